@@ -1,0 +1,2 @@
+//! portknock.
+fn main() {}

@@ -1,0 +1,245 @@
+//! What a configuration means, as values that cannot hold an impossible door.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::decode::TcpFlags;
+
+/// The most steps that a sequence can have (knockd's limit).
+pub const MAX_STEPS: usize = 32;
+
+/// A whole configuration: the `[options]` and the doors in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The merged `[options]` sections.
+    pub options: Options,
+    /// The doors, in the order of the file; a [`DoorId`] is an index into it.
+    pub doors: Vec<Door>,
+}
+
+/// The merged `[options]` sections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `UseSyslog`: log through syslog(3).
+    pub use_syslog: bool,
+    /// `LogFile`: log to this file.
+    pub log_file: Option<PathBuf>,
+    /// `PidFile`: where daemon mode writes its process id. Default `/var/run/knockd.pid`.
+    pub pid_file: PathBuf,
+    /// `Interface`: the interfaces to listen on, or the single word `any`. Empty: knockd's default, `eth0`.
+    pub interfaces: Vec<String>,
+    /// `ScanGuard`: how many distinct ports that no door uses an attempt survives, 1 to 255; 0 turns the guard off.
+    /// Default 8.
+    pub scan_guard: u8,
+    /// `MaxAttempts`: how many attempts may be alive at once, 1 to 16,777,216. Default 1,048,576.
+    pub max_attempts: u32,
+    /// `StateFile`: where openings survive a crash. Default `/var/lib/portknock/openings`.
+    pub state_file: PathBuf,
+    /// `OnStop`: what happens to open doors when the daemon stops. Default `close`.
+    pub on_stop: OnStop,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            use_syslog: false,
+            log_file: None,
+            pid_file: PathBuf::from("/var/run/knockd.pid"),
+            interfaces: Vec::new(),
+            scan_guard: 8,
+            max_attempts: 1_048_576,
+            state_file: PathBuf::from("/var/lib/portknock/openings"),
+            on_stop: OnStop::Close,
+        }
+    }
+}
+
+/// What happens to the open doors when the daemon is stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStop {
+    /// Run every pending stop command before exiting.
+    #[default]
+    Close,
+    /// Leave them to the next start, which finds them in the state file.
+    Keep,
+}
+
+/// The place of a door in [`Config::doors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DoorId(pub u16);
+
+/// One `[door]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// The section's name. Names may repeat; see [`DoorId`].
+    pub name: Arc<str>,
+    /// The sequence that opens the door now. `None` where `one_time_sequences` is set and its file has not been read
+    /// or has no line left: the door is then closed to every knock.
+    pub sequence: Option<Sequence>,
+    /// `one_time_sequences`: the file that the sequences are taken from, one after another.
+    pub one_time_sequences: Option<PathBuf>,
+    /// `seq_timeout`: how long an attempt may take. Default 25 s.
+    pub seq_timeout: Duration,
+    /// `tcpflags`: which TCP segments count at all.
+    pub tcpflags: FlagMask,
+    /// `target`: the destination address knocks must have; `None` means any address of this machine.
+    pub target: Option<IpAddr>,
+    /// `start_command` (alias `command`): run when the door opens.
+    pub start_command: Option<String>,
+    /// `stop_command`: run `cmd_timeout` after the door opened.
+    pub stop_command: Option<String>,
+    /// `start_command_6` (alias `command_6`): in place of `start_command` for IPv6 sources; empty means "do nothing".
+    pub start_command_6: Option<String>,
+    /// `stop_command_6`: in place of `stop_command` for IPv6 sources; empty means "do nothing".
+    pub stop_command_6: Option<String>,
+    /// `cmd_timeout`: how long a door with a stop command stays open. Default 10 s.
+    pub cmd_timeout: Duration,
+    /// `allow`: only these sources can knock; empty means every source.
+    pub allow: Vec<IpNet>,
+    /// `seq_cooldown`: how long after an opening the source's knocks on this door are ignored.
+    pub seq_cooldown: Option<Duration>,
+}
+
+impl Door {
+    /// A door with this name and sequence, no commands, and the defaults of knockd.
+    pub fn new(name: &str, sequence: Option<Sequence>) -> Self {
+        Self {
+            name: name.into(),
+            sequence,
+            one_time_sequences: None,
+            seq_timeout: Duration::from_secs(25),
+            tcpflags: FlagMask::default(),
+            target: None,
+            start_command: None,
+            stop_command: None,
+            start_command_6: None,
+            stop_command_6: None,
+            cmd_timeout: Duration::from_secs(10),
+            allow: Vec::new(),
+            seq_cooldown: None,
+        }
+    }
+
+    /// The command that opens the door for `ip`, with `%IP%` replaced; `None` where there is nothing to run.
+    pub fn start_command_for(&self, ip: IpAddr) -> Option<String> {
+        command_for(ip, self.start_command.as_deref(), self.start_command_6.as_deref())
+    }
+
+    /// The command that closes the door for `ip`, with `%IP%` replaced; `None` where there is nothing to run.
+    pub fn stop_command_for(&self, ip: IpAddr) -> Option<String> {
+        command_for(ip, self.stop_command.as_deref(), self.stop_command_6.as_deref())
+    }
+}
+
+fn command_for(ip: IpAddr, plain: Option<&str>, six: Option<&str>) -> Option<String> {
+    let template = if ip.is_ipv6() { six.or(plain) } else { plain };
+    template.filter(|text| !text.is_empty()).map(|text| text.replace("%IP%", &ip.to_string()))
+}
+
+/// A transport protocol that knocks use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, knockd's default.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// `tcp` or `udp`.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// One step of a sequence: a packet of this protocol to this port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Step {
+    /// The destination port.
+    pub port: NonZeroU16,
+    /// The protocol of the packet.
+    pub protocol: Protocol,
+}
+
+/// `7000` for TCP, `7000:udp` for UDP.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            Protocol::Tcp => write!(f, "{}", self.port),
+            Protocol::Udp => write!(f, "{}:udp", self.port),
+        }
+    }
+}
+
+/// The secret: 1 to [`MAX_STEPS`] steps in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sequence(Box<[Step]>);
+
+/// Why steps cannot be a [`Sequence`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SequenceError {
+    /// There is no step.
+    #[error("a sequence needs at least one port")]
+    Empty,
+    /// There are more than [`MAX_STEPS`] steps; the number is how many there are.
+    #[error("a sequence has at most {MAX_STEPS} ports, this one has {0}")]
+    TooLong(usize),
+}
+
+impl Sequence {
+    /// Makes a sequence of the steps.
+    ///
+    /// # Errors
+    /// Fails without steps and with more than [`MAX_STEPS`].
+    pub fn new(steps: impl Into<Box<[Step]>>) -> Result<Self, SequenceError> {
+        let steps = steps.into();
+        match steps.len() {
+            0 => Err(SequenceError::Empty),
+            len if len > MAX_STEPS => Err(SequenceError::TooLong(len)),
+            _ => Ok(Self(steps)),
+        }
+    }
+
+    /// The steps in order, at least one.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+}
+
+/// The canonical text, as in `7000,8000:udp,9000`.
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, step) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            step.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which TCP flags must be set and which must be clear; flags in neither set do not matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlagMask {
+    /// Flags that must be set.
+    pub set: TcpFlags,
+    /// Flags that must be clear.
+    pub clear: TcpFlags,
+}
+
+impl FlagMask {
+    /// True where a segment with these flags counts.
+    pub fn matches(self, flags: TcpFlags) -> bool {
+        flags.bits() & (self.set.bits() | self.clear.bits()) == self.set.bits()
+    }
+}

@@ -1,0 +1,136 @@
+//! What the engine tells: a door's stages, openings, closings and failures, with the log lines people know from knockd.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::config::DoorId;
+use crate::openings::Opening;
+use crate::time::Timestamp;
+
+/// Something that happened at a door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When: the packet's time, or the due time of a timeout or a closing.
+    pub time: Timestamp,
+    /// The door's name.
+    pub door: Arc<str>,
+    /// The source address that it is about.
+    pub ip: IpAddr,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened at a door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A step matched; `stage` of `steps` are done. The last one is followed by `Open` or `Extend`.
+    Stage {
+        /// Steps matched, counted from 1.
+        stage: u8,
+        /// Steps of the sequence.
+        steps: u8,
+    },
+    /// The whole sequence matched and the door opens.
+    Open {
+        /// The door's place in the configuration.
+        door_id: DoorId,
+        /// The command to run now, `%IP%` replaced.
+        command: Option<String>,
+        /// The opening to keep on disk before the command runs, where the door has a stop command.
+        opening: Option<Opening>,
+    },
+    /// A complete knock while the door is open: the closing time moves and nothing runs.
+    Extend {
+        /// The door's place in the configuration.
+        door_id: DoorId,
+        /// The opening with its new closing time.
+        opening: Opening,
+    },
+    /// The door's time is over.
+    Close {
+        /// The command to run now.
+        command: String,
+    },
+    /// The attempt took longer than `seq_timeout`.
+    Timeout {
+        /// Steps matched when it ended.
+        stage: u8,
+    },
+    /// The attempt failed.
+    Fail {
+        /// Steps matched when it ended.
+        stage: u8,
+        /// Why.
+        reason: FailReason,
+    },
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailReason {
+    /// A port that some door uses, but not as this door's next step.
+    WrongPort,
+    /// More ports that no door uses than `ScanGuard` allows.
+    Scan,
+    /// The table of attempts was full and this was the oldest at stage 1.
+    Full,
+    /// The door changed or went away, or its one-time sequence was used by someone else.
+    Reload,
+}
+
+/// The word that stands in the JSON form.
+impl fmt::Display for FailReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WrongPort => "wrong-port",
+            Self::Scan => "scan",
+            Self::Full => "full",
+            Self::Reload => "reload",
+        })
+    }
+}
+
+/// Which of a door's commands is meant; also the word in `PORTKNOCK_EVENT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The start command.
+    Open,
+    /// The stop command.
+    Close,
+}
+
+/// `open` or `close`.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Close => "close",
+        })
+    }
+}
+
+/// A command to run, from an [`EventKind::Open`] or [`EventKind::Close`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandRequest {
+    /// The door's name.
+    pub door: Arc<str>,
+    /// The source address.
+    pub ip: IpAddr,
+    /// Which command of the door this is.
+    pub action: Action,
+    /// What `/bin/sh -c` is given, `%IP%` replaced.
+    pub command: String,
+}
+
+impl Event {
+    /// The command that this event asks for.
+    pub fn command_request(&self) -> Option<CommandRequest> {
+        let (action, command) = match &self.kind {
+            EventKind::Open { command, .. } => (Action::Open, command.as_ref()?),
+            EventKind::Close { command } => (Action::Close, command),
+            _ => return None,
+        };
+        Some(CommandRequest { door: self.door.clone(), ip: self.ip, action, command: command.clone() })
+    }
+}

@@ -1,0 +1,114 @@
+//! epoll(7): one descriptor that is readable when any of many is.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+use std::time::Duration;
+
+/// At most this many descriptors are reported by one [`Epoll::wait`]; the others by the next.
+const BATCH: libc::c_int = 64;
+
+/// A set of descriptors that is waited for as one; itself a descriptor that can be waited for.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// Fails where the process or the system is out of descriptors.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers are passed.
+        super::owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Self)
+    }
+
+    /// Reports `token` while `fd` is readable or has hung up (level-triggered).
+    ///
+    /// # Errors
+    /// See epoll_ctl(2).
+    pub fn add(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token)
+    }
+
+    /// Pauses (`false`) or resumes (`true`) the reports of a descriptor that is in the set. Hang-ups and errors are
+    /// reported even while paused.
+    ///
+    /// # Errors
+    /// See epoll_ctl(2).
+    pub fn set_enabled(&self, fd: BorrowedFd<'_>, token: u64, enabled: bool) -> io::Result<()> {
+        let interest = if enabled { libc::EPOLLIN as u32 } else { 0 };
+        self.control(libc::EPOLL_CTL_MOD, fd, interest, token)
+    }
+
+    /// Takes a descriptor out of the set; needed before it is closed where a duplicate of it lives on.
+    ///
+    /// # Errors
+    /// See epoll_ctl(2).
+    pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
+    }
+
+    /// Waits until a descriptor is ready or `timeout` is over (`None`: for ever) and puts the tokens of the ready ones
+    /// into `tokens`, replacing what it held. A timeout is rounded up to a millisecond; a signal ends the wait early,
+    /// with no token.
+    ///
+    /// # Errors
+    /// See epoll_wait(2).
+    pub fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
+        tokens.clear();
+        let millis = timeout.map_or(-1, |span| {
+            let rounded_up = span.as_nanos().div_ceil(1_000_000);
+            libc::c_int::try_from(rounded_up).unwrap_or(libc::c_int::MAX)
+        });
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH as usize];
+        // SAFETY: `events` has room for BATCH entries and outlives the call.
+        let result = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), BATCH, millis) };
+        let count = match super::check(result) {
+            Ok(count) => usize::try_from(count).unwrap_or(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        tokens.extend(events[..count].iter().map(|event| event.u64));
+        Ok(())
+    }
+
+    fn control(&self, operation: libc::c_int, fd: BorrowedFd<'_>, interest: u32, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: interest, u64: token };
+        // SAFETY: `event` is a valid epoll_event that outlives the call.
+        let result =
+            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd.as_raw_fd(), ptr::from_mut(&mut event)) };
+        super::check(result).map(drop)
+    }
+}
+
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn reports_ready_descriptors_unless_paused() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let epoll = Epoll::new().unwrap();
+        let mut tokens = Vec::new();
+        epoll.add(reader.as_fd(), 7).unwrap();
+        epoll.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
+        assert_eq!(tokens, []);
+        writer.write_all(b"x").unwrap();
+        epoll.wait(&mut tokens, None).unwrap();
+        assert_eq!(tokens, [7]);
+        epoll.set_enabled(reader.as_fd(), 7, false).unwrap();
+        epoll.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
+        assert_eq!(tokens, []);
+        epoll.set_enabled(reader.as_fd(), 7, true).unwrap();
+        epoll.remove(reader.as_fd()).unwrap();
+        epoll.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
+        assert_eq!(tokens, []);
+    }
+}

@@ -1,0 +1,21 @@
+//! Every call into libc of this crate, each wrapped so that the rest needs no `unsafe`.
+//!
+//! For the front ends of this workspace; its contents follow their needs and may change in any release.
+#![allow(unsafe_code, reason = "the one place that talks to libc")]
+
+pub mod epoll;
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Turns the -1 of a libc call into the error it stands for.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Takes ownership of a descriptor that libc just returned, or gives the error that it returned instead.
+fn owned(result: RawFd) -> io::Result<OwnedFd> {
+    let fd = check(result)?;
+    // SAFETY: the call succeeded, so `fd` is open and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,2 @@
+//! portknockd.
+fn main() {}
