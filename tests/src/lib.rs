@@ -22,6 +22,7 @@ mod host;
 mod lab;
 mod listener;
 mod process;
+mod sniffer;
 mod tools;
 
 pub use daemon::Daemon;
@@ -30,6 +31,7 @@ pub use host::{Host, PortState};
 pub use lab::{Lab, Routed};
 pub use listener::Listener;
 pub use process::{Output, Process};
+pub use sniffer::{Sniffed, Sniffer};
 pub use tools::{binary, require, wait_until};
 
 use std::time::Duration;

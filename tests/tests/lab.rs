@@ -1,6 +1,6 @@
 //! The lab itself: what the other tests build on is as it says.
 
-use portknock_tests::{Daemon, Firewall, Lab, Listener, PortState, Process, Routed, binary};
+use portknock_tests::{Daemon, Firewall, Lab, Listener, PortState, Process, Routed, Sniffer, binary};
 
 #[test]
 fn ports_look_open_closed_and_filtered() {
@@ -56,10 +56,7 @@ fn the_original_knockd_runs_and_stops() {
 #[test]
 fn blast_sends_what_it_is_told() {
     let lab = Lab::pair();
-    let dump = lab
-        .server
-        .spawn("tcpdump", ["-Z", "root", "-nn", "-e", "-l", "--immediate-mode", "-i", "eth0", "tcp or udp or vlan"]);
-    dump.wait_for("listening on");
+    let sniffer = Sniffer::start(&lab.server, "eth0", "");
     let blast = |args: &[&str]| {
         let sender = Process::spawn(lab.client.command(binary("blast")).args(["--interface", "eth0"]).args(args));
         let (status, output) = sender.finish();
@@ -67,12 +64,13 @@ fn blast_sends_what_it_is_told() {
         output
     };
     blast(&["--from", "198.18.0.255", "--sources", "2", "--ports", "7000,7001"]);
-    dump.wait_for("198.18.0.255.1024 > 10.0.0.1.7000: Flags [S]");
-    dump.wait_for("198.18.0.255.1024 > 10.0.0.1.7001: Flags [S]");
-    dump.wait_for("198.18.1.0.1025 > 10.0.0.1.7001: Flags [S]");
+    let seen = sniffer.wait_for(4, |packet| packet.flags == "S");
+    let seen: Vec<String> = seen.iter().map(|packet| format!("{} {}", packet.source, packet.step())).collect();
+    assert_eq!(seen, ["198.18.0.255 7000:tcp", "198.18.0.255 7001:tcp", "198.18.1.0 7000:tcp", "198.18.1.0 7001:tcp"]);
     blast(&["--from", "fd00::2", "--to", "fd00::1", "--udp", "--ports", "53", "--vlan", "3,4"]);
-    dump.wait_for("vlan 4, p 0, ethertype IPv6 (0x86dd), fd00::2.1024 > fd00::1.53: ");
+    let seen = sniffer.wait_for(1, |packet| packet.vlans == "3,4");
+    assert_eq!((seen[0].source.to_string(), seen[0].step(), seen[0].length), ("fd00::2".into(), "53:udp".into(), 1));
     blast(&["--flags", "FPU", "--ports", "99"]);
-    dump.wait_for("10.0.0.1.99: Flags [FPU]");
+    sniffer.wait_for(1, |packet| packet.flags == "FPU" && packet.port == 99);
     assert!(blast(&["--ports", "1", "--count", "50", "--rate", "1000"]).contains("sent 50 packets in 0.0"));
 }
