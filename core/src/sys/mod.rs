@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the one place that talks to libc")]
 
 pub mod epoll;
+pub mod socket;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
