@@ -1,7 +1,7 @@
 //! The logic of portknock: everything that the daemon, the command line, C and Python share.
 //!
 //! The pure part (`config`, `decode`, `filter`, `matcher`, `openings`, `engine`) does no I/O and reads no clock; the
-//! shells around it (`capture`, `exec`, `journal`, `one_time`, `knock`, `service`, `sys`) touch the world.
+//! shells around it (`capture`, `exec`, `journal`, `one_time`, `knock`, `probe`, `service`, `sys`) touch the world.
 
 pub mod capture;
 pub mod config;
@@ -16,14 +16,16 @@ pub mod knock;
 mod matcher;
 pub mod one_time;
 mod openings;
+pub mod probe;
 pub mod replay;
 pub mod service;
 pub mod sys;
 mod time;
+mod timeline;
 
 pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, Options, Protocol, Sequence, Step};
 pub use decode::{Knock, LinkType, TcpFlags};
-pub use engine::{Engine, LocalAddresses};
-pub use event::{Action, CommandRequest, Event, EventKind, FailReason};
+pub use engine::{Engine, EngineStats, LocalAddresses};
+pub use event::{Action, CommandRequest, Event, EventKind, FailReason, Printable};
 pub use openings::Opening;
 pub use time::Timestamp;

@@ -1,1 +1,41 @@
-//! Support for the end-to-end tests: hosts in network namespaces.
+//! Support for the end-to-end tests: hosts in network namespaces, daemons, firewalls and listeners on them.
+//!
+//! Everything here asserts: what cannot be set up panics with the reason. The tests run in `scripts/sandbox` only, so
+//! nothing that they do reaches the machine.
+//!
+//! ```no_run
+//! use portknock_tests::{Daemon, Firewall, Lab, Listener, PortState};
+//!
+//! let lab = Lab::pair();
+//! let firewall = Firewall::closed(&lab.server);
+//! let _listener = Listener::start(&lab.server, 22);
+//! assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Filtered);
+//! let daemon = Daemon::portknockd(&lab.server, "[ssh]\nsequence = 7000,8000\ncommand = iptables …\n");
+//! lab.client.ok("knock 10.0.0.1 7000 8000"); // the original; ours is `binary("knock")`
+//! daemon.wait_for("OPEN SESAME");
+//! ```
+#![allow(clippy::missing_panics_doc, reason = "to panic is how this crate reports")]
+
+mod daemon;
+mod firewall;
+mod host;
+mod lab;
+mod listener;
+mod process;
+mod sniffer;
+mod tools;
+
+pub use daemon::Daemon;
+pub use firewall::Firewall;
+pub use host::{Host, PortState};
+pub use lab::{Lab, Routed};
+pub use listener::Listener;
+pub use process::{Output, Process};
+pub use sniffer::{Sniffed, Sniffer};
+pub use tools::{binary, require, wait_until};
+
+use std::time::Duration;
+
+/// How long the lab waits for what has to happen soon: long, since a loaded machine is slow, and never used up where
+/// all is well.
+pub const PATIENCE: Duration = Duration::from_secs(10);

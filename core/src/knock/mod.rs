@@ -1,1 +1,206 @@
-//! To be written.
+//! The knock client: sends a sequence of knocks, and sees whether a port opens.
+//!
+//! ```no_run
+//! use portknock_core::knock::{KnockPlan, parse_steps};
+//!
+//! let plan = KnockPlan::new("host.example.org", parse_steps("7000,8000:udp,9000")?);
+//! let addresses = plan.resolve()?;
+//! plan.send(&addresses, &mut |_| ())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod packet;
+mod steps;
+mod until_open;
+
+pub use error::KnockError;
+pub use steps::{StepError, parse_steps};
+pub use until_open::Then;
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::thread;
+use std::time::Duration;
+
+use crate::config::Step;
+
+/// Which IP versions are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Both.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+impl Family {
+    /// True where addresses like `ip` are meant.
+    pub fn has(self, ip: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+        }
+    }
+}
+
+/// Whom to knock at, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnockPlan {
+    /// A name, an IPv4 address, or an IPv6 address with or without a zone (`fe80::1%eth0`).
+    pub host: String,
+    /// The knocks in order.
+    pub steps: Vec<Step>,
+    /// Which of the host's addresses are meant. Default: any.
+    pub family: Family,
+    /// The pause between one knock and the next. Default: none. Packets of one sender can overtake each other on
+    /// their way where there is none.
+    pub delay: Duration,
+    /// The address of this machine that the knocks come from. Default: what the route says.
+    pub source: Option<IpAddr>,
+    /// Send TCP knocks as bare SYNs through a raw socket, which needs the capability CAP_NET_RAW. Default: by an
+    /// ordinary connect(2), which needs no right.
+    pub raw: bool,
+    /// Knock at every address of the host, not only at the first. Default: no.
+    pub all_addresses: bool,
+}
+
+/// One knock that is about to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// To whom; the port is the step's.
+    pub address: SocketAddr,
+    /// The step.
+    pub step: Step,
+}
+
+impl KnockPlan {
+    /// Knocks at `host` with the defaults of the fields.
+    pub fn new(host: &str, steps: Vec<Step>) -> Self {
+        Self {
+            host: host.into(),
+            steps,
+            family: Family::Any,
+            delay: Duration::ZERO,
+            source: None,
+            raw: false,
+            all_addresses: false,
+        }
+    }
+
+    /// The addresses to knock at: the host's first one that `family` and `source` allow, or all of those with
+    /// `all_addresses`. Their port is 0. Asks the name service, where `host` is a name.
+    ///
+    /// # Errors
+    /// [`KnockError::Resolve`] and [`KnockError::NoAddress`].
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, KnockError> {
+        let found = (self.host.as_str(), 0)
+            .to_socket_addrs()
+            .map_err(|error| KnockError::Resolve { host: self.host.clone(), error })?;
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for address in found {
+            let reachable = self.source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
+            if reachable && self.family.has(address.ip()) && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if !self.all_addresses {
+            addresses.truncate(1);
+        }
+        if addresses.is_empty() {
+            return Err(KnockError::NoAddress { host: self.host.clone(), family: self.wanted_family() });
+        }
+        Ok(addresses)
+    }
+
+    /// Sends the whole sequence to one of `addresses` after the other; `observer` is told of each knock before it is
+    /// sent. When this returns, every packet was handed to the network, in order. Blocks for the delays.
+    ///
+    /// # Errors
+    /// [`KnockError::Raw`] and [`KnockError::Send`]; [`KnockError::Several`] where that happened at more than one
+    /// address. What failed at one address does not keep the others from their knocks.
+    pub fn send(&self, addresses: &[SocketAddr], observer: &mut dyn FnMut(Hit)) -> Result<(), KnockError> {
+        let mut errors = Vec::new();
+        for (i, &address) in addresses.iter().enumerate() {
+            if i > 0 {
+                thread::sleep(self.delay);
+            }
+            errors.extend(self.send_to(address, observer).err());
+        }
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(KnockError::Several(errors)),
+        }
+    }
+
+    fn send_to(&self, address: SocketAddr, observer: &mut dyn FnMut(Hit)) -> Result<(), KnockError> {
+        let sender = packet::Sender::new(address, self.source, self.raw)?;
+        for (i, &step) in self.steps.iter().enumerate() {
+            if i > 0 {
+                thread::sleep(self.delay);
+            }
+            let mut address = address;
+            address.set_port(step.port.get());
+            observer(Hit { address, step });
+            sender.send(address, step.protocol).map_err(|error| KnockError::Send {
+                address: address.ip(),
+                step,
+                error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The family that `family` and `source` leave.
+    fn wanted_family(&self) -> Family {
+        match (self.family, self.source) {
+            (Family::Any, Some(IpAddr::V4(_))) => Family::V4,
+            (Family::Any, Some(IpAddr::V6(_))) => Family::V6,
+            (family, _) => family,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(host: &str) -> KnockPlan {
+        KnockPlan::new(host, parse_steps("7000").unwrap())
+    }
+
+    #[test]
+    fn addresses_are_taken_as_they_are() {
+        assert_eq!(plan("192.0.2.1").resolve().unwrap(), ["192.0.2.1:0".parse().unwrap()]);
+        assert_eq!(plan("2001:db8::1").resolve().unwrap(), ["[2001:db8::1]:0".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_zone_is_an_interface() {
+        assert_eq!(plan("fe80::1%lo").resolve().unwrap(), ["[fe80::1%1]:0".parse().unwrap()]);
+    }
+
+    #[test]
+    fn family_and_source_leave_out_addresses() {
+        let mut v6 = plan("192.0.2.1");
+        v6.family = Family::V6;
+        assert_eq!(v6.resolve().unwrap_err().to_string(), "192.0.2.1 has no IPv6 address");
+        let mut source = plan("2001:db8::1");
+        source.source = Some("192.0.2.1".parse().unwrap());
+        assert_eq!(source.resolve().unwrap_err().to_string(), "2001:db8::1 has no IPv4 address");
+        source.family = Family::V6;
+        assert_eq!(source.resolve().unwrap_err().to_string(), "2001:db8::1 has no IPv6 address");
+    }
+
+    #[test]
+    fn names_that_mean_nothing_are_named() {
+        for host in ["", "no such host", "host\0"] {
+            let error = plan(host).resolve().unwrap_err();
+            assert!(matches!(&error, KnockError::Resolve { host: named, .. } if named == host), "{error}");
+        }
+    }
+}

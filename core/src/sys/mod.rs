@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the one place that talks to libc")]
 
 pub mod epoll;
+pub mod socket;
 pub mod timer;
 
 use std::io;

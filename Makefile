@@ -1,0 +1,34 @@
+# `make` alone says what there is.
+
+CARGO ?= cargo
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | while IFS='|' read -r target text; do \
+		printf '  make %-14s %s\n' "$$target" "$$text"; \
+	done
+
+demo: install-deps ## filtered, knock, open, closed again: the whole way, in two network namespaces
+	$(CARGO) build --locked --bins
+	scripts/sandbox scripts/demo
+
+check: ## formatting, lints and unit tests; needs no rights
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --locked --workspace --exclude portknock-tests
+
+test: export RUSTDOCFLAGS := -D warnings
+test: install-deps check ## everything: check, documentation, end-to-end tests in a sandbox
+	$(CARGO) doc --locked --workspace --no-deps
+	$(CARGO) build --locked --workspace --all-targets
+	scripts/sandbox $(CARGO) test --locked --offline -p portknock-tests
+
+bench: install-deps ## measure speed and memory
+	$(CARGO) bench --locked --workspace
+
+install-deps: ## install missing system packages
+	@scripts/install-deps
+
+clean: ## remove what was built
+	$(CARGO) clean
+
+.PHONY: help demo check test bench install-deps clean

@@ -1,0 +1,121 @@
+//! One knock, one packet.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use etherparse::TcpHeader;
+
+use super::KnockError;
+use crate::config::Protocol;
+use crate::sys::socket::{self, RawTcp};
+
+/// What a UDP knock carries: the original sends one zero byte too.
+const UDP_PAYLOAD: [u8; 1] = [0];
+
+/// Sends knocks to one address.
+#[derive(Debug)]
+pub(super) struct Sender {
+    source: Option<IpAddr>,
+    /// The raw socket and the address that it sends from.
+    raw: Option<(RawTcp, IpAddr)>,
+}
+
+impl Sender {
+    pub(super) fn new(address: SocketAddr, source: Option<IpAddr>, raw: bool) -> Result<Self, KnockError> {
+        let raw = if raw {
+            let open = || -> io::Result<_> {
+                let from = local_address(address, source)?;
+                Ok((RawTcp::open(from)?, from.ip()))
+            };
+            Some(open().map_err(|error| KnockError::Raw { address: address.ip(), error })?)
+        } else {
+            None
+        };
+        Ok(Self { source, raw })
+    }
+
+    /// Sends one knock; its packet has left when this returns.
+    pub(super) fn send(&self, to: SocketAddr, protocol: Protocol) -> io::Result<()> {
+        match (protocol, &self.raw) {
+            (Protocol::Udp, _) => udp_socket(to, self.source)?.send_to(&UDP_PAYLOAD, to).map(drop),
+            (Protocol::Tcp, Some((raw, from))) => raw.send(&bare_syn(*from, to)?, to),
+            (Protocol::Tcp, None) => match socket::start_connect(to, self.source) {
+                // Dropped at once, so that the kernel sends no second SYN.
+                Ok(_stream) => Ok(()),
+                // The port's refusal is here already: the knock was sent.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}
+
+fn udp_socket(to: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind(socket::with_scope_of(source.unwrap_or(any), to))
+}
+
+/// The address that packets to `to` come from: the route's choice, where `source` is not given.
+fn local_address(to: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
+    let probe = udp_socket(to, source)?;
+    // Sends nothing; any port but 0 does.
+    probe.connect(SocketAddr::new(to.ip(), 9)).and_then(|()| probe.local_addr()).map(|mut local| {
+        local.set_port(0);
+        local
+    })
+}
+
+/// A TCP header with nothing but SYN, from a random port and with a random sequence number.
+fn bare_syn(from: IpAddr, to: SocketAddr) -> io::Result<Vec<u8>> {
+    // The standard library's seeds for hash maps are the random numbers that need no further crate.
+    let [r0, r1, r2, r3, r4, r5, ..] = RandomState::new().hash_one(to).to_ne_bytes();
+    // Where the kernel takes the ports of its own connections from: 32768 and up.
+    let source_port = 32_768 | u16::from_ne_bytes([r0, r1]);
+    let sequence_number = u32::from_ne_bytes([r2, r3, r4, r5]);
+    let mut header = TcpHeader::new(source_port, to.port(), sequence_number, 64_240);
+    header.syn = true;
+    header.checksum = match (from, to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => header.calc_checksum_ipv4_raw(from.octets(), to.octets(), &[]),
+        (IpAddr::V6(from), IpAddr::V6(to)) => header.calc_checksum_ipv6_raw(from.octets(), to.octets(), &[]),
+        _ => return Err(ErrorKind::InvalidInput.into()),
+    }
+    .map_err(io::Error::other)?;
+    Ok(header.to_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_syn_is_twenty_bytes_with_a_valid_checksum() {
+        for (from, to) in [("192.0.2.1", "192.0.2.2:7000"), ("2001:db8::1", "[2001:db8::2]:7000")] {
+            let (from, to): (IpAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+            let bytes = bare_syn(from, to).unwrap();
+            assert_eq!(bytes.len(), 20);
+            assert_eq!(bytes[2..4], 7000_u16.to_be_bytes());
+            assert_eq!(bytes[13], 0x02, "nothing but SYN");
+            assert!(u16::from_be_bytes([bytes[0], bytes[1]]) >= 32_768);
+            // RFC 9293, section 3.1: over pseudo header and segment the ones' complement sum is all ones.
+            let mut words = bytes;
+            match (from, to.ip()) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => words.extend([from.octets(), to.octets()].concat()),
+                (IpAddr::V6(from), IpAddr::V6(to)) => words.extend([from.octets(), to.octets()].concat()),
+                _ => unreachable!(),
+            }
+            words.extend([0, 6, 0, 20]);
+            let mut sum: u32 = words.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+            while sum > 0xffff {
+                sum = (sum & 0xffff) + (sum >> 16);
+            }
+            assert_eq!(sum, 0xffff);
+        }
+    }
+
+    #[test]
+    fn two_bare_syns_are_two_connections() {
+        let (from, to) = ("192.0.2.1".parse().unwrap(), "192.0.2.2:7000".parse().unwrap());
+        assert_ne!(bare_syn(from, to).unwrap(), bare_syn(from, to).unwrap());
+    }
+}

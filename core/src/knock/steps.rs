@@ -1,0 +1,75 @@
+//! Reading the ports of a command line.
+
+use std::num::NonZeroU16;
+
+use crate::config::{Protocol, Step};
+
+/// Why a text is not a list of steps. Its display names the part that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// The port is not a number from 1 to 65535.
+    #[error("`{}` is not a port: expected a number from 1 to 65535", .0.escape_default())]
+    Port(String),
+    /// The protocol is neither TCP nor UDP.
+    #[error("`{}` is not a protocol: expected `tcp` or `udp`", .0.escape_default())]
+    Protocol(String),
+}
+
+/// Reads `PORT[:PROTO]`, or several of them with commas between, as a sequence in knockd.conf has them. The protocol
+/// is `tcp` (the default) or `udp`, in any case.
+///
+/// # Errors
+/// At the first part that is wrong. The original client sends something else instead: 70000 becomes port 4464, and
+/// `80:UDP` or `80:foo` TCP.
+pub fn parse_steps(text: &str) -> Result<Vec<Step>, StepError> {
+    text.split(',').map(parse_step).collect()
+}
+
+fn parse_step(text: &str) -> Result<Step, StepError> {
+    let (port, protocol) = match text.split_once(':') {
+        None => (text, Protocol::Tcp),
+        Some((port, name)) if name.eq_ignore_ascii_case("tcp") => (port, Protocol::Tcp),
+        Some((port, name)) if name.eq_ignore_ascii_case("udp") => (port, Protocol::Udp),
+        Some((_, name)) => return Err(StepError::Protocol(name.into())),
+    };
+    match port.parse::<NonZeroU16>() {
+        // `parse` takes a sign, which no port has.
+        Ok(port) if !text.starts_with('+') => Ok(Step { port, protocol }),
+        _ => Err(StepError::Port(port.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        match parse_steps(text) {
+            Ok(steps) => steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn ports_come_alone_or_in_lists() {
+        assert_eq!(shown("7000"), "7000");
+        assert_eq!(shown("1:tcp"), "1");
+        assert_eq!(shown("65535:UDP"), "65535:udp");
+        assert_eq!(shown("7000,8000:udp,9000:tcp"), "7000 8000:udp 9000");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for port in ["", "0", "65536", "-1", "+1", "12x", "ssh", " 80", "7000,", "\u{1b}[2J"] {
+            assert!(
+                shown(port).contains("is not a port: expected a number from 1 to 65535"),
+                "{port}: {}",
+                shown(port)
+            );
+            assert!(!shown(port).contains('\u{1b}'));
+        }
+        for protocol in ["80:", "80:foo", "80:udp:udp", "80: udp"] {
+            assert!(shown(protocol).contains("is not a protocol: expected `tcp` or `udp`"), "{protocol}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Sockets that std cannot make: TCP connections that nobody waits for, and raw ones.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
+use std::time::Duration;
+
+/// Begins a TCP connection to `to` and returns at once: the SYN is on its way, the answer is not awaited. With `source`
+/// the connection comes from that address of this machine. The stream is non-blocking.
+///
+/// # Errors
+/// See socket(2), bind(2) and connect(2). `ConnectionRefused` means that the answer of a closed port is already there:
+/// the SYN was sent.
+pub fn start_connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = new_socket(to, libc::SOCK_STREAM, 0)?;
+    if let Some(source) = source {
+        bind(&socket, with_scope_of(source, to))?;
+    }
+    let address = RawAddress::from(to);
+    // SAFETY: the pointer and the length describe `address`, which outlives the call.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr(), address.len()) };
+    match super::check(result) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from(socket)),
+    }
+}
+
+/// Waits until at least one of the connections has been made or has failed, or `timeout` is over; true for each that
+/// has, in the order given. `TcpStream::take_error` then tells which. A timeout is rounded up to a millisecond.
+///
+/// # Errors
+/// See poll(2); a signal ends the wait early, without an error.
+pub fn wait_connected(streams: &[TcpStream], timeout: Duration) -> io::Result<Vec<bool>> {
+    let mut entries: Vec<libc::pollfd> = streams
+        .iter()
+        .map(|stream| libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLOUT, revents: 0 })
+        .collect();
+    let millis = libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX);
+    let count = entries.len() as libc::nfds_t;
+    // SAFETY: `entries` has `count` entries and outlives the call.
+    let result = unsafe { libc::poll(entries.as_mut_ptr(), count, millis) };
+    match super::check(result) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(entries.iter().map(|entry| entry.revents != 0).collect()),
+    }
+}
+
+/// A raw socket that sends TCP segments, which the kernel puts into IP packets (raw(7)).
+#[derive(Debug)]
+pub struct RawTcp(OwnedFd);
+
+impl RawTcp {
+    /// A socket of the family of `source`, which all segments come from.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without the capability CAP_NET_RAW; see also socket(2) and bind(2).
+    pub fn open(source: SocketAddr) -> io::Result<Self> {
+        let socket = new_socket(source, libc::SOCK_RAW, libc::IPPROTO_TCP)?;
+        bind(&socket, source)?;
+        Ok(Self(socket))
+    }
+
+    /// Sends one segment, from its TCP header on. The port of `to` is not used: the segment has it.
+    ///
+    /// # Errors
+    /// See sendto(2).
+    pub fn send(&self, segment: &[u8], to: SocketAddr) -> io::Result<()> {
+        // On a raw socket the port would be taken for a protocol number.
+        let mut to = to;
+        to.set_port(0);
+        let address = RawAddress::from(to);
+        // SAFETY: both pointers come with the lengths of what they point to, which outlives the call.
+        let sent = unsafe {
+            libc::sendto(
+                self.0.as_raw_fd(),
+                segment.as_ptr().cast(),
+                segment.len(),
+                libc::MSG_NOSIGNAL,
+                address.as_ptr(),
+                address.len(),
+            )
+        };
+        if sent == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// `address` as a socket address for talking to `peer`: a link-local one needs the interface that the peer names.
+pub fn with_scope_of(address: IpAddr, peer: SocketAddr) -> SocketAddr {
+    let mut result = SocketAddr::new(address, 0);
+    if let (SocketAddr::V6(ours), SocketAddr::V6(theirs)) = (&mut result, peer)
+        && ours.ip().is_unicast_link_local()
+    {
+        ours.set_scope_id(theirs.scope_id());
+    }
+    result
+}
+
+fn new_socket(family_of: SocketAddr, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
+    let family = if family_of.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: no pointers are passed.
+    super::owned(unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, protocol) })
+}
+
+fn bind(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
+    let address = RawAddress::from(to);
+    // SAFETY: the pointer and the length describe `address`, which outlives the call.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr(), address.len()) };
+    super::check(result).map(drop)
+}
+
+/// A socket address as the kernel wants it.
+enum RawAddress {
+    V4(libc::sockaddr_in),
+    V6(libc::sockaddr_in6),
+}
+
+impl From<SocketAddr> for RawAddress {
+    #[allow(clippy::cast_possible_truncation, reason = "both constants fit the type that the kernel gave them")]
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4(libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+                sin_zero: [0; 8],
+            }),
+            SocketAddr::V6(address) => Self::V6(libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: address.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            }),
+        }
+    }
+}
+
+impl RawAddress {
+    fn as_ptr(&self) -> *const libc::sockaddr {
+        match self {
+            Self::V4(address) => ptr::from_ref(address).cast(),
+            Self::V6(address) => ptr::from_ref(address).cast(),
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "both are a few bytes long")]
+    fn len(&self) -> libc::socklen_t {
+        match self {
+            Self::V4(address) => mem::size_of_val(address) as libc::socklen_t,
+            Self::V6(address) => mem::size_of_val(address) as libc::socklen_t,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    #[test]
+    fn a_connection_is_reported_when_it_is_made() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let source = Ipv4Addr::new(127, 0, 0, 9);
+        let stream = start_connect(listener.local_addr().unwrap(), Some(source.into())).unwrap();
+        assert_eq!(wait_connected(&[stream], Duration::from_secs(5)).unwrap(), [true]);
+        assert_eq!(listener.accept().unwrap().1.ip(), source);
+    }
+
+    #[test]
+    fn a_refusal_is_reported() {
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        // On loopback the answer may be there before connect(2) returns.
+        let error = match start_connect(closed, None) {
+            Err(error) => error,
+            Ok(stream) => {
+                let streams = [stream];
+                assert_eq!(wait_connected(&streams, Duration::from_secs(5)).unwrap(), [true]);
+                streams[0].take_error().unwrap().unwrap()
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn only_link_local_addresses_get_a_scope() {
+        let peer = "[fe80::1%7]:0".parse().unwrap();
+        assert_eq!(with_scope_of("fe80::2".parse().unwrap(), peer), "[fe80::2%7]:0".parse().unwrap());
+        assert_eq!(with_scope_of("fd00::2".parse().unwrap(), peer), "[fd00::2]:0".parse().unwrap());
+    }
+}

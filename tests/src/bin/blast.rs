@@ -1,0 +1,142 @@
+//! Sends hand-made frames from an interface: knocks of many spoofed sources, bursts, VLAN tags, any TCP flags.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use etherparse::{PacketBuilder, TcpHeader, ether_type};
+use pcap::Capture;
+
+/// Sends TCP segments or UDP datagrams as raw Ethernet frames. Packet number i goes to port i modulo the number of
+/// ports, so that with several ports each source sends the whole list before the next source begins.
+#[derive(Parser)]
+struct Blast {
+    /// The interface to send from
+    #[arg(long)]
+    interface: String,
+    /// The destination's hardware address
+    #[arg(long, default_value = "02:00:00:00:00:01", value_parser = mac)]
+    to_mac: [u8; 6],
+    /// The destination address
+    #[arg(long, default_value = "10.0.0.1")]
+    to: IpAddr,
+    /// The first source address
+    #[arg(long, default_value = "10.0.0.2")]
+    from: IpAddr,
+    /// How many source addresses to use, counting up from the first
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    sources: u32,
+    /// The destination ports, in order
+    #[arg(long, value_delimiter = ',', required = true)]
+    ports: Vec<u16>,
+    /// How many packets to send; by default each source sends to each port once
+    #[arg(long)]
+    count: Option<u64>,
+    /// Packets a second; 0 sends as fast as it goes
+    #[arg(long, default_value_t = 0)]
+    rate: u32,
+    /// Send UDP datagrams
+    #[arg(long)]
+    udp: bool,
+    /// The TCP flags to set, some of FSRPAU
+    #[arg(long, default_value = "S")]
+    flags: String,
+    /// Wrap the packets in these VLANs, the outer one first
+    #[arg(long, value_delimiter = ',')]
+    vlan: Vec<u16>,
+}
+
+fn mac(text: &str) -> Result<[u8; 6], String> {
+    let bytes: Result<Vec<u8>, _> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
+    bytes
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| "expected six bytes as in 02:00:00:00:00:01".into())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let blast = Blast::parse();
+    let mut capture = Capture::from_device(blast.interface.as_str())?.snaplen(64).open()?;
+    // Nothing is read, so let nothing in: an ether type that nobody uses.
+    capture.filter("ether proto 0x88b5", true)?;
+    let ports = u64::try_from(blast.ports.len())?;
+    let count = blast.count.unwrap_or(ports * u64::from(blast.sources));
+    let start = Instant::now();
+    let mut frame = Vec::new();
+    for i in 0..count {
+        blast.wait_for_turn(start, i);
+        frame.clear();
+        blast.write_frame(i, &mut frame)?;
+        capture.sendpacket(frame.as_slice())?;
+    }
+    println!("sent {count} packets in {:.3} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+impl Blast {
+    /// Sleeps while packet `i` is not due; a sender that fell behind catches up.
+    fn wait_for_turn(&self, start: Instant, i: u64) {
+        if self.rate > 0 {
+            let nanos = u128::from(i) * 1_000_000_000 / u128::from(self.rate);
+            let due = start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn write_frame(&self, i: u64, frame: &mut Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+        let ports = u64::try_from(self.ports.len())?;
+        let round = i / ports;
+        let port = self.ports[usize::try_from(i % ports)?];
+        let source = nth(self.from, round % u64::from(self.sources));
+        // Below the kernel's ephemeral range; the sequence number makes each segment a new one.
+        let source_port = 1024 + u16::try_from(round % 30_000)?;
+        let sequence_number = u32::try_from(i % (1 << 32))?;
+
+        frame.extend(self.to_mac);
+        frame.extend([2, 0, 0, 0, 0, 0xfe]);
+        for id in &self.vlan {
+            frame.extend(ether_type::VLAN_TAGGED_FRAME.0.to_be_bytes());
+            frame.extend(id.to_be_bytes());
+        }
+        let (network, builder) = match (source, self.to) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                (ether_type::IPV4, PacketBuilder::ipv4(from.octets(), to.octets(), 64))
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                (ether_type::IPV6, PacketBuilder::ipv6(from.octets(), to.octets(), 64))
+            }
+            _ => return Err("--from and --to must be of one family".into()),
+        };
+        frame.extend(network.0.to_be_bytes());
+        if self.udp {
+            builder.udp(source_port, port).write(frame, &[0])?;
+        } else {
+            let mut tcp = TcpHeader::new(source_port, port, sequence_number, 64_240);
+            for flag in self.flags.chars() {
+                match flag {
+                    'F' => tcp.fin = true,
+                    'S' => tcp.syn = true,
+                    'R' => tcp.rst = true,
+                    'P' => tcp.psh = true,
+                    'A' => tcp.ack = true,
+                    'U' => tcp.urg = true,
+                    _ => return Err(format!("--flags takes letters of FSRPAU, not `{flag}`").into()),
+                }
+            }
+            builder.tcp_header(tcp).write(frame, &[])?;
+        }
+        Ok(())
+    }
+}
+
+/// The address `offset` after `first`.
+fn nth(first: IpAddr, offset: u64) -> IpAddr {
+    match first {
+        IpAddr::V4(first) => {
+            let offset = u32::try_from(offset % (1 << 32)).unwrap_or_default();
+            Ipv4Addr::from_bits(first.to_bits().wrapping_add(offset)).into()
+        }
+        IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits().wrapping_add(offset.into())).into(),
+    }
+}

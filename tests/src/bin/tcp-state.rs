@@ -1,0 +1,24 @@
+//! Prints how a TCP port looks from here, `open`, `closed` or `filtered`: `tcp-state ADDRESS PORT`.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A third of a second is forever on a virtual cable.
+const TIMEOUT: Duration = Duration::from_millis(333);
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let address: Option<IpAddr> = args.next().and_then(|text| text.parse().ok());
+    let port: Option<u16> = args.next().and_then(|text| text.parse().ok());
+    let (Some(address), Some(port)) = (address, port) else { panic!("usage: tcp-state ADDRESS PORT") };
+    let state = match TcpStream::connect_timeout(&SocketAddr::new(address, port), TIMEOUT) {
+        Ok(_) => "open",
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => "closed",
+            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "filtered",
+            _ => panic!("{address} port {port}: {error}"),
+        },
+    };
+    println!("{state}");
+}

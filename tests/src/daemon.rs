@@ -1,0 +1,145 @@
+//! portknockd, or the original knockd, running on a host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::{Host, Output, PATIENCE, Process, binary, require, wait_until};
+
+/// A daemon with its configuration, log and state in a folder of its own. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    folder: TempDir,
+    process: Process,
+    original: bool,
+}
+
+impl Daemon {
+    /// Starts portknockd on `eth0` with this configuration and waits until it listens. `%DIR%` in the configuration
+    /// stands for the daemon's folder, where the state file is too unless the configuration says otherwise.
+    pub fn portknockd(host: &Host, config: &str) -> Self {
+        Self::portknockd_with(host, config, &["-i", "eth0"])
+    }
+
+    /// The same with these arguments in place of `-i eth0`.
+    pub fn portknockd_with(host: &Host, config: &str, args: &[&str]) -> Self {
+        Self::start(host, config, args, false)
+    }
+
+    /// Starts the original knockd on `eth0` and waits until it listens.
+    pub fn knockd(host: &Host, config: &str) -> Self {
+        require("knockd");
+        Self::start(host, config, &["-i", "eth0"], true)
+    }
+
+    /// Runs portknockd with a configuration that it must refuse, or with `--check`, and gives what it left.
+    pub fn run_portknockd(host: &Host, config: &str, args: &[&str]) -> Output {
+        let folder = TempDir::new().expect("a temporary folder");
+        write_config(folder.path(), config, false);
+        Output::of(host.command(binary("portknockd")).arg("-c").arg(folder.path().join("knockd.conf")).args(args))
+    }
+
+    fn start(host: &Host, config: &str, args: &[&str], original: bool) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        write_config(folder.path(), config, original);
+        let process = launch(host, folder.path(), args, original);
+        let daemon = Self { folder, process, original };
+        daemon.wait_for("starting up, listening on");
+        daemon
+    }
+
+    /// Starts it again in the same folder, after [`Daemon::kill`] or [`Daemon::stop`], and waits until it listens.
+    pub fn restart(&mut self, host: &Host, args: &[&str]) {
+        let before = self.count("starting up, listening on");
+        self.process = launch(host, self.folder.path(), args, self.original);
+        let started = wait_until(PATIENCE, || self.count("starting up, listening on") > before);
+        assert!(started, "the daemon does not start again:\n{}", self.everything());
+    }
+
+    /// A path in the daemon's folder: `knockd.conf`, `log`, `openings`, or what the configuration named by `%DIR%`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Replaces the configuration file; `signal("HUP")` makes the daemon read it.
+    pub fn rewrite(&self, config: &str) {
+        write_config(self.folder.path(), config, self.original);
+    }
+
+    /// The text of its log file.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// What it has written to standard output and standard error.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// How many lines of the log contain `text`.
+    pub fn count(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until a line of the log contains `text`; panics where that takes too long.
+    pub fn wait_for(&self, text: &str) {
+        self.wait_for_count(text, 1, PATIENCE);
+    }
+
+    /// Waits until `count` lines of the log contain `text`.
+    pub fn wait_for_count(&self, text: &str, count: usize, timeout: Duration) {
+        let seen = wait_until(timeout, || self.count(text) >= count);
+        assert!(seen, "the log does not have `{text}` {count} times:\n{}", self.everything());
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends a signal, as in `signal("HUP")`.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// Kills it with SIGKILL, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.signal("KILL");
+        assert!(self.process.exit_within(PATIENCE).is_some(), "SIGKILL ends a process");
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.stop()
+    }
+
+    /// Its exit status, where it has ended within `timeout`.
+    pub fn exit_within(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        self.process.exit_within(timeout)
+    }
+
+    fn everything(&self) -> String {
+        format!("{}--- output:\n{}", self.log(), self.output())
+    }
+}
+
+fn launch(host: &Host, folder: &Path, args: &[&str], original: bool) -> Process {
+    let program = if original { PathBuf::from("knockd") } else { binary("portknockd") };
+    let mut command = host.command(program);
+    command.arg("-c").arg(folder.join("knockd.conf")).arg("-g").arg(folder.join("log"));
+    Process::spawn(command.arg("-v").args(args))
+}
+
+/// Writes the file in one step, so that a reload never sees half of it.
+fn write_config(folder: &Path, config: &str, original: bool) {
+    let config = config.replace("%DIR%", folder.to_str().expect("a temporary folder has a plain name"));
+    // Sections repeat and the last value counts, so a configuration can still name another file.
+    let state = format!("[options]\nStateFile = {}\n", folder.join("openings").display());
+    let text = if original || config.contains("StateFile") { config } else { state + &config };
+    let new = folder.join("knockd.conf.new");
+    fs::write(&new, text).expect("the daemon's folder can be written");
+    fs::rename(&new, folder.join("knockd.conf")).expect("the daemon's folder can be written");
+}

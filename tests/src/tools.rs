@@ -1,0 +1,50 @@
+//! Finding programs, and waiting.
+
+use std::env;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The path of a program of this workspace, from the target directory that the running test was built in.
+pub fn binary(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("the test knows its own path");
+    // target/PROFILE/deps/TEST or target/PROFILE/PROGRAM
+    test.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("there is no program `{name}`; build it first: cargo build --workspace --bins"))
+}
+
+/// Asserts that a program of the system is installed.
+pub fn require(tool: &str) {
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|folder| folder.join(tool).is_file()) {
+        return;
+    }
+    let package = match tool {
+        "iptables" | "ip6tables" => "iptables",
+        "nft" => "nftables",
+        "ip" => "iproute2",
+        "nc" => "netcat-openbsd",
+        "knock" | "knockd" => "knockd",
+        "unshare" | "nsenter" => "util-linux",
+        other => other,
+    };
+    panic!("the program `{tool}` is missing; install it with: scripts/install-deps, or: apt-get install {package}");
+}
+
+/// Asks again and again until `condition` holds; false where it does not within `timeout`.
+pub fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
