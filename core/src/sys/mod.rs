@@ -5,6 +5,7 @@
 
 pub mod epoll;
 pub mod socket;
+pub mod timer;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

@@ -1,0 +1,123 @@
+//! Under attack and under load: honest knockers get in, scanners do not.
+
+use std::fmt::Write;
+use std::process::Command;
+use std::time::Duration;
+
+use portknock_tests::{Daemon, Lab, Output, binary, require};
+
+const DOOR: &str = "
+[door]
+    sequence    = 7000,8000,9000
+    seq_timeout = 60
+    tcpflags    = syn
+    command     = echo %IP% >> %DIR%/opened
+";
+
+fn blast(lab: &Lab, args: &str) -> Command {
+    let mut command = lab.client.command(binary("blast"));
+    command.args(["--interface", "eth0"]).args(args.split(' '));
+    command
+}
+
+#[test]
+fn each_of_a_thousand_knocks_of_the_original_client_opens_the_door() {
+    let lab = Lab::pair();
+    require("knock");
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    lab.client.ok("for i in $(seq 1000); do knock -d 20 10.0.0.1 7000 8000 9000; done");
+    daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 1000, Duration::from_secs(30));
+    assert_eq!(daemon.count("10.0.0.2: door: Stage 1"), 1000);
+}
+
+#[test]
+fn honest_knockers_get_in_while_spoofed_first_knocks_pour_in() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    let first = Output::of(&mut blast(&lab, "--from 172.16.0.0 --sources 100000 --ports 7000 --rate 50000"));
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let mut flood = blast(&lab, "--from 172.24.0.0 --sources 500000 --ports 7000 --rate 20000 --count 400000")
+        .spawn()
+        .expect("blast starts");
+    for tries in 1..=10 {
+        lab.client.ok("knock -d 20 10.0.0.1 7000 8000 9000");
+        daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", tries, Duration::from_secs(5));
+    }
+    assert!(flood.try_wait().expect("blast can be waited for").is_none(), "the flood ended before the knocks did");
+    flood.kill().expect("blast can be killed");
+    flood.wait().expect("blast can be waited for");
+}
+
+#[test]
+fn no_port_scan_opens_a_door() {
+    let lab = Lab::pair();
+    require("nmap");
+    let doors = "
+[stock]
+    sequence = 7000,8000,9000
+    command = true
+[narrow]
+    sequence = 7100,7110,7120
+    tcpflags = syn
+    command = true
+[two]
+    sequence = 2000,40000
+    command = true
+[udp]
+    sequence = 1000:udp,1030:udp
+    command = true
+";
+    let daemon = Daemon::portknockd(&lab.server, doors);
+    let scans = [
+        "-r -p 1-65535",
+        "-r -p 7000-9000",
+        "-r -p 7090-7130",
+        "-p 1-65535",
+        "-p 1-65535 -T5",
+        "-p 1-65535",
+        "-sT -r -p 1-65535",
+        "-r -p 1-65535 -g 53",
+        "",
+        "-r -sU --max-retries 0 --min-rate 2000 -p 900-1100",
+    ];
+    for scan in scans {
+        lab.client.ok(&format!("nmap -n -Pn {scan} 10.0.0.1 > /dev/null"));
+        assert_eq!(daemon.count("OPEN SESAME"), 0, "nmap {scan}:\n{}", daemon.log());
+    }
+    assert!(daemon.count("attempt failed: scan") > 0, "{}", daemon.log());
+    lab.client.ok("knock 10.0.0.1 7000 8000 9000");
+    daemon.wait_for("10.0.0.2: stock: OPEN SESAME");
+}
+
+#[test]
+fn a_thousand_doors_open_each_by_its_own_sequence() {
+    let lab = Lab::pair();
+    let mut config = String::new();
+    for i in 0..1000 {
+        let ports = sequence_of(i);
+        writeln!(config, "[door{i}]\nsequence = {},{},{}\ncommand = true", ports[0], ports[1], ports[2])
+            .expect("a string grows");
+    }
+    let daemon = Daemon::portknockd(&lab.server, &config);
+    for i in [0, 1, 499, 998, 999] {
+        let [a, b, c] = sequence_of(i);
+        lab.client.ok(&format!("knock 10.0.0.1 {a} {b} {c}"));
+        daemon.wait_for(&format!("10.0.0.2: door{i}: OPEN SESAME"));
+    }
+    assert_eq!(daemon.count("OPEN SESAME"), 5, "{}", daemon.log());
+}
+
+/// Three ports for a door, all different from those of the 999 others and spread over the whole range.
+fn sequence_of(door: u32) -> [u32; 3] {
+    [0, 1, 2].map(|step| 1 + (door * 3 + step) * 27_449 % 65_521)
+}
+
+#[test]
+fn many_first_knocks_at_once_lose_nobody() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    let burst = "--from 172.16.0.0 --sources 300 --ports 7000,8000,9000 --rate 3000";
+    let sent = Output::of(&mut blast(&lab, burst));
+    assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+    daemon.wait_for_count("OPEN SESAME", 300, Duration::from_secs(20));
+}
