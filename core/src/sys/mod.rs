@@ -3,7 +3,9 @@
 //! For the front ends of this workspace; its contents follow their needs and may change in any release.
 #![allow(unsafe_code, reason = "the one place that talks to libc")]
 
+pub mod clock;
 pub mod epoll;
+pub mod process;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
