@@ -1,12 +1,14 @@
 //! The whole pure part behind one door: fed with frames and times, drained of events.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::config::{Config, DoorId, Sequence};
-use crate::decode::{Knock, LinkType};
-use crate::event::Event;
-use crate::openings::Opening;
+use crate::config::{Config, Door, DoorId, Sequence};
+use crate::decode::{Knock, LinkType, decode};
+use crate::event::{Event, EventKind};
+use crate::matcher::{Matcher, Sink};
+use crate::openings::{Opening, Openings};
 use crate::time::Timestamp;
 
 /// The addresses that count as this machine for doors without a `target`.
@@ -19,12 +21,12 @@ pub enum LocalAddresses {
     Only(HashSet<IpAddr>),
 }
 
-/// Counters since the start.
+/// What the engine holds now, and what it counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStats {
-    /// Attempts that are alive.
+    /// Attempts that are alive; running cooldowns count too, since they take the same room.
     pub attempts: usize,
-    /// Doors that stand open.
+    /// Doors that stand open, each address of a door counted.
     pub openings: usize,
     /// Knocks seen, relevant or not.
     pub knocks: u64,
@@ -34,66 +36,211 @@ pub struct EngineStats {
     pub refused: u64,
 }
 
-/// Configuration, packets and times in; events out.
+/// Configuration, packets and times in; events out. No socket, clock or thread is behind it.
+///
+/// # The run loop
+///
+/// After every input (`feed`, `handle_…`, `reload`, …) drain [`Engine::poll_event`] until `None`, then wait for the next
+/// packet until [`Engine::poll_timeout`] at the latest; when that time has come, call [`Engine::handle_timeout`].
+/// What the events ask for (commands, files) is the caller's to do.
+///
+/// Time never runs backwards: an input stamped earlier than the one before counts as simultaneous with it. What is due
+/// by an input's time happens before the input itself.
+///
+/// # Example
+///
+/// ```
+/// use portknock_core::{Config, Door, Engine, EventKind, Knock, Protocol, Sequence, Step, TcpFlags, Timestamp};
+///
+/// let steps: Vec<Step> =
+///     [7000, 8000].iter().map(|&port| Step { port: port.try_into().unwrap(), protocol: Protocol::Udp }).collect();
+/// let mut door = Door::new("ssh", Some(Sequence::new(steps)?));
+/// door.start_command = Some("open-ssh %IP%".into());
+/// let mut engine = Engine::new(&Config { doors: vec![door], ..Config::default() });
+///
+/// for (second, port) in [(1, 7000), (2, 8000)] {
+///     engine.handle_knock(&Knock {
+///         time: Timestamp::from_secs(second),
+///         source: [192, 0, 2, 7].into(),
+///         destination: [192, 0, 2, 1].into(),
+///         port,
+///         protocol: Protocol::Udp,
+///         flags: TcpFlags::NONE,
+///         source_port: 40_000,
+///         sequence_number: 0,
+///     });
+/// }
+/// let mut opened = None;
+/// while let Some(event) = engine.poll_event() {
+///     if let EventKind::Open { command, .. } = event.kind {
+///         opened = command;
+///     }
+/// }
+/// assert_eq!(opened.as_deref(), Some("open-ssh 192.0.2.7"));
+/// # Ok::<(), portknock_core::config::SequenceError>(())
+/// ```
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    matcher: Matcher,
+    outcomes: Outcomes,
+    now: Timestamp,
+    knocks: u64,
+}
+
+/// What comes out of the matcher turned into events, with the openings that follow from it.
+#[derive(Debug)]
+struct Outcomes {
+    doors: Vec<Door>,
+    openings: Openings,
+    events: VecDeque<Event>,
+}
 
 impl Engine {
-    /// An engine for the doors of `config`; every destination address counts until [`Engine::set_local_addresses`].
+    /// An engine for the doors of `config` (those beyond the first 65,536 are left out, as no file can hold more);
+    /// every destination address counts until [`Engine::set_local_addresses`].
     pub fn new(config: &Config) -> Self {
-        let _ = config;
-        todo!()
+        Self {
+            matcher: Matcher::new(config),
+            outcomes: Outcomes { doors: config.doors.clone(), openings: Openings::new(), events: VecDeque::new() },
+            now: Timestamp::default(),
+            knocks: 0,
+        }
     }
+
     /// Says which addresses are this machine's from now on.
     pub fn set_local_addresses(&mut self, addresses: LocalAddresses) {
-        let _ = addresses;
-        todo!()
+        self.matcher.set_local_addresses(addresses);
     }
+
     /// Takes a captured frame. Whatever its bytes, it never panics; what is no knock only moves time on.
     pub fn feed(&mut self, link_type: LinkType, time: Timestamp, frame: &[u8]) {
-        let _ = (link_type, time, frame);
-        todo!()
+        match decode(link_type, time, frame) {
+            Some(knock) => self.handle_knock(&knock),
+            None => self.handle_timeout(time),
+        }
     }
+
     /// Takes a knock that the caller decoded.
     pub fn handle_knock(&mut self, knock: &Knock) {
-        let _ = knock;
-        todo!()
+        self.handle_timeout(knock.time);
+        self.knocks += 1;
+        self.matcher.handle_knock(knock, self.now, &mut self.outcomes);
     }
-    /// Moves time on: what is due at `now` or before happens.
+
+    /// Moves time on: what is due at `now` or before happens, in the order of the due times.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        let _ = now;
-        todo!()
+        self.now = self.now.max(now);
+        loop {
+            let attempt = self.matcher.next_due(self.now);
+            let closing = self.outcomes.openings.next_due(attempt.unwrap_or(self.now));
+            match (attempt, closing) {
+                (Some(attempt), closing) if closing.is_none_or(|closing| attempt <= closing) => {
+                    self.matcher.end_first_due(&mut self.outcomes);
+                }
+                (_, Some(due)) => self.outcomes.close_first(due, due),
+                (_, None) => return,
+            }
+        }
     }
+
     /// The next event; call until `None` after every input.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.outcomes.events.pop_front()
     }
-    /// When [`Engine::handle_timeout`] is due next; may change with every input.
+
+    /// When [`Engine::handle_timeout`] is due next, if ever; may change with every input.
     pub fn poll_timeout(&mut self) -> Option<Timestamp> {
-        todo!()
+        let end_of_time = Timestamp::from_nanos(u64::MAX);
+        let attempt = self.matcher.next_due(end_of_time);
+        let closing = self.outcomes.openings.next_due(end_of_time);
+        attempt.into_iter().chain(closing).min()
     }
-    /// Replaces the configuration. Doors that did not change keep their attempts, openings always survive.
+
+    /// Replaces the configuration at `now`. Attempts at doors that did not change go on, others fail; openings always
+    /// survive. This looks at every attempt once.
     pub fn reload(&mut self, config: &Config, now: Timestamp) {
-        let _ = (config, now);
-        todo!()
+        self.handle_timeout(now);
+        let old = std::mem::replace(&mut self.outcomes.doors, config.doors.clone());
+        self.matcher.reload(&old, config, self.now, &mut self.outcomes);
     }
-    /// Gives a one-time door its next sequence, or none: it takes no knock until this is called after an opening.
+
+    /// Gives a one-time door its next sequence, or none. After an opening such a door takes no knock until this is
+    /// called; attempts at the sequence before fail. A door that does not exist is passed over.
     pub fn set_sequence(&mut self, door: DoorId, sequence: Option<Sequence>) {
-        let _ = (door, sequence);
-        todo!()
+        self.matcher.set_sequence(door, sequence.as_ref(), self.now, &mut self.outcomes);
+        if let Some(door) = self.outcomes.doors.get_mut(usize::from(door.0)) {
+            door.sequence = sequence;
+        }
     }
-    /// Takes up an opening from before the start; where it is overdue, the next [`Engine::handle_timeout`] closes it.
-    pub fn restore_opening(&mut self, opening: Opening) {
-        let _ = opening;
-        todo!()
+
+    /// Takes up openings from before the start; the next [`Engine::handle_timeout`] closes those that are overdue.
+    pub fn restore_openings(&mut self, openings: impl IntoIterator<Item = Opening>) {
+        self.outcomes.openings.restore(openings);
     }
-    /// Closes every open door now, each with its event.
+
+    /// Closes every open door at `now`, each with its event.
     pub fn close_all(&mut self, now: Timestamp) {
-        let _ = now;
-        todo!()
+        self.handle_timeout(now);
+        let end_of_time = Timestamp::from_nanos(u64::MAX);
+        while self.outcomes.openings.len() > 0 {
+            self.outcomes.close_first(end_of_time, self.now);
+        }
     }
+
+    /// The doors that stand open, in no particular order.
+    pub fn openings(&self) -> impl Iterator<Item = &Opening> {
+        self.outcomes.openings.iter()
+    }
+
+    /// The doors as they are now: those of the configuration, one-time doors with their current sequences.
+    pub fn doors(&self) -> &[Door] {
+        &self.outcomes.doors
+    }
+
     /// The counters.
     pub fn stats(&self) -> EngineStats {
-        todo!()
+        let (evicted, refused) = self.matcher.overflows();
+        EngineStats {
+            attempts: self.matcher.len(),
+            openings: self.outcomes.openings.len(),
+            knocks: self.knocks,
+            evicted,
+            refused,
+        }
+    }
+}
+
+impl Outcomes {
+    /// Closes the door that is due first and not after `until`, as an event of `time`.
+    fn close_first(&mut self, until: Timestamp, time: Timestamp) {
+        if let Some(Opening { door, ip, stop_command, .. }) = self.openings.take_first_due(until) {
+            self.events.push_back(Event { time, door, ip, kind: EventKind::Close { command: stop_command } });
+        }
+    }
+}
+
+impl Sink for Outcomes {
+    fn event(&mut self, time: Timestamp, door: &Arc<str>, ip: IpAddr, kind: EventKind) {
+        self.events.push_back(Event { time, door: door.clone(), ip, kind });
+    }
+
+    fn complete(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr) {
+        let door = &mut self.doors[usize::from(door_id.0)];
+        let opening = door.stop_command_for(ip).map(|stop_command| Opening {
+            door: door.name.clone(),
+            ip,
+            closes_at: time.saturating_add(door.cmd_timeout),
+            stop_command,
+        });
+        let is_open = opening.clone().is_some_and(|opening| self.openings.open_or_extend(opening, door.cmd_timeout));
+        let kind = match opening {
+            Some(opening) if is_open => EventKind::Extend { door_id, opening },
+            opening => EventKind::Open { door_id, command: door.start_command_for(ip), opening },
+        };
+        if door.one_time_sequences.is_some() {
+            door.sequence = None;
+        }
+        let name = door.name.clone();
+        self.event(time, &name, ip, kind);
     }
 }

@@ -123,6 +123,48 @@ pub struct CommandRequest {
     pub command: String,
 }
 
+/// The line that stands in a log, in knockd's words where knockd has any. Control characters in a door's name come out
+/// escaped.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: ", self.ip, Printable(&self.door))?;
+        match &self.kind {
+            EventKind::Stage { stage, .. } => write!(f, "Stage {stage}"),
+            EventKind::Open { .. } => f.write_str("OPEN SESAME"),
+            EventKind::Extend { .. } => f.write_str("still open, closing time extended"),
+            EventKind::Close { .. } => f.write_str("command timeout"),
+            EventKind::Timeout { stage } => write!(f, "sequence timeout (stage {stage})"),
+            EventKind::Fail { stage, reason } => write!(f, "attempt failed: {reason} (stage {stage})"),
+        }
+    }
+}
+
+/// knockd's line for a command that starts.
+impl fmt::Display for CommandRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: running command: {}", Printable(&self.door), Printable(&self.command))
+    }
+}
+
+/// Text with every control character escaped, so that it cannot forge or break a log line.
+#[derive(Clone, Copy, Debug)]
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive(char::is_control) {
+            match part.chars().next_back() {
+                Some(last) if last.is_control() => {
+                    f.write_str(&part[..part.len() - last.len_utf8()])?;
+                    write!(f, "{}", last.escape_default())?;
+                }
+                _ => f.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Event {
     /// The command that this event asks for.
     pub fn command_request(&self) -> Option<CommandRequest> {
@@ -132,5 +174,38 @@ impl Event {
             _ => return None,
         };
         Some(CommandRequest { door: self.door.clone(), ip: self.ip, action, command: command.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(kind: EventKind) -> String {
+        let event = Event { time: Timestamp::default(), door: "op\nen\x1b[31m".into(), ip: [10, 0, 0, 1].into(), kind };
+        event.to_string()
+    }
+
+    #[test]
+    fn lines_are_those_of_knockd_without_control_characters() {
+        let door = "10.0.0.1: op\\nen\\u{1b}[31m: ";
+        assert_eq!(line(EventKind::Stage { stage: 2, steps: 3 }), format!("{door}Stage 2"));
+        let open = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
+        assert_eq!(line(open), format!("{door}OPEN SESAME"));
+        assert_eq!(line(EventKind::Timeout { stage: 1 }), format!("{door}sequence timeout (stage 1)"));
+        let close = EventKind::Close { command: String::new() };
+        assert_eq!(line(close), format!("{door}command timeout"));
+        let fail = EventKind::Fail { stage: 1, reason: FailReason::WrongPort };
+        assert_eq!(line(fail), format!("{door}attempt failed: wrong-port (stage 1)"));
+    }
+
+    #[test]
+    fn only_openings_and_closings_ask_for_commands() {
+        let event = |kind| Event { time: Timestamp::default(), door: "a".into(), ip: [10, 0, 0, 1].into(), kind };
+        let request = event(EventKind::Close { command: "iptables -D".into() }).command_request().unwrap();
+        assert_eq!((request.action, request.to_string().as_str()), (Action::Close, "a: running command: iptables -D"));
+        let no_command = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
+        assert_eq!(event(no_command).command_request(), None);
+        assert_eq!(event(EventKind::Timeout { stage: 1 }).command_request(), None);
     }
 }

@@ -1,1 +1,94 @@
-//! To be written.
+//! Events as JSON lines, the form that other programs read.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::event::{Event, EventKind};
+
+/// The fields of an event in the order in which they are written; those that the event does not have are left out.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Kept as written: a floating-point number does not hold nanoseconds.
+    time: Box<RawValue>,
+    event: &'static str,
+    door: &'a str,
+    ip: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<u8>,
+    /// `Some(None)` is written as `null`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// The event as one line of JSON, without the line's end. `time` is in seconds with nine decimal places.
+///
+/// # Errors
+/// None in practice: all that an event holds can be written as JSON.
+pub fn event_line(event: &Event) -> serde_json::Result<String> {
+    let mut line = Line {
+        time: RawValue::from_string(event.time.to_string())?,
+        event: "",
+        door: &event.door,
+        ip: event.ip,
+        stage: None,
+        steps: None,
+        command: None,
+        reason: None,
+    };
+    match &event.kind {
+        EventKind::Stage { stage, steps } => {
+            line.event = "stage";
+            (line.stage, line.steps) = (Some(*stage), Some(*steps));
+        }
+        EventKind::Open { command, .. } => {
+            line.event = "open";
+            line.command = Some(command.as_deref());
+        }
+        EventKind::Extend { .. } => line.event = "extend",
+        EventKind::Close { command } => {
+            line.event = "close";
+            line.command = Some(Some(command));
+        }
+        EventKind::Timeout { stage } => {
+            line.event = "timeout";
+            line.stage = Some(*stage);
+        }
+        EventKind::Fail { stage, reason } => {
+            line.event = "fail";
+            (line.stage, line.reason) = (Some(*stage), Some(reason.to_string()));
+        }
+    }
+    serde_json::to_string(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DoorId;
+    use crate::event::FailReason;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn lines_have_the_promised_fields_in_order() {
+        let line = |kind| {
+            let time = Timestamp::from_nanos(1_690_000_000_123_456_000);
+            event_line(&Event { time, door: "a \"b\"".into(), ip: "2001:db8::1".parse().unwrap(), kind }).unwrap()
+        };
+        let head =
+            |event| format!(r#"{{"time":1690000000.123456000,"event":"{event}","door":"a \"b\"","ip":"2001:db8::1""#);
+        let open = |command| EventKind::Open { door_id: DoorId(0), command, opening: None };
+        let fail = EventKind::Fail { stage: 2, reason: FailReason::WrongPort };
+        assert_eq!(line(EventKind::Stage { stage: 1, steps: 3 }), head("stage") + r#","stage":1,"steps":3}"#);
+        assert_eq!(line(open(None)), head("open") + r#","command":null}"#);
+        assert_eq!(line(open(Some("x\ty".into()))), head("open") + r#","command":"x\ty"}"#);
+        assert_eq!(line(EventKind::Close { command: "x".into() }), head("close") + r#","command":"x"}"#);
+        assert_eq!(line(EventKind::Timeout { stage: 2 }), head("timeout") + r#","stage":2}"#);
+        assert_eq!(line(fail), head("fail") + r#","stage":2,"reason":"wrong-port"}"#);
+    }
+}

@@ -21,10 +21,11 @@ pub mod replay;
 pub mod service;
 pub mod sys;
 mod time;
+mod timeline;
 
 pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, Options, Protocol, Sequence, Step};
 pub use decode::{Knock, LinkType, TcpFlags};
-pub use engine::{Engine, LocalAddresses};
-pub use event::{Action, CommandRequest, Event, EventKind, FailReason};
+pub use engine::{Engine, EngineStats, LocalAddresses};
+pub use event::{Action, CommandRequest, Event, EventKind, FailReason, Printable};
 pub use openings::Opening;
 pub use time::Timestamp;

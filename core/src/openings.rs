@@ -1,9 +1,16 @@
 //! Doors that stand open and the times at which they close.
 
+use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use crate::time::Timestamp;
+use crate::timeline::{Link, Links, NIL, Timeline};
 
 /// A door that stands open for one address, with what closes it and when. It holds all that is needed to close the door
 /// even where the configuration no longer knows it.
@@ -17,4 +24,199 @@ pub struct Opening {
     pub closes_at: Timestamp,
     /// The stop command, `%IP%` replaced.
     pub stop_command: String,
+}
+
+impl Opening {
+    /// Openings are the same when the same command closes the same door for the same address: a door whose stop command
+    /// changed by a reload is opened anew, and the old command still runs.
+    fn is_same_door(&self, other: &Self) -> bool {
+        self.ip == other.ip && self.door == other.door && self.stop_command == other.stop_command
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// `None` while the slot is free.
+    opening: Option<Opening>,
+    class: usize,
+    by_due: Links,
+}
+
+#[derive(Debug)]
+struct ByDue;
+
+impl Link<Slot> for ByDue {
+    fn links(slot: &mut Slot) -> &mut Links {
+        &mut slot.by_due
+    }
+}
+
+/// All openings, found by what they are and ordered by when they close.
+#[derive(Debug)]
+pub(crate) struct Openings {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    table: HashTable<u32>,
+    hasher: RandomState,
+    timeline: Timeline<ByDue>,
+    /// For each span that doors stay open the class of the timeline.
+    classes: HashMap<Duration, usize, RandomState>,
+}
+
+impl Openings {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            table: HashTable::new(),
+            hasher: RandomState::default(),
+            timeline: Timeline::new(0),
+            classes: HashMap::default(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Opening> {
+        self.slots.iter().filter_map(|slot| slot.opening.as_ref())
+    }
+
+    /// Opens at `now` for `span`, or moves the closing time where the door is open already: then this returns true.
+    pub(crate) fn open_or_extend(&mut self, opening: Opening, span: Duration) -> bool {
+        let is_open = self.find(&opening).map(|index| self.remove(index)).is_some();
+        let class = *self.classes.entry(span).or_insert_with(|| self.timeline.add_class());
+        self.insert(opening, class);
+        is_open
+    }
+
+    /// Takes up openings from before the start, which keep their closing times. One that is held already keeps the
+    /// later of its two closing times.
+    pub(crate) fn restore(&mut self, openings: impl IntoIterator<Item = Opening>) {
+        let mut openings: Vec<_> = openings.into_iter().collect();
+        openings.sort_by_key(|opening| opening.closes_at);
+        let class = self.timeline.add_class();
+        for opening in openings {
+            match self.find(&opening) {
+                Some(index) if self.closes_at(index) >= opening.closes_at => continue,
+                Some(index) => drop(self.remove(index)),
+                None => {}
+            }
+            self.insert(opening, class);
+        }
+    }
+
+    /// When the next door closes, if not later than `until`.
+    pub(crate) fn next_due(&mut self, until: Timestamp) -> Option<Timestamp> {
+        self.first(until).map(|(due, _)| due)
+    }
+
+    /// Takes out what closes first, if not later than `until`.
+    pub(crate) fn take_first_due(&mut self, until: Timestamp) -> Option<Opening> {
+        let (_, index) = self.first(until)?;
+        self.remove(index)
+    }
+
+    fn first(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
+        self.timeline.first(&self.slots, until, |slot| {
+            slot.opening.as_ref().map_or(Timestamp::default(), |opening| opening.closes_at)
+        })
+    }
+
+    fn closes_at(&self, index: u32) -> Timestamp {
+        self.slots[index as usize].opening.as_ref().map_or(Timestamp::default(), |opening| opening.closes_at)
+    }
+
+    fn find(&self, wanted: &Opening) -> Option<u32> {
+        let is_wanted = |&index: &u32| {
+            self.slots[index as usize].opening.as_ref().is_some_and(|opening| opening.is_same_door(wanted))
+        };
+        self.table.find(hash_of(&self.hasher, wanted), is_wanted).copied()
+    }
+
+    fn insert(&mut self, opening: Opening, class: usize) {
+        let (hash, due) = (hash_of(&self.hasher, &opening), opening.closes_at);
+        let slot = Slot { opening: Some(opening), class, by_due: Links::default() };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.slots[index as usize] = slot;
+                index
+            }
+            None => {
+                self.slots.push(slot);
+                // Four thousand million open doors do not fit into memory.
+                u32::try_from(self.slots.len() - 1).unwrap_or(NIL)
+            }
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.table.insert_unique(hash, index, |&index| {
+            slots[index as usize].opening.as_ref().map_or(0, |opening| hash_of(hasher, opening))
+        });
+        self.timeline.push(&mut self.slots, class, index, due);
+    }
+
+    fn remove(&mut self, index: u32) -> Option<Opening> {
+        let slot = &mut self.slots[index as usize];
+        let (class, opening) = (slot.class, slot.opening.take()?);
+        if let Ok(entry) = self.table.find_entry(hash_of(&self.hasher, &opening), |&held| held == index) {
+            entry.remove();
+        }
+        self.timeline.unlink(&mut self.slots, class, index);
+        self.free.push(index);
+        Some(opening)
+    }
+}
+
+fn hash_of(hasher: &RandomState, opening: &Opening) -> u64 {
+    hasher.hash_one((opening.ip, &opening.door, &opening.stop_command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opening(door: &str, closes_at: u64) -> Opening {
+        Opening {
+            door: door.into(),
+            ip: [10, 0, 0, 1].into(),
+            closes_at: Timestamp::from_secs(closes_at),
+            stop_command: "close".into(),
+        }
+    }
+
+    fn drain(openings: &mut Openings, until: u64) -> Vec<(String, u64)> {
+        std::iter::from_fn(|| openings.take_first_due(Timestamp::from_secs(until)))
+            .map(|opening| (opening.door.to_string(), opening.closes_at.as_nanos() / 1_000_000_000))
+            .collect()
+    }
+
+    #[test]
+    fn closes_in_due_order_and_an_extension_moves_the_time() {
+        let mut openings = Openings::new();
+        assert!(!openings.open_or_extend(opening("slow", 30), Duration::from_secs(30)));
+        assert!(!openings.open_or_extend(opening("fast", 5), Duration::from_secs(5)));
+        assert!(openings.open_or_extend(opening("fast", 8), Duration::from_secs(5)));
+        assert_eq!(openings.len(), 2);
+        assert_eq!(drain(&mut openings, 7), []);
+        assert_eq!(openings.next_due(Timestamp::from_secs(100)), Some(Timestamp::from_secs(8)));
+        assert_eq!(drain(&mut openings, 100), [("fast".into(), 8), ("slow".into(), 30)]);
+        assert_eq!(openings.len(), 0);
+    }
+
+    #[test]
+    fn a_door_with_another_stop_command_is_another_opening() {
+        let mut openings = Openings::new();
+        openings.open_or_extend(opening("door", 5), Duration::from_secs(5));
+        let changed = Opening { stop_command: "close better".into(), ..opening("door", 6) };
+        assert!(!openings.open_or_extend(changed, Duration::from_secs(5)));
+        assert_eq!(openings.iter().count(), 2);
+    }
+
+    #[test]
+    fn restored_openings_keep_the_later_closing_time() {
+        let mut openings = Openings::new();
+        openings.restore([opening("b", 9), opening("a", 3), opening("a", 4), opening("b", 2)]);
+        assert_eq!(drain(&mut openings, 100), [("a".into(), 4), ("b".into(), 9)]);
+    }
 }

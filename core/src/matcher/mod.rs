@@ -1,1 +1,419 @@
-//! The sequence matcher.
+//! The sequence matcher: which step of which door a knock is, for each source on its own.
+//!
+//! Inputs are knocks and times; what happens goes to a [`Sink`]. A knock costs as much as its source has attempts and
+//! the doors that begin with its port are many, whatever the number of all attempts.
+
+mod attempts;
+mod ports;
+mod scan_log;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use ipnet::IpNet;
+
+use self::attempts::{Attempt, Attempts, Cursor, Source};
+use self::ports::{PortIndex, PortKey};
+use self::scan_log::ScanLog;
+use crate::config::{Config, Door, DoorId, FlagMask, Protocol, Sequence};
+use crate::decode::Knock;
+use crate::engine::LocalAddresses;
+use crate::event::{EventKind, FailReason};
+use crate::time::Timestamp;
+
+/// Takes what the matcher finds, in the order in which it happens.
+pub(crate) trait Sink {
+    /// A stage, a timeout or a failure.
+    fn event(&mut self, time: Timestamp, door: &Arc<str>, ip: IpAddr, kind: EventKind);
+    /// The whole sequence of a door matched.
+    fn complete(&mut self, time: Timestamp, door: DoorId, ip: IpAddr);
+}
+
+/// What the matcher needs to know of a door.
+#[derive(Debug)]
+struct Rules {
+    name: Arc<str>,
+    /// Empty while the door takes no knocks.
+    steps: Box<[PortKey]>,
+    flags: FlagMask,
+    target: Option<IpAddr>,
+    allow: Vec<IpNet>,
+    one_time: bool,
+    has_cooldown: bool,
+}
+
+/// All doors, and all attempts at them.
+#[derive(Debug)]
+pub(crate) struct Matcher {
+    doors: Vec<Rules>,
+    ports: PortIndex,
+    attempts: Attempts,
+    scan_guard: bool,
+    scan_log: ScanLog,
+    /// `None`: every destination counts.
+    local: Option<HashSet<IpAddr, RandomState>>,
+    /// One-time doors that the current knock opened.
+    spent: Vec<u16>,
+    evicted: u64,
+    refused: u64,
+}
+
+impl Matcher {
+    /// A matcher without attempts, for which every destination is local.
+    pub(crate) fn new(config: &Config) -> Self {
+        let doors: Vec<_> = config.doors.iter().map(Rules::of).collect();
+        let spans = config.doors.iter().map(|door| [door.seq_timeout, door.seq_cooldown.unwrap_or(Duration::ZERO)]);
+        Self {
+            ports: PortIndex::new(doors.iter().map(|door| &*door.steps)),
+            doors,
+            attempts: Attempts::new(config.options.max_attempts.max(1) as usize, spans.collect()),
+            scan_guard: config.options.scan_guard > 0,
+            scan_log: ScanLog::new(config.options.scan_guard),
+            local: None,
+            spent: Vec::new(),
+            evicted: 0,
+            refused: 0,
+        }
+    }
+
+    pub(crate) fn set_local_addresses(&mut self, addresses: LocalAddresses) {
+        self.local = match addresses {
+            LocalAddresses::Any => None,
+            LocalAddresses::Only(addresses) => Some(addresses.into_iter().collect()),
+        };
+    }
+
+    /// Attempts (cooldowns among them) that are held.
+    pub(crate) fn len(&self) -> usize {
+        self.attempts.len()
+    }
+
+    /// Attempts pushed out of the full table, and first knocks that found no room, since the start.
+    pub(crate) fn overflows(&self) -> (u64, u64) {
+        (self.evicted, self.refused)
+    }
+
+    /// When the next attempt or cooldown ends, if not later than `until`.
+    pub(crate) fn next_due(&mut self, until: Timestamp) -> Option<Timestamp> {
+        self.attempts.first_due(until).map(|(due, _)| due)
+    }
+
+    /// Ends what is due first; call only after [`Matcher::next_due`] said that there is something.
+    pub(crate) fn end_first_due(&mut self, sink: &mut impl Sink) {
+        let Some((due, index)) = self.attempts.first_due(Timestamp::from_nanos(u64::MAX)) else { return };
+        let attempt = self.attempts.remove_at(index);
+        // A cooldown ends without a word.
+        if attempt.stage() > 0 {
+            self.end(&attempt, due, EventKind::Timeout { stage: attempt.stage() }, sink);
+        }
+    }
+
+    /// Takes a knock that arrives at `now`.
+    pub(crate) fn handle_knock(&mut self, knock: &Knock, now: Timestamp, sink: &mut impl Sink) {
+        // No host sends from such an address (the kernel drops these packets too), and it would be mistaken for IPv4.
+        if matches!(knock.source, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some()) {
+            return;
+        }
+        let key = PortKey::new(knock.protocol, knock.port);
+        let mut cursor = self.attempts.cursor(Source::from(knock.source));
+        if !self.ports.is_used(key) {
+            if self.scan_guard && cursor.index().is_some() && is_scan_like(knock) {
+                self.guard(knock, key, now, &mut cursor, sink);
+            }
+            return;
+        }
+        let is_local = self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
+        let mut starters = 0;
+        loop {
+            let current = cursor.index().map(|index| (self.attempts.get(index).door(), index));
+            let starter = self.ports.starters(key).get(starters).copied();
+            match (current, starter) {
+                (None, None) => break,
+                (Some((door, index)), starter) if starter.is_none_or(|starter| door <= starter) => {
+                    let starts_here = starter == Some(door);
+                    starters += usize::from(starts_here);
+                    if self.doors[usize::from(door)].is_relevant(knock, is_local) {
+                        self.step(knock, key, now, index, starts_here, &mut cursor, sink);
+                    } else {
+                        self.attempts.advance(&mut cursor);
+                    }
+                }
+                (_, Some(door)) => {
+                    starters += 1;
+                    if self.doors[usize::from(door)].is_relevant(knock, is_local) {
+                        self.start(knock, now, door, &mut cursor, sink);
+                    }
+                }
+                // The guard of the second arm holds whenever there is no starter.
+                (Some(_), None) => unreachable!(),
+            }
+        }
+        while let Some(door) = self.spent.pop() {
+            self.set_steps(door, &[], now, sink);
+        }
+    }
+
+    /// Gives a door its next sequence, or none. Attempts at the old one fail.
+    pub(crate) fn set_sequence(
+        &mut self,
+        door: DoorId,
+        sequence: Option<&Sequence>,
+        now: Timestamp,
+        sink: &mut impl Sink,
+    ) {
+        if usize::from(door.0) < self.doors.len() {
+            self.set_steps(door.0, &keys_of(sequence), now, sink);
+        }
+    }
+
+    /// Replaces the doors; attempts at doors that did not change go on.
+    pub(crate) fn reload(&mut self, old: &[Door], new: &Config, now: Timestamp, sink: &mut impl Sink) {
+        let mut fresh = Self::new(new);
+        fresh.local = self.local.take();
+        (fresh.evicted, fresh.refused) = (self.evicted, self.refused);
+        let before = std::mem::replace(self, fresh);
+        let moved = places_of_unchanged(old, &new.doors);
+        for attempt in before.attempts.drain_by_age() {
+            let old_door = usize::from(attempt.door());
+            match moved.get(old_door).copied().flatten() {
+                Some(door) => {
+                    let hits = before.scan_log.ports(attempt.scan_set);
+                    self.take_over(&attempt, door, hits, now, sink);
+                }
+                None if attempt.stage() > 0 => {
+                    let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Reload };
+                    sink.event(now, &before.doors[old_door].name, attempt.source().ip(), kind);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The rules of SEMANTICS section 3 for a relevant knock on a used port by a source that has an attempt.
+    #[allow(clippy::too_many_arguments, reason = "one knock at one attempt, as the caller already looked it up")]
+    fn step(
+        &mut self,
+        knock: &Knock,
+        key: PortKey,
+        now: Timestamp,
+        index: u32,
+        starts_here: bool,
+        cursor: &mut Cursor,
+        sink: &mut impl Sink,
+    ) {
+        let attempt = *self.attempts.get(index);
+        let (door, stage) = (attempt.door(), usize::from(attempt.stage()));
+        let rules = &self.doors[usize::from(door)];
+        if stage == 0 || !rules.counts(knock) {
+            return self.attempts.advance(cursor);
+        }
+        let matched = rules.steps[stage - 1];
+        let is_retransmission = knock.protocol == Protocol::Tcp
+            && matched == key
+            && (attempt.source_port, attempt.sequence_number) == (knock.source_port, knock.sequence_number);
+        if !is_retransmission && rules.steps[stage] == key {
+            self.stage_event(door, knock.source, now, stage + 1, sink);
+            if stage + 1 == self.doors[usize::from(door)].steps.len() {
+                let attempt = self.attempts.remove(cursor);
+                self.scan_log.release(attempt.scan_set);
+                return self.open(knock, now, door, cursor, sink);
+            }
+            self.attempts.raise_stage(index);
+            let attempt = self.attempts.get_mut(index);
+            (attempt.source_port, attempt.sequence_number) = (knock.source_port, knock.sequence_number);
+            return self.attempts.advance(cursor);
+        }
+        if matched == key {
+            return self.attempts.advance(cursor);
+        }
+        let failed = self.attempts.remove(cursor);
+        let kind = EventKind::Fail { stage: failed.stage(), reason: FailReason::WrongPort };
+        self.end(&failed, now, kind, sink);
+        if starts_here {
+            self.start(knock, now, door, cursor, sink);
+        }
+    }
+
+    /// A relevant first step by a source without an attempt at the door; the cursor is where the attempt belongs.
+    fn start(&mut self, knock: &Knock, now: Timestamp, door: u16, cursor: &mut Cursor, sink: &mut impl Sink) {
+        let rules = &self.doors[usize::from(door)];
+        if !rules.counts(knock) {
+            return;
+        }
+        if rules.steps.len() == 1 {
+            self.stage_event(door, knock.source, now, 1, sink);
+            return self.open(knock, now, door, cursor, sink);
+        }
+        let source = Source::from(knock.source);
+        if self.make_room(source, door, now, cursor, sink) {
+            let mut attempt = Attempt::new(source, door, now, 1);
+            (attempt.source_port, attempt.sequence_number) = (knock.source_port, knock.sequence_number);
+            self.attempts.insert(cursor, attempt);
+            self.stage_event(door, knock.source, now, 1, sink);
+        }
+    }
+
+    /// The last step matched and the attempt is over.
+    fn open(&mut self, knock: &Knock, now: Timestamp, door: u16, cursor: &mut Cursor, sink: &mut impl Sink) {
+        sink.complete(now, DoorId(door), knock.source);
+        let rules = &self.doors[usize::from(door)];
+        if rules.one_time {
+            self.spent.push(door);
+        }
+        let source = Source::from(knock.source);
+        if rules.has_cooldown && self.make_room(source, door, now, cursor, sink) {
+            self.attempts.insert(cursor, Attempt::new(source, door, now, 0));
+        }
+    }
+
+    /// Makes sure that one more attempt fits. False where only attempts that are further on hold the table.
+    fn make_room(
+        &mut self,
+        source: Source,
+        door: u16,
+        now: Timestamp,
+        cursor: &mut Cursor,
+        sink: &mut impl Sink,
+    ) -> bool {
+        if !self.attempts.is_full() {
+            return true;
+        }
+        let Some(oldest) = self.attempts.oldest_fresh() else {
+            self.refused += 1;
+            return false;
+        };
+        let evicted = self.attempts.remove_at(oldest);
+        if evicted.stage() > 0 {
+            self.evicted += 1;
+            self.end(&evicted, now, EventKind::Fail { stage: 1, reason: FailReason::Full }, sink);
+        }
+        if evicted.source() == source {
+            // The one that made room may be the very one that the cursor stood on.
+            *cursor = self.attempts.cursor_behind(source, door);
+        }
+        true
+    }
+
+    /// Counts a hit on an unused port for every attempt of the source that it is relevant to.
+    fn guard(&mut self, knock: &Knock, key: PortKey, now: Timestamp, cursor: &mut Cursor, sink: &mut impl Sink) {
+        let is_local = self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
+        while let Some(index) = cursor.index() {
+            let attempt = self.attempts.get_mut(index);
+            let is_counted =
+                attempt.stage() > 0 && self.doors[usize::from(attempt.door())].is_relevant(knock, is_local);
+            if is_counted && !self.scan_log.note(&mut attempt.scan_set, key) {
+                let failed = self.attempts.remove(cursor);
+                self.end(&failed, now, EventKind::Fail { stage: failed.stage(), reason: FailReason::Scan }, sink);
+            } else {
+                self.attempts.advance(cursor);
+            }
+        }
+    }
+
+    fn set_steps(&mut self, door: u16, steps: &[PortKey], now: Timestamp, sink: &mut impl Sink) {
+        let rules = &mut self.doors[usize::from(door)];
+        if *rules.steps == *steps {
+            return;
+        }
+        rules.steps = steps.into();
+        self.ports = PortIndex::new(self.doors.iter().map(|door| &*door.steps));
+        while let Some(index) = self.attempts.oldest_at_door(door) {
+            let attempt = self.attempts.remove_at(index);
+            let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Reload };
+            self.end(&attempt, now, kind, sink);
+        }
+    }
+
+    /// Puts an attempt from before a reload back in at its door's new place.
+    fn take_over(
+        &mut self,
+        attempt: &Attempt,
+        door: u16,
+        scan_hits: impl Iterator<Item = PortKey>,
+        now: Timestamp,
+        sink: &mut impl Sink,
+    ) {
+        let mut cursor = self.attempts.cursor_behind(attempt.source(), door);
+        if !self.make_room(attempt.source(), door, now, &mut cursor, sink) {
+            let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Full };
+            return sink.event(now, &self.doors[usize::from(door)].name, attempt.source().ip(), kind);
+        }
+        let mut moved = Attempt::new(attempt.source(), door, attempt.started(), attempt.stage());
+        (moved.source_port, moved.sequence_number) = (attempt.source_port, attempt.sequence_number);
+        if self.scan_guard {
+            for port in scan_hits {
+                self.scan_log.note(&mut moved.scan_set, port);
+            }
+        }
+        self.attempts.insert(&mut cursor, moved);
+    }
+
+    fn stage_event(&self, door: u16, ip: IpAddr, now: Timestamp, stage: usize, sink: &mut impl Sink) {
+        let rules = &self.doors[usize::from(door)];
+        let kind = EventKind::Stage { stage: small(stage), steps: small(rules.steps.len()) };
+        sink.event(now, &rules.name, ip, kind);
+    }
+
+    /// Reports how an attempt that was taken out has ended.
+    fn end(&mut self, attempt: &Attempt, time: Timestamp, kind: EventKind, sink: &mut impl Sink) {
+        self.scan_log.release(attempt.scan_set);
+        sink.event(time, &self.doors[usize::from(attempt.door())].name, attempt.source().ip(), kind);
+    }
+}
+
+impl Rules {
+    fn of(door: &Door) -> Self {
+        Self {
+            name: door.name.clone(),
+            steps: keys_of(door.sequence.as_ref()),
+            flags: door.tcpflags,
+            target: door.target,
+            allow: door.allow.clone(),
+            one_time: door.one_time_sequences.is_some(),
+            has_cooldown: door.seq_cooldown.is_some(),
+        }
+    }
+
+    /// The knock is for this door's address and its source may knock here.
+    fn is_relevant(&self, knock: &Knock, is_local: bool) -> bool {
+        self.target.map_or(is_local, |target| target == knock.destination)
+            && (self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&knock.source)))
+    }
+
+    /// The knock's TCP flags, where it has any, are those that the door looks at.
+    fn counts(&self, knock: &Knock) -> bool {
+        knock.protocol == Protocol::Udp || self.flags.matches(knock.flags)
+    }
+}
+
+/// Scans send UDP packets and connection requests; answers to the host's own traffic are neither.
+fn is_scan_like(knock: &Knock) -> bool {
+    knock.protocol == Protocol::Udp || knock.is_connection_request()
+}
+
+fn keys_of(sequence: Option<&Sequence>) -> Box<[PortKey]> {
+    sequence.map_or_else(Box::default, |sequence| sequence.steps().iter().map(|&step| step.into()).collect())
+}
+
+/// For each old door its place among the new ones, where one of them is the same in every respect.
+fn places_of_unchanged(old: &[Door], new: &[Door]) -> Vec<Option<u16>> {
+    let mut by_name: HashMap<&str, Vec<u16>> = HashMap::new();
+    for (place, door) in (0..=u16::MAX).zip(new) {
+        by_name.entry(&door.name).or_default().push(place);
+    }
+    old.iter()
+        .map(|door| {
+            let places = by_name.get_mut(&*door.name)?;
+            let found = places.iter().position(|&place| new[usize::from(place)] == *door)?;
+            Some(places.remove(found))
+        })
+        .collect()
+}
+
+/// Stages and steps fit: a sequence has at most 32.
+fn small(count: usize) -> u8 {
+    u8::try_from(count).unwrap_or(u8::MAX)
+}

@@ -1,0 +1,369 @@
+//! The bounded table of attempts: found by source, ordered by age, never walked.
+
+use std::hash::{BuildHasher, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::time::Timestamp;
+use crate::timeline::{Link, Links, List, NIL, Timeline};
+
+/// A source address in 16 bytes; IPv4 as IPv4-mapped IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source([u32; 4]);
+
+impl From<IpAddr> for Source {
+    fn from(ip: IpAddr) -> Self {
+        let bits = match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(ip) => ip.to_bits(),
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "each part is the low 32 bits of a shift")]
+        Self([(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32])
+    }
+}
+
+impl Source {
+    fn bits(self) -> u128 {
+        self.0.iter().fold(0, |bits, &part| bits << 32 | u128::from(part))
+    }
+
+    pub(super) fn ip(self) -> IpAddr {
+        let ip = Ipv6Addr::from_bits(self.bits());
+        ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), |ip: Ipv4Addr| IpAddr::V4(ip))
+    }
+}
+
+/// What is known of one source at one door. Laid out in 60 bytes, since there may be a million of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    source: Source,
+    started: [u32; 2],
+    by_due: Links,
+    by_freshness: Links,
+    /// The same source's attempt at the next door in the order of the file.
+    next_of_source: u32,
+    /// The TCP sequence number of the step just matched.
+    pub(super) sequence_number: u32,
+    /// The set in the scan log, or [`NIL`].
+    pub(super) scan_set: u32,
+    door: u16,
+    /// The TCP source port of the step just matched.
+    pub(super) source_port: u16,
+    /// Steps matched; 0 for a cooldown, which only keeps the source from starting again.
+    stage: u8,
+}
+
+impl Attempt {
+    /// An attempt (or, with stage 0, a cooldown) that begins at `started`.
+    pub(super) fn new(source: Source, door: u16, started: Timestamp, stage: u8) -> Self {
+        let nanos = started.as_nanos();
+        #[allow(clippy::cast_possible_truncation, reason = "the two halves of a u64")]
+        let started = [(nanos >> 32) as u32, nanos as u32];
+        Self {
+            source,
+            started,
+            by_due: Links::default(),
+            by_freshness: Links::default(),
+            next_of_source: NIL,
+            sequence_number: 0,
+            scan_set: NIL,
+            door,
+            source_port: 0,
+            stage,
+        }
+    }
+
+    pub(super) fn source(&self) -> Source {
+        self.source
+    }
+
+    pub(super) fn door(&self) -> u16 {
+        self.door
+    }
+
+    pub(super) fn stage(&self) -> u8 {
+        self.stage
+    }
+
+    pub(super) fn started(&self) -> Timestamp {
+        Timestamp::from_nanos(u64::from(self.started[0]) << 32 | u64::from(self.started[1]))
+    }
+
+    /// Attempts that have made no step beyond the first, and cooldowns, make room when the table is full.
+    fn is_fresh(&self) -> bool {
+        self.stage <= 1
+    }
+
+    fn class(&self) -> usize {
+        2 * usize::from(self.door) + usize::from(self.stage == 0)
+    }
+}
+
+#[derive(Debug)]
+struct ByDue;
+
+impl Link<Attempt> for ByDue {
+    fn links(attempt: &mut Attempt) -> &mut Links {
+        &mut attempt.by_due
+    }
+}
+
+#[derive(Debug)]
+struct ByFreshness;
+
+impl Link<Attempt> for ByFreshness {
+    fn links(attempt: &mut Attempt) -> &mut Links {
+        &mut attempt.by_freshness
+    }
+}
+
+/// Where a walk along the attempts of one source stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    hash: u64,
+    /// The attempt before the current one, or [`NIL`] at the start.
+    prev: u32,
+    /// The current attempt, or [`NIL`] behind the last.
+    at: u32,
+}
+
+impl Cursor {
+    /// The current attempt's index, or `None` behind the last.
+    pub(super) fn index(&self) -> Option<u32> {
+        (self.at != NIL).then_some(self.at)
+    }
+}
+
+/// All attempts and cooldowns.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    slots: Vec<Attempt>,
+    /// The first free slot (linked by `next_of_source`), or [`NIL`].
+    free: u32,
+    live: usize,
+    limit: usize,
+    /// For each source the first of its attempts; they are chained in the order of the doors.
+    sources: HashTable<u32>,
+    hasher: RandomState,
+    /// For each door how long an attempt lives, and a cooldown.
+    spans: Box<[[Duration; 2]]>,
+    timeline: Timeline<ByDue>,
+    fresh: List<ByFreshness>,
+}
+
+impl Attempts {
+    /// An empty table for at most `limit` attempts at doors with these spans (attempt, cooldown).
+    pub(super) fn new(limit: usize, spans: Box<[[Duration; 2]]>) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: NIL,
+            live: 0,
+            limit,
+            sources: HashTable::new(),
+            hasher: RandomState::default(),
+            timeline: Timeline::new(2 * spans.len()),
+            spans,
+            fresh: List::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.live >= self.limit
+    }
+
+    pub(super) fn get(&self, index: u32) -> &Attempt {
+        &self.slots[index as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Attempt {
+        &mut self.slots[index as usize]
+    }
+
+    /// A cursor before the first attempt of a source.
+    pub(super) fn cursor(&self, source: Source) -> Cursor {
+        let hash = hash_of(&self.hasher, source);
+        let at = self.sources.find(hash, |&head| self.slots[head as usize].source == source).copied().unwrap_or(NIL);
+        Cursor { hash, prev: NIL, at }
+    }
+
+    /// Moves on to the source's attempt at the next door.
+    pub(super) fn advance(&self, cursor: &mut Cursor) {
+        cursor.prev = cursor.at;
+        cursor.at = self.slots[cursor.at as usize].next_of_source;
+    }
+
+    /// Puts in an attempt before the cursor's current one. There must be room, and the chain must stay in door order.
+    pub(super) fn insert(&mut self, cursor: &mut Cursor, mut attempt: Attempt) -> u32 {
+        attempt.next_of_source = cursor.at;
+        let index = match self.free {
+            NIL => {
+                self.slots.push(attempt);
+                // The limit is far below the range of a u32.
+                u32::try_from(self.slots.len() - 1).unwrap_or(NIL)
+            }
+            free => {
+                self.free = std::mem::replace(&mut self.slots[free as usize], attempt).next_of_source;
+                free
+            }
+        };
+        self.live += 1;
+        if cursor.prev != NIL {
+            self.slots[cursor.prev as usize].next_of_source = index;
+        } else if cursor.at != NIL {
+            self.replace_head(cursor.hash, cursor.at, index);
+        } else {
+            let (slots, hasher) = (&self.slots, &self.hasher);
+            self.sources.insert_unique(cursor.hash, index, |&head| hash_of(hasher, slots[head as usize].source));
+        }
+        cursor.prev = index;
+        if attempt.is_fresh() {
+            self.fresh.push_back(&mut self.slots, index);
+        }
+        let due = due_of(&self.spans, &attempt);
+        self.timeline.push(&mut self.slots, attempt.class(), index, due);
+        index
+    }
+
+    /// Takes out the cursor's current attempt; the cursor then stands on the next one.
+    pub(super) fn remove(&mut self, cursor: &mut Cursor) -> Attempt {
+        let index = cursor.at;
+        let attempt = self.slots[index as usize];
+        cursor.at = attempt.next_of_source;
+        if cursor.prev != NIL {
+            self.slots[cursor.prev as usize].next_of_source = cursor.at;
+        } else if cursor.at != NIL {
+            self.replace_head(cursor.hash, index, cursor.at);
+        } else if let Ok(entry) = self.sources.find_entry(cursor.hash, |&head| head == index) {
+            entry.remove();
+        }
+        if attempt.is_fresh() {
+            self.fresh.unlink(&mut self.slots, index);
+        }
+        self.timeline.unlink(&mut self.slots, attempt.class(), index);
+        self.slots[index as usize].next_of_source = self.free;
+        self.free = index;
+        self.live -= 1;
+        attempt
+    }
+
+    /// Takes out an attempt that was not reached by a walk along its source.
+    pub(super) fn remove_at(&mut self, index: u32) -> Attempt {
+        let mut cursor = self.cursor(self.slots[index as usize].source);
+        while cursor.at != index {
+            self.advance(&mut cursor);
+        }
+        self.remove(&mut cursor)
+    }
+
+    /// A cursor on the source's first attempt at a door behind `door`.
+    pub(super) fn cursor_behind(&self, source: Source, door: u16) -> Cursor {
+        let mut cursor = self.cursor(source);
+        while cursor.index().is_some_and(|index| self.get(index).door <= door) {
+            self.advance(&mut cursor);
+        }
+        cursor
+    }
+
+    /// Notes one more matched step.
+    pub(super) fn raise_stage(&mut self, index: u32) {
+        let attempt = &mut self.slots[index as usize];
+        let was_fresh = attempt.is_fresh();
+        attempt.stage += 1;
+        if was_fresh {
+            self.fresh.unlink(&mut self.slots, index);
+        }
+    }
+
+    /// The attempt or cooldown that makes room when the table is full: the oldest at stage 1.
+    pub(super) fn oldest_fresh(&self) -> Option<u32> {
+        Some(self.fresh.head()).filter(|&head| head != NIL)
+    }
+
+    /// What is due first, if not later than `until`.
+    pub(super) fn first_due(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
+        let spans = &self.spans;
+        self.timeline.first(&self.slots, until, |attempt| due_of(spans, attempt))
+    }
+
+    /// The oldest attempt at a door.
+    pub(super) fn oldest_at_door(&self, door: u16) -> Option<u32> {
+        Some(self.timeline.head(2 * usize::from(door))).filter(|&head| head != NIL)
+    }
+
+    /// Every attempt and cooldown, oldest first. For a reload; the one place that looks at all of them.
+    pub(super) fn drain_by_age(mut self) -> Vec<Attempt> {
+        let mut all = Vec::with_capacity(self.live);
+        while let Some((_, index)) = self.first_due(Timestamp::from_nanos(u64::MAX)) {
+            all.push(self.remove_at(index));
+        }
+        all.sort_by_key(|attempt| (attempt.started(), attempt.door));
+        all
+    }
+
+    fn replace_head(&mut self, hash: u64, old: u32, new: u32) {
+        if let Some(head) = self.sources.find_mut(hash, |&head| head == old) {
+            *head = new;
+        }
+    }
+}
+
+fn hash_of(hasher: &RandomState, source: Source) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write_u128(source.bits());
+    hasher.finish()
+}
+
+fn due_of(spans: &[[Duration; 2]], attempt: &Attempt) -> Timestamp {
+    attempt.started().saturating_add(spans[usize::from(attempt.door)][usize::from(attempt.stage == 0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_takes_sixty_bytes() {
+        assert_eq!(size_of::<Attempt>(), 60);
+    }
+
+    #[test]
+    fn addresses_survive_the_key() {
+        for ip in ["10.0.0.1", "255.255.255.255", "::1", "2001:db8::ffff"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!(Source::from(ip).ip(), ip);
+        }
+    }
+
+    #[test]
+    fn chains_of_one_source_stay_in_door_order_whatever_is_removed() {
+        let mut table = Attempts::new(10, vec![[Duration::from_secs(5); 2]; 4].into());
+        let source = Source::from(IpAddr::from([10, 0, 0, 1]));
+        for door in [2, 0, 3, 1] {
+            let mut cursor = if door == 0 { table.cursor(source) } else { table.cursor_behind(source, door - 1) };
+            table.insert(&mut cursor, Attempt::new(source, door, Timestamp::from_secs(1), 1));
+        }
+        let doors = |table: &Attempts| {
+            let mut cursor = table.cursor(source);
+            let mut doors = Vec::new();
+            while let Some(index) = cursor.index() {
+                doors.push(table.get(index).door());
+                table.advance(&mut cursor);
+            }
+            doors
+        };
+        assert_eq!(doors(&table), [0, 1, 2, 3]);
+        for (door, left) in [(1, &[0, 2, 3][..]), (0, &[2, 3]), (3, &[2]), (2, &[])] {
+            let index = table.oldest_at_door(door).unwrap();
+            table.remove_at(index);
+            assert_eq!(doors(&table), left);
+        }
+        assert_eq!((table.len(), table.sources.len(), table.oldest_fresh()), (0, 0, None));
+    }
+}

@@ -1,0 +1,229 @@
+//! Entries of a slab in the order in which they become due, without walking or sorting them.
+//!
+//! Entries of one class wait equally long, so each class is a first-in-first-out list threaded through the slab. A heap
+//! holds one entry for each class that is not empty: a lower bound of its head's due time, made exact only when it
+//! comes to the top. All costs depend on the number of classes, never on the number of entries.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::marker::PhantomData;
+
+use crate::time::Timestamp;
+
+/// The index that stands for "no entry".
+pub(crate) const NIL: u32 = u32::MAX;
+
+/// The neighbours of an entry in one list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Links {
+    prev: u32,
+    next: u32,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self { prev: NIL, next: NIL }
+    }
+}
+
+/// Says where entries of type `T` keep their links for one kind of list; an entry can be in one list of each kind.
+pub(crate) trait Link<T> {
+    fn links(entry: &mut T) -> &mut Links;
+}
+
+/// A doubly linked list of slab entries.
+#[derive(Debug)]
+pub(crate) struct List<K> {
+    head: u32,
+    tail: u32,
+    kind: PhantomData<K>,
+}
+
+impl<K> Default for List<K> {
+    fn default() -> Self {
+        Self { head: NIL, tail: NIL, kind: PhantomData }
+    }
+}
+
+impl<K> List<K> {
+    /// The oldest entry, or [`NIL`].
+    pub(crate) fn head(&self) -> u32 {
+        self.head
+    }
+
+    pub(crate) fn push_back<T>(&mut self, slab: &mut [T], index: u32)
+    where
+        K: Link<T>,
+    {
+        *K::links(&mut slab[index as usize]) = Links { prev: self.tail, next: NIL };
+        match self.tail {
+            NIL => self.head = index,
+            tail => K::links(&mut slab[tail as usize]).next = index,
+        }
+        self.tail = index;
+    }
+
+    pub(crate) fn unlink<T>(&mut self, slab: &mut [T], index: u32)
+    where
+        K: Link<T>,
+    {
+        let Links { prev, next } = std::mem::take(K::links(&mut slab[index as usize]));
+        match prev {
+            NIL => self.head = next,
+            prev => K::links(&mut slab[prev as usize]).next = next,
+        }
+        match next {
+            NIL => self.tail = prev,
+            next => K::links(&mut slab[next as usize]).prev = prev,
+        }
+    }
+}
+
+/// The lists of all classes and the heap over their heads.
+#[derive(Debug)]
+pub(crate) struct Timeline<K> {
+    classes: Vec<Class<K>>,
+    heap: BinaryHeap<Reverse<(Timestamp, u32)>>,
+}
+
+#[derive(Debug)]
+struct Class<K> {
+    list: List<K>,
+    /// The heap holds an entry for this class.
+    in_heap: bool,
+}
+
+impl<K> Timeline<K> {
+    /// A timeline with this many classes, numbered from 0.
+    pub(crate) fn new(classes: usize) -> Self {
+        let classes: Vec<_> = (0..classes).map(|_| Class { list: List::default(), in_heap: false }).collect();
+        Self { heap: BinaryHeap::with_capacity(classes.len()), classes }
+    }
+
+    /// Adds one more class and returns its number.
+    pub(crate) fn add_class(&mut self) -> usize {
+        self.classes.push(Class { list: List::default(), in_heap: false });
+        self.classes.len() - 1
+    }
+
+    /// The oldest entry of a class, or [`NIL`].
+    pub(crate) fn head(&self, class: usize) -> u32 {
+        self.classes[class].list.head()
+    }
+
+    /// Appends an entry that is due at `due`, which must not be earlier than what the class already holds.
+    pub(crate) fn push<T>(&mut self, slab: &mut [T], class: usize, index: u32, due: Timestamp)
+    where
+        K: Link<T>,
+    {
+        let entry = &mut self.classes[class];
+        entry.list.push_back(slab, index);
+        if !entry.in_heap {
+            entry.in_heap = true;
+            self.heap.push(Reverse((due, index_of_class(class))));
+        }
+    }
+
+    /// Takes an entry out of its class.
+    pub(crate) fn unlink<T>(&mut self, slab: &mut [T], class: usize, index: u32)
+    where
+        K: Link<T>,
+    {
+        self.classes[class].list.unlink(slab, index);
+    }
+
+    /// The entry that is due first with its due time, if that is not later than `until`; of entries due at the same
+    /// time, the one of the lowest class. `due` gives the due time of a slab entry.
+    pub(crate) fn first<T>(
+        &mut self,
+        slab: &[T],
+        until: Timestamp,
+        due: impl Fn(&T) -> Timestamp,
+    ) -> Option<(Timestamp, u32)> {
+        while let Some(mut top) = self.heap.peek_mut() {
+            let Reverse((bound, class)) = *top;
+            if bound > until {
+                return None;
+            }
+            let entry = &mut self.classes[class as usize];
+            let head = entry.list.head();
+            if head == NIL {
+                entry.in_heap = false;
+                PeekMut::pop(top);
+                continue;
+            }
+            let exact = due(&slab[head as usize]);
+            if exact == bound {
+                return Some((exact, head));
+            }
+            *top = Reverse((exact, class));
+        }
+        None
+    }
+}
+
+fn index_of_class(class: usize) -> u32 {
+    // Two classes for each of at most 65,536 doors, or one for each distinct span that was ever configured.
+    u32::try_from(class).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Entry {
+        due: Timestamp,
+        links: Links,
+    }
+
+    #[derive(Debug)]
+    struct Due;
+
+    impl Link<Entry> for Due {
+        fn links(entry: &mut Entry) -> &mut Links {
+            &mut entry.links
+        }
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    #[test]
+    fn gives_entries_in_due_order_across_classes_and_survives_removals() {
+        let mut slab: Vec<Entry> =
+            [5, 7, 6, 6, 9].iter().map(|&due| Entry { due: at(due), ..Entry::default() }).collect();
+        let mut timeline = Timeline::<Due>::new(2);
+        for (index, class) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 0)] {
+            let due = slab[index as usize].due;
+            timeline.push(&mut slab, class, index, due);
+        }
+        assert_eq!(timeline.first(&slab, at(4), |entry| entry.due), None);
+        // The head of class 0 goes away early: its bound in the heap is stale from here on.
+        timeline.unlink(&mut slab, 0, 0);
+        let mut seen = Vec::new();
+        while let Some((due, index)) = timeline.first(&slab, at(8), |entry| entry.due) {
+            seen.push((due, index));
+            timeline.unlink(&mut slab, usize::from(index == 2 || index == 3), index);
+        }
+        assert_eq!(seen, [(at(6), 2), (at(6), 3), (at(7), 1)]);
+        assert_eq!(timeline.first(&slab, at(100), |entry| entry.due), Some((at(9), 4)));
+    }
+
+    #[test]
+    fn a_class_that_ran_empty_can_be_used_again() {
+        let mut slab = vec![Entry { due: at(1), ..Entry::default() }];
+        let mut timeline = Timeline::<Due>::new(0);
+        assert_eq!(timeline.add_class(), 0);
+        for _ in 0..3 {
+            timeline.push(&mut slab, 0, 0, at(1));
+            timeline.unlink(&mut slab, 0, 0);
+            assert_eq!(timeline.first(&slab, at(9), |entry| entry.due), None);
+        }
+        timeline.push(&mut slab, 0, 0, at(1));
+        assert_eq!(timeline.first(&slab, at(9), |entry| entry.due), Some((at(1), 0)));
+        assert_eq!(timeline.head(0), 0);
+    }
+}
