@@ -16,7 +16,6 @@ pub mod knock;
 mod matcher;
 pub mod one_time;
 mod openings;
-mod printable;
 pub mod replay;
 pub mod service;
 pub mod sys;

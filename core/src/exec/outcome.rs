@@ -6,8 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::event::CommandRequest;
-use crate::printable::Printable;
+use crate::event::{CommandRequest, Printable};
 
 /// How long a command may run before it is reported; from then on others need not wait for it.
 pub const SLOW_AFTER: Duration = Duration::from_secs(60);
@@ -56,10 +55,10 @@ impl OutcomeKind {
 /// The line for a log; empty for a command that ended with status 0, of which knockd says nothing either.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CommandRequest { door, ip, action, command } = &self.request;
+        let CommandRequest { door, ip, action, .. } = &self.request;
         let door = Printable(door);
         match &self.kind {
-            OutcomeKind::Started => write!(f, "{door}: running command: {}", Printable(command)),
+            OutcomeKind::Started => write!(f, "{}", self.request),
             OutcomeKind::Finished(status) => match (status.code(), status.signal()) {
                 (Some(0), _) => Ok(()),
                 (Some(code), _) => {

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod epoll;
 pub mod process;
+pub mod timer;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
