@@ -99,16 +99,16 @@ mod tests {
         let mut tokens = Vec::new();
         epoll.add(reader.as_fd(), 7).unwrap();
         epoll.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
-        assert_eq!(tokens, []);
+        assert!(tokens.is_empty());
         writer.write_all(b"x").unwrap();
         epoll.wait(&mut tokens, None).unwrap();
         assert_eq!(tokens, [7]);
         epoll.set_enabled(reader.as_fd(), 7, false).unwrap();
         epoll.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
-        assert_eq!(tokens, []);
+        assert!(tokens.is_empty());
         epoll.set_enabled(reader.as_fd(), 7, true).unwrap();
         epoll.remove(reader.as_fd()).unwrap();
         epoll.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
-        assert_eq!(tokens, []);
+        assert!(tokens.is_empty());
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod epoll;
+pub mod lock;
 pub mod process;
 pub mod timer;
 
