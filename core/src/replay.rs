@@ -1,1 +1,85 @@
-//! To be written.
+//! The engine over a capture file: the same packets give the same events as they would have given live.
+
+use std::path::{Path, PathBuf};
+
+use pcap::{Capture, Precision};
+
+use crate::config::Config;
+use crate::decode::LinkType;
+use crate::engine::{Engine, LocalAddresses};
+use crate::event::Event;
+use crate::time::Timestamp;
+
+/// Why a capture file could not be replayed, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The file cannot be opened or is no capture file.
+    #[error("cannot read the capture file {path}: {reason}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// libpcap's message.
+        reason: String,
+    },
+    /// The frames begin in a way that portknock does not know.
+    #[error("{path} has link type {number}, which portknock cannot read")]
+    LinkType {
+        /// The file.
+        path: PathBuf,
+        /// libpcap's number of the link type.
+        number: i32,
+    },
+    /// The file breaks off or is damaged after some frames; what came before was replayed.
+    #[error("{path} is damaged after frame {frames}: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How many frames were read before.
+        frames: u64,
+        /// libpcap's message.
+        reason: String,
+    },
+}
+
+/// Feeds a pcap or pcapng file to an engine for `config` and hands each event to `on_event`, in order. Nothing is run
+/// and nothing is written. At the end of the file nothing more is told: what is still running stays unmentioned.
+///
+/// One-time doors go on with the lines of their files that follow, which are read but not marked.
+///
+/// # Errors
+/// Fails where the file cannot be read, has a link type that portknock does not know, or is damaged; the events of the
+/// frames before the damage have then been told.
+pub fn replay(
+    config: &Config,
+    local: LocalAddresses,
+    path: &Path,
+    mut on_event: impl FnMut(&Event),
+) -> Result<(), ReplayError> {
+    let mut capture = Capture::from_file_with_precision(path, Precision::Nano)
+        .map_err(|error| ReplayError::Open { path: path.into(), reason: error.to_string() })?;
+    let number = capture.get_datalink().0;
+    let link_type = LinkType::from_dlt(number).ok_or_else(|| ReplayError::LinkType { path: path.into(), number })?;
+    let mut engine = Engine::new(config);
+    engine.set_local_addresses(local);
+    for frames in 0.. {
+        let packet = match capture.next_packet() {
+            Ok(packet) => packet,
+            Err(pcap::Error::NoMorePackets) => break,
+            Err(error) => {
+                return Err(ReplayError::Damaged { path: path.into(), frames, reason: error.to_string() });
+            }
+        };
+        engine.feed(link_type, time_of(&packet), packet.data);
+        while let Some(event) = engine.poll_event() {
+            on_event(&event);
+        }
+    }
+    Ok(())
+}
+
+/// With nanosecond precision libpcap puts nanoseconds where its field says microseconds.
+fn time_of(packet: &pcap::Packet<'_>) -> Timestamp {
+    let stamp = packet.header.ts;
+    let part = |value: i64, unit: u64| u64::try_from(value).unwrap_or(0).saturating_mul(unit);
+    Timestamp::from_nanos(part(stamp.tv_sec, 1_000_000_000).saturating_add(part(stamp.tv_usec, 1)))
+}

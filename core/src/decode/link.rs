@@ -1,4 +1,4 @@
-//! The link types that captures come with.
+//! The link types that captures come with, and what of a frame is left behind their headers.
 
 /// How the frames of a capture begin. The numbers are libpcap's `DLT_`/`LINKTYPE_` values
 /// (<https://www.tcpdump.org/linktypes.html>).
@@ -37,4 +37,78 @@ impl LinkType {
             _ => return None,
         })
     }
+}
+
+/// The network protocols that carry knocks.
+pub(super) enum Network {
+    Ipv4,
+    Ipv6,
+}
+
+const ETHERNET_HEADER: usize = 14;
+/// <https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL.html>
+const SLL_HEADER: usize = 16;
+/// <https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html>
+const SLL2_HEADER: usize = 20;
+/// The packet type that both cooked headers give to packets that this machine sends.
+const OUTGOING: u16 = 4;
+const VLAN_TAG: usize = 4;
+
+/// What the frame carries, and the packet behind all link headers; `None` where that is not IP, where the machine
+/// itself sent it, and where the frame ends before it.
+pub(super) fn network_packet(link_type: LinkType, frame: &[u8]) -> Option<(Network, &[u8])> {
+    match link_type {
+        LinkType::Ethernet => by_ether_type(u16_at(frame, 12)?, &frame[ETHERNET_HEADER..]),
+        LinkType::LinuxSll => {
+            let packet = frame.get(SLL_HEADER..)?;
+            if u16_at(frame, 0)? == OUTGOING { None } else { by_ether_type(u16_at(frame, 14)?, packet) }
+        }
+        LinkType::LinuxSll2 => {
+            let packet = frame.get(SLL2_HEADER..)?;
+            if u16::from(frame[10]) == OUTGOING { None } else { by_ether_type(u16_at(frame, 0)?, packet) }
+        }
+        LinkType::Null | LinkType::Loop => by_address_family(frame),
+        LinkType::Raw => match frame.first()? >> 4 {
+            4 => Some((Network::Ipv4, frame)),
+            6 => Some((Network::Ipv6, frame)),
+            _ => None,
+        },
+        LinkType::Ipv4 => Some((Network::Ipv4, frame)),
+        LinkType::Ipv6 => Some((Network::Ipv6, frame)),
+    }
+}
+
+/// Skips any depth of VLAN tags in front of the packet.
+fn by_ether_type(mut ether_type: u16, mut packet: &[u8]) -> Option<(Network, &[u8])> {
+    loop {
+        match ether_type {
+            0x0800 => return Some((Network::Ipv4, packet)),
+            0x86dd => return Some((Network::Ipv6, packet)),
+            // 802.1Q, 802.1ad, and what was used for the outer tag before 802.1ad.
+            0x8100 | 0x88a8 | 0x9100 => {
+                ether_type = u16_at(packet, 2)?;
+                packet = &packet[VLAN_TAG..];
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// A capture file does not tell which byte order the machine that wrote it had, so both are understood.
+fn by_address_family(frame: &[u8]) -> Option<(Network, &[u8])> {
+    let (family, packet) = frame.split_first_chunk::<4>()?;
+    let family = match u32::from_be_bytes(*family) {
+        small @ 0..=0xffff => small,
+        large => large.swap_bytes(),
+    };
+    match family {
+        2 => Some((Network::Ipv4, packet)),
+        // AF_INET6 of Linux, of NetBSD and OpenBSD, of FreeBSD, of macOS.
+        10 | 24 | 28 | 30 => Some((Network::Ipv6, packet)),
+        _ => None,
+    }
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    bytes.get(offset..)?.first_chunk().map(|pair| u16::from_be_bytes(*pair))
 }

@@ -1,0 +1,101 @@
+//! From an IP packet to a knock.
+
+use std::net::IpAddr;
+
+use etherparse::{
+    IpAuthHeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
+};
+
+use crate::config::Protocol;
+use crate::decode::{Knock, TcpFlags};
+use crate::time::Timestamp;
+
+/// The IPv6 extension headers that are skipped on the way to the ports (RFC 8200, 4302, 6275).
+pub(crate) const IPV6_EXTENSIONS: [IpNumber; 6] = [
+    IpNumber::IPV6_HEADER_HOP_BY_HOP,
+    IpNumber::IPV6_ROUTE_HEADER,
+    IpNumber::IPV6_FRAGMENTATION_HEADER,
+    IpNumber::AUTHENTICATION_HEADER,
+    IpNumber::IPV6_DESTINATION_OPTIONS,
+    IpNumber::MOBILITY_HEADER,
+];
+
+/// More extension headers than this are not worth following: RFC 8200 has each at most once, one of them twice.
+const MAX_EXTENSIONS: usize = 8;
+
+pub(super) fn decode_v4(time: Timestamp, packet: &[u8]) -> Option<Knock> {
+    let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
+    if header.fragments_offset().value() != 0 {
+        return None;
+    }
+    let segment = within(packet, usize::from(header.total_len())).get(header.slice().len()..)?;
+    transport(time, header.source_addr().into(), header.destination_addr().into(), header.protocol(), segment)
+}
+
+pub(super) fn decode_v6(time: Timestamp, packet: &[u8]) -> Option<Knock> {
+    let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
+    let mut rest = within(&packet[header.slice().len()..], usize::from(header.payload_length()));
+    let mut next = header.next_header();
+    for _ in 0..MAX_EXTENSIONS {
+        let skipped;
+        (next, skipped) = match next {
+            IpNumber::IPV6_FRAGMENTATION_HEADER => {
+                let fragment = Ipv6FragmentHeaderSlice::from_slice(rest).ok()?;
+                if fragment.fragment_offset().value() != 0 {
+                    return None;
+                }
+                (fragment.next_header(), fragment.slice().len())
+            }
+            IpNumber::AUTHENTICATION_HEADER => {
+                let authentication = IpAuthHeaderSlice::from_slice(rest).ok()?;
+                (authentication.next_header(), authentication.slice().len())
+            }
+            extension if IPV6_EXTENSIONS.contains(&extension) => {
+                let extension = Ipv6RawExtHeaderSlice::from_slice(rest).ok()?;
+                (extension.next_header(), extension.slice().len())
+            }
+            _ => break,
+        };
+        rest = &rest[skipped..];
+    }
+    transport(time, header.source_addr().into(), header.destination_addr().into(), next, rest)
+}
+
+/// The part of `bytes` that belongs to the packet: behind it may stand what Ethernet pads short frames with. No length
+/// means that the length is not known yet (segmentation is left to the network card) or does not fit its field.
+fn within(bytes: &[u8], length: usize) -> &[u8] {
+    if length == 0 { bytes } else { &bytes[..length.min(bytes.len())] }
+}
+
+fn transport(
+    time: Timestamp,
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: IpNumber,
+    segment: &[u8],
+) -> Option<Knock> {
+    let protocol = match protocol {
+        IpNumber::TCP => Protocol::Tcp,
+        IpNumber::UDP => Protocol::Udp,
+        _ => return None,
+    };
+    let &[s0, s1, p0, p1] = segment.first_chunk()?;
+    let (flags, sequence_number) = match protocol {
+        Protocol::Udp => (TcpFlags::NONE, 0),
+        // RFC 9293, section 3.1. The fields are read one by one: a frame may be cut between them.
+        Protocol::Tcp => (
+            segment.get(13).map_or(TcpFlags::NONE, |byte| TcpFlags::from_bits(*byte)),
+            segment[4..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes)),
+        ),
+    };
+    Some(Knock {
+        time,
+        source,
+        destination,
+        port: u16::from_be_bytes([p0, p1]),
+        protocol,
+        flags,
+        source_port: u16::from_be_bytes([s0, s1]),
+        sequence_number,
+    })
+}
