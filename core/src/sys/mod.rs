@@ -6,8 +6,11 @@
 pub mod clock;
 pub mod epoll;
 pub mod lock;
+pub mod names;
 pub mod process;
+pub mod syslog;
 pub mod timer;
+pub mod wake;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
