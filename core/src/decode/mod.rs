@@ -6,6 +6,7 @@ mod link;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ip::IPV6_EXTENSIONS;
 pub use knock::{Knock, TcpFlags};
 pub use link::LinkType;
 

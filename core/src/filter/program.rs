@@ -1,0 +1,258 @@
+//! The predicate as a program that the kernel runs for each packet.
+
+use super::assembler::{Assembler, Instruction, Label, code};
+use super::ports::{Class, Comparison, PortMap};
+use super::{PortFilter, sample};
+use crate::config::FlagMask;
+use crate::decode::{IPV6_EXTENSIONS, LinkType, TcpFlags};
+
+/// A capture filter in classic BPF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The instructions, for `SO_ATTACH_FILTER` (socket(7)) on a packet socket.
+    pub instructions: Vec<Instruction>,
+    /// False where ports that don't matter had to be let through to keep within the limit.
+    pub exact: bool,
+}
+
+/// Where the kernel keeps what is known of a packet beside its bytes (linux/filter.h: `SKF_AD_OFF`).
+const ANCILLARY: u32 = 0xffff_f000;
+const ETHER_TYPE: u32 = ANCILLARY;
+const PACKET_TYPE: u32 = ANCILLARY + 4;
+/// `PACKET_OUTGOING`: sent by this machine. What it sends to itself comes a second time, as arriving.
+const OUTGOING: u32 = 4;
+
+const IPV4: u32 = 0x0800;
+const IPV6: u32 = 0x86dd;
+const VLAN: [u32; 3] = [0x8100, 0x88a8, 0x9100];
+/// So many VLAN tags are skipped by the program; with more the packet passes. The kernel has taken off the outermost
+/// tag before it runs the program.
+const VLAN_DEPTH: u32 = 2;
+
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+const TCP_FLAGS: u32 = 13;
+
+/// So many comparisons are made one after another: halving further would cost instructions and save no time.
+const RUN: usize = 8;
+
+impl PortFilter {
+    /// The predicate as a capture filter for a socket with frames of this link type: at most `limit` instructions, or
+    /// the shortest program possible (below a hundred). Where the predicate does not fit, the program lets through
+    /// other ports too, in the smallest gaps between those that matter; it never drops a packet that matters.
+    ///
+    /// It also drops what this machine sends and later IPv4 fragments. IPv6 packets with extension headers all pass.
+    pub fn program(&self, link_type: LinkType, limit: usize) -> Program {
+        let instructions = render(self, &self.tcp, &self.udp, link_type);
+        if instructions.len() <= limit {
+            return Program { instructions, exact: true };
+        }
+        let tcp_gaps = self.tcp.gaps().count();
+        let mut gaps: Vec<(u16, usize)> = self.tcp.gaps().chain(self.udp.gaps()).zip(0..).collect();
+        gaps.sort_unstable();
+        let closing = |count: usize| {
+            let mut close = vec![false; gaps.len()];
+            for (_, index) in &gaps[..count] {
+                close[*index] = true;
+            }
+            let (tcp, udp) = close.split_at(tcp_gaps);
+            render(self, &self.tcp.coarser(tcp), &self.udp.coarser(udp), link_type)
+        };
+        // Close as few gaps as possible, the smallest first.
+        let mut too_few = 0;
+        let mut enough = gaps.len();
+        let mut instructions = closing(enough);
+        while enough - too_few > 1 {
+            let middle = too_few.midpoint(enough);
+            let shorter = closing(middle);
+            if shorter.len() <= limit {
+                (enough, instructions) = (middle, shorter);
+            } else {
+                too_few = middle;
+            }
+        }
+        Program { instructions, exact: false }
+    }
+}
+
+/// How a packet socket with frames of this link type shows packets to the program: the offset of the network header,
+/// and where the ether type is. Offsets are counted from the start of the frame and not from the network header
+/// (`SKF_NET_OFF`): before Linux 6.16 the latter cannot reach what a driver left outside of the linear buffer.
+///
+/// `None` for link types that no packet socket has.
+fn layout(link_type: LinkType) -> Option<(u32, (u16, u32))> {
+    match link_type {
+        LinkType::Ethernet => Some((14, (code::LOAD_HALF, 12))),
+        // Cooked sockets get their frames without any link header; libpcap adds one of its own behind the filter.
+        LinkType::LinuxSll | LinkType::LinuxSll2 | LinkType::Raw | LinkType::Ipv4 | LinkType::Ipv6 => {
+            Some((0, (code::LOAD_WORD, ETHER_TYPE)))
+        }
+        LinkType::Null | LinkType::Loop => None,
+    }
+}
+
+fn render(filter: &PortFilter, tcp: &PortMap, udp: &PortMap, link_type: LinkType) -> Vec<Instruction> {
+    let mut assembler = Assembler::default();
+    let accept = assembler.ending(u32::MAX);
+    let Some((network, ether_type)) = layout(link_type) else {
+        return assembler.finish();
+    };
+    let drop = assembler.ending(0);
+    let mut renderer = Renderer { assembler, filter, network, accept, drop };
+
+    // X holds the VLAN tags' length plus the IP header's from here on.
+    let udp = renderer.udp(udp);
+    let tcp = renderer.tcp(tcp);
+    let transport = renderer.assembler.branch(code::IF_EQUAL, TCP, tcp, udp);
+    let transport = renderer.assembler.block(&[(code::LOAD_MEMORY, 0)], transport);
+    // X holds the VLAN tags' length up to here.
+    let ipv6 = renderer.ipv6(transport);
+    let ipv4 = renderer.ipv4(transport);
+    renderer.link(ether_type, ipv4, ipv6);
+    renderer.assembler.finish()
+}
+
+struct Renderer<'a> {
+    assembler: Assembler,
+    filter: &'a PortFilter,
+    /// The offset of the network header where there are no VLAN tags.
+    network: u32,
+    accept: Label,
+    drop: Label,
+}
+
+impl Renderer<'_> {
+    fn link(&mut self, ether_type: (u16, u32), ipv4: Label, ipv6: Label) {
+        let mut tagged = self.accept;
+        for depth in (0..=VLAN_DEPTH).rev() {
+            let tags = depth * 4;
+            let load = if depth == 0 { ether_type } else { (code::LOAD_HALF, self.network + tags - 2) };
+            let mut next = self.drop;
+            for tag in VLAN {
+                next = self.assembler.branch(code::IF_EQUAL, tag, tagged, next);
+            }
+            next = self.assembler.branch(code::IF_EQUAL, IPV6, ipv6, next);
+            next = self.assembler.branch(code::IF_EQUAL, IPV4, ipv4, next);
+            tagged = self.assembler.block(&[(code::SET_X, tags), load], next);
+        }
+        let arriving = self.assembler.branch(code::IF_EQUAL, OUTGOING, self.drop, tagged);
+        self.assembler.block(&[(code::LOAD_WORD, PACKET_TYPE)], arriving);
+    }
+
+    /// RFC 791, section 3.1.
+    fn ipv4(&mut self, transport: Label) -> Label {
+        let network = self.network;
+        let length = [
+            (code::LOAD_BYTE_X, network),
+            (code::AND, 0x0f),
+            (code::SHIFT_LEFT, 2),
+            (code::ADD_X, 0),
+            (code::A_TO_X, 0),
+        ];
+        let skip_header = self.assembler.block(&length, transport);
+        let udp = self.assembler.branch(code::IF_EQUAL, UDP, skip_header, self.drop);
+        let tcp = self.assembler.branch(code::IF_EQUAL, TCP, skip_header, udp);
+        let protocol = self.assembler.block(&[(code::LOAD_BYTE_X, network + 9), (code::STORE_MEMORY, 0)], tcp);
+        let first_fragment = self.assembler.branch(code::IF_ANY_BIT, 0x1fff, self.drop, protocol);
+        self.assembler.block(&[(code::LOAD_HALF_X, network + 6)], first_fragment)
+    }
+
+    /// RFC 8200, section 3.
+    fn ipv6(&mut self, transport: Label) -> Label {
+        let length = [(code::X_TO_A, 0), (code::ADD, 40), (code::A_TO_X, 0)];
+        let skip_header = self.assembler.block(&length, transport);
+        let mut next = self.drop;
+        for extension in IPV6_EXTENSIONS {
+            next = self.assembler.branch(code::IF_EQUAL, extension.0.into(), self.accept, next);
+        }
+        next = self.assembler.branch(code::IF_EQUAL, UDP, skip_header, next);
+        next = self.assembler.branch(code::IF_EQUAL, TCP, skip_header, next);
+        self.assembler.block(&[(code::LOAD_BYTE_X, self.network + 6), (code::STORE_MEMORY, 0)], next)
+    }
+
+    fn udp(&mut self, map: &PortMap) -> Label {
+        let other = if map.is_guarded() { self.sample(self.accept) } else { self.drop };
+        let accept = self.accept;
+        self.ports(map, |class| if class == Class::Other { other } else { accept })
+    }
+
+    fn tcp(&mut self, map: &PortMap) -> Label {
+        let request = FlagMask { set: TcpFlags::SYN, clear: TcpFlags::ACK };
+        let near = self.flags(request, self.drop);
+        let used = self.flags(self.filter.flags, self.drop);
+        let mixed = self.flags(self.filter.flags, near);
+        let other = if map.is_guarded() { self.sample(near) } else { self.drop };
+        self.ports(map, |class| match class {
+            Class::Other => other,
+            Class::Near => near,
+            Class::Used => used,
+            Class::Mixed => mixed,
+        })
+    }
+
+    /// Accepts segments whose flags match, and goes on at `otherwise` with the rest.
+    fn flags(&mut self, mask: FlagMask, otherwise: Label) -> Label {
+        let relevant = mask.set | mask.clear;
+        if relevant == TcpFlags::NONE {
+            return self.accept;
+        }
+        let compare = self.assembler.branch(code::IF_EQUAL, mask.set.bits().into(), self.accept, otherwise);
+        let load = [(code::LOAD_BYTE_X, self.network + TCP_FLAGS), (code::AND, relevant.bits().into())];
+        self.assembler.block(&load, compare)
+    }
+
+    /// Goes on at `sampled` with the ports of the sample and drops the rest.
+    fn sample(&mut self, sampled: Label) -> Label {
+        let sample = self.filter.sample;
+        let compare = self.assembler.branch(code::IF_EQUAL, sample.pick, sampled, self.drop);
+        self.assembler.block(&[(code::MULTIPLY, sample.multiplier), (code::SHIFT_RIGHT, sample::SHIFT)], compare)
+    }
+
+    /// Goes on at the place for the class of the destination port.
+    fn ports(&mut self, map: &PortMap, place: impl Fn(Class) -> Label) -> Label {
+        if map.is_empty() {
+            return self.drop;
+        }
+        let search = search(&mut self.assembler, &map.comparisons(), Class::Other, &place);
+        self.assembler.block(&[(code::LOAD_HALF_X, self.network + 2)], search)
+    }
+}
+
+/// Finds the port's class by halves, and at the end one comparison after another. `below` is the class of the ports
+/// below the first comparison.
+fn search(
+    assembler: &mut Assembler,
+    comparisons: &[Comparison],
+    below: Class,
+    place: &impl Fn(Class) -> Label,
+) -> Label {
+    let class_after = |comparisons: &[Comparison]| {
+        let last = comparisons.iter().rev().find_map(|comparison| match comparison {
+            Comparison::From(_, class) => Some(*class),
+            Comparison::Is(..) => None,
+        });
+        last.unwrap_or(below)
+    };
+    if comparisons.len() <= RUN {
+        let mut label = place(class_after(comparisons));
+        for (index, comparison) in comparisons.iter().enumerate().rev() {
+            label = match comparison {
+                Comparison::Is(port, class) => assembler.branch(code::IF_EQUAL, (*port).into(), place(*class), label),
+                Comparison::From(port, _) => {
+                    let before = place(class_after(&comparisons[..index]));
+                    assembler.branch(code::IF_AT_LEAST, (*port).into(), label, before)
+                }
+            };
+        }
+        return label;
+    }
+    // To part the ports at the start of an interval saves a comparison, so take one that is near enough the middle.
+    let middle = comparisons.len() / 2;
+    let is_start = |index: &usize| matches!(comparisons[*index], Comparison::From(..));
+    let pivot = (middle..middle + middle / 2).find(is_start).or_else(|| (middle / 2..middle).rfind(is_start));
+    let (pivot, right) = pivot.map_or((middle, middle), |start| (start, start + 1));
+    let (Comparison::Is(port, _) | Comparison::From(port, _)) = comparisons[pivot];
+    let upper = search(assembler, &comparisons[right..], class_after(&comparisons[..right]), place);
+    let lower = search(assembler, &comparisons[..pivot], below, place);
+    assembler.branch(code::IF_AT_LEAST, port.into(), upper, lower)
+}

@@ -1,0 +1,397 @@
+use std::num::NonZeroU16;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::assembler::code;
+use super::*;
+use crate::config::{Door, Step};
+use crate::decode::LinkType;
+
+const SECRET: u32 = 0x5eed;
+const LIMIT: usize = 4096;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// What a packet socket shows to its filter.
+#[derive(Clone, Debug)]
+struct Packet {
+    bytes: Vec<u8>,
+    packet_type: u32,
+    ether_type: u32,
+    /// Where the transport header begins.
+    transport: usize,
+}
+
+/// Runs a program as bpf_prog_run in the kernel would: true where it keeps the packet.
+fn run(program: &[Instruction], packet: &Packet) -> bool {
+    let load = |at: u32, length: usize| -> Option<u32> {
+        let at = usize::try_from(at).unwrap();
+        let bytes = packet.bytes.get(at..at + length)?;
+        Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
+    };
+    let [mut a, mut x, mut pc] = [0_u32, 0, 0];
+    let mut memory = None;
+    loop {
+        let Instruction { code, jt, jf, k } = program[usize::try_from(pc).unwrap()];
+        pc += 1;
+        let jump = |holds: bool| u32::from(if holds { jt } else { jf });
+        let loaded = match code {
+            code::LOAD_WORD if k == 0xffff_f000 => Some(packet.ether_type),
+            code::LOAD_WORD if k == 0xffff_f004 => Some(packet.packet_type),
+            code::LOAD_HALF => load(k, 2),
+            code::LOAD_HALF_X => load(x + k, 2),
+            code::LOAD_BYTE_X => load(x + k, 1),
+            _ => Some(a),
+        };
+        match loaded {
+            Some(value) => a = value,
+            None => return false,
+        }
+        match code {
+            code::LOAD_WORD | code::LOAD_HALF | code::LOAD_HALF_X | code::LOAD_BYTE_X => {}
+            code::LOAD_MEMORY => a = memory.unwrap(),
+            code::STORE_MEMORY => memory = Some(a),
+            code::SET_X => x = k,
+            code::A_TO_X => x = a,
+            code::X_TO_A => a = x,
+            code::ADD => a = a.wrapping_add(k),
+            code::ADD_X => a = a.wrapping_add(x),
+            code::MULTIPLY => a = a.wrapping_mul(k),
+            code::AND => a &= k,
+            code::SHIFT_LEFT => a <<= k,
+            code::SHIFT_RIGHT => a >>= k,
+            code::JUMP => pc += k,
+            code::IF_EQUAL => pc += jump(a == k),
+            code::IF_AT_LEAST => pc += jump(a >= k),
+            code::IF_ANY_BIT => pc += jump(a & k != 0),
+            code::RETURN => return k != 0,
+            other => panic!("unknown code {other:#x}"),
+        }
+    }
+}
+
+/// Makes the ether type and a packet of this protocol.
+type Network = fn(u8) -> (u32, Vec<u8>);
+
+fn ipv4(protocol: u8) -> (u32, Vec<u8>) {
+    let mut packet = vec![0x46, 0, 0, 44, 0, 1, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1, 1, 1, 1, 1];
+    packet.extend([0; 20]);
+    (0x0800, packet)
+}
+
+fn ipv6(next_header: u8) -> (u32, Vec<u8>) {
+    let mut packet = vec![0x60, 0, 0, 0, 0, 20, next_header, 64];
+    packet.extend([0xfd; 32]);
+    packet.extend([0; 20]);
+    (0x86dd, packet)
+}
+
+/// The packet as the filter of a socket of this link type sees it, with this many VLAN tags in it.
+fn framed(link_type: LinkType, tags: usize, (ether_type, packet): (u32, Vec<u8>)) -> Packet {
+    let mut types = [0x88a8, 0x8100, 0x9100][..tags].to_vec();
+    types.push(ether_type);
+    let mut bytes = Vec::new();
+    if link_type == LinkType::Ethernet {
+        bytes.extend([2; 12]);
+        bytes.extend(u16::try_from(types[0]).unwrap().to_be_bytes());
+    }
+    for tagged_type in &types[1..] {
+        bytes.extend([0, 5]);
+        bytes.extend(u16::try_from(*tagged_type).unwrap().to_be_bytes());
+    }
+    bytes.extend(&packet);
+    let transport = bytes.len() - 20;
+    // Ethernet is not asked for it.
+    let ether_type = if link_type == LinkType::Ethernet { 0 } else { types[0] };
+    Packet { bytes, packet_type: 0, ether_type, transport }
+}
+
+impl Packet {
+    fn aimed_at(&mut self, port: u16, flags: TcpFlags) -> &Self {
+        self.bytes[self.transport + 2..][..2].copy_from_slice(&port.to_be_bytes());
+        self.bytes[self.transport + 13] = flags.bits();
+        self
+    }
+}
+
+fn step(port: u16, protocol: Protocol) -> Step {
+    Step { port: NonZeroU16::new(port).unwrap(), protocol }
+}
+
+fn door(steps: &[Step], tcpflags: FlagMask) -> Door {
+    Door { tcpflags, ..Door::new("door", Some(Sequence::new(steps).unwrap())) }
+}
+
+fn config(doors: Vec<Door>, scan_guard: u8) -> Config {
+    let mut config = Config { doors, ..Config::default() };
+    config.options.scan_guard = scan_guard;
+    config
+}
+
+const SYN: FlagMask = FlagMask { set: TcpFlags::SYN, clear: TcpFlags::NONE };
+const FIN_WITHOUT_RST: FlagMask = FlagMask { set: TcpFlags::FIN, clear: TcpFlags::RST };
+const ANY: FlagMask = FlagMask { set: TcpFlags::NONE, clear: TcpFlags::NONE };
+
+fn tcp_door(ports: &[u16], tcpflags: FlagMask) -> Door {
+    door(&ports.iter().map(|port| step(*port, Protocol::Tcp)).collect::<Vec<_>>(), tcpflags)
+}
+
+/// Many doors of three ports each, anywhere.
+fn many_doors(count: u32) -> Config {
+    let port = |index: u32| u16::try_from(index.wrapping_mul(0x9e37_79b1) >> 16).unwrap().max(1);
+    let ports = |door: u32| [port(door * 3), port(door * 3 + 1), port(door * 3 + 2)];
+    config((0..count).map(|door| tcp_door(&ports(door), SYN)).collect(), 8)
+}
+
+/// What the kernel checks before it takes a program (bpf_check_classic).
+fn assert_acceptable(program: &[Instruction]) {
+    assert!((1..=LIMIT).contains(&program.len()), "{} instructions", program.len());
+    for (index, instruction) in program.iter().enumerate() {
+        let furthest = match instruction.code {
+            code::JUMP => usize::try_from(instruction.k).unwrap(),
+            _ => usize::from(instruction.jt.max(instruction.jf)),
+        };
+        assert!(index + furthest < program.len());
+        assert!(index + 1 < program.len() || instruction.code == code::RETURN);
+    }
+}
+
+/// Compares the program with the predicate for every port, protocol and some flags.
+fn assert_agrees(filter: &PortFilter, program: &Program, packets: &[Network]) {
+    let flags = [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::ACK, TcpFlags::FIN | TcpFlags::PSH];
+    for (protocol, number) in [(Protocol::Tcp, TCP), (Protocol::Udp, UDP)] {
+        for packet in packets {
+            let mut packet = framed(LinkType::Ethernet, 0, packet(number));
+            for port in 0..=u16::MAX {
+                for flags in if protocol == Protocol::Tcp { &flags[..] } else { &[TcpFlags::NONE] } {
+                    let passes = filter.passes(protocol, port, *flags);
+                    let kept = run(&program.instructions, packet.aimed_at(port, *flags));
+                    assert!(kept == passes || (!program.exact && kept), "{protocol} {port} {flags:?}: {kept}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn used_ports_pass_with_the_flags_that_every_door_asks_for() {
+    let syn_ack = FlagMask { set: TcpFlags::SYN | TcpFlags::ACK, clear: TcpFlags::RST };
+    let filter = PortFilter::new(
+        &config(
+            vec![tcp_door(&[7000, 8000], SYN), tcp_door(&[9000], syn_ack), door(&[step(53, Protocol::Udp)], SYN)],
+            0,
+        ),
+        SECRET,
+    );
+    for port in [7000, 8000, 9000] {
+        assert!(filter.passes(Protocol::Tcp, port, TcpFlags::SYN));
+        assert!(filter.passes(Protocol::Tcp, port, TcpFlags::SYN | TcpFlags::RST));
+        assert!(!filter.passes(Protocol::Tcp, port, TcpFlags::ACK));
+        assert!(!filter.passes(Protocol::Udp, port, TcpFlags::NONE));
+    }
+    assert!(filter.passes(Protocol::Udp, 53, TcpFlags::NONE));
+    assert!(!filter.passes(Protocol::Tcp, 53, TcpFlags::SYN));
+    assert!(!filter.passes(Protocol::Tcp, 7001, TcpFlags::SYN));
+
+    let filter = PortFilter::new(&config(vec![tcp_door(&[7000], SYN), tcp_door(&[8000], ANY)], 0), SECRET);
+    assert!(filter.passes(Protocol::Tcp, 7000, TcpFlags::ACK));
+}
+
+#[test]
+fn the_scan_guard_gets_connection_requests_to_some_other_ports() {
+    let filter = PortFilter::new(&config(vec![tcp_door(&[7000, 8000, 9000], SYN)], 8), SECRET);
+    let passing = |protocol, flags| (0..=u16::MAX).filter(|port| filter.passes(protocol, *port, flags)).count();
+    assert!((3_500..4_700).contains(&passing(Protocol::Tcp, TcpFlags::SYN)));
+    assert_eq!(passing(Protocol::Tcp, TcpFlags::SYN | TcpFlags::ACK), 3, "the used ports");
+    assert_eq!(passing(Protocol::Udp, TcpFlags::NONE), 0, "no step uses UDP");
+}
+
+#[test]
+fn a_rising_scan_through_close_steps_meets_more_than_the_guard_allows() {
+    for (steps, guard) in [([7000, 7010, 7020], 8), ([100, 400, 570], 8), ([1000, 1300, 1600], 8), ([20, 30, 900], 20)]
+    {
+        for secret in 0..50 {
+            let filter = PortFilter::new(&config(vec![tcp_door(&steps, SYN)], guard), secret);
+            let met = (steps[0]..steps[2])
+                .filter(|port| !steps.contains(port) && filter.passes(Protocol::Tcp, *port, TcpFlags::SYN))
+                .count();
+            assert!(met > usize::from(guard), "{steps:?}: {met}");
+        }
+    }
+}
+
+#[test]
+fn without_a_live_sequence_nothing_matters() {
+    for doors in [vec![], vec![Door::new("used up", None)]] {
+        let filter = PortFilter::new(&config(doors, 8), SECRET);
+        let program = filter.program(LinkType::Ethernet, LIMIT);
+        assert_acceptable(&program.instructions);
+        assert!(program.exact);
+        assert_agrees(&filter, &program, &[ipv4]);
+        assert!(!filter.passes(Protocol::Tcp, 7000, TcpFlags::SYN));
+    }
+}
+
+#[test]
+fn the_program_is_the_predicate_for_every_port() {
+    let mixed = config(
+        vec![
+            tcp_door(&[7000, 7010, 7020], SYN),
+            door(&[step(1, Protocol::Udp), step(u16::MAX, Protocol::Tcp), step(7001, Protocol::Udp)], SYN),
+            door(&[step(2222, Protocol::Udp), step(2230, Protocol::Udp)], SYN),
+        ],
+        8,
+    );
+    let unusual = config(vec![tcp_door(&[22, 25, 60_000], FIN_WITHOUT_RST), tcp_door(&[23, 24], FIN_WITHOUT_RST)], 8);
+    for config in [mixed, unusual, many_doors(300)] {
+        let filter = PortFilter::new(&config, SECRET);
+        let program = filter.program(LinkType::Ethernet, LIMIT);
+        assert_acceptable(&program.instructions);
+        assert!(program.exact);
+        assert_agrees(&filter, &program, &[ipv4, ipv6]);
+    }
+}
+
+#[test]
+fn thousands_of_doors_fit_and_lose_no_port() {
+    for (count, exact) in [(1_000, true), (3_000, false)] {
+        let filter = PortFilter::new(&many_doors(count), SECRET);
+        let program = filter.program(LinkType::Ethernet, LIMIT);
+        assert_acceptable(&program.instructions);
+        assert_eq!(program.exact, exact);
+        assert_agrees(&filter, &program, &[ipv4]);
+    }
+}
+
+#[test]
+fn a_coarse_program_stays_selective() {
+    let filter = PortFilter::new(&many_doors(1_000), SECRET);
+    let kept = |limit: usize| {
+        let program = filter.program(LinkType::Ethernet, limit);
+        assert!(program.instructions.len() <= limit);
+        let mut packet = framed(LinkType::Ethernet, 0, ipv4(TCP));
+        (0..=u16::MAX).filter(|port| run(&program.instructions, packet.aimed_at(*port, TcpFlags::SYN))).count()
+    };
+    let [all, half, least] = [4096, 2048, 100].map(kept);
+    assert!(all < 7_500, "{all}");
+    assert!(half < 40_000, "{half}");
+    assert!(least > half);
+}
+
+#[test]
+fn the_shortest_program_is_short_whatever_the_limit() {
+    let filter = PortFilter::new(&many_doors(3_000), SECRET);
+    let program = filter.program(LinkType::LinuxSll, 0);
+    assert!(program.instructions.len() < 100, "{}", program.instructions.len());
+    assert!(!program.exact);
+    assert_acceptable(&program.instructions);
+}
+
+#[test]
+fn programs_are_made_in_milliseconds() {
+    let doors = (0..10_000).map(|door| tcp_door(&[1 + door * 6, 3 + door * 6, 4 + door * 6], SYN)).collect();
+    let config = config(doors, 8);
+    let start = Instant::now();
+    let program = PortFilter::new(&config, SECRET).program(LinkType::Ethernet, LIMIT);
+    // Far from it when optimised; what grows with the square of the ports would take minutes.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(program.instructions.len() > LIMIT / 2);
+}
+
+#[test]
+fn one_predicate_serves_every_framing_and_vlan_depth() {
+    let config = config(vec![tcp_door(&[7000, 8000], SYN), door(&[step(53, Protocol::Udp)], SYN)], 0);
+    let filter = PortFilter::new(&config, SECRET);
+    for link_type in [LinkType::Ethernet, LinkType::LinuxSll, LinkType::LinuxSll2, LinkType::Raw, LinkType::Ipv4] {
+        let Program { instructions, .. } = filter.program(link_type, LIMIT);
+        assert_acceptable(&instructions);
+        for network in [ipv4, ipv6] {
+            for tags in 0..=2 {
+                let mut packet = framed(link_type, tags, network(TCP));
+                assert!(run(&instructions, packet.aimed_at(7000, TcpFlags::SYN)), "{packet:?}");
+                assert!(!run(&instructions, packet.aimed_at(7000, TcpFlags::ACK)));
+                assert!(!run(&instructions, packet.aimed_at(53, TcpFlags::SYN)));
+                let mut packet = framed(link_type, tags, network(UDP));
+                assert!(run(&instructions, packet.aimed_at(53, TcpFlags::NONE)));
+                assert!(!run(&instructions, packet.aimed_at(7000, TcpFlags::NONE)));
+                assert!(!run(&instructions, &framed(link_type, tags, network(1))));
+            }
+            assert!(run(&instructions, &framed(link_type, 3, network(TCP))), "user space takes a closer look");
+        }
+        assert!(!run(&instructions, &framed(link_type, 0, (0x0806, vec![0; 60]))));
+    }
+}
+
+#[test]
+fn outgoing_packets_and_later_fragments_are_dropped() {
+    let filter = PortFilter::new(&config(vec![tcp_door(&[7000], ANY)], 0), SECRET);
+    let Program { instructions, .. } = filter.program(LinkType::Ethernet, LIMIT);
+    let knock = framed(LinkType::Ethernet, 0, ipv4(TCP)).aimed_at(7000, TcpFlags::SYN).clone();
+    for packet_type in 0..6 {
+        assert_eq!(run(&instructions, &Packet { packet_type, ..knock.clone() }), packet_type != 4);
+    }
+    for (fragment, kept) in [(0x2000_u16, true), (0x2001, false), (0x1000, false)] {
+        let mut knock = knock.clone();
+        knock.bytes[20..22].copy_from_slice(&fragment.to_be_bytes());
+        assert_eq!(run(&instructions, &knock), kept);
+    }
+}
+
+#[test]
+fn ipv6_packets_with_extension_headers_are_left_to_user_space() {
+    let filter = PortFilter::new(&config(vec![tcp_door(&[7000], SYN)], 0), SECRET);
+    let Program { instructions, .. } = filter.program(LinkType::Ethernet, LIMIT);
+    for number in 0..=u8::MAX {
+        let kept = [0, 43, 44, 51, 60, 135].contains(&number);
+        assert_eq!(run(&instructions, &framed(LinkType::Ethernet, 0, ipv6(number))), kept, "{number}");
+    }
+}
+
+#[test]
+fn frames_cut_anywhere_are_dropped_or_kept_but_never_misread() {
+    let filter = PortFilter::new(&config(vec![tcp_door(&[7000], SYN)], 8), SECRET);
+    let Program { instructions, .. } = filter.program(LinkType::Ethernet, LIMIT);
+    for network in [ipv4, ipv6] {
+        let knock = framed(LinkType::Ethernet, 1, network(TCP)).aimed_at(7000, TcpFlags::SYN).clone();
+        for end in 0..knock.bytes.len() {
+            let cut = Packet { bytes: knock.bytes[..end].to_vec(), ..knock.clone() };
+            assert_eq!(run(&instructions, &cut), end > knock.transport + 13);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+    #[test]
+    fn no_port_that_matters_is_lost_at_any_limit(
+        doors in prop::collection::vec(
+            (prop::collection::vec((1..=u16::MAX, any::<bool>()), 1..6), 0..3_usize, 1..500_u16),
+            1..40,
+        ),
+        guard in prop::sample::select(vec![0, 1, 8, 255]),
+        secret: u32,
+        limit in 60..400_usize,
+        six: bool,
+    ) {
+        let doors = doors.iter().map(|(ports, flags, narrow)| {
+            let steps: Vec<Step> = ports
+                .iter()
+                .map(|(port, udp)| {
+                    // Half of the doors have their ports close together.
+                    let port = if narrow % 2 == 0 { *port } else { 20_000 + port % narrow };
+                    step(port, if *udp { Protocol::Udp } else { Protocol::Tcp })
+                })
+                .collect();
+            door(&steps, [SYN, FIN_WITHOUT_RST, ANY][*flags])
+        });
+        let filter = PortFilter::new(&config(doors.collect(), guard), secret);
+        let program = filter.program(LinkType::Ethernet, limit);
+        assert_acceptable(&program.instructions);
+        let network: Network = if six { ipv6 } else { ipv4 };
+        assert_agrees(&filter, &program, &[network]);
+        let exact = filter.program(LinkType::Ethernet, LIMIT);
+        prop_assert!(exact.exact);
+        assert_agrees(&filter, &exact, &[network]);
+    }
+}
