@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::{Host, Output, PATIENCE, Process, binary, require, wait_until};
 
+/// What both daemons write to their log when they listen.
+const STARTED: &str = "starting up, listening on";
+
 /// A daemon with its configuration, log and state in a folder of its own. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Daemon {
@@ -46,17 +49,22 @@ impl Daemon {
         let folder = TempDir::new().expect("a temporary folder");
         write_config(folder.path(), config, original);
         let process = launch(host, folder.path(), args, original);
-        let daemon = Self { folder, process, original };
-        daemon.wait_for("starting up, listening on");
+        let mut daemon = Self { folder, process, original };
+        daemon.wait_for_start(1);
         daemon
     }
 
     /// Starts it again in the same folder, after [`Daemon::kill`] or [`Daemon::stop`], and waits until it listens.
     pub fn restart(&mut self, host: &Host, args: &[&str]) {
-        let before = self.count("starting up, listening on");
+        let before = self.count(STARTED);
         self.process = launch(host, self.folder.path(), args, self.original);
-        let started = wait_until(PATIENCE, || self.count("starting up, listening on") > before);
-        assert!(started, "the daemon does not start again:\n{}", self.everything());
+        self.wait_for_start(before + 1);
+    }
+
+    /// Waits until it has started for the `count`th time, or has ended, which it must not.
+    fn wait_for_start(&mut self, count: usize) {
+        wait_until(PATIENCE, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
+        assert!(self.count(STARTED) >= count, "the daemon does not start:\n{}", self.everything());
     }
 
     /// A path in the daemon's folder: `knockd.conf`, `log`, `openings`, or what the configuration named by `%DIR%`.

@@ -12,14 +12,20 @@ use pcap::{Capture, Packet};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let interface = args.next().ok_or("usage: sniff INTERFACE [FILTER]")?;
-    let mut capture = Capture::from_device(interface.as_str())?.immediate_mode(true).open()?;
+    // In immediate mode each packet takes the room of the snap length: enough of it for a burst that meets a busy machine.
+    let capture = Capture::from_device(interface.as_str())?.immediate_mode(true);
+    let mut capture = capture.snaplen(2_048).buffer_size(16 << 20).open()?;
     if let Some(filter) = args.next() {
         capture.filter(&filter, true)?;
     }
     println!("listening on {interface}");
     let mut out = std::io::stdout();
     loop {
-        let packet = capture.next_packet()?;
+        let packet = match capture.next_packet() {
+            Ok(packet) => packet,
+            Err(pcap::Error::TimeoutExpired) => continue,
+            Err(error) => return Err(error.into()),
+        };
         if let Some(line) = describe(&packet) {
             writeln!(out, "{line}")?;
         }
