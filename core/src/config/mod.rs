@@ -4,6 +4,7 @@ mod assign;
 mod checks;
 mod codes;
 mod diagnostic;
+mod draft;
 mod findings;
 mod fix;
 mod json;
