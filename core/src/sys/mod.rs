@@ -4,6 +4,8 @@
 #![allow(unsafe_code, reason = "the one place that talks to libc")]
 
 pub mod epoll;
+pub mod netlink;
+pub mod packet;
 pub mod socket;
 pub mod timer;
 
