@@ -11,6 +11,8 @@ use clap::Args;
 use portknock_core::knock::{Family, Hit, KnockError, KnockPlan, Then, parse_steps};
 use portknock_core::{Protocol, Step};
 
+use crate::output::complain;
+
 /// The exit status for a port that did not open.
 const NOT_OPEN: u8 = 3;
 
@@ -80,8 +82,8 @@ pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{program}: {error}");
-            if matches!(error, KnockError::NotOpen { .. }) { ExitCode::from(NOT_OPEN) } else { ExitCode::FAILURE }
+            let failure = complain(program, &error);
+            if matches!(error, KnockError::NotOpen { .. }) { ExitCode::from(NOT_OPEN) } else { failure }
         }
     }
 }

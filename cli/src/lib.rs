@@ -2,4 +2,18 @@
 //! `portknock_core`.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod knock;
+mod output;
+pub mod replay;
+
+use clap::ValueEnum;
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}

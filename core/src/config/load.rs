@@ -49,12 +49,17 @@ pub struct LoadError {
 /// Fails where the configuration itself cannot be read: it is missing, no regular file, or larger than 16 MiB.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let text = read_file(path).map_err(|reason| LoadError { path: path.to_owned(), reason })?;
-    let mut draft = parse::read(&text);
+    let Parsed { config, report } = load_text(&text);
+    Ok(Loaded { config, report, text })
+}
+
+/// Reads a configuration that is no file (yet), and the one-time files that it names, as [`load`] does.
+pub fn load_text(text: &[u8]) -> Parsed {
+    let mut draft = parse::read(text);
     for door in &mut draft.doors {
         take_one_time_sequence(door, &mut draft.found);
     }
-    let Parsed { config, report } = draft.finish(text.len());
-    Ok(Loaded { config, report, text })
+    draft.finish(text.len())
 }
 
 /// Reads a regular file of at most [`MAX_FILE`] bytes, and waits for nothing.

@@ -24,7 +24,7 @@ mod visible;
 pub use diagnostic::{Diagnostic, Fix, Report, Severity};
 pub use fix::apply_fixes;
 pub use json::check_json;
-pub use load::{LoadError, Loaded, load};
+pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub use model::{Config, Door, DoorId, FlagMask, MAX_STEPS, OnStop, Options, Protocol, Sequence, SequenceError, Step};
 pub use parse::{Parsed, parse};
