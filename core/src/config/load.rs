@@ -37,7 +37,6 @@ pub struct LoadError {
     /// The file.
     pub path: PathBuf,
     /// What the system said, or what is wrong with the file.
-    #[source]
     pub reason: io::Error,
 }
 

@@ -1,4 +1,4 @@
-//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load`].
+//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load()`].
 
 mod assign;
 mod checks;

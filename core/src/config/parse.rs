@@ -29,7 +29,7 @@ pub struct Parsed {
 }
 
 /// Reads the text of a configuration. Any bytes will do; nothing outside of the text is looked at, so a door with
-/// `one_time_sequences` has no sequence yet (see [`load`](super::load)).
+/// `one_time_sequences` has no sequence yet (see [`load()`](super::load())).
 pub fn parse(text: &[u8]) -> Parsed {
     read(text).finish(text.len())
 }
