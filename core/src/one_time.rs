@@ -15,7 +15,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Sequence, parse_sequence};
+use crate::config::{Sequence, SequenceLine, unused_lines};
 use crate::event::Printable;
 
 /// A file of one-time sequences, and the line whose turn it is.
@@ -64,7 +64,7 @@ impl OneTimeFile {
     pub fn open(path: &Path) -> Result<Self, OneTimeError> {
         let unreadable = |error| OneTimeError::Unreadable(path.to_owned(), error);
         let path = std::path::absolute(path).map_err(unreadable)?;
-        let bytes = fs::read(&path).map_err(unreadable)?;
+        let bytes = read(&path)?;
         let mut lines = unused(&path, &bytes);
         let current = lines.next().transpose()?;
         lines.try_for_each(|line| line.map(drop))?;
@@ -106,37 +106,31 @@ impl OneTimeFile {
     /// # Errors
     /// Fails where the file cannot be read and where that line is not a sequence.
     pub fn advance(&mut self) -> Result<Option<&Sequence>, OneTimeError> {
-        let bytes = fs::read(&self.path).map_err(|error| OneTimeError::Unreadable(self.path.clone(), error))?;
+        let bytes = read(&self.path)?;
         self.current = unused(&self.path, &bytes).next().transpose()?;
         Ok(self.current())
     }
 }
 
-/// The lines that have not been used, or what is wrong with them.
-fn unused<'a>(path: &'a Path, bytes: &'a [u8]) -> impl Iterator<Item = Result<Line, OneTimeError>> + 'a {
-    let mut offset = 0;
-    let lines = bytes.split_inclusive(|&byte| byte == b'\n').enumerate().map(move |(i, line)| {
-        let start = offset;
-        offset += line.len() as u64;
-        (i + 1, start, line)
-    });
-    lines.filter_map(move |(number, offset, line)| {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        match line.trim_ascii_start().first() {
-            None | Some(b'#') => None,
-            Some(_) => Some(read_line(path, number, offset, line)),
-        }
-    })
+/// The sequences of a file that have not been used, in order, without touching it.
+///
+/// # Errors
+/// Fails where the file cannot be read and where any line in it is not a sequence.
+pub fn unused_sequences(path: &Path) -> Result<Vec<Sequence>, OneTimeError> {
+    let bytes = read(path)?;
+    unused(path, &bytes).map(|line| line.map(|line| line.sequence)).collect()
 }
 
-fn read_line(path: &Path, number: usize, offset: u64, bytes: &[u8]) -> Result<Line, OneTimeError> {
-    let bad = |message| OneTimeError::BadLine(path.to_owned(), number, message);
-    let text = std::str::from_utf8(bytes).map_err(|_| bad("this is not text".to_owned()))?;
-    let sequence = parse_sequence(text.trim()).map_err(|report| {
-        let messages: Vec<_> = report.diagnostics.into_iter().map(|found| found.message).collect();
-        bad(messages.join("; "))
-    })?;
-    Ok(Line { number, offset, text: bytes.to_owned(), sequence })
+fn read(path: &Path) -> Result<Vec<u8>, OneTimeError> {
+    fs::read(path).map_err(|error| OneTimeError::Unreadable(path.to_owned(), error))
+}
+
+/// The lines that have not been used, or what is wrong with them.
+fn unused<'a>(path: &'a Path, bytes: &'a [u8]) -> impl Iterator<Item = Result<Line, OneTimeError>> + 'a {
+    unused_lines(bytes).map(|SequenceLine { number, offset, bytes, sequence }| {
+        let sequence = sequence.map_err(|why| OneTimeError::BadLine(path.to_owned(), number, why))?;
+        Ok(Line { number, offset: offset as u64, text: bytes.to_owned(), sequence })
+    })
 }
 
 fn show(path: &Path) -> String {
@@ -202,7 +196,7 @@ mod tests {
         assert!(error.starts_with(&format!("{}:2: ", setup.path.display())), "{error}");
         fs::write(&setup.path, b" 1,2\n\xff\n").unwrap();
         let error = OneTimeFile::open(&setup.path).unwrap_err().to_string();
-        assert!(error.ends_with("sequences:2: this is not text"), "{error}");
+        assert!(error.ends_with("sequences:2: the line is not UTF-8"), "{error}");
         fs::remove_file(&setup.path).unwrap();
         let error = OneTimeFile::open(&setup.path).unwrap_err().to_string();
         assert!(error.starts_with("cannot read the one-time sequences in /"), "{error}");

@@ -10,11 +10,10 @@ use super::diagnostic::{Diagnostic, Report};
 use super::draft::DoorDraft;
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::{Config, Sequence};
+use super::model::Config;
 use super::parse::{self, Parsed};
-use super::sequence::parse_sequence;
-use super::slice::lines;
-use super::visible::{quoted, visible};
+use super::sequence_lines::unused_lines;
+use super::visible::visible;
 
 /// The largest file that is read: far more than 65,536 doors need.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -95,7 +94,7 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
             return found.push(error(codes::ONE_TIME_UNREADABLE, message).help(help));
         }
     };
-    let mut unused = lines(&text).filter(|line| line.bytes.first().is_some_and(|first| *first != b'#')).peekable();
+    let mut unused = unused_lines(&text).peekable();
     if unused.peek().is_none() {
         let message = format!("no sequence is left in {name}");
         let help = "write new sequences into it, one on each line with a blank before it";
@@ -103,7 +102,7 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
     }
     // All lines are read: a fault should show now, and not when the door closes in front of someone.
     for line in unused {
-        match one_time_line(line.bytes) {
+        match line.sequence {
             Ok(sequence) => {
                 draft.door.sequence.get_or_insert(sequence);
             }
@@ -114,12 +113,6 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
             }
         }
     }
-}
-
-fn one_time_line(bytes: &[u8]) -> Result<Sequence, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8".to_owned())?;
-    parse_sequence(text)
-        .map_err(|report| report.diagnostics.into_iter().next().map_or_else(|| quoted(text), |found| found.message))
 }
 
 /// The path with control characters made visible.
