@@ -19,8 +19,9 @@ check: ## formatting, lints and unit tests; needs no rights
 test: export RUSTDOCFLAGS := -D warnings
 test: install-deps check ## everything: check, documentation, end-to-end tests in a sandbox
 	$(CARGO) doc --locked --workspace --no-deps
-	$(CARGO) build --locked --workspace --all-targets
-	scripts/sandbox $(CARGO) test --locked --offline -p portknock-tests
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked -p portknock-tests --no-run
+	scripts/sandbox $(CARGO) test --locked --offline -p portknock-tests --no-fail-fast
 
 bench: install-deps ## measure speed and memory
 	$(CARGO) bench --locked --workspace

@@ -76,7 +76,7 @@ fn engine(criterion: &mut Criterion) {
             bencher.iter(|| {
                 // A large odd stride touches the attempts in no order that a cache could guess.
                 i = i.wrapping_add(0x9e37_79b1);
-                let source = u32::try_from(u64::from(i) * u64::from(attempts) >> 32).unwrap_or(0);
+                let source = u32::try_from((u64::from(i) * u64::from(attempts)) >> 32).unwrap_or(0);
                 load.engine.feed(LinkType::Ethernet, load.now, load.first.from(source));
             });
         });

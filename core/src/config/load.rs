@@ -1,1 +1,183 @@
-//! To be written.
+//! Reads a configuration and its one-time sequences from files.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::codes;
+use super::diagnostic::{Diagnostic, Report};
+use super::draft::DoorDraft;
+use super::findings::Findings;
+use super::keys::Key;
+use super::model::{Config, Sequence};
+use super::parse::{self, Parsed};
+use super::sequence::parse_sequence;
+use super::slice::lines;
+use super::visible::{quoted, visible};
+
+/// The largest file that is read: far more than 65,536 doors need.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// A configuration file that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The configuration, with the first unused sequence of each one-time file; `None` where the report has errors.
+    pub config: Option<Config>,
+    /// Everything that was found in the file and in its one-time files.
+    pub report: Report,
+    /// The text of the file, for [`Report::render`].
+    pub text: Vec<u8>,
+}
+
+/// Why a file could not be read at all.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", shown(path))]
+pub struct LoadError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said, or what is wrong with the file.
+    pub reason: io::Error,
+}
+
+/// Reads the configuration at `path`, and the first unused sequence of each `one_time_sequences` file that it names
+/// (from the current directory where the name is relative). A one-time file that is missing, unreadable, used up or
+/// wrong is an error in the report.
+///
+/// # Errors
+/// Fails where the configuration itself cannot be read: it is missing, no regular file, or larger than 16 MiB.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    let text = read_file(path).map_err(|reason| LoadError { path: path.to_owned(), reason })?;
+    let Parsed { config, report } = load_text(&text);
+    Ok(Loaded { config, report, text })
+}
+
+/// Reads a configuration that is no file (yet), and the one-time files that it names, as [`load`] does.
+pub fn load_text(text: &[u8]) -> Parsed {
+    let mut draft = parse::read(text);
+    for door in &mut draft.doors {
+        take_one_time_sequence(door, &mut draft.found);
+    }
+    draft.finish(text.len())
+}
+
+/// Reads a regular file of at most [`MAX_FILE`] bytes, and waits for nothing.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Without O_NONBLOCK, opening a pipe waits for its other end.
+    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+    }
+    Ok(text)
+}
+
+/// Gives the door the first unused sequence of its file.
+fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
+    let (Some(path), Some(place)) = (&draft.door.one_time_sequences, draft.seen.get(&Key::OneTimeSequences)) else {
+        return;
+    };
+    let error = |code, message: String| Diagnostic::error(code, place.value.clone(), message);
+    let name = shown(path);
+    let text = match read_file(path) {
+        Ok(text) => text,
+        Err(reason) => {
+            let message = format!("cannot read the one-time sequences in {name}: {reason}");
+            let help = "create the file: one sequence on each line, with a blank before it";
+            return found.push(error(codes::ONE_TIME_UNREADABLE, message).help(help));
+        }
+    };
+    let mut unused = lines(&text).filter(|line| line.bytes.first().is_some_and(|first| *first != b'#')).peekable();
+    if unused.peek().is_none() {
+        let message = format!("no sequence is left in {name}");
+        let help = "write new sequences into it, one on each line with a blank before it";
+        found.push(error(codes::ONE_TIME_USED_UP, message).help(help));
+    }
+    // All lines are read: a fault should show now, and not when the door closes in front of someone.
+    for line in unused {
+        match one_time_line(line.bytes) {
+            Ok(sequence) => {
+                draft.door.sequence.get_or_insert(sequence);
+            }
+            Err(why) => {
+                let help = "mend the line, or put a `#` first on it";
+                let message = format!("{name}, line {}: {why}", line.number);
+                found.push(error(codes::ONE_TIME_BAD_LINE, message).help(help));
+            }
+        }
+    }
+}
+
+fn one_time_line(bytes: &[u8]) -> Result<Sequence, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8".to_owned())?;
+    parse_sequence(text)
+        .map_err(|report| report.diagnostics.into_iter().next().map_or_else(|| quoted(text), |found| found.message))
+}
+
+/// The path with control characters made visible.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().chars().map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::process::Command;
+
+    #[test]
+    fn takes_the_first_unused_one_time_sequence() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list");
+        fs::write(&list, "#1,2,3\n\n # used\n 7,5:udp,6 # Monday\n 9,8\n").unwrap();
+        let file = folder.path().join("knockd.conf");
+        fs::write(&file, format!("[a]\none_time_sequences = {}\n", list.display())).unwrap();
+        let loaded = load(&file).unwrap();
+        let door = &loaded.config.unwrap().doors[0];
+        assert_eq!(door.sequence.as_ref().unwrap().to_string(), "7,5:udp,6");
+        assert_eq!(door.one_time_sequences.as_ref(), Some(&list));
+        assert_eq!(loaded.report, Report::default());
+    }
+
+    #[test]
+    fn faults_of_the_text_and_of_one_time_files_are_reported_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list");
+        fs::write(&list, "7,x\n#\n8:y\n").unwrap();
+        let file = folder.path().join("knockd.conf");
+        let text = format!("[a]\none_time_sequences = {}\nseq_timeout = 0\n", list.display());
+        fs::write(&file, &text).unwrap();
+        let loaded = load(&file).unwrap();
+        assert_eq!(loaded.config, None);
+        let found: Vec<_> = loaded.report.diagnostics.iter().map(|found| found.code).collect();
+        assert_eq!(found, [codes::ONE_TIME_BAD_LINE, codes::ONE_TIME_BAD_LINE, codes::NUMBER_RANGE]);
+        let first = &loaded.report.diagnostics[0];
+        assert_eq!(first.message, format!("{}, line 1: `x` is not a port number", list.display()));
+        assert_eq!(&text[first.span.clone()], list.to_str().unwrap());
+    }
+
+    #[test]
+    fn what_is_no_file_of_sane_size_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let huge = folder.path().join("huge");
+        File::create(&huge).unwrap().set_len(MAX_FILE + 1).unwrap();
+        let message = |path: &Path| load(path).unwrap_err().to_string();
+        assert_eq!(message(Path::new("/dev/zero")), "/dev/zero: not a regular file");
+        assert_eq!(message(&pipe), format!("{}: not a regular file", pipe.display()));
+        assert_eq!(message(&huge), format!("{}: larger than 16 MiB", huge.display()));
+        assert_eq!(message(folder.path()), format!("{}: is a directory", folder.path().display()));
+        let missing = load(Path::new("/nowhere/knockd.conf")).unwrap_err();
+        assert_eq!(missing.path, Path::new("/nowhere/knockd.conf"));
+        assert_eq!(missing.reason.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,12 +1,31 @@
-//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load`].
+//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load()`].
 
+mod assign;
+mod checks;
+mod codes;
 mod diagnostic;
+mod draft;
+mod findings;
+mod fix;
+mod json;
+mod keys;
 mod load;
+mod locate;
 mod model;
 mod parse;
 mod print;
+mod render;
+mod sequence;
+mod slice;
+mod typography;
+mod values;
+mod visible;
 
 pub use diagnostic::{Diagnostic, Fix, Report, Severity};
-//pub use load::{LoadError, load};
+pub use fix::apply_fixes;
+pub use json::check_json;
+pub use load::{LoadError, Loaded, load, load_text};
+pub use locate::{Locator, Position};
 pub use model::{Config, Door, DoorId, FlagMask, MAX_STEPS, OnStop, Options, Protocol, Sequence, SequenceError, Step};
-//pub use parse::{Parsed, parse, parse_sequence};
+pub use parse::{Parsed, parse};
+pub use sequence::parse_sequence;

@@ -1,1 +1,439 @@
-//! To be written.
+//! Reads the text of a configuration line by line and reports everything that is wrong with it in one run.
+
+use std::ops::Range;
+
+use super::codes;
+use super::diagnostic::{Diagnostic, Report};
+use super::draft::{DoorDraft, Draft, Place, Seen};
+use super::keys::{self, Key};
+use super::model::{Config, Door};
+use super::slice::{Line, Slice, is_blank, lines};
+use super::visible::quoted;
+
+/// A [`DoorId`](super::DoorId) has 16 bits.
+const MAX_DOORS: usize = 65_536;
+
+/// knockd cuts a door's name after this many bytes.
+const MAX_NAME: usize = 127;
+
+/// knockd reads a longer line as two.
+const MAX_LINE: usize = 4095;
+
+/// What the text of a configuration means, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The configuration; `None` where the report has errors.
+    pub config: Option<Config>,
+    /// Everything that was found, errors and warnings.
+    pub report: Report,
+}
+
+/// Reads the text of a configuration. Any bytes will do; nothing outside of the text is looked at, so a door with
+/// `one_time_sequences` has no sequence yet (see [`load()`](super::load())).
+pub fn parse(text: &[u8]) -> Parsed {
+    read(text).finish(text.len())
+}
+
+/// Reads the text into a draft, which still has to be finished.
+pub(super) fn read(text: &[u8]) -> Draft {
+    let mut reader = Reader { section: Section::None, options_line: None, above: None, draft: Draft::default() };
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        let message = "the file is UTF-16, not UTF-8";
+        reader.draft.found.push(Diagnostic::error(codes::NOT_UTF8, 0..2, message).help("save it as UTF-8"));
+        return reader.draft;
+    }
+    for line in lines(text) {
+        reader.line(&line);
+    }
+    reader.draft
+}
+
+/// The section that the reader is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    /// Before the first header.
+    None,
+    Options,
+    /// The last door of the draft.
+    Door,
+    /// After too many doors.
+    Ignored,
+}
+
+/// The directive on the line directly above, which a wrapped line continues.
+#[derive(Clone, Copy)]
+struct Above {
+    /// Where its text ends; before the backslash where it ends with one.
+    end: usize,
+    backslash: bool,
+    command: bool,
+}
+
+/// Reads line by line; what a key's value means is in `assign`.
+pub(super) struct Reader {
+    section: Section,
+    options_line: Option<usize>,
+    above: Option<Above>,
+    pub(super) draft: Draft,
+}
+
+impl Reader {
+    pub(super) fn push(&mut self, found: Diagnostic) {
+        self.draft.found.push(found);
+    }
+
+    fn line(&mut self, line: &Line<'_>) {
+        if line.bytes.first().is_none_or(|first| *first == b'#') {
+            self.above = None;
+            self.check_comment(line);
+            return;
+        }
+        let refused = self.refusal(line);
+        let muted = refused.is_some();
+        if let Some(found) = refused {
+            self.push(found);
+        }
+        // What is refused as a whole is read nevertheless, for what it sets.
+        let text = readable(&line.bytes[..line.bytes.len().min(MAX_LINE)]);
+        self.draft.found.mute(muted);
+        let text = Slice::new(&text, line.start);
+        if text.text().starts_with(';') {
+            self.semicolon(text);
+        } else if text.text().starts_with('[') {
+            self.above = None;
+            self.header(line, text);
+        } else {
+            self.directive(line, text);
+        }
+        self.draft.found.mute(false);
+    }
+
+    fn check_comment(&mut self, line: &Line<'_>) {
+        if let Some(found) = bad_bytes(line, Diagnostic::warning) {
+            self.push(found);
+        } else if line.bytes.len() > MAX_LINE {
+            let message =
+                format!("the original knockd reads the rest of a line after {MAX_LINE} bytes as another line");
+            self.push(Diagnostic::warning(codes::LINE_TOO_LONG, line.span(), message).help("wrap the comment"));
+        }
+    }
+
+    /// Why a line that is no comment is refused as a whole.
+    fn refusal(&self, line: &Line<'_>) -> Option<Diagnostic> {
+        if line.bytes.len() > MAX_LINE {
+            let message = format!("a line has at most {MAX_LINE} bytes, this one has {}", line.bytes.len());
+            let help = "put a long command into a script and run that";
+            return Some(Diagnostic::error(codes::LINE_TOO_LONG, line.span(), message).help(help));
+        }
+        bad_bytes(line, Diagnostic::error)
+    }
+
+    fn semicolon(&mut self, text: Slice<'_>) {
+        self.above = None;
+        let span = text.split_at(1).0.span();
+        self.push(
+            Diagnostic::error(codes::SEMICOLON_COMMENT, span.clone(), "a comment begins with `#`, not with `;`")
+                .help("write `#`")
+                .fix(span, "#"),
+        );
+    }
+
+    fn header(&mut self, line: &Line<'_>, text: Slice<'_>) {
+        let name = self.header_name(line, text);
+        if name.text() == "options" {
+            return self.options_header(line, text);
+        }
+        if name.trim().text().eq_ignore_ascii_case("options") {
+            let message = format!("{} is not the section `options`", quoted(name.text()));
+            self.push(
+                Diagnostic::error(codes::OPTIONS_SPELLING, name.span(), message)
+                    .help("write `[options]`: the original knockd takes every other spelling for a door")
+                    .fix(name.span(), "options"),
+            );
+            return self.options_header(line, text);
+        }
+        self.door_header(line, text, name);
+    }
+
+    /// The name between the brackets.
+    fn header_name<'a>(&mut self, line: &Line<'_>, text: Slice<'a>) -> Slice<'a> {
+        let inside = text.split_at(1).1;
+        if let Some((name, tail)) = inside.split_once(']')
+            && let Some(comment) = Some(tail.trim_start()).filter(|tail| tail.text().starts_with('#'))
+        {
+            let kept = &text.text()[..tail.start() - text.start()];
+            self.push(
+                Diagnostic::error(
+                    codes::SECTION_COMMENT,
+                    comment.span(),
+                    "a comment cannot stand behind a section's name",
+                )
+                .help("write it on a line of its own")
+                .fix(text.span(), own_line(line, comment, kept)),
+            );
+            return name;
+        }
+        if let Some(name) = text.text().strip_suffix(']').and_then(|_| inside.text().strip_suffix(']')) {
+            return Slice::new(name, inside.start());
+        }
+        let found = Diagnostic::error(codes::SECTION_NOT_CLOSED, text.span(), "the line of a section ends with `]`");
+        let bare = !inside.text().contains([']', '#']);
+        self.push(match bare {
+            true => found.help("add the `]`").fix(text.end()..text.end(), "]"),
+            false => found.help("nothing may stand behind the `]`"),
+        });
+        inside.take_until(|c| c == ']').0
+    }
+
+    fn options_header(&mut self, line: &Line<'_>, text: Slice<'_>) {
+        self.section = Section::Options;
+        if let Some(first) = self.options_line {
+            let message = format!("`[options]` stands here again after line {first}; both are used");
+            let help = "put all options into one section";
+            self.push(Diagnostic::warning(codes::REPEATED_OPTIONS, text.span(), message).help(help));
+        }
+        self.options_line.get_or_insert(line.number);
+    }
+
+    fn door_header(&mut self, line: &Line<'_>, text: Slice<'_>, name: Slice<'_>) {
+        if self.draft.doors.len() == MAX_DOORS {
+            if self.section != Section::Ignored {
+                let message = format!("there are more than {MAX_DOORS} doors");
+                self.push(Diagnostic::error(codes::TOO_MANY_DOORS, text.span(), message));
+            }
+            self.section = Section::Ignored;
+            return;
+        }
+        if name.is_empty() {
+            let message = "the section has no name";
+            let help = "name the door, as in `[openSSH]`";
+            self.push(Diagnostic::error(codes::SECTION_NAME, text.span(), message).help(help));
+        } else if name.text().len() > MAX_NAME {
+            let message = format!("a name has at most {MAX_NAME} bytes, this one has {}", name.text().len());
+            self.push(Diagnostic::error(codes::SECTION_NAME, name.span(), message).help("shorten it"));
+        }
+        self.check_controls(name);
+        self.section = Section::Door;
+        let door = Door::new(name.text(), None);
+        self.draft.doors.push(DoorDraft { door, header: text.span(), line: line.number, seen: Seen::new() });
+    }
+
+    fn directive(&mut self, line: &Line<'_>, text: Slice<'_>) {
+        let above = self.above.take();
+        match self.section {
+            Section::Ignored => return,
+            Section::None => {
+                let message = "this line belongs to no section";
+                let help = "put `[options]` or a door's name, as in `[openSSH]`, on a line before it";
+                return self.push(Diagnostic::error(codes::NO_SECTION, text.span(), message).help(help));
+            }
+            Section::Options | Section::Door => {}
+        }
+        let Some((head, value)) = text.split_once('=') else {
+            return self.bare(line, text, above);
+        };
+        let word = head.trim();
+        match (Key::find(word.text()), above) {
+            (Some(key), _) => self.key(line, key, word, value.trim(), text),
+            (None, Some(above)) if above.backslash || is_no_key(word, above) => self.wrapped(text, above),
+            (None, _) => self.unknown(line, word, text),
+        }
+    }
+
+    /// A line without `=`.
+    fn bare(&mut self, line: &Line<'_>, text: Slice<'_>, above: Option<Above>) {
+        let (word, comment) = text.split_comment();
+        if Key::find(word.text()) == Some(Key::UseSyslog) {
+            if let Some(comment) = comment {
+                self.comment_warning(line, word, comment);
+            }
+            self.remember_above(text, false);
+            if self.place(line, Key::UseSyslog, word, word) {
+                self.draft.options.use_syslog = true;
+            }
+            return;
+        }
+        let (first, rest) = text.take_until(is_blank);
+        let key = Key::find(first.text());
+        // These two are programs as well, so below a command they go on with it.
+        let program = ["timeout", "command"].iter().any(|name| first.text().eq_ignore_ascii_case(name));
+        match (key, above) {
+            (Some(_), Some(above)) if above.backslash || above.command && program => self.wrapped(text, above),
+            (Some(key), _) => self.no_value(line, key, first, rest),
+            (None, Some(above)) => self.wrapped(text, above),
+            (None, None) => self.push(
+                Diagnostic::error(codes::WRAPPED_LINE, text.span(), "there is no `=` in this line")
+                    .help("write `key = value`"),
+            ),
+        }
+    }
+
+    /// A key without `=`.
+    fn no_value(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, rest: Slice<'_>) {
+        let found = Diagnostic::error(codes::NO_VALUE, word.span(), format!("{} has no value", quoted(word.text())));
+        self.push(match rest.is_empty() {
+            true => found.help("write `key = value`"),
+            false => found.help("put a `=` before the value").fix(word.end()..word.end(), " ="),
+        });
+        if key.is_option() == (self.section == Section::Options) {
+            self.see(line, key, word, rest);
+        }
+    }
+
+    /// The rest of the line above, which an editor or a web page wrapped.
+    fn wrapped(&mut self, text: Slice<'_>, above: Above) {
+        let span = above.end..text.start();
+        self.push(
+            Diagnostic::error(codes::WRAPPED_LINE, text.span(), "this line seems to be the rest of the line above")
+                .help("join the two: a value cannot go on in the next line")
+                .fix(span, " "),
+        );
+        if above.command {
+            self.check_command(text);
+        }
+        self.remember_above(text, above.command);
+    }
+
+    fn unknown(&mut self, line: &Line<'_>, word: Slice<'_>, text: Slice<'_>) {
+        self.remember_above(text, false);
+        if word.is_empty() {
+            let message = "there is no key before the `=`";
+            return self.push(Diagnostic::error(codes::UNKNOWN_KEY, text.span(), message).help("write `key = value`"));
+        }
+        let mut found =
+            Diagnostic::error(codes::UNKNOWN_KEY, word.span(), format!("unknown key {}", quoted(word.text())));
+        if let Some(guess) = keys::nearest(word.text(), self.section == Section::Options) {
+            found = found.help(format!("did you mean `{}`?", guess.spelling));
+            if guess.certain {
+                found = found.fix(word.span(), guess.spelling);
+            }
+            if let Some(key) = Key::find(guess.spelling) {
+                // Probably this key: its lack is no second fault.
+                self.see(line, key, word, word);
+            }
+        }
+        self.push(found);
+    }
+
+    fn key(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>, text: Slice<'_>) {
+        self.remember_above(text, key.is_command());
+        let value = self.doubled_key(key, word, value);
+        if self.place(line, key, word, value) {
+            self.assign(line, key, word, value);
+        }
+    }
+
+    /// Skips `key =` where the value begins with the key again.
+    fn doubled_key<'a>(&mut self, key: Key, word: Slice<'_>, value: Slice<'a>) -> Slice<'a> {
+        let mut rest = value;
+        while let Some((head, tail)) = rest.split_once('=') {
+            // In a command, `command=x` may set a variable of the shell.
+            let repeats = Key::find(head.trim().text()) == Some(key);
+            if !repeats || key.is_command() && head.trim() == head {
+                break;
+            }
+            rest = tail.trim();
+        }
+        if rest != value {
+            let span = value.start()..rest.start();
+            let message = format!("the key {} is repeated inside its own value", quoted(word.text()));
+            self.push(
+                Diagnostic::error(codes::DOUBLED_KEY, span.clone(), message)
+                    .help(format!("remove the second `{} =`", word.text()))
+                    .fix(span, ""),
+            );
+        }
+        rest
+    }
+
+    /// Checks that the key may stand here, and notes that it does; false where it may not.
+    fn place(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>) -> bool {
+        let in_options = self.section == Section::Options;
+        if key == Key::UseSyslog && !in_options {
+            let message = "`UseSyslog` is an option of the whole program, not of a door";
+            let help = "move it to `[options]`";
+            self.push(Diagnostic::warning(codes::SYSLOG_IN_DOOR, word.span(), message).help(help));
+        } else if key.is_option() != in_options {
+            let (is, put) = match key.is_option() {
+                true => ("an option of the whole program", "into `[options]`"),
+                false => ("a key of doors", "below the name of a door"),
+            };
+            let message = format!("{} is {is}", quoted(word.text()));
+            self.push(Diagnostic::error(codes::WRONG_SECTION, word.span(), message).help(format!("put it {put}")));
+            return false;
+        }
+        if let Some(first) = self.seen(key).get(&key).map(|place| place.line) {
+            self.repeated(line, key, word, value, first);
+        }
+        self.see(line, key, word, value);
+        true
+    }
+
+    fn repeated(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>, first: usize) {
+        let both = format!("{} is set in line {first} and again in line {}", quoted(word.text()), line.number);
+        self.push(match key {
+            Key::Interface if !self.draft.options.interfaces.is_empty() && !value.is_empty() => {
+                Diagnostic::error(codes::REPEATED_KEY, word.span(), both)
+                    .help("the original knockd takes the first; write one line, a list as in `Interface = eth0,wlan0`")
+            }
+            Key::TcpFlags => {
+                Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the flags of both count"))
+                    .help("write them into one line")
+            }
+            _ => Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the last one counts"))
+                .help(format!("remove line {first}")),
+        });
+    }
+
+    fn seen(&mut self, key: Key) -> &mut Seen {
+        match self.draft.doors.last_mut() {
+            Some(door) if !key.is_option() => &mut door.seen,
+            _ => &mut self.draft.options_seen,
+        }
+    }
+
+    fn see(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>) {
+        let place = Place { line: line.number, key: word.span(), value: value.span() };
+        self.seen(key).insert(key, place);
+    }
+
+    fn remember_above(&mut self, text: Slice<'_>, command: bool) {
+        let joined = text.text().strip_suffix('\\');
+        let kept = joined.unwrap_or(text.text()).trim_end_matches(is_blank);
+        self.above = Some(Above { end: text.start() + kept.len(), backslash: joined.is_some(), command });
+    }
+}
+
+/// True where nobody meant a key, as in the rest of a command.
+fn is_no_key(word: Slice<'_>, above: Above) -> bool {
+    word.is_empty() && above.command
+        || !word.text().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b' ')
+}
+
+/// The line with its comment moved to a line of its own above it.
+pub(super) fn own_line(line: &Line<'_>, comment: Slice<'_>, kept: &str) -> String {
+    format!("{}{}{}{kept}", comment.text(), line.ending, String::from_utf8_lossy(line.indent))
+}
+
+/// What is wrong with the bytes of a line.
+fn bad_bytes(line: &Line<'_>, make: fn(&'static str, Range<usize>, String) -> Diagnostic) -> Option<Diagnostic> {
+    if let Some(at) = line.bytes.iter().position(|byte| *byte == 0) {
+        let at = line.start + at;
+        let message = "there is a NUL byte, where the original knockd stops reading the line".to_owned();
+        return Some(make(codes::NUL_BYTE, at..at + 1, message).help("remove it"));
+    }
+    let error = std::str::from_utf8(line.bytes).err()?;
+    let at = line.start + error.valid_up_to();
+    let message = format!("the byte 0x{:02x} is not UTF-8", line.bytes[error.valid_up_to()]);
+    Some(make(codes::NOT_UTF8, at..at + 1, message).help("save the file as UTF-8"))
+}
+
+/// The bytes as text of the same length, with a `?` for each byte that is not UTF-8.
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    text
+}

@@ -1,1 +1,97 @@
-//! To be written.
+//! The canonical text of a configuration.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use super::model::{Config, Door, FlagMask, OnStop, Options};
+use super::values::FLAGS;
+
+/// The canonical text: options that differ from the defaults, then the doors in order. Parsing it gives the same
+/// configuration, but for the current sequence of a door with `one_time_sequences`, which stays in its file.
+impl Display for Config {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let options = self.options != Options::default();
+        if options {
+            print_options(&self.options, f)?;
+        }
+        for (i, door) in self.doors.iter().enumerate() {
+            if options || i > 0 {
+                writeln!(f)?;
+            }
+            print_door(door, f)?;
+        }
+        Ok(())
+    }
+}
+
+fn print_options(options: &Options, f: &mut Formatter<'_>) -> fmt::Result {
+    let default = Options::default();
+    writeln!(f, "[options]")?;
+    if options.use_syslog {
+        writeln!(f, "    UseSyslog")?;
+    }
+    line(f, "LogFile", options.log_file.as_ref().map(|path| path.display()))?;
+    line(f, "PidFile", unless(&options.pid_file, &default.pid_file).map(|path| path.display()))?;
+    line(f, "Interface", unless(&options.interfaces, &default.interfaces).map(|names| names.join(",")))?;
+    line(f, "ScanGuard", unless(&options.scan_guard, &default.scan_guard))?;
+    line(f, "MaxAttempts", unless(&options.max_attempts, &default.max_attempts))?;
+    line(f, "StateFile", unless(&options.state_file, &default.state_file).map(|path| path.display()))?;
+    line(f, "OnStop", unless(&options.on_stop, &default.on_stop))
+}
+
+fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
+    let closes = door.stop_command.is_some() || door.stop_command_6.is_some();
+    let cmd_timeout =
+        if closes { Some(&door.cmd_timeout) } else { unless(&door.cmd_timeout, &Duration::from_secs(10)) };
+    let allow: Vec<String> = door.allow.iter().map(ToString::to_string).collect();
+    writeln!(f, "[{}]", door.name)?;
+    match &door.one_time_sequences {
+        Some(path) => line(f, "one_time_sequences", Some(path.display()))?,
+        None => line(f, "sequence", door.sequence.as_ref())?,
+    }
+    line(f, "seq_timeout", Some(door.seq_timeout.as_secs()))?;
+    line(f, "tcpflags", unless(&door.tcpflags, &FlagMask::default()))?;
+    line(f, "target", door.target)?;
+    line(f, "allow", Some(allow.join(",")).filter(|list| !list.is_empty()))?;
+    line(f, "start_command", door.start_command.as_ref())?;
+    line(f, "start_command_6", door.start_command_6.as_ref())?;
+    line(f, "cmd_timeout", cmd_timeout.map(Duration::as_secs))?;
+    line(f, "stop_command", door.stop_command.as_ref())?;
+    line(f, "stop_command_6", door.stop_command_6.as_ref())?;
+    line(f, "seq_cooldown", door.seq_cooldown.map(|time| time.as_secs()))
+}
+
+fn line(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> fmt::Result {
+    match value {
+        Some(value) => writeln!(f, "    {key} = {value}"),
+        None => Ok(()),
+    }
+}
+
+/// The value where it is not the default.
+fn unless<'a, T: PartialEq>(value: &'a T, default: &T) -> Option<&'a T> {
+    Some(value).filter(|value| *value != default)
+}
+
+/// The value of `tcpflags =`, as in `syn,!ack`.
+impl Display for FlagMask {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let set = FLAGS.iter().filter(|(_, flag)| self.set.contains(*flag)).map(|(name, _)| ("", *name));
+        let clear = FLAGS.iter().filter(|(_, flag)| self.clear.contains(*flag)).map(|(name, _)| ("!", *name));
+        for (i, (mark, name)) in set.chain(clear).enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            write!(f, "{comma}{mark}{name}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The value of `OnStop =`.
+impl Display for OnStop {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Close => "close",
+            Self::Keep => "keep",
+        })
+    }
+}

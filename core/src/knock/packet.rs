@@ -59,11 +59,13 @@ fn udp_socket(to: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
 /// The address that packets to `to` come from: the route's choice, where `source` is not given.
 fn local_address(to: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
     let probe = udp_socket(to, source)?;
-    // Sends nothing; any port but 0 does.
-    probe.connect(SocketAddr::new(to.ip(), 9)).and_then(|()| probe.local_addr()).map(|mut local| {
-        local.set_port(0);
-        local
-    })
+    let mut peer = to;
+    // To connect a UDP socket sends nothing; any port but 0 does.
+    peer.set_port(9);
+    probe.connect(peer)?;
+    let mut local = probe.local_addr()?;
+    local.set_port(0);
+    Ok(local)
 }
 
 /// A TCP header with nothing but SYN, from a random port and with a random sequence number.

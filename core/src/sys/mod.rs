@@ -3,11 +3,17 @@
 //! For the front ends of this workspace; its contents follow their needs and may change in any release.
 #![allow(unsafe_code, reason = "the one place that talks to libc")]
 
+pub mod clock;
 pub mod epoll;
+pub mod lock;
+pub mod names;
 pub mod netlink;
 pub mod packet;
+pub mod process;
 pub mod socket;
+pub mod syslog;
 pub mod timer;
+pub mod wake;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

@@ -1,0 +1,87 @@
+//! `portknock check`: what is wrong with a configuration.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use portknock_core::config::{self, Loaded, Parsed, Report};
+
+use crate::Format;
+use crate::output::{complain, print};
+
+/// The exit status for a file that cannot be read.
+const UNREADABLE: u8 = 2;
+
+/// The arguments of `portknock check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Write the file with every machine-applicable fix applied to standard output
+    #[arg(long, conflicts_with = "format")]
+    fix: bool,
+    /// How to write the findings
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The configuration; - reads standard input
+    file: PathBuf,
+}
+
+/// Checks a configuration. The status is 0 without errors, 1 with errors, 2 where it cannot be read.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let (name, loaded) = match read(&args.file) {
+        Ok(read) => read,
+        Err(message) => {
+            complain("portknock", message);
+            return ExitCode::from(UNREADABLE);
+        }
+    };
+    let report = if args.fix {
+        fix(&name, &loaded)
+    } else {
+        match args.format {
+            Format::Text => print(text(&name, &loaded).as_bytes()),
+            Format::Json => {
+                let object = config::check_json(&name, &loaded.text, &loaded.report, loaded.config.as_ref());
+                print(format!("{object}\n").as_bytes());
+            }
+        }
+        loaded.report
+    };
+    if report.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Reads the file, and gives the name to show for it.
+fn read(file: &Path) -> Result<(String, Loaded), String> {
+    if file != Path::new("-") {
+        let loaded = config::load(file).map_err(|error| error.to_string())?;
+        return Ok((file.to_string_lossy().into_owned(), loaded));
+    }
+    let mut text = Vec::new();
+    io::stdin().read_to_end(&mut text).map_err(|error| format!("cannot read standard input: {error}"))?;
+    let Parsed { config, report } = config::load_text(&text);
+    Ok(("<stdin>".into(), Loaded { config, report, text }))
+}
+
+/// The findings and a line that sums them up.
+fn text(name: &str, loaded: &Loaded) -> String {
+    let findings = loaded.report.render(name, &loaded.text);
+    let gap = if findings.is_empty() { "" } else { "\n" };
+    let doors = loaded.config.iter().map(|config| format!("{}, ", count(config.doors.len(), "door")));
+    let (errors, warnings) = (loaded.report.errors(), loaded.report.warnings());
+    let sum: String = doors.chain([format!("{}, {}", count(errors, "error"), count(warnings, "warning"))]).collect();
+    format!("{findings}{gap}{sum}\n")
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Prints the file with its fixes applied, tells what is left, and gives the report of that.
+fn fix(name: &str, loaded: &Loaded) -> Report {
+    let fixed = config::apply_fixes(&loaded.text, &loaded.report);
+    let report = config::load_text(&fixed).report;
+    print(&fixed);
+    let left = report.render(&format!("{name} (fixed)"), &fixed);
+    let _ = io::stderr().write_all(left.as_bytes());
+    report
+}

@@ -1,0 +1,140 @@
+//! `knock` and `portknock knock`: send a sequence of knocks.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use portknock_core::knock::{Family, Hit, KnockError, KnockPlan, Then, parse_steps};
+use portknock_core::{Protocol, Step};
+
+use crate::output::complain;
+
+/// The exit status for a port that did not open.
+const NOT_OPEN: u8 = 3;
+
+/// What the original client understands too.
+#[derive(Args, Clone, Debug)]
+pub struct KnockArgs {
+    /// Send all knocks by UDP, whatever their PROTO (the default is TCP)
+    #[arg(short, long)]
+    udp: bool,
+    /// Wait this many milliseconds after each knock
+    #[arg(short, long, value_name = "MS", default_value_t = 0, allow_negative_numbers = true)]
+    delay: u32,
+    /// Use IPv4 only
+    #[arg(short = '4', long, overrides_with = "ipv6")]
+    ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long, overrides_with = "ipv4")]
+    ipv6: bool,
+    /// Tell of each knock on standard output
+    #[arg(short, long)]
+    verbose: bool,
+    /// The name or address to knock at; an IPv6 address may have a zone, as in fe80::1%eth0
+    host: String,
+    /// The ports to knock on, in order; PROTO is tcp (the default) or udp. Commas separate ports too
+    #[arg(value_name = "PORT[:PROTO]", required = true, value_parser = parse_steps)]
+    ports: Vec<Vec<Step>>,
+}
+
+/// What only `portknock knock` understands.
+#[derive(Args, Clone, Debug, Default)]
+pub struct MoreArgs {
+    /// After the knocks, wait until this TCP port is open; exit with 3 when it does not open
+    #[arg(long, value_name = "PORT")]
+    then: Option<NonZeroU16>,
+    /// How many seconds the port may take to open after each time of knocking
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, requires = "then", allow_negative_numbers = true)]
+    wait: Duration,
+    /// Knock again, up to N times, when the port does not open
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "then")]
+    retries: u32,
+    /// Send TCP knocks as bare SYNs through a raw socket (needs root or CAP_NET_RAW)
+    #[arg(long)]
+    raw: bool,
+    /// Knock from this address of this machine
+    #[arg(long, value_name = "ADDR")]
+    source: Option<IpAddr>,
+    /// Knock at each address of the host, not only at the first
+    #[arg(long)]
+    all_addresses: bool,
+}
+
+/// Knocks. The status is 0 when all knocks were sent (and the port opened, where one was named), 1 when not, 3 when the
+/// port did not open.
+pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> ExitCode {
+    let mut observer = |hit: Hit| {
+        if args.verbose {
+            say(&format!("hitting {} {}:{}", hit.step.protocol, hit.address.ip(), hit.step.port));
+        }
+    };
+    let result = match more.then {
+        None => send(&args, &more, &mut observer),
+        Some(port) => {
+            let then = Then { port, wait: more.wait, retries: more.retries };
+            send_until_open(&args, &more, then, &mut observer)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let failure = complain(program, &error);
+            if matches!(error, KnockError::NotOpen { .. }) { ExitCode::from(NOT_OPEN) } else { failure }
+        }
+    }
+}
+
+fn send(args: &KnockArgs, more: &MoreArgs, observer: &mut dyn FnMut(Hit)) -> Result<(), KnockError> {
+    let plan = plan(args, more);
+    plan.send(&plan.resolve()?, observer)?;
+    // As the original does: what follows in a script finds the door open.
+    thread::sleep(plan.delay);
+    Ok(())
+}
+
+fn send_until_open(
+    args: &KnockArgs,
+    more: &MoreArgs,
+    then: Then,
+    observer: &mut dyn FnMut(Hit),
+) -> Result<(), KnockError> {
+    let plan = plan(args, more);
+    let opened = plan.send_until_open(&plan.resolve()?, then, observer)?;
+    if args.verbose {
+        let (port, millis) = (opened.address.port(), opened.after.as_millis());
+        say(&format!("port {port} of {} is open after {millis} ms", opened.address.ip()));
+    }
+    Ok(())
+}
+
+fn plan(args: &KnockArgs, more: &MoreArgs) -> KnockPlan {
+    let mut steps = args.ports.concat();
+    if args.udp {
+        steps.iter_mut().for_each(|step| step.protocol = Protocol::Udp);
+    }
+    let mut plan = KnockPlan::new(&args.host, steps);
+    plan.family = match (args.ipv4, args.ipv6) {
+        (true, _) => Family::V4,
+        (_, true) => Family::V6,
+        _ => Family::Any,
+    };
+    plan.delay = Duration::from_millis(args.delay.into());
+    plan.source = more.source;
+    plan.raw = more.raw;
+    plan.all_addresses = more.all_addresses;
+    plan
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "expected a number of seconds, as in 5 or 0.5".into())
+}
+
+/// Writes a line to standard output. Nobody reading it is no reason to stop knocking.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

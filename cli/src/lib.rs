@@ -1,0 +1,19 @@
+//! The command lines of `portknock` and `knock`: arguments in, text and exit status out. The logic is in
+//! `portknock_core`.
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod knock;
+mod output;
+pub mod replay;
+
+use clap::ValueEnum;
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}

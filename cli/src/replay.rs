@@ -1,0 +1,69 @@
+//! `portknock replay`: what a capture file would have done.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use portknock_core::{Event, LocalAddresses, Printable, config, json, replay};
+
+use crate::Format;
+use crate::output::{complain, print};
+
+/// The arguments of `portknock replay`.
+#[derive(Args, Clone, Debug)]
+pub struct ReplayArgs {
+    /// The configuration whose doors are knocked at
+    #[arg(short, long, value_name = "CONF")]
+    config: PathBuf,
+    /// The addresses of the machine; without them any destination counts
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    local: Vec<IpAddr>,
+    /// How to write the events
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The capture, pcap or pcapng; - reads standard input
+    file: PathBuf,
+}
+
+/// Replays a capture and prints its events. The status is 0 when all of it was read, 1 when not, and for a
+/// configuration that is refused.
+pub fn run(args: &ReplayArgs) -> ExitCode {
+    let loaded = match config::load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(error) => return complain("portknock", error),
+    };
+    let Some(config) = &loaded.config else {
+        let findings = loaded.report.render(&args.config.to_string_lossy(), &loaded.text);
+        return complain("portknock", format_args!("the configuration is refused\n{findings}"));
+    };
+    let local = if args.local.is_empty() {
+        LocalAddresses::Any
+    } else {
+        LocalAddresses::Only(args.local.iter().copied().collect())
+    };
+    let result = replay::replay(config, local, &args.file, |event| {
+        let line = match args.format {
+            Format::Text => text(event),
+            // Never fails, as `event_line` says.
+            Format::Json => json::event_line(event).unwrap_or_default() + "\n",
+        };
+        print(line.as_bytes());
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain("portknock", error),
+    }
+}
+
+/// The daemon's log lines behind the packet's time, and the command that would have run.
+fn text(event: &Event) -> String {
+    let line = format!("{} {event}\n", event.time);
+    match event.command_request() {
+        None => line,
+        Some(request) => {
+            let (door, command) = (Printable(&request.door), Printable(&request.command));
+            format!("{line}{} {door}: would run command: {command}\n", event.time)
+        }
+    }
+}

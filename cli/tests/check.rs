@@ -1,0 +1,148 @@
+//! `portknock check` as scripts call it.
+#![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const GOOD: &str = "[ssh]\nsequence = 7001,3000:udp,5000\ncommand = true\n";
+/// One fault that has a fix, and one that has none.
+const BAD: &str = "[ssh]\nsequence = sequence = 7001,3000:udp,5000\nseq_timeout = soon\n";
+const FIXABLE: &str = "[ssh]\nsequence = sequence = 7001,3000:udp,5000\n";
+
+fn portknock(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portknock")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn file(text: &str) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("knockd.conf");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+fn check(options: &[&str], text: &str) -> (Option<i32>, String, String) {
+    let (_folder, path) = file(text);
+    let mut args = vec!["check"];
+    args.extend(options);
+    let path = path.to_str().unwrap();
+    args.push(path);
+    let output = portknock(&args);
+    let shown = |bytes| String::from_utf8(bytes).unwrap().replace(path, "FILE");
+    (output.status.code(), shown(output.stdout), shown(output.stderr))
+}
+
+#[test]
+fn a_good_file_is_good() {
+    assert_eq!(check(&[], GOOD), (Some(0), "1 door, 0 errors, 0 warnings\n".into(), String::new()));
+}
+
+#[test]
+fn findings_are_shown_and_counted() {
+    let (code, stdout, stderr) = check(&[], BAD);
+    assert_eq!((code, stderr.as_str()), (Some(1), ""));
+    assert!(stdout.starts_with("FILE:2:12: error[PK012]: "), "{stdout}");
+    assert!(stdout.contains("\nFILE:3:15: error["), "{stdout}");
+    assert!(stdout.ends_with("\n\n2 errors, 0 warnings\n"), "{stdout}");
+}
+
+#[test]
+fn warnings_are_no_errors() {
+    let (code, stdout, _) = check(&[], "[ssh]\nsequence = 7000,8000,9000\n");
+    assert_eq!(code, Some(0));
+    assert!(stdout.ends_with("\n1 door, 0 errors, 1 warning\n"), "{stdout}");
+}
+
+#[test]
+fn json_is_one_object() {
+    let (code, stdout, stderr) = check(&["--format", "json"], BAD);
+    assert_eq!((code, stderr.as_str(), stdout.lines().count()), (Some(1), "", 1));
+    let value: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&value["file"], &value["errors"], &value["config"]), (&json!("FILE"), &json!(2), &Value::Null));
+    let fix = json!({"start": 17, "end": 28, "replacement": ""});
+    assert_eq!(value["diagnostics"][0]["fix"], fix);
+
+    let (code, stdout, _) = check(&["--format", "json"], GOOD);
+    let value: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (code, &value["config"]["doors"][0]["sequence"][1]),
+        (Some(0), &json!({"port": 3000, "protocol": "udp"}))
+    );
+}
+
+#[test]
+fn fix_writes_the_mended_file_and_tells_what_is_left() {
+    let mended = GOOD.replace("command = true\n", "");
+    assert_eq!(check(&["--fix"], FIXABLE), (Some(0), mended.clone(), String::new()));
+    let (code, stdout, stderr) = check(&["--fix"], BAD);
+    assert_eq!((code, stdout), (Some(1), mended + "seq_timeout = soon\n"));
+    assert!(stderr.starts_with("FILE (fixed):3:15: error["), "{stderr}");
+    assert!(!stderr.contains("PK012"), "{stderr}");
+}
+
+#[test]
+fn one_time_files_are_read_too() {
+    let text = "[ssh]\none_time_sequences = /no/such/file\n";
+    for options in [&[][..], &["--fix"]] {
+        let (code, stdout, stderr) = check(options, text);
+        assert_eq!(code, Some(1));
+        assert!((stdout + &stderr).contains("/no/such/file"));
+    }
+}
+
+#[test]
+fn standard_input_is_a_file_too() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
+        .args(["check", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(BAD.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.starts_with(b"<stdin>:2:12: error[PK012]"));
+}
+
+#[test]
+fn what_cannot_be_read_is_bad_usage() {
+    let (folder, _) = file("");
+    let absent = folder.path().join("absent");
+    for (path, reason) in [(absent.to_str().unwrap(), "No such file"), (folder.path().to_str().unwrap(), "directory")] {
+        let output = portknock(&["check", path]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{output:?}");
+    }
+    assert_eq!(portknock(&["check"]).status.code(), Some(2));
+    assert_eq!(portknock(&["check", "--fix", "--format", "json", "x"]).status.code(), Some(2));
+    assert_eq!(portknock(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_crash() {
+    // More than a pipe holds, so that the write meets the closed end.
+    let (_folder, path) = file(&"what = is this\n".repeat(5_000));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
+        .arg("check")
+        .arg(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(141), Vec::new()));
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let (_folder, path) = file(GOOD);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portknock")).arg("check").arg(path).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to standard output: No space left"));
+}

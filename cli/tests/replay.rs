@@ -1,0 +1,127 @@
+//! `portknock replay` as scripts call it.
+#![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use etherparse::PacketBuilder;
+use tempfile::TempDir;
+
+const CONFIG: &str =
+    "[ssh]\nsequence = 7001,3000:udp\ncommand = open %IP%\nstop_command = shut %IP%\ncmd_timeout = 5\n";
+
+/// A capture (see pcap-savefile(5)) of knocks by 10.0.0.2 at 10.0.0.1: one at each of these seconds and ports, the odd
+/// ports by TCP and the even ones by UDP.
+fn capture(knocks: &[(u32, u16)]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    for &(second, port) in knocks {
+        let packet = PacketBuilder::ethernet2([2; 6], [2; 6]).ipv4([10, 0, 0, 2], [10, 0, 0, 1], 64);
+        let mut frame = Vec::new();
+        if port % 2 == 1 {
+            packet.tcp(40_000, port, second, 1_024).syn().write(&mut frame, &[]).unwrap();
+        } else {
+            packet.udp(40_000, port).write(&mut frame, &[0]).unwrap();
+        }
+        let length = u32::try_from(frame.len()).unwrap();
+        for word in [1_690_000_000 + second, 123_456, length, length] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(frame);
+    }
+    file
+}
+
+fn replay(capture: &[u8], options: &[&str]) -> Output {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("knockd.conf"), CONFIG).unwrap();
+    fs::write(folder.path().join("capture.pcap"), capture).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_portknock"))
+        .current_dir(folder.path())
+        .args(["replay", "-c", "knockd.conf"])
+        .args(options)
+        .arg("capture.pcap")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn events_come_as_json_lines() {
+    let output = replay(&capture(&[(0, 7001), (1, 3000), (7, 7001)]), &["--format", "json"]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let expected = [
+        r#"{"time":1690000000.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":1,"steps":2}"#,
+        r#"{"time":1690000001.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":2,"steps":2}"#,
+        r#"{"time":1690000001.123456000,"event":"open","door":"ssh","ip":"10.0.0.2","command":"open 10.0.0.2"}"#,
+        r#"{"time":1690000006.123456000,"event":"close","door":"ssh","ip":"10.0.0.2","command":"shut 10.0.0.2"}"#,
+        r#"{"time":1690000007.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":1,"steps":2}"#,
+    ];
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn text_has_the_daemons_lines_and_says_that_nothing_ran() {
+    let output = replay(&capture(&[(0, 7001), (1, 3000)]), &[]);
+    let lines = "1690000000.123456000 10.0.0.2: ssh: Stage 1\n\
+                 1690000001.123456000 10.0.0.2: ssh: Stage 2\n\
+                 1690000001.123456000 10.0.0.2: ssh: OPEN SESAME\n\
+                 1690000001.123456000 ssh: would run command: open 10.0.0.2\n";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), lines);
+}
+
+#[test]
+fn local_names_the_machines_addresses() {
+    let packets = capture(&[(0, 7001)]);
+    for (local, lines) in [("192.0.2.1,fd00::1", 0), ("192.0.2.1,10.0.0.1", 1)] {
+        let output = replay(&packets, &["--local", local]);
+        assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), lines, "{local}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    assert_eq!(replay(&packets, &["--local", "here"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_damaged_capture_is_told_after_the_events_before_the_damage() {
+    let mut packets = capture(&[(0, 7001), (1, 3000)]);
+    packets.truncate(packets.len() - 3);
+    let output = replay(&packets, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("damaged after frame 1"), "{output:?}");
+    assert_eq!(replay(b"no capture", &[]).status.code(), Some(1));
+}
+
+#[test]
+fn standard_input_is_a_capture_too() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("knockd.conf");
+    fs::write(&config, CONFIG).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
+        .args(["replay", "-c", config.to_str().unwrap(), "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&capture(&[(0, 7001)])).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"1690000000.123456000 10.0.0.2: ssh: Stage 1\n");
+}
+
+#[test]
+fn a_refused_configuration_is_shown() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("bad.conf");
+    fs::write(&config, "[ssh]\n").unwrap();
+    for (path, message) in [(config.to_str().unwrap(), "bad.conf:1:1: error["), ("/no/such/file", "No such file")] {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_portknock")).args(["replay", "-c", path, "any.pcap"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(message), "{output:?}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_portknock")).args(["replay", "any.pcap"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}

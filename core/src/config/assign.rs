@@ -1,0 +1,194 @@
+//! What the value of each key sets.
+
+use super::codes;
+use super::diagnostic::Diagnostic;
+use super::findings::Findings;
+use super::keys::Key;
+use super::model::{Door, OnStop, Options};
+use super::parse::{Reader, own_line};
+use super::sequence;
+use super::slice::{Line, Slice};
+use super::typography;
+use super::values;
+use super::visible::{quoted, visible};
+use crate::decode::TcpFlags;
+
+/// The largest `MaxAttempts`.
+const MAX_ATTEMPTS: u32 = 16_777_216;
+
+impl Reader {
+    /// Sets what the key means; a value with an error sets nothing.
+    pub(super) fn assign(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>) {
+        let value = if key.is_command() {
+            self.check_command(value);
+            value
+        } else {
+            let value = self.without_comment(line, key, value);
+            self.without_quotes(key, value)
+        };
+        if value.is_empty() && !may_be_empty(key) {
+            let message = format!("{} has no value", quoted(word.text()));
+            return self.push(Diagnostic::error(codes::NO_VALUE, value.span(), message));
+        }
+        let draft = &mut self.draft;
+        if key.is_option() {
+            assign_option(&mut draft.options, key, word, value, &mut draft.found);
+        } else if let Some(draft_door) = draft.doors.last_mut() {
+            if key == Key::Sequence {
+                // The later checks point at the sequence itself, not at a comment behind it.
+                draft_door.seen.entry(key).and_modify(|place| place.value = value.span());
+            }
+            assign_door(&mut draft_door.door, key, value, &mut draft.found);
+        }
+    }
+
+    /// The value without the comment behind it.
+    fn without_comment<'a>(&mut self, line: &Line<'_>, key: Key, whole: Slice<'a>) -> Slice<'a> {
+        let may_hold_hash = is_path(key) || key == Key::Interface;
+        let (value, comment) = if may_hold_hash { whole.split_spaced_comment() } else { whole.split_comment() };
+        let Some(comment) = comment else {
+            return value;
+        };
+        match key {
+            Key::LogFile | Key::PidFile | Key::StateFile | Key::OneTimeSequences => {
+                let message = "the original knockd takes this for a part of the path";
+                let found = Diagnostic::error(codes::VALUE_COMMENT, comment.span(), message);
+                self.push_own_line(found, line, value, comment);
+            }
+            Key::Sequence => {
+                let last_step = value.text().rsplit(',').next().unwrap_or_default();
+                if last_step.contains(':') || comment.text().contains(',') {
+                    self.comment_warning(line, value, comment);
+                }
+            }
+            Key::TcpFlags | Key::Target | Key::Interface => self.comment_warning(line, value, comment),
+            // Numbers, where knockd stops reading at the comment too, and what only portknock reads.
+            _ => {}
+        }
+        value
+    }
+
+    /// Warns of a comment that knockd does not take for one.
+    pub(super) fn comment_warning(&mut self, line: &Line<'_>, value: Slice<'_>, comment: Slice<'_>) {
+        let message = "the original knockd does not take this for a comment";
+        let found = Diagnostic::warning(codes::VALUE_COMMENT, comment.span(), message);
+        self.push_own_line(found, line, value, comment);
+    }
+
+    fn push_own_line(&mut self, found: Diagnostic, line: &Line<'_>, value: Slice<'_>, comment: Slice<'_>) {
+        // A line with other bytes than UTF-8 is refused already, so this is the text as it stands.
+        let kept = String::from_utf8_lossy(&line.bytes[..value.end() - line.start]);
+        let fix = own_line(line, comment, &kept);
+        self.push(found.help("write the comment on a line of its own").fix(line.span(), fix));
+    }
+
+    /// The value without quotes around it: knockd takes them for a part of it.
+    fn without_quotes<'a>(&mut self, key: Key, whole: Slice<'a>) -> Slice<'a> {
+        let mut value = whole;
+        while let Some(inside) =
+            ['"', '\''].iter().find_map(|quote| value.text().strip_prefix(*quote)?.strip_suffix(*quote))
+        {
+            value = Slice::new(inside, value.start() + 1).trim();
+        }
+        if value != whole {
+            let message = format!("the quotes of {} are taken for a part of the value", quoted(whole.text()));
+            let found = match key {
+                Key::Interface => Diagnostic::warning(codes::QUOTED_VALUE, whole.span(), message),
+                _ => Diagnostic::error(codes::QUOTED_VALUE, whole.span(), message),
+            };
+            self.push(found.help("remove the quotes").fix(whole.span(), value.text()));
+        }
+        if is_path(key) {
+            self.check_controls(value);
+        }
+        value
+    }
+
+    /// Warns of what a command should not hold.
+    pub(super) fn check_command(&mut self, command: Slice<'_>) {
+        typography::check(command, &mut self.draft.found);
+        self.check_controls(command);
+    }
+
+    /// Warns of the first control character.
+    pub(super) fn check_controls(&mut self, text: Slice<'_>) {
+        if let Some((at, c)) = text.text().char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
+            let at = text.start() + at;
+            let message = format!("there is a control character, `{}`", visible(c));
+            let help = "remove it, unless it is meant";
+            self.push(Diagnostic::warning(codes::CONTROL_CHARACTER, at..at + c.len_utf8(), message).help(help));
+        }
+    }
+}
+
+/// True for the keys whose empty value has a meaning, or an error message of its own.
+fn may_be_empty(key: Key) -> bool {
+    key.is_command() || matches!(key, Key::UseSyslog | Key::LogFile | Key::Interface | Key::Sequence)
+}
+
+fn is_path(key: Key) -> bool {
+    matches!(key, Key::LogFile | Key::PidFile | Key::StateFile | Key::OneTimeSequences)
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<'_>, found: &mut Findings) {
+    match key {
+        Key::UseSyslog if value.is_empty() => found.push(
+            Diagnostic::error(codes::NO_VALUE, word.start()..value.end(), "there is no value after the `=`")
+                .help("write `UseSyslog` alone")
+                .fix(word.start()..value.end(), word.text()),
+        ),
+        Key::UseSyslog => set(&mut options.use_syslog, values::choice(value, [("yes", true), ("no", false)], found)),
+        // knockd takes an empty path for "no log file".
+        Key::LogFile if value.is_empty() => options.log_file = None,
+        Key::LogFile => options.log_file = Some(value.text().into()),
+        Key::PidFile => options.pid_file = value.text().into(),
+        Key::StateFile => options.state_file = value.text().into(),
+        Key::Interface => {
+            let names = values::interfaces(value, found);
+            // An empty line does not take back what another one named; knockd has it so.
+            set(&mut options.interfaces, names.filter(|names| !names.is_empty()));
+        }
+        Key::ScanGuard => {
+            let number = values::number(value, 0..=u32::from(u8::MAX), found);
+            set(&mut options.scan_guard, number.and_then(|number| u8::try_from(number).ok()));
+        }
+        Key::MaxAttempts => set(&mut options.max_attempts, values::number(value, 1..=MAX_ATTEMPTS, found)),
+        Key::OnStop => {
+            let choices = [("close", OnStop::Close), ("keep", OnStop::Keep)];
+            set(&mut options.on_stop, values::choice(value, choices, found));
+        }
+        _ => {}
+    }
+}
+
+fn assign_door(door: &mut Door, key: Key, value: Slice<'_>, found: &mut Findings) {
+    let command = || Some(value.text().to_owned());
+    match key {
+        Key::Sequence => door.sequence = sequence::read(value, found),
+        Key::OneTimeSequences => door.one_time_sequences = Some(value.text().into()),
+        Key::SeqTimeout => set(&mut door.seq_timeout, values::seconds(value, found)),
+        Key::CmdTimeout => set(&mut door.cmd_timeout, values::seconds(value, found)),
+        Key::SeqCooldown => set(&mut door.seq_cooldown, values::seconds(value, found).map(Some)),
+        Key::TcpFlags => {
+            if let Some(mask) = values::flags(value, found) {
+                // knockd adds to what an earlier line said, and the later line wins where they differ.
+                let without = |flags: TcpFlags, other: TcpFlags| TcpFlags::from_bits(flags.bits() & !other.bits());
+                door.tcpflags.set = without(door.tcpflags.set, mask.clear) | mask.set;
+                door.tcpflags.clear = without(door.tcpflags.clear, mask.set) | mask.clear;
+            }
+        }
+        Key::Target => set(&mut door.target, values::address(value, found).map(Some)),
+        Key::Allow => set(&mut door.allow, values::networks(value, found)),
+        Key::StartCommand => door.start_command = command(),
+        Key::StopCommand => door.stop_command = command(),
+        Key::StartCommand6 => door.start_command_6 = command(),
+        Key::StopCommand6 => door.stop_command_6 = command(),
+        _ => {}
+    }
+}

@@ -1,0 +1,159 @@
+//! The checks that need whole doors, or all of them.
+
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+
+use super::codes;
+use super::diagnostic::Diagnostic;
+use super::draft::DoorDraft;
+use super::findings::Findings;
+use super::keys::Key;
+use super::model::{Door, Protocol, Step};
+use super::visible::quoted;
+
+/// The sequence of the example in knockd's manual, which is known to everyone.
+const STOCK: [u16; 3] = [7000, 8000, 9000];
+
+pub(super) fn check(doors: &[DoorDraft], found: &mut Findings) {
+    if doors.is_empty() {
+        let help = "a door is a section like `[openSSH]` with a `sequence`";
+        found.push(Diagnostic::warning(codes::NO_DOOR, 0..0, "there is no door, so no knock does anything").help(help));
+    }
+    for draft in doors {
+        check_sequence_keys(draft, found);
+        check_cmd_timeout(draft, found);
+        check_strength(draft, found);
+    }
+    check_names(doors, found);
+    check_beginnings(doors, found);
+}
+
+fn check_sequence_keys(draft: &DoorDraft, found: &mut Findings) {
+    match (draft.seen.get(&Key::Sequence), draft.seen.get(&Key::OneTimeSequences)) {
+        (None, None) => found.push(
+            Diagnostic::error(
+                codes::NO_SEQUENCE,
+                draft.header.clone(),
+                format!("the door {} has no sequence", name(draft)),
+            )
+            .help("add a line like `sequence = 7342,1201:udp,23045`"),
+        ),
+        (Some(one), Some(other)) => {
+            let (first, last) = if one.line < other.line { (one, other) } else { (other, one) };
+            let message = format!("the door has a `sequence` and `one_time_sequences`, see line {}", first.line);
+            found.push(
+                Diagnostic::error(codes::TWO_SEQUENCES, last.key.clone(), message)
+                    .help("remove one: a door has either a fixed sequence or the sequences of a file"),
+            );
+        }
+        _ => {}
+    }
+}
+
+fn check_cmd_timeout(draft: &DoorDraft, found: &mut Findings) {
+    let closes = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
+    let Door { stop_command, stop_command_6, .. } = &draft.door;
+    if let Some(place) = draft.seen.get(&Key::CmdTimeout)
+        && !closes(stop_command)
+        && !closes(stop_command_6)
+    {
+        found.push(
+            Diagnostic::warning(
+                codes::USELESS_CMD_TIMEOUT,
+                place.key.clone(),
+                "`cmd_timeout` does nothing without a `stop_command`",
+            )
+            .help("add the `stop_command` that closes the door, or remove this line"),
+        );
+    }
+}
+
+/// Warns of sequences that are found by chance.
+fn check_strength(draft: &DoorDraft, found: &mut Findings) {
+    let (Some(sequence), Some(place)) = (&draft.door.sequence, draft.seen.get(&Key::Sequence)) else {
+        return;
+    };
+    let steps = sequence.steps();
+    let warn = |code, message: &str, help: &str| {
+        Diagnostic::warning(code, place.value.clone(), format!("weak sequence: {message}")).help(help)
+    };
+    let mix = "put the ports in a mixed order, some of them `:udp`";
+    let rises = steps.is_sorted_by_key(|step| step.port);
+    let falls = steps.iter().rev().is_sorted_by_key(|step| step.port);
+    if steps.len() == 1 {
+        let message = "a single packet to the port opens the door, and every port scan sends it";
+        found.push(warn(codes::ONE_STEP, message, "use three steps or more"));
+    } else if is_stock(steps) {
+        let message = "these are the ports of the example in knockd's manual, which everyone tries first";
+        found.push(warn(codes::STOCK_SEQUENCE, message, "choose your own ports, in a mixed order"));
+    } else if rises && falls {
+        let message = "all steps are the same port";
+        found.push(warn(codes::ORDERED_STEPS, message, mix));
+    } else if rises {
+        let message = "the ports only rise, which is the order of a port scan";
+        found.push(warn(codes::ORDERED_STEPS, message, mix));
+    } else if falls {
+        let message = "the ports only fall, which is an order that port scans use";
+        found.push(warn(codes::ORDERED_STEPS, message, mix));
+    }
+}
+
+fn is_stock(steps: &[Step]) -> bool {
+    let is_tcp = |step: &Step| step.protocol == Protocol::Tcp;
+    steps.iter().all(is_tcp)
+        && steps.iter().map(|step| step.port).eq(STOCK.iter().filter_map(|port| NonZeroU16::new(*port)))
+}
+
+fn check_names(doors: &[DoorDraft], found: &mut Findings) {
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for draft in doors {
+        if let Some(first) = lines.get(&*draft.door.name) {
+            let message = format!("a door {} stands in line {first} already", name(draft));
+            let help = "rename one: events, logs and the environment of commands tell doors by their names";
+            found.push(Diagnostic::warning(codes::REPEATED_DOOR, draft.header.clone(), message).help(help));
+        } else {
+            lines.insert(&draft.door.name, draft.line);
+        }
+    }
+}
+
+/// Warns where a sequence begins with the whole of another door's: whoever opens the one opens the other on the way.
+/// The whole sequences are kept by their steps, so each door costs one look for each of its at most 32 beginnings.
+fn check_beginnings(doors: &[DoorDraft], found: &mut Findings) {
+    let mut whole: HashMap<&[Step], usize> = HashMap::new();
+    for (i, draft) in doors.iter().enumerate() {
+        if let Some(sequence) = &draft.door.sequence {
+            whole.entry(sequence.steps()).or_insert(i);
+        }
+    }
+    for (i, draft) in doors.iter().enumerate() {
+        let (Some(sequence), Some(place)) = (&draft.door.sequence, draft.seen.get(&Key::Sequence)) else {
+            continue;
+        };
+        let steps = sequence.steps();
+        let other = (1..=steps.len())
+            .filter_map(|length| whole.get(&steps[..length]))
+            .find(|other| **other != i && may_meet(&doors[**other].door, &draft.door));
+        if let Some(other) = other {
+            let other = &doors[*other];
+            let how = if other.door.sequence == draft.door.sequence { "is" } else { "begins with" };
+            let message = format!("this sequence {how} the whole sequence of {} in line {}", name(other), other.line);
+            found.push(
+                Diagnostic::warning(codes::SHARED_BEGINNING, place.value.clone(), message)
+                    .help("both doors open for this knock; change one of the sequences"),
+            );
+        }
+    }
+}
+
+/// False where no packet can be for both doors.
+fn may_meet(a: &Door, b: &Door) -> bool {
+    match (a.target, b.target) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    }
+}
+
+fn name(draft: &DoorDraft) -> String {
+    quoted(&draft.door.name)
+}

@@ -1,0 +1,89 @@
+//! The stable codes of the diagnostics, in one place. `docs/diagnostics.md` explains each; a code never changes its
+//! meaning and is never used again for another.
+
+macro_rules! codes {
+    ($($name:ident = $code:literal,)*) => {
+        $(pub(super) const $name: &str = $code;)*
+
+        /// Every code, in order.
+        #[cfg(test)]
+        const ALL: &[&str] = &[$($code),*];
+    };
+}
+
+codes! {
+    NOT_UTF8 = "PK001",
+    NUL_BYTE = "PK002",
+    CONTROL_CHARACTER = "PK003",
+    LINE_TOO_LONG = "PK004",
+    TOO_MANY_FINDINGS = "PK005",
+    TOO_MANY_DOORS = "PK006",
+    SEMICOLON_COMMENT = "PK007",
+    SECTION_NOT_CLOSED = "PK008",
+    SECTION_NAME = "PK009",
+    OPTIONS_SPELLING = "PK010",
+    NO_SECTION = "PK011",
+    DOUBLED_KEY = "PK012",
+    WRAPPED_LINE = "PK013",
+    UNKNOWN_KEY = "PK014",
+    WRONG_SECTION = "PK015",
+    SECTION_COMMENT = "PK016",
+    VALUE_COMMENT = "PK017",
+    REPEATED_KEY = "PK018",
+    REPEATED_OPTIONS = "PK019",
+    REPEATED_DOOR = "PK020",
+    SYSLOG_IN_DOOR = "PK021",
+    NO_DOOR = "PK022",
+    NO_SEQUENCE = "PK023",
+    TWO_SEQUENCES = "PK024",
+    NO_VALUE = "PK025",
+    QUOTED_VALUE = "PK026",
+    NOT_A_PORT = "PK027",
+    PORT_RANGE = "PK028",
+    UNKNOWN_PROTOCOL = "PK029",
+    EMPTY_STEP = "PK030",
+    TOO_MANY_STEPS = "PK031",
+    BLANK_BETWEEN_STEPS = "PK032",
+    UNKNOWN_FLAG = "PK033",
+    CONTRADICTING_FLAGS = "PK034",
+    BLANK_BETWEEN_FLAGS = "PK035",
+    NOT_SECONDS = "PK036",
+    SECONDS_UNIT = "PK037",
+    NUMBER_RANGE = "PK038",
+    UNKNOWN_CHOICE = "PK039",
+    INTERFACE_NAME = "PK040",
+    NO_INTERFACE = "PK041",
+    NOT_AN_ADDRESS = "PK042",
+    NOT_A_NETWORK = "PK043",
+    HOST_BITS = "PK044",
+    TYPOGRAPHY = "PK045",
+    USELESS_CMD_TIMEOUT = "PK046",
+    ONE_STEP = "PK047",
+    ORDERED_STEPS = "PK048",
+    STOCK_SEQUENCE = "PK049",
+    SHARED_BEGINNING = "PK050",
+    ONE_TIME_UNREADABLE = "PK051",
+    ONE_TIME_USED_UP = "PK052",
+    ONE_TIME_BAD_LINE = "PK053",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    const DOCS: &str = include_str!("../../../docs/diagnostics.md");
+
+    #[test]
+    fn codes_are_numbered_in_order() {
+        for (i, code) in ALL.iter().enumerate() {
+            assert_eq!(*code, format!("PK{:03}", i + 1));
+        }
+    }
+
+    #[test]
+    fn the_documentation_has_one_row_for_each_code_in_order() {
+        let documented: Vec<&str> =
+            DOCS.lines().filter_map(|line| line.strip_prefix("| PK").map(|_| &line[2..7])).collect();
+        assert_eq!(documented, ALL);
+    }
+}

@@ -1,0 +1,227 @@
+//! The JSON form of a report and a configuration, for `portknock check --format json`.
+
+use std::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::diagnostic::{Diagnostic, Report, Severity};
+use super::locate::Locator;
+use super::model::{Config, Door, FlagMask, Options, Step};
+use super::values::FLAGS;
+
+/// One JSON object, on one line, with the findings and, where there are no errors, the configuration. `text` is the
+/// text that the report is about; lines and columns count from 1, columns in characters, the ends are exclusive; the
+/// `start` and `end` of a fix are byte offsets.
+pub fn check_json(file: &str, text: &[u8], report: &Report, config: Option<&Config>) -> String {
+    let locator = Locator::new(text);
+    let check = Check {
+        file,
+        errors: report.errors(),
+        warnings: report.warnings(),
+        diagnostics: report.diagnostics.iter().map(|found| diagnostic(found, &locator)).collect(),
+        config: config.filter(|_| !report.has_errors()).map(|config| ConfigJson {
+            options: options(&config.options),
+            doors: config.doors.iter().map(door).collect(),
+        }),
+    };
+    // Only a map with keys that are no strings could fail here, and there is none.
+    serde_json::to_string(&check).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Check<'a> {
+    file: &'a str,
+    errors: usize,
+    warnings: usize,
+    diagnostics: Vec<DiagnosticJson<'a>>,
+    config: Option<ConfigJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct DiagnosticJson<'a> {
+    code: &'a str,
+    severity: &'a str,
+    message: &'a str,
+    line: usize,
+    column: usize,
+    end_line: usize,
+    end_column: usize,
+    help: Option<&'a str>,
+    fix: Option<FixJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct FixJson<'a> {
+    start: usize,
+    end: usize,
+    replacement: &'a str,
+}
+
+fn diagnostic<'a>(found: &'a Diagnostic, locator: &Locator<'_>) -> DiagnosticJson<'a> {
+    let start = locator.position(found.span.start);
+    let end = locator.position(found.span.end);
+    DiagnosticJson {
+        code: found.code,
+        severity: match found.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        message: &found.message,
+        line: start.line,
+        column: start.column,
+        end_line: end.line,
+        end_column: end.column,
+        help: found.help.as_deref(),
+        fix: found.fix.as_ref().map(|fix| FixJson {
+            start: fix.span.start,
+            end: fix.span.end,
+            replacement: &fix.replacement,
+        }),
+    }
+}
+
+#[derive(Serialize)]
+struct ConfigJson<'a> {
+    options: OptionsJson<'a>,
+    doors: Vec<DoorJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct OptionsJson<'a> {
+    use_syslog: bool,
+    log_file: Option<String>,
+    pid_file: String,
+    interfaces: &'a [String],
+    scan_guard: u8,
+    max_attempts: u32,
+    state_file: String,
+    on_stop: String,
+}
+
+fn options(options: &Options) -> OptionsJson<'_> {
+    OptionsJson {
+        use_syslog: options.use_syslog,
+        log_file: options.log_file.as_ref().map(|path| path.display().to_string()),
+        pid_file: options.pid_file.display().to_string(),
+        interfaces: &options.interfaces,
+        scan_guard: options.scan_guard,
+        max_attempts: options.max_attempts,
+        state_file: options.state_file.display().to_string(),
+        on_stop: options.on_stop.to_string(),
+    }
+}
+
+#[derive(Serialize)]
+struct DoorJson<'a> {
+    name: &'a str,
+    sequence: Option<Vec<StepJson>>,
+    one_time_sequences: Option<String>,
+    seq_timeout: u64,
+    tcpflags: FlagsJson,
+    target: Option<String>,
+    start_command: Option<&'a str>,
+    stop_command: Option<&'a str>,
+    start_command_6: Option<&'a str>,
+    stop_command_6: Option<&'a str>,
+    cmd_timeout: u64,
+    allow: Vec<String>,
+    seq_cooldown: Option<u64>,
+}
+
+fn door(door: &Door) -> DoorJson<'_> {
+    DoorJson {
+        name: &door.name,
+        sequence: door.sequence.as_ref().map(|sequence| sequence.steps().iter().map(step).collect()),
+        one_time_sequences: door.one_time_sequences.as_ref().map(|path| path.display().to_string()),
+        seq_timeout: door.seq_timeout.as_secs(),
+        tcpflags: FlagsJson(door.tcpflags),
+        target: door.target.map(|address| address.to_string()),
+        start_command: door.start_command.as_deref(),
+        stop_command: door.stop_command.as_deref(),
+        start_command_6: door.start_command_6.as_deref(),
+        stop_command_6: door.stop_command_6.as_deref(),
+        cmd_timeout: door.cmd_timeout.as_secs(),
+        allow: door.allow.iter().map(ToString::to_string).collect(),
+        seq_cooldown: door.seq_cooldown.map(|time| Duration::as_secs(&time)),
+    }
+}
+
+#[derive(Serialize)]
+struct StepJson {
+    port: u16,
+    protocol: String,
+}
+
+fn step(step: &Step) -> StepJson {
+    StepJson { port: step.port.get(), protocol: step.protocol.to_string() }
+}
+
+/// Only the flags that matter: true for one that must be set, false for one that must be clear.
+struct FlagsJson(FlagMask);
+
+impl Serialize for FlagsJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, flag) in FLAGS {
+            if self.0.set.contains(flag) {
+                map.serialize_entry(name, &true)?;
+            } else if self.0.clear.contains(flag) {
+                map.serialize_entry(name, &false)?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn json(text: &str) -> String {
+        let parsed = parse(text.as_bytes());
+        check_json("knockd.conf", text.as_bytes(), &parsed.report, parsed.config.as_ref())
+    }
+
+    #[test]
+    fn findings_have_places_and_fixes_and_no_configuration_beside_errors() {
+        let text = "[openSSH]\n\t\tsequence = sequence = 3,1\n\t\tstop = x\n";
+        assert_eq!(
+            json(text),
+            concat!(
+                r#"{"file":"knockd.conf","errors":2,"warnings":1,"diagnostics":["#,
+                r#"{"code":"PK012","severity":"error","message":"the key `sequence` is repeated inside its own value","#,
+                r#""line":2,"column":14,"end_line":2,"end_column":25,"help":"remove the second `sequence =`","#,
+                r#""fix":{"start":23,"end":34,"replacement":""}},"#,
+                r#"{"code":"PK048","severity":"warning","message":"weak sequence: the ports only fall, "#,
+                r#"which is an order that port scans use","line":2,"column":25,"end_line":2,"end_column":28,"#,
+                r#""help":"put the ports in a mixed order, some of them `:udp`","fix":null},"#,
+                r#"{"code":"PK014","severity":"error","message":"unknown key `stop`","line":3,"column":3,"#,
+                r#""end_line":3,"end_column":7,"help":null,"fix":null}],"config":null}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn a_configuration_has_every_key() {
+        let text = "[options]\nInterface = eth0,eth1\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n\
+                    target = ::1\nallow = 10.0.0.0/8\nstop_command = x\ncommand_6 =\nseq_cooldown = 60\n\
+                    [b]\none_time_sequences = /etc/b\n";
+        assert_eq!(
+            json(text),
+            concat!(
+                r#"{"file":"knockd.conf","errors":0,"warnings":0,"diagnostics":[],"config":{"options":"#,
+                r#"{"use_syslog":false,"log_file":null,"pid_file":"/var/run/knockd.pid","interfaces":["eth0","eth1"],"#,
+                r#""scan_guard":8,"max_attempts":1048576,"state_file":"/var/lib/portknock/openings","on_stop":"keep"},"#,
+                r#""doors":[{"name":"a","sequence":[{"port":7000,"protocol":"tcp"},{"port":5,"protocol":"udp"},"#,
+                r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"seq_timeout":25,"#,
+                r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":null,"stop_command":"x","#,
+                r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
+                r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
+                r#""allow":[],"seq_cooldown":null}]}}"#,
+            )
+        );
+    }
+}

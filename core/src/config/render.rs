@@ -1,0 +1,129 @@
+//! The text form of a report, the same from every front end.
+
+use std::fmt::Write;
+
+use super::diagnostic::{Diagnostic, Report, Severity};
+use super::locate::{Locator, characters};
+use super::visible::visible;
+
+/// How many columns of a long line are shown.
+const WIDTH: usize = 160;
+
+/// How many of them come before the marked place.
+const LEAD: usize = 60;
+
+/// How many columns a tab takes, wherever it stands, so that the marks below are in line on every terminal.
+const TAB: &str = "  ";
+
+impl Report {
+    /// The report as people read it: for each finding its place in `text`, the line with the place marked, and the
+    /// help. `file_name` is only shown; `text` must be the text that the report is about. Control characters are made
+    /// visible, so the result is safe for terminals and logs. Empty where nothing was found.
+    pub fn render(&self, file_name: &str, text: &[u8]) -> String {
+        let locator = Locator::new(text);
+        let file_name: String = file_name.chars().map(visible).collect();
+        let mut out = String::new();
+        for (i, found) in self.diagnostics.iter().enumerate() {
+            if i > 0 {
+                out.push('\n');
+            }
+            render(found, &file_name, text, &locator, &mut out);
+        }
+        out
+    }
+}
+
+fn render(found: &Diagnostic, file_name: &str, text: &[u8], locator: &Locator<'_>, out: &mut String) {
+    let severity = match found.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let at = locator.position(found.span.start);
+    let line = locator.line(at.line);
+    let (code, message) = (found.code, &found.message);
+    let gutter = " ".repeat(at.line.to_string().len());
+    let (shown, marks) = excerpt(&text[line.clone()], at.column - 1, marked(found, text, line.end));
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{file_name}:{}:{}: {severity}[{code}]: {message}", at.line, at.column);
+    let _ = writeln!(out, "{gutter} |");
+    let _ = writeln!(out, "{} | {shown}", at.line);
+    let _ = writeln!(out, "{gutter} | {marks}");
+    if let Some(help) = &found.help {
+        let _ = writeln!(out, "{gutter} = help: {help}");
+    }
+}
+
+/// How many characters of the first line the finding is about, at least one.
+fn marked(found: &Diagnostic, text: &[u8], line_end: usize) -> usize {
+    let bytes = text.get(found.span.start..found.span.end.min(line_end));
+    bytes.map_or(0, |bytes| characters(bytes).count()).max(1)
+}
+
+/// The line as it is shown, and the marks under `count` characters after the first `skip`.
+fn excerpt(line: &[u8], skip: usize, count: usize) -> (String, String) {
+    let chars: Vec<char> = characters(line).collect();
+    let first = if chars.len() > WIDTH { skip.saturating_sub(LEAD) } else { 0 };
+    let mut shown = String::from(if first > 0 { "…" } else { "" });
+    let mut marks = String::from(if first > 0 { " " } else { "" });
+    for (i, c) in chars.iter().enumerate().skip(first).take(WIDTH) {
+        let text = if *c == '\t' { TAB.to_owned() } else { visible(*c) };
+        let mark = if i < skip { " " } else { "^" };
+        if i < skip + count {
+            marks.push_str(&mark.repeat(text.chars().count()));
+        }
+        shown.push_str(&text);
+    }
+    if chars.len() > first + WIDTH {
+        shown.push('…');
+    }
+    if skip >= chars.len() {
+        marks.push('^');
+    }
+    (shown.trim_end().to_owned(), marks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::codes;
+
+    fn shown(text: &[u8], span: std::ops::Range<usize>) -> String {
+        Report { diagnostics: vec![Diagnostic::error(codes::NOT_A_PORT, span, "message").help("help")] }
+            .render("a.conf", text)
+    }
+
+    #[test]
+    fn marks_the_place_under_tabs_and_wide_text() {
+        assert_eq!(
+            shown("x\n\t\tkö = vö\n".as_bytes(), 10..13),
+            "a.conf:2:8: error[PK027]: message\n  |\n2 |     kö = vö\n  |          ^^\n  = help: help\n"
+        );
+    }
+
+    #[test]
+    fn shows_control_characters_and_wrong_bytes() {
+        assert_eq!(
+            shown(b"a\x1bb\xffc", 4..5),
+            "a.conf:1:5: error[PK027]: message\n  |\n1 | a\\x1bb\u{fffd}c\n  |        ^\n  = help: help\n"
+        );
+        let hostile = Report { diagnostics: vec![Diagnostic::error("PK001", 0..0, "m")] }.render("a\n\x1b", b"");
+        assert_eq!(hostile, "a\\x0a\\x1b:1:1: error[PK001]: m\n  |\n1 | \n  | ^\n");
+    }
+
+    #[test]
+    fn cuts_long_lines_around_the_place() {
+        let text = [vec![b'a'; 1000], b"XYZ".to_vec(), vec![b'b'; 1000]].concat();
+        let rendered = shown(&text, 1000..1003);
+        let lines: Vec<&str> = rendered.lines().collect();
+        assert_eq!(lines[2].chars().count(), "1 | ".len() + WIDTH + 2);
+        let mark = lines[3].find('^').unwrap();
+        assert_eq!(lines[2].chars().nth(mark), Some('X'));
+        assert!(lines[3].ends_with("^^^"));
+    }
+
+    #[test]
+    fn a_place_at_the_end_or_beyond_the_text_is_marked() {
+        assert!(shown(b"ab\n", 2..2).contains("1 | ab\n  |   ^\n"));
+        assert!(shown(b"ab\n", 99..120).starts_with("a.conf:2:1:"));
+    }
+}

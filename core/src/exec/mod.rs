@@ -1,0 +1,288 @@
+//! Running commands without ever waiting for them.
+//!
+//! A command runs as `/bin/sh -c COMMAND` in a process group of its own (so that a Ctrl-C on the terminal does not
+//! reach it), with `/dev/null` as standard input and this process's standard output and error. Its environment is this
+//! process's with `PORTKNOCK_DOOR`, `PORTKNOCK_IP` and `PORTKNOCK_EVENT` (`open` or `close`) added. No command is
+//! ever killed: people write `open; sleep 30; close` in one command.
+
+mod line;
+mod outcome;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use line::{Job, Key, Line};
+pub use outcome::{CommandId, Outcome, OutcomeKind, SLOW_AFTER};
+
+use crate::event::{Action, CommandRequest};
+use crate::sys::epoll::Epoll;
+use crate::sys::process::pidfd_open;
+use crate::time::Timestamp;
+
+/// How many start commands run at once, and how many stop commands; slow ones (see [`SLOW_AFTER`]) do not count.
+pub const SLOTS: usize = 64;
+/// How many commands run at once, slow ones included; each takes a descriptor, of which a process has 1,024 by default.
+/// Start commands leave the last [`SLOTS`] of them to stop commands.
+pub const MAX_PROCESSES: usize = 512;
+/// How long after a failed start the next try comes.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often children are looked at that no descriptor tells about.
+const POLL_EVERY: Duration = Duration::from_millis(20);
+
+/// Runs commands: those of one door and address one after another in the order they were submitted, all others side
+/// by side within [`SLOTS`], stop commands first. The line of waiting commands has no limit; none is lost.
+///
+/// After [`Executor::submit`], and when the descriptor is readable, and at [`Executor::poll_timeout`], call
+/// [`Executor::turn`], then [`Executor::poll_outcome`] until `None`. Dropping it leaves running commands alone.
+#[derive(Debug)]
+pub struct Executor {
+    epoll: Epoll,
+    line: Line,
+    running: HashMap<u64, Running>,
+    /// Of the running ones, the start commands and stop commands that hold a slot.
+    opens: usize,
+    closes: usize,
+    /// When each running command becomes slow, in order; some may have ended.
+    slow_at: VecDeque<(Timestamp, u64)>,
+    /// Stop commands that could not be started, and when to try again.
+    retries: VecDeque<(Timestamp, Job)>,
+    /// The process or the system has run out of something: nothing is started until then.
+    paused_until: Option<Timestamp>,
+    /// Children without a descriptor, and when to look at them.
+    polled: Vec<u64>,
+    next_poll: Timestamp,
+    next_id: u64,
+    outcomes: VecDeque<Outcome>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// Keeps the child's descriptor in the set; `None` for a polled child.
+    _pidfd: Option<OwnedFd>,
+    id: CommandId,
+    request: CommandRequest,
+    /// It holds no slot and no lane any more.
+    slow: bool,
+}
+
+impl Executor {
+    /// An executor with nothing to do.
+    ///
+    /// # Errors
+    /// Fails where the process or the system is out of descriptors.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: Epoll::new()?,
+            line: Line::default(),
+            running: HashMap::new(),
+            opens: 0,
+            closes: 0,
+            slow_at: VecDeque::new(),
+            retries: VecDeque::new(),
+            paused_until: None,
+            polled: Vec::new(),
+            next_poll: Timestamp::default(),
+            next_id: 0,
+            outcomes: VecDeque::new(),
+        })
+    }
+
+    /// Puts a command in line; [`Executor::turn`] starts it.
+    pub fn submit(&mut self, request: CommandRequest) -> CommandId {
+        let id = CommandId(self.next_id);
+        self.next_id += 1;
+        self.line.push(Job { id, request, reported: None });
+        id
+    }
+
+    /// Notices which commands have ended and starts those whose turn it is. Never waits.
+    ///
+    /// # Errors
+    /// Fails only where epoll_wait(2) does, which would be a bug here.
+    pub fn turn(&mut self, now: Timestamp) -> io::Result<()> {
+        self.reap(now)?;
+        self.let_slow_ones_go(now);
+        while self.retries.front().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, job)) = self.retries.pop_front() {
+                self.line.put_back(job);
+            }
+        }
+        if self.paused_until.is_some_and(|until| now < until) {
+            return Ok(());
+        }
+        self.paused_until = None;
+        while self.paused_until.is_none() {
+            let Some(job) = self.next_job() else { break };
+            self.start(job, now);
+        }
+        Ok(())
+    }
+
+    /// What happened since; in order.
+    pub fn poll_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    /// When [`Executor::turn`] is due even though the descriptor stays quiet; may change with every turn.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let slow = self.slow_at.front().map(|(due, _)| *due);
+        let retry = self.retries.front().map(|(due, _)| *due);
+        let poll = (!self.polled.is_empty()).then_some(self.next_poll);
+        [slow, retry, poll, self.paused_until].into_iter().flatten().min()
+    }
+
+    /// How many commands run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many commands wait for their turn or for a further try.
+    pub fn waiting(&self) -> usize {
+        self.line.waiting() + self.retries.len()
+    }
+
+    /// The next command that may be started now: a stop command where there is one.
+    fn next_job(&mut self) -> Option<Job> {
+        let processes = self.running.len();
+        let close = if self.closes < SLOTS && processes < MAX_PROCESSES { self.line.take(Action::Close) } else { None };
+        if close.is_none() && self.opens < SLOTS && processes < MAX_PROCESSES - SLOTS {
+            return self.line.take(Action::Open);
+        }
+        close
+    }
+
+    fn start(&mut self, mut job: Job, now: Timestamp) {
+        let error = match spawn(&job.request) {
+            Ok(child) => return self.started(job, child, now),
+            Err(error) => error,
+        };
+        let errno = error.raw_os_error();
+        let out_of_something = matches!(errno, Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE));
+        if !out_of_something && job.request.action == Action::Open {
+            self.line.done(job.key());
+            self.tell(job.id, job.request, OutcomeKind::NotStarted(error));
+            return;
+        }
+        let kind = Some(errno.unwrap_or(0));
+        if job.reported != kind {
+            job.reported = kind;
+            self.tell(job.id, job.request.clone(), OutcomeKind::Delayed(error));
+        }
+        let due = now.saturating_add(RETRY_AFTER);
+        if out_of_something {
+            self.paused_until = Some(due);
+            self.line.put_back(job);
+        } else {
+            self.retries.push_back((due, job));
+        }
+    }
+
+    fn started(&mut self, job: Job, child: Child, now: Timestamp) {
+        let Job { id, request, .. } = job;
+        // Whatever fails here only means that the child is looked at from time to time.
+        let watched = pidfd_open(child.id()).and_then(|pidfd| self.epoll.add(pidfd.as_fd(), id.0).map(|()| pidfd));
+        if watched.is_err() {
+            self.polled.push(id.0);
+            self.next_poll = now.saturating_add(POLL_EVERY);
+        }
+        *self.slots(request.action) += 1;
+        self.slow_at.push_back((now.saturating_add(SLOW_AFTER), id.0));
+        self.tell(id, request.clone(), OutcomeKind::Started);
+        self.running.insert(id.0, Running { child, _pidfd: watched.ok(), id, request, slow: false });
+    }
+
+    fn reap(&mut self, now: Timestamp) -> io::Result<()> {
+        let mut tokens = Vec::new();
+        self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
+        for token in tokens {
+            self.look_at(token);
+        }
+        if !self.polled.is_empty() && self.next_poll <= now {
+            let polled = std::mem::take(&mut self.polled);
+            self.polled = polled.into_iter().filter(|&token| !self.look_at(token)).collect();
+            self.next_poll = now.saturating_add(POLL_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Finds out whether a child has ended; true where it has.
+    fn look_at(&mut self, token: u64) -> bool {
+        let Some(running) = self.running.get_mut(&token) else { return true };
+        let kind = match running.child.try_wait() {
+            Ok(None) => return false,
+            Ok(Some(status)) => OutcomeKind::Finished(status),
+            Err(error) => OutcomeKind::Lost(error),
+        };
+        if let Some(running) = self.running.remove(&token) {
+            if !running.slow {
+                self.release(&running.request);
+            }
+            self.tell(running.id, running.request, kind);
+        }
+        true
+    }
+
+    fn let_slow_ones_go(&mut self, now: Timestamp) {
+        // Those in front that have ended go too, so that the list holds little more than what runs.
+        while let Some(&(due, token)) = self.slow_at.front() {
+            match self.running.get_mut(&token) {
+                Some(_) if now < due => break,
+                Some(running) => {
+                    running.slow = true;
+                    let (id, request) = (running.id, running.request.clone());
+                    self.release(&request);
+                    self.tell(id, request, OutcomeKind::StillRunning);
+                }
+                None => {}
+            }
+            self.slow_at.pop_front();
+        }
+    }
+
+    /// Frees the slot and the lane of a command.
+    fn release(&mut self, request: &CommandRequest) {
+        *self.slots(request.action) -= 1;
+        let key: Key = (request.door.clone(), request.ip);
+        self.line.done(key);
+    }
+
+    fn slots(&mut self, action: Action) -> &mut usize {
+        match action {
+            Action::Open => &mut self.opens,
+            Action::Close => &mut self.closes,
+        }
+    }
+
+    fn tell(&mut self, id: CommandId, request: CommandRequest, kind: OutcomeKind) {
+        self.outcomes.push_back(Outcome { id, request, kind });
+    }
+}
+
+/// Readable when a running command has ended.
+impl AsFd for Executor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+/// Starts the shell. Without a closure to run in the child, std uses posix_spawn(3), which costs the same however much
+/// memory this process has, and gives the child an empty signal mask.
+fn spawn(request: &CommandRequest) -> io::Result<Child> {
+    Command::new("/bin/sh")
+        .arg("-c")
+        .arg(&request.command)
+        .env("PORTKNOCK_DOOR", &*request.door)
+        .env("PORTKNOCK_IP", request.ip.to_string())
+        .env("PORTKNOCK_EVENT", request.action.to_string())
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+use super::*;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::sys::clock::boottime;
+
+fn now() -> Timestamp {
+    Timestamp::default().saturating_add(boottime())
+}
+
+fn request(host: u16, action: Action, command: &str) -> CommandRequest {
+    let [high, low] = host.to_be_bytes();
+    CommandRequest { door: "front".into(), ip: IpAddr::from([10, 0, high, low]), action, command: command.into() }
+}
+
+/// Waits as a caller's loop does; panics after ten seconds without an outcome.
+fn next(executor: &mut Executor) -> Outcome {
+    let until = Instant::now() + Duration::from_secs(10);
+    let (waiter, mut tokens) = (Epoll::new().unwrap(), Vec::new());
+    waiter.add(executor.as_fd(), 0).unwrap();
+    loop {
+        executor.turn(now()).unwrap();
+        if let Some(outcome) = executor.poll_outcome() {
+            return outcome;
+        }
+        assert!(Instant::now() < until, "nothing happened: {executor:?}");
+        let span = executor.poll_timeout().map_or(Duration::from_secs(1), |due| due.saturating_since(now()));
+        waiter.wait(&mut tokens, Some(span.min(Duration::from_secs(1)))).unwrap();
+    }
+}
+
+fn finish(executor: &mut Executor) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    while executor.running() + executor.waiting() > 0 || outcomes.is_empty() {
+        outcomes.push(next(executor));
+    }
+    outcomes.extend(std::iter::from_fn(|| executor.poll_outcome()));
+    outcomes
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn a_command_sees_its_environment_and_nothing_on_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let command = format!(
+        "echo $PORTKNOCK_DOOR $PORTKNOCK_IP $PORTKNOCK_EVENT >{0}; cat >>{0}; grep SigBlk /proc/self/status >>{0}",
+        out.display()
+    );
+    let mut executor = Executor::new().unwrap();
+    executor.submit(request(1, Action::Close, &command));
+    let outcomes = finish(&mut executor);
+    assert!(matches!(outcomes[0].kind, OutcomeKind::Started));
+    assert!(matches!(&outcomes[1].kind, OutcomeKind::Finished(status) if status.success()));
+    assert_eq!(read(&out), "front 10.0.0.1 close\nSigBlk:\t0000000000000000\n");
+}
+
+#[test]
+fn failures_are_told_with_door_address_and_status() {
+    let mut executor = Executor::new().unwrap();
+    executor.submit(request(1, Action::Open, "exit 3"));
+    executor.submit(request(1, Action::Close, "kill -9 $$"));
+    executor.submit(request(1, Action::Close, "printf '\\033[31m' >/dev/null\n:"));
+    let lines: Vec<_> = finish(&mut executor).iter().map(Outcome::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "front: running command: exit 3",
+            "front: command returned non-zero status code (3) (open for 10.0.0.1)",
+            "front: running command: kill -9 $$",
+            "front: command was killed by signal 9 (close for 10.0.0.1)",
+            "front: running command: printf '\\033[31m' >/dev/null\\n:",
+            "",
+        ]
+    );
+}
+
+#[test]
+fn commands_of_one_key_run_in_order_while_others_pass_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut executor = Executor::new().unwrap();
+    for i in 0..20 {
+        // The earlier, the slower: only waiting keeps the order.
+        let command = format!("sleep 0.0{}; echo {i} >>{}", (20 - i) / 3, out.display());
+        executor.submit(request(1, if i % 2 == 0 { Action::Open } else { Action::Close }, &command));
+    }
+    executor.submit(request(2, Action::Open, "exit 9"));
+    let outcomes = finish(&mut executor);
+    let passed = outcomes
+        .iter()
+        .position(|o| matches!(&o.kind, OutcomeKind::Finished(status) if status.code() == Some(9)))
+        .unwrap();
+    assert!(passed < outcomes.len() / 2, "host 2 waited for host 1");
+    let expected: String = (0..20).map(|i| format!("{i}\n")).collect();
+    assert_eq!(read(&out), expected);
+}
+
+#[test]
+fn five_hundred_at_once_all_run_within_the_slots() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut executor = Executor::new().unwrap();
+    for host in 0..500 {
+        executor.submit(request(host, Action::Open, &format!(": >{}/$PORTKNOCK_IP", dir.path().display())));
+    }
+    let (mut finished, mut most) = (0, 0);
+    while finished < 500 {
+        finished += usize::from(next(&mut executor).kind.is_final());
+        most = most.max(executor.running());
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 500);
+    assert_eq!((most, executor.running(), executor.waiting()), (SLOTS, 0, 0));
+}
+
+#[test]
+fn stop_commands_go_first_and_have_slots_of_their_own() {
+    let mut executor = Executor::new().unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
+    // Every slot for start commands is taken by one that hangs until the test closes its end of the pipe.
+    let hang = format!("read x </proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&reader));
+    for host in 0..u16::try_from(SLOTS).unwrap() + 5 {
+        executor.submit(request(host, Action::Open, &hang));
+    }
+    executor.submit(request(999, Action::Close, "exit 7"));
+    let first = next(&mut executor);
+    assert_eq!(first.request.action, Action::Close);
+    let closed = loop {
+        let outcome = next(&mut executor);
+        if outcome.request.action == Action::Close {
+            break outcome;
+        }
+    };
+    assert!(matches!(closed.kind, OutcomeKind::Finished(status) if status.into_raw() == 7 << 8));
+    assert_eq!((executor.running(), executor.waiting()), (SLOTS, 5));
+    drop(writer);
+    finish(&mut executor);
+    assert_eq!(io::Read::read(&mut reader, &mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_command_that_hangs_is_reported_once_and_holds_nobody_back() {
+    let mut executor = Executor::new().unwrap();
+    executor.submit(request(1, Action::Open, "exec sleep 1000"));
+    executor.submit(request(1, Action::Close, "exit 5"));
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Started));
+    let hanging = executor.running.values().next().unwrap().child.id();
+    assert_eq!((executor.running(), executor.waiting()), (1, 1));
+    let due = executor.poll_timeout().unwrap();
+    executor.turn(due).unwrap();
+    let slow = executor.poll_outcome().unwrap();
+    assert_eq!(slow.to_string(), "front: command is still running after 60 s (open for 10.0.0.1)");
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Started));
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.code() == Some(5)));
+    executor.turn(due.saturating_add(Duration::from_secs(100))).unwrap();
+    assert!(executor.poll_outcome().is_none(), "reported once");
+    assert_eq!((executor.running(), executor.opens, executor.closes), (1, 0, 0));
+    Command::new("kill").arg(hanging.to_string()).status().unwrap();
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.signal() == Some(15)));
+    assert!(executor.line.take(Action::Open).is_none() && executor.poll_timeout().is_none());
+}
+
+#[test]
+fn what_time_does_not_heal_ends_a_start_command_but_not_a_stop_command() {
+    let mut executor = Executor::new().unwrap();
+    let too_long = "x".repeat(1 << 20);
+    executor.submit(request(1, Action::Open, &too_long));
+    executor.submit(request(1, Action::Close, &too_long));
+    executor.submit(request(2, Action::Open, ":"));
+    let start = now();
+    let lines: Vec<_> = std::iter::from_fn(|| {
+        executor.turn(start).unwrap();
+        executor.poll_outcome()
+    })
+    .take(3)
+    .map(|outcome| outcome.to_string())
+    .collect();
+    assert!(lines[0].ends_with("could not start the command: Argument list too long (os error 7) (open for 10.0.0.1)"));
+    assert!(lines.iter().any(|line| line.contains("trying again every second: Argument list too long")), "{lines:?}");
+    assert!(lines.iter().any(|line| line == "front: running command: :"), "{lines:?}");
+    finish_running(&mut executor);
+    assert_eq!(executor.waiting(), 1);
+    executor.turn(executor.poll_timeout().unwrap()).unwrap();
+    assert!(executor.poll_outcome().is_none(), "the same error is not told again");
+    assert_eq!(executor.waiting(), 1);
+}
+
+fn finish_running(executor: &mut Executor) {
+    while executor.running() > 0 {
+        next(executor);
+    }
+    while executor.poll_outcome().is_some() {}
+}
+
+#[test]
+fn output_without_end_stops_nothing() {
+    let mut executor = Executor::new().unwrap();
+    executor.submit(request(1, Action::Open, "exec >/dev/null; head -c 50000000 /dev/zero; exit 4"));
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Started));
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.code() == Some(4)));
+}
+
+#[test]
+fn children_without_a_descriptor_are_looked_at_from_time_to_time() {
+    let mut executor = Executor::new().unwrap();
+    let child = spawn(&request(1, Action::Open, "exit 6")).unwrap();
+    executor.line.push(Job { id: CommandId(0), request: request(1, Action::Open, "exit 6"), reported: None });
+    let job = executor.line.take(Action::Open).unwrap();
+    executor.started(job, child, now());
+    // What a kernel without pidfd_open leaves behind:
+    executor.running.get_mut(&0).unwrap()._pidfd = None;
+    executor.polled.push(0);
+    assert!(executor.poll_timeout().is_some());
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Started));
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.code() == Some(6)));
+    assert!(executor.polled.is_empty());
+}
+
+#[test]
+fn without_free_descriptors_commands_wait_and_then_run() {
+    // In a process of its own, since the limit would hit the other tests.
+    if std::env::var_os("PORTKNOCK_TEST_LIMITED").is_none() {
+        let exe = std::env::current_exe().unwrap();
+        let script =
+            "ulimit -n 40 && exec \"$0\" --exact exec::tests::without_free_descriptors_commands_wait_and_then_run";
+        let status = Command::new("sh")
+            .args(["-c", script])
+            .arg(exe)
+            .env("PORTKNOCK_TEST_LIMITED", "1")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let mut executor = Executor::new().unwrap();
+    let mut hoard: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    executor.submit(request(1, Action::Open, "exit 2"));
+    executor.turn(now()).unwrap();
+    let line = executor.poll_outcome().unwrap().to_string();
+    assert!(line.contains("trying again every second: Too many open files"), "{line}");
+    let again = executor.poll_timeout().unwrap();
+    executor.turn(again).unwrap();
+    assert!(executor.poll_outcome().is_none(), "told once");
+    hoard.clear();
+    executor.turn(again.saturating_add(RETRY_AFTER)).unwrap();
+    assert!(matches!(executor.poll_outcome().unwrap().kind, OutcomeKind::Started));
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.code() == Some(2)));
+}
+
+#[test]
+fn dropping_leaves_commands_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let (mut reader, writer) = io::pipe().unwrap();
+    let mut executor = Executor::new().unwrap();
+    let inherited = format!("exec >/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&writer));
+    executor.submit(request(1, Action::Open, &format!("{inherited}; sleep 0.1; : >{}; echo", out.display())));
+    assert!(matches!(next(&mut executor).kind, OutcomeKind::Started));
+    // The shell holds the pipe's other end once it says so; wait for its first write.
+    drop(executor);
+    assert_eq!(io::Read::read(&mut reader, &mut [0; 8]).unwrap(), 1);
+    drop(writer);
+    assert!(out.exists());
+}

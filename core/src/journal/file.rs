@@ -1,0 +1,131 @@
+//! The file under a journal: read once, appended to, replaced as a whole.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::sys::lock::try_lock;
+use crate::sys::process::effective_user;
+
+/// `path` with `suffix` added to its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Makes the directory that `path` is in, for this user only, where there is none.
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory_of(path))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// How long a lock that another process holds is asked for again. A daemon that was killed while it started a command
+/// leaves its lock with the child until that executes the shell, so a successor may come a moment too early.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Opens the lock file and takes its lock; `None` where another process has it. A file of its own, because the state
+/// file is replaced now and then; it stays behind, so that a full disk does not matter at the next start.
+pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
+    let path = beside(path, ".lock");
+    let file = private().read(true).write(true).create(true).open(&path);
+    // A lock file on a file system that is read-only now serves as well.
+    let file = file.or_else(|error| private().read(true).open(&path).map_err(|_| error))?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        if try_lock(&file)? {
+            return Ok(Some(file));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Opens the file to read and write, or only to read where it cannot be written (then the flag is false).
+pub(super) fn open(path: &Path) -> io::Result<(File, bool)> {
+    match private().read(true).write(true).open(path) {
+        Ok(file) => Ok((file, true)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+        Err(error) => private().read(true).open(path).map(|file| (file, false)).map_err(|_| error),
+    }
+}
+
+/// Why the contents of an open file must not be run with our rights; `None` where they may.
+pub(super) fn distrust(file: &File) -> io::Result<Option<&'static str>> {
+    let meta = file.metadata()?;
+    Ok(if !meta.is_file() {
+        Some("it is not a regular file")
+    } else if meta.uid() != effective_user() && meta.uid() != 0 {
+        Some("it belongs to another user")
+    } else if meta.mode() & 0o022 != 0 {
+        Some("its group or others can write to it")
+    } else {
+        None
+    })
+}
+
+/// Everything in the file.
+pub(super) fn read_all(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes `bytes` at `end` and nothing behind them, synced to the disk where `sync` says so. After a failure the file
+/// is as long as before, if the system lets it.
+pub(super) fn append(file: &File, end: u64, bytes: &[u8], sync: bool) -> io::Result<()> {
+    if file.metadata()?.len() != end {
+        file.set_len(end)?;
+    }
+    let written = file.write_all_at(bytes, end).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+    if written.is_err() {
+        // Whatever remains is a torn line, or whole lines that are true; both are read right.
+        let _ = file.set_len(end);
+    }
+    written
+}
+
+/// Puts a file with these bytes in place of the one at `path`, at once and for good: after a crash there is either the
+/// old file or the new one.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let new = beside(path, ".new");
+    let file = create(&new, bytes);
+    let replaced = file.and_then(|file| std::fs::rename(&new, path).map(|()| file));
+    if replaced.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    let file = replaced?;
+    File::open(directory_of(path))?.sync_all()?;
+    Ok(file)
+}
+
+/// Makes a new file with these bytes, synced, in place of any that has this name.
+pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = private().read(true).write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Only for this user, and never through a symbolic link.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+}

@@ -1,0 +1,341 @@
+use super::*;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+
+const BOOT: &str = "boot-1";
+
+/// The clocks `secs` after a start at which the machine had been up for 1,000 s.
+fn at(secs: u64) -> Clocks {
+    Clocks {
+        now: Timestamp::from_secs(5_000 + secs),
+        wall: Timestamp::from_secs(5_000 + secs),
+        boot: Duration::from_secs(1_000 + secs),
+    }
+}
+
+fn opening(host: u8, closes: u64) -> Opening {
+    let ip = IpAddr::from([10, 0, 0, host]);
+    Opening {
+        door: "front door".into(),
+        ip,
+        closes_at: at(closes).now,
+        stop_command: format!("iptables -D INPUT -s {ip} -m comment --comment '100% \n x'"),
+    }
+}
+
+fn close(state: &mut StateFile, opening: &Opening) {
+    let Opening { door, ip, stop_command, .. } = opening.clone();
+    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command };
+    let id = state.closing(&request).unwrap();
+    state.closed(id);
+}
+
+fn open(path: &Path) -> (StateFile, Restored) {
+    StateFile::open(path, BOOT, at(0)).unwrap()
+}
+
+fn open_quietly(path: &Path) -> (StateFile, Vec<Opening>) {
+    let (mut state, restored) = open(path);
+    let told = notices(&mut state);
+    assert!(told.is_empty() && restored.unfinished.is_empty(), "{told:?} {restored:?}");
+    (state, restored.openings)
+}
+
+fn notices(state: &mut StateFile) -> Vec<String> {
+    std::iter::from_fn(|| state.poll_notice()).map(|notice| notice.to_string()).collect()
+}
+
+/// Runs the named test again in a process of its own with a file system of `size` bytes at the directory that it finds
+/// in the environment. False where that process is this one.
+fn on_small_disk(test: &str, size: &str) -> Option<std::path::PathBuf> {
+    if let Some(dir) = std::env::var_os("PORTKNOCK_TEST_DISK") {
+        return Some(dir.into());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=$1 portknock-test \"$PORTKNOCK_TEST_DISK\" && exec \"$0\" --exact \"$2\"";
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args([size, test])
+        .env("PORTKNOCK_TEST_DISK", dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    None
+}
+
+#[test]
+fn openings_come_back_until_their_stop_command_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/openings");
+    let (mut state, nothing) = open_quietly(&path);
+    assert_eq!(nothing, []);
+    for host in 1..=3 {
+        state.opened(&opening(host, 30), at(0));
+    }
+    state.opened(&opening(2, 50), at(20));
+    state.commit(at(20).now);
+    close(&mut state, &opening(3, 30));
+    let request =
+        CommandRequest { action: Action::Close, door: "other".into(), ip: [10, 0, 0, 1].into(), command: "x".into() };
+    assert_eq!(state.closing(&request), None);
+    state.commit(at(20).now);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    drop(state);
+    let (_, openings) = open_quietly(&path);
+    assert_eq!(openings, [opening(1, 30), opening(2, 50)]);
+}
+
+#[test]
+fn nothing_is_struck_off_before_the_stop_command_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let (mut state, _) = open(&path);
+    state.opened(&opening(1, 5), at(0));
+    let Opening { door, ip, stop_command, .. } = opening(1, 5);
+    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command };
+    let first = state.closing(&request).unwrap();
+    // Knocked at again while the stop command is under way: a second opening, which the first's end does not end.
+    state.opened(&opening(1, 40), at(9));
+    state.commit(at(9).now);
+    drop(state);
+    let (mut state, restored) = open(&path);
+    assert_eq!(restored.unfinished, [(first, request.clone())]);
+    assert_eq!(restored.openings, [opening(1, 40)]);
+    state.closed(first);
+    state.commit(at(9).now);
+    drop(state);
+    assert_eq!(open_quietly(&path).1, [opening(1, 40)]);
+}
+
+#[test]
+fn a_crash_at_any_byte_loses_no_opening_that_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let (mut state, _) = open(&path);
+    let mut whole = vec![(fs::metadata(&path).unwrap().len(), 0)];
+    for host in 1..=4 {
+        state.opened(&opening(host, 30), at(0));
+        state.commit(at(0).now);
+        whole.push((fs::metadata(&path).unwrap().len(), usize::from(host)));
+    }
+    drop(state);
+    let bytes = fs::read(&path).unwrap();
+    for cut in 0..=bytes.len() {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let expected = whole.iter().rev().find(|(len, _)| *len <= cut as u64).map_or(0, |(_, count)| *count);
+        let (mut state, restored) = open(&path);
+        assert_eq!(restored.openings.len(), expected, "cut at {cut}");
+        let torn = !whole.iter().any(|(len, _)| *len == cut as u64) && cut > 0;
+        assert_eq!(notices(&mut state).len(), usize::from(torn), "cut at {cut}");
+        state.opened(&opening(9, 30), at(0));
+        state.commit(at(0).now);
+        drop(state);
+        assert_eq!(open_quietly(&path).1.len(), expected + 1, "what comes after a torn line is read, cut at {cut}");
+    }
+}
+
+#[test]
+fn damaged_lines_are_passed_over_told_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let (mut state, _) = open(&path);
+    for host in 1..=3 {
+        state.opened(&opening(host, 30), at(0));
+    }
+    state.commit(at(0).now);
+    drop(state);
+    let damaged = fs::read_to_string(&path).unwrap().replace("10.0.0.2", "10.0.0.7");
+    fs::write(&path, &damaged).unwrap();
+    let (mut state, restored) = open(&path);
+    assert_eq!(restored.openings, [opening(1, 30), opening(3, 30)]);
+    let told = notices(&mut state);
+    assert!(told.len() == 1 && told[0].starts_with("1 damaged lines in "), "{told:?}");
+    drop(state);
+    assert_eq!(fs::read_to_string(dir.path().join("openings.corrupt")).unwrap(), damaged);
+    assert_eq!(open_quietly(&path).1.len(), 2);
+}
+
+#[test]
+fn setting_the_clock_moves_nothing_and_a_reboot_falls_back_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let remaining = |boot: &str, clocks: Clocks| {
+        let (_, restored) = StateFile::open(&path, boot, clocks).unwrap();
+        restored.openings[0].closes_at.saturating_since(clocks.now).as_secs()
+    };
+    let (mut state, _) = open(&path);
+    state.opened(&opening(1, 30), at(0));
+    state.commit(at(0).now);
+    drop(state);
+    for wall in [0, 4_000, 5_010, 9_000_000] {
+        assert_eq!(remaining(BOOT, Clocks { wall: Timestamp::from_secs(wall), ..at(10) }), 20);
+    }
+    assert_eq!(remaining(BOOT, at(31)), 0);
+    let rebooted = |wall| Clocks { wall: Timestamp::from_secs(wall), boot: Duration::from_secs(5), ..at(0) };
+    assert_eq!(remaining("boot-2", rebooted(5_010)), 20);
+    assert_eq!(remaining("boot-2", rebooted(6_000)), 0);
+    assert_eq!(remaining("boot-2", rebooted(1_000)), 30, "never longer than it was to be");
+}
+
+#[test]
+fn the_file_does_not_grow_with_what_was_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let (mut state, _) = open(&path);
+    state.opened(&opening(1, 30), at(0));
+    for _ in 0..100 {
+        for _ in 0..20 {
+            state.opened(&opening(2, 30), at(0));
+            close(&mut state, &opening(2, 30));
+        }
+        state.commit(at(0).now);
+    }
+    assert!(fs::read_to_string(&path).unwrap().lines().count() <= GARBAGE + 50);
+    assert!(!path.with_extension("new").exists());
+    drop(state);
+    assert_eq!(open_quietly(&path).1, [opening(1, 30)]);
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let (state, _) = open(&path);
+    let error = StateFile::open(&path, BOOT, at(0)).unwrap_err();
+    assert!(error.to_string().contains("in use by another portknockd"), "{error}");
+    drop(state);
+    open_quietly(&path);
+}
+
+#[test]
+fn a_file_that_others_could_have_written_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let refused = || StateFile::open(&path, BOOT, at(0)).unwrap_err().to_string();
+    drop(open(&path));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
+    assert!(refused().contains("is not trusted: its group or others can write to it"), "{}", refused());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    if std::os::unix::fs::chown(&path, Some(1), None).is_ok() && effective_user_is_root() {
+        assert!(refused().contains("it belongs to another user"), "{}", refused());
+    }
+    fs::rename(&path, dir.path().join("real")).unwrap();
+    symlink(dir.path().join("real"), &path).unwrap();
+    assert!(refused().contains("it is a symbolic link"), "{}", refused());
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(refused().contains("it is not a regular file"), "{}", refused());
+}
+
+fn effective_user_is_root() -> bool {
+    crate::sys::process::effective_user() == 0
+}
+
+#[test]
+fn a_format_of_another_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    fs::write(&path, "portknock openings 2\nanything\n").unwrap();
+    let error = StateFile::open(&path, BOOT, at(0)).unwrap_err();
+    assert!(error.to_string().contains("unknown format \"2\""), "{error}");
+}
+
+#[test]
+fn where_nothing_can_be_written_it_is_told_once() {
+    let (mut state, restored) = open(Path::new("/proc/portknock-test/openings"));
+    assert_eq!(restored.openings, []);
+    let told = notices(&mut state);
+    assert!(told.len() == 1 && told[0].starts_with("cannot save openings to /proc/portknock-test/openings: "));
+    state.opened(&opening(1, 30), at(0));
+    state.commit(at(0).now);
+    assert_eq!(state.poll_timeout(), Some(at(5).now));
+    assert!(!state.is_saving() && notices(&mut state).is_empty());
+    close(&mut state, &opening(1, 30));
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_saving_goes_on_when_there_is_room() {
+    let test = "journal::tests::a_full_disk_is_told_once_and_saving_goes_on_when_there_is_room";
+    let Some(dir) = on_small_disk(test, "64k") else { return };
+    let path = dir.join("openings");
+    let (mut state, _) = open_quietly(&path);
+    let ballast = dir.join("ballast");
+    assert!(fs::write(&ballast, vec![1; 1 << 20]).is_err());
+    let mut host = 0;
+    while state.is_saving() {
+        host += 1;
+        state.opened(&opening(host, 30), at(0));
+        state.commit(at(0).now);
+    }
+    for host in host + 1..=host + 20 {
+        state.opened(&opening(host, 30), at(0));
+        state.commit(at(0).now);
+    }
+    let told = notices(&mut state);
+    assert!(told.len() == 1 && told[0].contains("No space left on device"), "{told:?}");
+    // The disk has what was written while there was room, and no half line.
+    let copy = dir.join("copy");
+    fs::copy(&path, &copy).unwrap_err();
+    assert!(fs::read(&path).unwrap().ends_with(b"\n"));
+
+    fs::remove_file(&ballast).unwrap();
+    state.commit(at(4).now);
+    assert!(!state.is_saving(), "not before its time");
+    state.commit(state.poll_timeout().unwrap());
+    let told = notices(&mut state);
+    assert!(told.len() == 1 && told[0].contains("saved to"), "{told:?}");
+    assert_eq!(state.poll_timeout(), None);
+    drop(state);
+    assert_eq!(open_quietly(&path).1.len(), usize::from(host) + 20);
+}
+
+#[test]
+fn openings_are_read_from_a_disk_that_became_read_only() {
+    let test = "journal::tests::openings_are_read_from_a_disk_that_became_read_only";
+    let Some(dir) = on_small_disk(test, "64k") else { return };
+    let path = dir.join("openings");
+    let (mut state, _) = open_quietly(&path);
+    state.opened(&opening(1, 30), at(0));
+    state.commit(at(0).now);
+    drop(state);
+    let remount = |how: &str| {
+        let status = Command::new("mount").args(["-o", how, "portknock-test"]).arg(&dir).status();
+        assert!(status.unwrap().success());
+    };
+    remount("remount,ro");
+    let (mut state, restored) = open(&path);
+    assert_eq!(restored.openings, [opening(1, 30)]);
+    let told = notices(&mut state);
+    assert!(told.len() == 1 && told[0].contains("Read-only file system"), "{told:?}");
+    close(&mut state, &opening(1, 30));
+    state.opened(&opening(2, 60), at(30));
+    state.commit(at(30).now);
+    remount("remount,rw");
+    state.commit(at(40).now);
+    assert!(state.is_saving());
+    drop(state);
+    assert_eq!(open_quietly(&path).1, [opening(2, 60)]);
+}
+
+#[test]
+fn another_path_takes_over_what_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old_path, new_path) = (dir.path().join("old"), dir.path().join("new"));
+    let (mut old, _) = open(&old_path);
+    let (mut new, _) = open(&new_path);
+    new.opened(&opening(1, 20), at(0));
+    for host in 1..=2 {
+        old.opened(&opening(host, 30), at(0));
+    }
+    old.commit(at(0).now);
+    assert_eq!(new.take_over(&mut old, at(0).now).len(), 2);
+    close(&mut new, &opening(2, 30));
+    new.commit(at(0).now);
+    drop((old, new));
+    assert_eq!(open_quietly(&old_path).1, []);
+    assert_eq!(open_quietly(&new_path).1, [opening(1, 30)]);
+}

@@ -1,0 +1,80 @@
+//! Names of addresses.
+
+use std::ffi::CStr;
+use std::net::{IpAddr, SocketAddr};
+
+/// The name that the system's resolver has for an address (getnameinfo(3)); `None` where there is none. It can take
+/// as long as a name server takes to answer.
+pub fn host_name(ip: IpAddr) -> Option<String> {
+    let mut name: [libc::c_char; libc::NI_MAXHOST as usize] = [0; libc::NI_MAXHOST as usize];
+    let (address, length) = raw_address(ip);
+    // SAFETY: the address is a valid socket address of the given length, the buffer is as long as it says, both outlive
+    // the call, and no service is asked for.
+    let result = unsafe {
+        libc::getnameinfo(
+            (&raw const address).cast(),
+            length,
+            name.as_mut_ptr(),
+            libc::NI_MAXHOST,
+            std::ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
+    };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: after success the buffer holds a terminated string.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+    Some(name.to_string_lossy().into_owned())
+}
+
+/// The address in the form that libc takes, and how long that is.
+fn raw_address(ip: IpAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    // SAFETY: a sockaddr_storage is plain integers, for which zeros are valid.
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let place = &raw mut storage;
+    let length = match SocketAddr::new(ip, 0) {
+        SocketAddr::V4(v4) => {
+            let raw = libc::sockaddr_in {
+                sin_family: family(libc::AF_INET),
+                sin_port: 0,
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: a sockaddr_storage is large and aligned enough for every kind of address.
+            unsafe { place.cast::<libc::sockaddr_in>().write(raw) };
+            size_of::<libc::sockaddr_in>()
+        }
+        SocketAddr::V6(v6) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: family(libc::AF_INET6),
+                sin6_port: 0,
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: 0,
+            };
+            // SAFETY: a sockaddr_storage is large and aligned enough for every kind of address.
+            unsafe { place.cast::<libc::sockaddr_in6>().write(raw) };
+            size_of::<libc::sockaddr_in6>()
+        }
+    };
+    (storage, libc::socklen_t::try_from(length).unwrap_or(0))
+}
+
+fn family(number: libc::c_int) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_its_name() {
+        assert_eq!(host_name("127.0.0.1".parse().unwrap()).as_deref(), Some("localhost"));
+        // Not every machine has a name for this one; it must not be mistaken for another.
+        let six = host_name("::1".parse().unwrap());
+        assert!(six.is_none_or(|name| name.contains("local")));
+    }
+}

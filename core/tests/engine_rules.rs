@@ -1,0 +1,287 @@
+//! The rules of matching and opening one by one, each named for what it promises.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use portknock_core::config::parse_sequence;
+use portknock_core::{
+    Config, Door, DoorId, Engine, FlagMask, Knock, LocalAddresses, Protocol, Sequence, TcpFlags, Timestamp,
+};
+
+const SERVER: [u8; 4] = [192, 0, 2, 1];
+
+fn sequence(text: &str) -> Sequence {
+    parse_sequence(text).unwrap()
+}
+
+fn door(name: &str, steps: &str) -> Door {
+    let mut door = Door::new(name, Some(sequence(steps)));
+    door.tcpflags = FlagMask { set: TcpFlags::SYN, clear: TcpFlags::NONE };
+    door.start_command = Some("open %IP%".into());
+    door
+}
+
+/// An engine with a clock and a way to speak of events in short lines.
+struct Bench {
+    engine: Engine,
+    now: Timestamp,
+    segment: u32,
+}
+
+impl Bench {
+    fn new(doors: Vec<Door>) -> Self {
+        Self::with(Config { doors, ..Config::default() })
+    }
+
+    fn with(config: Config) -> Self {
+        let mut engine = Engine::new(&config);
+        engine.set_local_addresses(LocalAddresses::Only(HashSet::from([SERVER.into()])));
+        Self { engine, now: Timestamp::from_secs(1000), segment: 0 }
+    }
+
+    fn events(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.engine.poll_event()).map(|event| event.to_string()).collect()
+    }
+
+    fn wait(&mut self, span: Duration) -> Vec<String> {
+        self.now = self.now.saturating_add(span);
+        self.engine.handle_timeout(self.now);
+        self.events()
+    }
+
+    fn knock(&mut self, source: &str, port: u16) -> Vec<String> {
+        self.segment += 1;
+        self.send(&self.packet(source, port, Protocol::Tcp, TcpFlags::SYN))
+    }
+
+    fn packet(&self, source: &str, port: u16, protocol: Protocol, flags: TcpFlags) -> Knock {
+        Knock {
+            time: self.now,
+            source: source.parse().unwrap(),
+            destination: SERVER.into(),
+            port,
+            protocol,
+            flags,
+            source_port: 40_000,
+            sequence_number: self.segment,
+        }
+    }
+
+    fn send(&mut self, knock: &Knock) -> Vec<String> {
+        self.engine.handle_knock(knock);
+        self.events()
+    }
+}
+
+#[test]
+fn a_knock_at_exactly_seq_timeout_is_too_late() {
+    let mut timed = door("ssh", "7000,8000");
+    timed.seq_timeout = Duration::from_secs(5);
+    let mut bench = Bench::new(vec![timed]);
+    bench.knock("10.0.0.9", 7000);
+    bench.now = bench.now.saturating_add(Duration::from_nanos(4_999_999_999));
+    assert_eq!(bench.knock("10.0.0.9", 8000), ["10.0.0.9: ssh: Stage 2", "10.0.0.9: ssh: OPEN SESAME"]);
+
+    bench.knock("10.0.0.9", 7000);
+    bench.now = bench.now.saturating_add(Duration::from_secs(5));
+    assert_eq!(bench.knock("10.0.0.9", 8000), ["10.0.0.9: ssh: sequence timeout (stage 1)"]);
+}
+
+#[test]
+fn a_timeout_is_due_on_a_quiet_line_to_the_nanosecond() {
+    let mut bench = Bench::new(vec![door("ssh", "7000,8000")]);
+    assert_eq!(bench.engine.poll_timeout(), None);
+    bench.knock("10.0.0.9", 7000);
+    let due = bench.now.saturating_add(Duration::from_secs(25));
+    assert_eq!(bench.engine.poll_timeout(), Some(due));
+    assert!(bench.wait(Duration::from_nanos(24_999_999_999)).is_empty());
+    assert_eq!(bench.wait(Duration::from_nanos(1)), ["10.0.0.9: ssh: sequence timeout (stage 1)"]);
+}
+
+#[test]
+fn one_source_never_touches_the_attempt_of_another() {
+    let mut bench = Bench::new(vec![door("ssh", "7000,8000,9000")]);
+    bench.knock("10.0.0.1", 7000);
+    bench.wait(Duration::from_secs(20));
+    bench.knock("10.0.0.2", 7000);
+    bench.knock("10.0.0.2", 9000);
+    bench.knock("10.0.0.3", 7000);
+    assert_eq!(bench.wait(Duration::from_secs(6)), ["10.0.0.1: ssh: sequence timeout (stage 1)"]);
+    bench.knock("10.0.0.3", 8000);
+    assert_eq!(bench.knock("10.0.0.3", 9000).len(), 2);
+}
+
+#[test]
+fn a_retransmitted_segment_counts_once_even_where_ports_repeat() {
+    let mut bench = Bench::new(vec![door("ssh", "7000,7000")]);
+    let first = bench.packet("10.0.0.9", 7000, Protocol::Tcp, TcpFlags::SYN);
+    assert_eq!(bench.send(&first), ["10.0.0.9: ssh: Stage 1"]);
+    assert!(bench.send(&first).is_empty());
+    assert_eq!(bench.knock("10.0.0.9", 7000).len(), 2);
+}
+
+#[test]
+fn a_packet_without_the_asked_flags_is_as_if_not_seen() {
+    let mut bench = Bench::new(vec![door("ssh", "7000,8000")]);
+    bench.knock("10.0.0.9", 7000);
+    let other = bench.packet("10.0.0.9", 7000, Protocol::Tcp, TcpFlags::ACK);
+    assert!(bench.send(&other).is_empty());
+    assert_eq!(bench.knock("10.0.0.9", 8000).len(), 2);
+}
+
+#[test]
+fn a_rising_scan_opens_no_door_but_the_sequence_alone_does() {
+    let mut bench = Bench::new(vec![door("ssh", "7000,8000,9000"), door("narrow", "100,110,120")]);
+    let told: Vec<_> = (1..=10_000).flat_map(|port| bench.knock("10.0.0.9", port)).collect();
+    assert_eq!(
+        told,
+        [
+            "10.0.0.9: narrow: Stage 1",
+            "10.0.0.9: narrow: attempt failed: scan (stage 1)",
+            "10.0.0.9: ssh: Stage 1",
+            "10.0.0.9: ssh: attempt failed: scan (stage 1)",
+        ]
+    );
+    for port in [7000, 8000] {
+        bench.knock("10.0.0.9", port);
+    }
+    assert_eq!(bench.knock("10.0.0.9", 9000)[1], "10.0.0.9: ssh: OPEN SESAME");
+}
+
+#[test]
+fn answers_to_the_hosts_own_traffic_are_no_scan() {
+    let mut bench = Bench::new(vec![door("ssh", "7000,8000")]);
+    bench.knock("10.0.0.9", 7000);
+    for port in 40_000..40_100 {
+        bench.segment += 1;
+        let answer = bench.packet("10.0.0.9", port, Protocol::Tcp, TcpFlags::SYN | TcpFlags::ACK);
+        assert!(bench.send(&answer).is_empty());
+    }
+    assert_eq!(bench.knock("10.0.0.9", 8000).len(), 2);
+}
+
+#[test]
+fn a_flood_of_first_knocks_pushes_out_nobody_who_is_further_on() {
+    let mut config = Config { doors: vec![door("ssh", "7000,8000,9000")], ..Config::default() };
+    config.options.max_attempts = 100;
+    let mut bench = Bench::with(config);
+    bench.knock("10.0.0.9", 7000);
+    bench.knock("10.0.0.9", 8000);
+    for host in 0..=u16::MAX {
+        bench.knock(&IpAddr::from([172, 16, host.to_be_bytes()[0], host.to_be_bytes()[1]]).to_string(), 7000);
+    }
+    let stats = bench.engine.stats();
+    assert_eq!((stats.attempts, stats.evicted), (100, 65_536 - 99));
+    assert_eq!(bench.knock("10.0.0.9", 9000)[1], "10.0.0.9: ssh: OPEN SESAME");
+}
+
+#[test]
+fn a_table_full_of_attempts_further_on_refuses_newcomers() {
+    let mut config = Config { doors: vec![door("ssh", "7000,8000,9000")], ..Config::default() };
+    config.options.max_attempts = 2;
+    let mut bench = Bench::with(config);
+    for source in ["10.0.0.1", "10.0.0.2"] {
+        bench.knock(source, 7000);
+        bench.knock(source, 8000);
+    }
+    assert!(bench.knock("10.0.0.3", 7000).is_empty());
+    assert_eq!(bench.engine.stats().refused, 1);
+    assert_eq!(bench.knock("10.0.0.1", 9000).len(), 2);
+    assert_eq!(bench.knock("10.0.0.3", 7000), ["10.0.0.3: ssh: Stage 1"]);
+}
+
+#[test]
+fn an_open_door_is_extended_and_closed_once() {
+    let mut timed = door("ssh", "7000,8000");
+    timed.stop_command = Some("close %IP%".into());
+    timed.cmd_timeout = Duration::from_secs(10);
+    let mut bench = Bench::new(vec![timed]);
+    bench.knock("10.0.0.9", 7000);
+    bench.knock("10.0.0.9", 8000);
+    bench.wait(Duration::from_secs(6));
+    bench.knock("10.0.0.9", 7000);
+    let told = bench.knock("10.0.0.9", 8000);
+    assert_eq!(told[1], "10.0.0.9: ssh: still open, closing time extended");
+    assert!(bench.wait(Duration::from_nanos(9_999_999_999)).is_empty());
+    assert_eq!(bench.wait(Duration::from_nanos(1)), ["10.0.0.9: ssh: command timeout"]);
+    assert!(bench.wait(Duration::from_secs(100)).is_empty());
+}
+
+#[test]
+fn ipv6_sources_get_their_own_commands_and_an_empty_one_means_nothing() {
+    let mut both = door("ssh", "7000,8000");
+    both.stop_command = Some("close %IP%".into());
+    both.start_command_6 = Some("open6 %IP%".into());
+    both.stop_command_6 = Some(String::new());
+    let mut bench = Bench::new(vec![both]);
+    bench.engine.set_local_addresses(LocalAddresses::Any);
+    bench.knock("2001:db8::9", 7000);
+    bench.segment += 1;
+    bench.engine.handle_knock(&bench.packet("2001:db8::9", 8000, Protocol::Tcp, TcpFlags::SYN));
+    let commands: Vec<_> =
+        std::iter::from_fn(|| bench.engine.poll_event()).filter_map(|event| event.command_request()).collect();
+    assert_eq!(commands.len(), 1);
+    assert_eq!(commands[0].command, "open6 2001:db8::9");
+    assert_eq!(bench.engine.stats().openings, 0);
+}
+
+#[test]
+fn an_ipv4_mapped_source_in_an_ipv6_packet_is_no_knocker() {
+    let mut bench = Bench::new(vec![door("ssh", "7000")]);
+    assert!(bench.knock("::ffff:10.0.0.9", 7000).is_empty());
+    assert_eq!(bench.knock("10.0.0.9", 7000).len(), 2);
+}
+
+#[test]
+fn a_one_time_door_waits_for_its_next_sequence_and_drops_the_others() {
+    let mut one_time = door("ssh", "7000,8000");
+    one_time.one_time_sequences = Some("/etc/sequences".into());
+    let mut bench = Bench::new(vec![door("other", "7000,9000"), one_time]);
+    bench.knock("10.0.0.1", 7000);
+    bench.knock("10.0.0.2", 7000);
+    let told = bench.knock("10.0.0.1", 8000);
+    assert_eq!(told[0], "10.0.0.1: other: attempt failed: wrong-port (stage 1)");
+    assert_eq!(told[1..3], ["10.0.0.1: ssh: Stage 2", "10.0.0.1: ssh: OPEN SESAME"]);
+    assert_eq!(told[3], "10.0.0.2: ssh: attempt failed: reload (stage 1)");
+    assert_eq!(told.len(), 4);
+    assert_eq!(bench.knock("10.0.0.3", 7000), ["10.0.0.3: other: Stage 1"]);
+
+    bench.engine.set_sequence(DoorId(1), Some(sequence("1234,5678")));
+    bench.knock("10.0.0.3", 1234);
+    assert_eq!(bench.knock("10.0.0.3", 5678)[1], "10.0.0.3: ssh: OPEN SESAME");
+}
+
+#[test]
+fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
+    let (stays, goes) = (door("stays", "7000,8000"), door("goes", "7000,9000"));
+    let mut bench = Bench::new(vec![goes, stays.clone()]);
+    bench.knock("10.0.0.9", 7000);
+    let now = bench.now;
+    bench.engine.reload(&Config { doors: vec![stays, door("new", "1,2")], ..Config::default() }, now);
+    assert_eq!(bench.events(), ["10.0.0.9: goes: attempt failed: reload (stage 1)"]);
+    assert_eq!(bench.knock("10.0.0.9", 8000)[1], "10.0.0.9: stays: OPEN SESAME");
+}
+
+#[test]
+fn openings_survive_a_reload_without_their_door() {
+    let mut timed = door("ssh", "7000");
+    timed.stop_command = Some("close %IP%".into());
+    let mut bench = Bench::new(vec![timed]);
+    bench.knock("10.0.0.9", 7000);
+    let now = bench.now;
+    bench.engine.reload(&Config::default(), now);
+    assert_eq!(bench.wait(Duration::from_secs(10)), ["10.0.0.9: ssh: command timeout"]);
+}
+
+#[test]
+fn a_clock_that_steps_back_makes_packets_simultaneous() {
+    let mut bench = Bench::new(vec![door("ssh", "7000,8000")]);
+    bench.knock("10.0.0.9", 7000);
+    let mut late = bench.packet("10.0.0.9", 8000, Protocol::Tcp, TcpFlags::SYN);
+    late.time = Timestamp::from_secs(1);
+    bench.engine.handle_knock(&late);
+    let event = bench.engine.poll_event().unwrap();
+    assert_eq!(event.time, bench.now);
+}
