@@ -34,31 +34,32 @@ impl Network {
         let mut network = Self::default();
         for entry in Entries::read()?.iter() {
             // SAFETY: `ifa_addr` is null or points to an address that lives as long as the list.
-            let Some(address) = (unsafe { entry.ifa_addr.as_ref() }) else { continue };
-            match libc::c_int::from(address.sa_family) {
-                libc::AF_INET => {
+            let family = unsafe { entry.ifa_addr.as_ref() }.map(|address| libc::c_int::from(address.sa_family));
+            match family {
+                Some(libc::AF_INET) => {
                     // SAFETY: an address of this family is a sockaddr_in.
                     let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
                     let address = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
                     network.addresses.insert(address.into());
                 }
-                libc::AF_INET6 => {
+                Some(libc::AF_INET6) => {
                     // SAFETY: an address of this family is a sockaddr_in6.
                     let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
                     network.addresses.insert(Ipv6Addr::from(address.sin6_addr.s6_addr).into());
                 }
-                libc::AF_PACKET => {
-                    // SAFETY: an address of this family is a sockaddr_ll.
-                    let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_ll>().read_unaligned() };
+                // An interface; it has no address where it has no link layer, as tunnels.
+                Some(libc::AF_PACKET) | None => {
                     // SAFETY: `ifa_name` is a string that lives as long as the list.
                     let name = unsafe { CStr::from_ptr(entry.ifa_name) };
-                    let link = Link {
-                        index: address.sll_ifindex.unsigned_abs(),
-                        up: entry.ifa_flags & libc::IFF_UP.unsigned_abs() != 0,
-                    };
-                    network.links.insert(name.to_string_lossy().into_owned(), link);
+                    // SAFETY: `name` is a string that outlives the call.
+                    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+                    // Zero where it has gone meanwhile.
+                    if index != 0 {
+                        let up = entry.ifa_flags & libc::IFF_UP.unsigned_abs() != 0;
+                        network.links.insert(name.to_string_lossy().into_owned(), Link { index, up });
+                    }
                 }
-                _ => {}
+                Some(_) => {}
             }
         }
         Ok(network)
