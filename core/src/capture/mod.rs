@@ -1,1 +1,11 @@
-//! To be written.
+//! Packets off the wire: captures on several interfaces that come and go, behind one descriptor.
+
+mod error;
+mod interface;
+mod notice;
+mod pace;
+mod set;
+
+pub use error::CaptureError;
+pub use notice::{CaptureNotice, CaptureStats, InterfaceStats};
+pub use set::CaptureSet;

@@ -26,6 +26,10 @@ impl Reader {
             let value = self.without_comment(line, key, value);
             self.without_quotes(key, value)
         };
+        if value.is_empty() && !may_be_empty(key) {
+            let message = format!("{} has no value", quoted(word.text()));
+            return self.push(Diagnostic::error(codes::NO_VALUE, value.span(), message));
+        }
         let draft = &mut self.draft;
         if key.is_option() {
             assign_option(&mut draft.options, key, word, value, &mut draft.found);
@@ -87,7 +91,7 @@ impl Reader {
             value = Slice::new(inside, value.start() + 1).trim();
         }
         if value != whole {
-            let message = format!("the quotes around {} are taken for a part of it", quoted(value.text()));
+            let message = format!("the quotes of {} are taken for a part of the value", quoted(whole.text()));
             let found = match key {
                 Key::Interface => Diagnostic::warning(codes::QUOTED_VALUE, whole.span(), message),
                 _ => Diagnostic::error(codes::QUOTED_VALUE, whole.span(), message),
@@ -117,6 +121,11 @@ impl Reader {
     }
 }
 
+/// True for the keys whose empty value has a meaning, or an error message of its own.
+fn may_be_empty(key: Key) -> bool {
+    key.is_command() || matches!(key, Key::UseSyslog | Key::LogFile | Key::Interface | Key::Sequence)
+}
+
 fn is_path(key: Key) -> bool {
     matches!(key, Key::LogFile | Key::PidFile | Key::StateFile | Key::OneTimeSequences)
 }
@@ -137,9 +146,9 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
         Key::UseSyslog => set(&mut options.use_syslog, values::choice(value, [("yes", true), ("no", false)], found)),
         // knockd takes an empty path for "no log file".
         Key::LogFile if value.is_empty() => options.log_file = None,
-        Key::LogFile => set(&mut options.log_file, values::path(value, found).map(Some)),
-        Key::PidFile => set(&mut options.pid_file, values::path(value, found)),
-        Key::StateFile => set(&mut options.state_file, values::path(value, found)),
+        Key::LogFile => options.log_file = Some(value.text().into()),
+        Key::PidFile => options.pid_file = value.text().into(),
+        Key::StateFile => options.state_file = value.text().into(),
         Key::Interface => {
             let names = values::interfaces(value, found);
             // An empty line does not take back what another one named; knockd has it so.
@@ -162,7 +171,7 @@ fn assign_door(door: &mut Door, key: Key, value: Slice<'_>, found: &mut Findings
     let command = || Some(value.text().to_owned());
     match key {
         Key::Sequence => door.sequence = sequence::read(value, found),
-        Key::OneTimeSequences => set(&mut door.one_time_sequences, values::path(value, found).map(Some)),
+        Key::OneTimeSequences => door.one_time_sequences = Some(value.text().into()),
         Key::SeqTimeout => set(&mut door.seq_timeout, values::seconds(value, found)),
         Key::CmdTimeout => set(&mut door.cmd_timeout, values::seconds(value, found)),
         Key::SeqCooldown => set(&mut door.seq_cooldown, values::seconds(value, found).map(Some)),

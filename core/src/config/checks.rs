@@ -5,10 +5,10 @@ use std::num::NonZeroU16;
 
 use super::codes;
 use super::diagnostic::Diagnostic;
+use super::draft::DoorDraft;
 use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Door, Protocol, Step};
-use super::parse::DoorDraft;
 use super::visible::quoted;
 
 /// The sequence of the example in knockd's manual, which is known to everyone.

@@ -173,3 +173,55 @@ impl Serialize for FlagsJson {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn json(text: &str) -> String {
+        let parsed = parse(text.as_bytes());
+        check_json("knockd.conf", text.as_bytes(), &parsed.report, parsed.config.as_ref())
+    }
+
+    #[test]
+    fn findings_have_places_and_fixes_and_no_configuration_beside_errors() {
+        let text = "[openSSH]\n\t\tsequence = sequence = 3,1\n\t\tstop = x\n";
+        assert_eq!(
+            json(text),
+            concat!(
+                r#"{"file":"knockd.conf","errors":2,"warnings":1,"diagnostics":["#,
+                r#"{"code":"PK012","severity":"error","message":"the key `sequence` is repeated inside its own value","#,
+                r#""line":2,"column":14,"end_line":2,"end_column":25,"help":"remove the second `sequence =`","#,
+                r#""fix":{"start":23,"end":34,"replacement":""}},"#,
+                r#"{"code":"PK048","severity":"warning","message":"weak sequence: the ports only fall, "#,
+                r#"which is an order that port scans use","line":2,"column":25,"end_line":2,"end_column":28,"#,
+                r#""help":"put the ports in a mixed order, some of them `:udp`","fix":null},"#,
+                r#"{"code":"PK014","severity":"error","message":"unknown key `stop`","line":3,"column":3,"#,
+                r#""end_line":3,"end_column":7,"help":null,"fix":null}],"config":null}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn a_configuration_has_every_key() {
+        let text = "[options]\nInterface = eth0,eth1\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n\
+                    target = ::1\nallow = 10.0.0.0/8\nstop_command = x\ncommand_6 =\nseq_cooldown = 60\n\
+                    [b]\none_time_sequences = /etc/b\n";
+        assert_eq!(
+            json(text),
+            concat!(
+                r#"{"file":"knockd.conf","errors":0,"warnings":0,"diagnostics":[],"config":{"options":"#,
+                r#"{"use_syslog":false,"log_file":null,"pid_file":"/var/run/knockd.pid","interfaces":["eth0","eth1"],"#,
+                r#""scan_guard":8,"max_attempts":1048576,"state_file":"/var/lib/portknock/openings","on_stop":"keep"},"#,
+                r#""doors":[{"name":"a","sequence":[{"port":7000,"protocol":"tcp"},{"port":5,"protocol":"udp"},"#,
+                r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"seq_timeout":25,"#,
+                r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":null,"stop_command":"x","#,
+                r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
+                r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
+                r#""allow":[],"seq_cooldown":null}]}}"#,
+            )
+        );
+    }
+}

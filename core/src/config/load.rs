@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
+use super::draft::DoorDraft;
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::{Config, Sequence};
-use super::parse::{self, DoorDraft, Parsed};
-use super::sequence::parse_sequence;
-use super::slice::lines;
-use super::visible::{quoted, visible};
+use super::model::Config;
+use super::parse::{self, Parsed};
+use super::sequence_lines::unused_lines;
+use super::visible::visible;
 
 /// The largest file that is read: far more than 65,536 doors need.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -36,7 +36,6 @@ pub struct LoadError {
     /// The file.
     pub path: PathBuf,
     /// What the system said, or what is wrong with the file.
-    #[source]
     pub reason: io::Error,
 }
 
@@ -95,7 +94,7 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
             return found.push(error(codes::ONE_TIME_UNREADABLE, message).help(help));
         }
     };
-    let mut unused = lines(&text).filter(|line| line.bytes.first().is_some_and(|first| *first != b'#')).peekable();
+    let mut unused = unused_lines(&text).peekable();
     if unused.peek().is_none() {
         let message = format!("no sequence is left in {name}");
         let help = "write new sequences into it, one on each line with a blank before it";
@@ -103,7 +102,7 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
     }
     // All lines are read: a fault should show now, and not when the door closes in front of someone.
     for line in unused {
-        match one_time_line(line.bytes) {
+        match line.sequence {
             Ok(sequence) => {
                 draft.door.sequence.get_or_insert(sequence);
             }
@@ -116,13 +115,62 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
     }
 }
 
-fn one_time_line(bytes: &[u8]) -> Result<Sequence, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8".to_owned())?;
-    parse_sequence(text)
-        .map_err(|report| report.diagnostics.into_iter().next().map_or_else(|| quoted(text), |found| found.message))
-}
-
 /// The path with control characters made visible.
 fn shown(path: &Path) -> String {
     path.to_string_lossy().chars().map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::process::Command;
+
+    #[test]
+    fn takes_the_first_unused_one_time_sequence() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list");
+        fs::write(&list, "#1,2,3\n\n # used\n 7,5:udp,6 # Monday\n 9,8\n").unwrap();
+        let file = folder.path().join("knockd.conf");
+        fs::write(&file, format!("[a]\none_time_sequences = {}\n", list.display())).unwrap();
+        let loaded = load(&file).unwrap();
+        let door = &loaded.config.unwrap().doors[0];
+        assert_eq!(door.sequence.as_ref().unwrap().to_string(), "7,5:udp,6");
+        assert_eq!(door.one_time_sequences.as_ref(), Some(&list));
+        assert_eq!(loaded.report, Report::default());
+    }
+
+    #[test]
+    fn faults_of_the_text_and_of_one_time_files_are_reported_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list");
+        fs::write(&list, "7,x\n#\n8:y\n").unwrap();
+        let file = folder.path().join("knockd.conf");
+        let text = format!("[a]\none_time_sequences = {}\nseq_timeout = 0\n", list.display());
+        fs::write(&file, &text).unwrap();
+        let loaded = load(&file).unwrap();
+        assert_eq!(loaded.config, None);
+        let found: Vec<_> = loaded.report.diagnostics.iter().map(|found| found.code).collect();
+        assert_eq!(found, [codes::ONE_TIME_BAD_LINE, codes::ONE_TIME_BAD_LINE, codes::NUMBER_RANGE]);
+        let first = &loaded.report.diagnostics[0];
+        assert_eq!(first.message, format!("{}, line 1: `x` is not a port number", list.display()));
+        assert_eq!(&text[first.span.clone()], list.to_str().unwrap());
+    }
+
+    #[test]
+    fn what_is_no_file_of_sane_size_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let huge = folder.path().join("huge");
+        File::create(&huge).unwrap().set_len(MAX_FILE + 1).unwrap();
+        let message = |path: &Path| load(path).unwrap_err().to_string();
+        assert_eq!(message(Path::new("/dev/zero")), "/dev/zero: not a regular file");
+        assert_eq!(message(&pipe), format!("{}: not a regular file", pipe.display()));
+        assert_eq!(message(&huge), format!("{}: larger than 16 MiB", huge.display()));
+        assert_eq!(message(folder.path()), format!("{}: is a directory", folder.path().display()));
+        let missing = load(Path::new("/nowhere/knockd.conf")).unwrap_err();
+        assert_eq!(missing.path, Path::new("/nowhere/knockd.conf"));
+        assert_eq!(missing.reason.kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -1,9 +1,10 @@
-//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load`].
+//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load()`].
 
 mod assign;
 mod checks;
 mod codes;
 mod diagnostic;
+mod draft;
 mod findings;
 mod fix;
 mod json;
@@ -15,6 +16,7 @@ mod parse;
 mod print;
 mod render;
 mod sequence;
+mod sequence_lines;
 mod slice;
 mod typography;
 mod values;
@@ -28,3 +30,4 @@ pub use locate::{Locator, Position};
 pub use model::{Config, Door, DoorId, FlagMask, MAX_STEPS, OnStop, Options, Protocol, Sequence, SequenceError, Step};
 pub use parse::{Parsed, parse};
 pub use sequence::parse_sequence;
+pub(crate) use sequence_lines::{SequenceLine, unused_lines};

@@ -1,14 +1,12 @@
 //! Reads the text of a configuration line by line and reports everything that is wrong with it in one run.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::checks;
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
-use super::findings::Findings;
+use super::draft::{DoorDraft, Draft, Place, Seen};
 use super::keys::{self, Key};
-use super::model::{Config, Door, Options};
+use super::model::{Config, Door};
 use super::slice::{Line, Slice, is_blank, lines};
 use super::visible::quoted;
 
@@ -31,7 +29,7 @@ pub struct Parsed {
 }
 
 /// Reads the text of a configuration. Any bytes will do; nothing outside of the text is looked at, so a door with
-/// `one_time_sequences` has no sequence yet (see [`load`](super::load)).
+/// `one_time_sequences` has no sequence yet (see [`load()`](super::load())).
 pub fn parse(text: &[u8]) -> Parsed {
     read(text).finish(text.len())
 }
@@ -48,45 +46,6 @@ pub(super) fn read(text: &[u8]) -> Draft {
         reader.line(&line);
     }
     reader.draft
-}
-
-/// What has been read, with the places that later checks point at.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) found: Findings,
-    pub(super) options: Options,
-    pub(super) options_seen: Seen,
-    pub(super) doors: Vec<DoorDraft>,
-}
-
-/// A door with its places in the text.
-#[derive(Debug)]
-pub(super) struct DoorDraft {
-    pub(super) door: Door,
-    pub(super) header: Range<usize>,
-    pub(super) line: usize,
-    pub(super) seen: Seen,
-}
-
-/// Where each key of a section was last written.
-pub(super) type Seen = BTreeMap<Key, Place>;
-
-/// Where a key was written.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) key: Range<usize>,
-    pub(super) value: Range<usize>,
-}
-
-impl Draft {
-    /// Makes the checks that need the whole text, which is `text_len` bytes long.
-    pub(super) fn finish(mut self, text_len: usize) -> Parsed {
-        checks::check(&self.doors, &mut self.found);
-        let config = (!self.found.has_errors())
-            .then(|| Config { options: self.options, doors: self.doors.into_iter().map(|draft| draft.door).collect() });
-        Parsed { config, report: self.found.into_report(text_len) }
-    }
 }
 
 /// The section that the reader is in.
@@ -276,7 +235,7 @@ impl Reader {
         let word = head.trim();
         match (Key::find(word.text()), above) {
             (Some(key), _) => self.key(line, key, word, value.trim(), text),
-            (None, Some(above)) if above.backslash || is_no_key(word) => self.wrapped(text, above),
+            (None, Some(above)) if above.backslash || is_no_key(word, above) => self.wrapped(text, above),
             (None, _) => self.unknown(line, word, text),
         }
     }
@@ -445,9 +404,10 @@ impl Reader {
     }
 }
 
-/// A key of no program: nothing but the rest of a command looks like this.
-fn is_no_key(word: Slice<'_>) -> bool {
-    word.is_empty() || !word.text().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b' ')
+/// True where nobody meant a key, as in the rest of a command.
+fn is_no_key(word: Slice<'_>, above: Above) -> bool {
+    word.is_empty() && above.command
+        || !word.text().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b' ')
 }
 
 /// The line with its comment moved to a line of its own above it.

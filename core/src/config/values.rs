@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -78,15 +77,6 @@ pub(super) fn choice<T: Copy>(value: Slice<'_>, choices: [(&str, T); 2], found: 
         found.push(Diagnostic::error(codes::UNKNOWN_CHOICE, value.span(), message));
     }
     chosen.map(|(_, chosen)| *chosen)
-}
-
-/// A path that is not empty.
-pub(super) fn path(value: Slice<'_>, found: &mut Findings) -> Option<PathBuf> {
-    if value.is_empty() {
-        found.push(Diagnostic::error(codes::NO_VALUE, value.span(), "the path is missing"));
-        return None;
-    }
-    Some(PathBuf::from(value.text()))
 }
 
 /// TCP flags that must be set (`syn`) or clear (`!ack`).

@@ -188,9 +188,9 @@ mod tests {
         assert_eq!(ports_of(Class::Used, &narrow), [7000, 7010, 7020]);
         let near: Vec<u16> = (7000 - 16..=7020 + 16).filter(|port| ![7000, 7010, 7020].contains(port)).collect();
         assert_eq!(ports_of(Class::Near, &narrow), near);
-        assert_eq!(ports_of(Class::Near, &map(&[7000, 8000], 8)), [0; 0]);
-        assert_eq!(ports_of(Class::Near, &map(&[7000, 7001], 0)), [0; 0]);
-        assert_eq!(ports_of(Class::Near, &map(&[7000], 8)), [0; 0]);
+        assert!(ports_of(Class::Near, &map(&[7000, 8000], 8)).is_empty());
+        assert!(ports_of(Class::Near, &map(&[7000, 7001], 0)).is_empty());
+        assert!(ports_of(Class::Near, &map(&[7000], 8)).is_empty());
         assert_eq!(ports_of(Class::Near, &map(&[1, 3], 1)), [0, 2, 4, 5]);
         assert_eq!(ports_of(Class::Near, &map(&[u16::MAX, 65_533], 1)), [65_531, 65_532, 65_534]);
     }

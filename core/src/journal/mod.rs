@@ -106,11 +106,13 @@ pub struct StateFile {
 
 impl StateFile {
     /// Opens the file or makes it, and reads what was open. A file that cannot be read or written is told by
-    /// [`StateFile::poll_notice`] and is no error. `boot_id` tells one boot from another (see [`boot_id`]).
+    /// [`StateFile::poll_notice`] and is no error. A relative path is taken from the current directory as it is now. `boot_id` tells one boot from another (see [`boot_id`]).
     ///
     /// # Errors
     /// See [`StateError`]: another process has it, others could have written it, or its version is unknown.
     pub fn open(path: &Path, boot_id: &str, clocks: Clocks) -> Result<(Self, Restored), StateError> {
+        // Without a current directory the path is used as it is.
+        let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut state = Self {
             path: path.to_owned(),
             boot_id: boot_id.into(),

@@ -7,6 +7,8 @@ pub mod clock;
 pub mod epoll;
 pub mod lock;
 pub mod names;
+pub mod netlink;
+pub mod packet;
 pub mod process;
 pub mod socket;
 pub mod syslog;

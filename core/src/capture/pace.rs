@@ -1,0 +1,116 @@
+//! When to look for packets: at once on a calm line, once in a millisecond on a busy one.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use crate::sys::timer::TimerFd;
+
+/// How long a busy line rests between two looks. A wake-up costs as much as a hundred packets; the ring holds what
+/// arrives meanwhile.
+const REST: Duration = Duration::from_millis(1);
+
+/// Decides about rests; its descriptor is readable when one is over.
+#[derive(Debug)]
+pub(super) struct Pace {
+    timer: TimerFd,
+    resting: bool,
+    last_frames: Option<Instant>,
+}
+
+/// What to do with the captures' descriptors after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    /// Stop waiting for them: the timer will tell when to look again.
+    Rest,
+    /// Wait for them again.
+    Wake,
+}
+
+impl Pace {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { timer: TimerFd::new()?, resting: false, last_frames: None })
+    }
+
+    /// True while the captures' descriptors are not waited for, so that every turn must look by itself.
+    pub(super) fn is_resting(&self) -> bool {
+        self.resting
+    }
+
+    /// Takes note of a turn that began at `start` and found this many frames; `more` where it left some behind.
+    pub(super) fn turned(&mut self, start: Instant, frames: usize, more: bool) -> io::Result<Change> {
+        let close_to_the_last = self.last_frames.is_some_and(|last| start.saturating_duration_since(last) < REST);
+        if frames > 0 {
+            self.last_frames = Some(Instant::now());
+        }
+        match (self.resting, frames > 0) {
+            (true, true) => {
+                self.timer.arm(Some(if more { Duration::ZERO } else { REST }))?;
+                Ok(Change::None)
+            }
+            (true, false) if self.timer.acknowledge() => {
+                self.resting = false;
+                Ok(Change::Wake)
+            }
+            (false, true) if close_to_the_last && !more => {
+                self.timer.arm(Some(REST))?;
+                self.resting = true;
+                Ok(Change::Rest)
+            }
+            _ => Ok(Change::None),
+        }
+    }
+}
+
+impl AsFd for Pace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::epoll::Epoll;
+
+    fn wait_for_the_timer(pace: &Pace) {
+        let epoll = Epoll::new().unwrap();
+        epoll.add(pace.as_fd(), 0).unwrap();
+        epoll.wait(&mut Vec::new(), None).unwrap();
+    }
+
+    #[test]
+    fn a_lone_packet_causes_no_rest() {
+        let mut pace = Pace::new().unwrap();
+        assert_eq!(pace.turned(Instant::now(), 1, false).unwrap(), Change::None);
+        std::thread::sleep(2 * REST);
+        assert_eq!(pace.turned(Instant::now(), 1, false).unwrap(), Change::None);
+        assert!(!pace.is_resting());
+    }
+
+    #[test]
+    fn a_busy_line_rests_until_a_look_finds_nothing() {
+        let mut pace = Pace::new().unwrap();
+        assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::None);
+        assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::Rest);
+        wait_for_the_timer(&pace);
+        assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::None);
+        assert!(pace.is_resting());
+        // Somebody looks before the rest is over.
+        assert_eq!(pace.turned(Instant::now(), 0, false).unwrap(), Change::None);
+        wait_for_the_timer(&pace);
+        assert_eq!(pace.turned(Instant::now(), 0, false).unwrap(), Change::Wake);
+        assert!(!pace.is_resting());
+    }
+
+    #[test]
+    fn what_was_left_behind_is_taken_without_a_rest() {
+        let mut pace = Pace::new().unwrap();
+        assert_eq!(pace.turned(Instant::now(), 5, true).unwrap(), Change::None);
+        assert_eq!(pace.turned(Instant::now(), 5, true).unwrap(), Change::None);
+        assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::Rest);
+        assert_eq!(pace.turned(Instant::now(), 5, true).unwrap(), Change::None);
+        wait_for_the_timer(&pace);
+    }
+}

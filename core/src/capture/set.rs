@@ -1,0 +1,316 @@
+//! All captures behind one descriptor.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::error::CaptureError;
+use super::interface::{ANY, FRAMES_A_TURN, Interface, Outlook};
+use super::notice::{CaptureNotice, CaptureStats};
+use super::pace::{Change, Pace};
+use crate::decode::LinkType;
+use crate::filter::PortFilter;
+use crate::sys::epoll::Epoll;
+use crate::sys::netlink::{Network, NetworkWatch};
+use crate::sys::packet;
+use crate::sys::timer::TimerFd;
+use crate::time::Timestamp;
+
+/// The names of what is waited for. The interfaces follow, in their order.
+const NETWORK: u64 = 0;
+const PACE: u64 = 1;
+const AGAIN: u64 = 2;
+const INTERFACES: u64 = 3;
+
+/// How long to wait before trying once more what should have worked.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// The shortest time between two notices of dropped packets, and between two looks for them.
+const DROPS: Duration = Duration::from_secs(1);
+
+/// Captures on several interfaces, or on all (`any`). It follows interfaces and addresses that come and go: nothing
+/// that happens to an interface ends it.
+///
+/// Wait until its descriptor is readable, then call [`CaptureSet::turn`], and take the notices. On a quiet line nothing
+/// wakes; a packet alone is there at once; a busy line is looked at once in a millisecond.
+#[derive(Debug)]
+pub struct CaptureSet {
+    epoll: Epoll,
+    watch: NetworkWatch,
+    pace: Pace,
+    /// Readable when something is to be tried again, or dropped packets are to be told.
+    again: TimerFd,
+    again_armed: bool,
+    network: Network,
+    addresses_changed: bool,
+    interfaces: Vec<Interface>,
+    filter: PortFilter,
+    notices: VecDeque<CaptureNotice>,
+    drops_looked_for: Option<Instant>,
+    drops_told: Option<Instant>,
+    tokens: Vec<u64>,
+}
+
+impl CaptureSet {
+    /// Begins to listen on the interfaces, of packets that `filter` passes. Interfaces that are not there or not up are
+    /// waited for. Where `any` is among them, it is the only one.
+    ///
+    /// # Errors
+    /// Fails without the right to capture, without free descriptors, and for names that no interface can have.
+    pub fn open(interfaces: &[String], filter: PortFilter) -> Result<Self, CaptureError> {
+        check_capture()?;
+        let system = |what| move |error| CaptureError::from_io(what, error);
+        let mut names: Vec<&String> = Vec::new();
+        for name in interfaces {
+            let is_name = |c: char| c != '/' && !c.is_whitespace() && !c.is_control();
+            if !(1..=15).contains(&name.len()) || !name.chars().all(is_name) {
+                return Err(CaptureError::BadName { interface: name.clone() });
+            }
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if let Some(any) = names.iter().find(|name| **name == ANY) {
+            names = vec![any];
+        }
+        // Watch before asking, so that no change falls between the two.
+        let watch = NetworkWatch::new().map_err(system("cannot watch for changes of the network"))?;
+        let mut set = Self {
+            epoll: Epoll::new().map_err(system("cannot wait for packets"))?,
+            pace: Pace::new().map_err(system("cannot make a timer"))?,
+            again: TimerFd::new().map_err(system("cannot make a timer"))?,
+            again_armed: false,
+            network: Network::read().map_err(system("cannot list the network's interfaces"))?,
+            watch,
+            addresses_changed: true,
+            interfaces: names.into_iter().map(|name| Interface::new(name)).collect(),
+            filter,
+            notices: VecDeque::new(),
+            drops_looked_for: None,
+            drops_told: None,
+            tokens: Vec::new(),
+        };
+        let fds = [(set.watch.as_fd(), NETWORK), (set.pace.as_fd(), PACE), (set.again.as_fd(), AGAIN)];
+        for (fd, token) in fds {
+            set.epoll.add(fd, token).map_err(system("cannot wait for packets"))?;
+        }
+        if set.take_up().map_err(system("cannot wait for packets"))? == Outlook::TryAgain {
+            // What it fails for may be something that waiting does not mend.
+            check_capture()?;
+        }
+        Ok(set)
+    }
+
+    /// Does what there is to do and hands each captured frame to `on_frame`, those of an interface in the order of their
+    /// arrival; returns how many. The time is the packet's own, by the wall clock.
+    ///
+    /// Changes of the network come first: when a packet follows the address that it is for, so does its frame. At most
+    /// 4,096 frames of an interface are taken; the descriptor stays readable while more wait.
+    ///
+    /// # Errors
+    /// Only where the kernel refuses to wait or to tell about the network.
+    pub fn turn(&mut self, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> Result<usize, CaptureError> {
+        self.try_turn(on_frame).map_err(|error| CaptureError::from_io("cannot wait for packets", error))
+    }
+
+    fn try_turn(&mut self, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> io::Result<usize> {
+        let start = Instant::now();
+        let mut tokens = std::mem::take(&mut self.tokens);
+        self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
+        let mut frames = 0;
+        let again = tokens.contains(&AGAIN) && self.again.acknowledge();
+        if again {
+            self.again_armed = false;
+        }
+        if tokens.contains(&NETWORK) && self.watch.acknowledge()? || again {
+            let addresses = self.network.addresses.clone();
+            frames += self.follow_network(on_frame)?;
+            if self.network.addresses != addresses {
+                // The caller is to know the addresses before the frames that they are for.
+                return Ok(frames);
+            }
+        }
+        let mut more = false;
+        for index in 0..self.interfaces.len() {
+            if self.pace.is_resting() || tokens.contains(&token(index)) {
+                let found = self.drain(index, on_frame)?;
+                more |= found == FRAMES_A_TURN;
+                frames += found;
+            }
+        }
+        self.tokens = tokens;
+        let change = self.pace.turned(start, frames, more)?;
+        if change != Change::None {
+            self.set_waiting(change == Change::Wake)?;
+        }
+        // The end of a rest is the end of what may have been a flood.
+        let calm = again || change == Change::Wake;
+        if frames > 0 || calm {
+            self.look_for_drops(start, calm)?;
+        }
+        Ok(frames)
+    }
+
+    /// The next thing that a log should say; call until `None` after [`CaptureSet::open`], [`CaptureSet::turn`] and
+    /// [`CaptureSet::set_filter`].
+    pub fn poll_notice(&mut self) -> Option<CaptureNotice> {
+        self.notices.pop_front()
+    }
+
+    /// The addresses that the machine has now, as of the last turn.
+    pub fn local_addresses(&self) -> &HashSet<IpAddr> {
+        &self.network.addresses
+    }
+
+    /// True once after the addresses changed, and once after [`CaptureSet::open`].
+    pub fn take_address_change(&mut self) -> bool {
+        std::mem::take(&mut self.addresses_changed)
+    }
+
+    /// Replaces the filter. Packets that passed the old one may still come.
+    pub fn set_filter(&mut self, filter: PortFilter) {
+        self.filter = filter;
+        for interface in &mut self.interfaces {
+            interface.set_filter(&self.filter, &mut |notice| self.notices.push_back(notice));
+        }
+    }
+
+    /// The counters as of now.
+    pub fn stats(&mut self) -> CaptureStats {
+        let interfaces: Vec<_> = self.interfaces.iter_mut().map(Interface::stats).collect();
+        CaptureStats {
+            received: interfaces.iter().map(|interface| interface.received).sum(),
+            dropped: interfaces.iter().map(|interface| interface.dropped).sum(),
+            interfaces,
+        }
+    }
+
+    /// Asks what there is now, ends the captures of what is gone, and begins those of what has come. Returns the number
+    /// of frames that the ended ones still had.
+    fn follow_network(&mut self, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> io::Result<usize> {
+        self.read_network()?;
+        let mut frames = 0;
+        for index in 0..self.interfaces.len() {
+            if self.interfaces[index].is_outdated(&self.network) {
+                frames += self.drain(index, on_frame)?;
+                // The drain may have found out by itself.
+                if self.interfaces[index].is_outdated(&self.network) {
+                    self.stop_waiting(index)?;
+                    self.interfaces[index].leave(&self.network, &mut |notice| self.notices.push_back(notice));
+                }
+            }
+        }
+        self.take_up()?;
+        Ok(frames)
+    }
+
+    fn read_network(&mut self) -> io::Result<()> {
+        match Network::read() {
+            Ok(network) => {
+                self.addresses_changed |= network.addresses != self.network.addresses;
+                self.network = network;
+                Ok(())
+            }
+            // Out of descriptors or memory, which may pass.
+            Err(_) => self.try_again(TRY_AGAIN),
+        }
+    }
+
+    /// Begins to listen wherever that is possible.
+    fn take_up(&mut self) -> io::Result<Outlook> {
+        let mut outlook = Outlook::Settled;
+        let waiting = self.interfaces.iter_mut().enumerate().filter(|(_, interface)| interface.fd().is_none());
+        for (index, interface) in waiting {
+            let mut tell = |notice| self.notices.push_back(notice);
+            if interface.take_up(&self.network, &self.filter, &mut tell) == Outlook::TryAgain {
+                outlook = Outlook::TryAgain;
+            }
+            if let Some(fd) = interface.fd() {
+                self.epoll.add(fd, token(index))?;
+            }
+        }
+        if outlook == Outlook::TryAgain {
+            self.try_again(TRY_AGAIN)?;
+        }
+        Ok(outlook)
+    }
+
+    /// Takes the frames that wait at an interface. Where its capture has failed, it is ended, and tried again later.
+    fn drain(&mut self, index: usize, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> io::Result<usize> {
+        match self.interfaces[index].drain(on_frame) {
+            Ok(frames) => Ok(frames),
+            Err(message) => {
+                self.stop_waiting(index)?;
+                self.read_network()?;
+                let mut tell = |notice| self.notices.push_back(notice);
+                match self.interfaces[index].fail(&self.network, message, &mut tell) {
+                    Outlook::Settled => self.take_up().map(drop)?,
+                    Outlook::TryAgain => self.try_again(TRY_AGAIN)?,
+                }
+                Ok(0)
+            }
+        }
+    }
+
+    /// Has the descriptor become readable after this time, or before where that was due already.
+    fn try_again(&mut self, after: Duration) -> io::Result<()> {
+        if !self.again_armed {
+            self.again.arm(Some(after))?;
+            self.again_armed = true;
+        }
+        Ok(())
+    }
+
+    fn stop_waiting(&self, index: usize) -> io::Result<()> {
+        self.interfaces[index].fd().map_or(Ok(()), |fd| self.epoll.remove(fd))
+    }
+
+    fn set_waiting(&self, enabled: bool) -> io::Result<()> {
+        for (index, interface) in self.interfaces.iter().enumerate() {
+            if let Some(fd) = interface.fd() {
+                self.epoll.set_enabled(fd, token(index), enabled)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for packets that were dropped, at most once in a while unless the line is `calm`, and tells of them.
+    fn look_for_drops(&mut self, start: Instant, calm: bool) -> io::Result<()> {
+        let is_over = |last: Option<Instant>| last.is_none_or(|last| start.saturating_duration_since(last) >= DROPS);
+        if !calm && !is_over(self.drops_looked_for) {
+            return Ok(());
+        }
+        self.drops_looked_for = Some(start);
+        let untold: u64 = self.interfaces.iter_mut().map(Interface::count_drops).sum();
+        if untold == 0 {
+            return Ok(());
+        }
+        if !is_over(self.drops_told) {
+            // Nobody may come by later, so make sure of it.
+            return self.try_again(DROPS);
+        }
+        self.drops_told = Some(start);
+        for interface in &mut self.interfaces {
+            interface.tell_drops(&mut |notice| self.notices.push_back(notice));
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for CaptureSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+fn token(interface: usize) -> u64 {
+    INTERFACES + interface as u64
+}
+
+fn check_capture() -> Result<(), CaptureError> {
+    packet::may_capture().map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => CaptureError::NotAllowed,
+        _ => CaptureError::from_io("cannot capture packets", error),
+    })
+}

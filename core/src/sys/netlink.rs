@@ -1,0 +1,174 @@
+//! The machine's interfaces and addresses (getifaddrs(3)), and word of their changes (rtnetlink(7)).
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+
+/// A network interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The number that the kernel gave it; one made anew under the same name has another.
+    pub index: u32,
+    /// True where it is up (`IFF_UP`), be there a carrier or not.
+    pub up: bool,
+}
+
+/// The interfaces and addresses that the machine has at one time, in this process' network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// The interfaces by name.
+    pub links: HashMap<String, Link>,
+    /// The addresses of all of them.
+    pub addresses: HashSet<IpAddr>,
+}
+
+impl Network {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// Fails where the process or the system is out of descriptors or memory.
+    pub fn read() -> io::Result<Self> {
+        let mut network = Self::default();
+        for entry in Entries::read()?.iter() {
+            // SAFETY: `ifa_addr` is null or points to an address that lives as long as the list.
+            let family = unsafe { entry.ifa_addr.as_ref() }.map(|address| libc::c_int::from(address.sa_family));
+            match family {
+                Some(libc::AF_INET) => {
+                    // SAFETY: an address of this family is a sockaddr_in.
+                    let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
+                    let address = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
+                    network.addresses.insert(address.into());
+                }
+                Some(libc::AF_INET6) => {
+                    // SAFETY: an address of this family is a sockaddr_in6.
+                    let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
+                    network.addresses.insert(Ipv6Addr::from(address.sin6_addr.s6_addr).into());
+                }
+                // An interface; it has no address where it has no link layer, as tunnels.
+                Some(libc::AF_PACKET) | None => {
+                    // SAFETY: `ifa_name` is a string that lives as long as the list.
+                    let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+                    // SAFETY: `name` is a string that outlives the call.
+                    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+                    // Zero where it has gone meanwhile.
+                    if index != 0 {
+                        let up = entry.ifa_flags & libc::IFF_UP.unsigned_abs() != 0;
+                        network.links.insert(name.to_string_lossy().into_owned(), Link { index, up });
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(network)
+    }
+}
+
+/// The list that getifaddrs(3) makes.
+struct Entries(*mut libc::ifaddrs);
+
+impl Entries {
+    fn read() -> io::Result<Self> {
+        let mut first = ptr::null_mut();
+        // SAFETY: `first` outlives the call, which puts a list there that `drop` frees.
+        super::check(unsafe { libc::getifaddrs(&raw mut first) })?;
+        Ok(Self(first))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &libc::ifaddrs> {
+        // SAFETY: the pointer is null or points to the first entry of a list that lives as long as `self`.
+        let first = unsafe { self.0.as_ref() };
+        std::iter::successors(first, |entry| {
+            // SAFETY: the pointer is null or points to the next entry of the same list.
+            unsafe { entry.ifa_next.as_ref() }
+        })
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        // SAFETY: getifaddrs made the list, and nobody else frees it.
+        unsafe { libc::freeifaddrs(self.0) };
+    }
+}
+
+/// A descriptor that becomes readable when an interface or an address comes, goes or changes.
+#[derive(Debug)]
+pub struct NetworkWatch(OwnedFd);
+
+impl NetworkWatch {
+    /// Watches from now on.
+    ///
+    /// # Errors
+    /// Fails where the process or the system is out of descriptors, or where netlink sockets are forbidden.
+    pub fn new() -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no pointers are passed.
+        let socket = super::owned(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        // SAFETY: all zeros is a valid sockaddr_nl.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).map_err(io::Error::other)?;
+        address.nl_groups = groups.unsigned_abs();
+        let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
+        // SAFETY: `address` is a sockaddr_nl of this length and outlives the call.
+        let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+        super::check(result)?;
+        Ok(Self(socket))
+    }
+
+    /// Takes note of all changes so far; true where there was one. What changed is not read from the messages, since
+    /// the kernel drops some when they come too fast: ask with [`Network::read`].
+    ///
+    /// # Errors
+    /// See recv(2).
+    pub fn acknowledge(&self) -> io::Result<bool> {
+        let mut changed = false;
+        let mut ignored = [0_u8; 16];
+        loop {
+            // SAFETY: the buffer is as long as said and outlives the call.
+            let result = unsafe { libc::recv(self.0.as_raw_fd(), ignored.as_mut_ptr().cast(), ignored.len(), 0) };
+            if result >= 0 {
+                changed = true;
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => return Ok(changed),
+                Some(libc::EINTR) => {}
+                // Messages were lost.
+                Some(libc::ENOBUFS) => changed = true,
+                _ => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for NetworkWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_among_the_links() {
+        let network = Network::read().unwrap();
+        let loopback = network.links["lo"];
+        assert!(loopback.index > 0);
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert!(!loopback.up || network.addresses.contains(&address));
+    }
+
+    #[test]
+    fn without_changes_there_is_no_word() {
+        let watch = NetworkWatch::new().unwrap();
+        while watch.acknowledge().unwrap() {}
+        assert!(!watch.acknowledge().unwrap());
+    }
+}

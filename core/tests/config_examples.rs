@@ -1,0 +1,79 @@
+//! The example configurations are right, and the original reads those in its dialect as we do.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod config_support;
+
+use std::fs;
+use std::path::Path;
+
+use config_support::{assert_same_doors, original};
+use portknock_core::config::{load, parse};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/conf");
+
+#[test]
+fn every_example_is_accepted() {
+    let mut count = 0;
+    for entry in fs::read_dir(FOLDER).unwrap() {
+        let path = entry.unwrap().path();
+        let loaded = load(&path).unwrap();
+        assert!(loaded.config.is_some(), "{}", loaded.report.render(&path.display().to_string(), &loaded.text));
+        count += 1;
+    }
+    assert!(count >= 3);
+}
+
+#[test]
+fn the_minimal_and_the_full_example_have_no_warnings() {
+    for name in ["minimal.conf", "full.conf"] {
+        let loaded = load(&Path::new(FOLDER).join(name)).unwrap();
+        assert!(loaded.report.diagnostics.is_empty(), "{}", loaded.report.render(name, &loaded.text));
+    }
+}
+
+#[test]
+fn the_full_example_has_every_key() {
+    let text = fs::read_to_string(Path::new(FOLDER).join("full.conf")).unwrap();
+    for key in [
+        "UseSyslog",
+        "LogFile",
+        "PidFile",
+        "Interface",
+        "ScanGuard",
+        "MaxAttempts",
+        "StateFile",
+        "OnStop",
+        "sequence",
+        "one_time_sequences",
+        "seq_timeout",
+        "tcpflags",
+        "target",
+        "start_command",
+        "stop_command",
+        "start_command_6",
+        "stop_command_6",
+        "cmd_timeout",
+        "allow",
+        "seq_cooldown",
+    ] {
+        let written = |line: &str| line.trim_start_matches([' ', '#']).split(' ').next() == Some(key);
+        assert!(text.lines().any(written), "{key} is missing");
+    }
+}
+
+#[test]
+fn the_handbook_is_repaired() {
+    let text = fs::read(Path::new(FOLDER).join("handbook.conf")).unwrap();
+    let config = parse(&text).config.unwrap();
+    let [open, close] = &config.doors[..] else { panic!("two doors") };
+    assert_eq!(open.sequence.as_ref().unwrap().to_string(), "6,1450:udp,8156:udp,22045,23501:udp,24691");
+    assert_eq!(open.seq_timeout.as_secs(), 10);
+    assert_eq!(close.sequence.as_ref().unwrap().to_string(), "3011,6145,7298");
+    for name in ["handbook.conf", "minimal.conf"] {
+        let text = fs::read(Path::new(FOLDER).join(name)).unwrap();
+        if let Some(original) = original(&text) {
+            assert!(original.accepted, "{}", original.output);
+            assert_same_doors(&parse(&text).config.unwrap(), &original);
+        }
+    }
+}

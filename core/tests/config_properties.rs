@@ -1,0 +1,234 @@
+//! What holds for every configuration and for every text.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use portknock_core::TcpFlags;
+use portknock_core::config::{
+    Config, Door, FlagMask, Locator, OnStop, Options, Protocol, Sequence, Step, apply_fixes, check_json, parse,
+    parse_sequence,
+};
+use proptest::prelude::*;
+
+/// A command or a path: any text on one line without blanks at its ends.
+fn line_text() -> impl Strategy<Value = String> {
+    "[ -~äß—“\u{1}\u{7f}\u{202e}\t]{1,60}".prop_map(|text| text.trim().to_owned())
+}
+
+fn command() -> impl Strategy<Value = Option<String>> {
+    // What looks like the key again is refused, and is not a command.
+    prop::option::of(line_text().prop_filter("a doubled key", |text| !text.to_ascii_lowercase().contains("command")))
+}
+
+fn path() -> impl Strategy<Value = PathBuf> {
+    "/[a-z0-9._#äß /-]{0,30}[a-z]".prop_filter("a comment", |text| !text.contains(" #")).prop_map(PathBuf::from)
+}
+
+fn seconds() -> impl Strategy<Value = Duration> {
+    (1..=315_360_000_u64).prop_map(Duration::from_secs)
+}
+
+fn sequence() -> impl Strategy<Value = Sequence> {
+    let step = (1..=u16::MAX, any::<bool>()).prop_map(|(port, udp)| Step {
+        port: NonZeroU16::new(port).unwrap(),
+        protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+    });
+    prop::collection::vec(step, 1..=32).prop_map(|steps| Sequence::new(steps).unwrap())
+}
+
+fn flags() -> impl Strategy<Value = FlagMask> {
+    (0..64_u8, 0..64_u8)
+        .prop_map(|(set, clear)| FlagMask { set: TcpFlags::from_bits(set), clear: TcpFlags::from_bits(clear & !set) })
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[ -~ß]{1,40}".prop_filter("what no header can name", |name| {
+        let comment = name.split_once(']').is_some_and(|(_, tail)| tail.trim_start().starts_with('#'));
+        !comment && !name.trim().eq_ignore_ascii_case("options")
+    })
+}
+
+prop_compose! {
+    fn door()(
+        name in name(),
+        source in prop_oneof![sequence().prop_map(Ok), path().prop_map(Err)],
+        seq_timeout in seconds(),
+        tcpflags in flags(),
+        target in prop::option::of(any::<IpAddr>()),
+        commands in (command(), command(), prop::option::of(prop_oneof![Just(String::new()), Just("x".to_owned())]), command()),
+        cmd_timeout in seconds(),
+        allow in prop::collection::vec((any::<IpAddr>(), 0..=32_u8), 0..4),
+        seq_cooldown in prop::option::of(seconds()),
+    ) -> Door {
+        let one_time_sequences = source.as_ref().err().cloned();
+        let allow = allow.into_iter().map(|(ip, length)| ipnet::IpNet::new(ip, length).unwrap().trunc()).collect();
+        let (start_command, stop_command, start_command_6, stop_command_6) = commands;
+        Door {
+            one_time_sequences, seq_timeout, tcpflags, target, start_command, stop_command, start_command_6,
+            stop_command_6, cmd_timeout, allow, seq_cooldown,
+            ..Door::new(&name, source.ok())
+        }
+    }
+}
+
+prop_compose! {
+    fn options()(
+        use_syslog in any::<bool>(),
+        log_file in prop::option::of(path()),
+        pid_file in path(),
+        interfaces in prop_oneof![
+            Just(vec!["any".to_owned()]),
+            prop::collection::btree_set("[a-z][a-z0-9.@_:-]{0,14}", 0..4)
+                .prop_filter("any stands alone", |names| !names.contains("any"))
+                .prop_map(|names| names.into_iter().collect()),
+        ],
+        scan_guard in any::<u8>(),
+        max_attempts in 1..=16_777_216_u32,
+        state_file in path(),
+        keep in any::<bool>(),
+    ) -> Options {
+        let on_stop = if keep { OnStop::Keep } else { OnStop::Close };
+        Options { use_syslog, log_file, pid_file, interfaces, scan_guard, max_attempts, state_file, on_stop }
+    }
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let options = prop_oneof![Just(Options::default()), options()];
+    (options, prop::collection::vec(door(), 0..4)).prop_map(|(options, doors)| Config { options, doors })
+}
+
+/// Text that is nearly a configuration: lines of pieces that mean something.
+fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
+    let head = prop::sample::select(vec![
+        "[a]\nsequence = 5,1,9\n",
+        "sequence = ",
+        "seq_timeout = ",
+        "command = ",
+        "command = ",
+        "stop_command = ",
+        "tcpflags = ",
+        "target = ",
+        "allow = ",
+        "one_time_sequences = ",
+        "[options]\n",
+        "LogFile = ",
+        "Interface = ",
+        "ScanGuard = ",
+        "UseSyslog",
+        "[",
+        "",
+        "",
+    ]);
+    let piece = prop_oneof![
+        12 => prop::sample::select(vec![
+            "[", "]", "sequence", "seq_timeout", "command", "tcpflags", "timeout", "Interface", "UseSyslog", "sequnce",
+            " = ", "=", ",", ",", ":", " ", " ", "\t", "#", ";", "\\", "\"", "'", "!", "syn", "ack", "5", "1", "9", "65536",
+            "tcp", "udp", "10.0.0.1/8", "::1", "eth0", "—", "–", "“", "\u{a0}", "1m", "10s", "\r", "\u{feff}",
+        ]).prop_map(|text| text.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    let line = (head, prop::collection::vec(piece, 0..6))
+        .prop_map(|(head, pieces)| [head.as_bytes(), &pieces.concat(), b"\n"].concat());
+    (any::<bool>(), prop::collection::vec(line, 0..8)).prop_map(|(door, lines)| {
+        let start: &[u8] = if door { b"[a]\nsequence = 5,1,9\n" } else { b"" };
+        [start, &lines.concat()].concat()
+    })
+}
+
+/// What must hold for any bytes.
+fn check_any(text: &[u8]) {
+    let parsed = parse(text);
+    assert_eq!(parsed.config.is_none(), parsed.report.has_errors());
+    for found in &parsed.report.diagnostics {
+        assert!(found.span.start <= found.span.end && found.span.end <= text.len(), "{found:?}");
+        assert!(
+            !found.message.chars().chain(found.help.iter().flat_map(|help| help.chars())).any(char::is_control),
+            "{found:?}"
+        );
+        let fix = found.fix.as_ref();
+        assert!(fix.is_none_or(|fix| fix.span.start <= fix.span.end && fix.span.end <= text.len()), "{found:?}");
+        assert!(Locator::new(text).position(found.span.start) <= Locator::new(text).position(found.span.end));
+    }
+    let rendered = parsed.report.render("file", text);
+    assert!(!rendered.chars().any(|c| c.is_control() && c != '\n'), "{rendered:?}");
+    serde_json::from_str::<serde_json::Value>(&check_json("file", text, &parsed.report, parsed.config.as_ref()))
+        .unwrap();
+
+    let fixed = apply_fixes(text, &parsed.report);
+    let again = parse(&fixed);
+    assert!(
+        again.report.diagnostics.iter().all(|found| found.fix.is_none()),
+        "{}",
+        again.report.render("fixed", &fixed)
+    );
+    if let Some(config) = parsed.config {
+        // Where only warnings are fixed, the meaning stays; but for typography, which is a fault of the meaning.
+        if parsed.report.diagnostics.iter().all(|found| found.code != "PK045") {
+            assert_eq!(again.config.as_ref(), Some(&config));
+        }
+        assert_eq!(parse(config.to_string().as_bytes()).config, Some(config));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn printing_and_parsing_gives_the_same_configuration(config in config()) {
+        let text = config.to_string();
+        let parsed = parse(text.as_bytes());
+        prop_assert_eq!(parsed.config, Some(config), "{}\n{}", &text, parsed.report.render("printed", text.as_bytes()));
+    }
+
+    #[test]
+    fn printing_is_canonical(config in config()) {
+        let text = config.to_string();
+        prop_assert_eq!(parse(text.as_bytes()).config.unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn any_bytes_are_read(text in prop::collection::vec(any::<u8>(), 0..300)) {
+        check_any(&text);
+    }
+
+    #[test]
+    fn a_printed_sequence_is_read_back(sequence in sequence()) {
+        prop_assert_eq!(parse_sequence(&sequence.to_string()).unwrap(), sequence);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nearly_right_text_is_read_and_its_fixes_come_to_an_end(text in nearly_a_configuration()) {
+        check_any(&text);
+    }
+}
+
+#[test]
+fn tens_of_thousands_of_doors_are_read_quickly_and_no_more_than_ids() {
+    let doors = |count: usize| -> String {
+        (0..count).map(|i| format!("[d{i}]\nsequence = {},1,{},2:udp\n", 9 + i % 60_000, 3 + i / 60_000)).collect()
+    };
+    let started = Instant::now();
+    let most = parse(doors(65_536).as_bytes());
+    assert_eq!(most.config.unwrap().doors.len(), 65_536);
+    let one_more = parse(doors(65_537).as_bytes());
+    assert_eq!(one_more.report.diagnostics.iter().map(|found| found.code).collect::<Vec<_>>(), ["PK006"]);
+    // Comparing every door with every other would take minutes.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_file_of_nothing_but_faults_is_cut_short() {
+    let text = "[a]\n".to_owned() + &"fault\n".repeat(100_000);
+    let parsed = parse(text.as_bytes());
+    assert_eq!(parsed.report.diagnostics.len(), 10_001);
+    let last = parsed.report.diagnostics.last().unwrap();
+    assert_eq!((last.code, &*last.message), ("PK005", "90001 more findings are not shown"));
+    assert!(parsed.config.is_none());
+}

@@ -1,0 +1,167 @@
+//! The daemon beside the original knockd on the same cable: CPU time a packet, time to start, memory.
+//!
+//! Run by `make bench`, which prints this as a table and writes it to `target/bench/live.json`. CPU time is the kernel's
+//! own accounting of the process; every figure of portknockd stands beside knockd's from the same run.
+#![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use portknock_tests::{Daemon, Lab, Output, binary};
+
+const DOOR: &str = "
+[door]
+    sequence    = 7000,8000,9000
+    seq_timeout = 3600
+    tcpflags    = syn
+    command     = true
+";
+
+/// How many packets a measurement sends, and how fast.
+const PACKETS: u32 = 10_000;
+const RATE: u32 = 5_000;
+
+#[derive(Clone, Copy)]
+enum Peer {
+    Ours,
+    Theirs,
+}
+
+fn main() {
+    let mut table = Table::default();
+    for sources in [1, 1_000, 10_000, 50_000] {
+        let row = |peer| first_knock_cost(peer, sources);
+        table.row(&format!("first knock, {sources} attempts alive, CPU µs"), row(Peer::Ours), row(Peer::Theirs));
+    }
+    table.row("packet to a port of no door, CPU µs", irrelevant_cost(Peer::Ours), irrelevant_cost(Peer::Theirs));
+    for doors in [1, 100, 590, 1_000] {
+        let row = |peer| start_time(peer, doors);
+        table.row(&format!("start with {doors} doors, ms"), row(Peer::Ours), row(Peer::Theirs));
+    }
+    for sources in [1, 100_000] {
+        let row = |peer| memory(peer, sources);
+        table.row(&format!("resident memory, {sources} attempts alive, MiB"), row(Peer::Ours), row(Peer::Theirs));
+    }
+    table.finish();
+}
+
+fn start(peer: Peer, lab: &Lab, config: &str) -> Daemon {
+    match peer {
+        Peer::Ours => Daemon::portknockd(&lab.server, config),
+        Peer::Theirs => Daemon::knockd(&lab.server, config),
+    }
+}
+
+/// Microseconds of CPU for a new source's first knock while `alive` others have attempts.
+fn first_knock_cost(peer: Peer, alive: u32) -> f64 {
+    let lab = Lab::pair();
+    let daemon = start(peer, &lab, DOOR);
+    // knockd walks all attempts at each packet, so it needs the others slowly.
+    let rate = if alive > 10_000 { 2_500 } else { RATE };
+    blast(&lab, &format!("--from 172.16.0.0 --sources {alive} --ports 7000 --rate {rate}"));
+    daemon.wait_for_count("Stage 1", alive as usize * 9 / 10, Duration::from_secs(120));
+    settle(&daemon);
+    cpu_per_packet(&daemon, || {
+        blast(&lab, &format!("--from 172.24.0.0 --sources {PACKETS} --ports 7000 --rate {RATE}"));
+        settle(&daemon);
+    })
+}
+
+fn irrelevant_cost(peer: Peer) -> f64 {
+    let lab = Lab::pair();
+    let daemon = start(peer, &lab, DOOR);
+    cpu_per_packet(&daemon, || {
+        blast(&lab, &format!("--from 172.24.0.0 --sources {PACKETS} --ports 443 --rate {RATE}"));
+    })
+}
+
+fn cpu_per_packet(daemon: &Daemon, traffic: impl FnOnce()) -> f64 {
+    let before = cpu_nanos(daemon.id());
+    traffic();
+    (cpu_nanos(daemon.id()) - before) as f64 / f64::from(PACKETS) / 1000.0
+}
+
+/// Waits until the daemon has nothing left to do: no CPU time for a tenth of a second.
+fn settle(daemon: &Daemon) {
+    loop {
+        let before = cpu_nanos(daemon.id());
+        std::thread::sleep(Duration::from_millis(100));
+        if cpu_nanos(daemon.id()) - before < 2_000_000 {
+            return;
+        }
+    }
+}
+
+/// Milliseconds from the start of the process until it listens.
+fn start_time(peer: Peer, doors: u32) -> f64 {
+    let lab = Lab::pair();
+    let mut config = String::new();
+    for door in 0..doors {
+        let [a, b, c] = [0, 1, 2].map(|step| 1 + (door * 3 + step) * 27_449 % 65_521);
+        writeln!(config, "[door{door}]\nsequence = {a},{b},{c}\ntcpflags = syn\ncommand = true")
+            .expect("a string grows");
+    }
+    let begin = Instant::now();
+    let _daemon = start(peer, &lab, &config);
+    begin.elapsed().as_secs_f64() * 1000.0
+}
+
+fn memory(peer: Peer, attempts: u32) -> f64 {
+    let lab = Lab::pair();
+    let daemon = start(peer, &lab, DOOR);
+    if matches!(peer, Peer::Ours) || attempts <= 1_000 {
+        blast(&lab, &format!("--from 172.16.0.0 --sources {attempts} --ports 7000 --rate 20000"));
+    } else {
+        // knockd takes minutes for so many; it keeps 144 bytes for each.
+        return f64::NAN;
+    }
+    settle(&daemon);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).expect("the daemon runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells the size");
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib / 1024.0
+}
+
+fn blast(lab: &Lab, args: &str) {
+    let mut command: Command = lab.client.command(binary("blast"));
+    let sent = Output::of(command.args(["--interface", "eth0"]).args(args.split(' ')));
+    assert_eq!(sent.code, Some(0), "blast {args}: {}", sent.stderr);
+}
+
+/// Time that the process has spent on a CPU, by the kernel's accounting.
+fn cpu_nanos(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("the daemon runs");
+    text.split(' ').next().and_then(|first| first.parse().ok()).expect("the first field is a number")
+}
+
+#[derive(Default)]
+struct Table {
+    json: Vec<String>,
+}
+
+impl Table {
+    fn row(&mut self, what: &str, ours: f64, theirs: f64) {
+        if self.json.is_empty() {
+            println!("{:<52} {:>10} {:>10} {:>14}", "", "portknockd", "knockd", "knockd / ours");
+        }
+        println!("{what:<52} {ours:>10.2} {theirs:>10.2} {:>14.1}", theirs / ours);
+        let number = |value: f64| if value.is_finite() { format!("{value:.3}") } else { "null".into() };
+        self.json.push(format!(
+            "{{\"what\": \"{what}\", \"portknockd\": {}, \"knockd\": {}}}",
+            number(ours),
+            number(theirs)
+        ));
+    }
+
+    fn finish(self) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+        let written = fs::create_dir_all(&path)
+            .and_then(|()| fs::write(path.join("live.json"), format!("[\n{}\n]\n", self.json.join(",\n"))));
+        if let Err(error) = written {
+            eprintln!("cannot write {}: {error}", path.display());
+        }
+    }
+}
