@@ -5,6 +5,8 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::sys::lock::try_lock;
 use crate::sys::process::effective_user;
@@ -28,14 +30,21 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Opens the lock file and takes its lock; `None` where another process has it. A file of its own, because the state
+/// Opens the lock file and takes its lock; `None` where another process keeps it for a fifth of a second. A file of its own, because the state
 /// file is replaced now and then; it stays behind, so that a full disk does not matter at the next start.
 pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
     let path = beside(path, ".lock");
     let file = private().read(true).write(true).create(true).open(&path);
     // A lock file on a file system that is read-only now serves as well.
     let file = file.or_else(|error| private().read(true).open(&path).map_err(|_| error))?;
-    Ok(try_lock(&file)?.then_some(file))
+    // A command that a process just gone had begun to start holds the lock until its exec is done.
+    for _ in 0..20 {
+        if try_lock(&file)? {
+            return Ok(Some(file));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(None)
 }
 
 /// Opens the file to read and write, or only to read where it cannot be written (then the flag is false).
