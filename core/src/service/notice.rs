@@ -1,0 +1,141 @@
+//! What a running service has to tell, each with its line for a log.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::capture::{CaptureError, CaptureNotice};
+use crate::decode::Knock;
+use crate::event::{CommandRequest, Event, Printable};
+use crate::exec::Outcome;
+use crate::journal::{StateError, StateNotice};
+use crate::one_time::OneTimeError;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Notice {
+    /// The service has started; it listens on these interfaces, or waits for them.
+    StartingUp(Vec<String>),
+    /// The service stops.
+    ShuttingDown,
+    /// Another configuration is in use.
+    Reloaded,
+    /// A packet that matters, where [`ServiceOptions::report_knocks`](super::ServiceOptions::report_knocks) asks for it.
+    Knock(Knock),
+    /// Something happened at a door.
+    Event(Event),
+    /// Something happened to a command.
+    Command(Outcome),
+    /// A command that would run now if commands were run.
+    CommandSkipped(CommandRequest),
+    /// Something happened to the capture.
+    Capture(CaptureNotice),
+    /// So many openings from before the start were found in the state file.
+    Restored(usize),
+    /// Something happened to the state file.
+    State(StateNotice),
+    /// A one-time door's last sequence was used, or a file without one was found at the start: it takes no knock.
+    UsedUp {
+        /// The door's name.
+        door: Arc<str>,
+        /// Its file of sequences.
+        path: PathBuf,
+    },
+    /// Something is wrong with a one-time door's file. Where `ip` is set, that address made a complete knock for which
+    /// nothing was done.
+    OneTime {
+        /// The door's name.
+        door: Arc<str>,
+        /// Whose knock does not count.
+        ip: Option<IpAddr>,
+        /// What is wrong.
+        error: OneTimeError,
+    },
+    /// At the stop, open doors are closed in spite of `OnStop = keep`, since the state file does not have them.
+    NotKept,
+    /// At the stop, so many commands still ran and so many waited after [`STOP_LIMIT`](super::STOP_LIMIT). The next start
+    /// runs the stop commands among them again.
+    LeftBehind {
+        /// Commands that run on.
+        running: usize,
+        /// Commands that were not started.
+        waiting: usize,
+    },
+}
+
+impl Notice {
+    /// The address that the line begins with, for a log that shows names.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Event(event) => Some(event.ip),
+            _ => None,
+        }
+    }
+
+    /// The line for a log, in knockd's words where knockd has any, without control characters. `None` for what logs keep
+    /// quiet about: commands that ended well.
+    pub fn log_line(&self) -> Option<String> {
+        let line = self.to_string();
+        (!line.is_empty()).then_some(line)
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartingUp(interfaces) => {
+                write!(f, "starting up, listening on {}", Printable(&interfaces.join(",")))
+            }
+            Self::ShuttingDown => f.write_str("shutting down"),
+            Self::Reloaded => f.write_str("the configuration is reloaded"),
+            Self::Knock(knock) => {
+                let Knock { source, destination, port, protocol, source_port, .. } = knock;
+                write!(f, "{protocol}: {source}:{source_port} -> {destination}:{port}")
+            }
+            Self::Event(event) => event.fmt(f),
+            Self::Command(outcome) => outcome.fmt(f),
+            Self::CommandSkipped(CommandRequest { door, command, .. }) => {
+                write!(f, "{}: would run command: {}", Printable(door), Printable(command))
+            }
+            Self::Capture(notice) => notice.fmt(f),
+            Self::Restored(count) => write!(f, "openings found from before the start: {count}"),
+            Self::State(notice) => notice.fmt(f),
+            Self::UsedUp { door, path } => write!(
+                f,
+                "{}: no more sequences found in {}, the door takes no more knocks",
+                Printable(door),
+                Printable(&path.to_string_lossy())
+            ),
+            Self::OneTime { door, ip: Some(ip), error } => write!(f, "{ip}: {}: {error}", Printable(door)),
+            Self::OneTime { door, ip: None, error } => write!(f, "{}: {error}", Printable(door)),
+            Self::NotKept => f.write_str("open doors are closed, since the state file does not have them"),
+            Self::LeftBehind { running, waiting } => {
+                write!(f, "commands left behind: {running} still running, {waiting} not started")
+            }
+        }
+    }
+}
+
+/// Why a service cannot start, go on, or take up a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The capture cannot be opened or has broken down.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The state file must not be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A door's file of one-time sequences cannot be used.
+    #[error("{}: {error}", Printable(.door))]
+    OneTime {
+        /// The door's name.
+        door: Arc<str>,
+        /// What is wrong.
+        error: OneTimeError,
+    },
+    /// A system call failed, mostly for want of descriptors.
+    #[error("system error: {0}")]
+    System(#[from] io::Error),
+}

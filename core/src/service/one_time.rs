@@ -1,0 +1,47 @@
+//! The one-time doors of a configuration.
+
+use std::collections::HashMap;
+
+use super::notice::ServiceError;
+use crate::config::{Config, DoorId, Sequence};
+use crate::one_time::{OneTimeError, OneTimeFile};
+
+/// The files of all one-time doors.
+#[derive(Debug, Default)]
+pub(super) struct OneTimeDoors(HashMap<DoorId, OneTimeFile>);
+
+impl OneTimeDoors {
+    /// Opens the files and gives the doors of `config` the sequences whose turn it is.
+    pub(super) fn open(config: &mut Config) -> Result<Self, ServiceError> {
+        let mut files = HashMap::new();
+        for (i, door) in config.doors.iter_mut().enumerate() {
+            let (Some(path), Ok(i)) = (&door.one_time_sequences, u16::try_from(i)) else { continue };
+            let file =
+                OneTimeFile::open(path).map_err(|error| ServiceError::OneTime { door: door.name.clone(), error })?;
+            door.sequence = file.current().cloned();
+            files.insert(DoorId(i), file);
+        }
+        Ok(Self(files))
+    }
+
+    /// Marks the sequence that just opened this door as used. `None` where it is no one-time door; the first value is
+    /// whether the opening counts, the second the sequence from now on.
+    pub(super) fn use_up(&mut self, door: DoorId) -> Option<(Result<(), OneTimeError>, Next)> {
+        let file = self.0.get_mut(&door)?;
+        let marked = file.mark_used();
+        // What could not be marked would be read again as unused.
+        let next = match &marked {
+            Ok(()) | Err(OneTimeError::Edited(..)) => file.advance().map(Option::<&Sequence>::cloned),
+            Err(_) => Ok(None),
+        };
+        Some((marked, next))
+    }
+
+    /// The sequence that is in use again where nothing is marked.
+    pub(super) fn current(&self, door: DoorId) -> Option<Sequence> {
+        self.0.get(&door)?.current().cloned()
+    }
+}
+
+/// The sequence that comes next, `None` where none is left.
+pub(super) type Next = Result<Option<Sequence>, OneTimeError>;
