@@ -6,11 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-<<<<<<< HEAD
-use std::time::{Duration, Instant};
-=======
 use std::time::Duration;
->>>>>>> service
 
 use crate::sys::lock::try_lock;
 use crate::sys::process::effective_user;
@@ -34,33 +30,13 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-<<<<<<< HEAD
-/// How long a lock that another process holds is asked for again. A daemon that was killed while it started a command
-/// leaves its lock with the child until that executes the shell, so a successor may come a moment too early.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Opens the lock file and takes its lock; `None` where another process has it. A file of its own, because the state
-=======
 /// Opens the lock file and takes its lock; `None` where another process keeps it for a fifth of a second. A file of its own, because the state
->>>>>>> service
 /// file is replaced now and then; it stays behind, so that a full disk does not matter at the next start.
 pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
     let path = beside(path, ".lock");
     let file = private().read(true).write(true).create(true).open(&path);
     // A lock file on a file system that is read-only now serves as well.
     let file = file.or_else(|error| private().read(true).open(&path).map_err(|_| error))?;
-<<<<<<< HEAD
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
-        if try_lock(&file)? {
-            return Ok(Some(file));
-        }
-        if Instant::now() >= deadline {
-            return Ok(None);
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-=======
     // A command that a process just gone had begun to start holds the lock until its exec is done.
     for _ in 0..20 {
         if try_lock(&file)? {
@@ -69,7 +45,6 @@ pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
         thread::sleep(Duration::from_millis(10));
     }
     Ok(None)
->>>>>>> service
 }
 
 /// Opens the file to read and write, or only to read where it cannot be written (then the flag is false).
