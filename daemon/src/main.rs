@@ -1,2 +1,77 @@
-//! portknockd.
-fn main() {}
+//! portknockd: listens for knocks and opens doors, with the configuration and the options of knockd.
+#![forbid(unsafe_code)]
+
+mod args;
+mod background;
+mod daemon;
+mod log;
+mod names;
+mod settings;
+mod signals;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use portknock_core::service::Service;
+
+use crate::args::Args;
+use crate::background::{PidFile, detach};
+use crate::daemon::{Daemon, interface_advice};
+use crate::log::Log;
+use crate::settings::{absolute, check, log_targets, read_config, service_options};
+use crate::signals::Signals;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.check {
+        return ExitCode::from(check(&args.config));
+    }
+    match run(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts and works; true after a stop in order. What fails before there is a log is the error.
+fn run(args: Args) -> Result<bool, String> {
+    let path = absolute(&args.config);
+    let Some(config) = read_config(&args.config, &mut |line| complain_plainly(line)) else { return Ok(false) };
+    let targets = log_targets(&args, &config);
+    let pid_file = absolute(args.pidfile.as_ref().unwrap_or(&config.options.pid_file));
+    let advice = interface_advice(&args, &config);
+    let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
+    // After the last thing that can be wrong, so that a failed start leaves no trace.
+    let mut log = Log::open(targets);
+    if let Some(advice) = &advice {
+        log.line(advice);
+    }
+    let mut birth = None;
+    let mut _pid_file = None;
+    if args.daemon {
+        birth = Some(detach().map_err(|error| format!("cannot become a daemon: {error}"))?);
+        let written = PidFile::write(&pid_file);
+        let written = written.map_err(|error| format!("cannot write the pid file {}: {error}", pid_file.display()))?;
+        _pid_file = Some(written);
+    }
+    let signals = Signals::register().map_err(|error| error.to_string())?;
+    let daemon = Daemon::new(args, path, service, log, signals).map_err(|error| error.to_string())?;
+    if let Some(birth) = birth {
+        birth.done().map_err(|error| format!("cannot become a daemon: {error}"))?;
+    }
+    Ok(daemon.run())
+}
+
+fn complain(error: &dyn Display) {
+    complain_plainly(&format!("portknockd: {error}"));
+}
+
+fn complain_plainly(line: &str) {
+    // Where nobody listens, the exit status still tells.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

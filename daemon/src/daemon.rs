@@ -1,0 +1,179 @@
+//! The loop: notices into the log, signals into the service.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use portknock_core::service::{DEFAULT_INTERFACE, Notice, Service};
+use portknock_core::sys::clock::local_time;
+use portknock_core::sys::epoll::Epoll;
+use portknock_core::{Config, Printable};
+
+use crate::args::Args;
+use crate::log::Log;
+use crate::names::Names;
+use crate::settings::{log_targets, read_config};
+use crate::signals::{Request, Signals};
+
+/// A service with its log.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    args: Args,
+    /// The configuration file; absolute, since a daemon changes its directory.
+    config: PathBuf,
+    service: Service,
+    log: Log,
+    names: Option<Names>,
+    signals: Signals,
+    epoll: Epoll,
+    stopping: bool,
+    failed: bool,
+}
+
+impl Daemon {
+    pub(crate) fn new(args: Args, config: PathBuf, service: Service, log: Log, signals: Signals) -> io::Result<Self> {
+        let names = args.lookup.then(Names::start).transpose()?;
+        let epoll = Epoll::new()?;
+        // Who is ready does not matter: all are looked at.
+        let fds = signals.fds().chain([service.as_fd()]).chain(names.as_ref().map(|names| names.as_fd()));
+        for (fd, token) in fds.zip(0..) {
+            epoll.add(fd, token)?;
+        }
+        Ok(Self { args, config, service, log, names, signals, epoll, stopping: false, failed: false })
+    }
+
+    /// Works until a signal stops it; true where nothing failed.
+    pub(crate) fn run(mut self) -> bool {
+        let mut tokens = Vec::new();
+        let mut at_once = false;
+        loop {
+            for request in self.signals.take() {
+                match request {
+                    Request::Stop if self.stopping => at_once = true,
+                    Request::Stop => self.stop(),
+                    Request::Reload => self.reload(),
+                    Request::Status => {
+                        let status = self.service.status().to_string();
+                        self.say(&status);
+                    }
+                }
+            }
+            self.take_notices();
+            self.flush_names();
+            if self.service.is_stopped() || at_once {
+                break;
+            }
+            let patience = self.names.as_ref().and_then(Names::deadline);
+            let timeout = patience.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if let Err(error) = self.epoll.wait(&mut tokens, timeout) {
+                self.fail(&error.to_string());
+            }
+        }
+        if at_once {
+            self.say("stopped at once by a second signal; commands may still be running");
+        }
+        while let Some((line, time)) = self.names.as_mut().and_then(Names::pop_without_name) {
+            self.log.line_of(&line, time);
+        }
+        !self.failed
+    }
+
+    /// Logs what the service has to tell, after it has done what there was to do.
+    fn take_notices(&mut self) {
+        loop {
+            match self.service.next(Some(Duration::ZERO)) {
+                Ok(Some(notice)) => self.log_notice(&notice),
+                Ok(None) => return,
+                Err(error) => {
+                    self.fail(&error.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn log_notice(&mut self, notice: &Notice) {
+        if let Some(line) = notice.log_line() {
+            match &mut self.names {
+                Some(names) => names.push(line, notice.ip(), local_time(), Instant::now()),
+                None => self.log.line(&line),
+            }
+        }
+    }
+
+    fn flush_names(&mut self) {
+        let now = Instant::now();
+        while let Some((line, time)) = self.names.as_mut().and_then(|names| names.pop(now)) {
+            self.log.line_of(&line, time);
+        }
+    }
+
+    /// Logs a line that is not the service's, behind those that wait.
+    fn say(&mut self, line: &str) {
+        match &mut self.names {
+            Some(names) => names.push(line.to_owned(), None, local_time(), Instant::now()),
+            None => self.log.line(line),
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.service.stop();
+    }
+
+    fn fail(&mut self, error: &str) {
+        self.say(&Printable(error).to_string());
+        if self.failed {
+            // Twice: not even the stop works.
+            std::process::exit(1);
+        }
+        self.failed = true;
+        self.stop();
+    }
+
+    /// Reads the configuration again. Whatever is wrong with it, the one in use stays.
+    fn reload(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let mut lines = Vec::new();
+        let config = read_config(&self.config, &mut |line| lines.push(line.to_owned()));
+        // The log file is opened anew in any case: it may have been moved away.
+        let targets = match &config {
+            Some(config) => log_targets(&self.args, config),
+            None => self.log.targets().clone(),
+        };
+        self.log.reopen(targets);
+        for line in lines {
+            self.say(&line);
+        }
+        let result = match config {
+            Some(config) => self.service.reload(config).map_err(|error| error.to_string()),
+            None => Err("it has errors".to_owned()),
+        };
+        if let Err(reason) = result {
+            self.say(&format!("the configuration is not reloaded, the old one stays in use: {reason}"));
+        }
+    }
+}
+
+/// What to say where nobody chose an interface and knockd's default does not exist.
+pub(crate) fn interface_advice(args: &Args, config: &Config) -> Option<String> {
+    if !args.interface.is_empty() || !config.options.interfaces.is_empty() {
+        return None;
+    }
+    // A line for each interface after two of headings; see proc_pid_net(5).
+    let table = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let names: Vec<_> = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
+    if names.contains(&DEFAULT_INTERFACE) {
+        return None;
+    }
+    Some(format!(
+        "no interface is set, and there is no {DEFAULT_INTERFACE}, the default; set Interface in the [options] of {} or \
+         use -i (interfaces here: {})",
+        Printable(&args.config.to_string_lossy()),
+        Printable(&names.join(", "))
+    ))
+}

@@ -1,0 +1,203 @@
+//! Names beside addresses in the log, looked up without keeping anything waiting.
+//!
+//! A helper thread asks the resolver. Lines wait in order for the names that they need, but not longer than
+//! [`PATIENCE`] and not more than [`MAX_LINES`] of them; then they go out with the address alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portknock_core::Printable;
+use portknock_core::sys::clock::LocalTime;
+use portknock_core::sys::names::host_name;
+use portknock_core::sys::wake::WakeFd;
+
+/// How long a line waits for a name.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many lines wait.
+const MAX_LINES: usize = 1000;
+/// How many addresses wait for the resolver; those beyond stay without a name for now.
+const MAX_REQUESTS: usize = 64;
+/// How many names are remembered.
+const MAX_NAMES: usize = 4096;
+
+/// A line on its way to the log.
+#[derive(Debug)]
+struct Line {
+    text: String,
+    ip: Option<IpAddr>,
+    time: LocalTime,
+    deadline: Instant,
+}
+
+/// Lines that wait for names.
+#[derive(Debug)]
+pub(crate) struct Names {
+    lines: VecDeque<Line>,
+    /// What the resolver said; `None` where it was asked and has not answered.
+    known: HashMap<IpAddr, Option<Answer>>,
+    requests: SyncSender<IpAddr>,
+    answers: Receiver<(IpAddr, Answer)>,
+    waker: Arc<WakeFd>,
+}
+
+/// The name of an address, where it has one.
+type Answer = Option<String>;
+
+impl Names {
+    /// Starts the helper thread, which ends when this is dropped.
+    pub(crate) fn start() -> io::Result<Self> {
+        Self::with_resolver(host_name)
+    }
+
+    fn with_resolver(resolve: impl Fn(IpAddr) -> Answer + Send + 'static) -> io::Result<Self> {
+        let waker = Arc::new(WakeFd::new()?);
+        let (requests, asked) = sync_channel::<IpAddr>(MAX_REQUESTS);
+        let (answer, answers) = sync_channel(MAX_REQUESTS);
+        let done = waker.clone();
+        thread::Builder::new().name("names".into()).spawn(move || {
+            for ip in asked {
+                let name = resolve(ip);
+                if answer.send((ip, name)).is_err() {
+                    return;
+                }
+                done.wake();
+            }
+        })?;
+        Ok(Self { lines: VecDeque::new(), known: HashMap::new(), requests, answers, waker })
+    }
+
+    /// Puts a line at the end. `ip` is the address that it begins with.
+    pub(crate) fn push(&mut self, text: String, ip: Option<IpAddr>, time: LocalTime, now: Instant) {
+        if let Some(ip) = ip
+            && !self.known.contains_key(&ip)
+        {
+            if self.known.len() >= MAX_NAMES {
+                self.known.clear();
+            }
+            // Where too many wait already, the line goes without: the answer is that there is none, until forgotten.
+            let asked = self.requests.try_send(ip).is_ok();
+            self.known.insert(ip, if asked { None } else { Some(None) });
+        }
+        self.lines.push_back(Line { text, ip, time, deadline: now + PATIENCE });
+    }
+
+    /// Takes the first line where it need not wait any longer, with its name.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<(String, LocalTime)> {
+        if self.waker.acknowledge() {
+            for (ip, name) in self.answers.try_iter() {
+                self.known.insert(ip, Some(name));
+            }
+        }
+        let line = self.lines.front()?;
+        let answer = line.ip.and_then(|ip| self.known.get(&ip));
+        if matches!(answer, Some(None)) && now < line.deadline && self.lines.len() <= MAX_LINES {
+            return None;
+        }
+        let name = answer.and_then(|answer| answer.as_ref()?.as_deref());
+        let text = match (line.ip, name) {
+            (Some(ip), Some(name)) => with_name(&line.text, ip, name),
+            _ => line.text.clone(),
+        };
+        let time = line.time;
+        self.lines.pop_front();
+        Some((text, time))
+    }
+
+    /// Takes the first line as it is, for the end.
+    pub(crate) fn pop_without_name(&mut self) -> Option<(String, LocalTime)> {
+        self.lines.pop_front().map(|line| (line.text, line.time))
+    }
+
+    /// When the first line has waited long enough.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.lines.front().map(|line| line.deadline)
+    }
+}
+
+/// Readable when a name was found.
+impl AsFd for Names {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waker.as_fd()
+    }
+}
+
+/// Puts the name where knockd puts it: `10.0.0.1 (host.example): door: Stage 1`.
+fn with_name(line: &str, ip: IpAddr, name: &str) -> String {
+    match line.strip_prefix(&ip.to_string()) {
+        Some(rest) => format!("{ip} ({}){rest}", Printable(name)),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portknock_core::sys::clock::local_time;
+    use std::sync::mpsc::channel;
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn push(names: &mut Names, last: u8, now: Instant) {
+        names.push(format!("{}: d: Stage 1", ip(last)), Some(ip(last)), local_time(), now);
+    }
+
+    fn pop(names: &mut Names, now: Instant) -> Option<String> {
+        names.pop(now).map(|(line, _)| line)
+    }
+
+    #[test]
+    fn lines_keep_their_order_while_a_name_is_looked_up() {
+        let (go, wait) = channel::<()>();
+        let resolve = move |ip: IpAddr| {
+            let _ = wait.recv();
+            ip.to_string().ends_with('1').then(|| "h\n1".to_owned())
+        };
+        let mut names = Names::with_resolver(resolve).unwrap();
+        let now = Instant::now();
+        push(&mut names, 1, now);
+        names.push("no address".into(), None, local_time(), now);
+        push(&mut names, 2, now);
+        assert_eq!(pop(&mut names, now), None);
+        drop(go);
+        let mut lines = Vec::new();
+        while lines.len() < 3 {
+            lines.extend(pop(&mut names, now));
+        }
+        assert_eq!(lines, ["10.0.0.1 (h\\n1): d: Stage 1", "no address", "10.0.0.2: d: Stage 1"]);
+        push(&mut names, 1, now);
+        assert_eq!(pop(&mut names, now).as_deref(), Some("10.0.0.1 (h\\n1): d: Stage 1"));
+    }
+
+    #[test]
+    fn a_slow_resolver_delays_lines_only_so_long_and_so_many() {
+        let (go, wait) = channel::<()>();
+        let mut names = Names::with_resolver(move |_| {
+            let _ = wait.recv();
+            None
+        })
+        .unwrap();
+        let now = Instant::now();
+        push(&mut names, 1, now);
+        assert_eq!((pop(&mut names, now), names.deadline()), (None, Some(now + PATIENCE)));
+        assert_eq!(pop(&mut names, now + PATIENCE).as_deref(), Some("10.0.0.1: d: Stage 1"));
+        for _ in 0..=MAX_LINES {
+            push(&mut names, 1, now);
+        }
+        assert!(pop(&mut names, now).is_some());
+        assert!(pop(&mut names, now).is_none());
+        for last in 2..=u8::MAX {
+            push(&mut names, last, now);
+        }
+        assert!(names.known.values().any(Option::is_some), "the resolver's line is full");
+        while names.pop_without_name().is_some() {}
+        drop(go);
+    }
+}

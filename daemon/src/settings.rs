@@ -1,0 +1,106 @@
+//! The command line and the configuration file together.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use portknock_core::Config;
+use portknock_core::config::{LoadError, Loaded, load};
+use portknock_core::service::ServiceOptions;
+
+use crate::args::Args;
+use crate::log::Targets;
+
+/// Reads the configuration; `None` where it has errors. What is wrong, and what is worth a look, goes to `say` line by line.
+pub(crate) fn read_config(path: &Path, say: &mut dyn FnMut(&str)) -> Option<Config> {
+    match load(path) {
+        Ok(Loaded { config, report, text }) => {
+            let rendered = report.render(&path.to_string_lossy(), &text);
+            rendered.lines().filter(|line| !line.trim().is_empty()).for_each(say);
+            config
+        }
+        Err(error @ LoadError { .. }) => {
+            say(&error.to_string());
+            None
+        }
+    }
+}
+
+/// `--check`: shows everything on standard output; the exit status.
+pub(crate) fn check(path: &Path) -> u8 {
+    let mut out = std::io::stdout().lock();
+    let (text, ok) = match load(path) {
+        Ok(Loaded { report, text, .. }) => {
+            let found = report.render(&path.to_string_lossy(), &text);
+            let gap = if found.is_empty() { "" } else { "\n" };
+            let (errors, warnings) = (report.errors(), report.warnings());
+            let name = path.display();
+            (format!("{found}{gap}{name}: {errors} errors, {warnings} warnings\n"), !report.has_errors())
+        }
+        Err(error) => (format!("{error}\n"), false),
+    };
+    // Where nobody reads it, the exit status still tells.
+    let _ = out.write_all(text.as_bytes());
+    u8::from(!ok)
+}
+
+/// How the service differs from what the configuration says.
+pub(crate) fn service_options(args: &Args) -> ServiceOptions {
+    ServiceOptions {
+        interfaces: (!args.interface.is_empty()).then(|| args.interface.clone()),
+        run_commands: !args.dry_run,
+        ipv4_only: args.only_ip_v4,
+        report_knocks: args.debug,
+    }
+}
+
+/// Where to log. knockd is quiet in the foreground without `-v`; here a log without any other target goes to standard
+/// output, as supervisors expect.
+pub(crate) fn log_targets(args: &Args, config: &Config) -> Targets {
+    let file = args.logfile.as_ref().or(config.options.log_file.as_ref()).map(|path| absolute(path));
+    let syslog = config.options.use_syslog;
+    let wanted = args.verbose || args.debug || (file.is_none() && !syslog);
+    Targets { stdout: wanted && !args.daemon, file, syslog }
+}
+
+/// The path as seen from `/`, where a daemon works.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn targets(args: &[&str], config: &Config) -> Targets {
+        log_targets(&Args::parse_from([&["portknockd"], args].concat()), config)
+    }
+
+    #[test]
+    fn a_log_goes_to_standard_output_where_it_goes_nowhere_else_or_where_asked() {
+        let nothing = Config::default();
+        assert_eq!(targets(&[], &nothing), Targets { stdout: true, ..Targets::default() });
+        assert_eq!(targets(&["-d"], &nothing), Targets::default());
+        let mut config = Config::default();
+        config.options.use_syslog = true;
+        assert_eq!(targets(&[], &config), Targets { syslog: true, ..Targets::default() });
+        assert_eq!(targets(&["-v"], &config), Targets { syslog: true, stdout: true, ..Targets::default() });
+        config.options.log_file = Some("/from/config".into());
+        let both = Targets { syslog: true, stdout: false, file: Some("/from/config".into()) };
+        assert_eq!(targets(&["-d", "-v"], &config), both);
+        assert_eq!(targets(&["-g", "/from/args"], &config).file, Some("/from/args".into()));
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_used_is_told_line_by_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("knockd.conf");
+        let mut said = Vec::new();
+        assert!(read_config(&path, &mut |line| said.push(line.to_owned())).is_none());
+        assert_eq!(said.len(), 1);
+        std::fs::write(&path, "[door]\nsequence = 0\n").unwrap();
+        assert!(read_config(&path, &mut |line| said.push(line.to_owned())).is_none());
+        assert!(said.iter().any(|line| line.contains("knockd.conf:2:")), "{said:?}");
+        assert!(said.iter().all(|line| !line.contains('\n') && !line.is_empty()));
+    }
+}
