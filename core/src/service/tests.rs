@@ -350,6 +350,28 @@ fn a_reload_keeps_attempts_and_openings_and_moves_the_state_file() {
 }
 
 #[test]
+fn a_reload_changes_the_interfaces_or_keeps_all_as_it_was() {
+    if !in_namespace("a_reload_changes_the_interfaces_or_keeps_all_as_it_was") {
+        return;
+    }
+    let mut setup = setup();
+    let before = setup.config.clone();
+    let mut service = setup.start();
+    setup.config.options.interfaces = vec!["no/name".into()];
+    setup.config.doors.clear();
+    let error = service.reload(setup.config.clone()).unwrap_err();
+    assert!(error.to_string().contains("cannot be an interface"), "{error}");
+    knock(&[7000]);
+    lines_until(&mut service, "Stage 1");
+    setup.config = before;
+    setup.config.options.interfaces = vec!["absent0".into(), "lo".into()];
+    service.reload(setup.config.clone()).unwrap();
+    lines_until(&mut service, "the configuration is reloaded");
+    knock(&[8000]);
+    lines_until(&mut service, "OPEN SESAME");
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     if !in_namespace("a_dry_run_changes_nothing") {
         return;
