@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::config::{Door, Protocol, Sequence, Step};
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::exec::OutcomeKind;
 
 /// True in the namespace. Elsewhere it runs the named test there, and asserts that it succeeds.
