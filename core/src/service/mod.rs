@@ -83,6 +83,8 @@ pub struct Service {
     clock: Clock,
     epoll: Epoll,
     timer: TimerFd,
+    /// What the timer is armed for.
+    armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
     packets: u64,
     notices: VecDeque<Notice>,
@@ -156,6 +158,7 @@ impl Service {
             clock,
             epoll,
             timer,
+            armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
             packets: 0,
             notices,
