@@ -23,8 +23,10 @@ test: install-deps check ## everything: check, documentation, end-to-end tests i
 	$(CARGO) test --locked -p portknock-tests --no-run
 	scripts/sandbox $(CARGO) test --locked --offline -p portknock-tests --no-fail-fast
 
-bench: install-deps ## measure speed and memory
-	$(CARGO) bench --locked --workspace
+bench: install-deps ## measure speed and memory, beside the original knockd
+	$(CARGO) bench --locked -p portknock-core
+	$(CARGO) build --locked --release --workspace --bins
+	TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
 
 install-deps: ## install missing system packages
 	@scripts/install-deps

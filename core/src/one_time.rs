@@ -1,14 +1,14 @@
 //! One-time sequences: a file with one sequence a line, each of which opens the door once.
 //!
-//! As in knockd, a used line is marked by a `#` written over its first column, in place, so that the file keeps its owner,
-//! its mode and its other lines. Where the line began with a digit of the sequence that digit is lost, which does no harm:
-//! the line is a comment from then on. Lines that are empty or begin with `#` (blanks in front do not matter) are passed
-//! over.
+//! As in knockd, a used line is marked by a `#` written over its first column, in place, so that the file keeps its
+//! owner, its mode and its other lines. Where the line began with a digit of the sequence that digit is lost, which
+//! does no harm: the line is a comment from then on. Lines that are empty or begin with `#` (blanks in front do not
+//! matter) are passed over.
 //!
-//! A line is marked and synced *before* its command runs. Where that fails (a read-only or broken disk), the command must
-//! not run, since whoever saw the packets could send them again: the door stays shut until the configuration is loaded
-//! anew. As knockd's manual says, the file should not be edited while it is in use; it is looked at again at each
-//! step all the same, and an edit is never overwritten.
+//! A line is marked and synced *before* its command runs. Where that fails (a read-only or broken disk), the command
+//! must not run, since whoever saw the packets could send them again: the door stays shut until the configuration is
+//! loaded anew. As knockd's manual says, the file should not be edited while it is in use; it is looked at again at
+//! each step all the same, and an edit is never overwritten.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -85,8 +85,8 @@ impl OneTimeFile {
     /// Marks the current line as used, on disk. Only after that may its command run.
     ///
     /// # Errors
-    /// `NotMarked` and `Unreadable` where the disk does not let it happen, `Edited` where the line is not there any more
-    /// and is not the first unused one now either. In each case the command must not run.
+    /// `NotMarked` where the disk does not let it happen, `Edited` where the line is not there any
+    /// more and is not the first unused one now either. In each case the command must not run.
     pub fn mark_used(&mut self) -> Result<(), OneTimeError> {
         let Some(line) = self.current.take() else { return Ok(()) };
         let not_marked = |error| OneTimeError::NotMarked(self.path.clone(), line.number, error);
@@ -101,7 +101,8 @@ impl OneTimeFile {
         file.write_all_at(b"#", found.offset).and_then(|()| file.sync_data()).map_err(not_marked)
     }
 
-    /// Goes on with the first line that has not been used, and returns its sequence, `None` where there is no such line.
+    /// Goes on with the first line that has not been used, and returns its sequence, `None` where there is no such
+    /// line.
     ///
     /// # Errors
     /// Fails where the file cannot be read and where that line is not a sequence.

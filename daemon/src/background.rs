@@ -45,8 +45,8 @@ impl Birth {
 pub(crate) struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes the file in place of an older one, but never through a symbolic link, which in a directory that others can
-    /// write to may lead anywhere.
+    /// Writes the file in place of an older one, but never through a symbolic link, which in a directory that others
+    /// can write to may lead anywhere.
     pub(crate) fn write(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);

@@ -10,7 +10,8 @@ use portknock_core::service::ServiceOptions;
 use crate::args::Args;
 use crate::log::Targets;
 
-/// Reads the configuration; `None` where it has errors. What is wrong, and what is worth a look, goes to `say` line by line.
+/// Reads the configuration; `None` where it has errors. What is wrong, and what is worth a look, goes to `say` line by
+/// line.
 pub(crate) fn read_config(path: &Path, say: &mut dyn FnMut(&str)) -> Option<Config> {
     match load(path) {
         Ok(Loaded { config, report, text }) => {

@@ -30,8 +30,9 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Opens the lock file and takes its lock; `None` where another process keeps it for a fifth of a second. A file of its own, because the state
-/// file is replaced now and then; it stays behind, so that a full disk does not matter at the next start.
+/// Opens the lock file and takes its lock; `None` where another process keeps it for a fifth of a second. A file of its
+/// own, because the state file is replaced now and then; it stays behind, so that a full disk does not matter at the
+/// next start.
 pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
     let path = beside(path, ".lock");
     let file = private().read(true).write(true).create(true).open(&path);

@@ -17,12 +17,13 @@
 //! # When it cannot be written
 //!
 //! A full or read-only disk must not lock an administrator out, so doors go on opening and closing; only a crash would
-//! leave them open. That is told once, saving is tried again at least every [`RETRY_AFTER`], and when it works again that
-//! is told too.
+//! leave them open. That is told once, saving is tried again at least every [`RETRY_AFTER`], and when it works again
+//! that is told too.
 
 mod file;
 mod notice;
 mod record;
+mod times;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::File;
@@ -34,7 +35,9 @@ use std::time::Duration;
 
 pub use notice::{StateError, StateNotice};
 pub use record::OpeningId;
-use record::{HEADER, Record, Saved, Times, VERSION};
+use record::{HEADER, Record, Saved, VERSION};
+pub use times::{Clocks, boot_id};
+use times::{closes_at, times};
 
 use crate::event::{Action, CommandRequest};
 use crate::openings::Opening;
@@ -46,17 +49,6 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 const GARBAGE: usize = 1000;
 /// Unwritten bytes beyond which only writing the whole file anew is tried.
 const MAX_PENDING: usize = 1 << 20;
-
-/// The clocks at one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Clocks {
-    /// The time by which openings close.
-    pub now: Timestamp,
-    /// The wall clock.
-    pub wall: Timestamp,
-    /// `CLOCK_BOOTTIME`.
-    pub boot: Duration,
-}
 
 /// What was open when the file was last written to.
 #[derive(Debug, Default)]
@@ -106,7 +98,8 @@ pub struct StateFile {
 
 impl StateFile {
     /// Opens the file or makes it, and reads what was open. A file that cannot be read or written is told by
-    /// [`StateFile::poll_notice`] and is no error. A relative path is taken from the current directory as it is now. `boot_id` tells one boot from another (see [`boot_id`]).
+    /// [`StateFile::poll_notice`] and is no error. A relative path is taken from the current directory as it is now.
+    /// `boot_id` tells one boot from another (see [`boot_id`]).
     ///
     /// # Errors
     /// See [`StateError`]: another process has it, others could have written it, or its version is unknown.
@@ -396,32 +389,6 @@ impl StateFile {
         }
         restored
     }
-}
-
-/// What tells this boot of the machine from others; a word of its own where the system does not say.
-pub fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
-}
-
-fn times(closes_at: Timestamp, clocks: Clocks, boot_id: Arc<str>) -> Times {
-    let span = closes_at.saturating_since(clocks.now);
-    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    Times {
-        boot: nanos(clocks.boot.saturating_add(span)),
-        wall: clocks.wall.saturating_add(span).as_nanos(),
-        span: nanos(span),
-        boot_id,
-    }
-}
-
-fn closes_at(times: &Times, clocks: Clocks, boot_id: &str) -> Timestamp {
-    let remaining = if !boot_id.is_empty() && *times.boot_id == *boot_id {
-        Duration::from_nanos(times.boot).saturating_sub(clocks.boot)
-    } else {
-        Timestamp::from_nanos(times.wall).saturating_since(clocks.wall).min(Duration::from_nanos(times.span))
-    };
-    clocks.now.saturating_add(remaining)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The lines of a state file.
 //!
-//! `CRC open ID CLOSES-BOOT CLOSES-WALL SPAN BOOT-ID DOOR ADDRESS STOP-COMMAND` says that an opening exists or, for an ID
-//! that does, when it closes now; `CRC close ID` that its stop command has run. `CRC` is the CRC-32 (IEEE) of the rest of
-//! the line in eight hexadecimal digits, times are in nanoseconds, and in texts `%XX` stands for a byte that would break
-//! the line or a field.
+//! `CRC open ID CLOSES-BOOT CLOSES-WALL SPAN BOOT-ID DOOR ADDRESS STOP-COMMAND` says that an opening exists or, for an
+//! ID that does, when it closes now; `CRC close ID` that its stop command has run. `CRC` is the CRC-32 (IEEE) of the
+//! rest of the line in eight hexadecimal digits, times are in nanoseconds, and in texts `%XX` stands for a byte that
+//! would break the line or a field.
 
 use std::net::IpAddr;
 use std::sync::Arc;

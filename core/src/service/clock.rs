@@ -31,8 +31,8 @@ impl Clock {
     }
 }
 
-/// What time of the service a packet's stamp is. Stamps are of the wall clock as it was set when the packet came, so one
-/// that lies in the future was made before the clock was set back, and counts as now.
+/// What time of the service a packet's stamp is. Stamps are of the wall clock as it was set when the packet came, so
+/// one that lies in the future was made before the clock was set back, and counts as now.
 pub(super) fn packet_time(stamp: Timestamp, clocks: &Clocks) -> Timestamp {
     Timestamp::from_nanos(clocks.now.as_nanos().saturating_sub(nanos(clocks.wall.saturating_since(stamp))))
 }

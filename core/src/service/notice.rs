@@ -22,7 +22,8 @@ pub enum Notice {
     ShuttingDown,
     /// Another configuration is in use.
     Reloaded,
-    /// A packet that matters, where [`ServiceOptions::report_knocks`](super::ServiceOptions::report_knocks) asks for it.
+    /// A packet that matters, where [`ServiceOptions::report_knocks`](super::ServiceOptions::report_knocks) asks for
+    /// it.
     Knock(Knock),
     /// Something happened at a door.
     Event(Event),
@@ -55,8 +56,8 @@ pub enum Notice {
     },
     /// At the stop, open doors are closed in spite of `OnStop = keep`, since the state file does not have them.
     NotKept,
-    /// At the stop, so many commands still ran and so many waited after [`STOP_LIMIT`](super::STOP_LIMIT). The next start
-    /// runs the stop commands among them again.
+    /// At the stop, so many commands still ran and so many waited after [`STOP_LIMIT`](super::STOP_LIMIT). The next
+    /// start runs the stop commands among them again.
     LeftBehind {
         /// Commands that run on.
         running: usize,
@@ -74,8 +75,8 @@ impl Notice {
         }
     }
 
-    /// The line for a log, in knockd's words where knockd has any, without control characters. `None` for what logs keep
-    /// quiet about: commands that ended well.
+    /// The line for a log, in knockd's words where knockd has any, without control characters. `None` for what logs
+    /// keep quiet about: commands that ended well.
     pub fn log_line(&self) -> Option<String> {
         let line = self.to_string();
         (!line.is_empty()).then_some(line)

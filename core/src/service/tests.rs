@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::config::{Door, Protocol, Sequence, Step};
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::exec::OutcomeKind;
 
 /// True in the namespace. Elsewhere it runs the named test there, and asserts that it succeeds.
@@ -347,6 +347,28 @@ fn a_reload_keeps_attempts_and_openings_and_moves_the_state_file() {
     assert!(error.to_string().starts_with("second: cannot read the one-time sequences in /nonexistent"), "{error}");
     knock(&[7100, 7200]);
     lines_until(&mut service, "second: OPEN SESAME");
+}
+
+#[test]
+fn a_reload_changes_the_interfaces_or_keeps_all_as_it_was() {
+    if !in_namespace("a_reload_changes_the_interfaces_or_keeps_all_as_it_was") {
+        return;
+    }
+    let mut setup = setup();
+    let before = setup.config.clone();
+    let mut service = setup.start();
+    setup.config.options.interfaces = vec!["no/name".into()];
+    setup.config.doors.clear();
+    let error = service.reload(setup.config.clone()).unwrap_err();
+    assert!(error.to_string().contains("cannot be an interface"), "{error}");
+    knock(&[7000]);
+    lines_until(&mut service, "Stage 1");
+    setup.config = before;
+    setup.config.options.interfaces = vec!["absent0".into(), "lo".into()];
+    service.reload(setup.config.clone()).unwrap();
+    lines_until(&mut service, "the configuration is reloaded");
+    knock(&[8000]);
+    lines_until(&mut service, "OPEN SESAME");
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! By which clock an opening closes; see the module above for which one counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::Times;
+use crate::time::Timestamp;
+
+/// The clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// The time by which openings close.
+    pub now: Timestamp,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// `CLOCK_BOOTTIME`.
+    pub boot: Duration,
+}
+
+/// What tells this boot of the machine from others; a word of its own where the system does not say.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// When an opening closes, by every clock.
+pub(super) fn times(closes_at: Timestamp, clocks: Clocks, boot_id: Arc<str>) -> Times {
+    let span = closes_at.saturating_since(clocks.now);
+    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Times {
+        boot: nanos(clocks.boot.saturating_add(span)),
+        wall: clocks.wall.saturating_add(span).as_nanos(),
+        span: nanos(span),
+        boot_id,
+    }
+}
+
+/// When an opening of this boot or of another closes by the clocks of now.
+pub(super) fn closes_at(times: &Times, clocks: Clocks, boot_id: &str) -> Timestamp {
+    let remaining = if !boot_id.is_empty() && *times.boot_id == *boot_id {
+        Duration::from_nanos(times.boot).saturating_sub(clocks.boot)
+    } else {
+        Timestamp::from_nanos(times.wall).saturating_since(clocks.wall).min(Duration::from_nanos(times.span))
+    };
+    clocks.now.saturating_add(remaining)
+}
