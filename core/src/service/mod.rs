@@ -127,6 +127,9 @@ impl Service {
             if count > 0 {
                 notices.push_back(Notice::Restored(count));
             }
+            let open = restored.openings.iter().map(|opening| (opening.door.clone(), opening.ip));
+            let unfinished = restored.unfinished.iter().map(|(_, request)| (request.door.clone(), request.ip));
+            executor.wait_for_orphans(open.chain(unfinished), clock.now());
             engine.restore_openings(restored.openings);
             for (id, request) in restored.unfinished {
                 closing.insert(executor.submit(request), id);
