@@ -1,0 +1,12 @@
+//! Captures on real interfaces, each test in a network namespace of its own.
+//!
+//! Works as root and as a user who may make user namespaces. Each test runs this program again, through unshare(1).
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod busy;
+mod filtering;
+mod following;
+mod receiving;
+mod refused;
+mod support;
