@@ -25,12 +25,16 @@ struct Folder(TempDir);
 
 impl Folder {
     fn with(config: &str) -> Self {
-        let folder = Self(TempDir::new().unwrap());
-        let dir = folder.0.path().to_str().unwrap();
+        let folder = Self(TempDir::new().expect("a temporary folder"));
+        let dir = folder.dir();
         let state = if config.contains("StateFile") { "" } else { "StateFile = %DIR%/openings\n" };
         let text = format!("[options]\n{state}{config}").replace("%DIR%", dir);
-        fs::write(folder.path("knockd.conf"), text).unwrap();
+        fs::write(folder.path("knockd.conf"), text).expect("the folder can be written");
         folder
+    }
+
+    fn dir(&self) -> &str {
+        self.0.path().to_str().expect("a temporary folder has a plain name")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -45,13 +49,13 @@ impl Folder {
     fn portknockd(&self, host: &Host, args: &str) -> Command {
         let mut command = host.command(binary("portknockd"));
         command.arg("-c").arg(self.path("knockd.conf"));
-        command.args(args.replace("%DIR%", self.0.path().to_str().unwrap()).split_whitespace());
+        command.args(args.replace("%DIR%", self.dir()).split_whitespace());
         command
     }
 
     /// portknockd as the last command of a shell script, which may change what it sees.
     fn portknockd_after(&self, host: &Host, script: &str, args: &str) -> Process {
-        let dir = self.0.path().to_str().unwrap();
+        let dir = self.dir();
         let script = format!("set -e\n{script}\nexec {} -c %DIR%/knockd.conf {args}", binary("portknockd").display());
         Process::spawn(host.command("sh").args(["-c", &script.replace("%DIR%", dir)]))
     }
@@ -67,7 +71,7 @@ struct Detached(String);
 
 impl Detached {
     fn from(pid_file: &Path) -> Self {
-        Self(fs::read_to_string(pid_file).unwrap().trim().to_owned())
+        Self(fs::read_to_string(pid_file).expect("there is a pid file").trim().to_owned())
     }
 
     fn runs(&self) -> bool {
@@ -171,7 +175,7 @@ fn without_the_right_to_capture_it_says_which_one_is_missing() {
             "setpriv --bounding-set=-all --inh-caps=-all {} -c %DIR%/knockd.conf {detach}",
             binary("portknockd").display()
         );
-        let output = lab.server.run(&without.replace("%DIR%", folder.0.path().to_str().unwrap()));
+        let output = lab.server.run(&without.replace("%DIR%", folder.dir()));
         assert_eq!((output.code, &*output.stdout), (Some(1), ""));
         assert!(output.stderr.contains("no right to capture packets"), "{}", output.stderr);
         assert!(output.stderr.contains("CAP_NET_RAW"), "{}", output.stderr);
@@ -187,7 +191,7 @@ fn it_becomes_a_daemon_once_it_works() {
     fs::write(folder.path("pid"), "4194304\n").unwrap();
     fs::write(folder.path("once"), " 1100,5100,3100\n").unwrap();
     // The files of the command line and the configuration may be named from where it is called, also at a reload.
-    let dir = folder.0.path().to_str().unwrap();
+    let dir = folder.dir();
     let called =
         lab.server.run(&format!("cd {dir} && exec {} -d -i eth0 -c knockd.conf", binary("portknockd").display()));
     assert_eq!((called.code, &*called.stdout, &*called.stderr), (Some(0), "", ""));
@@ -220,7 +224,7 @@ fn it_becomes_a_daemon_once_it_works() {
 fn relative_names_on_the_command_line_are_those_of_where_it_is_called() {
     let lab = Lab::pair();
     let folder = Folder::with(DOOR);
-    let dir = folder.0.path().display();
+    let dir = folder.dir();
     lab.server.ok(&format!("cd {dir}; {} -d -i eth0 -c knockd.conf -g log -p pid", binary("portknockd").display()));
     let daemon = Detached::from(&folder.path("pid"));
     assert!(daemon.signal("HUP"));
