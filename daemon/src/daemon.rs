@@ -74,6 +74,7 @@ impl Daemon {
             if self.service.is_stopped() || at_once {
                 break;
             }
+            self.log.flush();
             let patience = self.names.as_ref().and_then(Names::deadline);
             let timeout = patience.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if let Err(error) = self.epoll.wait(&mut tokens, timeout) {
@@ -86,6 +87,7 @@ impl Daemon {
         while let Some((line, time)) = self.names.as_mut().and_then(Names::pop_without_name) {
             self.log.line_of(&line, time);
         }
+        self.log.flush();
         !self.failed
     }
 
@@ -135,6 +137,7 @@ impl Daemon {
     fn fail(&mut self, error: &str) {
         self.say(&Printable(error).to_string());
         if self.failed {
+            self.log.flush();
             // Twice: not even the stop works.
             std::process::exit(1);
         }

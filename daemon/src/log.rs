@@ -1,7 +1,8 @@
 //! Where log lines go: standard output, a file, syslog.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -20,11 +21,18 @@ pub(crate) struct Targets {
     pub(crate) syslog: bool,
 }
 
-/// Writes lines to its targets. Nothing that goes wrong there ends the daemon.
+/// Lines are written together, since a flood brings many at once; so many bytes are not waited with.
+const MANY: usize = 64 * 1024;
+
+/// Collects lines and writes them to its targets at each [`Log::flush`]. Nothing that goes wrong there ends the daemon.
 #[derive(Debug)]
 pub(crate) struct Log {
     targets: Targets,
     file: Option<File>,
+    /// Lines for standard output.
+    plain: String,
+    /// Lines for the file.
+    stamped: String,
     /// What is wrong with the file was said, and it is still wrong.
     failing: bool,
 }
@@ -32,13 +40,20 @@ pub(crate) struct Log {
 impl Log {
     /// A log to these targets. A file that cannot be opened is told on the other ones.
     pub(crate) fn open(targets: Targets) -> Self {
-        let mut log = Self { targets: Targets::default(), file: None, failing: false };
+        let mut log = Self {
+            targets: Targets::default(),
+            file: None,
+            plain: String::new(),
+            stamped: String::new(),
+            failing: false,
+        };
         log.reopen(targets);
         log
     }
 
     /// Opens the targets again: others, or a file that was moved away by now.
     pub(crate) fn reopen(&mut self, targets: Targets) {
+        self.flush();
         self.targets = targets;
         self.failing = false;
         self.file = None;
@@ -53,30 +68,49 @@ impl Log {
         &self.targets
     }
 
-    /// Writes one line, which must not have control characters, as of now.
+    /// Takes one line, which must not have control characters, as of now.
     pub(crate) fn line(&mut self, line: &str) {
         self.line_of(line, local_time());
     }
 
-    /// Writes one line that was made at `time`.
+    /// Takes one line that was made at `time`.
     pub(crate) fn line_of(&mut self, line: &str, time: LocalTime) {
-        if self.targets.stdout {
-            // Standard output is line-buffered, so nothing stays behind. Nobody may be there to read it.
-            let _ = writeln!(io::stdout(), "{line}");
-        }
         if self.targets.syslog {
             syslog::notice(line);
+        }
+        // Writing into a string does not fail.
+        if self.targets.stdout {
+            let _ = writeln!(self.plain, "{line}");
+        }
+        if self.targets.file.is_some() {
+            let LocalTime { year, month, day, hour, minute, .. } = time;
+            let _ = writeln!(self.stamped, "[{year}-{month:02}-{day:02} {hour:02}:{minute:02}] {line}");
+        }
+        if self.plain.len().max(self.stamped.len()) >= MANY {
+            self.flush();
+        }
+    }
+
+    /// Writes what was taken. Lines that the file does not accept are lost, but not those that come after it works again.
+    pub(crate) fn flush(&mut self) {
+        if !self.plain.is_empty() {
+            let mut stdout = io::stdout().lock();
+            // Nobody may be there to read it.
+            let _ = stdout.write_all(self.plain.as_bytes()).and_then(|()| stdout.flush());
+            self.plain.clear();
+        }
+        if self.stamped.is_empty() {
+            return;
         }
         if self.file.is_none() {
             self.open_file();
         }
-        let LocalTime { year, month, day, hour, minute, .. } = time;
-        let stamped = format!("[{year}-{month:02}-{day:02} {hour:02}:{minute:02}] {line}\n");
-        match self.file.as_mut().map(|file| file.write_all(stamped.as_bytes())) {
+        match self.file.as_mut().map(|file| file.write_all(self.stamped.as_bytes())) {
             Some(Ok(())) => self.failing = false,
             Some(Err(error)) => self.complain(&error),
             None => {}
         }
+        self.stamped.clear();
     }
 
     fn open_file(&mut self) {
@@ -118,6 +152,7 @@ mod tests {
         log.line_of("still the old file", time);
         log.reopen(targets);
         log.line_of("the new file", time);
+        log.flush();
         let old = fs::read_to_string(dir.path().join("old")).unwrap();
         assert_eq!(old, "[2026-03-09 07:05] 127.0.0.1: d: Stage 1\n[2026-03-09 07:05] still the old file\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "[2026-03-09 07:05] the new file\n");
@@ -129,9 +164,11 @@ mod tests {
         let path = dir.path().join("later/log");
         let mut log = Log::open(Targets { file: Some(path.clone()), ..Targets::default() });
         log.line("lost");
+        log.flush();
         assert!(log.failing);
         fs::create_dir(dir.path().join("later")).unwrap();
         log.line("kept");
+        log.flush();
         assert!(!log.failing && fs::read_to_string(&path).unwrap().ends_with("] kept\n"));
     }
 }

@@ -1,8 +1,9 @@
 //! portknockd, or the original knockd, running on a host.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -36,6 +37,24 @@ impl Daemon {
         Self::start(host, config, args, false)
     }
 
+    /// portknockd started by another program, which must become it as `prlimit` and `setpriv` do. `%DIR%` stands for
+    /// the daemon's folder here too.
+    pub fn portknockd_under(host: &Host, starter: &[&str], config: &str) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        // For starters that become another user.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a folder of ours");
+        write_config(folder.path(), config, false);
+        let program = binary("portknockd");
+        let words = starter.iter().copied().chain([utf8(&program)]);
+        let words: Vec<_> = words.map(|word| word.replace("%DIR%", utf8(folder.path()))).collect();
+        let mut command = host.command(&words[0]);
+        command.args(&words[1..]);
+        let process = spawn(command, folder.path(), &["-i", "eth0"]);
+        let mut daemon = Self { folder, process, original: false };
+        daemon.wait_for_start(1);
+        daemon
+    }
+
     /// Starts the original knockd on `eth0` and waits until it listens.
     pub fn knockd(host: &Host, config: &str) -> Self {
         require("knockd");
@@ -56,6 +75,14 @@ impl Daemon {
         let mut daemon = Self { folder, process, original };
         daemon.wait_for_start(1);
         daemon
+    }
+
+    /// Starts it with what it must refuse, in the same folder, and gives what it left.
+    pub fn refuses_to_start(&self, host: &Host) -> Output {
+        let mut command = host.command(binary("portknockd"));
+        let output = Output::of(command.arg("-c").arg(self.path("knockd.conf")).args(["-i", "eth0"]));
+        assert_eq!(output.code, Some(1), "{output:?}");
+        output
     }
 
     /// Starts it again in the same folder, after [`Daemon::kill`] or [`Daemon::stop`], and waits until it listens.
@@ -98,7 +125,7 @@ impl Daemon {
 
     /// The text of its log file.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        self.read("log")
     }
 
     /// What it has written to standard output and standard error.
@@ -120,6 +147,11 @@ impl Daemon {
     pub fn wait_for_count(&self, text: &str, count: usize, timeout: Duration) {
         let seen = wait_until(timeout, || self.count(text) >= count);
         assert!(seen, "the log does not have `{text}` {count} times:\n{}", self.everything());
+    }
+
+    /// The text of a file in its folder, empty where there is no such file.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// Its process id.
@@ -160,14 +192,21 @@ impl Daemon {
 
 fn launch(host: &Host, folder: &Path, args: &[&str], original: bool) -> Process {
     let program = if original { PathBuf::from("knockd") } else { binary("portknockd") };
-    let mut command = host.command(program);
+    spawn(host.command(program), folder, args)
+}
+
+fn spawn(mut command: Command, folder: &Path, args: &[&str]) -> Process {
     command.arg("-c").arg(folder.join("knockd.conf")).arg("-g").arg(folder.join("log"));
     Process::spawn(command.arg("-v").args(args))
 }
 
+fn utf8(path: &Path) -> &str {
+    path.to_str().expect("the tests' paths have plain names")
+}
+
 /// Writes the file in one step, so that a reload never sees half of it.
 fn write_config(folder: &Path, config: &str, original: bool) {
-    let config = config.replace("%DIR%", folder.to_str().expect("a temporary folder has a plain name"));
+    let config = config.replace("%DIR%", utf8(folder));
     // Sections repeat and the last value counts, so a configuration can still name another file.
     let state = format!("[options]\nStateFile = {}\n", folder.join("openings").display());
     let text = if original || config.contains("StateFile") { config } else { state + &config };

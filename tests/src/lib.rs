@@ -17,6 +17,7 @@
 #![allow(clippy::missing_panics_doc, reason = "to panic is how this crate reports")]
 
 mod daemon;
+mod disk;
 mod firewall;
 mod host;
 mod lab;
@@ -26,13 +27,14 @@ mod sniffer;
 mod tools;
 
 pub use daemon::Daemon;
+pub use disk::Disk;
 pub use firewall::Firewall;
 pub use host::{Host, PortState};
 pub use lab::{Lab, Routed};
 pub use listener::Listener;
 pub use process::{Output, Process};
 pub use sniffer::{Sniffed, Sniffer};
-pub use tools::{binary, require, wait_until};
+pub use tools::{NOBODY, binary, other_users, require, wait_until};
 
 use std::time::Duration;
 

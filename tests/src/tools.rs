@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,28 @@ pub fn require(tool: &str) {
         other => other,
     };
     panic!("the program `{tool}` is missing; install it with: scripts/install-deps, or: apt-get install {package}");
+}
+
+/// The starter for [`Daemon::portknockd_under`](crate::Daemon::portknockd_under) that makes it a user of its own, who
+/// may capture packets and nothing else.
+pub const NOBODY: &[&str] = &[
+    "setpriv",
+    "--reuid=54321",
+    "--regid=54321",
+    "--clear-groups",
+    "--inh-caps=-all,+net_raw",
+    "--ambient-caps=-all,+net_raw",
+    "--bounding-set=-all,+net_raw",
+];
+
+/// True where there are other users to become; a test says so and ends where not, as in an unprivileged user namespace.
+pub fn other_users() -> bool {
+    let there_are =
+        Command::new("setpriv").args(["--reuid=54321", "true"]).status().is_ok_and(|status| status.success());
+    if !there_are {
+        eprintln!("SKIPPED: needs root, since it becomes another user");
+    }
+    there_are
 }
 
 /// Asks again and again until `condition` holds; false where it does not within `timeout`.

@@ -50,6 +50,11 @@ impl Line {
         self.waiting
     }
 
+    /// Makes a lane that is empty busy, as with a command taken from it: until [`Line::done`].
+    pub(super) fn hold(&mut self, key: Key) {
+        self.lanes.entry(key).or_default().busy = true;
+    }
+
     /// Puts a command at the end of its lane.
     pub(super) fn push(&mut self, job: Job) {
         let (key, action) = (job.key(), job.request.action);

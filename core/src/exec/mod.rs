@@ -6,16 +6,20 @@
 //! ever killed: people write `open; sleep 30; close` in one command.
 
 mod line;
+mod orphans;
 mod outcome;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use line::{Job, Key, Line};
+use orphans::Orphan;
 pub use outcome::{CommandId, Outcome, OutcomeKind, SLOW_AFTER};
 
 use crate::event::{Action, CommandRequest};
@@ -28,6 +32,10 @@ pub const SLOTS: usize = 64;
 /// How many commands run at once, slow ones included; each takes a descriptor, of which a process has 1,024 by default.
 /// Start commands leave the last [`SLOTS`] of them to stop commands.
 pub const MAX_PROCESSES: usize = 512;
+/// The variables that a command finds in its environment.
+const DOOR: &str = "PORTKNOCK_DOOR";
+const IP: &str = "PORTKNOCK_IP";
+const EVENT: &str = "PORTKNOCK_EVENT";
 /// How long after a failed start the next try comes.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often children are looked at that no descriptor tells about.
@@ -43,6 +51,8 @@ pub struct Executor {
     epoll: Epoll,
     line: Line,
     running: HashMap<u64, Running>,
+    /// Commands of an executor before this one that others wait for.
+    orphans: HashMap<u64, Orphan>,
     /// Of the running ones, the start commands and stop commands that hold a slot.
     opens: usize,
     closes: usize,
@@ -80,6 +90,7 @@ impl Executor {
             epoll: Epoll::new()?,
             line: Line::default(),
             running: HashMap::new(),
+            orphans: HashMap::new(),
             opens: 0,
             closes: 0,
             slow_at: VecDeque::new(),
@@ -92,10 +103,28 @@ impl Executor {
         })
     }
 
+    /// Makes the commands of these doors and addresses wait for those that an executor before this one, in a process
+    /// that crashed, left running: else a slow start command would open the door after its stop command closed it. To
+    /// be called before any [`Executor::submit`]. Nobody waits longer than [`SLOW_AFTER`], and where `/proc` or
+    /// pidfd_open(2) is missing nobody waits.
+    pub fn wait_for_orphans(&mut self, keys: impl IntoIterator<Item = (Arc<str>, IpAddr)>, now: Timestamp) {
+        let keys: Vec<Key> = keys.into_iter().collect();
+        if keys.is_empty() {
+            return;
+        }
+        for orphan in orphans::find(&keys) {
+            let token = self.next_id().0;
+            if self.epoll.add(orphan.pidfd.as_fd(), token).is_ok() {
+                self.line.hold(orphan.key.clone());
+                self.orphans.insert(token, orphan);
+                self.slow_at.push_back((now.saturating_add(SLOW_AFTER), token));
+            }
+        }
+    }
+
     /// Puts a command in line; [`Executor::turn`] starts it.
     pub fn submit(&mut self, request: CommandRequest) -> CommandId {
-        let id = CommandId(self.next_id);
-        self.next_id += 1;
+        let id = self.next_id();
         self.line.push(Job { id, request, reported: None });
         id
     }
@@ -144,6 +173,12 @@ impl Executor {
     /// How many commands wait for their turn or for a further try.
     pub fn waiting(&self) -> usize {
         self.line.waiting() + self.retries.len()
+    }
+
+    fn next_id(&mut self) -> CommandId {
+        let id = CommandId(self.next_id);
+        self.next_id += 1;
+        id
     }
 
     /// The next command that may be started now: a stop command where there is one.
@@ -201,6 +236,7 @@ impl Executor {
         self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
         for token in tokens {
             self.look_at(token);
+            self.let_orphan_go(token);
         }
         if !self.polled.is_empty() && self.next_poll <= now {
             let polled = std::mem::take(&mut self.polled);
@@ -227,6 +263,15 @@ impl Executor {
         true
     }
 
+    /// Nobody waits for it any more, where this is one: the others of its door and address are next when it was the last.
+    fn let_orphan_go(&mut self, token: u64) {
+        if let Some(Orphan { key, .. }) = self.orphans.remove(&token)
+            && !self.orphans.values().any(|orphan| orphan.key == key)
+        {
+            self.line.done(key);
+        }
+    }
+
     fn let_slow_ones_go(&mut self, now: Timestamp) {
         // Those in front that have ended go too, so that the list holds little more than what runs.
         while let Some(&(due, token)) = self.slow_at.front() {
@@ -238,7 +283,8 @@ impl Executor {
                     self.release(&request);
                     self.tell(id, request, OutcomeKind::StillRunning);
                 }
-                None => {}
+                None if now < due && self.orphans.contains_key(&token) => break,
+                None => self.let_orphan_go(token),
             }
             self.slow_at.pop_front();
         }
@@ -276,9 +322,9 @@ fn spawn(request: &CommandRequest) -> io::Result<Child> {
     Command::new("/bin/sh")
         .arg("-c")
         .arg(&request.command)
-        .env("PORTKNOCK_DOOR", &*request.door)
-        .env("PORTKNOCK_IP", request.ip.to_string())
-        .env("PORTKNOCK_EVENT", request.action.to_string())
+        .env(DOOR, &*request.door)
+        .env(IP, request.ip.to_string())
+        .env(EVENT, request.action.to_string())
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()

@@ -75,7 +75,7 @@ fn failures_are_told_with_door_address_and_status() {
             "front: command returned non-zero status code (3) (open for 10.0.0.1)",
             "front: running command: kill -9 $$",
             "front: command was killed by signal 9 (close for 10.0.0.1)",
-            "front: running command: printf '\\033[31m' >/dev/null\\n:",
+            "front: running command: printf '\\033[31m' >/dev/null\\x0a:",
             "",
         ]
     );
@@ -267,4 +267,49 @@ fn dropping_leaves_commands_alone() {
     assert_eq!(io::Read::read(&mut reader, &mut [0; 8]).unwrap(), 1);
     drop(writer);
     assert!(out.exists());
+}
+
+#[test]
+fn commands_wait_for_those_that_an_executor_before_left_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let orphan = |host, command: &str| {
+        let mut request = request(host, Action::Open, command);
+        request.door = "orphaned".into();
+        spawn(&request).unwrap()
+    };
+    let mut slow = orphan(1, &format!("sleep 0.3; echo open >>{}", out.display()));
+    // What a command leaves in the background is no command.
+    let mut gone = orphan(2, "sleep 5 & exit");
+    gone.wait().unwrap();
+    let mut executor = Executor::new().unwrap();
+    executor.wait_for_orphans([1, 2].map(|host| ("orphaned".into(), IpAddr::from([10, 0, 0, host]))), now());
+    assert_eq!(executor.orphans.len(), 1);
+    for host in [1, 2] {
+        let mut request = request(host, Action::Close, &format!("echo close $PORTKNOCK_IP >>{}", out.display()));
+        request.door = "orphaned".into();
+        executor.submit(request);
+    }
+    finish(&mut executor);
+    assert_eq!(read(&out), "close 10.0.0.2\nopen\nclose 10.0.0.1\n");
+    slow.wait().unwrap();
+    assert!(executor.orphans.is_empty() && executor.poll_timeout().is_none_or(|due| due > now()));
+}
+
+#[test]
+fn an_orphan_that_hangs_is_waited_for_only_so_long() {
+    let mut hanging = request(3, Action::Open, "sleep 100");
+    hanging.door = "orphaned".into();
+    let mut child = spawn(&hanging).unwrap();
+    let mut executor = Executor::new().unwrap();
+    let start = now();
+    executor.wait_for_orphans([(hanging.door.clone(), hanging.ip)], start);
+    executor.submit(CommandRequest { action: Action::Close, command: "true".into(), ..hanging });
+    executor.turn(start).unwrap();
+    assert_eq!((executor.running(), executor.waiting()), (0, 1));
+    assert_eq!(executor.poll_timeout(), Some(start.saturating_add(SLOW_AFTER)));
+    executor.turn(start.saturating_add(SLOW_AFTER)).unwrap();
+    assert_eq!((executor.running(), executor.waiting()), (1, 0));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

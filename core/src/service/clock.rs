@@ -21,13 +21,17 @@ impl Clock {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.zero.saturating_add(boottime())
+        self.at(boottime())
     }
 
     /// All clocks now.
     pub(super) fn read(&self) -> Clocks {
         let boot = boottime();
-        Clocks { now: self.zero.saturating_add(boot), wall: wall_clock(), boot }
+        Clocks { now: self.at(boot), wall: wall_clock(), boot }
+    }
+
+    fn at(&self, boot: Duration) -> Timestamp {
+        self.zero.saturating_add(boot)
     }
 }
 
@@ -61,6 +65,53 @@ mod tests {
         }
         let clocks = Clocks { now: Timestamp::from_secs(1), wall: Timestamp::from_secs(100), boot: Duration::ZERO };
         assert_eq!(packet_time(Timestamp::default(), &clocks), Timestamp::default());
+    }
+
+    const DAY: u64 = 24 * 3600;
+
+    /// A machine that was started at 1,000 s by its wall clock, `boot` seconds later, its wall clock off by `step`.
+    fn machine(boot: u64, step: i64) -> Clocks {
+        let clock = Clock { zero: Timestamp::from_secs(1_000 + DAY) };
+        let boot = Duration::from_secs(boot);
+        let wall = (1_000 + DAY + boot.as_secs()).saturating_add_signed(step);
+        Clocks { now: clock.at(boot), wall: Timestamp::from_secs(wall), boot }
+    }
+
+    #[test]
+    fn a_clock_set_by_a_day_moves_no_knock_after_it() {
+        let day = DAY.cast_signed();
+        for step in [0, day, -day, 400 * day, -400 * day] {
+            // Two knocks three seconds apart, stamped by the clock as it is set now and seen a second later.
+            let [first, second] = [10, 13].map(|boot| {
+                let Clocks { wall, .. } = machine(boot, step);
+                packet_time(wall, &machine(boot + 1, step))
+            });
+            if machine(10, step).wall > Timestamp::default() {
+                assert_eq!(first, machine(10, 0).now, "step {step}");
+                assert_eq!(second.saturating_since(first), Duration::from_secs(3), "step {step}");
+            }
+            assert!(second <= machine(14, step).now);
+        }
+    }
+
+    #[test]
+    fn a_knock_on_its_way_while_the_clock_is_set_is_never_of_the_future() {
+        let stamp = machine(10, 0).wall;
+        let set_back = machine(11, -DAY.cast_signed());
+        assert_eq!(packet_time(stamp, &set_back), set_back.now, "it counts as now");
+        let set_forward = machine(11, DAY.cast_signed());
+        let age = set_forward.now.saturating_since(packet_time(stamp, &set_forward));
+        // The engine takes what is older than the packet before it as simultaneous with that.
+        assert_eq!(age, Duration::from_secs(DAY + 1));
+    }
+
+    #[test]
+    fn the_time_that_the_machine_sleeps_counts() {
+        // Both clocks go on in a sleep: a door that was to close in it is overdue at once.
+        let closes_at = machine(10, 0).now.saturating_add(Duration::from_secs(30));
+        let awake = machine(10 + 8 * 3600, 0);
+        assert!(awake.now > closes_at);
+        assert_eq!(packet_time(awake.wall, &awake), awake.now);
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct Service {
     clock: Clock,
     epoll: Epoll,
     timer: TimerFd,
+    /// What the timer is armed for.
+    armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
     packets: u64,
     notices: VecDeque<Notice>,
@@ -125,6 +127,9 @@ impl Service {
             if count > 0 {
                 notices.push_back(Notice::Restored(count));
             }
+            let open = restored.openings.iter().map(|opening| (opening.door.clone(), opening.ip));
+            let unfinished = restored.unfinished.iter().map(|(_, request)| (request.door.clone(), request.ip));
+            executor.wait_for_orphans(open.chain(unfinished), clock.now());
             engine.restore_openings(restored.openings);
             for (id, request) in restored.unfinished {
                 closing.insert(executor.submit(request), id);
@@ -156,6 +161,7 @@ impl Service {
             clock,
             epoll,
             timer,
+            armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
             packets: 0,
             notices,

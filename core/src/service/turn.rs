@@ -221,7 +221,13 @@ impl Service {
         let engine = if self.stop_limit.is_none() { self.engine.poll_timeout() } else { None };
         let state = self.state.as_ref().and_then(StateFile::poll_timeout);
         let due = [engine, self.executor.poll_timeout(), state, self.stop_limit].into_iter().flatten().min();
-        Ok(self.timer.arm(due.map(|due| due.saturating_since(self.clock.now())))?)
+        let now = self.clock.now();
+        // Most turns leave the next due time as it was, and a system call is dear.
+        if due != self.armed || due.is_some_and(|due| due <= now) {
+            self.timer.arm(due.map(|due| due.saturating_since(now)))?;
+            self.armed = due;
+        }
+        Ok(())
     }
 }
 

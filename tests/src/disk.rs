@@ -1,0 +1,72 @@
+//! A small disk that can be full or read-only.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::{Daemon, Host, Output};
+
+/// A file system in memory of 64 KiB, seen by the daemons that are started after it. It goes when this is dropped.
+#[derive(Debug)]
+pub struct Disk {
+    folder: TempDir,
+}
+
+impl Disk {
+    /// An empty one that can be written to.
+    pub fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        mount(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"]).arg(folder.path()));
+        Self { folder }
+    }
+
+    /// A path on it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Leaves no room on it.
+    pub fn fill(&self) {
+        let mut filler = File::create(self.path("filler")).expect("the disk can be written to");
+        // The kernel frees and takes whole pages.
+        while filler.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    /// Makes room again.
+    pub fn free(&self) {
+        fs::remove_file(self.path("filler")).expect("the disk was filled");
+    }
+
+    /// Makes it read-only for the daemons that are started from now on.
+    pub fn protect(&self) {
+        mount(Command::new("mount").args(["-o", "remount,ro"]).arg(self.folder.path()));
+    }
+
+    /// Makes it writable again for a running daemon, which has mounts of its own, and for those to come.
+    pub fn release(&self, host: &Host, daemon: &Daemon) {
+        let folder = self.folder.path();
+        mount(Command::new("mount").args(["-o", "remount,rw"]).arg(folder));
+        host.ok(&format!("nsenter -t {} -m mount -o remount,rw {}", daemon.id(), folder.display()));
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The sandbox removes it at the latest.
+        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).output();
+    }
+}
+
+fn mount(command: &mut Command) {
+    let output = Output::of(command);
+    assert_eq!(output.code, Some(0), "{command:?}: {}", output.stderr);
+}

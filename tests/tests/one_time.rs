@@ -1,0 +1,286 @@
+//! One-time sequences: each line of the file opens the door once, whatever happens.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use portknock_tests::{Daemon, Lab, PATIENCE, binary, require, wait_until};
+use tempfile::TempDir;
+
+/// A door without one-time sequences, to see that the daemon goes on, and that all packets before have been seen.
+const BELL: &str = "
+[bell]
+    sequence = 1000,500
+    command  = true
+";
+
+/// A file of sequences in a folder of its own.
+struct Sequences {
+    folder: TempDir,
+    lab: Lab,
+}
+
+impl Sequences {
+    fn new(lines: &str) -> Self {
+        let sequences = Self { folder: TempDir::new().expect("a temporary folder"), lab: Lab::pair() };
+        sequences.write(lines);
+        sequences
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("sequences")
+    }
+
+    fn write(&self, lines: &str) {
+        fs::write(self.path(), lines).expect("the folder can be written");
+    }
+
+    fn read(&self) -> String {
+        fs::read_to_string(self.path()).expect("the file is there")
+    }
+
+    /// A door with this file, which notes in `done` who opens it and how the file looks by then, and the bell.
+    fn config(&self) -> String {
+        let file = self.path();
+        let file = file.display();
+        format!(
+            "[door]\n one_time_sequences = {file}\n seq_timeout = 10\n tcpflags = syn\n \
+             command = (echo open %IP%; cat {file}) >> %DIR%/done\n{BELL}"
+        )
+    }
+
+    /// The same door with a stop command that runs after two seconds.
+    fn config_that_closes(&self) -> String {
+        let stop = "stop_command = echo close %IP% >> %DIR%/done\n cmd_timeout = 2\n";
+        self.config().replace(BELL, &format!(" {stop}{BELL}"))
+    }
+
+    fn start(&self) -> Daemon {
+        Daemon::portknockd(&self.lab.server, &self.config())
+    }
+
+    fn knock(&self, ports: &str) {
+        self.lab.client.ok(&format!("knock 10.0.0.1 {ports}"));
+    }
+
+    /// Knocks, and asserts that this opens nothing.
+    fn in_vain(&self, daemon: &Daemon, ports: &str) {
+        let done = daemon.read("done");
+        self.knock(ports);
+        self.ring(daemon);
+        sleep(Duration::from_millis(200));
+        assert_eq!(daemon.read("done"), done, "{ports} opened the door\n{}", daemon.log());
+    }
+
+    /// Asserts that the other door works, which means that all packets before have been seen.
+    fn ring(&self, daemon: &Daemon) {
+        let before = daemon.count("bell: OPEN SESAME");
+        self.knock("1000 500");
+        daemon.wait_for_count("bell: OPEN SESAME", before + 1, PATIENCE);
+    }
+
+    /// Runs this with the file read-only for the daemon.
+    fn protected(&self, daemon: &Daemon, run: impl FnOnce()) {
+        let (path, mounts) = (self.path(), format!("nsenter -t {} -m", daemon.id()));
+        let path = path.display();
+        self.lab.server.ok(&format!("{mounts} mount --bind {path} {path}; {mounts} mount -o remount,ro,bind {path}"));
+        run();
+        self.lab.server.ok(&format!("{mounts} umount {path}"));
+    }
+}
+
+fn becomes(daemon: &Daemon, done: &str) {
+    let reached = wait_until(PATIENCE, || daemon.read("done") == done);
+    assert!(reached, "`done` is not\n{done}but\n{}\n{}", daemon.read("done"), daemon.log());
+}
+
+#[test]
+fn each_line_opens_once_and_is_marked_before_its_command_runs() {
+    let door = Sequences::new("# mine\n 7000,8000\n\n 7100:udp,8100\n 7200,8200\n");
+    let daemon = door.start();
+    door.knock("7000 8000");
+    let mut done = "open 10.0.0.2\n# mine\n#7000,8000\n\n 7100:udp,8100\n 7200,8200\n".to_string();
+    becomes(&daemon, &done);
+    door.in_vain(&daemon, "7000 8000");
+    door.in_vain(&daemon, "7200 8200");
+    door.knock("7100:udp 8100");
+    done += "open 10.0.0.2\n# mine\n#7000,8000\n\n#7100:udp,8100\n 7200,8200\n";
+    becomes(&daemon, &done);
+    assert_eq!(daemon.count("no more sequences"), 0);
+    door.knock("7200 8200");
+    done += "open 10.0.0.2\n# mine\n#7000,8000\n\n#7100:udp,8100\n#7200,8200\n";
+    becomes(&daemon, &done);
+    daemon.wait_for(&format!(
+        "door: no more sequences found in {}, the door takes no more knocks",
+        door.path().display()
+    ));
+    for ports in ["7000 8000", "7100:udp 8100", "7200 8200"] {
+        door.in_vain(&daemon, ports);
+    }
+    assert_eq!(daemon.count("10.0.0.2: door: Stage"), 6, "{}", daemon.log());
+}
+
+#[test]
+fn an_attempt_of_someone_else_ends_when_the_line_is_used() {
+    // The second line begins like the first, so that the attempt would fit it too.
+    let door = Sequences::new(" 7000,8000\n 7000,9000\n");
+    door.lab.client.add_address("eth0", "10.0.0.3/24");
+    let daemon = door.start();
+    let other = |port: u16| {
+        let knock = binary("portknock");
+        door.lab.client.ok(&format!("{} knock --source 10.0.0.3 10.0.0.1 {port}", knock.display()));
+    };
+    other(7000);
+    daemon.wait_for("10.0.0.3: door: Stage 1");
+    door.knock("7000 8000");
+    daemon.wait_for("10.0.0.2: door: OPEN SESAME");
+    other(8000);
+    other(9000);
+    door.ring(&daemon);
+    assert_eq!(daemon.count("10.0.0.3: door: OPEN SESAME"), 0, "{}", daemon.log());
+    other(7000);
+    other(9000);
+    daemon.wait_for("10.0.0.3: door: OPEN SESAME");
+}
+
+#[test]
+fn a_line_used_while_the_door_is_open_is_used_up_and_moves_the_closing_time() {
+    let door = Sequences::new(" 7000,8000\n 7100,8100\n");
+    let daemon = Daemon::portknockd(&door.lab.server, &door.config_that_closes());
+    door.knock("7000 8000");
+    daemon.wait_for("OPEN SESAME");
+    door.knock("7100 8100");
+    daemon.wait_for("10.0.0.2: door: still open, closing time extended");
+    assert_eq!(door.read(), "#7000,8000\n#7100,8100\n");
+    becomes(&daemon, "open 10.0.0.2\n#7000,8000\n 7100,8100\nclose 10.0.0.2\n");
+}
+
+#[test]
+fn a_file_that_is_used_up_or_missing_is_refused_by_its_name() {
+    let door = Sequences::new("#7000,8000\n\n");
+    let refused = || {
+        let output = Daemon::run_portknockd(&door.lab.server, &door.config(), &["-i", "eth0"]);
+        assert_eq!(output.code, Some(1), "{output:?}");
+        assert!(output.stderr.contains(&door.path().display().to_string()), "{}", output.stderr);
+        output.stderr
+    };
+    let used_up = refused();
+    assert!(used_up.contains("no sequence is left in"), "{used_up}");
+    fs::remove_file(door.path()).expect("it is there");
+    let missing = refused();
+    assert!(missing.contains("No such file"), "{missing}");
+}
+
+#[test]
+fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_closed() {
+    require("strace");
+    let mut seen = Vec::new();
+    // The writes and syncs of the file and of the state file, and the starts of commands.
+    for calls in ["pwrite64", "fdatasync", "clone,clone3,vfork"] {
+        for nth in 1..=2 {
+            let door = Sequences::new(" 7000,8000\n 7100,8100\n");
+            // With an error, so that the call does not happen.
+            let inject = format!("--inject={calls}:error=EIO:signal=KILL:when={nth}");
+            let strace = ["strace", "-D", "-q", "-o", "%DIR%/trace", "-e", "signal=none", &inject];
+            let mut daemon = Daemon::portknockd_under(&door.lab.server, &strace, &door.config_that_closes());
+            door.knock("7000 8000");
+            assert!(daemon.exit_within(PATIENCE).is_some(), "no crash at {calls} {nth}:\n{}", daemon.log());
+            let marked = door.read().starts_with('#');
+            let opened = daemon.read("done").contains("open");
+            assert!(marked || !opened, "{calls} {nth}: open, but the line is not marked");
+            seen.push((marked, opened));
+
+            daemon.restart(&door.lab.server, &["-i", "eth0"]);
+            if opened {
+                becomes(&daemon, "open 10.0.0.2\n#7000,8000\n 7100,8100\nclose 10.0.0.2\n");
+            }
+            if marked {
+                door.in_vain(&daemon, "7000 8000");
+            } else {
+                door.knock("7000 8000");
+                daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 1, PATIENCE);
+            }
+            let closed = wait_until(PATIENCE, || {
+                let done = daemon.read("done");
+                done.matches("open").count() <= done.matches("close").count()
+            });
+            assert!(closed, "{calls} {nth}: {}", daemon.read("done"));
+            door.knock("7100 8100");
+            assert!(wait_until(PATIENCE, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
+        }
+    }
+    // Not yet marked; marked, but not opened; opened.
+    let count = |marked, opened| seen.iter().filter(|&&state| state == (marked, opened)).count();
+    assert_eq!([count(false, false), count(true, false), count(true, true)], [1, 4, 1], "{seen:?}");
+}
+
+#[test]
+fn a_line_that_cannot_be_marked_opens_nothing_and_shuts_the_door_until_a_reload() {
+    let door = Sequences::new(" 7000,8000\n 7100,8100\n");
+    let daemon = Daemon::portknockd(&door.lab.server, &door.config_that_closes());
+    door.protected(&daemon, || {
+        door.in_vain(&daemon, "7000 8000");
+        daemon.wait_for(&format!(
+            "10.0.0.2: door: cannot mark line 1 of {} as used: Read-only file system (os error 30); its command does \
+             not run, and the door stays shut until a reload",
+            door.path().display()
+        ));
+        door.in_vain(&daemon, "7000 8000");
+        door.in_vain(&daemon, "7100 8100");
+    });
+    assert_eq!(daemon.count("door: OPEN SESAME"), 0, "{}", daemon.log());
+    sleep(Duration::from_millis(2200));
+    assert_eq!((daemon.read("done").as_str(), daemon.count("command timeout")), ("", 0), "nothing to close");
+    daemon.signal("HUP");
+    daemon.wait_for("the configuration is reloaded");
+    door.knock("7000 8000");
+    becomes(&daemon, "open 10.0.0.2\n#7000,8000\n 7100,8100\nclose 10.0.0.2\n");
+}
+
+#[test]
+fn a_line_that_was_edited_away_does_not_count_and_the_new_one_does() {
+    let door = Sequences::new(" 7000,8000\n");
+    let daemon = door.start();
+    door.write(" 7100,8100\n 7200,8200\n");
+    door.in_vain(&daemon, "7000 8000");
+    daemon.wait_for("was changed after it was read; the knock at it does not count");
+    assert_eq!(door.read(), " 7100,8100\n 7200,8200\n");
+    door.knock("7100 8100");
+    becomes(&daemon, "open 10.0.0.2\n#7100,8100\n 7200,8200\n");
+    // Lines that come later are found without a reload.
+    door.write("# a comment that moves the lines\n 7200,8200\n 7300,8300\n");
+    door.knock("7200 8200");
+    door.ring(&daemon);
+    door.knock("7300 8300");
+    door.ring(&daemon);
+    assert_eq!(door.read(), "# a comment that moves the lines\n#7200,8200\n#7300,8300\n");
+}
+
+#[test]
+fn a_line_that_begins_with_a_digit_is_marked_over_it() {
+    let door = Sequences::new("7000,8000\n7100,8100\n");
+    let mut daemon = door.start();
+    door.knock("7000 8000");
+    becomes(&daemon, "open 10.0.0.2\n#000,8000\n7100,8100\n");
+    daemon.kill();
+    daemon.restart(&door.lab.server, &["-i", "eth0"]);
+    door.knock("7100 8100");
+    assert!(wait_until(PATIENCE, || door.read() == "#000,8000\n#100,8100\n"), "{}", door.read());
+}
+
+#[test]
+fn the_file_goes_from_the_original_to_portknockd_and_back() {
+    let door = Sequences::new(" 7000,8000\n 7100,8100\n 7200,8200\n 7300,8300\n");
+    let step = |mut daemon: Daemon, ports: &str, file: &str| {
+        door.knock(ports);
+        assert!(wait_until(PATIENCE, || door.read() == file), "{}\n{}", door.read(), daemon.log());
+        daemon.wait_for("10.0.0.2: door: OPEN SESAME");
+        daemon.stop();
+    };
+    let theirs = || Daemon::knockd(&door.lab.server, &door.config());
+    step(theirs(), "7000 8000", "#7000,8000\n 7100,8100\n 7200,8200\n 7300,8300\n");
+    step(door.start(), "7100 8100", "#7000,8000\n#7100,8100\n 7200,8200\n 7300,8300\n");
+    step(theirs(), "7200 8200", "#7000,8000\n#7100,8100\n#7200,8200\n 7300,8300\n");
+    step(door.start(), "7300 8300", "#7000,8000\n#7100,8100\n#7200,8200\n#7300,8300\n");
+}
