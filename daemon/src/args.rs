@@ -9,7 +9,8 @@ use clap::Parser;
 /// Takes the configuration and the options of knockd. SIGHUP reads the configuration and opens the log file again,
 /// SIGUSR1 logs a status, SIGTERM and SIGINT stop; a second one stops at once.
 #[derive(Debug, Parser)]
-#[command(name = "portknockd", version, disable_help_subcommand = true)]
+// As with getopt, an option that is given again counts, or counts no more than once.
+#[command(name = "portknockd", version, disable_help_subcommand = true, args_override_self = true)]
 pub(crate) struct Args {
     /// Listen on these interfaces, or on `any`, instead of those in the configuration [default: eth0]
     #[arg(short, long, value_name = "IF", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -76,6 +77,13 @@ mod tests {
         let paths = (args.config, args.pidfile, args.logfile);
         assert_eq!(paths, ("/c".into(), Some("/p".into()), Some("/g".into())));
         assert_eq!(Args::parse_from(["portknockd"]).config, PathBuf::from("/etc/knockd.conf"));
+    }
+
+    #[test]
+    fn an_option_may_be_repeated() {
+        let args = Args::parse_from(["portknockd", "-v", "-v", "-DD", "-c", "/a", "-c", "/b", "-i", "a", "-i", "b"]);
+        assert!(args.verbose && args.debug);
+        assert_eq!((args.config, args.interface), ("/b".into(), vec!["a".to_owned(), "b".to_owned()]));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Daemon {
     args: Args,
     /// The configuration file; absolute, since a daemon changes its directory.
     config: PathBuf,
+    /// Where it was started, which relative names in the configuration are seen from.
+    directory: PathBuf,
     service: Service,
     log: Log,
     names: Option<Names>,
@@ -33,7 +35,14 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn new(args: Args, config: PathBuf, service: Service, log: Log, signals: Signals) -> io::Result<Self> {
+    pub(crate) fn new(
+        args: Args,
+        config: PathBuf,
+        directory: PathBuf,
+        service: Service,
+        log: Log,
+        signals: Signals,
+    ) -> io::Result<Self> {
         let names = args.lookup.then(Names::start).transpose()?;
         let epoll = Epoll::new()?;
         // Who is ready does not matter: all are looked at.
@@ -41,7 +50,7 @@ impl Daemon {
         for (fd, token) in fds.zip(0..) {
             epoll.add(fd, token)?;
         }
-        Ok(Self { args, config, service, log, names, signals, epoll, stopping: false, failed: false })
+        Ok(Self { args, config, directory, service, log, names, signals, epoll, stopping: false, failed: false })
     }
 
     /// Works until a signal stops it; true where nothing failed.
@@ -136,13 +145,22 @@ impl Daemon {
         self.stop();
     }
 
+    /// Does this in the directory where the daemon was started, if that is still there.
+    fn in_start_directory<T>(&self, work: impl FnOnce() -> T) -> T {
+        let now = std::env::current_dir();
+        let _ = std::env::set_current_dir(&self.directory);
+        let result = work();
+        let _ = now.and_then(std::env::set_current_dir);
+        result
+    }
+
     /// Reads the configuration again. Whatever is wrong with it, the one in use stays.
     fn reload(&mut self) {
         if self.stopping {
             return;
         }
         let mut lines = Vec::new();
-        let config = read_config(&self.config, &mut |line| lines.push(line.to_owned()));
+        let config = self.in_start_directory(|| read_config(&self.config, &mut |line| lines.push(line.to_owned())));
         // The log file is opened anew in any case: it may have been moved away.
         let targets = match &config {
             Some(config) => log_targets(&self.args, config),

@@ -39,8 +39,11 @@ fn main() -> ExitCode {
 }
 
 /// Starts and works; true after a stop in order. What fails before there is a log is the error.
-fn run(args: Args) -> Result<bool, String> {
+fn run(mut args: Args) -> Result<bool, String> {
     let path = absolute(&args.config);
+    args.logfile = args.logfile.as_deref().map(absolute);
+    // Where there is none, relative names cannot be read at all.
+    let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let Some(config) = read_config(&args.config, &mut |line| complain_plainly(line)) else { return Ok(false) };
     let targets = log_targets(&args, &config);
     let pid_file = absolute(args.pidfile.as_ref().unwrap_or(&config.options.pid_file));
@@ -60,7 +63,7 @@ fn run(args: Args) -> Result<bool, String> {
         _pid_file = Some(written);
     }
     let signals = Signals::register().map_err(|error| error.to_string())?;
-    let daemon = Daemon::new(args, path, service, log, signals).map_err(|error| error.to_string())?;
+    let daemon = Daemon::new(args, path, directory, service, log, signals).map_err(|error| error.to_string())?;
     if let Some(birth) = birth {
         birth.done().map_err(|error| format!("cannot become a daemon: {error}"))?;
     }

@@ -1,11 +1,13 @@
 //! The command line and the configuration file together.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use portknock_core::Config;
 use portknock_core::config::{LoadError, Loaded, load};
 use portknock_core::service::ServiceOptions;
+use portknock_core::{Config, Printable};
 
 use crate::args::Args;
 use crate::log::Targets;
@@ -13,11 +15,14 @@ use crate::log::Targets;
 /// Reads the configuration; `None` where it has errors. What is wrong, and what is worth a look, goes to `say` line by
 /// line.
 pub(crate) fn read_config(path: &Path, say: &mut dyn FnMut(&str)) -> Option<Config> {
+    if let Some(warning) = open_to_all(path) {
+        say(&warning);
+    }
     match load(path) {
         Ok(Loaded { config, report, text }) => {
             let rendered = report.render(&path.to_string_lossy(), &text);
             rendered.lines().filter(|line| !line.trim().is_empty()).for_each(say);
-            config
+            config.map(with_absolute_paths)
         }
         Err(error @ LoadError { .. }) => {
             say(&error.to_string());
@@ -26,9 +31,25 @@ pub(crate) fn read_config(path: &Path, say: &mut dyn FnMut(&str)) -> Option<Conf
     }
 }
 
+/// The warning about a file that anybody may fill with commands.
+fn open_to_all(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.mode();
+    let name = path.to_string_lossy();
+    (mode & 0o002 != 0).then(|| {
+        format!(
+            "{}: warning: any user can write to this file, and portknockd runs the commands in it",
+            Printable(&name)
+        )
+    })
+}
+
 /// `--check`: shows everything on standard output; the exit status.
 pub(crate) fn check(path: &Path) -> u8 {
     let mut out = std::io::stdout().lock();
+    // Where nobody reads it, the exit status still tells.
+    if let Some(warning) = open_to_all(path) {
+        let _ = writeln!(out, "{warning}");
+    }
     let (text, ok) = match load(path) {
         Ok(Loaded { report, text, .. }) => {
             let found = report.render(&path.to_string_lossy(), &text);
@@ -39,7 +60,6 @@ pub(crate) fn check(path: &Path) -> u8 {
         }
         Err(error) => (format!("{error}\n"), false),
     };
-    // Where nobody reads it, the exit status still tells.
     let _ = out.write_all(text.as_bytes());
     u8::from(!ok)
 }
@@ -55,12 +75,24 @@ pub(crate) fn service_options(args: &Args) -> ServiceOptions {
 }
 
 /// Where to log. knockd is quiet in the foreground without `-v`; here a log without any other target goes to standard
-/// output, as supervisors expect.
+/// output, as supervisors expect. The paths of both must be absolute.
 pub(crate) fn log_targets(args: &Args, config: &Config) -> Targets {
-    let file = args.logfile.as_ref().or(config.options.log_file.as_ref()).map(|path| absolute(path));
+    let file = args.logfile.as_ref().or(config.options.log_file.as_ref()).cloned();
     let syslog = config.options.use_syslog;
     let wanted = args.verbose || args.debug || (file.is_none() && !syslog);
     Targets { stdout: wanted && !args.daemon, file, syslog }
+}
+
+/// A daemon works in another directory than the one that these names were written for.
+fn with_absolute_paths(mut config: Config) -> Config {
+    let options = &mut config.options;
+    options.log_file = options.log_file.take().map(|path| absolute(&path));
+    options.pid_file = absolute(&options.pid_file);
+    options.state_file = absolute(&options.state_file);
+    for door in &mut config.doors {
+        door.one_time_sequences = door.one_time_sequences.take().map(|path| absolute(&path));
+    }
+    config
 }
 
 /// The path as seen from `/`, where a daemon works.

@@ -259,3 +259,24 @@ fn dropped_packets_are_counted_and_told() {
         daemon.log().lines().filter(|line| line.contains("were dropped")).map(|line| number(line, "eth0: ")).sum();
     assert_eq!(told, dropped, "{}", status);
 }
+
+#[test]
+fn a_filter_that_the_kernel_finds_too_long_is_cut_and_nothing_is_missed() {
+    let lab = Lab::pair();
+    // 9,000 ports in no order that a short filter could describe.
+    let port = |index: u32| 1 + index * 40_503 % 65_521;
+    let doors: String = (0..3000)
+        .map(|door| {
+            let [first, second, third] = [0, 1, 2].map(|step| port(door * 3 + step));
+            format!("[door{door}]\nsequence = {first},{second}:udp,{third}\ntcpflags = syn\ncommand = true\n")
+        })
+        .collect();
+    let daemon = Daemon::portknockd(&lab.server, &doors);
+    daemon.wait_for(" instructions and lets more packets through");
+    for door in [0, 1234, 2999] {
+        let [first, second, third] = [0, 1, 2].map(|step| port(door * 3 + step));
+        lab.knock_from("10.0.0.2", "10.0.0.1", &format!("{first} {second}:udp {third}"));
+        daemon.wait_for(&format!("10.0.0.2: door{door}: OPEN SESAME"));
+    }
+    assert_eq!(daemon.count("eth0: the filter was cut to"), 1, "{}", daemon.count("the filter"));
+}

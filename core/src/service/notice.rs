@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -93,8 +93,9 @@ impl fmt::Display for Notice {
             Self::ShuttingDown => f.write_str("shutting down"),
             Self::Reloaded => f.write_str("the configuration is reloaded"),
             Self::Knock(knock) => {
-                let Knock { source, destination, port, protocol, source_port, .. } = knock;
-                write!(f, "{protocol}: {source}:{source_port} -> {destination}:{port}")
+                let from = SocketAddr::new(knock.source, knock.source_port);
+                let to = SocketAddr::new(knock.destination, knock.port);
+                write!(f, "{}: {from} -> {to}", knock.protocol)
             }
             Self::Event(event) => event.fmt(f),
             Self::Command(outcome) => outcome.fmt(f),
