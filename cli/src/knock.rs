@@ -36,7 +36,8 @@ pub struct KnockArgs {
     verbose: bool,
     /// The name or address to knock at; an IPv6 address may have a zone, as in fe80::1%eth0
     host: String,
-    /// The ports to knock on, in order; PROTO is tcp (the default) or udp. Commas separate ports too
+    /// The ports to knock on, in order, by number or by the name of a service; PROTO is tcp (the default) or udp. Commas
+    /// separate ports too
     #[arg(value_name = "PORT[:PROTO]", required = true, value_parser = parse_steps)]
     ports: Vec<Vec<Step>>,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::DoorId;
 use crate::openings::Opening;
+use crate::printable::Printable;
 use crate::time::Timestamp;
 
 /// Something that happened at a door.
@@ -146,25 +147,6 @@ impl fmt::Display for CommandRequest {
     }
 }
 
-/// Text with every control character escaped, so that it cannot forge or break a log line.
-#[derive(Clone, Copy, Debug)]
-pub struct Printable<'a>(pub &'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in self.0.split_inclusive(char::is_control) {
-            match part.chars().next_back() {
-                Some(last) if last.is_control() => {
-                    f.write_str(&part[..part.len() - last.len_utf8()])?;
-                    write!(f, "{}", last.escape_default())?;
-                }
-                _ => f.write_str(part)?,
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Event {
     /// The command that this event asks for.
     pub fn command_request(&self) -> Option<CommandRequest> {
@@ -188,7 +170,7 @@ mod tests {
 
     #[test]
     fn lines_are_those_of_knockd_without_control_characters() {
-        let door = "10.0.0.1: op\\nen\\u{1b}[31m: ";
+        let door = "10.0.0.1: op\\x0aen\\x1b[31m: ";
         assert_eq!(line(EventKind::Stage { stage: 2, steps: 3 }), format!("{door}Stage 2"));
         let open = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
         assert_eq!(line(open), format!("{door}OPEN SESAME"));

@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Sequence, SequenceLine, unused_lines};
-use crate::event::Printable;
+use crate::printable::Printable;
 
 /// A file of one-time sequences, and the line whose turn it is.
 #[derive(Debug)]

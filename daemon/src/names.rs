@@ -171,9 +171,9 @@ mod tests {
         while lines.len() < 3 {
             lines.extend(pop(&mut names, now));
         }
-        assert_eq!(lines, ["10.0.0.1 (h\\n1): d: Stage 1", "no address", "10.0.0.2: d: Stage 1"]);
+        assert_eq!(lines, ["10.0.0.1 (h\\x0a1): d: Stage 1", "no address", "10.0.0.2: d: Stage 1"]);
         push(&mut names, 1, now);
-        assert_eq!(pop(&mut names, now).as_deref(), Some("10.0.0.1 (h\\n1): d: Stage 1"));
+        assert_eq!(pop(&mut names, now).as_deref(), Some("10.0.0.1 (h\\x0a1): d: Stage 1"));
     }
 
     #[test]

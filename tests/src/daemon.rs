@@ -12,6 +12,10 @@ use crate::{Host, Output, PATIENCE, Process, binary, require, wait_until};
 
 /// What both daemons write to their log when they listen.
 const STARTED: &str = "starting up, listening on";
+/// What portknockd writes when a new configuration is in force.
+const RELOADED: &str = "the configuration is reloaded";
+/// What it writes when it is not.
+const NOT_RELOADED: &str = "the configuration is not reloaded, the old one stays in use";
 
 /// A daemon with its configuration, log and state in a folder of its own. It is killed when this is dropped.
 #[derive(Debug)]
@@ -104,6 +108,21 @@ impl Daemon {
         write_config(self.folder.path(), config, self.original);
     }
 
+    /// Has it read this configuration, and waits until it is in force.
+    pub fn reload(&self, config: &str) {
+        let before = self.count(RELOADED);
+        self.rewrite(config);
+        self.signal("HUP");
+        self.wait_for_count(RELOADED, before + 1, PATIENCE);
+    }
+
+    /// Has it read the file that is there, and waits until it has refused it.
+    pub fn refuse_reload(&self) {
+        let before = self.count(NOT_RELOADED);
+        self.signal("HUP");
+        self.wait_for_count(NOT_RELOADED, before + 1, PATIENCE);
+    }
+
     /// The text of its log file.
     pub fn log(&self) -> String {
         self.read("log")
@@ -138,6 +157,11 @@ impl Daemon {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// How many file descriptors it has.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the daemon runs").count()
     }
 
     /// Sends a signal, as in `signal("HUP")`.

@@ -3,7 +3,7 @@
 //! Each test has hosts of its own, so all of them use the same names and addresses: `eth0` everywhere, the server is
 //! 10.0.0.1 and fd00::1, the client 10.0.0.2 and fd00::2.
 
-use crate::Host;
+use crate::{Host, binary};
 
 /// A client and a server on one cable.
 #[derive(Debug)]
@@ -26,6 +26,12 @@ impl Lab {
         know(&client, "eth0", ["10.0.0.1", "fd00::1"], "02:00:00:00:00:01");
         know(&server, "eth0", ["10.0.0.2", "fd00::2"], "02:00:00:00:00:02");
         Self { client, server }
+    }
+
+    /// The client knocks from one of its addresses, by our own client.
+    pub fn knock_from(&self, source: &str, address: &str, steps: &str) {
+        let knock = binary("portknock");
+        self.client.ok(&format!("{} knock --delay 5 --source {source} {address} {steps}", knock.display()));
     }
 
     /// A second cable between the two, `interface` on both; the server has 10.0.N.1 and fd00:N::1 there, the client

@@ -304,7 +304,7 @@ fn exit_statuses_tell_the_truth() {
         ("10.0.0.1", 2, "Usage: knock"),
         ("10.0.0.1 70000", 2, "`70000` is not a port"),
         ("10.0.0.1 7000 0", 2, "`0` is not a port"),
-        ("10.0.0.1 7000 ssh", 2, "`ssh` is not a port"),
+        ("10.0.0.1 7000 no-such-service", 2, "`no-such-service` is not a port"),
         ("10.0.0.1 7000:sctp", 2, "`sctp` is not a protocol"),
         ("-d -5 10.0.0.1 7000", 2, "-5 is not in"),
         ("-d soon 10.0.0.1 7000", 2, "invalid value 'soon'"),

@@ -8,6 +8,7 @@ use pcap::{Active, Capture, Direction, Precision};
 use super::notice::{CaptureNotice, InterfaceStats};
 use crate::decode::LinkType;
 use crate::filter::PortFilter;
+use crate::printable::Printable;
 use crate::sys::netlink::{Link, Network};
 use crate::sys::packet;
 use crate::time::Timestamp;
@@ -70,7 +71,7 @@ impl Absence {
             Self::Missing => "there is no such interface".into(),
             Self::Down => "the interface is down".into(),
             Self::Replaced => "another interface took its name".into(),
-            Self::Failed(message) => message.chars().filter(|c| !c.is_control()).collect(),
+            Self::Failed(message) => Printable(message).to_string(),
         }
     }
 }

@@ -6,12 +6,13 @@ use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Door, OnStop, Options};
 use super::parse::{Reader, own_line};
+use super::quoted::quoted;
 use super::sequence;
 use super::slice::{Line, Slice};
 use super::typography;
 use super::values;
-use super::visible::{quoted, visible};
 use crate::decode::TcpFlags;
+use crate::printable::Printable;
 
 /// The largest `MaxAttempts`.
 const MAX_ATTEMPTS: u32 = 16_777_216;
@@ -114,7 +115,7 @@ impl Reader {
     pub(super) fn check_controls(&mut self, text: Slice<'_>) {
         if let Some((at, c)) = text.text().char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
             let at = text.start() + at;
-            let message = format!("there is a control character, `{}`", visible(c));
+            let message = format!("there is a control character, `{}`", Printable(c.encode_utf8(&mut [0; 4])));
             let help = "remove it, unless it is meant";
             self.push(Diagnostic::warning(codes::CONTROL_CHARACTER, at..at + c.len_utf8(), message).help(help));
         }

@@ -9,7 +9,7 @@ use super::draft::DoorDraft;
 use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Door, Protocol, Step};
-use super::visible::quoted;
+use super::quoted::quoted;
 
 /// The sequence of the example in knockd's manual, which is known to everyone.
 const STOCK: [u16; 3] = [7000, 8000, 9000];

@@ -13,7 +13,7 @@ use super::keys::Key;
 use super::model::Config;
 use super::parse::{self, Parsed};
 use super::sequence_lines::unused_lines;
-use super::visible::visible;
+use crate::printable::Printable;
 
 /// The largest file that is read: far more than 65,536 doors need.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -115,9 +115,9 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
     }
 }
 
-/// The path with control characters made visible.
+/// The path as a message shows it.
 fn shown(path: &Path) -> String {
-    path.to_string_lossy().chars().map(visible).collect()
+    Printable(&path.to_string_lossy()).to_string()
 }
 
 #[cfg(test)]

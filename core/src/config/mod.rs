@@ -14,13 +14,13 @@ mod locate;
 mod model;
 mod parse;
 mod print;
+mod quoted;
 mod render;
 mod sequence;
 mod sequence_lines;
 mod slice;
 mod typography;
 mod values;
-mod visible;
 
 pub use diagnostic::{Diagnostic, Fix, Report, Severity};
 pub use fix::apply_fixes;

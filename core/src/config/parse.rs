@@ -7,8 +7,8 @@ use super::diagnostic::{Diagnostic, Report};
 use super::draft::{DoorDraft, Draft, Place, Seen};
 use super::keys::{self, Key};
 use super::model::{Config, Door};
+use super::quoted::quoted;
 use super::slice::{Line, Slice, is_blank, lines};
-use super::visible::quoted;
 
 /// A [`DoorId`](super::DoorId) has 16 bits.
 const MAX_DOORS: usize = 65_536;

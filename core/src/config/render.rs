@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::{Locator, characters};
-use super::visible::visible;
+use crate::printable::Printable;
 
 /// How many columns of a long line are shown.
 const WIDTH: usize = 160;
@@ -21,7 +21,7 @@ impl Report {
     /// visible, so the result is safe for terminals and logs. Empty where nothing was found.
     pub fn render(&self, file_name: &str, text: &[u8]) -> String {
         let locator = Locator::new(text);
-        let file_name: String = file_name.chars().map(visible).collect();
+        let file_name = Printable(file_name).to_string();
         let mut out = String::new();
         for (i, found) in self.diagnostics.iter().enumerate() {
             if i > 0 {
@@ -66,7 +66,7 @@ fn excerpt(line: &[u8], skip: usize, count: usize) -> (String, String) {
     let mut shown = String::from(if first > 0 { "…" } else { "" });
     let mut marks = String::from(if first > 0 { " " } else { "" });
     for (i, c) in chars.iter().enumerate().skip(first).take(WIDTH) {
-        let text = if *c == '\t' { TAB.to_owned() } else { visible(*c) };
+        let text = if *c == '\t' { TAB.to_owned() } else { Printable(c.encode_utf8(&mut [0; 4])).to_string() };
         let mark = if i < skip { " " } else { "^" };
         if i < skip + count {
             marks.push_str(&mark.repeat(text.chars().count()));

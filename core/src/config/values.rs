@@ -10,8 +10,8 @@ use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
 use super::model::FlagMask;
+use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
-use super::visible::quoted;
 use crate::decode::TcpFlags;
 
 /// Ten years: longer than any door is meant to wait, and far from where times overflow.

@@ -6,7 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::event::{CommandRequest, Printable};
+use crate::event::CommandRequest;
+use crate::printable::Printable;
 
 /// How long a command may run before it is reported; from then on others need not wait for it.
 pub const SLOW_AFTER: Duration = Duration::from_secs(60);

@@ -75,7 +75,7 @@ fn failures_are_told_with_door_address_and_status() {
             "front: command returned non-zero status code (3) (open for 10.0.0.1)",
             "front: running command: kill -9 $$",
             "front: command was killed by signal 9 (close for 10.0.0.1)",
-            "front: running command: printf '\\033[31m' >/dev/null\\n:",
+            "front: running command: printf '\\033[31m' >/dev/null\\x0a:",
             "",
         ]
     );

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::event::Printable;
+use crate::printable::Printable;
 
 /// Why a state file is not used at all.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,13 @@
 use std::num::NonZeroU16;
 
 use crate::config::{Protocol, Step};
+use crate::sys::names::service_port;
 
 /// Why a text is not a list of steps. Its display names the part that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
-    /// The port is not a number from 1 to 65535.
-    #[error("`{}` is not a port: expected a number from 1 to 65535", .0.escape_default())]
+    /// The port is neither a number from 1 to 65535 nor the name of a service.
+    #[error("`{}` is not a port: expected a number from 1 to 65535, or a service that the system knows", .0.escape_default())]
     Port(String),
     /// The protocol is neither TCP nor UDP.
     #[error("`{}` is not a protocol: expected `tcp` or `udp`", .0.escape_default())]
@@ -16,7 +17,7 @@ pub enum StepError {
 }
 
 /// Reads `PORT[:PROTO]`, or several of them with commas between, as a sequence in knockd.conf has them. The protocol
-/// is `tcp` (the default) or `udp`, in any case.
+/// is `tcp` (the default) or `udp`, in any case. Unlike there, the name of a service (`ssh`, see services(5)) is a port.
 ///
 /// # Errors
 /// At the first part that is wrong. The original client sends something else instead: 70000 becomes port 4464, and
@@ -32,11 +33,18 @@ fn parse_step(text: &str) -> Result<Step, StepError> {
         Some((port, name)) if name.eq_ignore_ascii_case("udp") => (port, Protocol::Udp),
         Some((_, name)) => return Err(StepError::Protocol(name.into())),
     };
-    match port.parse::<NonZeroU16>() {
+    let number = if is_name(port) {
+        service_port(port).and_then(NonZeroU16::new)
+    } else {
         // `parse` takes a sign, which no port has.
-        Ok(port) if !text.starts_with('+') => Ok(Step { port, protocol }),
-        _ => Err(StepError::Port(port.into())),
-    }
+        port.parse().ok().filter(|_| !port.starts_with('+'))
+    };
+    number.map(|port| Step { port, protocol }).ok_or_else(|| StepError::Port(port.into()))
+}
+
+/// True for what a service may be called; neither a number nor an option left over.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.contains(|c: char| c.is_ascii_alphabetic())
 }
 
 #[cfg(test)]
@@ -60,9 +68,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        for port in ["", "0", "65536", "-1", "+1", "12x", "ssh", " 80", "7000,", "\u{1b}[2J"] {
+        for port in ["", "0", "65536", "-1", "+1", "12x", "no-such-service", "ssh\0", " 80", "7000,", "\u{1b}[2J"] {
             assert!(
-                shown(port).contains("is not a port: expected a number from 1 to 65535"),
+                shown(port).contains("is not a port: expected a number from 1 to 65535, or a service"),
                 "{port}: {}",
                 shown(port)
             );

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use crate::capture::{CaptureError, CaptureNotice};
 use crate::decode::Knock;
-use crate::event::{CommandRequest, Event, Printable};
+use crate::event::{CommandRequest, Event};
 use crate::exec::Outcome;
 use crate::journal::{StateError, StateNotice};
 use crate::one_time::OneTimeError;
+use crate::printable::Printable;
 
 /// Something that happened.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
-//! Names of addresses.
+//! Names of addresses and of services.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::net::{IpAddr, SocketAddr};
+use std::ptr;
 
 /// The name that the system's resolver has for an address (getnameinfo(3)); `None` where there is none. It can take
 /// as long as a name server takes to answer.
@@ -16,7 +17,7 @@ pub fn host_name(ip: IpAddr) -> Option<String> {
             length,
             name.as_mut_ptr(),
             libc::NI_MAXHOST,
-            std::ptr::null_mut(),
+            ptr::null_mut(),
             0,
             libc::NI_NAMEREQD,
         )
@@ -27,6 +28,26 @@ pub fn host_name(ip: IpAddr) -> Option<String> {
     // SAFETY: after success the buffer holds a terminated string.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) };
     Some(name.to_string_lossy().into_owned())
+}
+
+/// The port that the system's list of services, mostly services(5), has for a name, whatever the protocol; `None` where
+/// it has none. A text of digits is a port to getaddrinfo(3), not a name.
+pub fn service_port(name: &str) -> Option<u16> {
+    let name = CString::new(name).ok()?;
+    let mut found = ptr::null_mut();
+    // SAFETY: the name is a terminated string, no host and no hints are asked for, and `found` can be written to.
+    let result = unsafe { libc::getaddrinfo(ptr::null(), name.as_ptr(), ptr::null(), &raw mut found) };
+    if result != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: after success `found` is a list that nobody else has, and each of its addresses is as long as its family
+    // says; sin_port and sin6_port stand at the same place. The list is given back once, and not used any more.
+    let port = unsafe {
+        let port = (*(*found).ai_addr.cast::<libc::sockaddr_in>()).sin_port;
+        libc::freeaddrinfo(found);
+        port
+    };
+    Some(u16::from_be(port)).filter(|&port| port != 0)
 }
 
 /// The address in the form that libc takes, and how long that is.
@@ -76,5 +97,14 @@ mod tests {
         // Not every machine has a name for this one; it must not be mistaken for another.
         let six = host_name("::1".parse().unwrap());
         assert!(six.is_none_or(|name| name.contains("local")));
+    }
+
+    #[test]
+    fn services_have_ports_where_the_system_knows_them() {
+        // Not every machine has a list of services.
+        assert!(service_port("ssh").is_none_or(|port| port == 22));
+        for name in ["no-such-service", "", "ssh\0", "ssh\n"] {
+            assert_eq!(service_port(name), None, "{name:?}");
+        }
     }
 }

@@ -1,0 +1,44 @@
+//! Text from outside inside messages and log lines: everything that a terminal or a log would act on is made visible.
+
+use std::fmt::{self, Write};
+
+/// Text with control characters and direction marks escaped, as in `\x1b` and `\u{202e}`, so that it can neither forge
+/// or break a log line nor make one look like another.
+#[derive(Clone, Copy, Debug)]
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(acts) {
+            let (plain, from) = rest.split_at(at);
+            f.write_str(plain)?;
+            let mut chars = from.chars();
+            chars.next().map_or(Ok(()), |c| write_escaped(f, c))?;
+            rest = chars.as_str();
+        }
+        f.write_str(rest)
+    }
+}
+
+/// True for characters that do something other than stand on the line.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+fn write_escaped(f: &mut impl Write, c: char) -> fmt::Result {
+    if c.is_ascii() { write!(f, "\\x{:02x}", u32::from(c)) } else { write!(f, "\\u{{{:x}}}", u32::from(c)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_direction_characters_are_shown() {
+        let text = Printable("a\x1b[0m\u{202e}b\u{9b}—\n").to_string();
+        assert_eq!(text, "a\\x1b[0m\\u{202e}b\\u{9b}—\\x0a");
+        assert_eq!(Printable("plain — text").to_string(), "plain — text");
+    }
+}

@@ -1,0 +1,261 @@
+//! Interfaces and addresses that come, go and change, and packets that come too fast: the daemon goes on.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use portknock_tests::{Daemon, Host, Lab, Output, PATIENCE, binary, wait_until};
+
+const DOOR: &str = "
+[door]
+    sequence    = 1000,5000,3000
+    seq_timeout = 30
+    tcpflags    = syn
+    command     = true
+";
+
+/// The log's lines for an interface that is taken up, without those of the start.
+fn listening(daemon: &Daemon, interface: &str) -> usize {
+    daemon.count(&format!("] listening on {interface}"))
+}
+
+/// Waits until the interface was taken up for the `count`th time since the start.
+fn taken_up(daemon: &Daemon, interface: &str, count: usize) {
+    daemon.wait_for_count(&format!("] listening on {interface}"), count, PATIENCE);
+}
+
+/// Asserts that a knock from this source at this address opens the door.
+fn opens(lab: &Lab, daemon: &Daemon, source: &str, address: &str) {
+    let line = format!("{source}: door: OPEN SESAME");
+    let before = daemon.count(&line);
+    lab.knock_from(source, address, "1000 5000 3000");
+    daemon.wait_for_count(&line, before + 1, PATIENCE);
+}
+
+/// Asserts that a hand-made knock at an address of nobody is none.
+fn does_not_count(lab: &Lab, daemon: &Daemon, address: &str) {
+    let before = daemon.count("Stage 1");
+    let source = if address.contains(':') { "fd00::2" } else { "10.0.0.2" };
+    let blast = binary("blast");
+    lab.client.ok(&format!("{} --interface eth0 --from {source} --to {address} --ports 1000", blast.display()));
+    sleep(Duration::from_millis(300));
+    assert_eq!(daemon.count("Stage 1"), before, "{}", daemon.log());
+}
+
+#[test]
+fn an_interface_goes_down_and_comes_up_again() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    for round in 1..=3 {
+        lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
+        daemon.wait_for_count("10.0.0.2: door: Stage 1", round, PATIENCE);
+        lab.server.set_up("eth0", false);
+        daemon.wait_for_count("no longer listening on eth0: the interface is down", round, PATIENCE);
+        lab.server.set_up("eth0", true);
+        taken_up(&daemon, "eth0", round);
+        // The attempt from before goes on.
+        lab.knock_from("10.0.0.2", "10.0.0.1", "5000 3000");
+        daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", round, PATIENCE);
+    }
+}
+
+#[test]
+fn an_interface_that_flaps_leaks_nothing() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+    sleep(Duration::from_millis(200));
+    let before = daemon.descriptors();
+    lab.server.ok("for i in $(seq 50); do ip link set eth0 down; ip link set eth0 up; done");
+    lab.server.set_up("eth0", true);
+    let calm = || {
+        let lines = daemon.count("istening on eth0");
+        sleep(Duration::from_millis(1200));
+        daemon.count("istening on eth0") == lines
+    };
+    assert!(wait_until(PATIENCE, calm), "{}", daemon.log());
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+    sleep(Duration::from_millis(200));
+    assert_eq!(daemon.descriptors(), before);
+}
+
+#[test]
+fn an_interface_that_is_missing_at_the_start_is_waited_for() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth1"]);
+    daemon.wait_for("waiting for eth1: there is no such interface");
+    assert_eq!(listening(&daemon, "eth1"), 0);
+    lab.add_interface("eth1", 7);
+    taken_up(&daemon, "eth1", 1);
+    opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
+    opens(&lab, &daemon, "fd00:7::2", "fd00:7::1");
+}
+
+#[test]
+fn an_interface_that_is_down_at_the_start_is_waited_for() {
+    let lab = Lab::pair();
+    lab.server.set_up("eth0", false);
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    daemon.wait_for("waiting for eth0: the interface is down");
+    lab.server.set_up("eth0", true);
+    taken_up(&daemon, "eth0", 1);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+}
+
+#[test]
+fn an_interface_that_is_made_anew_under_its_name_is_taken_up() {
+    let lab = Lab::pair();
+    lab.add_interface("eth1", 7);
+    let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth1"]);
+    opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
+    lab.server.ok("ip link del eth1");
+    daemon.wait_for("no longer listening on eth1: there is no such interface");
+    lab.add_interface("eth1", 7);
+    taken_up(&daemon, "eth1", 1);
+    opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
+
+    // So fast that the daemon sees only the new one.
+    daemon.signal("STOP");
+    lab.server.ok("ip link del eth1");
+    lab.add_interface("eth1", 7);
+    daemon.signal("CONT");
+    taken_up(&daemon, "eth1", 2);
+    assert_eq!(daemon.count("no longer listening on eth1"), 2, "{}", daemon.log());
+    opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
+}
+
+#[test]
+fn addresses_that_come_go_and_change_are_followed() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    for address in ["10.0.0.9/24", "fd00::9/64"] {
+        let (plain, source) = if address.contains(':') { ("fd00::9", "fd00::2") } else { ("10.0.0.9", "10.0.0.2") };
+        does_not_count(&lab, &daemon, plain);
+        lab.server.add_address("eth0", address);
+        opens(&lab, &daemon, source, plain);
+        lab.server.ok(&format!("ip addr del {address} dev eth0"));
+        does_not_count(&lab, &daemon, plain);
+    }
+    // As a DHCP server gives another address.
+    lab.server.ok("ip addr del 10.0.0.1/24 dev eth0; ip addr add 10.0.0.50/24 dev eth0");
+    does_not_count(&lab, &daemon, "10.0.0.1");
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.50");
+}
+
+#[test]
+fn an_address_of_another_interface_counts() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    lab.client.ok("ip route add 10.8.8.8/32 via 10.0.0.1");
+    lab.server.add_address("lo", "10.8.8.8/32");
+    opens(&lab, &daemon, "10.0.0.2", "10.8.8.8");
+}
+
+#[test]
+fn any_hears_interfaces_that_come_later() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "any"]);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+    lab.add_interface("eth1", 7);
+    opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
+    lab.server.ok("ip link del eth1");
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+    lab.add_interface("eth1", 8);
+    opens(&lab, &daemon, "10.0.8.2", "10.0.8.1");
+    lab.server.set_up("eth0", false);
+    lab.server.set_up("eth0", true);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+}
+
+#[test]
+fn one_of_two_interfaces_goes_and_the_other_goes_on() {
+    let lab = Lab::pair();
+    lab.add_interface("eth1", 7);
+    let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth0,eth1"]);
+    lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
+    lab.knock_from("10.0.7.2", "10.0.7.1", "1000 5000");
+    daemon.wait_for("10.0.7.2: door: Stage 2");
+    lab.server.ok("ip link del eth1");
+    daemon.wait_for("no longer listening on eth1: there is no such interface");
+    lab.knock_from("10.0.0.2", "10.0.0.1", "5000 3000");
+    daemon.wait_for("10.0.0.2: door: OPEN SESAME");
+    lab.add_interface("eth1", 7);
+    taken_up(&daemon, "eth1", 1);
+    lab.knock_from("10.0.7.2", "10.0.7.1", "3000");
+    daemon.wait_for("10.0.7.2: door: OPEN SESAME");
+    assert_eq!(daemon.count("no longer listening on eth0"), 0, "{}", daemon.log());
+}
+
+#[test]
+fn a_name_is_followed_and_not_the_interface_that_had_it() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    let rename = |from: &str, to: &str| {
+        lab.server.ok(&format!("ip link set {from} down; ip link set {from} name {to}; ip link set {to} up"));
+    };
+    rename("eth0", "wan0");
+    daemon.wait_for("no longer listening on eth0");
+    lab.knock_from("10.0.0.2", "10.0.0.1", "1000 5000 3000");
+    sleep(Duration::from_millis(300));
+    assert_eq!(daemon.count("Stage"), 0, "{}", daemon.log());
+    rename("wan0", "eth0");
+    taken_up(&daemon, "eth0", 1);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+}
+
+#[test]
+fn without_any_interface_setting_a_missing_default_is_told() {
+    let lonely = Host::new("lonely");
+    let daemon = Daemon::portknockd_with(&lonely, DOOR, &[]);
+    daemon.wait_for("waiting for eth0: there is no such interface");
+    daemon.wait_for("no interface is set, and there is no eth0, the default; set Interface in the [options] of");
+    daemon.wait_for("or use -i (interfaces here: lo)");
+}
+
+/// The last status in the log.
+fn status(daemon: &Daemon) -> String {
+    let before = daemon.count("status: ");
+    daemon.signal("USR1");
+    daemon.wait_for_count("status: ", before + 1, PATIENCE);
+    daemon.log().lines().rfind(|line| line.contains("status: ")).unwrap_or_default().to_owned()
+}
+
+fn blast(lab: &Lab, args: &str) {
+    let sent = Output::of(lab.client.command(binary("blast")).args(["--interface", "eth0"]).args(args.split(' ')));
+    assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+}
+
+#[test]
+fn what_comes_while_the_daemon_is_held_up_is_seen_afterwards() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    daemon.signal("STOP");
+    blast(&lab, "--from 10.1.0.0 --sources 2000 --ports 1000 --rate 1000");
+    daemon.signal("CONT");
+    daemon.wait_for_count("door: Stage 1", 2000, PATIENCE);
+    let status = status(&daemon);
+    assert!(status.contains("attempts 2000 ") && status.contains("knocks 2000, drops 0"), "{status}");
+    assert_eq!(daemon.count("were dropped"), 0, "{}", daemon.log());
+}
+
+#[test]
+fn dropped_packets_are_counted_and_told() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    daemon.signal("STOP");
+    blast(&lab, "--from 10.1.0.0 --sources 40000 --ports 1000");
+    daemon.signal("CONT");
+    daemon.wait_for("packets were dropped because they came too fast");
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+    let number = |text: &str, after: &str| -> u64 {
+        let digits = text.split(after).nth(1).unwrap_or_default();
+        digits.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse().unwrap_or_default()
+    };
+    let status = status(&daemon);
+    let (seen, dropped) = (number(&status, "knocks "), number(&status, "drops "));
+    assert!(dropped > 1000 && seen > 1000, "{status}");
+    // The kernel may count a packet more, which it dropped before it looked at the filter.
+    assert!((40_003..40_010).contains(&(seen + dropped)), "{status}");
+    let told: u64 =
+        daemon.log().lines().filter(|line| line.contains("were dropped")).map(|line| number(line, "eth0: ")).sum();
+    assert_eq!(told, dropped, "{}", status);
+}
