@@ -233,7 +233,7 @@ impl Sink for Outcomes {
             stop_command,
         });
         let is_open = opening.clone().is_some_and(|opening| self.openings.open_or_extend(opening, door.cmd_timeout));
-        let kind = match opening {
+        let kind = match opening.map(Box::new) {
             Some(opening) if is_open => EventKind::Extend { door_id, opening },
             opening => EventKind::Open { door_id, command: door.start_command_for(ip), opening },
         };

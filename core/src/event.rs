@@ -39,14 +39,14 @@ pub enum EventKind {
         /// The command to run now, `%IP%` replaced.
         command: Option<String>,
         /// The opening to keep on disk before the command runs, where the door has a stop command.
-        opening: Option<Opening>,
+        opening: Option<Box<Opening>>,
     },
     /// A complete knock while the door is open: the closing time moves and nothing runs.
     Extend {
         /// The door's place in the configuration.
         door_id: DoorId,
         /// The opening with its new closing time.
-        opening: Opening,
+        opening: Box<Opening>,
     },
     /// The door's time is over.
     Close {

@@ -135,7 +135,21 @@ impl<K> Timeline<K> {
 
     /// The entry that is due first with its due time, if that is not later than `until`; of entries due at the same
     /// time, the one of the lowest class. `due` gives the due time of a slab entry.
+    #[inline]
     pub(crate) fn first<T>(
+        &mut self,
+        slab: &[T],
+        until: Timestamp,
+        due: impl Fn(&T) -> Timestamp,
+    ) -> Option<(Timestamp, u32)> {
+        // The usual case, asked before each packet: nothing can be due yet.
+        if self.heap.peek().is_none_or(|Reverse((bound, _))| *bound > until) {
+            return None;
+        }
+        self.first_exact(slab, until, due)
+    }
+
+    fn first_exact<T>(
         &mut self,
         slab: &[T],
         until: Timestamp,

@@ -126,15 +126,15 @@ impl Matcher {
             return;
         }
         let is_local = self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
-        let mut starters = 0;
+        let mut starters = self.ports.starters(key);
         loop {
             let current = cursor.index().map(|index| (self.attempts.get(index).door(), index));
-            let starter = self.ports.starters(key).get(starters).copied();
+            let starter = starters.clone().next().map(|place| self.ports.starter(place));
             match (current, starter) {
                 (None, None) => break,
                 (Some((door, index)), starter) if starter.is_none_or(|starter| door <= starter) => {
                     let starts_here = starter == Some(door);
-                    starters += usize::from(starts_here);
+                    starters.start += usize::from(starts_here);
                     if self.doors[usize::from(door)].is_relevant(knock, is_local) {
                         self.step(knock, key, now, index, starts_here, &mut cursor, sink);
                     } else {
@@ -142,7 +142,7 @@ impl Matcher {
                     }
                 }
                 (_, Some(door)) => {
-                    starters += 1;
+                    starters.start += 1;
                     if self.doors[usize::from(door)].is_relevant(knock, is_local) {
                         self.start(knock, now, door, &mut cursor, sink);
                     }

@@ -1,13 +1,14 @@
 //! Which ports the doors use, answered in constant time.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
 use crate::config::{Protocol, Step};
 
 /// A port with its protocol, as one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PortKey(u32);
 
 impl PortKey {
@@ -36,24 +37,29 @@ impl From<Step> for PortKey {
 pub(super) struct PortIndex {
     /// One bit for each (protocol, port).
     used: Box<[u64]>,
-    /// The doors that begin with a port, in the order of the file.
-    starters: HashMap<PortKey, Vec<u16>, RandomState>,
+    /// Where in `starter_doors` those that begin with a port are.
+    starters: HashMap<PortKey, Range<usize>, RandomState>,
+    /// The doors by their first ports, those of a port in the order of the file.
+    starter_doors: Vec<u16>,
 }
 
 impl PortIndex {
     /// The index of these sequences; a door that is closed to knocks has an empty one.
     pub(super) fn new<'a>(sequences: impl Iterator<Item = &'a [PortKey]>) -> Self {
         let mut used = vec![0; 2 * 65_536 / 64].into_boxed_slice();
-        let mut starters: HashMap<_, Vec<u16>, _> = HashMap::default();
+        let mut by_first = Vec::new();
         for (door, sequence) in (0..=u16::MAX).zip(sequences) {
             for key in sequence {
                 used[key.0 as usize / 64] |= 1 << (key.0 % 64);
             }
-            if let Some(&first) = sequence.first() {
-                starters.entry(first).or_default().push(door);
-            }
+            by_first.extend(sequence.first().map(|&first| (first, door)));
         }
-        Self { used, starters }
+        by_first.sort_unstable();
+        let mut starters = HashMap::default();
+        for (place, (first, _)) in by_first.iter().enumerate() {
+            starters.entry(*first).or_insert(place..place).end = place + 1;
+        }
+        Self { used, starters, starter_doors: by_first.into_iter().map(|(_, door)| door).collect() }
     }
 
     /// True where some door uses the port.
@@ -61,9 +67,14 @@ impl PortIndex {
         self.used[key.0 as usize / 64] >> (key.0 % 64) & 1 == 1
     }
 
-    /// The doors whose sequence begins with the port, in the order of the file.
-    pub(super) fn starters(&self, key: PortKey) -> &[u16] {
-        self.starters.get(&key).map_or(&[], Vec::as_slice)
+    /// The places of the doors whose sequence begins with the port, in the order of the file, for [`PortIndex::starter`].
+    pub(super) fn starters(&self, key: PortKey) -> Range<usize> {
+        self.starters.get(&key).cloned().unwrap_or_default()
+    }
+
+    /// The door at a place.
+    pub(super) fn starter(&self, place: usize) -> u16 {
+        self.starter_doors[place]
     }
 }
 
@@ -77,8 +88,9 @@ mod tests {
         let other = PortKey::new(Protocol::Tcp, 1);
         let index = PortIndex::new([&[tcp, other][..], &[], &[other], &[tcp]].into_iter());
         assert!(index.is_used(tcp) && index.is_used(other) && !index.is_used(udp));
-        assert_eq!(index.starters(tcp), [0, 3]);
-        assert_eq!(index.starters(other), [2]);
-        assert_eq!(index.starters(udp), [0; 0]);
+        let starters = |key| index.starters(key).map(|place| index.starter(place)).collect::<Vec<_>>();
+        assert_eq!(starters(tcp), [0, 3]);
+        assert_eq!(starters(other), [2]);
+        assert_eq!(starters(udp), [0; 0]);
     }
 }

@@ -128,7 +128,7 @@ impl Service {
     fn is_real(&mut self, event: &mut Event, allowed: bool) -> bool {
         match &event.kind {
             EventKind::Open { opening, .. } if !allowed => {
-                self.withheld.extend(opening.as_ref().map(key_of));
+                self.withheld.extend(opening.as_deref().map(key_of));
                 false
             }
             // The door was opened by an earlier knock. The engine closes it by the later time all the same.
