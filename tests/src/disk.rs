@@ -42,14 +42,14 @@ impl Disk {
 
     /// Makes it read-only for the daemons that are started from now on.
     pub fn protect(&self) {
-        mount(Command::new("mount").args(["-o", "remount,ro"]).arg(self.folder.path()));
+        mount(Command::new("mount").args(["-o", "remount,ro,bind"]).arg(self.folder.path()));
     }
 
     /// Makes it writable again for a running daemon, which has mounts of its own, and for those to come.
     pub fn release(&self, host: &Host, daemon: &Daemon) {
         let folder = self.folder.path();
-        mount(Command::new("mount").args(["-o", "remount,rw"]).arg(folder));
-        host.ok(&format!("nsenter -t {} -m mount -o remount,rw {}", daemon.id(), folder.display()));
+        mount(Command::new("mount").args(["-o", "remount,rw,bind"]).arg(folder));
+        host.ok(&format!("nsenter -t {} -m mount -o remount,rw,bind {}", daemon.id(), folder.display()));
     }
 }
 

@@ -31,6 +31,7 @@ pub fn require(tool: &str) {
         "nc" => "netcat-openbsd",
         "knock" | "knockd" => "knockd",
         "unshare" | "nsenter" => "util-linux",
+        "ps" => "procps",
         other => other,
     };
     panic!("the program `{tool}` is missing; install it with: scripts/install-deps, or: apt-get install {package}");

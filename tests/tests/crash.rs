@@ -233,7 +233,13 @@ fn a_second_daemon_with_the_same_state_file_is_refused() {
     let path = daemon.path("openings");
     let expected = format!("portknockd: the state file {} is in use by another portknockd; ", path.display());
     assert!(output.stderr.lines().any(|line| line.starts_with(&expected)), "{output:?}");
+    // The same where a running daemon is told to use it.
+    let other = Daemon::portknockd(&lab.server, "[other]\nsequence = 1000,2000,1500\ncommand = true\n");
+    other.rewrite(&format!("[options]\nStateFile = {}\n{NOTE}", path.display()));
+    other.signal("HUP");
+    other.wait_for("the configuration is not reloaded, the old one stays in use: the state file");
     open(&lab, &daemon);
+    assert_eq!(other.read("done"), "");
 }
 
 #[test]
