@@ -179,7 +179,7 @@ fn differ_on_a_timed_out_attempt_of_someone_else() {
     let both = Both::with(&DOOR.replace("= 10", "= 3"));
     both.lab.client.add_address("eth0", "10.0.0.3/24");
     both.blast("--from 10.0.0.2 --ports 7000");
-    sleep(Duration::from_millis(2500));
+    sleep(Duration::from_millis(1500));
     both.blast("--from 10.0.0.3 --ports 7000,8000");
     sleep(Duration::from_millis(2000));
     both.blast("--from 10.0.0.3 --ports 9000");

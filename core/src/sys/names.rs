@@ -40,11 +40,11 @@ pub fn service_port(name: &str) -> Option<u16> {
     if result != 0 || found.is_null() {
         return None;
     }
-    // SAFETY: after success `found` is a list that nobody else has, until it is given back below.
-    let address = unsafe { (*found).ai_addr };
-    // SAFETY: each address of the list is as long as its family says; sin_port and sin6_port stand at the same place.
-    let port = unsafe { (*address.cast::<libc::sockaddr_in>()).sin_port };
-    // SAFETY: the list is given back once, and neither it nor `address` is used any more.
+    // SAFETY: after success `found` is the first of a list that nobody else has.
+    let address = unsafe { &*found }.ai_addr.cast::<libc::sockaddr_in>();
+    // SAFETY: each address is as long as its family says, and sin_port and sin6_port stand at the same place.
+    let port = unsafe { &*address }.sin_port;
+    // SAFETY: the list is given back once, and not used any more.
     unsafe { libc::freeaddrinfo(found) };
     Some(u16::from_be(port)).filter(|&port| port != 0)
 }
