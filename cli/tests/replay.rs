@@ -35,6 +35,29 @@ fn capture(knocks: &[(u32, u16)]) -> Vec<u8> {
     file
 }
 
+/// The same capture as pcapng (see the pcapng specification: section header, interface description, enhanced packets).
+fn as_pcapng(capture: &[u8]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let length = u32::try_from(12 + body.len().next_multiple_of(4)).unwrap().to_le_bytes();
+        let padding = vec![0; body.len().next_multiple_of(4) - body.len()];
+        [&kind.to_le_bytes(), &length, body, &padding, &length].concat()
+    };
+    let word = |at: usize| u32::from_le_bytes(capture[at..at + 4].try_into().unwrap());
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    let mut file = block(0x0a0d_0d0a, &words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]));
+    file.extend(block(1, &words(&[1, 65_535])));
+    let mut at = 24;
+    while at < capture.len() {
+        let (seconds, micros, length) = (word(at), word(at + 4), word(at + 8));
+        let time = u64::from(seconds) * 1_000_000 + u64::from(micros);
+        let [low, high] = [time, time >> 32].map(|part| u32::try_from(part & 0xffff_ffff).unwrap());
+        let frame = &capture[at + 16..at + 16 + length as usize];
+        file.extend(block(6, &[&words(&[0, high, low, length, length]), frame].concat()));
+        at += 16 + length as usize;
+    }
+    file
+}
+
 fn replay(capture: &[u8], options: &[&str]) -> Output {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("knockd.conf"), CONFIG).unwrap();
@@ -71,6 +94,36 @@ fn text_has_the_daemons_lines_and_says_that_nothing_ran() {
                  1690000001.123456000 10.0.0.2: ssh: OPEN SESAME\n\
                  1690000001.123456000 ssh: would run command: open 10.0.0.2\n";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), lines);
+}
+
+#[test]
+fn pcapng_gives_the_same_events_as_pcap() {
+    let capture = capture(&[(0, 7001), (1, 3000), (7, 7001)]);
+    let [pcap, pcapng] = [&capture, &as_pcapng(&capture)].map(|capture| replay(capture, &["--format", "json"]));
+    assert_eq!(pcapng.status.code(), Some(0), "{}", String::from_utf8_lossy(&pcapng.stderr));
+    assert_eq!(pcapng.stdout, pcap.stdout);
+    assert_eq!(pcap.stdout.split(|&byte| byte == b'\n').count(), 6);
+}
+
+#[test]
+fn one_time_doors_go_on_with_their_next_line_and_no_line_is_marked() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("sequences"), " 7001,3000:udp\n 7003\n").unwrap();
+    let config = format!("[ssh]\none_time_sequences = {}\ncommand = open %IP%\n", path("sequences").display());
+    fs::write(path("knockd.conf"), config).unwrap();
+    let knocks = [(0, 7001), (1, 3000), (2, 7001), (3, 3000), (4, 7003), (5, 7003)];
+    fs::write(path("capture.pcap"), capture(&knocks)).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portknock"))
+        .arg("replay")
+        .arg("-c")
+        .args([path("knockd.conf"), path("capture.pcap")])
+        .output()
+        .unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let opened: Vec<_> = lines.lines().filter_map(|line| line.strip_suffix(" 10.0.0.2: ssh: OPEN SESAME")).collect();
+    assert_eq!(opened, ["1690000001.123456000", "1690000004.123456000"], "{lines}");
+    assert_eq!(fs::read_to_string(path("sequences")).unwrap(), " 7001,3000:udp\n 7003\n");
 }
 
 #[test]

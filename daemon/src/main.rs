@@ -48,6 +48,8 @@ fn run(mut args: Args) -> Result<bool, String> {
     let targets = log_targets(&args, &config);
     let pid_file = absolute(args.pidfile.as_ref().unwrap_or(&config.options.pid_file));
     let advice = interface_advice(&args, &config);
+    // First of all: a signal that comes during the start is handled after it.
+    let signals = Signals::register().map_err(|error| error.to_string())?;
     let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
     // After the last thing that can be wrong, so that a failed start leaves no trace.
     let mut log = Log::open(targets);
@@ -62,7 +64,6 @@ fn run(mut args: Args) -> Result<bool, String> {
         let written = written.map_err(|error| format!("cannot write the pid file {}: {error}", pid_file.display()))?;
         _pid_file = Some(written);
     }
-    let signals = Signals::register().map_err(|error| error.to_string())?;
     let daemon = Daemon::new(args, path, directory, service, log, signals).map_err(|error| error.to_string())?;
     if let Some(birth) = birth {
         birth.done().map_err(|error| format!("cannot become a daemon: {error}"))?;
