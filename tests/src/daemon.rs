@@ -17,6 +17,10 @@ const RELOADED: &str = "the configuration is reloaded";
 /// What it writes when it is not.
 const NOT_RELOADED: &str = "the configuration is not reloaded, the old one stays in use";
 
+/// How long a daemon may take to start: the original takes seconds for its filter with a thousand doors. One that ends is
+/// noticed at once.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+
 /// A daemon with its configuration, log and state in a folder of its own. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Daemon {
@@ -94,7 +98,7 @@ impl Daemon {
 
     /// Waits until it has started for the `count`th time, or has ended, which it must not.
     fn wait_for_start(&mut self, count: usize) {
-        wait_until(PATIENCE, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
+        wait_until(START_PATIENCE, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
         assert!(self.count(STARTED) >= count, "the daemon does not start:\n{}", self.everything());
     }
 
