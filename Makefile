@@ -21,7 +21,7 @@ test: install-deps check ## everything: check, documentation, end-to-end tests i
 	$(CARGO) doc --locked --workspace --no-deps
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked -p portknock-tests --no-run
-	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast -p portknock-tests --no-fail-fast
+	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast -p portknock-tests
 
 bench: install-deps ## measure speed and memory, beside the original knockd
 	$(CARGO) bench --locked -p portknock-core
