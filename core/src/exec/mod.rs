@@ -2,8 +2,9 @@
 //!
 //! A command runs as `/bin/sh -c COMMAND` in a process group of its own (so that a Ctrl-C on the terminal does not
 //! reach it), with `/dev/null` as standard input and this process's standard output and error. Its environment is this
-//! process's with `PORTKNOCK_DOOR`, `PORTKNOCK_IP` and `PORTKNOCK_EVENT` (`open` or `close`) added. No command is
-//! ever killed: people write `open; sleep 30; close` in one command.
+//! process's with `PORTKNOCK_DOOR`, `PORTKNOCK_IP` and `PORTKNOCK_EVENT` (`open` or `close`) added, and with
+//! `PORTKNOCK_STATE_FILE`, which tells whose command it is. No command is ever killed: people write
+//! `open; sleep 30; close` in one command.
 
 mod line;
 mod orphans;
@@ -14,6 +15,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,7 @@ pub const MAX_PROCESSES: usize = 512;
 const DOOR: &str = "PORTKNOCK_DOOR";
 const IP: &str = "PORTKNOCK_IP";
 const EVENT: &str = "PORTKNOCK_EVENT";
+const STATE_FILE: &str = "PORTKNOCK_STATE_FILE";
 /// How long after a failed start the next try comes.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often children are looked at that no descriptor tells about.
@@ -53,6 +56,8 @@ pub struct Executor {
     running: HashMap<u64, Running>,
     /// Commands of an executor before this one that others wait for.
     orphans: HashMap<u64, Orphan>,
+    /// What its commands have in common and those of others do not: the state file of their openings.
+    state_file: PathBuf,
     /// Of the running ones, the start commands and stop commands that hold a slot.
     opens: usize,
     closes: usize,
@@ -91,6 +96,7 @@ impl Executor {
             line: Line::default(),
             running: HashMap::new(),
             orphans: HashMap::new(),
+            state_file: PathBuf::new(),
             opens: 0,
             closes: 0,
             slow_at: VecDeque::new(),
@@ -103,8 +109,13 @@ impl Executor {
         })
     }
 
+    /// Says which state file the openings are in that the commands from now on open and close.
+    pub fn set_state_file(&mut self, path: &Path) {
+        self.state_file = path.to_owned();
+    }
+
     /// Makes the commands of these doors and addresses wait for those that an executor before this one, in a process
-    /// that crashed, left running: else a slow start command would open the door after its stop command closed it. To
+    /// with the same state file that crashed, left running: else a slow start command would open the door after its stop command closed it. To
     /// be called before any [`Executor::submit`]. Nobody waits longer than [`SLOW_AFTER`], and where `/proc` or
     /// pidfd_open(2) is missing nobody waits.
     pub fn wait_for_orphans(&mut self, keys: impl IntoIterator<Item = (Arc<str>, IpAddr)>, now: Timestamp) {
@@ -112,7 +123,7 @@ impl Executor {
         if keys.is_empty() {
             return;
         }
-        for orphan in orphans::find(&keys) {
+        for orphan in orphans::find(&keys, &self.state_file) {
             let token = self.next_id().0;
             if self.epoll.add(orphan.pidfd.as_fd(), token).is_ok() {
                 self.line.hold(orphan.key.clone());
@@ -192,7 +203,7 @@ impl Executor {
     }
 
     fn start(&mut self, mut job: Job, now: Timestamp) {
-        let error = match spawn(&job.request) {
+        let error = match spawn(&job.request, &self.state_file) {
             Ok(child) => return self.started(job, child, now),
             Err(error) => error,
         };
@@ -318,13 +329,14 @@ impl AsFd for Executor {
 
 /// Starts the shell. Without a closure to run in the child, std uses posix_spawn(3), which costs the same however much
 /// memory this process has, and gives the child an empty signal mask.
-fn spawn(request: &CommandRequest) -> io::Result<Child> {
+fn spawn(request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
     Command::new("/bin/sh")
         .arg("-c")
         .arg(&request.command)
         .env(DOOR, &*request.door)
         .env(IP, request.ip.to_string())
         .env(EVENT, request.action.to_string())
+        .env(STATE_FILE, state_file)
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()

@@ -1,15 +1,17 @@
 //! Commands that an executor before this one started and left running, as a crash does.
 //!
-//! They are known by what their shells were given: a process group of their own, and the door and the address in their
-//! environment, as proc_pid_environ(5) shows it.
+//! They are known by what their shells were given: a process group of their own, and the state file, the door and the
+//! address in their environment, as proc_pid_environ(5) shows it.
 
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::line::Key;
-use super::{DOOR, EVENT, IP};
+use super::{DOOR, IP, STATE_FILE};
 use crate::sys::process::{effective_user, pidfd_open};
 
 /// A command that somebody else has to wait for.
@@ -20,21 +22,22 @@ pub(super) struct Orphan {
     pub(super) pidfd: OwnedFd,
 }
 
-/// Those of this user that belong to one of `keys`. What cannot be looked at is passed over.
-pub(super) fn find(keys: &[Key]) -> Vec<Orphan> {
+/// Those of this user that belong to one of `keys`, with openings in this state file. What cannot be looked at is passed
+/// over.
+pub(super) fn find(keys: &[Key], state_file: &Path) -> Vec<Orphan> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let names = processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter_map(|name| orphan(name.parse().ok()?, keys)).collect()
+    names.filter_map(|name| orphan(name.parse().ok()?, keys, state_file)).collect()
 }
 
-fn orphan(pid: u32, keys: &[Key]) -> Option<Orphan> {
-    let key = key_of(pid, keys)?;
+fn orphan(pid: u32, keys: &[Key], state_file: &Path) -> Option<Orphan> {
+    let key = key_of(pid, keys, state_file)?;
     let pidfd = pidfd_open(pid).ok()?;
     // Once more, since the number may have gone to another process before it was opened.
-    (key_of(pid, keys)? == key).then(|| Orphan { key: key.clone(), pidfd })
+    (key_of(pid, keys, state_file)? == key).then(|| Orphan { key: key.clone(), pidfd })
 }
 
-fn key_of(pid: u32, keys: &[Key]) -> Option<&Key> {
+fn key_of<'a>(pid: u32, keys: &'a [Key], state_file: &Path) -> Option<&'a Key> {
     let file = |name: &str| format!("/proc/{pid}/{name}");
     if fs::metadata(file("")).ok()?.uid() != effective_user() {
         return None;
@@ -51,7 +54,9 @@ fn key_of(pid: u32, keys: &[Key]) -> Option<&Key> {
         let values = environment.split(|&byte| byte == 0);
         values.filter_map(|text| text.strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
     };
-    variable(EVENT)?;
+    if variable(STATE_FILE)? != state_file.as_os_str().as_bytes() {
+        return None;
+    }
     let (door, ip) = (variable(DOOR)?, std::str::from_utf8(variable(IP)?).ok()?.parse::<IpAddr>().ok()?);
     keys.iter().find(|(its_door, its_ip)| its_door.as_bytes() == door && *its_ip == ip)
 }

@@ -2,7 +2,6 @@ use super::*;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::time::Instant;
 
 use crate::sys::clock::boottime;
@@ -208,7 +207,7 @@ fn output_without_end_stops_nothing() {
 #[test]
 fn children_without_a_descriptor_are_looked_at_from_time_to_time() {
     let mut executor = Executor::new().unwrap();
-    let child = spawn(&request(1, Action::Open, "exit 6")).unwrap();
+    let child = spawn(&request(1, Action::Open, "exit 6"), Path::new(STATE)).unwrap();
     executor.line.push(Job { id: CommandId(0), request: request(1, Action::Open, "exit 6"), reported: None });
     let job = executor.line.take(Action::Open).unwrap();
     executor.started(job, child, now());
@@ -269,6 +268,8 @@ fn dropping_leaves_commands_alone() {
     assert!(out.exists());
 }
 
+const STATE: &str = "/of/this/test";
+
 #[test]
 fn commands_wait_for_those_that_an_executor_before_left_running() {
     let dir = tempfile::tempdir().unwrap();
@@ -276,13 +277,18 @@ fn commands_wait_for_those_that_an_executor_before_left_running() {
     let orphan = |host, command: &str| {
         let mut request = request(host, Action::Open, command);
         request.door = "orphaned".into();
-        spawn(&request).unwrap()
+        spawn(&request, Path::new(STATE)).unwrap()
     };
     let mut slow = orphan(1, &format!("sleep 0.3; echo open >>{}", out.display()));
     // What a command leaves in the background is no command.
     let mut gone = orphan(2, "sleep 5 & exit");
     gone.wait().unwrap();
+    // Another daemon's, with the same door and address.
+    let mut other = request(2, Action::Open, "sleep 5");
+    other.door = "orphaned".into();
+    let mut other = spawn(&other, Path::new("/another")).unwrap();
     let mut executor = Executor::new().unwrap();
+    executor.set_state_file(Path::new(STATE));
     executor.wait_for_orphans([1, 2].map(|host| ("orphaned".into(), IpAddr::from([10, 0, 0, host]))), now());
     assert_eq!(executor.orphans.len(), 1);
     for host in [1, 2] {
@@ -293,6 +299,8 @@ fn commands_wait_for_those_that_an_executor_before_left_running() {
     finish(&mut executor);
     assert_eq!(read(&out), "close 10.0.0.2\nopen\nclose 10.0.0.1\n");
     slow.wait().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
     assert!(executor.orphans.is_empty() && executor.poll_timeout().is_none_or(|due| due > now()));
 }
 
@@ -300,8 +308,9 @@ fn commands_wait_for_those_that_an_executor_before_left_running() {
 fn an_orphan_that_hangs_is_waited_for_only_so_long() {
     let mut hanging = request(3, Action::Open, "sleep 100");
     hanging.door = "orphaned".into();
-    let mut child = spawn(&hanging).unwrap();
+    let mut child = spawn(&hanging, Path::new(STATE)).unwrap();
     let mut executor = Executor::new().unwrap();
+    executor.set_state_file(Path::new(STATE));
     let start = now();
     executor.wait_for_orphans([(hanging.door.clone(), hanging.ip)], start);
     executor.submit(CommandRequest { action: Action::Close, command: "true".into(), ..hanging });

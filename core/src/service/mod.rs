@@ -122,6 +122,7 @@ impl Service {
         let mut state = None;
         if options.run_commands {
             let (file, restored) = StateFile::open(&config.options.state_file, &boot_id(), clock.read())?;
+            executor.set_state_file(file.path());
             state = Some(file);
             let count = restored.openings.len() + restored.unfinished.len();
             if count > 0 {
@@ -244,6 +245,7 @@ impl Service {
             for (id, request) in restored.unfinished {
                 self.closing.insert(self.executor.submit(request), id);
             }
+            self.executor.set_state_file(new.path());
             self.state = Some(new);
         }
         self.one_time = one_time;
