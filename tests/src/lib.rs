@@ -16,6 +16,7 @@
 //! ```
 #![allow(clippy::missing_panics_doc, reason = "to panic is how this crate reports")]
 
+mod both;
 mod daemon;
 mod firewall;
 mod host;
@@ -25,6 +26,7 @@ mod process;
 mod sniffer;
 mod tools;
 
+pub use both::Both;
 pub use daemon::Daemon;
 pub use firewall::Firewall;
 pub use host::{Host, PortState};

@@ -40,13 +40,12 @@ pub fn service_port(name: &str) -> Option<u16> {
     if result != 0 || found.is_null() {
         return None;
     }
-    // SAFETY: after success `found` is a list that nobody else has, and each of its addresses is as long as its family
-    // says; sin_port and sin6_port stand at the same place. The list is given back once, and not used any more.
-    let port = unsafe {
-        let port = (*(*found).ai_addr.cast::<libc::sockaddr_in>()).sin_port;
-        libc::freeaddrinfo(found);
-        port
-    };
+    // SAFETY: after success `found` is a list that nobody else has.
+    let address = unsafe { (*found).ai_addr }.cast::<libc::sockaddr_in>();
+    // SAFETY: each address of the list is as long as its family says; that of IPv6 has its port at the same place.
+    let port = unsafe { (*address).sin_port };
+    // SAFETY: the list is given back once and not used any more.
+    unsafe { libc::freeaddrinfo(found) };
     Some(u16::from_be(port)).filter(|&port| port != 0)
 }
 
