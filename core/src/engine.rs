@@ -226,7 +226,10 @@ impl Sink for Outcomes {
 
     fn complete(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr) {
         let door = &mut self.doors[usize::from(door_id.0)];
-        let opening = door.stop_command_for(ip).map(|stop_command| Opening {
+        let command = door.start_command_for(ip);
+        // As with knockd: where nothing is run to open the door, there is nothing to close.
+        let stop_command = command.as_ref().and_then(|_| door.stop_command_for(ip));
+        let opening = stop_command.map(|stop_command| Opening {
             door: door.name.clone(),
             ip,
             closes_at: time.saturating_add(door.cmd_timeout),
@@ -235,7 +238,7 @@ impl Sink for Outcomes {
         let is_open = opening.clone().is_some_and(|opening| self.openings.open_or_extend(opening, door.cmd_timeout));
         let kind = match opening.map(Box::new) {
             Some(opening) if is_open => EventKind::Extend { door_id, opening },
-            opening => EventKind::Open { door_id, command: door.start_command_for(ip), opening },
+            opening => EventKind::Open { door_id, command, opening },
         };
         if door.one_time_sequences.is_some() {
             door.sequence = None;

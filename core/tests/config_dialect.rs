@@ -327,11 +327,31 @@ fn typography_in_a_command_is_a_warning_with_a_fix() {
 
 #[test]
 fn closing_and_its_time_belong_together() {
-    let config = accepted(&door("stop_command = x"), Accepts, &[]);
+    let config = accepted(&door("command = x\nstop_command = x"), Accepts, &[]);
     assert_eq!(config.doors[0].cmd_timeout.as_secs(), 10);
     accepted(&door("cmd_timeout = 5"), Accepts, &["PK046"]);
     accepted(&door("cmd_timeout = 5\nstop_command ="), Accepts, &["PK046"]);
-    accepted(&door("cmd_timeout = 5\nstop_command_6 = x"), Accepts, &[]);
+    accepted(&door("cmd_timeout = 5\ncommand_6 = x\nstop_command_6 = x"), Accepts, &[]);
+}
+
+#[test]
+fn a_door_closes_no_sooner_than_after_a_second() {
+    refused(&door("command = x\nstop_command = x\ncmd_timeout = 0"), Misreads, &["PK038"]);
+}
+
+#[test]
+fn closing_without_opening_is_warned_of() {
+    for lines in ["stop_command = x", "stop_command_6 = x", "start_command =\nstop_command = x"] {
+        accepted(&door(lines), Accepts, &["PK054"]);
+    }
+    accepted(&door("start_command_6 = x\nstop_command = x"), Accepts, &[]);
+}
+
+#[test]
+fn quotes_around_a_path_are_refused() {
+    let with = |line: &str| format!("[options]\n{line}\n[a]\nsequence = 5,1,9\n");
+    refused(&with("PidFile = \"/run/knockd.pid\""), Misreads, &["PK026"]);
+    fixed(&with("PidFile = '/run/knockd.pid'"), &with("PidFile = /run/knockd.pid"));
 }
 
 #[test]

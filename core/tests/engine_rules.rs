@@ -228,6 +228,17 @@ fn ipv6_sources_get_their_own_commands_and_an_empty_one_means_nothing() {
 }
 
 #[test]
+fn a_door_that_runs_nothing_to_open_has_nothing_to_close() {
+    let mut closing = door("ssh", "7000");
+    closing.start_command = None;
+    closing.stop_command = Some("close %IP%".into());
+    let mut bench = Bench::new(vec![closing]);
+    assert_eq!(bench.knock("10.0.0.9", 7000), ["10.0.0.9: ssh: Stage 1", "10.0.0.9: ssh: OPEN SESAME"]);
+    assert_eq!(bench.engine.stats().openings, 0);
+    assert!(bench.wait(Duration::from_secs(100)).is_empty());
+}
+
+#[test]
 fn an_ipv4_mapped_source_in_an_ipv6_packet_is_no_knocker() {
     let mut bench = Bench::new(vec![door("ssh", "7000")]);
     assert!(bench.knock("::ffff:10.0.0.9", 7000).is_empty());

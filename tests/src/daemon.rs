@@ -61,15 +61,30 @@ impl Daemon {
 
     /// Starts the original knockd on `eth0` and waits until it listens.
     pub fn knockd(host: &Host, config: &str) -> Self {
+        Self::knockd_with(host, config, &["-i", "eth0"])
+    }
+
+    /// The same with these arguments in place of `-i eth0`.
+    pub fn knockd_with(host: &Host, config: &str, args: &[&str]) -> Self {
         require("knockd");
-        Self::start(host, config, &["-i", "eth0"], true)
+        Self::start(host, config, args, true)
     }
 
     /// Runs portknockd with a configuration that it must refuse, or with `--check`, and gives what it left.
     pub fn run_portknockd(host: &Host, config: &str, args: &[&str]) -> Output {
+        Self::run(host, config, args, false)
+    }
+
+    /// Runs the original knockd, which must end by itself, and gives what it left.
+    pub fn run_knockd(host: &Host, config: &str, args: &[&str]) -> Output {
+        require("knockd");
+        Self::run(host, config, args, true)
+    }
+
+    fn run(host: &Host, config: &str, args: &[&str], original: bool) -> Output {
         let folder = TempDir::new().expect("a temporary folder");
-        write_config(folder.path(), config, false);
-        Output::of(host.command(binary("portknockd")).arg("-c").arg(folder.path().join("knockd.conf")).args(args))
+        write_config(folder.path(), config, original);
+        Output::of(host.command(program(original)).arg("-c").arg(folder.path().join("knockd.conf")).args(args))
     }
 
     fn start(host: &Host, config: &str, args: &[&str], original: bool) -> Self {
@@ -195,8 +210,7 @@ impl Daemon {
 }
 
 fn launch(host: &Host, folder: &Path, args: &[&str], original: bool) -> Process {
-    let program = if original { PathBuf::from("knockd") } else { binary("portknockd") };
-    spawn(host.command(program), folder, args)
+    spawn(host.command(program(original)), folder, args)
 }
 
 fn spawn(mut command: Command, folder: &Path, args: &[&str]) -> Process {
@@ -206,6 +220,10 @@ fn spawn(mut command: Command, folder: &Path, args: &[&str]) -> Process {
 
 fn utf8(path: &Path) -> &str {
     path.to_str().expect("the tests' paths have plain names")
+}
+
+fn program(original: bool) -> PathBuf {
+    if original { PathBuf::from("knockd") } else { binary("portknockd") }
 }
 
 /// Writes the file in one step, so that a reload never sees half of it.

@@ -16,6 +16,7 @@
 //! ```
 #![allow(clippy::missing_panics_doc, reason = "to panic is how this crate reports")]
 
+mod both;
 mod daemon;
 mod disk;
 mod firewall;
@@ -26,6 +27,7 @@ mod process;
 mod sniffer;
 mod tools;
 
+pub use both::Both;
 pub use daemon::Daemon;
 pub use disk::Disk;
 pub use firewall::Firewall;

@@ -21,7 +21,7 @@ pub(super) fn check(doors: &[DoorDraft], found: &mut Findings) {
     }
     for draft in doors {
         check_sequence_keys(draft, found);
-        check_cmd_timeout(draft, found);
+        check_closing(draft, found);
         check_strength(draft, found);
     }
     check_names(doors, found);
@@ -50,12 +50,13 @@ fn check_sequence_keys(draft: &DoorDraft, found: &mut Findings) {
     }
 }
 
-fn check_cmd_timeout(draft: &DoorDraft, found: &mut Findings) {
-    let closes = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
-    let Door { stop_command, stop_command_6, .. } = &draft.door;
+/// What closes a door, when, and whether there is anything to close.
+fn check_closing(draft: &DoorDraft, found: &mut Findings) {
+    let runs = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
+    let Door { start_command, start_command_6, stop_command, stop_command_6, .. } = &draft.door;
+    let closes = runs(stop_command) || runs(stop_command_6);
     if let Some(place) = draft.seen.get(&Key::CmdTimeout)
-        && !closes(stop_command)
-        && !closes(stop_command_6)
+        && !closes
     {
         found.push(
             Diagnostic::warning(
@@ -64,6 +65,21 @@ fn check_cmd_timeout(draft: &DoorDraft, found: &mut Findings) {
                 "`cmd_timeout` does nothing without a `stop_command`",
             )
             .help("add the `stop_command` that closes the door, or remove this line"),
+        );
+    }
+    let (plain, six) = (draft.seen.get(&Key::StopCommand), draft.seen.get(&Key::StopCommand6));
+    if let Some(place) = plain.or(six)
+        && closes
+        && !runs(start_command)
+        && !runs(start_command_6)
+    {
+        found.push(
+            Diagnostic::warning(
+                codes::USELESS_STOP_COMMAND,
+                place.key.clone(),
+                "the stop command is never run, since there is no `start_command`",
+            )
+            .help("add the `start_command` that opens the door, or make this one the `start_command`"),
         );
     }
 }

@@ -65,6 +65,7 @@ codes! {
     ONE_TIME_UNREADABLE = "PK051",
     ONE_TIME_USED_UP = "PK052",
     ONE_TIME_BAD_LINE = "PK053",
+    USELESS_STOP_COMMAND = "PK054",
 }
 
 #[cfg(test)]

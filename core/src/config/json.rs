@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_configuration_has_every_key() {
         let text = "[options]\nInterface = eth0,eth1\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n\
-                    target = ::1\nallow = 10.0.0.0/8\nstop_command = x\ncommand_6 =\nseq_cooldown = 60\n\
+                    target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nseq_cooldown = 60\n\
                     [b]\none_time_sequences = /etc/b\n";
         assert_eq!(
             json(text),
@@ -216,7 +216,7 @@ mod tests {
                 r#""scan_guard":8,"max_attempts":1048576,"state_file":"/var/lib/portknock/openings","on_stop":"keep"},"#,
                 r#""doors":[{"name":"a","sequence":[{"port":7000,"protocol":"tcp"},{"port":5,"protocol":"udp"},"#,
                 r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"seq_timeout":25,"#,
-                r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":null,"stop_command":"x","#,
+                r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":"o","stop_command":"x","#,
                 r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
                 r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,

@@ -1,0 +1,128 @@
+//! portknockd and the original knockd side by side, on the same server and the same packets.
+
+use std::cell::Cell;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{Daemon, Lab, PATIENCE, binary};
+
+/// A door of its own, so that both daemons can be asked how far they have come.
+const FENCE: &str = "\n[fence]\n    sequence = 65001:udp\n";
+
+/// Both daemons on the server of a lab. Each test says whether they agree or how they differ, so that it fails both when
+/// an agreement ends and when a difference does.
+#[derive(Debug)]
+pub struct Both {
+    /// The client knocks, the daemons run on the server.
+    pub lab: Lab,
+    /// portknockd.
+    pub ours: Daemon,
+    /// The original.
+    pub theirs: Daemon,
+    fences: Cell<usize>,
+}
+
+impl Both {
+    /// Both on a new lab, on `eth0`. For `%DIR%` in the configuration see [`Daemon::portknockd`].
+    pub fn with(config: &str) -> Self {
+        Self::on(Lab::pair(), config)
+    }
+
+    /// Both on this lab.
+    pub fn on(lab: Lab, config: &str) -> Self {
+        Self::with_args(lab, config, &["-i", "eth0"])
+    }
+
+    /// Both with these arguments in place of `-i eth0`.
+    pub fn with_args(lab: Lab, config: &str, args: &[&str]) -> Self {
+        Self::with_configs(lab, [config, config], args)
+    }
+
+    /// Each with a configuration of its own: portknockd's, then knockd's.
+    pub fn with_configs(lab: Lab, configs: [&str; 2], args: &[&str]) -> Self {
+        let [ours, theirs] = configs.map(|config| format!("{config}{FENCE}"));
+        let ours = Daemon::portknockd_with(&lab.server, &ours, args);
+        let theirs = Daemon::knockd_with(&lab.server, &theirs, args);
+        Self { lab, ours, theirs, fences: Cell::new(0) }
+    }
+
+    /// Both daemons: portknockd, then knockd.
+    pub fn daemons(&self) -> [&Daemon; 2] {
+        [&self.ours, &self.theirs]
+    }
+
+    /// The original client knocks.
+    pub fn knock(&self, args: &str) {
+        self.lab.client.ok(&format!("knock {args}"));
+    }
+
+    /// Hand-made packets from the client, each a segment of its own, at most 200 a second; see the program `blast`.
+    pub fn blast(&self, args: &str) {
+        self.lab.client.ok(&format!("{} --interface eth0 --rate 200 {args}", binary("blast").display()));
+    }
+
+    /// One hand-made segment at each of the ports, none a retransmission of another.
+    pub fn segments(&self, ports: &[u16]) {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        self.blast(&format!("--ports {}", ports.join(",")));
+    }
+
+    /// Waits until a second of the clock has just begun: knockd counts whole seconds.
+    pub fn second_begins() {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+        sleep(Duration::from_nanos(1_000_000_000 - u64::from(since.subsec_nanos())) + Duration::from_millis(20));
+    }
+
+    /// Waits until both have taken in every packet that was sent before, by knocking at a door of its own from an address
+    /// of its own. A step of another door's sequence from that address would fail; everyone else's goes on.
+    pub fn fence(&self) {
+        self.fences.set(self.fences.get() + 1);
+        self.lab.client.ok(&format!(
+            "{} --interface eth0 --from 10.0.0.250 --udp --ports 65001 > /dev/null",
+            binary("blast").display()
+        ));
+        for daemon in self.daemons() {
+            daemon.wait_for_count("10.0.0.250: fence: OPEN SESAME", self.fences.get(), PATIENCE);
+        }
+    }
+
+    /// Every stage and every opening in order, as both log them, of all that was sent until now: portknockd, knockd.
+    pub fn traces(&self) -> [Vec<String>; 2] {
+        self.fence();
+        self.daemons().map(|daemon| lines(daemon, |text| text.contains(": Stage ") || text.ends_with(": OPEN SESAME")))
+    }
+
+    /// Asserts that these doors opened for these addresses in this order (as in `10.0.0.2: door`), at both, and that both
+    /// went through the same stages.
+    pub fn agree(&self, opened: &[&str]) {
+        let [ours, theirs] = self.traces();
+        assert_eq!(openings(&theirs), opened, "knockd:\n{}", self.theirs.log());
+        assert_eq!(ours, theirs, "portknockd and knockd");
+    }
+
+    /// Asserts what opened at portknockd and what at knockd.
+    pub fn differ(&self, ours_opened: &[&str], theirs_opened: &[&str]) {
+        let [ours, theirs] = self.traces();
+        assert_eq!(openings(&ours), ours_opened, "portknockd:\n{}", self.ours.log());
+        assert_eq!(openings(&theirs), theirs_opened, "knockd:\n{}", self.theirs.log());
+        assert_ne!(ours_opened, theirs_opened, "a difference that is none");
+    }
+
+    /// Waits until both logs have `count` lines with `text`.
+    pub fn wait_for_count(&self, text: &str, count: usize) {
+        for daemon in self.daemons() {
+            daemon.wait_for_count(text, count, PATIENCE);
+        }
+    }
+}
+
+/// The texts of the log's lines that are `wanted`, without stamps, and without those of the fence.
+fn lines(daemon: &Daemon, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let log = daemon.log();
+    let texts = log.lines().filter_map(|line| line.split_once("] ")).map(|(_, text)| text);
+    texts.filter(|text| !text.contains(": fence: ") && wanted(text)).map(str::to_string).collect()
+}
+
+fn openings(trace: &[String]) -> Vec<&str> {
+    trace.iter().filter_map(|line| line.strip_suffix(": OPEN SESAME")).collect()
+}

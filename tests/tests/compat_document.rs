@@ -1,0 +1,53 @@
+//! `docs/knockd-compat.md` and the tests that it names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DOCUMENT: &str = include_str!("../../docs/knockd-compat.md");
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The tests that the document names, as (file, test).
+fn named() -> BTreeSet<(&'static str, &'static str)> {
+    DOCUMENT.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect()
+}
+
+/// The Rust file of this name among those with tests.
+fn text_of(file: &str) -> String {
+    ["tests/tests", "core/tests", "core/src", "daemon/src", "cli/tests"]
+        .iter()
+        .find_map(|folder| fs::read_to_string(workspace().join(folder).join(format!("{file}.rs"))).ok())
+        .unwrap_or_else(|| panic!("there is no {file}.rs"))
+}
+
+fn is_test_in(text: &str, name: &str) -> bool {
+    text.contains(&format!("#[test]\nfn {name}()")) || text.contains(&format!("#[test]\n    fn {name}()"))
+}
+
+#[test]
+fn every_test_that_the_document_names_is_there() {
+    assert!(named().len() > 60);
+    for (file, name) in named() {
+        assert!(is_test_in(&text_of(file), name), "{file}.rs has no test {name}");
+    }
+}
+
+#[test]
+fn every_row_names_a_test() {
+    for line in DOCUMENT.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what ")) {
+        assert!(line.contains("::"), "no test in: {line}");
+    }
+}
+
+#[test]
+fn every_difference_that_is_tested_is_in_the_document() {
+    for file in ["compat_matching", "compat_commands", "compat_daemon", "compat_clients"] {
+        for line in text_of(file).lines().filter(|line| line.starts_with("fn differ_")) {
+            let name = line.trim_start_matches("fn ").split('(').next().unwrap_or_default();
+            assert!(named().contains(&(file, name)), "the document lacks {file}::{name}");
+        }
+    }
+}
