@@ -23,6 +23,18 @@ pub struct Both {
 }
 
 impl Both {
+    /// A configuration with a plain door.
+    pub const DOOR: &str = "
+[door]
+    sequence    = 7000,8000,9000
+    seq_timeout = 10
+    tcpflags    = syn
+    command     = true
+";
+
+    /// What [`Both::agree`] and [`Both::differ`] say of that door when it opens for the client.
+    pub const OPENED: &str = "10.0.0.2: door";
+
     /// Both on a new lab, on `eth0`. For `%DIR%` in the configuration see [`Daemon::portknockd`].
     pub fn with(config: &str) -> Self {
         Self::on(Lab::pair(), config)

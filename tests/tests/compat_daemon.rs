@@ -8,16 +8,6 @@ use std::time::Duration;
 
 use portknock_tests::{Both, Daemon, Host, Lab, Output, PATIENCE, Process, binary, wait_until};
 
-const DOOR: &str = "
-[door]
-    sequence    = 7000,8000,9000
-    seq_timeout = 10
-    tcpflags    = syn
-    command     = true
-";
-
-const OPENED: &str = "10.0.0.2: door";
-
 /// The texts of a log without their stamps and without empty lines, which knockd writes after some.
 fn texts(daemon: &Daemon) -> Vec<String> {
     let log = daemon.log();
@@ -26,7 +16,8 @@ fn texts(daemon: &Daemon) -> Vec<String> {
 
 #[test]
 fn agree_on_the_log_lines() {
-    let config = DOOR.replace("command ", "stop_command = true\ncmd_timeout = 1\nstart_command ").replace("10", "5");
+    let config =
+        Both::DOOR.replace("command ", "stop_command = true\ncmd_timeout = 1\nstart_command ").replace("10", "5");
     let mut both = Both::with(&config);
     both.knock("10.0.0.1 7000 8000 9000");
     both.wait_for_count("running command", 2);
@@ -56,7 +47,7 @@ fn agree_on_the_log_lines() {
 
 #[test]
 fn agree_on_the_stamp_in_the_time_zone() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     let stamps = both.daemons().map(|daemon| daemon.log().lines().next().map(|line| line[..18].to_string()));
     // A minute may have begun between the two starts.
     assert_eq!(stamps[0].as_ref().map(|stamp| &stamp[..14]), stamps[1].as_ref().map(|stamp| &stamp[..14]));
@@ -67,7 +58,7 @@ fn agree_on_the_stamp_in_the_time_zone() {
 
 #[test]
 fn differ_on_empty_lines_in_the_log() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.knock("10.0.0.1 7000 8000 9000");
     both.wait_for_count("running command", 1);
     assert!(wait_until(PATIENCE, || both.theirs.log().contains("running command: true\n\n")));
@@ -76,9 +67,9 @@ fn differ_on_empty_lines_in_the_log() {
 
 #[test]
 fn agree_on_what_verbose_shows_of_a_knock() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.knock("10.0.0.1 7000 8000 9000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
     let shown = |daemon: &Daemon| -> Vec<String> {
         daemon.output().lines().filter(|line| line.starts_with("10.0.0.2: ")).map(str::to_string).collect()
     };
@@ -88,7 +79,7 @@ fn agree_on_what_verbose_shows_of_a_knock() {
 
 #[test]
 fn differ_on_what_debug_shows() {
-    let both = Both::with_args(Lab::pair(), DOOR, &["-i", "eth0", "-D"]);
+    let both = Both::with_args(Lab::pair(), Both::DOOR, &["-i", "eth0", "-D"]);
     both.blast("--ports 7000");
     both.fence();
     let line = "tcp: 10.0.0.2:1024 -> 10.0.0.1:7000";
@@ -106,10 +97,10 @@ fn differ_on_a_quiet_foreground() {
     let lab = Lab::pair();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("knockd.conf");
-    fs::write(&config, DOOR).unwrap();
+    fs::write(&config, Both::DOOR).unwrap();
     let state = format!("[options]\nStateFile = {}/state\n", folder.path().display());
     let config_of_ours = folder.path().join("portknockd.conf");
-    fs::write(&config_of_ours, state + DOOR).unwrap();
+    fs::write(&config_of_ours, state + Both::DOOR).unwrap();
     let ours = run(&lab.server, &binary("portknockd").to_string_lossy(), &["-c", config_of_ours.to_str().unwrap()]);
     ours.wait_for("starting up, listening on eth0");
     let theirs = run(&lab.server, "knockd", &["-c", config.to_str().unwrap()]);
@@ -126,22 +117,22 @@ fn run(host: &Host, program: &str, args: &[&str]) -> Process {
 
 #[test]
 fn agree_on_a_good_reload() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     let fence = "[fence]\n    sequence = 65001:udp\n";
     for daemon in both.daemons() {
-        daemon.rewrite(&(DOOR.replace("7000,8000,9000", "7001,8001") + fence));
+        daemon.rewrite(&(Both::DOOR.replace("7000,8000,9000", "7001,8001") + fence));
         daemon.signal("HUP");
     }
     both.ours.wait_for("the configuration is reloaded");
     sleep(Duration::from_millis(500));
     both.knock("10.0.0.1 7000 8000 9000");
     both.knock("10.0.0.1 7001 8001");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn differ_on_a_bad_reload() {
-    let mut both = Both::with(DOOR);
+    let mut both = Both::with(Both::DOOR);
     for daemon in both.daemons() {
         daemon.rewrite("[door]\nsequnce = 1\n");
         daemon.signal("HUP");
@@ -154,7 +145,7 @@ fn differ_on_a_bad_reload() {
 
 #[test]
 fn differ_on_attempts_over_a_reload() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.segments(&[7000, 8000]);
     both.fence();
     for daemon in both.daemons() {
@@ -164,12 +155,12 @@ fn differ_on_attempts_over_a_reload() {
     both.theirs.wait_for("re-reading config file: ");
     sleep(Duration::from_millis(300));
     both.segments(&[9000]);
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
 }
 
 #[test]
 fn agree_on_a_new_log_file_at_a_reload() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     for daemon in both.daemons() {
         fs::rename(daemon.path("log"), daemon.path("log.1")).unwrap();
         daemon.signal("HUP");
@@ -178,16 +169,16 @@ fn agree_on_a_new_log_file_at_a_reload() {
     assert!(wait_until(PATIENCE, || both.theirs.path("log").exists()));
     sleep(Duration::from_millis(300));
     both.knock("10.0.0.1 7000 8000 9000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn differ_on_a_missing_interface() {
     let lab = Lab::pair();
-    let theirs = Daemon::run_knockd(&lab.server, DOOR, &["-i", "eth7"]);
+    let theirs = Daemon::run_knockd(&lab.server, Both::DOOR, &["-i", "eth7"]);
     assert_eq!(theirs.code, Some(1));
     assert!(theirs.stderr.contains("could not open eth7"), "{theirs:?}");
-    let mut ours = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth7"]);
+    let mut ours = Daemon::portknockd_with(&lab.server, Both::DOOR, &["-i", "eth7"]);
     ours.wait_for("waiting for eth7");
     lab.add_interface("eth7", 7);
     ours.wait_for("listening on eth7");
@@ -198,21 +189,21 @@ fn differ_on_a_missing_interface() {
 
 #[test]
 fn agree_on_an_interface_that_goes_down_and_up() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.lab.server.set_up("eth0", false);
     both.ours.wait_for("no longer listening on eth0");
     both.lab.server.set_up("eth0", true);
     both.lab.client.set_up("eth0", true);
     both.ours.wait_for("] listening on eth0");
     both.knock("10.0.0.1 7000 8000 9000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn differ_on_an_interface_that_is_made_anew() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
-    let mut both = Both::with_args(lab, DOOR, &["-i", "eth1"]);
+    let mut both = Both::with_args(lab, Both::DOOR, &["-i", "eth1"]);
     both.lab.server.ok("ip link del eth1");
     both.ours.wait_for("no longer listening on eth1");
     let ended = both.theirs.exit_within(PATIENCE).expect("knockd ends");
@@ -228,7 +219,7 @@ fn differ_on_an_interface_that_is_made_anew() {
 #[test]
 fn differ_on_the_exit_status_after_a_signal() {
     for (signal, number) in [("TERM", 15), ("INT", 2)] {
-        let Both { mut ours, mut theirs, .. } = Both::with(DOOR);
+        let Both { mut ours, mut theirs, .. } = Both::with(Both::DOOR);
         let [ours, theirs] = [&mut ours, &mut theirs].map(|daemon| {
             daemon.signal(signal);
             daemon.exit_within(PATIENCE).and_then(|status| status.code())
@@ -243,10 +234,10 @@ fn differ_on_the_exit_status_after_a_signal() {
 fn exit_statuses_of_bad_usage_and_bad_files() {
     let lab = Lab::pair();
     for (args, config, ours, theirs) in [
-        (&["-V"][..], DOOR, 0, 0),
-        (&["-h"], DOOR, 0, 0),
-        (&["-x"], DOOR, 2, 0),
-        (&["-i"], DOOR, 2, 0),
+        (&["-V"][..], Both::DOOR, 0, 0),
+        (&["-h"], Both::DOOR, 0, 0),
+        (&["-x"], Both::DOOR, 2, 0),
+        (&["-i"], Both::DOOR, 2, 0),
         (&["-i", "eth0"], "[door]\nsequnce = 1\n", 1, 1),
         (&["-i", "eth0"], "[door]\ncommand = true\n", 1, 1),
     ] {
@@ -264,7 +255,7 @@ fn agree_on_the_background() {
         let dir = folder.path().display();
         let state = if original { String::new() } else { format!("StateFile = {dir}/state\n") };
         let options = format!("[options]\nLogFile = {dir}/log\nPidFile = {dir}/pid\nInterface = eth0\n{state}");
-        fs::write(path("conf"), format!("{options}{DOOR}")).unwrap();
+        fs::write(path("conf"), format!("{options}{}", Both::DOOR)).unwrap();
         let program = if original { "knockd".into() } else { binary("portknockd") };
         let output = Output::of(lab.server.command(program).args(["-d", "-c"]).arg(path("conf")));
         assert_eq!((output.code, output.stdout.as_str()), (Some(0), ""), "{output:?}");
@@ -290,7 +281,7 @@ fn differ_on_the_name_in_the_system_log() {
     for original in [false, true] {
         let dir = folder.path().display();
         let state = if original { String::new() } else { format!("StateFile = {dir}/state\n") };
-        fs::write(folder.path().join("conf"), format!("[options]\nUseSyslog\n{state}{DOOR}")).unwrap();
+        fs::write(folder.path().join("conf"), format!("[options]\nUseSyslog\n{state}{}", Both::DOOR)).unwrap();
         let program = if original { "knockd".into() } else { binary("portknockd") };
         // A /dev of its own, with the system log in it.
         let script = format!(

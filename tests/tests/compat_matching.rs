@@ -8,16 +8,6 @@ use std::time::{Duration, Instant};
 
 use portknock_tests::{Both, Daemon, Lab, binary, require};
 
-const DOOR: &str = "
-[door]
-    sequence    = 7000,8000,9000
-    seq_timeout = 10
-    tcpflags    = syn
-    command     = true
-";
-
-const OPENED: &str = "10.0.0.2: door";
-
 /// A door called `door` with this sequence and these other lines.
 fn door(sequence: &str, more: &str) -> String {
     format!("[door]\nsequence = {sequence}\nseq_timeout = 10\n{more}\n")
@@ -25,63 +15,63 @@ fn door(sequence: &str, more: &str) -> String {
 
 #[test]
 fn agree_on_a_plain_sequence() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.knock("10.0.0.1 7000 8000 9000");
     both.knock("10.0.0.1 7000 8000 9000");
-    both.agree(&[OPENED, OPENED]);
+    both.agree(&[Both::OPENED, Both::OPENED]);
 }
 
 #[test]
 fn agree_on_udp_and_tcp_mixed() {
-    let both = Both::with(&DOOR.replace("7000,8000,9000", "7000:udp,8000,9000:udp"));
+    let both = Both::with(&Both::DOOR.replace("7000,8000,9000", "7000:udp,8000,9000:udp"));
     both.knock("10.0.0.1 7000 8000 9000");
     both.knock("10.0.0.1 7000:udp 8000:udp 9000:udp");
     both.knock("10.0.0.1 7000:udp 8000:tcp 9000:udp");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_on_one_port_by_two_protocols() {
     let both = Both::with(&door("7000:udp,7000,7000:udp", "tcpflags = syn"));
     both.knock("10.0.0.1 7000:udp 7000 7000:udp");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_on_ipv6() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.knock("fd00::1 7000 8000 9000");
     both.agree(&["fd00::2: door"]);
 }
 
 #[test]
 fn agree_to_pass_over_ipv6_where_told() {
-    let both = Both::with_args(Lab::pair(), DOOR, &["-i", "eth0", "-4"]);
+    let both = Both::with_args(Lab::pair(), Both::DOOR, &["-i", "eth0", "-4"]);
     both.knock("fd00::1 7000 8000 9000");
     both.knock("10.0.0.1 7000 8000 9000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_that_a_wrong_order_opens_nothing() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.knock("10.0.0.1 7000 9000 8000 9000");
     both.agree(&[]);
 }
 
 #[test]
 fn agree_that_the_right_sequence_after_a_wrong_one_opens() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.segments(&[9000, 8000, 7000, 8000, 9000]);
     both.segments(&[7000, 9000, 7000, 8000, 9000]);
-    both.agree(&[OPENED, OPENED]);
+    both.agree(&[Both::OPENED, Both::OPENED]);
 }
 
 #[test]
 fn agree_that_ports_of_no_door_do_not_matter() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.knock("10.0.0.1 7000 1 8000 2:udp 3 9000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
@@ -93,9 +83,9 @@ fn agree_that_another_doors_port_ends_an_attempt() {
 
 #[test]
 fn agree_on_a_repeated_last_step() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.segments(&[7000, 8000, 9000, 9000]);
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
@@ -108,7 +98,7 @@ fn agree_on_ports_that_repeat_in_a_sequence() {
     ] {
         let both = Both::with(&door(sequence, "tcpflags = syn"));
         both.segments(ports);
-        both.agree(&[OPENED]);
+        both.agree(&[Both::OPENED]);
     }
 }
 
@@ -116,14 +106,14 @@ fn agree_on_ports_that_repeat_in_a_sequence() {
 fn agree_on_udp_ports_that_repeat_in_a_sequence() {
     let both = Both::with(&door("7000:udp,7000:udp,8000:udp", ""));
     both.blast("--udp --ports 7000,7000,8000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_on_a_sequence_of_one_step() {
     let both = Both::with(&door("7000", "tcpflags = syn"));
     both.segments(&[7000, 7000]);
-    both.agree(&[OPENED, OPENED]);
+    both.agree(&[Both::OPENED, Both::OPENED]);
 }
 
 #[test]
@@ -132,7 +122,7 @@ fn agree_on_a_sequence_of_32_steps() {
     let sequence: Vec<String> = ports.iter().map(u16::to_string).collect();
     let both = Both::with(&door(&sequence.join(","), "tcpflags = syn"));
     both.segments(&ports);
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
@@ -147,7 +137,7 @@ fn agree_on_each_tcp_flag() {
             both.blast(&format!("--ports 7000,8000 --flags {wrong}"));
             both.agree(&[]);
             both.blast(&format!("--ports 7000,8000 --flags {right}"));
-            both.agree(&[OPENED]);
+            both.agree(&[Both::OPENED]);
         }
     }
 }
@@ -167,7 +157,7 @@ fn agree_on_several_tcp_flags() {
         for flags in right {
             both.blast(&format!("--ports 7000,8000 --flags {flags}"));
         }
-        both.agree(&vec![OPENED; right.len()]);
+        both.agree(&vec![Both::OPENED; right.len()]);
     }
 }
 
@@ -177,7 +167,7 @@ fn agree_that_without_flags_every_segment_counts() {
     both.blast("--ports 7000 --flags A");
     both.blast("--ports 8000 --flags FR");
     both.blast("--ports 9000 --flags ''");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
@@ -185,41 +175,41 @@ fn agree_that_flags_are_for_tcp_only() {
     let both = Both::with(&door("7000,8000:udp", "tcpflags = fin"));
     both.blast("--ports 7000 --flags F");
     both.blast("--udp --ports 8000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_that_other_flags_are_as_if_not_seen() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.blast("--ports 7000");
     both.blast("--ports 9000 --flags A");
     both.blast("--ports 8000,9000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_inside_the_timeout() {
-    let both = Both::with(&DOOR.replace("= 10", "= 5"));
+    let both = Both::with(&Both::DOOR.replace("= 10", "= 5"));
     for port in [7000, 8000, 9000] {
         both.segments(&[port]);
         sleep(Duration::from_millis(1200));
     }
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_that_a_door_is_knocked_at_again_after_a_timeout() {
-    let both = Both::with(&DOOR.replace("= 10", "= 2"));
+    let both = Both::with(&Both::DOOR.replace("= 10", "= 2"));
     both.knock("10.0.0.1 7000 8000");
     sleep(Duration::from_millis(3200));
     both.knock("10.0.0.1 9000");
     both.knock("10.0.0.1 7000 8000 9000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_that_the_timeout_counts_from_the_first_step() {
-    let both = Both::with(&DOOR.replace("= 10", "= 3"));
+    let both = Both::with(&Both::DOOR.replace("= 10", "= 3"));
     Both::second_begins();
     for port in [7000, 8000, 9000] {
         both.segments(&[port]);
@@ -287,7 +277,7 @@ fn agree_on_targets() {
 
 #[test]
 fn agree_on_sources_one_after_another() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.blast("--from 10.0.0.10 --sources 20 --ports 7000,8000,9000");
     let opened: Vec<String> = (10..30).map(|last| format!("10.0.0.{last}: door")).collect();
     both.agree(&opened.iter().map(String::as_str).collect::<Vec<_>>());
@@ -295,7 +285,7 @@ fn agree_on_sources_one_after_another() {
 
 #[test]
 fn agree_that_each_source_goes_its_own_way() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     // Nobody finishes before the others' last packet.
     both.blast("--from 10.0.0.10 --sources 20 --ports 7000");
     both.blast("--from fd00::10 --sources 20 --to fd00::1 --ports 7000");
@@ -308,14 +298,14 @@ fn agree_that_each_source_goes_its_own_way() {
 
 #[test]
 fn agree_that_frames_for_another_machine_count_where_the_address_is_right() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.blast("--to-mac 02:00:00:00:00:77 --ports 7000,8000,9000");
-    both.agree(&[OPENED]);
+    both.agree(&[Both::OPENED]);
 }
 
 #[test]
 fn agree_that_broadcasts_are_for_nobody() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.blast("--to 10.0.0.255 --ports 7000,8000,9000");
     both.blast("--to 255.255.255.255 --ports 7000,8000,9000");
     both.blast("--from fd00::2 --to ff02::1 --ports 7000,8000,9000");
@@ -324,22 +314,22 @@ fn agree_that_broadcasts_are_for_nobody() {
 
 #[test]
 fn differ_on_a_repeated_step() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.segments(&[7000, 7000, 8000, 9000]);
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
     let both = Both::with(&door("7000:udp,8000:udp", ""));
     both.blast("--udp --ports 7000,7000,8000");
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
 }
 
 #[test]
 fn differ_on_a_retransmitted_segment() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     // The same source port and sequence number, as a kernel repeats a SYN that was not answered.
     both.blast("--ports 7000 --count 1");
     both.blast("--ports 7000 --count 1");
     both.blast("--ports 8000,9000");
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
 }
 
 #[test]
@@ -348,14 +338,14 @@ fn differ_on_a_retransmission_where_the_port_repeats() {
     both.blast("--ports 7000 --count 1");
     both.blast("--ports 7000 --count 1");
     both.blast("--ports 8000");
-    both.differ(&[], &[OPENED]);
+    both.differ(&[], &[Both::OPENED]);
 }
 
 #[test]
 fn differ_on_a_first_step_that_ends_an_attempt() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.segments(&[7000, 8000, 7000, 8000, 9000]);
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
 }
 
 #[test]
@@ -383,7 +373,7 @@ fn differ_on_a_longer_door_below_a_shorter_one() {
 fn differ_on_someone_else_who_is_done() {
     // 10.0.0.3 opens the door, or fails, while 10.0.0.2 is under way.
     for port in [9000, 8000] {
-        let both = Both::with(&DOOR.replace("7000,8000,9000", "7000,9000,8000"));
+        let both = Both::with(&Both::DOOR.replace("7000,8000,9000", "7000,9000,8000"));
         both.blast("--from 10.0.0.3 --ports 7000");
         both.blast("--from 10.0.0.2 --ports 7000");
         both.blast(&format!("--from 10.0.0.3 --ports {port}"));
@@ -401,7 +391,7 @@ fn differ_on_someone_else_who_is_done() {
 #[test]
 fn differ_on_a_timed_out_attempt_of_someone_else() {
     // Seconds of room on both sides: knockd counts whole ones, and a loaded machine starts programs late.
-    let both = Both::with(&DOOR.replace("= 10", "= 6"));
+    let both = Both::with(&Both::DOOR.replace("= 10", "= 6"));
     Both::second_begins();
     both.blast("--from 10.0.0.2 --ports 7000");
     sleep(Duration::from_millis(3500));
@@ -413,19 +403,19 @@ fn differ_on_a_timed_out_attempt_of_someone_else() {
 
 #[test]
 fn differ_on_parts_of_seconds() {
-    let both = Both::with(&DOOR.replace("= 10", "= 2"));
+    let both = Both::with(&Both::DOOR.replace("= 10", "= 2"));
     Both::second_begins();
     // Knocks 1.4 seconds apart, in the last part of one second and the first part of the second after the next.
     sleep(Duration::from_millis(750));
     both.segments(&[7000, 8000]);
     sleep(Duration::from_millis(1400));
     both.segments(&[9000]);
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
 }
 
 #[test]
 fn differ_on_a_timeout_on_a_quiet_line() {
-    let both = Both::with(&DOOR.replace("= 10", "= 1"));
+    let both = Both::with(&Both::DOOR.replace("= 10", "= 1"));
     both.segments(&[7000]);
     both.ours.wait_for("10.0.0.2: door: sequence timeout (stage 1)");
     sleep(Duration::from_millis(1500));
@@ -436,7 +426,7 @@ fn differ_on_a_timeout_on_a_quiet_line() {
 
 #[test]
 fn differ_on_a_failed_attempt_in_the_log() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.segments(&[7000, 9000]);
     both.fence();
     assert_eq!(both.ours.count("10.0.0.2: door: attempt failed: wrong-port (stage 1)"), 1);
@@ -446,27 +436,27 @@ fn differ_on_a_failed_attempt_in_the_log() {
 #[test]
 fn differ_on_a_rising_port_scan() {
     require("nmap");
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.lab.client.ok("nmap -n -Pn -r -p 6000-10000 10.0.0.1 > /dev/null");
-    both.differ(&[], &[OPENED]);
+    both.differ(&[], &[Both::OPENED]);
 }
 
 #[test]
 fn differ_on_an_address_that_came_later() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.lab.server.add_address("eth0", "10.0.0.9/24");
     both.knock("10.0.0.9 7000 8000 9000");
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
 }
 
 #[test]
 fn differ_on_an_address_that_went_away() {
     let lab = Lab::pair();
     lab.server.add_address("eth0", "10.0.0.9/24");
-    let both = Both::on(lab, DOOR);
+    let both = Both::on(lab, Both::DOOR);
     both.lab.server.ok("ip addr del 10.0.0.9/24 dev eth0");
     both.blast("--to 10.0.0.9 --ports 7000,8000,9000");
-    both.differ(&[], &[OPENED]);
+    both.differ(&[], &[Both::OPENED]);
 }
 
 #[test]
@@ -474,9 +464,9 @@ fn differ_on_an_address_of_another_interface() {
     let lab = Lab::pair();
     lab.server.add_address("lo", "10.9.9.1/32");
     lab.client.ok("ip route add 10.9.9.1 via 10.0.0.1");
-    let both = Both::on(lab, DOOR);
+    let both = Both::on(lab, Both::DOOR);
     both.knock("10.9.9.1 7000 8000 9000");
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
 }
 
 #[test]
@@ -488,26 +478,26 @@ fn differ_on_packets_that_the_machine_sends() {
 
 #[test]
 fn differ_on_ipv6_packets_from_an_ipv4_mapped_address() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.blast("--from ::ffff:10.0.0.9 --to fd00::1 --ports 7000,8000,9000");
     both.differ(&[], &["::ffff:10.0.0.9: door"]);
 }
 
 #[test]
 fn differ_on_knocks_inside_a_vlan_tag() {
-    let both = Both::with(DOOR);
+    let both = Both::with(Both::DOOR);
     both.blast("--vlan 5 --ports 7000,8000,9000");
-    both.differ(&[OPENED], &[]);
+    both.differ(&[Both::OPENED], &[]);
 }
 
 #[test]
 fn differ_on_several_interfaces() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
-    let ours = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth0,eth1"]);
+    let ours = Daemon::portknockd_with(&lab.server, Both::DOOR, &["-i", "eth0,eth1"]);
     lab.client.ok("knock 10.0.7.1 7000 8000 9000");
     ours.wait_for("10.0.7.2: door: OPEN SESAME");
-    let theirs = Daemon::run_knockd(&lab.server, DOOR, &["-i", "eth0,eth1"]);
+    let theirs = Daemon::run_knockd(&lab.server, Both::DOOR, &["-i", "eth0,eth1"]);
     assert_eq!(theirs.code, Some(1));
     assert!(theirs.stderr.contains("could not open eth0,eth1"), "{theirs:?}");
 }
