@@ -1,6 +1,8 @@
 # `make` alone says what there is.
 
 CARGO ?= cargo
+# Debian keeps ip, iptables and knockd where only root's PATH looks.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | while IFS='|' read -r target text; do \

@@ -6,6 +6,7 @@ mod config_support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
 use config_support::{assert_same_doors, original};
@@ -17,7 +18,8 @@ fn corpus() -> Option<PathBuf> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
     let folder = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from);
     if !folder.is_dir() {
-        println!("SKIPPED: corpus not found at {}", folder.display());
+        // Past the test runner, which shows what is printed only when a test fails.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: corpus not found at {}", folder.display());
         return None;
     }
     Some(folder)
@@ -164,8 +166,7 @@ fn the_handbook_is_repaired() {
     assert_eq!(close.sequence.as_ref().unwrap().to_string(), "3011,6145,7298");
     assert_eq!(close.start_command.as_deref(), Some("/sbin/iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT"));
 
-    if let Some(original) = original(&fixed) {
-        assert!(original.accepted, "{}", original.output);
-        assert_same_doors(&config, &original);
-    }
+    let original = original(&fixed);
+    assert!(original.accepted, "{}", original.output);
+    assert_same_doors(&config, &original);
 }

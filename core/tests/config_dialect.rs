@@ -22,11 +22,10 @@ use Knockd::{Accepts, Misreads, Refuses};
 #[track_caller]
 fn read(text: &str, knockd: Knockd) -> Parsed {
     let parsed = parse(text.as_bytes());
-    if let Some(original) = original(text.as_bytes()) {
-        assert_eq!(original.accepted, knockd != Refuses, "the original on {text:?}:\n{}", original.output);
-        if knockd == Accepts {
-            assert_same_doors(parsed.config.as_ref().expect("what the original accepts is accepted"), &original);
-        }
+    let original = original(text.as_bytes());
+    assert_eq!(original.accepted, knockd != Refuses, "the original on {text:?}:\n{}", original.output);
+    if knockd == Accepts {
+        assert_same_doors(parsed.config.as_ref().expect("what the original accepts is accepted"), &original);
     }
     parsed
 }

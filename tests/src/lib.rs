@@ -36,7 +36,7 @@ pub use lab::{Lab, Routed};
 pub use listener::Listener;
 pub use process::{Output, Process};
 pub use sniffer::{Sniffed, Sniffer};
-pub use tools::{NOBODY, binary, other_users, require, wait_until};
+pub use tools::{NOBODY, binary, other_users, require, skipped, wait_until};
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Finding programs, and waiting.
 
 use std::env;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -49,12 +50,19 @@ pub const NOBODY: &[&str] = &[
     "--bounding-set=-all,+net_raw",
 ];
 
+/// Says that a test is skipped, past the test runner, which shows what is printed only when a test fails.
+pub fn skipped(why: &str) {
+    let test = thread::current();
+    // Where nobody listens, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "SKIPPED: {}: {why}", test.name().unwrap_or("a test"));
+}
+
 /// True where there are other users to become; a test says so and ends where not, as in an unprivileged user namespace.
 pub fn other_users() -> bool {
     let there_are =
         Command::new("setpriv").args(["--reuid=54321", "true"]).status().is_ok_and(|status| status.success());
     if !there_are {
-        eprintln!("SKIPPED: needs root, since it becomes another user");
+        skipped("needs root, since it becomes another user");
     }
     there_are
 }

@@ -181,7 +181,7 @@ fn differ_on_a_missing_interface() {
     let mut ours = Daemon::portknockd_with(&lab.server, Both::DOOR, &["-i", "eth7"]);
     ours.wait_for("waiting for eth7");
     lab.add_interface("eth7", 7);
-    ours.wait_for("listening on eth7");
+    ours.wait_for("] listening on eth7");
     lab.client.ok("knock 10.0.7.1 7000 8000 9000");
     ours.wait_for("10.0.7.2: door: OPEN SESAME");
     assert_eq!(ours.stop().code(), Some(0));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portknock_tests::{Daemon, Firewall, Lab, Listener, PATIENCE, PortState, Routed, binary, wait_until};
+use portknock_tests::{Daemon, Firewall, Lab, Listener, PATIENCE, PortState, Routed, binary, skipped, wait_until};
 
 /// Opens and closes port 22 with iptables; closes after two seconds.
 const SSH: &str = "
@@ -198,7 +198,7 @@ fn vlans_are_seen_on_their_own_interface_and_on_the_one_below() {
     for listen_on in ["eth0", "eth0.5", "any"] {
         let lab = Lab::pair();
         if lab.server.run("ip link add link eth0 name eth0.5 type vlan id 5").code != Some(0) {
-            eprintln!("SKIPPED: this kernel has no VLAN interfaces (CONFIG_VLAN_8021Q)");
+            skipped("this kernel has no VLAN interfaces (CONFIG_VLAN_8021Q)");
             return;
         }
         lab.client.ok("ip link add link eth0 name eth0.5 type vlan id 5");
