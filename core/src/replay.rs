@@ -6,12 +6,12 @@ use std::vec;
 
 use pcap::{Capture, Precision};
 
+use crate::capture::timestamp;
 use crate::config::{Config, DoorId, Sequence};
 use crate::decode::LinkType;
 use crate::engine::{Engine, LocalAddresses};
 use crate::event::{Event, EventKind};
 use crate::one_time::{OneTimeError, unused_sequences};
-use crate::time::Timestamp;
 
 /// Why a capture file could not be replayed, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,7 @@ pub fn replay(
                 return Err(ReplayError::Damaged { path: path.into(), frames, reason: error.to_string() });
             }
         };
-        engine.feed(link_type, time_of(&packet), packet.data);
+        engine.feed(link_type, timestamp(packet.header.ts), packet.data);
         while let Some(event) = engine.poll_event() {
             on_event(&event);
             if let EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } = event.kind
@@ -102,11 +102,4 @@ fn one_time_sequences(config: &Config) -> Result<HashMap<DoorId, vec::IntoIter<S
         }
     }
     Ok(all)
-}
-
-/// With nanosecond precision libpcap puts nanoseconds where its field says microseconds.
-fn time_of(packet: &pcap::Packet<'_>) -> Timestamp {
-    let stamp = packet.header.ts;
-    let part = |value: i64, unit: u64| u64::try_from(value).unwrap_or(0).saturating_mul(unit);
-    Timestamp::from_nanos(part(stamp.tv_sec, 1_000_000_000).saturating_add(part(stamp.tv_usec, 1)))
 }

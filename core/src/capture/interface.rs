@@ -300,8 +300,8 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// The capture was opened for nanoseconds, which libpcap puts where microseconds usually are.
-fn timestamp(time: libc::timeval) -> Timestamp {
+/// The time of a packet whose capture was opened for nanoseconds: libpcap puts them where microseconds usually are.
+pub(crate) fn timestamp(time: libc::timeval) -> Timestamp {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_usec).unwrap_or(0);
     Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))

@@ -7,5 +7,6 @@ mod pace;
 mod set;
 
 pub use error::CaptureError;
+pub(crate) use interface::timestamp;
 pub use notice::{CaptureNotice, CaptureStats, InterfaceStats};
 pub use set::CaptureSet;
