@@ -10,6 +10,7 @@ pub mod engine;
 mod event;
 pub mod exec;
 pub mod filter;
+pub mod host;
 pub mod journal;
 pub mod json;
 pub mod knock;

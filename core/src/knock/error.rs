@@ -4,34 +4,17 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Family;
 use crate::config::Step;
-use crate::probe::LastAnswer;
+use crate::host::HostError;
+use crate::probe::PortState;
 
 /// Why knocks were not sent, or did not help.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KnockError {
-    /// The name service knows no such host, or cannot be asked.
-    #[error("cannot find the host `{}`: {error}", host.escape_default())]
-    Resolve {
-        /// The host as it was given.
-        host: String,
-        /// What the name service says.
-        error: io::Error,
-    },
-    /// The host has no address of the family that was asked for.
-    #[error("{host} has no {} address", match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-        Family::Any => "IP",
-    })]
-    NoAddress {
-        /// The host as it was given.
-        host: String,
-        /// The family that was asked for, also by the address to knock from.
-        family: Family,
-    },
+    /// The host has no address to knock at.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// No raw socket can be opened.
     #[error(
         "cannot send bare SYNs to {address}: {error}{}",
@@ -70,7 +53,7 @@ pub enum KnockError {
         /// How long it had, after each time of knocking.
         wait: Duration,
         /// How it looked last.
-        last: LastAnswer,
+        last: PortState,
     },
     /// All knocks were sent, and the port could not be looked at.
     #[error("cannot see whether port {port} of {host} opens: {error}")]

@@ -18,34 +18,13 @@ pub use error::KnockError;
 pub use steps::{StepError, parse_steps};
 pub use until_open::Then;
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
 use crate::config::Step;
-
-/// Which IP versions are meant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Family {
-    /// Both.
-    #[default]
-    Any,
-    /// IPv4 only.
-    V4,
-    /// IPv6 only.
-    V6,
-}
-
-impl Family {
-    /// True where addresses like `ip` are meant.
-    pub fn has(self, ip: IpAddr) -> bool {
-        match self {
-            Self::Any => true,
-            Self::V4 => ip.is_ipv4(),
-            Self::V6 => ip.is_ipv6(),
-        }
-    }
-}
+use crate::host;
+pub use crate::host::Family;
 
 /// Whom to knock at, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,25 +74,9 @@ impl KnockPlan {
     /// `all_addresses`. Their port is 0. Asks the name service, where `host` is a name.
     ///
     /// # Errors
-    /// [`KnockError::Resolve`] and [`KnockError::NoAddress`].
+    /// [`KnockError::Host`].
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, KnockError> {
-        let found = (self.host.as_str(), 0)
-            .to_socket_addrs()
-            .map_err(|error| KnockError::Resolve { host: self.host.clone(), error })?;
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for address in found {
-            let reachable = self.source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
-            if reachable && self.family.has(address.ip()) && !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        if !self.all_addresses {
-            addresses.truncate(1);
-        }
-        if addresses.is_empty() {
-            return Err(KnockError::NoAddress { host: self.host.clone(), family: self.wanted_family() });
-        }
-        Ok(addresses)
+        Ok(host::resolve(&self.host, self.family, self.source, self.all_addresses)?)
     }
 
     /// Sends the whole sequence to one of `addresses` after the other; `observer` is told of each knock before it is
@@ -153,54 +116,5 @@ impl KnockPlan {
             })?;
         }
         Ok(())
-    }
-
-    /// The family that `family` and `source` leave.
-    fn wanted_family(&self) -> Family {
-        match (self.family, self.source) {
-            (Family::Any, Some(IpAddr::V4(_))) => Family::V4,
-            (Family::Any, Some(IpAddr::V6(_))) => Family::V6,
-            (family, _) => family,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(host: &str) -> KnockPlan {
-        KnockPlan::new(host, parse_steps("7000").unwrap())
-    }
-
-    #[test]
-    fn addresses_are_taken_as_they_are() {
-        assert_eq!(plan("192.0.2.1").resolve().unwrap(), ["192.0.2.1:0".parse().unwrap()]);
-        assert_eq!(plan("2001:db8::1").resolve().unwrap(), ["[2001:db8::1]:0".parse().unwrap()]);
-    }
-
-    #[test]
-    fn a_zone_is_an_interface() {
-        assert_eq!(plan("fe80::1%lo").resolve().unwrap(), ["[fe80::1%1]:0".parse().unwrap()]);
-    }
-
-    #[test]
-    fn family_and_source_leave_out_addresses() {
-        let mut v6 = plan("192.0.2.1");
-        v6.family = Family::V6;
-        assert_eq!(v6.resolve().unwrap_err().to_string(), "192.0.2.1 has no IPv6 address");
-        let mut source = plan("2001:db8::1");
-        source.source = Some("192.0.2.1".parse().unwrap());
-        assert_eq!(source.resolve().unwrap_err().to_string(), "2001:db8::1 has no IPv4 address");
-        source.family = Family::V6;
-        assert_eq!(source.resolve().unwrap_err().to_string(), "2001:db8::1 has no IPv6 address");
-    }
-
-    #[test]
-    fn names_that_mean_nothing_are_named() {
-        for host in ["", "no such host", "host\0"] {
-            let error = plan(host).resolve().unwrap_err();
-            assert!(matches!(&error, KnockError::Resolve { host: named, .. } if named == host), "{error}");
-        }
     }
 }

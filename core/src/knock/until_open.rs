@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use super::{Hit, KnockError, KnockPlan};
-use crate::probe::{self, LastAnswer, NotOpen, Opened};
+use crate::probe::{self, NotOpen, Opened, PortState};
 
 /// What is expected to happen after the knocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl KnockPlan {
                 target
             })
             .collect();
-        let mut seen = LastAnswer::Filtered;
+        let mut seen = PortState::Filtered;
         for _round in 0..=then.retries {
             self.send(addresses, observer)?;
             match probe::wait_open(&targets, self.source, Instant::now() + then.wait) {

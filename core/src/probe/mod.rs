@@ -1,5 +1,28 @@
-//! Whether a port is open, seen from outside.
+//! Whether ports are open, closed or filtered, seen from outside, in nmap's words.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use portknock_core::probe::ProbePlan;
+//!
+//! let plan = ProbePlan::new("host.example.org", "22,80,8000-8100".parse()?);
+//! let scan = plan.run(&plan.resolve()?, &mut |_| ControlFlow::Continue(()))?;
+//! for result in scan.results {
+//!     println!("{} is {} ({})", result.address, result.state, result.reason);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod error;
+mod icmp;
+mod plan;
+mod ports;
+mod result;
+mod state;
 mod wait;
 
-pub use wait::{LastAnswer, NotOpen, Opened, wait_open};
+pub use error::ProbeError;
+pub use plan::{DEFAULT_TIMEOUT, Method, ProbePlan, Progress, Scan};
+pub use ports::{PortList, PortListError};
+pub use result::ProbeResult;
+pub use state::{PortState, Reason};
+pub use wait::{NotOpen, Opened, wait_open};

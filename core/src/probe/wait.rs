@@ -1,10 +1,10 @@
 //! Waiting for a port to open.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::state::PortState;
 use crate::sys::socket;
 
 /// The pause after the first try; each further one is twice as long, up to [`LONGEST_PAUSE`].
@@ -31,32 +31,13 @@ pub enum NotOpen {
     #[error("it is still {last} after {tries} tries")]
     Deadline {
         /// What the network said last.
-        last: LastAnswer,
+        last: PortState,
         /// How many times a connection was tried.
         tries: u32,
     },
     /// No connection can even be tried.
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-/// What the network said last to a port's probes, in nmap's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastAnswer {
-    /// A connection was refused.
-    Closed,
-    /// Nothing came back, or word that packets are not let through.
-    Filtered,
-}
-
-/// `closed` or `filtered`.
-impl fmt::Display for LastAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "closed",
-            Self::Filtered => "filtered",
-        })
-    }
 }
 
 /// Waits until one of `addresses` accepts TCP connections, from `source` where it is given, and no longer than to
@@ -74,7 +55,7 @@ pub fn wait_open(addresses: &[SocketAddr], source: Option<IpAddr>, deadline: Ins
     let mut next_try = start;
     let mut pause = FIRST_PAUSE;
     let mut tries = 0;
-    let mut last = LastAnswer::Filtered;
+    let mut last = PortState::Filtered;
     let mut waiting: Vec<TcpStream> = Vec::new();
     let mut targets: Vec<SocketAddr> = Vec::new();
     loop {
@@ -104,7 +85,7 @@ pub fn wait_open(addresses: &[SocketAddr], source: Option<IpAddr>, deadline: Ins
             let address = targets.swap_remove(i);
             match stream.take_error()? {
                 // A port of this machine can be connected to itself when the kernel happens to choose it as the source.
-                None if stream.local_addr().is_ok_and(|local| local == address) => last = LastAnswer::Closed,
+                None if stream.local_addr().is_ok_and(|local| local == address) => last = PortState::Closed,
                 None => return Ok(Opened { address, after: start.elapsed(), tries }),
                 Some(error) => last = not_yet(error)?,
             }
@@ -113,14 +94,14 @@ pub fn wait_open(addresses: &[SocketAddr], source: Option<IpAddr>, deadline: Ins
 }
 
 /// What a failed connection says about the port; an error that says nothing about it is given back.
-fn not_yet(error: io::Error) -> io::Result<LastAnswer> {
+fn not_yet(error: io::Error) -> io::Result<PortState> {
     match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Ok(LastAnswer::Closed),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Ok(PortState::Closed),
         // PermissionDenied: ICMPv6 "administratively prohibited", or a firewall on this side.
         ErrorKind::TimedOut
         | ErrorKind::HostUnreachable
         | ErrorKind::NetworkUnreachable
-        | ErrorKind::PermissionDenied => Ok(LastAnswer::Filtered),
+        | ErrorKind::PermissionDenied => Ok(PortState::Filtered),
         _ => Err(error),
     }
 }
@@ -162,7 +143,7 @@ mod tests {
         let start = Instant::now();
         let error = wait_open(&[address], None, in_time(100)).unwrap_err();
         assert!(start.elapsed() >= Duration::from_millis(100) && start.elapsed() < Duration::from_secs(1));
-        assert!(matches!(error, NotOpen::Deadline { last: LastAnswer::Closed, tries: 4 | 5 }), "{error:?}");
+        assert!(matches!(error, NotOpen::Deadline { last: PortState::Closed, tries: 4 | 5 }), "{error:?}");
     }
 
     #[test]

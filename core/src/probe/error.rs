@@ -1,0 +1,45 @@
+//! Why ports could not be probed.
+
+use std::io;
+use std::net::IpAddr;
+
+use crate::host::HostError;
+
+/// Why ports could not be probed, or not all of them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// The host has no address to probe.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The process lacks the right to open raw sockets, which the SYN method needs.
+    #[error(
+        "no right to send SYNs by a raw socket: run as root, or give the program the capability CAP_NET_RAW \
+         (setcap cap_net_raw+ep PROGRAM); `--method connect` needs no right"
+    )]
+    NotAllowed,
+    /// This machine has no way to send to the address.
+    #[error("no route to {address}: {error}")]
+    NoRoute {
+        /// What should have been probed.
+        address: IpAddr,
+        /// What the kernel says.
+        error: io::Error,
+    },
+    /// The address to probe from is not one of this machine's.
+    #[error("cannot probe from {source_address}: {error}")]
+    Source {
+        /// The address that was asked for.
+        source_address: IpAddr,
+        /// What the kernel says.
+        error: io::Error,
+    },
+    /// The system refused something that a probe needs.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+}

@@ -1,0 +1,84 @@
+//! ICMP errors (RFC 792, RFC 4443) as reasons.
+
+use super::state::Reason;
+
+/// The kind of an ICMP error, by the numbers of its family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IcmpError {
+    /// ICMP type and code.
+    V4(u8, u8),
+    /// ICMPv6 type and code.
+    V6(u8, u8),
+}
+
+impl IcmpError {
+    /// What it says about a port; `None` where it says nothing, as "fragmentation needed".
+    pub(super) fn reason(self) -> Option<Reason> {
+        Some(match self {
+            Self::V4(3, code) => match code {
+                0 => Reason::NetUnreach,
+                1 => Reason::HostUnreach,
+                2 => Reason::ProtoUnreach,
+                3 => Reason::PortUnreach,
+                4 => return None,
+                9 => Reason::NetProhibited,
+                10 => Reason::HostProhibited,
+                13 => Reason::AdminProhibited,
+                _ => Reason::DestUnreach,
+            },
+            Self::V4(11, _) | Self::V6(3, _) => Reason::TimeExceeded,
+            Self::V4(12, _) | Self::V6(4, _) => Reason::ParamProblem,
+            Self::V6(1, code) => match code {
+                0 => Reason::NoRoute,
+                1 | 5 => Reason::AdminProhibited,
+                2 => Reason::BeyondScope,
+                3 => Reason::HostUnreach,
+                4 => Reason::PortUnreach,
+                6 => Reason::RejectRoute,
+                _ => Reason::DestUnreach,
+            },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_nmaps_words() {
+        let word = |error: IcmpError| error.reason().map(Reason::as_str);
+        for (code, expected) in [
+            (0, "net-unreach"),
+            (1, "host-unreach"),
+            (2, "proto-unreach"),
+            (3, "port-unreach"),
+            (9, "net-prohibited"),
+            (10, "host-prohibited"),
+            (13, "admin-prohibited"),
+        ] {
+            assert_eq!(word(IcmpError::V4(3, code)), Some(expected));
+        }
+        for (code, expected) in [
+            (0, "no-route"),
+            (1, "admin-prohibited"),
+            (2, "beyond-scope"),
+            (3, "host-unreach"),
+            (4, "port-unreach"),
+            (5, "admin-prohibited"),
+            (6, "reject-route"),
+        ] {
+            assert_eq!(word(IcmpError::V6(1, code)), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_no_error_about_a_port_says_nothing() {
+        for error in
+            [IcmpError::V4(3, 4), IcmpError::V4(0, 0), IcmpError::V4(8, 0), IcmpError::V6(2, 0), IcmpError::V6(135, 0)]
+        {
+            assert_eq!(error.reason(), None, "{error:?}");
+        }
+    }
+}
