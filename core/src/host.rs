@@ -1,7 +1,9 @@
-//! From the name of a host to its addresses.
+//! From the name of a host to its addresses, and to the one of ours that reaches it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+use crate::sys::socket;
 
 /// Which IP versions are meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +87,25 @@ fn wanted(family: Family, source: Option<IpAddr>) -> Family {
         (Family::Any, Some(IpAddr::V6(_))) => Family::V6,
         _ => family,
     }
+}
+
+/// A socket that sends datagrams to `to`, from `source` where that is given.
+pub(crate) fn udp_socket(to: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind(socket::with_scope_of(source.unwrap_or(any), to))
+}
+
+/// The address that packets to `to` come from, with port 0: the route's choice, where `source` is not given. An error
+/// is what the kernel says to a destination without a route, or to a source that is not this machine's.
+pub(crate) fn local_address(to: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
+    let probe = udp_socket(to, source)?;
+    let mut peer = to;
+    // To connect a UDP socket sends nothing; any port but 0 does.
+    peer.set_port(9);
+    probe.connect(peer)?;
+    let mut local = probe.local_addr()?;
+    local.set_port(0);
+    Ok(local)
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use etherparse::TcpHeader;
 
 use super::KnockError;
 use crate::config::Protocol;
-use crate::sys::socket::{self, RawTcp};
+use crate::host;
+use crate::sys::raw::{RawProtocol, RawSocket};
+use crate::sys::socket;
 
 /// What a UDP knock carries: the original sends one zero byte too.
 const UDP_PAYLOAD: [u8; 1] = [0];
@@ -18,15 +20,15 @@ const UDP_PAYLOAD: [u8; 1] = [0];
 pub(super) struct Sender {
     source: Option<IpAddr>,
     /// The raw socket and the address that it sends from.
-    raw: Option<(RawTcp, IpAddr)>,
+    raw: Option<(RawSocket, IpAddr)>,
 }
 
 impl Sender {
     pub(super) fn new(address: SocketAddr, source: Option<IpAddr>, raw: bool) -> Result<Self, KnockError> {
         let raw = if raw {
             let open = || -> io::Result<_> {
-                let from = local_address(address, source)?;
-                Ok((RawTcp::open(from)?, from.ip()))
+                let from = host::local_address(address, source)?;
+                Ok((RawSocket::open(from, RawProtocol::Tcp)?, from.ip()))
             };
             Some(open().map_err(|error| KnockError::Raw { address: address.ip(), error })?)
         } else {
@@ -38,8 +40,8 @@ impl Sender {
     /// Sends one knock; its packet has left when this returns.
     pub(super) fn send(&self, to: SocketAddr, protocol: Protocol) -> io::Result<()> {
         match (protocol, &self.raw) {
-            (Protocol::Udp, _) => udp_socket(to, self.source)?.send_to(&UDP_PAYLOAD, to).map(drop),
-            (Protocol::Tcp, Some((raw, from))) => raw.send(&bare_syn(*from, to)?, to),
+            (Protocol::Udp, _) => host::udp_socket(to, self.source)?.send_to(&UDP_PAYLOAD, to).map(drop),
+            (Protocol::Tcp, Some((raw, from))) => raw.send(&[bare_syn(*from, to)?], to).map(drop),
             (Protocol::Tcp, None) => match socket::start_connect(to, self.source) {
                 // Dropped at once, so that the kernel sends no second SYN.
                 Ok(_stream) => Ok(()),
@@ -49,23 +51,6 @@ impl Sender {
             },
         }
     }
-}
-
-fn udp_socket(to: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    UdpSocket::bind(socket::with_scope_of(source.unwrap_or(any), to))
-}
-
-/// The address that packets to `to` come from: the route's choice, where `source` is not given.
-fn local_address(to: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
-    let probe = udp_socket(to, source)?;
-    let mut peer = to;
-    // To connect a UDP socket sends nothing; any port but 0 does.
-    peer.set_port(9);
-    probe.connect(peer)?;
-    let mut local = probe.local_addr()?;
-    local.set_port(0);
-    Ok(local)
 }
 
 /// A TCP header with nothing but SYN, from a random port and with a random sequence number.

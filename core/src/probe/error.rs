@@ -1,7 +1,7 @@
 //! Why ports could not be probed.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::host::HostError;
 
@@ -42,4 +42,17 @@ pub enum ProbeError {
         /// What the system said.
         error: io::Error,
     },
+}
+
+impl ProbeError {
+    /// The error for a packet to `target` (from `source`, where that was asked for) that this machine did not send.
+    pub(super) fn route(target: SocketAddr, source: Option<IpAddr>, error: io::Error) -> Self {
+        match (error.raw_os_error(), source) {
+            (Some(libc::EADDRNOTAVAIL), Some(source_address)) => Self::Source { source_address, error },
+            (Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM), _) => {
+                Self::System { what: "cannot open a socket", error }
+            }
+            _ => Self::NoRoute { address: target.ip(), error },
+        }
+    }
 }

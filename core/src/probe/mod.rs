@@ -14,10 +14,17 @@
 
 mod error;
 mod icmp;
+mod pace;
 mod plan;
 mod ports;
+mod raw;
 mod result;
+mod rtt;
+mod schedule;
+#[cfg(test)]
+mod simulation;
 mod state;
+mod syn;
 mod wait;
 
 pub use error::ProbeError;

@@ -115,7 +115,43 @@ impl ProbePlan {
         addresses: &[SocketAddr],
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Scan, ProbeError> {
-        let _ = (addresses, observer);
-        Err(ProbeError::NotAllowed)
+        let mut scan = Scan { results: Vec::new(), method: self.method, error: None };
+        for (i, &address) in addresses.iter().enumerate() {
+            let all = self.ports.iter().len();
+            let mut observer = |known, done: f32| {
+                observer(Progress {
+                    done: (i as f32 + done) / addresses.len() as f32,
+                    known: i * all + known,
+                    ports: addresses.len() * all,
+                })
+            };
+            let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), address);
+            let options = super::schedule::Options {
+                protocol: self.protocol,
+                timeout: self.timeout,
+                retries: self.retries,
+                rate: self.rate,
+                seed,
+            };
+            let mut syn = super::raw::SynScan::new(address, &self.ports, self.source, options)?;
+            scan.error = syn.run(&mut observer).err();
+            let mut results: Vec<ProbeResult> = syn
+                .results()
+                .map(|(port, found)| {
+                    let mut address = address;
+                    address.set_port(port);
+                    ProbeResult {
+                        address,
+                        protocol: self.protocol,
+                        state: found.state,
+                        reason: found.reason,
+                        rtt: found.rtt,
+                    }
+                })
+                .collect();
+            results.sort_by_key(|result| result.address.port());
+            scan.results.extend(results);
+        }
+        Ok(scan)
     }
 }

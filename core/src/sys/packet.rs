@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::socket::set_option;
 use crate::filter::Instruction;
 
 /// Tries whether this process may capture packets now.
@@ -27,7 +28,7 @@ pub fn attach_filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Res
         .collect();
     let len = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: instructions.as_mut_ptr() };
-    set_option(socket, libc::SO_ATTACH_FILTER, &program)
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
 /// Lets every packet through again; nothing happens where no filter is attached.
@@ -35,7 +36,7 @@ pub fn attach_filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Res
 /// # Errors
 /// See socket(7), `SO_DETACH_FILTER`.
 pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
-    match set_option(socket, libc::SO_DETACH_FILTER, &0) {
+    match set_option(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
@@ -48,15 +49,6 @@ pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
 pub fn close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     super::check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
-}
-
-fn set_option<T: Copy>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<()> {
-    let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
-    let value = std::ptr::from_ref(value);
-    // SAFETY: `value` points to `length` bytes that outlive the call; a sock_fprog in them points to as many
-    // instructions as it says, which do too.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value.cast(), length) };
-    super::check(result).map(drop)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Sockets that std cannot make: TCP connections that nobody waits for, and raw ones.
+//! Sockets that std cannot make: TCP connections that nobody waits for.
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -27,6 +27,21 @@ pub fn start_connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSt
     }
 }
 
+/// Keeps a TCP port of `local`, whose own port is not used, from everything else on this machine for as long as the
+/// socket lives; gives the port too. Nobody listens there: what comes for it is answered as at a closed port.
+///
+/// # Errors
+/// `AddrNotAvailable` where `local` is no address of this machine; `AddrInUse` where all ports are taken. See bind(2).
+pub fn reserve_port(local: SocketAddr) -> io::Result<(TcpStream, u16)> {
+    let socket = new_socket(local, libc::SOCK_STREAM, 0)?;
+    let mut any_port = local;
+    any_port.set_port(0);
+    bind(&socket, any_port)?;
+    let socket = TcpStream::from(socket);
+    let port = socket.local_addr()?.port();
+    Ok((socket, port))
+}
+
 /// Waits until at least one of the connections has been made or has failed, or `timeout` is over; true for each that
 /// has, in the order given. `TcpStream::take_error` then tells which. A timeout is rounded up to a millisecond.
 ///
@@ -47,45 +62,6 @@ pub fn wait_connected(streams: &[TcpStream], timeout: Duration) -> io::Result<Ve
     }
 }
 
-/// A raw socket that sends TCP segments, which the kernel puts into IP packets (raw(7)).
-#[derive(Debug)]
-pub struct RawTcp(OwnedFd);
-
-impl RawTcp {
-    /// A socket of the family of `source`, which all segments come from.
-    ///
-    /// # Errors
-    /// `PermissionDenied` without the capability CAP_NET_RAW; see also socket(2) and bind(2).
-    pub fn open(source: SocketAddr) -> io::Result<Self> {
-        let socket = new_socket(source, libc::SOCK_RAW, libc::IPPROTO_TCP)?;
-        bind(&socket, source)?;
-        Ok(Self(socket))
-    }
-
-    /// Sends one segment, from its TCP header on. The port of `to` is not used: the segment has it.
-    ///
-    /// # Errors
-    /// See sendto(2).
-    pub fn send(&self, segment: &[u8], to: SocketAddr) -> io::Result<()> {
-        // On a raw socket the port would be taken for a protocol number.
-        let mut to = to;
-        to.set_port(0);
-        let address = RawAddress::from(to);
-        // SAFETY: both pointers come with the lengths of what they point to, which outlives the call.
-        let sent = unsafe {
-            libc::sendto(
-                self.0.as_raw_fd(),
-                segment.as_ptr().cast(),
-                segment.len(),
-                libc::MSG_NOSIGNAL,
-                address.as_ptr(),
-                address.len(),
-            )
-        };
-        if sent == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-}
-
 /// `address` as a socket address for talking to `peer`: a link-local one needs the interface that the peer names.
 pub fn with_scope_of(address: IpAddr, peer: SocketAddr) -> SocketAddr {
     let mut result = SocketAddr::new(address, 0);
@@ -97,21 +73,61 @@ pub fn with_scope_of(address: IpAddr, peer: SocketAddr) -> SocketAddr {
     result
 }
 
-fn new_socket(family_of: SocketAddr, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
+pub(super) fn new_socket(family_of: SocketAddr, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     let family = if family_of.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers are passed.
     super::owned(unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, protocol) })
 }
 
-fn bind(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
     let address = RawAddress::from(to);
     // SAFETY: the pointer and the length describe `address`, which outlives the call.
     let result = unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr(), address.len()) };
     super::check(result).map(drop)
 }
 
+/// Sets an option (setsockopt(2)).
+pub(super) fn set_option<T: Copy>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    let value = ptr::from_ref(value).cast();
+    // SAFETY: `value` points to `length` bytes that outlive the call. Where the option's type holds a pointer, the caller
+    // has a wrapper that sees to it.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length) };
+    super::check(result).map(drop)
+}
+
+/// Turns what sendmmsg(2) and its like return into a count.
+pub(super) fn check_count(result: libc::c_int) -> io::Result<usize> {
+    super::check(result).map(|count| usize::try_from(count).unwrap_or(0))
+}
+
+/// The address that the kernel put there; `None` where it is none of the internet.
+pub(super) fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: a storage is large enough and aligned for each kind of address, and its family says which it is.
+            let address = unsafe { &*ptr::from_ref(storage).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes());
+            Some(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let address = unsafe { &*ptr::from_ref(storage).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
+            let port = u16::from_be(address.sin6_port);
+            Some(SocketAddrV6::new(ip, port, address.sin6_flowinfo, address.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
 /// A socket address as the kernel wants it.
-enum RawAddress {
+pub(super) enum RawAddress {
     V4(libc::sockaddr_in),
     V6(libc::sockaddr_in6),
 }
@@ -138,15 +154,22 @@ impl From<SocketAddr> for RawAddress {
 }
 
 impl RawAddress {
-    fn as_ptr(&self) -> *const libc::sockaddr {
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr {
         match self {
             Self::V4(address) => ptr::from_ref(address).cast(),
             Self::V6(address) => ptr::from_ref(address).cast(),
         }
     }
 
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
+        match self {
+            Self::V4(address) => ptr::from_mut(address).cast(),
+            Self::V6(address) => ptr::from_mut(address).cast(),
+        }
+    }
+
     #[allow(clippy::cast_possible_truncation, reason = "both are a few bytes long")]
-    fn len(&self) -> libc::socklen_t {
+    pub(super) fn len(&self) -> libc::socklen_t {
         match self {
             Self::V4(address) => mem::size_of_val(address) as libc::socklen_t,
             Self::V6(address) => mem::size_of_val(address) as libc::socklen_t,
@@ -157,7 +180,7 @@ impl RawAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::TcpListener;
 
     #[test]
     fn a_connection_is_reported_when_it_is_made() {

@@ -1,0 +1,323 @@
+//! The schedule against hosts and paths that are made up, under a clock that is made up too.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::schedule::{Next, Options, Schedule, Try};
+use super::state::{PortState, Reason};
+use crate::config::Protocol;
+
+/// A host and the path to it.
+#[derive(Clone)]
+struct World {
+    ports: String,
+    /// What a port answers; `None` for nothing.
+    answer: fn(u16) -> Option<(PortState, Reason)>,
+    rtt: Duration,
+    /// The share of packets that get lost, in each direction.
+    loss: f64,
+    /// What the path carries, in packets a second; a hundred may wait.
+    capacity: Option<f64>,
+    /// At most so many ICMP errors in a second, after six at once.
+    icmp_limit: Option<f64>,
+    protocol: Protocol,
+    timeout: Duration,
+    retries: Option<u8>,
+    rate: Option<NonZeroU32>,
+    seed: u64,
+}
+
+impl World {
+    fn new(ports: &str, answer: fn(u16) -> Option<(PortState, Reason)>) -> Self {
+        Self {
+            ports: ports.into(),
+            answer,
+            rtt: ms(0),
+            loss: 0.0,
+            capacity: None,
+            icmp_limit: None,
+            protocol: Protocol::Tcp,
+            timeout: ms(3_300),
+            retries: None,
+            rate: None,
+            seed: 1,
+        }
+    }
+}
+
+const OPEN: Option<(PortState, Reason)> = Some((PortState::Open, Reason::SynAck));
+const CLOSED: Option<(PortState, Reason)> = Some((PortState::Closed, Reason::Reset));
+const UNREACHABLE: Option<(PortState, Reason)> = Some((PortState::Closed, Reason::PortUnreach));
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// What a run came to.
+#[derive(Debug)]
+struct Outcome {
+    wrong: Vec<u16>,
+    packets: usize,
+    took: Duration,
+    schedule: Schedule,
+}
+
+/// Random numbers by xorshift64*, good enough to lose packets.
+struct Chance(u64);
+
+impl Chance {
+    fn hits(&mut self, share: f64) -> bool {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
+        (bits as f64 / (1_u64 << 53) as f64) < share
+    }
+}
+
+/// A token bucket: `rate` a second, up to `depth` at once.
+struct Bucket {
+    rate: f64,
+    depth: f64,
+    tokens: f64,
+    last: Duration,
+}
+
+impl Bucket {
+    fn new(rate: f64, depth: f64) -> Self {
+        Self { rate, depth, tokens: depth, last: Duration::ZERO }
+    }
+
+    fn takes(&mut self, now: Duration) -> bool {
+        self.tokens = self.depth.min(self.tokens + self.rate * (now - self.last).as_secs_f64());
+        self.last = now;
+        let takes = self.tokens >= 1.0;
+        self.tokens -= f64::from(u8::from(takes));
+        takes
+    }
+}
+
+fn run(world: &World) -> Outcome {
+    let ports = world.ports.parse().unwrap();
+    let options = Options {
+        protocol: world.protocol,
+        timeout: world.timeout,
+        retries: world.retries,
+        rate: world.rate,
+        seed: world.seed,
+    };
+    let mut schedule = Schedule::new(&ports, options);
+    let mut chance = Chance(world.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut path = world.capacity.map(|rate| Bucket::new(rate, 100.0));
+    let mut icmp = world.icmp_limit.map(|rate| Bucket::new(rate, 6.0));
+    let mut answers: BinaryHeap<Reverse<(Duration, u16, u16)>> = BinaryHeap::new();
+    let mut now = Duration::ZERO;
+    let mut packets = 0;
+    // What a packet costs the sender.
+    let cost = Duration::from_micros(5);
+    loop {
+        while let Some(&Reverse((at, port, number))) = answers.peek()
+            && at <= now
+        {
+            answers.pop();
+            let (state, reason) = (world.answer)(port).unwrap();
+            schedule.found(Try { port, number }, state, reason, at);
+        }
+        match schedule.poll(now) {
+            Next::Done => break,
+            Next::Wait(until) => {
+                assert!(until > now, "waits for the past");
+                now = answers.peek().map_or(until, |&Reverse((at, ..))| at.min(until)).max(now);
+            }
+            Next::Send(Try { port, number }) => {
+                packets += 1;
+                let answer = (world.answer)(port);
+                let is_error = answer.is_some_and(|(_, reason)| reason == Reason::PortUnreach);
+                let arrives = !chance.hits(world.loss)
+                    && path.as_mut().is_none_or(|path| path.takes(now))
+                    && answer.is_some()
+                    && (!is_error || icmp.as_mut().is_none_or(|limit| limit.takes(now)))
+                    && !chance.hits(world.loss);
+                if arrives {
+                    answers.push(Reverse((now + world.rtt, port, number)));
+                }
+                now += cost;
+            }
+        }
+    }
+    let expected = |port| match ((world.answer)(port), world.protocol) {
+        (Some((state, _)), _) => state,
+        (None, Protocol::Tcp) => PortState::Filtered,
+        (None, Protocol::Udp) => PortState::OpenFiltered,
+    };
+    let mut wrong: Vec<u16> =
+        schedule.results().filter(|&(port, found)| found.state != expected(port)).map(|(port, _)| port).collect();
+    wrong.sort_unstable();
+    assert_eq!(schedule.results().count(), ports.iter().len());
+    Outcome { wrong, packets, took: now, schedule }
+}
+
+/// How many ports are wrong in each of so many runs with different seeds.
+fn wrong_in_runs(world: &World, runs: u64) -> Vec<usize> {
+    (1..=runs).map(|seed| run(&World { seed, ..world.clone() }).wrong.len()).collect()
+}
+
+fn all_closed(_: u16) -> Option<(PortState, Reason)> {
+    CLOSED
+}
+
+fn three_open(port: u16) -> Option<(PortState, Reason)> {
+    if matches!(port, 22 | 80 | 40_000) { OPEN } else { None }
+}
+
+fn a_third_each(port: u16) -> Option<(PortState, Reason)> {
+    [OPEN, CLOSED, None][usize::from(port % 3)]
+}
+
+#[test]
+fn a_host_that_answers_is_asked_once() {
+    let outcome = run(&World::new("-", all_closed));
+    assert_eq!((outcome.wrong.len(), outcome.packets), (0, 65_535));
+    // Bound by the sender: 65,535 times 5 µs, and the time to find out that the path carries it.
+    assert!(outcome.took < ms(550), "{:?}", outcome.took);
+}
+
+#[test]
+fn a_silent_host_costs_two_probes_a_port() {
+    let outcome = run(&World::new("-", three_open));
+    assert!(outcome.wrong.is_empty());
+    // Two for each of the silent ports, one for each of the others, and the checks.
+    assert_eq!(outcome.packets, 2 * 65_532 + 3 + 32);
+    assert!(outcome.took < ms(3_500), "{:?}", outcome.took);
+}
+
+#[test]
+fn loss_is_no_reason_to_miss_a_port() {
+    let far = |ports, answer, loss| World { rtt: ms(50), loss, ..World::new(ports, answer) };
+    let silent = run(&far("-", three_open, 0.05));
+    assert!(silent.took < ms(7_000), "{:?}", silent.took);
+    let wrong = wrong_in_runs(&far("-", three_open, 0.05), 20);
+    assert_eq!(wrong.iter().sum::<usize>(), 0, "{wrong:?}");
+    let closed = run(&far("-", all_closed, 0.05));
+    assert!(closed.took < ms(5_000), "{:?}", closed.took);
+    assert!(closed.packets < 74_000, "{}", closed.packets);
+    let wrong = wrong_in_runs(&far("-", all_closed, 0.05), 20);
+    assert!(wrong.iter().sum::<usize>() <= 1, "{wrong:?}");
+    for (loss, at_most) in [(0.05, 0), (0.1, 1), (0.2, 4)] {
+        let world = far("1-3000", a_third_each, loss);
+        let outcome = run(&world);
+        assert!(outcome.took < ms(4_000), "{loss}: {:?}", outcome.took);
+        let wrong = wrong_in_runs(&world, 50);
+        assert!(wrong.iter().all(|&wrong| wrong <= at_most), "{loss}: {wrong:?}");
+    }
+}
+
+#[test]
+fn a_path_that_carries_little_is_not_paid_for_with_wrong_answers() {
+    for capacity in [300.0, 3_000.0, 20_000.0] {
+        let world = World { rtt: ms(20), capacity: Some(capacity), ..World::new("1-20000", all_closed) };
+        let outcome = run(&world);
+        assert!(outcome.wrong.is_empty(), "{capacity}: {} wrong", outcome.wrong.len());
+        let at_best = Duration::from_secs_f64(20_000.0 / capacity);
+        assert!(outcome.took < 2 * at_best + ms(2_000), "{capacity}: {:?}", outcome.took);
+        assert!(outcome.packets < 50_000, "{capacity}: {}", outcome.packets);
+    }
+}
+
+/// How long it took, in tenths of a second.
+fn tenths(outcome: &Outcome) -> u128 {
+    (outcome.took.as_millis() + 50) / 100
+}
+
+#[test]
+fn a_single_filtered_port_takes_the_timeout_and_four_tries() {
+    let outcome = run(&World::new("22", |_| None));
+    assert_eq!((outcome.packets, tenths(&outcome)), (4, 33));
+    let outcome = run(&World { timeout: ms(1_000), ..World::new("22", |_| None) });
+    assert_eq!((outcome.packets, tenths(&outcome)), (4, 10));
+    for (retries, packets) in [(0, 1), (1, 2), (2, 3), (9, 10), (255, 256)] {
+        let outcome = run(&World { retries: Some(retries), ..World::new("22", |_| None) });
+        assert_eq!((outcome.packets, tenths(&outcome)), (packets, 33), "{retries}");
+    }
+}
+
+#[test]
+fn a_port_that_is_silent_beside_ports_that_answer_is_soon_known() {
+    let outcome = run(&World::new("22,80,443", |port| if port == 443 { None } else { OPEN }));
+    assert!(outcome.wrong.is_empty());
+    assert!(outcome.took < ms(600), "{:?}", outcome.took);
+}
+
+#[test]
+fn the_given_rate_is_kept_in_all_passes() {
+    let rate = NonZeroU32::new(1_000);
+    let outcome = run(&World { rate, ..World::new("1-2000", three_open) });
+    assert!(outcome.wrong.is_empty());
+    // A thousand in each second, the first of them at once.
+    assert!(outcome.took.as_secs_f64() > outcome.packets as f64 / 1_000.0 - 0.01, "{outcome:?}");
+}
+
+#[test]
+fn closed_udp_ports_behind_a_limit_of_errors_are_not_taken_for_silent() {
+    let closed = |_| UNREACHABLE;
+    let half = |port: u16| if port % 2 == 0 { UNREACHABLE } else { None };
+    for (ports, answer, limit, closed_ports) in
+        [("1-50", closed as fn(_) -> _, 1.0, 50), ("1-50", half, 1.0, 25), ("1-200", closed, 10.0, 200)]
+    {
+        let udp = World { protocol: Protocol::Udp, icmp_limit: Some(limit), ..World::new(ports, answer) };
+        let outcome = run(&udp);
+        assert_eq!(outcome.wrong, [0; 0], "{ports} {limit}");
+        // Six at once, then one after the other, and two passes to see that nothing more comes.
+        let at_best = f64::from(closed_ports - 6) / limit;
+        assert!(outcome.took.as_secs_f64() < 1.1 * at_best + 6.0, "{ports} {limit}: {:?}", outcome.took);
+    }
+}
+
+#[test]
+fn silent_udp_ports_are_open_or_filtered() {
+    let outcome = run(&World { protocol: Protocol::Udp, ..World::new("53,123", |_| None) });
+    assert!(outcome.wrong.is_empty());
+    assert_eq!(tenths(&outcome), 33);
+}
+
+#[test]
+fn what_this_machine_does_not_let_out_is_not_waited_for() {
+    let options = Options { protocol: Protocol::Tcp, timeout: ms(3_300), retries: None, rate: None, seed: 1 };
+    let mut schedule = Schedule::new(&"22,23".parse().unwrap(), options);
+    let mut now = Duration::ZERO;
+    loop {
+        match schedule.poll(now) {
+            Next::Send(probe) => schedule.denied(probe),
+            Next::Wait(until) => now = until,
+            Next::Done => break,
+        }
+    }
+    assert!(now < ms(50), "{now:?}");
+    assert!(schedule.results().all(|(_, found)| found.reason == Reason::PermDenied));
+}
+
+#[test]
+fn late_and_better_answers_count() {
+    let options = Options { protocol: Protocol::Tcp, timeout: ms(3_300), retries: None, rate: None, seed: 1 };
+    let mut schedule = Schedule::new(&"22,23".parse().unwrap(), options);
+    let send = |schedule: &mut Schedule, now: Duration| match schedule.poll(now) {
+        Next::Send(probe) => probe,
+        other => panic!("{other:?}"),
+    };
+    let first = send(&mut schedule, ms(0));
+    let second = send(&mut schedule, ms(1));
+    schedule.found(first, PortState::Filtered, Reason::HostUnreach, ms(2));
+    schedule.found(first, PortState::Open, Reason::SynAck, ms(3));
+    schedule.found(first, PortState::Closed, Reason::Reset, ms(4));
+    let again = send(&mut schedule, ms(300 + 1));
+    assert_eq!((again.port, again.number), (second.port, 1));
+    // The answer to the first try of a port whose second try is on its way.
+    schedule.found(second, PortState::Closed, Reason::Reset, ms(320));
+    assert_eq!(schedule.poll(ms(320)), Next::Done);
+    let results: Vec<_> = schedule.results().collect();
+    let of = |port| results.iter().find(|(at, _)| *at == port).unwrap().1;
+    assert_eq!((of(first.port).state, of(first.port).reason), (PortState::Open, Reason::SynAck));
+    assert_eq!((of(second.port).state, of(second.port).rtt), (PortState::Closed, None));
+}

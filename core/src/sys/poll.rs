@@ -1,0 +1,53 @@
+//! ppoll(2): waiting for a few descriptors, to the microsecond.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+use std::time::Duration;
+
+/// What a descriptor is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to read.
+    Read,
+    /// Something to read, or room to write.
+    ReadOrWrite,
+}
+
+/// Waits until one of the descriptors is ready, has hung up or has an error, or the time is over.
+///
+/// # Errors
+/// `Interrupted` where a signal came; see ppoll(2).
+pub fn wait(entries: &[(BorrowedFd<'_>, Interest)], timeout: Duration) -> io::Result<()> {
+    let mut entries: Vec<libc::pollfd> = entries
+        .iter()
+        .map(|(fd, interest)| {
+            let write = if *interest == Interest::ReadOrWrite { libc::POLLOUT } else { 0 };
+            libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN | write, revents: 0 }
+        })
+        .collect();
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    // SAFETY: `entries` is as long as said and outlives the call, as `timeout` does; the signal mask is not changed.
+    let result =
+        unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, &raw const timeout, ptr::null()) };
+    super::check(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::time::Instant;
+
+    #[test]
+    fn waits_for_the_descriptor_or_the_time() {
+        let (reader, writer) = io::pipe().unwrap();
+        let start = Instant::now();
+        wait(&[(reader.as_fd(), Interest::Read)], Duration::from_millis(10)).unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(10));
+        wait(&[(reader.as_fd(), Interest::Read), (writer.as_fd(), Interest::ReadOrWrite)], Duration::MAX).unwrap();
+    }
+}

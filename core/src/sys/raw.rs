@@ -1,0 +1,237 @@
+//! Raw sockets (raw(7), ipv6(7)): segments and ICMP errors as the network has them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+
+use super::packet::attach_filter;
+use super::socket::{self, RawAddress};
+use crate::filter::Instruction;
+
+/// So many packets are sent or received by one call at the most.
+pub const BATCH: usize = 64;
+
+/// linux/icmp.h
+const ICMP_FILTER: libc::c_int = 1;
+/// linux/icmpv6.h
+const ICMP6_FILTER: libc::c_int = 1;
+
+/// Enough for the headers of a segment, and for an ICMP error with the headers of the packet it is about. What is longer
+/// is cut.
+const PACKET: usize = 256;
+
+/// What a raw socket sends and receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawProtocol {
+    /// TCP segments.
+    Tcp,
+    /// ICMP or ICMPv6 messages.
+    Icmp,
+}
+
+/// A raw socket that is bound to an address of this machine: what it sends comes from there, what it receives goes
+/// there. It is non-blocking.
+#[derive(Debug)]
+pub struct RawSocket(OwnedFd);
+
+impl RawSocket {
+    /// A socket of the family of `local`, whose port is not used.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without the capability CAP_NET_RAW; see also socket(2) and bind(2).
+    pub fn open(local: SocketAddr, protocol: RawProtocol) -> io::Result<Self> {
+        let number = match (protocol, local) {
+            (RawProtocol::Tcp, _) => libc::IPPROTO_TCP,
+            (RawProtocol::Icmp, SocketAddr::V4(_)) => libc::IPPROTO_ICMP,
+            (RawProtocol::Icmp, SocketAddr::V6(_)) => libc::IPPROTO_ICMPV6,
+        };
+        let socket = socket::new_socket(local, libc::SOCK_RAW, number)?;
+        socket::bind(&socket, without_port(local))?;
+        Ok(Self(socket))
+    }
+
+    /// Lets only through what answers a SYN: segments with SYN or RST. Of a TCP socket.
+    ///
+    /// # Errors
+    /// Where the kernel has no filters; see [`attach_filter`](super::packet::attach_filter).
+    pub fn only_answers(&self, local: SocketAddr) -> io::Result<()> {
+        const SYN_OR_RST: u32 = 0x02 | 0x04;
+        const FLAGS: u32 = 13;
+        let instruction = |code: libc::c_uint, jt, jf, k| {
+            // All opcodes are below 256.
+            Instruction { code: code.to_le_bytes()[0].into(), jt, jf, k }
+        };
+        let load_flags = match local {
+            SocketAddr::V4(_) => vec![
+                instruction(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, 0),
+                instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_IND, 0, 0, FLAGS),
+            ],
+            SocketAddr::V6(_) => vec![instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS)],
+        };
+        let decide = [
+            instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, SYN_OR_RST),
+            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        ];
+        attach_filter(self.as_fd(), &[load_flags.as_slice(), &decide].concat())
+    }
+
+    /// Lets only ICMP errors through: destination unreachable, time exceeded, parameter problem. Of an ICMP socket.
+    ///
+    /// # Errors
+    /// None that is known; see raw(7) and RFC 3542, section 3.2.
+    pub fn only_errors(&self, local: SocketAddr) -> io::Result<()> {
+        // A bit that is set keeps a type out.
+        let mut mask = [u32::MAX; 8];
+        match local {
+            SocketAddr::V4(_) => {
+                mask[0] = !(1 << 3 | 1 << 11 | 1 << 12);
+                socket::set_option(self.as_fd(), libc::SOL_RAW, ICMP_FILTER, &mask[0])
+            }
+            SocketAddr::V6(_) => {
+                mask[0] = !(1 << 1 | 1 << 3 | 1 << 4);
+                socket::set_option(self.as_fd(), libc::IPPROTO_ICMPV6, ICMP6_FILTER, &mask)
+            }
+        }
+    }
+
+    /// Makes room for `bytes` of packets that wait to be received, or for as many as the system lets this process have
+    /// (socket(7), `SO_RCVBUF`).
+    ///
+    /// # Errors
+    /// None that is known; see setsockopt(2).
+    pub fn set_receive_buffer(&self, bytes: i32) -> io::Result<()> {
+        // The first one knows no limit, but needs the capability CAP_NET_ADMIN.
+        socket::set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
+            .or_else(|_| socket::set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
+    }
+
+    /// Sends these packets in order, each from its TCP or ICMP header on, and gives how many were sent; fewer where the
+    /// next one would have failed. The port of `to` is not used: the packets have it.
+    ///
+    /// # Errors
+    /// Where not even the first one was sent. See sendmmsg(2); `PermissionDenied` means that this machine's firewall does
+    /// not let it out.
+    pub fn send<P: AsRef<[u8]>>(&self, packets: &[P], to: SocketAddr) -> io::Result<usize> {
+        // On a raw socket the port would be taken for a protocol number.
+        let mut address = RawAddress::from(without_port(to));
+        let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
+        let mut messages = [EMPTY; BATCH];
+        let mut count = 0;
+        for ((packet, vector), message) in packets.iter().zip(&mut vectors).zip(&mut messages) {
+            let bytes = packet.as_ref();
+            *vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            message.msg_hdr.msg_name = address.as_mut_ptr().cast();
+            message.msg_hdr.msg_namelen = address.len();
+            message.msg_hdr.msg_iov = vector;
+            message.msg_hdr.msg_iovlen = 1;
+            count += 1;
+        }
+        // SAFETY: the first `count` messages point to an address and to one vector each, which point to the bytes of
+        // `packets`; all of them outlive the call, which only reads what they point to.
+        let sent = unsafe { libc::sendmmsg(self.0.as_raw_fd(), messages.as_mut_ptr(), count, libc::MSG_NOSIGNAL) };
+        socket::check_count(sent)
+    }
+
+    /// Receives what waits, at most [`BATCH`] packets, and hands on each with the address that it came from; gives how
+    /// many those were. IPv4 packets come with their IP header, IPv6 ones without. Long ones are cut.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing waits; see recvmmsg(2).
+    pub fn receive(&self, buffers: &mut Buffers, each: &mut dyn FnMut(IpAddr, &[u8])) -> io::Result<usize> {
+        let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
+        let mut messages = [EMPTY; BATCH];
+        let places = buffers.packets.iter_mut().zip(buffers.senders.iter_mut());
+        for (((packet, sender), vector), message) in places.zip(&mut vectors).zip(&mut messages) {
+            *vector = libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() };
+            message.msg_hdr.msg_name = ptr::from_mut(sender).cast();
+            message.msg_hdr.msg_namelen = SENDER_LENGTH;
+            message.msg_hdr.msg_iov = vector;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+        // SAFETY: all BATCH messages point to a place for an address and to one vector, which points to a buffer, with
+        // the lengths of what they point to; nothing else uses these while the call writes there.
+        let received = unsafe {
+            libc::recvmmsg(self.0.as_raw_fd(), messages.as_mut_ptr(), BATCH_LENGTH, libc::MSG_DONTWAIT, ptr::null_mut())
+        };
+        let count = socket::check_count(received)?;
+        for ((packet, sender), message) in buffers.packets.iter().zip(&buffers.senders).zip(&messages).take(count) {
+            let length = usize::try_from(message.msg_len).unwrap_or(PACKET).min(PACKET);
+            if let Some(from) = socket::address_of(sender) {
+                each(from.ip(), &packet[..length]);
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl AsFd for RawSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Room for the packets that one call receives.
+#[derive(Debug)]
+pub struct Buffers {
+    packets: Box<[[u8; PACKET]; BATCH]>,
+    senders: [libc::sockaddr_storage; BATCH],
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        // SAFETY: a sockaddr_storage is plain integers, for which zeros are valid.
+        let senders = unsafe { std::mem::zeroed() };
+        Self { packets: Box::new([[0; PACKET]; BATCH]), senders }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a few dozen")]
+const BATCH_LENGTH: libc::c_uint = BATCH as libc::c_uint;
+#[allow(clippy::cast_possible_truncation, reason = "a few dozen bytes")]
+const SENDER_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+/// A message that neither sends nor receives anything.
+// SAFETY: a mmsghdr is plain integers and pointers, for which zeros are valid.
+const EMPTY: libc::mmsghdr = unsafe { std::mem::zeroed() };
+
+fn without_port(mut address: SocketAddr) -> SocketAddr {
+    address.set_port(0);
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// True where raw sockets are allowed; the end-to-end tests use them in any case.
+    fn allowed(result: &io::Result<RawSocket>) -> bool {
+        !result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    #[test]
+    fn what_is_sent_is_received_from_its_sender() {
+        for (local, protocol) in [("127.0.0.8:7", RawProtocol::Icmp), ("127.0.0.8:0", RawProtocol::Tcp)] {
+            let local: SocketAddr = local.parse().unwrap();
+            let socket = RawSocket::open(local, protocol);
+            if !allowed(&socket) {
+                return;
+            }
+            let socket = socket.unwrap();
+            socket.set_receive_buffer(1 << 20).unwrap();
+            // Neither an ICMP message nor a segment that anything answers: both have a wrong checksum.
+            let packets: Vec<[u8; 20]> = (0..100).map(|i| [i; 20]).collect();
+            assert_eq!(socket.send(&packets, local).unwrap(), BATCH);
+            let mut buffers = Buffers::default();
+            let mut seen = Vec::new();
+            let count = socket.receive(&mut buffers, &mut |from, packet| seen.push((from, packet.to_vec()))).unwrap();
+            assert_eq!((count, seen.len()), (BATCH, BATCH));
+            for ((from, packet), sent) in seen.iter().zip(&packets) {
+                assert_eq!((*from, &packet[20..]), (local.ip(), &sent[..]));
+            }
+            let error = socket.receive(&mut buffers, &mut |_, _| ()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+}
