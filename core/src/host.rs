@@ -91,8 +91,13 @@ fn wanted(family: Family, source: Option<IpAddr>) -> Family {
 
 /// A socket that sends datagrams to `to`, from `source` where that is given.
 pub(crate) fn udp_socket(to: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
+    UdpSocket::bind(source.map_or(any_address(to), |source| socket::with_scope_of(source, to)))
+}
+
+/// The address that stands for any of this machine's, in the family of `to`.
+pub(crate) fn any_address(to: SocketAddr) -> SocketAddr {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    UdpSocket::bind(socket::with_scope_of(source.unwrap_or(any), to))
+    SocketAddr::new(any, 0)
 }
 
 /// The address that packets to `to` come from, with port 0: the route's choice, where `source` is not given. An error

@@ -40,7 +40,7 @@ impl LinkType {
 }
 
 /// The network protocols that carry knocks.
-pub(super) enum Network {
+pub(crate) enum Network {
     Ipv4,
     Ipv6,
 }
@@ -56,7 +56,7 @@ const VLAN_TAG: usize = 4;
 
 /// What the frame carries, and the packet behind all link headers; `None` where that is not IP, where the machine
 /// itself sent it, and where the frame ends before it.
-pub(super) fn network_packet(link_type: LinkType, frame: &[u8]) -> Option<(Network, &[u8])> {
+pub(crate) fn network_packet(link_type: LinkType, frame: &[u8]) -> Option<(Network, &[u8])> {
     match link_type {
         LinkType::Ethernet => by_ether_type(u16_at(frame, 12)?, &frame[ETHERNET_HEADER..]),
         LinkType::LinuxSll => {

@@ -9,6 +9,7 @@ mod tests;
 pub(crate) use ip::IPV6_EXTENSIONS;
 pub use knock::{Knock, TcpFlags};
 pub use link::LinkType;
+pub(crate) use link::network_packet;
 
 use crate::time::Timestamp;
 

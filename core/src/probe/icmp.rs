@@ -1,6 +1,9 @@
 //! ICMP errors (RFC 792, RFC 4443) as reasons.
 
+use std::net::IpAddr;
+
 use super::state::Reason;
+use crate::sys::error_queue::Origin;
 
 /// The kind of an ICMP error, by the numbers of its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +15,28 @@ pub(super) enum IcmpError {
 }
 
 impl IcmpError {
-    /// What it says about a port; `None` where it says nothing, as "fragmentation needed".
-    pub(super) fn reason(self) -> Option<Reason> {
+    /// The error that a socket's queue tells of.
+    pub(super) fn from_origin(origin: Origin) -> Option<Self> {
+        match origin {
+            Origin::Icmp(kind, code) => Some(Self::V4(kind, code)),
+            Origin::Icmp6(kind, code) => Some(Self::V6(kind, code)),
+            Origin::Local => None,
+        }
+    }
+
+    /// What it says about a port of `target` that was probed from `local`, when it comes from there; `None` where it says
+    /// nothing.
+    pub(super) fn reason(self, from: Option<IpAddr>, local: IpAddr, target: IpAddr) -> Option<Reason> {
+        match self.meaning()? {
+            // From this machine itself: the neighbour does not answer, or else it was a rule of the firewall.
+            Reason::HostUnreach => Some(Reason::HostUnreach),
+            _ if from == Some(local) && local != target => Some(Reason::PermDenied),
+            meaning => Some(meaning),
+        }
+    }
+
+    /// nmap's word for it; `None` for what tells nothing about a port, as "fragmentation needed".
+    fn meaning(self) -> Option<Reason> {
         Some(match self {
             Self::V4(3, code) => match code {
                 0 => Reason::NetUnreach,
@@ -48,7 +71,7 @@ mod tests {
 
     #[test]
     fn errors_have_nmaps_words() {
-        let word = |error: IcmpError| error.reason().map(Reason::as_str);
+        let word = |error: IcmpError| error.meaning().map(Reason::as_str);
         for (code, expected) in [
             (0, "net-unreach"),
             (1, "host-unreach"),
@@ -78,7 +101,17 @@ mod tests {
         for error in
             [IcmpError::V4(3, 4), IcmpError::V4(0, 0), IcmpError::V4(8, 0), IcmpError::V6(2, 0), IcmpError::V6(135, 0)]
         {
-            assert_eq!(error.reason(), None, "{error:?}");
+            assert_eq!(error.meaning(), None, "{error:?}");
         }
+    }
+
+    #[test]
+    fn the_own_firewall_is_told_from_an_absent_neighbour() {
+        let [local, target, router] = ["192.0.2.2", "192.0.2.1", "192.0.2.9"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let from = |from, code| IcmpError::V4(3, code).reason(Some(from), local, target);
+        assert_eq!(from(local, 3), Some(Reason::PermDenied));
+        assert_eq!(from(local, 1), Some(Reason::HostUnreach));
+        assert_eq!(from(router, 3), Some(Reason::PortUnreach));
+        assert_eq!(IcmpError::V4(3, 3).reason(Some(local), local, local), Some(Reason::PortUnreach));
     }
 }

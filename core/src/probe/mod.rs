@@ -12,6 +12,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod behind_firewall;
+mod drive;
 mod error;
 mod icmp;
 mod pace;
@@ -25,6 +27,7 @@ mod schedule;
 mod simulation;
 mod state;
 mod syn;
+mod udp;
 mod wait;
 
 pub use error::ProbeError;

@@ -1,13 +1,18 @@
 //! What to probe, and how.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::drive::{Wire, drive};
 use super::error::ProbeError;
 use super::ports::PortList;
+use super::raw::{self, SynWire};
 use super::result::ProbeResult;
+use super::schedule::{Found, Options, Schedule};
+use super::udp::UdpWire;
 use crate::config::Protocol;
 use crate::host::{self, Family, HostError};
 
@@ -115,43 +120,72 @@ impl ProbePlan {
         addresses: &[SocketAddr],
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Scan, ProbeError> {
-        let mut scan = Scan { results: Vec::new(), method: self.method, error: None };
-        for (i, &address) in addresses.iter().enumerate() {
-            let all = self.ports.iter().len();
-            let mut observer = |known, done: f32| {
-                observer(Progress {
-                    done: (i as f32 + done) / addresses.len() as f32,
-                    known: i * all + known,
-                    ports: addresses.len() * all,
-                })
+        let mut scan = Scan { results: Vec::new(), method: self.method_for(addresses), error: None };
+        let each = self.ports.iter().len();
+        for (before, &address) in addresses.iter().enumerate() {
+            let mut stopped = false;
+            let mut observe = |known, done| {
+                let go_on = observer(Progress {
+                    done: done_of_all(before, done, addresses.len()),
+                    known: before * each + known,
+                    ports: addresses.len() * each,
+                });
+                stopped = go_on.is_break();
+                go_on
             };
-            let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), address);
-            let options = super::schedule::Options {
+            let mut wire = match self.wire(scan.method, address) {
+                Err(error) if before == 0 => return Err(error),
+                Err(error) => {
+                    scan.error = Some(error);
+                    break;
+                }
+                Ok(wire) => wire,
+            };
+            scan.error = drive(wire.as_mut(), address, &mut observe).err();
+            let mut found: Vec<_> = wire.schedule().results().collect();
+            found.sort_unstable_by_key(|(port, _)| *port);
+            scan.results.extend(found.into_iter().map(|(port, found)| self.result(address, port, found)));
+            if stopped || scan.error.is_some() {
+                break;
+            }
+        }
+        Ok(scan)
+    }
+
+    fn method_for(&self, addresses: &[SocketAddr]) -> Method {
+        match self.method {
+            Method::Auto if addresses.iter().all(|&address| raw::is_allowed(address)) => Method::Syn,
+            Method::Auto => Method::Connect,
+            method => method,
+        }
+    }
+
+    fn wire(&self, method: Method, address: SocketAddr) -> Result<Box<dyn Wire>, ProbeError> {
+        let schedule = Schedule::new(
+            &self.ports,
+            Options {
                 protocol: self.protocol,
                 timeout: self.timeout,
                 retries: self.retries,
                 rate: self.rate,
-                seed,
-            };
-            let mut syn = super::raw::SynScan::new(address, &self.ports, self.source, options)?;
-            scan.error = syn.run(&mut observer).err();
-            let mut results: Vec<ProbeResult> = syn
-                .results()
-                .map(|(port, found)| {
-                    let mut address = address;
-                    address.set_port(port);
-                    ProbeResult {
-                        address,
-                        protocol: self.protocol,
-                        state: found.state,
-                        reason: found.reason,
-                        rtt: found.rtt,
-                    }
-                })
-                .collect();
-            results.sort_by_key(|result| result.address.port());
-            scan.results.extend(results);
-        }
-        Ok(scan)
+                // Which ports come when is nobody's business.
+                seed: RandomState::new().hash_one(address),
+            },
+        );
+        Ok(match (self.protocol, method) {
+            (Protocol::Udp, _) => Box::new(UdpWire::new(schedule, address, self.source)?),
+            (Protocol::Tcp, _) => Box::new(SynWire::new(schedule, address, self.source)?),
+        })
     }
+
+    fn result(&self, mut address: SocketAddr, port: u16, Found { state, reason, rtt }: Found) -> ProbeResult {
+        address.set_port(port);
+        ProbeResult { address, protocol: self.protocol, state, reason, rtt }
+    }
+}
+
+/// How much of the work at all addresses is done, when it is `done` at one of them.
+#[allow(clippy::cast_precision_loss, reason = "nobody probes a million addresses by one call")]
+fn done_of_all(before: usize, done: f32, addresses: usize) -> f32 {
+    (before as f32 + done) / addresses as f32
 }

@@ -12,8 +12,7 @@ use std::time::Duration;
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeader, TcpHeaderSlice, TcpOptionElement};
 
 use super::icmp::IcmpError;
-use super::ports::PortList;
-use super::schedule::{Found, Next, Options, Schedule, Try};
+use super::schedule::{Schedule, Try};
 use super::state::{PortState, Reason};
 
 /// What an ordinary connection over Ethernet offers; a SYN without it would stand out.
@@ -34,47 +33,23 @@ pub(super) struct SynProber {
     key: [u8; 16],
 }
 
-/// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Send this segment now.
-    Send(Try, [u8; SEGMENT]),
-    /// Nothing until this time, or a packet.
-    Wait(Duration),
-    /// All is known.
-    Done,
-}
-
 impl SynProber {
-    /// `source_port` gives ports of this machine that nothing else uses, each time another one. They stay this
-    /// prober's until it is done: the kernel answers a SYN/ACK to a port without a connection by an RST, which is what
-    /// ends the half-open connection on the other side. `key` is secret and random.
-    pub(super) fn new<E>(
-        ports: &PortList,
-        options: Options,
+    /// `source_ports` are ports of this machine that nothing else uses, one for each number that a try or check of the
+    /// schedule can have. They stay this prober's until it is done: the kernel answers a SYN/ACK to a port without a
+    /// connection by an RST, which is what ends the half-open connection on the other side. `key` is secret and random.
+    pub(super) fn new(
+        schedule: Schedule,
         source: IpAddr,
         target: IpAddr,
+        source_ports: Vec<u16>,
         key: [u8; 16],
-        source_port: impl FnMut() -> Result<u16, E>,
-    ) -> Result<Self, E> {
-        let schedule = Schedule::new(ports, options);
-        let source_ports =
-            std::iter::repeat_with(source_port).take(schedule.numbers().into()).collect::<Result<_, E>>()?;
-        Ok(Self { schedule, source, target, source_ports, key })
+    ) -> Self {
+        Self { schedule, source, target, source_ports, key }
     }
 
-    /// What to do now. It holds until the time it names, or the next packet.
-    pub(super) fn poll(&mut self, now: Duration) -> Step {
-        match self.schedule.poll(now) {
-            Next::Send(probe) => Step::Send(probe, self.segment(probe)),
-            Next::Wait(until) => Step::Wait(until),
-            Next::Done => Step::Done,
-        }
-    }
-
-    /// This machine's own firewall did not let the probe out.
-    pub(super) fn denied(&mut self, probe: Try) {
-        self.schedule.denied(probe);
+    /// What to send when, and what is known.
+    pub(super) fn schedule(&mut self) -> &mut Schedule {
+        &mut self.schedule
     }
 
     /// A TCP segment has come from `from`. Whatever is no answer to a probe changes nothing.
@@ -94,9 +69,10 @@ impl SynProber {
         self.schedule.found(probe, state, reason, now);
     }
 
-    /// An ICMP error has come that quotes this packet, from its IP header on. Whatever quotes no probe changes nothing.
-    pub(super) fn error_received(&mut self, error: IcmpError, quoted: &[u8], now: Duration) {
-        let Some(reason) = error.reason() else { return };
+    /// An ICMP error has come from `from` that quotes this packet, from its IP header on. Whatever quotes no probe changes
+    /// nothing.
+    pub(super) fn error_received(&mut self, from: IpAddr, error: IcmpError, quoted: &[u8], now: Duration) {
+        let Some(reason) = error.reason(Some(from), self.source, self.target) else { return };
         let Some((source, target, segment)) = tcp_packet(quoted) else { return };
         // The ports and the sequence number: RFC 792 asks for so much at the least.
         let Some(&[s0, s1, p0, p1, n0, n1, n2, n3]) = segment.first_chunk::<8>() else { return };
@@ -106,16 +82,6 @@ impl SynProber {
         if (source, target, number) == (self.source, self.target, self.sequence_number(source_port, port)) {
             self.schedule.found(probe, PortState::Filtered, reason, now);
         }
-    }
-
-    /// What is known by now, in no order.
-    pub(super) fn results(&self) -> impl Iterator<Item = (u16, Found)> + '_ {
-        self.schedule.results()
-    }
-
-    /// How many ports are known, and about how much of the work is done.
-    pub(super) fn progress(&self) -> (usize, f32) {
-        (self.schedule.known(), self.schedule.done())
     }
 
     fn probe_of(&self, source_port: u16, port: u16) -> Option<Try> {
@@ -135,7 +101,8 @@ impl SynProber {
         number
     }
 
-    fn segment(&self, probe: Try) -> [u8; SEGMENT] {
+    /// The segment of a probe.
+    pub(super) fn segment(&self, probe: Try) -> [u8; SEGMENT] {
         let source_port = self.source_ports[usize::from(probe.number)];
         let mut header = TcpHeader::new(source_port, probe.port, self.sequence_number(source_port, probe.port), WINDOW);
         header.syn = true;
@@ -173,6 +140,7 @@ fn tcp_packet(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
 mod tests {
     use super::*;
     use crate::config::Protocol;
+    use crate::probe::schedule::{Next, Options};
     use etherparse::PacketBuilder;
 
     const TARGET: [u8; 4] = [192, 0, 2, 1];
@@ -181,20 +149,15 @@ mod tests {
     fn prober() -> SynProber {
         let options =
             Options { protocol: Protocol::Tcp, timeout: Duration::from_secs(3), retries: None, rate: None, seed: 1 };
-        let mut next = 61_000;
-        let port = || -> Result<u16, ()> {
-            next += 1;
-            Ok(next)
-        };
-        SynProber::new(&"22".parse().unwrap(), options, SOURCE.into(), TARGET.into(), [7; 16], port).unwrap()
+        let schedule = Schedule::new(&"22".parse().unwrap(), options);
+        let source_ports = (61_001..).take(schedule.numbers().into()).collect();
+        SynProber::new(schedule, SOURCE.into(), TARGET.into(), source_ports, [7; 16])
     }
 
     /// The first probe's header.
     fn first(prober: &mut SynProber) -> TcpHeader {
-        match prober.poll(Duration::ZERO) {
-            Step::Send(_, segment) => TcpHeaderSlice::from_slice(&segment).unwrap().to_header(),
-            other => panic!("{other:?}"),
-        }
+        let Next::Send(probe) = prober.schedule().poll(Duration::ZERO) else { panic!("nothing to send") };
+        TcpHeaderSlice::from_slice(&prober.segment(probe)).unwrap().to_header()
     }
 
     fn answer(to: &TcpHeader, change: impl Fn(&mut TcpHeader)) -> Vec<u8> {
@@ -206,7 +169,7 @@ mod tests {
     }
 
     fn state(prober: &SynProber) -> Option<(PortState, Reason)> {
-        prober.results().next().map(|(_, found)| (found.state, found.reason))
+        prober.schedule.results().next().map(|(_, found)| (found.state, found.reason))
     }
 
     /// What one packet, made from the probe, leads to.
@@ -267,7 +230,7 @@ mod tests {
             change(&mut syn);
             let mut packet = Vec::new();
             PacketBuilder::ipv4(source, target, 60).tcp_header(syn).write(&mut packet, &[]).unwrap();
-            prober.error_received(IcmpError::V4(3, 13), &packet[..length], Duration::from_millis(1));
+            prober.error_received(TARGET.into(), IcmpError::V4(3, 13), &packet[..length], Duration::from_millis(1));
             state(&prober)
         };
         let filtered = Some((PortState::Filtered, Reason::AdminProhibited));
@@ -289,7 +252,7 @@ mod tests {
         let syn = answer(&first(&mut prober), |answer| answer.syn = true);
         for length in 0..syn.len() {
             prober.segment_received(TARGET.into(), &syn[..length], Duration::ZERO);
-            prober.error_received(IcmpError::V4(3, 3), &syn[..length], Duration::ZERO);
+            prober.error_received(TARGET.into(), IcmpError::V4(3, 3), &syn[..length], Duration::ZERO);
         }
         assert_eq!(state(&prober), None);
     }

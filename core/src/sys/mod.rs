@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod epoll;
+pub mod error_queue;
 pub mod lock;
 pub mod names;
 pub mod netlink;

@@ -18,11 +18,11 @@ pub enum Interest {
 ///
 /// # Errors
 /// `Interrupted` where a signal came; see ppoll(2).
-pub fn wait(entries: &[(BorrowedFd<'_>, Interest)], timeout: Duration) -> io::Result<()> {
+pub fn wait<'a>(entries: impl IntoIterator<Item = (BorrowedFd<'a>, Interest)>, timeout: Duration) -> io::Result<()> {
     let mut entries: Vec<libc::pollfd> = entries
-        .iter()
+        .into_iter()
         .map(|(fd, interest)| {
-            let write = if *interest == Interest::ReadOrWrite { libc::POLLOUT } else { 0 };
+            let write = if interest == Interest::ReadOrWrite { libc::POLLOUT } else { 0 };
             libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN | write, revents: 0 }
         })
         .collect();
@@ -46,8 +46,8 @@ mod tests {
     fn waits_for_the_descriptor_or_the_time() {
         let (reader, writer) = io::pipe().unwrap();
         let start = Instant::now();
-        wait(&[(reader.as_fd(), Interest::Read)], Duration::from_millis(10)).unwrap();
+        wait([(reader.as_fd(), Interest::Read)], Duration::from_millis(10)).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(10));
-        wait(&[(reader.as_fd(), Interest::Read), (writer.as_fd(), Interest::ReadOrWrite)], Duration::MAX).unwrap();
+        wait([(reader.as_fd(), Interest::Read), (writer.as_fd(), Interest::ReadOrWrite)], Duration::MAX).unwrap();
     }
 }
