@@ -16,8 +16,10 @@ use crate::config::Protocol;
 
 /// The most tries, where their number is not given.
 const MAX_TRIES: u16 = 10;
-/// How many probes check on the path by asking again a port that has answered.
+/// So many probes a pass check on the path by asking again a port that has answered.
 const CHECKS: u16 = 32;
+/// The passes behind the first one that do.
+const CHECKED_PASSES: u16 = 3;
 /// The tries that a port gets when nothing is known about the path.
 const USUAL_TRIES: u16 = 4;
 /// More silent ports than these are worth [`CHECKS`] to learn how many tries they need.
@@ -127,10 +129,9 @@ struct Pass {
     last_sent: Duration,
     /// How many ports were known when it began.
     known_before: usize,
-    /// The checks on the path that are planned, sent and answered.
+    /// How many checks on the path are planned, and when each was sent, as long as it has no answer.
     checks: usize,
-    checks_sent: u16,
-    checks_answered: u16,
+    checks_sent: Vec<Option<Duration>>,
 }
 
 /// What is known about the path and the host.
@@ -197,7 +198,7 @@ impl Schedule {
 
     /// How many numbers tries and checks can have.
     pub(super) fn numbers(&self) -> u16 {
-        self.tries() + if self.checks_path(self.slots.len()) { CHECKS } else { 0 }
+        self.tries() + if self.checks_path(self.slots.len()) { CHECKED_PASSES * CHECKS } else { 0 }
     }
 
     /// What to do now. It holds until the time it names, or the next answer.
@@ -235,9 +236,10 @@ impl Schedule {
         let Some(slot) = self.slots.get_mut(usize::from(self.slot_of[usize::from(probe.port)])) else { return };
         let by_port = matches!(reason, Reason::SynAck | Reason::Reset | Reason::UdpResponse);
         if probe.number >= tries && self.options.protocol == Protocol::Tcp {
-            if by_port {
-                self.pass.checks_answered += 1;
-                self.path.answered += 1;
+            let check = probe.number.checked_sub(self.first_check()).map(usize::from);
+            let check = check.and_then(|check| self.pass.checks_sent.get_mut(check));
+            if let Some(sent_at) = check.filter(|_| by_port).and_then(Option::take) {
+                self.count_answer(Some(now.saturating_sub(sent_at)));
             }
             return;
         }
@@ -259,14 +261,22 @@ impl Schedule {
         }
         if by_port {
             self.path.responsive_ports += 1;
-            self.path.answered += 1;
             self.path.lost += u32::from(probe.number);
+            self.count_answer(rtt);
             if self.path.responsive.len() < usize::from(CHECKS) {
                 self.path.responsive.push(probe.port);
             }
         } else {
             self.path.errors += 1;
         }
+    }
+
+    /// Counts a try that was answered after this time, where that is known. A late answer is the repetition of one that
+    /// got lost: a server repeats its SYN/ACK after a second.
+    fn count_answer(&mut self, rtt: Option<Duration>) {
+        let is_late = rtt.zip(self.rtt.timeout()).is_some_and(|(rtt, timeout)| rtt > 2 * timeout);
+        self.path.answered += 1;
+        self.path.lost += u32::from(is_late);
     }
 
     /// This machine's own firewall did not let the probe out.
@@ -304,14 +314,19 @@ impl Schedule {
         {
             pass.position += 1;
         }
-        let checks_sent = usize::from(pass.checks_sent);
-        if checks_sent < pass.checks && pass.position * pass.checks >= checks_sent * pass.slots.len() {
-            let port = self.path.responsive[checks_sent % self.path.responsive.len()];
-            let number = pass.checks_sent;
-            return Some(Try { port, number: self.tries() + number });
+        let checks = pass.checks_sent.len();
+        if checks < pass.checks && pass.position * pass.checks >= checks * pass.slots.len() {
+            let port = self.path.responsive[checks % self.path.responsive.len()];
+            let number = self.first_check() + u16::try_from(checks).unwrap_or(CHECKS);
+            return Some(Try { port, number });
         }
         let slot = *pass.slots.get(pass.position)?;
         Some(Try { port: self.slots[usize::from(slot)].port, number: pass.number })
+    }
+
+    /// The number of this pass' first check. None is used twice, since it stands for a source port.
+    fn first_check(&self) -> u16 {
+        self.tries() + self.pass.number.saturating_sub(1) * CHECKS
     }
 
     /// Takes note that this probe, the next one, is sent now.
@@ -321,7 +336,7 @@ impl Schedule {
             (slot.sent_at, slot.denied) = (now, false);
             self.pass.position += 1;
         } else {
-            self.pass.checks_sent += 1;
+            self.pass.checks_sent.push(Some(now));
         }
         self.pass.sent += 1;
         self.pass.last_sent = now;
@@ -333,7 +348,7 @@ impl Schedule {
         if self.pass.sent > 0 {
             self.waited += self.wait();
         }
-        self.path.lost += u32::from(self.pass.checks_sent.saturating_sub(self.pass.checks_answered));
+        self.path.lost += self.pass.checks_sent.iter().map(|unanswered| u32::from(unanswered.is_some())).sum::<u32>();
         let brought = self.known > self.pass.known_before;
         self.quiet = if brought { 0 } else { self.quiet + 1 };
         let mut silent = std::mem::take(&mut self.pass.slots);
@@ -354,7 +369,7 @@ impl Schedule {
         } else if self.path.answered + self.path.lost >= 10 && self.path.loss() > HEAVY_LOSS {
             self.pace.halve();
         }
-        if pass.number == 1 && self.checks_path(pass.slots.len()) && !self.path.responsive.is_empty() {
+        if pass.number <= CHECKED_PASSES && self.checks_path(pass.slots.len()) && !self.path.responsive.is_empty() {
             pass.checks = usize::from(CHECKS);
         }
         self.pass = pass;
@@ -435,8 +450,7 @@ impl Pass {
             last_sent: Duration::ZERO,
             known_before,
             checks: 0,
-            checks_sent: 0,
-            checks_answered: 0,
+            checks_sent: Vec::new(),
         }
     }
 }
