@@ -14,15 +14,19 @@
 
 mod error;
 mod icmp;
+mod json;
 mod plan;
 mod ports;
+mod report;
 mod result;
 mod state;
 mod wait;
 
 pub use error::ProbeError;
+pub use json::result_line;
 pub use plan::{DEFAULT_TIMEOUT, Method, ProbePlan, Progress, Scan};
 pub use ports::{PortList, PortListError};
+pub use report::table;
 pub use result::ProbeResult;
 pub use state::{PortState, Reason};
 pub use wait::{NotOpen, Opened, wait_open};
