@@ -2,6 +2,7 @@
 //! `portknock_core`.
 #![forbid(unsafe_code)]
 
+mod arguments;
 pub mod check;
 pub mod knock;
 mod output;
