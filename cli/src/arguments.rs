@@ -31,3 +31,11 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| "expected a number of seconds, as in 5 or 0.5".into())
 }
+
+/// A number of seconds above 0.
+pub(crate) fn some_seconds(text: &str) -> Result<Duration, String> {
+    seconds(text)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "expected a number of seconds above 0, as in 5 or 0.5".into())
+}

@@ -4,8 +4,11 @@
 
 mod arguments;
 pub mod check;
+mod interrupt;
 pub mod knock;
 mod output;
+pub mod probe;
+mod progress;
 pub mod replay;
 
 use clap::ValueEnum;
