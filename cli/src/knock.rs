@@ -8,9 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use portknock_core::knock::{Family, Hit, KnockError, KnockPlan, Then, parse_steps};
+use portknock_core::knock::{Hit, KnockError, KnockPlan, Then, parse_steps};
 use portknock_core::{Protocol, Step};
 
+use crate::arguments::{FamilyArgs, seconds};
 use crate::output::complain;
 
 /// The exit status for a port that did not open.
@@ -25,12 +26,8 @@ pub struct KnockArgs {
     /// Wait this many milliseconds after each knock
     #[arg(short, long, value_name = "MS", default_value_t = 0, allow_negative_numbers = true)]
     delay: u32,
-    /// Use IPv4 only
-    #[arg(short = '4', long, overrides_with = "ipv6")]
-    ipv4: bool,
-    /// Use IPv6 only
-    #[arg(short = '6', long, overrides_with = "ipv4")]
-    ipv6: bool,
+    #[command(flatten)]
+    family: FamilyArgs,
     /// Tell of each knock on standard output
     #[arg(short, long)]
     verbose: bool,
@@ -118,21 +115,12 @@ fn plan(args: &KnockArgs, more: &MoreArgs) -> KnockPlan {
         steps.iter_mut().for_each(|step| step.protocol = Protocol::Udp);
     }
     let mut plan = KnockPlan::new(&args.host, steps);
-    plan.family = match (args.ipv4, args.ipv6) {
-        (true, _) => Family::V4,
-        (_, true) => Family::V6,
-        _ => Family::Any,
-    };
+    plan.family = args.family.family();
     plan.delay = Duration::from_millis(args.delay.into());
     plan.source = more.source;
     plan.raw = more.raw;
     plan.all_addresses = more.all_addresses;
     plan
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| "expected a number of seconds, as in 5 or 0.5".into())
 }
 
 /// Writes a line to standard output. Nobody reading it is no reason to stop knocking.

@@ -2,9 +2,13 @@
 //! `portknock_core`.
 #![forbid(unsafe_code)]
 
+mod arguments;
 pub mod check;
+mod interrupt;
 pub mod knock;
 mod output;
+pub mod probe;
+mod progress;
 pub mod replay;
 
 use clap::ValueEnum;

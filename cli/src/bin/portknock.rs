@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use portknock_cli::check::{self, CheckArgs};
 use portknock_cli::knock::{self, KnockArgs, MoreArgs};
+use portknock_cli::probe::{self, ProbeArgs};
 use portknock_cli::replay::{self, ReplayArgs};
 
-/// Port knocking: check configurations, replay captures, knock
+/// Port knocking: check configurations, replay captures, knock, probe ports
 #[derive(Parser)]
 #[command(name = "portknock", version)]
 struct Cli {
@@ -37,6 +38,16 @@ enum Command {
         #[command(flatten)]
         more: MoreArgs,
     },
+    /// Show which ports of a host are open, closed or filtered
+    #[command(
+        after_help = "A port that does not answer takes the whole --timeout, 3.3 s by default; ports are waited for \
+                      together.\n\n\
+                      Exit status: 0 when the probe ran, whatever it found; 1 when it could not, or was cut short by an \
+                      error; 2 for bad usage. Ctrl-C and SIGTERM print what is known so far and end with 130 and 143; \
+                      a second one ends at once.\n\
+                      Example: portknock probe myserver.example.com 22,80,8000-8100"
+    )]
+    Probe(ProbeArgs),
 }
 
 fn main() -> ExitCode {
@@ -44,5 +55,6 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Knock { knock, more } => knock::run("portknock", knock, more),
+        Command::Probe(args) => probe::run(&args),
     }
 }

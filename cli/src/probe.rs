@@ -1,0 +1,158 @@
+//! `portknock probe`: which ports of a host are open, closed or filtered.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use portknock_core::Protocol;
+use portknock_core::probe::{self, PortList, ProbePlan, Progress};
+
+use crate::Format;
+use crate::arguments::{FamilyArgs, some_seconds};
+use crate::interrupt::Interrupt;
+use crate::output::{complain, print};
+use crate::progress::Bar;
+
+/// The arguments of `portknock probe`.
+#[derive(Args, Clone, Debug)]
+pub struct ProbeArgs {
+    /// Probe UDP ports (the default is TCP). Those that do not answer are open|filtered
+    #[arg(short, long)]
+    udp: bool,
+    /// How to probe TCP ports
+    #[arg(long, value_enum, default_value_t = Method::Auto, conflicts_with = "udp")]
+    method: Method,
+    /// How many seconds a port has to answer
+    #[arg(long, value_name = "SECONDS", default_value = "3.3", value_parser = some_seconds, allow_negative_numbers = true)]
+    timeout: Duration,
+    /// Repeat each probe that is not answered N times, 9 at most; by default as often as the path's losses ask for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9), allow_negative_numbers = true)]
+    retries: Option<u8>,
+    /// Send at most this many probes in a second; by default as many as the path carries
+    #[arg(long, value_name = "PPS", allow_negative_numbers = true)]
+    rate: Option<NonZeroU32>,
+    /// Probe from this address of this machine
+    #[arg(long, value_name = "ADDR")]
+    source: Option<IpAddr>,
+    /// Probe each address of the host, not only the first
+    #[arg(long)]
+    all_addresses: bool,
+    #[command(flatten)]
+    family: FamilyArgs,
+    /// How to write the results
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The name or address to probe; an IPv6 address may have a zone, as in fe80::1%eth0
+    host: String,
+    /// Ports, ranges and names of services with commas between, as in 22,80,https,8000-8100; -100 ends at 100, 60000-
+    /// begins at 60000, - is all ports. For the ports up to 4 or 6 write 1-4 or 1-6: -4 and -6 are options
+    #[arg(allow_hyphen_values = true)]
+    ports: PortList,
+}
+
+/// How TCP ports are probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// By SYN where raw sockets are allowed, else by connect
+    Auto,
+    /// By bare SYNs from a raw socket (needs root or CAP_NET_RAW)
+    Syn,
+    /// By ordinary connections, which need no right
+    Connect,
+}
+
+impl From<Method> for probe::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Auto => Self::Auto,
+            Method::Syn => Self::Syn,
+            Method::Connect => Self::Connect,
+        }
+    }
+}
+
+/// Probes, and prints what was found. The status is 0 when the probe ran, whatever it found, 1 when it could not or not
+/// to its end, 130 and 143 when SIGINT and SIGTERM stopped it.
+pub fn run(args: &ProbeArgs) -> ExitCode {
+    let plan = plan(args);
+    let addresses = match plan.resolve() {
+        Ok(addresses) => addresses,
+        Err(error) => return complain("portknock", error),
+    };
+    // Not sooner: a name service that does not answer would hold up the first Ctrl-C.
+    let interrupt = match Interrupt::register() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return complain("portknock", format_args!("cannot handle signals: {error}")),
+    };
+    let mut bar = Bar::new();
+    let result = plan.run(&addresses, &mut |progress: Progress| {
+        bar.show(progress);
+        if interrupt.exit_code().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.clear();
+    let scan = match result {
+        Ok(scan) => scan,
+        Err(error) => return complain("portknock", error),
+    };
+    let text = match args.format {
+        Format::Text => probe::table(&plan, &addresses, &scan),
+        Format::Json => scan.results.iter().map(|result| probe::result_line(&plan.host, result) + "\n").collect(),
+    };
+    print(text.as_bytes());
+    let status = scan.error.map_or(ExitCode::SUCCESS, |error| complain("portknock", error));
+    interrupt.exit_code().unwrap_or(status)
+}
+
+fn plan(args: &ProbeArgs) -> ProbePlan {
+    let mut plan = ProbePlan::new(&args.host, args.ports.clone());
+    if args.udp {
+        plan.protocol = Protocol::Udp;
+    }
+    plan.method = args.method.into();
+    plan.family = args.family.family();
+    plan.all_addresses = args.all_addresses;
+    plan.source = args.source;
+    plan.timeout = args.timeout;
+    plan.retries = args.retries;
+    plan.rate = args.rate;
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use portknock_core::host::Family;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        probe: ProbeArgs,
+    }
+
+    fn planned(args: &str) -> ProbePlan {
+        plan(&Cli::parse_from(format!("probe {args}").split(' ')).probe)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let plan = planned("host 22");
+        let default = ProbePlan::new("host", "22".parse().unwrap());
+        assert_eq!(format!("{plan:?}"), format!("{default:?}"));
+    }
+
+    #[test]
+    fn options_reach_the_plan() {
+        let options = "--udp --timeout 0.5 --retries 0 --rate 1000 --source ::1 --all-addresses";
+        let plan = planned(&format!("{options} -4 host -6 -2,5"));
+        assert_eq!((plan.protocol, plan.timeout, plan.retries), (Protocol::Udp, Duration::from_millis(500), Some(0)));
+        assert_eq!((plan.rate, plan.all_addresses), (NonZeroU32::new(1000), true));
+        assert_eq!((plan.family, plan.source), (Family::V6, "::1".parse().ok()));
+        assert_eq!((plan.host.as_str(), plan.ports), ("host", "1,2,5".parse().unwrap()));
+        assert_eq!(planned("--method syn host 22").method, probe::Method::Syn);
+    }
+}

@@ -1,0 +1,271 @@
+//! `portknock probe` as scripts call it.
+#![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything here may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn command(args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portknock"));
+    command.arg("probe").args(args.split_whitespace()).stdin(Stdio::null());
+    command
+}
+
+/// Runs `portknock probe` with these arguments, separated by blanks.
+fn probe(args: &str) -> (Option<i32>, String, String) {
+    texts(&command(args).output().unwrap())
+}
+
+fn texts(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.into()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Probes by connections, and wants the probe to have run.
+fn connect(args: &str) -> String {
+    let (code, stdout, stderr) = probe(&format!("--method connect {args}"));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    stdout
+}
+
+fn listen() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+/// A port that nobody listens on.
+fn closed_port() -> u16 {
+    listen().1
+}
+
+/// A port that answers no SYN, as a filtered one: nobody accepts the connections that fill its queue.
+struct SilentPort {
+    port: u16,
+    _listener: TcpListener,
+    _queue: Vec<TcpStream>,
+}
+
+impl SilentPort {
+    fn new() -> Self {
+        let (listener, port) = listen();
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        let mut queue = Vec::new();
+        loop {
+            match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+                Ok(stream) => queue.push(stream),
+                Err(error) if error.kind() == ErrorKind::TimedOut => break,
+                Err(error) => panic!("{error} after {} connections", queue.len()),
+            }
+        }
+        Self { port, _listener: listener, _queue: queue }
+    }
+}
+
+/// Expects a usage error with `message`.
+#[track_caller]
+fn refused(args: &str, message: &str) {
+    let (code, stdout, stderr) = probe(args);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{args}: {stderr}");
+    assert!(stderr.contains(message), "{args}: {stderr}");
+}
+
+#[test]
+fn bad_usage_is_named() {
+    refused("", "<HOST> <PORTS>");
+    refused("localhost", "<PORTS>");
+    refused("localhost 22 80", "unexpected argument '80'");
+    refused("--method guess localhost 22", "[possible values: auto, syn, connect]");
+    refused("--udp --method syn localhost 53", "'--udp' cannot be used with '--method <METHOD>'");
+    refused("--source here localhost 22", "invalid value 'here' for '--source <ADDR>'");
+    refused("--format xml localhost 22", "[possible values: text, json]");
+    for timeout in ["0", "-1", "nan", "inf", "soon", "1e300"] {
+        refused(
+            &format!("--timeout {timeout} localhost 22"),
+            &format!(
+                "invalid value '{timeout}' for '--timeout <SECONDS>': expected a number of seconds above 0, as in 5 or 0.5"
+            ),
+        );
+    }
+    for retries in ["10", "-1", "many"] {
+        let message = format!("invalid value '{retries}' for '--retries <N>'");
+        refused(&format!("--retries {retries} localhost 22"), &message);
+    }
+    for rate in ["0", "-5", "0.5"] {
+        refused(&format!("--rate {rate} localhost 22"), &format!("invalid value '{rate}' for '--rate <PPS>'"));
+    }
+}
+
+#[test]
+fn the_wrong_part_of_the_ports_is_named() {
+    refused(
+        "localhost 22,http?,80",
+        "`http?` is not a port: expected a number from 1 to 65535, a range as in 8000-8100",
+    );
+    refused("localhost 22,0", "`0` is not a port");
+    refused("localhost 1-65536", "`1-65536` is not a port");
+    refused("localhost 443,90-80", "the range `90-80` ends before it begins");
+    // What looks like an option behind the host is taken for ports.
+    refused("localhost --ports=22", "`--ports=22` is not a port");
+}
+
+#[test]
+fn ports_may_begin_with_a_hyphen_and_families_stay_options() {
+    // The host is looked for only when the ports are understood.
+    let understood = |args: &str| {
+        let (code, _, stderr) = probe(args);
+        assert_eq!((code, stderr.trim_end()), (Some(1), "portknock: 127.0.0.1 has no IPv6 address"), "{args}");
+    };
+    for ports in ["-", "-100", "-443,8080", "60000-", "-1"] {
+        understood(&format!("-6 127.0.0.1 {ports}"));
+        understood(&format!("127.0.0.1 -6 {ports}"));
+        understood(&format!("127.0.0.1 {ports} -6"));
+        understood(&format!("127.0.0.1 {ports} -4 -6 --rate 5"));
+    }
+    understood("-6 127.0.0.1 -- -4");
+    refused("127.0.0.1 -4", "<PORTS>");
+    refused("127.0.0.1 -46", "<PORTS>");
+}
+
+#[test]
+fn an_unknown_host_is_a_failure() {
+    let (code, stdout, stderr) = probe("no-such-host.invalid 22");
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.starts_with("portknock: cannot find the host `no-such-host.invalid`: "), "{stderr}");
+}
+
+#[test]
+fn a_foreign_source_is_a_failure() {
+    let (code, stdout, stderr) = probe("--method connect --source 192.0.2.1 127.0.0.1 22");
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.starts_with("portknock: cannot probe from 192.0.2.1: "), "{stderr}");
+}
+
+#[test]
+fn the_table_says_how_it_was_made() {
+    let ((_listener, open), closed) = (listen(), closed_port());
+    let text = connect(&format!("127.0.0.1 {open},{closed}"));
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("Probe of 127.0.0.1 by connect"));
+    assert_eq!(lines.next().unwrap().split_whitespace().collect::<Vec<_>>(), ["PORT", "STATE", "REASON", "RTT"]);
+    let mut expected = [(open, "open", "syn-ack"), (closed, "closed", "conn-refused")];
+    expected.sort_unstable();
+    for (port, state, reason) in expected {
+        let words: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+        assert_eq!(words[..3], [&format!("{port}/tcp"), state, reason], "{text}");
+        assert!(words.len() == 5 && words[3].parse::<f64>().is_ok() && words[4] == "ms", "{text}");
+    }
+    assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn json_has_a_result_on_each_line() {
+    let ((_listener, open), closed) = (listen(), closed_port());
+    let text = connect(&format!("--format json localhost -4 {open},{closed}"));
+    assert_eq!(text.lines().count(), 2, "{text}");
+    for line in text.lines() {
+        let value: Value = serde_json::from_str(line).unwrap();
+        let port = value["port"].as_u64().unwrap();
+        let (state, reason) = if port == u64::from(open) { ("open", "syn-ack") } else { ("closed", "conn-refused") };
+        let head = format!(
+            r#"{{"host":"localhost","address":"127.0.0.1","port":{port},"protocol":"tcp","state":"{state}","reason":"{reason}","rtt_ms":"#
+        );
+        assert!(line.starts_with(&head), "{line}");
+        assert!(value["rtt_ms"].as_f64().is_some_and(|rtt| rtt >= 0.0), "{line}");
+    }
+}
+
+#[test]
+fn a_port_without_an_answer_takes_the_timeout() {
+    let silent = SilentPort::new();
+    let start = Instant::now();
+    let text = connect(&format!("--timeout 1.5 127.0.0.1 {}", silent.port));
+    assert!(start.elapsed() >= Duration::from_millis(1_500), "{:?}", start.elapsed());
+    assert!(text.contains(&format!("{}/tcp filtered no-response -", silent.port)), "{text}");
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error_message() {
+    let closed = closed_port();
+    let mut child = command(&format!("--method connect 127.0.0.1 {closed}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(texts(&output), (Some(141), String::new(), String::new()));
+}
+
+/// Waits until the process handles SIGINT and SIGTERM.
+fn wait_for_handlers(child: &Child) {
+    const BOTH: u64 = 1 << (2 - 1) | 1 << (15 - 1);
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        if u64::from_str_radix(caught.trim(), 16).unwrap() & BOTH == BOTH {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the signals are not handled");
+}
+
+fn kill(child: &Child, signal: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn signals_end_it_with_what_is_known() {
+    let (silent, (_listener, open)) = (SilentPort::new(), listen());
+    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+        let start = Instant::now();
+        let child = command(&format!("--method connect --timeout 60 127.0.0.1 {open},{}", silent.port))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for_handlers(&child);
+        // The open port needs its answer.
+        thread::sleep(Duration::from_millis(500));
+        kill(&child, signal);
+        let (code, stdout, stderr) = texts(&child.wait_with_output().unwrap());
+        assert!(start.elapsed() < PATIENCE);
+        assert_eq!((code, stderr.as_str()), (Some(status), ""), "{stdout}");
+        assert!(stdout.contains("\nNot known yet: 1 port\n"), "{stdout}");
+        assert!(stdout.contains(&format!("\n{open}/tcp open")), "{stdout}");
+    }
+}
+
+#[test]
+fn the_bar_is_for_terminals_only() {
+    let silent = SilentPort::new();
+    let folder = tempfile::TempDir::new().unwrap();
+    let out = folder.path().join("out");
+    let probe =
+        format!("{} probe --method connect --timeout 2.5 127.0.0.1 {}", env!("CARGO_BIN_EXE_portknock"), silent.port);
+    // Standard error is the terminal that `script` makes, standard output is not.
+    let terminal = Command::new("script")
+        .args(["-qec", &format!("stty cols 100; {probe} > {}", out.display()), "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (code, seen, _) = texts(&terminal);
+    let written = fs::read_to_string(&out).unwrap();
+    assert_eq!(code, Some(0), "{seen}");
+    assert!(seen.contains("0/1 ports"), "{seen:?}");
+    assert!(written.starts_with("Probe of 127.0.0.1 by connect\nPORT "), "{written:?}");
+    // `connect` wants an empty standard error.
+    let piped = connect(&format!("--timeout 2.5 127.0.0.1 {}", silent.port));
+    assert_eq!(piped, written);
+}
