@@ -86,12 +86,12 @@ impl Default for Routed {
 }
 
 /// Lays a cable (a veth pair) between two new interfaces.
-fn connect((a, a_interface): (&Host, &str), (b, b_interface): (&Host, &str)) {
+pub(crate) fn connect((a, a_interface): (&Host, &str), (b, b_interface): (&Host, &str)) {
     a.ok(&format!("ip link add {a_interface} type veth peer name {b_interface} netns {}", b.namespace()));
 }
 
 /// Gives an interface its hardware address and its addresses, and sets it up.
-fn give(host: &Host, interface: &str, addresses: [&str; 2], mac: &str) {
+pub(crate) fn give(host: &Host, interface: &str, addresses: [&str; 2], mac: &str) {
     host.ok(&format!("ip link set {interface} address {mac}; ip link set {interface} up"));
     for address in addresses {
         host.add_address(interface, address);
@@ -99,7 +99,7 @@ fn give(host: &Host, interface: &str, addresses: [&str; 2], mac: &str) {
 }
 
 /// Tells a host the hardware address of its neighbour.
-fn know(host: &Host, interface: &str, addresses: [&str; 2], mac: &str) {
+pub(crate) fn know(host: &Host, interface: &str, addresses: [&str; 2], mac: &str) {
     host.set_up(interface, true);
     for address in addresses {
         host.ok(&format!("ip neigh replace {address} lladdr {mac} dev {interface} nud permanent"));

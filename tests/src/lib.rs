@@ -23,6 +23,7 @@ mod firewall;
 mod host;
 mod lab;
 mod listener;
+mod matrix;
 mod process;
 mod sniffer;
 mod tools;
@@ -34,9 +35,10 @@ pub use firewall::Firewall;
 pub use host::{Host, PortState};
 pub use lab::{Lab, Routed};
 pub use listener::Listener;
+pub use matrix::{Answer, Answers, Case, CaseId, Family, Matrix, NmapScan, Truth, nmap};
 pub use process::{Output, Process};
 pub use sniffer::{Sniffed, Sniffer};
-pub use tools::{NOBODY, binary, other_users, require, skipped, wait_until};
+pub use tools::{NOBODY, RIGHTLESS, binary, other_users, require, skipped, wait_until};
 
 use std::time::Duration;
 

@@ -50,6 +50,10 @@ pub const NOBODY: &[&str] = &[
     "--bounding-set=-all,+net_raw",
 ];
 
+/// The starter for programs that are to run without any right. It takes root's capabilities away, so that it works in an
+/// unprivileged user namespace too, where there is no other user to become.
+pub const RIGHTLESS: &[&str] = &["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"];
+
 /// Says that a test is skipped, past the test runner, which shows what is printed only when a test fails.
 pub fn skipped(why: &str) {
     let test = thread::current();

@@ -1,0 +1,35 @@
+//! What a program says of a case.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::CaseId;
+
+/// State and reason, both in nmap's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// As in `filtered`.
+    pub state: String,
+    /// As in `no-response`; empty where there is none.
+    pub reason: String,
+}
+
+impl Answer {
+    /// What nmap says of a host that it takes for absent: nothing about its ports.
+    pub const HOST_DOWN: &str = "host-down";
+
+    /// The answer with this state and this reason.
+    pub fn new(state: &str, reason: &str) -> Self {
+        Self { state: state.into(), reason: reason.into() }
+    }
+}
+
+/// As in `filtered, no-response`.
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.state, self.reason)
+    }
+}
+
+/// What a program says of many cases.
+pub type Answers = BTreeMap<CaseId, Answer>;

@@ -1,0 +1,107 @@
+//! nmap, and what it says of the cases.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::thread;
+
+use portknock_core::Protocol;
+
+use super::{Answer, Answers, Case, CaseId, Family, Matrix};
+use crate::{Host, Output, RIGHTLESS, require};
+
+/// How nmap scans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NmapScan {
+    /// TCP with raw sockets: `-sS`.
+    Syn,
+    /// TCP without any rights: `-sT`.
+    Connect,
+    /// UDP with raw sockets: `-sU`.
+    Udp,
+}
+
+impl NmapScan {
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Syn | Self::Connect => Protocol::Tcp,
+            Self::Udp => Protocol::Udp,
+        }
+    }
+}
+
+impl Matrix {
+    /// What nmap says of all cases of these families and of the scan's protocol.
+    pub fn nmap(&self, scan: NmapScan, families: &[Family]) -> Answers {
+        let wanted = |id: &CaseId| id.protocol == scan.protocol() && families.contains(&id.family);
+        let cases: Vec<&Case> = self.cases.iter().filter(|case| wanted(&case.id)).collect();
+        // One run for all cases with the same ports to probe: the server's, and those of all other addresses.
+        let mut ports: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
+        for case in &cases {
+            ports.entry(case.address).or_default().insert(case.port);
+        }
+        let mut batches: BTreeMap<(Family, BTreeSet<u16>), Vec<IpAddr>> = BTreeMap::new();
+        for (address, ports) in ports {
+            let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+            batches.entry((family, ports)).or_default().push(address);
+        }
+        let seen: BTreeMap<(IpAddr, u16), Answer> = thread::scope(|scope| {
+            let runs: Vec<_> = batches
+                .iter()
+                .map(|((_, ports), addresses)| scope.spawn(move || nmap(&self.client, scan, addresses, ports)))
+                .collect();
+            runs.into_iter().flat_map(|run| run.join().expect("nmap runs")).collect()
+        });
+        let answer = |case: &Case| {
+            let down = || Answer::new(Answer::HOST_DOWN, "");
+            (case.id.clone(), seen.get(&(case.address, case.port)).cloned().unwrap_or_else(down))
+        };
+        cases.into_iter().map(answer).collect()
+    }
+}
+
+/// What nmap says of these ports of these addresses, all of one family; nothing of hosts that it takes for down.
+pub fn nmap(
+    host: &Host,
+    scan: NmapScan,
+    addresses: &[IpAddr],
+    ports: &BTreeSet<u16>,
+) -> BTreeMap<(IpAddr, u16), Answer> {
+    require("nmap");
+    let mut words: Vec<String> = Vec::new();
+    match scan {
+        NmapScan::Syn => words.extend(["nmap", "-sS"].map(String::from)),
+        NmapScan::Udp => words.extend(["nmap", "-sU"].map(String::from)),
+        NmapScan::Connect => {
+            words.extend(RIGHTLESS.iter().chain(&["nmap", "--unprivileged", "-sT"]).copied().map(String::from));
+        }
+    }
+    // Three times verbose, it names each port, however many are alike.
+    words.extend(["-n", "-Pn", "-vvv", "--reason", "-oX", "-", "-p"].map(String::from));
+    words.push(ports.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        words.push("-6".into());
+    }
+    words.extend(addresses.iter().map(IpAddr::to_string));
+    let output = Output::of(host.command(&words[0]).args(&words[1..]));
+    assert!(output.code == Some(0) && output.stdout.contains("exit=\"success\""), "{words:?}: {output:?}");
+    parse(&output.stdout)
+}
+
+/// The ports in nmap's XML.
+fn parse(xml: &str) -> BTreeMap<(IpAddr, u16), Answer> {
+    let mut answers = BTreeMap::new();
+    for host in xml.split("<host ").skip(1) {
+        let address = attribute(host, "addr").parse().expect("nmap gives an address to each host");
+        for port in host.split("<port ").skip(1) {
+            let number = attribute(port, "portid").parse().expect("nmap numbers ports");
+            answers.insert((address, number), Answer::new(attribute(port, "state"), attribute(port, "reason")));
+        }
+    }
+    answers
+}
+
+/// The first attribute of this name.
+fn attribute<'a>(xml: &'a str, name: &str) -> &'a str {
+    let value = xml.split_once(&format!("{name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+    value.unwrap_or_else(|| panic!("no attribute `{name}` in {xml}")).0
+}

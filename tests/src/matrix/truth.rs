@@ -1,0 +1,57 @@
+//! The table of known answers, where it is at hand: `probe-truth.tsv` in `PORTKNOCK_CORPUS`, or in `shared/corpus`
+//! beside the workspace. Like the rest of that folder it is no part of this project.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use portknock_core::Protocol;
+
+use super::{Answer, CaseId, Family};
+use crate::skipped;
+
+/// A row of the table: what nmap said of a case when the table was made.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// The case.
+    pub id: CaseId,
+    /// nmap with raw sockets: `-sS`, for UDP `-sU`.
+    pub nmap: Answer,
+    /// nmap without them: `-sT`; `None` for UDP, which it cannot.
+    pub nmap_connect: Option<Answer>,
+}
+
+impl Truth {
+    /// All rows; says that the test is skipped and gives `None` where the table is not at hand.
+    pub fn read() -> Option<Vec<Self>> {
+        let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
+        let path = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from).join("probe-truth.tsv");
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            skipped(&format!("there is no {}", path.display()));
+            return None;
+        };
+        let mut lines = text.lines();
+        let header: Vec<&str> = lines.next().expect("the table has a header").split('\t').collect();
+        let row = |line: &str| Self::from_row(&header.iter().copied().zip(line.split('\t')).collect());
+        Some(lines.map(row).collect())
+    }
+
+    fn from_row(row: &HashMap<&str, &str>) -> Self {
+        let field = |name: &str| *row.get(name).unwrap_or_else(|| panic!("no column `{name}` in {row:?}"));
+        let answer = |scan: &str| {
+            // The reason has the packet's time to live behind it.
+            let reason = field(&format!("nmap_{scan}_reason")).split(' ').next().unwrap_or_default();
+            Answer::new(field(&format!("nmap_{scan}_state")), reason)
+        };
+        let family = match field("family") {
+            "ipv4" => Family::V4,
+            "ipv6" => Family::V6,
+            other => panic!("no family: {other}"),
+        };
+        let (protocol, nmap, nmap_connect) = match field("proto") {
+            "tcp" => (Protocol::Tcp, answer("sS"), Some(answer("sT_nonroot"))),
+            "udp" => (Protocol::Udp, answer("sU"), None),
+            other => panic!("no protocol: {other}"),
+        };
+        Self { id: CaseId { name: field("case").into(), family, protocol }, nmap, nmap_connect }
+    }
+}
