@@ -11,7 +11,13 @@ pub struct Listener {
 impl Listener {
     /// Starts it and waits until it listens.
     pub fn start(host: &Host, port: u16) -> Self {
-        let process = Process::spawn(host.command(binary("listen")).arg(port.to_string()));
+        Self::on_ports(host, [port])
+    }
+
+    /// Starts one on each of these ports and waits until they listen.
+    pub fn on_ports(host: &Host, ports: impl IntoIterator<Item = u16>) -> Self {
+        let ports = ports.into_iter().map(|port| port.to_string());
+        let process = Process::spawn(host.command(binary("listen")).args(ports));
         process.wait_for("listening");
         Self { _process: process }
     }

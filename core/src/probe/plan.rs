@@ -20,6 +20,9 @@ use crate::host::{self, Family, HostError};
 /// is no such neighbour (3.1 s).
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(3_300);
 
+/// A longer timeout than this is cut to it, so that no time overflows.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How TCP ports are probed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
@@ -51,7 +54,7 @@ pub struct ProbePlan {
     /// The address of this machine that the probes come from. Default: what the route says.
     pub source: Option<IpAddr>,
     /// From the first try to giving up on a port that does not answer. Default: [`DEFAULT_TIMEOUT`]. What is known of the
-    /// host's round trip time makes it shorter; to send many probes takes longer.
+    /// host's round trip time makes it shorter; to send many probes takes longer. At most a day.
     pub timeout: Duration,
     /// How often a probe without an answer is repeated. Default: as often as the path's losses ask for, once at the
     /// least and nine times at the most.
@@ -77,7 +80,7 @@ pub struct Scan {
     /// Sorted by address, as they were given, and port. Ports that had no result yet when the probe was stopped are
     /// missing.
     pub results: Vec<ProbeResult>,
-    /// How TCP ports were probed: never [`Method::Auto`].
+    /// How TCP ports were probed: never [`Method::Auto`]. It means nothing for UDP.
     pub method: Method,
     /// Why it was stopped: `None` where it ran to its end, or where the observer stopped it.
     pub error: Option<ProbeError>,
@@ -165,7 +168,7 @@ impl ProbePlan {
             &self.ports,
             Options {
                 protocol: self.protocol,
-                timeout: self.timeout,
+                timeout: self.timeout.min(LONGEST_TIMEOUT),
                 retries: self.retries,
                 rate: self.rate,
                 // Which ports come when is nobody's business.

@@ -1,14 +1,17 @@
-//! Accepts TCP connections on a port, over IPv4 and IPv6, and closes them: `listen PORT`.
+//! Accepts TCP connections on ports, over IPv4 and IPv6, and closes them: `listen PORT…`.
 #![allow(clippy::unwrap_used, reason = "a test tool may end with a panic")]
 
 use std::net::{Ipv6Addr, TcpListener};
+use std::thread;
 
 fn main() {
-    let port = std::env::args().nth(1).and_then(|text| text.parse().ok()).expect("usage: listen PORT");
+    let ports: Vec<u16> = std::env::args().skip(1).map(|text| text.parse().expect("usage: listen PORT…")).collect();
     // Linux lets an IPv6 listener on all addresses take IPv4 connections too.
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
-    println!("listening on {}", listener.local_addr().unwrap());
-    for connection in listener.incoming() {
-        drop(connection);
-    }
+    let listeners: Vec<_> = ports.iter().map(|&port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap()).collect();
+    println!("listening on {ports:?}");
+    thread::scope(|scope| {
+        for listener in listeners {
+            scope.spawn(move || listener.incoming().for_each(drop));
+        }
+    });
 }
