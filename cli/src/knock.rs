@@ -74,7 +74,7 @@ pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> ExitCode {
         None => send(&args, &more, &mut observer),
         Some(port) => {
             let then = Then { port, wait: more.wait, retries: more.retries };
-            send_until_open(&args, &more, then, &mut observer)
+            send_until_open(program, &args, &more, then, &mut observer)
         }
     };
     match result {
@@ -95,16 +95,20 @@ fn send(args: &KnockArgs, more: &MoreArgs, observer: &mut dyn FnMut(Hit)) -> Res
 }
 
 fn send_until_open(
+    program: &str,
     args: &KnockArgs,
     more: &MoreArgs,
     then: Then,
     observer: &mut dyn FnMut(Hit),
 ) -> Result<(), KnockError> {
     let plan = plan(args, more);
+    if let Some(warning) = plan.watched_step(then) {
+        complain(program, format_args!("warning: {warning}"));
+    }
     let opened = plan.send_until_open(&plan.resolve()?, then, observer)?;
     if args.verbose {
-        let (port, millis) = (opened.address.port(), opened.after.as_millis());
-        say(&format!("port {port} of {} is open after {millis} ms", opened.address.ip()));
+        let (port, millis) = (opened.address.port(), opened.after.as_secs_f64() * 1_000.0);
+        say(&format!("port {port} of {} is open after {millis:.1} ms", opened.address.ip()));
     }
     Ok(())
 }

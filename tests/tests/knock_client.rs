@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Firewall, Host, Lab, Listener, Output, PATIENCE, Process, Sniffed, Sniffer, binary};
+use portknock_tests::{
+    Daemon, Firewall, Host, Lab, Listener, Output, PATIENCE, PortState, Process, Sniffed, Sniffer, binary,
+};
 
 /// Runs our `knock` with these arguments, separated by blanks.
 fn knock(host: &Host, args: &str) -> Output {
@@ -252,6 +254,65 @@ fn then_tells_when_the_port_opens() {
     assert!(took < Duration::from_millis(900), "{took:?}");
     // What was opened stays open: no knock is needed, and the first try finds it.
     sent(&portknock(&lab.client, "--then 22 --wait 0.5 10.0.0.1 1"));
+}
+
+#[test]
+fn then_waits_where_connections_are_refused_until_the_door_opens() {
+    let lab = Lab::pair();
+    let _firewall = Firewall::closed(&lab.server);
+    let _listener = Listener::start(&lab.server, 22);
+    let rule = "-w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
+    let config = format!(
+        "[ssh]\nsequence = 7000,8000,9000\ntcpflags = syn\n\
+         start_command = sleep 0.2; iptables {rule}\nstart_command_6 = sleep 0.2; ip6tables {rule}\n"
+    );
+    let _daemon = Daemon::portknockd(&lab.server, &config);
+    for (host, tables, refusal, state) in [
+        ("10.0.0.1", "iptables", "tcp-reset", PortState::Closed),
+        ("fd00::1", "ip6tables", "tcp-reset", PortState::Closed),
+        ("10.0.0.1", "iptables", "icmp-port-unreachable", PortState::Filtered),
+        ("fd00::1", "ip6tables", "icmp6-port-unreachable", PortState::Filtered),
+    ] {
+        lab.server.ok(&format!("{tables} -w -A INPUT -p tcp -j REJECT --reject-with {refusal}"));
+        let shut = portknock(&lab.client, &format!("--then 22 --wait 0.1 {host} 7000"));
+        let expected = if state == PortState::Closed { "it is closed" } else { "it is filtered" };
+        assert_eq!(shut.code, Some(3), "{shut:?}");
+        assert!(shut.stderr.contains(expected), "{refusal}: {shut:?}");
+
+        let output = portknock(&lab.client, &format!("-v --then 22 {host} 7000 8000 9000"));
+        sent(&output);
+        let (_, after) = output.stdout.split_once(&format!("port 22 of {host} is open after ")).expect("it opens");
+        let millis: f64 = after.trim().trim_end_matches(" ms").parse().expect("a time");
+        assert!(millis >= 200.0, "{refusal}: {millis}");
+
+        lab.server
+            .ok(&format!("{tables} -w -D INPUT 1; {tables} -w -D INPUT -p tcp -j REJECT --reject-with {refusal}"));
+    }
+}
+
+#[test]
+fn then_gives_up_at_once_where_this_machine_lets_nothing_out() {
+    let lab = Lab::pair();
+    lab.client.ok("iptables -A OUTPUT -p tcp --dport 22 -j REJECT; ip6tables -A OUTPUT -p tcp --dport 22 -j REJECT");
+    for host in ["10.0.0.1", "fd00::1"] {
+        let output = portknock(&lab.client, &format!("--then 22 {host} 7000"));
+        let message = format!(
+            "portknock: cannot see whether port 22 of {host} opens: this machine's firewall does not let the connection \
+             out\n"
+        );
+        assert_eq!((output.code, output.stderr), (Some(1), message));
+    }
+}
+
+#[test]
+fn then_warns_of_a_port_that_is_a_knock_too() {
+    let lab = Lab::pair();
+    let output = portknock(&lab.client, "--then 7000 --wait 0 10.0.0.1 7000 8000");
+    let warning =
+        "portknock: warning: port 7000 is one of the knocks too: each look whether it is open knocks there again";
+    assert_eq!(output.stderr.lines().next(), Some(warning), "{output:?}");
+    let output = portknock(&lab.client, "--then 7000 --wait 0 10.0.0.1 7000:udp 8000");
+    assert!(!output.stderr.contains("warning"), "{output:?}");
 }
 
 #[test]

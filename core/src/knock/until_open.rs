@@ -1,10 +1,12 @@
 //! Knocking until a port opens.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use super::{Hit, KnockError, KnockPlan};
+use crate::config::{Protocol, Step};
 use crate::probe::{self, NotOpen, Opened, PortState};
 
 /// What is expected to happen after the knocks.
@@ -18,7 +20,28 @@ pub struct Then {
     pub retries: u32,
 }
 
+/// A port that is to be watched while it is one of the steps too. Its display is a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchedStep {
+    /// The port.
+    pub port: NonZeroU16,
+}
+
+impl fmt::Display for WatchedStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        write!(f, "port {port} is one of the knocks too: each look whether it is open knocks there again")
+    }
+}
+
 impl KnockPlan {
+    /// The port that is watched, where it is one of the TCP steps too: to the daemon each try to connect is a knock, which
+    /// can spoil the next round.
+    pub fn watched_step(&self, then: Then) -> Option<WatchedStep> {
+        let watched = Step { port: then.port, protocol: Protocol::Tcp };
+        self.steps.contains(&watched).then_some(WatchedStep { port: then.port })
+    }
+
     /// Knocks as [`KnockPlan::send`] does and then waits until the port is open at one of the addresses (see
     /// [`probe::wait_open`]); knocks again when it does not open in time, as often as `then.retries` allows.
     ///
@@ -50,5 +73,23 @@ impl KnockPlan {
             }
         }
         Err(KnockError::NotOpen { host: self.host.clone(), port, wait: then.wait, last: seen })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knock::parse_steps;
+
+    #[test]
+    fn to_watch_a_step_is_worth_a_warning() {
+        let plan = KnockPlan::new("127.0.0.1", parse_steps("7000,22,9000:udp").unwrap());
+        let watched = |port| {
+            let then = Then { port: NonZeroU16::new(port).unwrap(), wait: Duration::ZERO, retries: 0 };
+            plan.watched_step(then).map(|step| step.to_string())
+        };
+        let warning = "port 22 is one of the knocks too: each look whether it is open knocks there again";
+        assert_eq!(watched(22).as_deref(), Some(warning));
+        assert_eq!((watched(9000), watched(80)), (None, None));
     }
 }

@@ -30,6 +30,15 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token)
     }
 
+    /// Reports `token` while `fd` has room to write, has an error or has hung up (level-triggered): what becomes of a
+    /// connection in the making.
+    ///
+    /// # Errors
+    /// See epoll_ctl(2).
+    pub fn add_writable(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLOUT as u32, token)
+    }
+
     /// Pauses (`false`) or resumes (`true`) the reports of a descriptor that is in the set. Hang-ups and errors are
     /// reported even while paused.
     ///
@@ -91,6 +100,17 @@ impl AsFd for Epoll {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn reports_room_to_write() {
+        let (reader, writer) = io::pipe().unwrap();
+        let epoll = Epoll::new().unwrap();
+        let mut tokens = Vec::new();
+        epoll.add_writable(reader.as_fd(), 6).unwrap();
+        epoll.add_writable(writer.as_fd(), 7).unwrap();
+        epoll.wait(&mut tokens, None).unwrap();
+        assert_eq!(tokens, [7]);
+    }
 
     #[test]
     fn reports_ready_descriptors_unless_paused() {

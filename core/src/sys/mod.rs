@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the one place that talks to libc")]
 
 pub mod clock;
+pub mod connecting;
 pub mod epoll;
 pub mod error_queue;
 pub mod lock;

@@ -1,4 +1,4 @@
-//! Processes: waiting for a child by descriptor, becoming a daemon, who we are.
+//! Processes: waiting for a child by descriptor, becoming a daemon, who we are, what we may use.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -21,6 +21,33 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
 pub fn effective_user() -> u32 {
     // SAFETY: the call takes nothing, touches nothing and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// How many more descriptors this process may open (getrlimit(2), `RLIMIT_NOFILE`), counted in `/proc`; where that is
+/// missing, none are taken for open.
+pub fn descriptors_left() -> usize {
+    let limit = descriptor_limit().map_or(0, |limit| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX));
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    limit.saturating_sub(open)
+}
+
+/// Lets this process, and the programs that it starts, open as many descriptors as its user may allow it. For programs
+/// that do not pass descriptors to select(2), which knows 1,024 of them.
+///
+/// # Errors
+/// None that is known; see setrlimit(2).
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let mut limit = descriptor_limit()?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is valid and outlives the call.
+    super::check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
+}
+
+fn descriptor_limit() -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid and outlives the call.
+    super::check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    Ok(limit)
 }
 
 /// Which of the two processes after [`fork`] this is.
@@ -67,4 +94,18 @@ pub fn redirect_standard_streams(file: BorrowedFd<'_>) -> io::Result<()> {
         super::check(unsafe { libc::dup2(file.as_raw_fd(), stream) })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptor_limit_is_raised_to_what_is_allowed() {
+        raise_descriptor_limit().unwrap();
+        let limit = descriptor_limit().unwrap();
+        assert_eq!(limit.rlim_cur, limit.rlim_max);
+        let (limit, left) = (usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX), descriptors_left());
+        assert!(left < limit && left > limit / 2, "{left} of {limit}");
+    }
 }

@@ -5,7 +5,6 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
-use std::time::Duration;
 
 /// Begins a TCP connection to `to` and returns at once: the SYN is on its way, the answer is not awaited. With `source`
 /// the connection comes from that address of this machine. The stream is non-blocking.
@@ -40,26 +39,6 @@ pub fn reserve_port(local: SocketAddr) -> io::Result<(TcpStream, u16)> {
     let socket = TcpStream::from(socket);
     let port = socket.local_addr()?.port();
     Ok((socket, port))
-}
-
-/// Waits until at least one of the connections has been made or has failed, or `timeout` is over; true for each that
-/// has, in the order given. `TcpStream::take_error` then tells which. A timeout is rounded up to a millisecond.
-///
-/// # Errors
-/// See poll(2); a signal ends the wait early, without an error.
-pub fn wait_connected(streams: &[TcpStream], timeout: Duration) -> io::Result<Vec<bool>> {
-    let mut entries: Vec<libc::pollfd> = streams
-        .iter()
-        .map(|stream| libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLOUT, revents: 0 })
-        .collect();
-    let millis = libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX);
-    let count = entries.len() as libc::nfds_t;
-    // SAFETY: `entries` has `count` entries and outlives the call.
-    let result = unsafe { libc::poll(entries.as_mut_ptr(), count, millis) };
-    match super::check(result) {
-        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-        _ => Ok(entries.iter().map(|entry| entry.revents != 0).collect()),
-    }
 }
 
 /// `address` as a socket address for talking to `peer`: a link-local one needs the interface that the peer names.
@@ -180,31 +159,6 @@ impl RawAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
-
-    #[test]
-    fn a_connection_is_reported_when_it_is_made() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let source = Ipv4Addr::new(127, 0, 0, 9);
-        let stream = start_connect(listener.local_addr().unwrap(), Some(source.into())).unwrap();
-        assert_eq!(wait_connected(&[stream], Duration::from_secs(5)).unwrap(), [true]);
-        assert_eq!(listener.accept().unwrap().1.ip(), source);
-    }
-
-    #[test]
-    fn a_refusal_is_reported() {
-        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        // On loopback the answer may be there before connect(2) returns.
-        let error = match start_connect(closed, None) {
-            Err(error) => error,
-            Ok(stream) => {
-                let streams = [stream];
-                assert_eq!(wait_connected(&streams, Duration::from_secs(5)).unwrap(), [true]);
-                streams[0].take_error().unwrap().unwrap()
-            }
-        };
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-    }
 
     #[test]
     fn only_link_local_addresses_get_a_scope() {
