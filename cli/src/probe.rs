@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use portknock_core::Protocol;
 use portknock_core::probe::{self, PortList, ProbePlan, Progress};
+use portknock_core::sys::process;
 
 use crate::Format;
 use crate::arguments::{FamilyArgs, some_seconds};
@@ -87,6 +88,8 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
         Ok(interrupt) => interrupt,
         Err(error) => return complain("portknock", format_args!("cannot handle signals: {error}")),
     };
+    // By connect, each port that is waited for takes a descriptor. Where no more are to be had, fewer wait at once.
+    let _ = process::raise_descriptor_limit();
     let mut bar = Bar::new();
     let result = plan.run(&addresses, &mut |progress: Progress| {
         bar.show(progress);

@@ -13,7 +13,6 @@
 //! ```
 
 mod behind_firewall;
-#[cfg_attr(not(test), expect(dead_code, reason = "the plan does not run the scan yet"))]
 mod connect;
 mod drive;
 mod error;

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::connect;
 use super::drive::{Wire, drive};
 use super::error::ProbeError;
 use super::ports::PortList;
@@ -82,7 +83,8 @@ pub struct Scan {
     pub results: Vec<ProbeResult>,
     /// How TCP ports were probed: never [`Method::Auto`]. It means nothing for UDP.
     pub method: Method,
-    /// Why it was stopped: `None` where it ran to its end, or where the observer stopped it.
+    /// Why there are not more results: the first thing that went wrong. `None` where nothing did, or the observer stopped
+    /// it.
     pub error: Option<ProbeError>,
 }
 
@@ -116,43 +118,73 @@ impl ProbePlan {
     /// when it breaks off, what is known so far is the result. Blocks until all is done.
     ///
     /// # Errors
-    /// Where nothing could be probed. What goes wrong later ends the probe with the results so far, in
-    /// [`Scan::error`].
+    /// Where nothing could be probed. What goes wrong later, or at one of several addresses, is in [`Scan::error`] beside
+    /// the results that there are.
     pub fn run(
         &self,
         addresses: &[SocketAddr],
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Scan, ProbeError> {
-        let mut scan = Scan { results: Vec::new(), method: self.method_for(addresses), error: None };
+        let method = self.method_for(addresses);
+        let mut scan = Scan { results: Vec::new(), method, error: None };
+        if (self.protocol, method) == (Protocol::Tcp, Method::Connect) {
+            self.run_by_connect(addresses, &mut scan, observer);
+        } else {
+            self.run_by_wire(addresses, &mut scan, observer);
+        }
+        match scan.error {
+            Some(error) if scan.results.is_empty() => Err(error),
+            _ => Ok(scan),
+        }
+    }
+
+    fn run_by_connect(
+        &self,
+        addresses: &[SocketAddr],
+        scan: &mut Scan,
+        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) {
+        let ports = addresses.len() * self.ports.iter().len();
+        let mut observe = |known| observer(Progress { done: share(known, ports), known, ports });
+        let results = &mut scan.results;
+        scan.error = connect::scan(self, addresses, &mut |result| results.push(result), &mut observe).err();
+        let place = |result: &ProbeResult| {
+            addresses.iter().position(|address| at_port(*address, 0) == at_port(result.address, 0))
+        };
+        results.sort_by_cached_key(|result| (place(result), result.address.port()));
+    }
+
+    /// One address after the other; what is wrong with one does not keep the others from their probes.
+    fn run_by_wire(
+        &self,
+        addresses: &[SocketAddr],
+        scan: &mut Scan,
+        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) {
         let each = self.ports.iter().len();
         for (before, &address) in addresses.iter().enumerate() {
             let mut stopped = false;
-            let mut observe = |known, done| {
+            let mut observe = |known, done: f32| {
                 let go_on = observer(Progress {
-                    done: done_of_all(before, done, addresses.len()),
+                    done: share(before, addresses.len()) + done * share(1, addresses.len()),
                     known: before * each + known,
                     ports: addresses.len() * each,
                 });
                 stopped = go_on.is_break();
                 go_on
             };
-            let mut wire = match self.wire(scan.method, address) {
-                Err(error) if before == 0 => return Err(error),
-                Err(error) => {
-                    scan.error = Some(error);
-                    break;
-                }
-                Ok(wire) => wire,
-            };
-            scan.error = drive(wire.as_mut(), address, &mut observe).err();
-            let mut found: Vec<_> = wire.schedule().results().collect();
-            found.sort_unstable_by_key(|(port, _)| *port);
-            scan.results.extend(found.into_iter().map(|(port, found)| self.result(address, port, found)));
-            if stopped || scan.error.is_some() {
+            let result = self.wire(scan.method, address).and_then(|mut wire| {
+                let result = drive(wire.as_mut(), address, &mut observe);
+                let mut found: Vec<_> = wire.schedule().results().collect();
+                found.sort_unstable_by_key(|(port, _)| *port);
+                scan.results.extend(found.into_iter().map(|(port, found)| self.result(address, port, found)));
+                result
+            });
+            scan.error = scan.error.take().or(result.err());
+            if stopped {
                 break;
             }
         }
-        Ok(scan)
     }
 
     fn method_for(&self, addresses: &[SocketAddr]) -> Method {
@@ -181,14 +213,17 @@ impl ProbePlan {
         })
     }
 
-    fn result(&self, mut address: SocketAddr, port: u16, Found { state, reason, rtt }: Found) -> ProbeResult {
-        address.set_port(port);
-        ProbeResult { address, protocol: self.protocol, state, reason, rtt }
+    fn result(&self, address: SocketAddr, port: u16, Found { state, reason, rtt }: Found) -> ProbeResult {
+        ProbeResult { address: at_port(address, port), protocol: self.protocol, state, reason, rtt }
     }
 }
 
-/// How much of the work at all addresses is done, when it is `done` at one of them.
-#[allow(clippy::cast_precision_loss, reason = "nobody probes a million addresses by one call")]
-fn done_of_all(before: usize, done: f32, addresses: usize) -> f32 {
-    (before as f32 + done) / addresses as f32
+fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
+#[allow(clippy::cast_precision_loss, reason = "it is shown to people")]
+fn share(part: usize, whole: usize) -> f32 {
+    part as f32 / whole as f32
 }

@@ -105,8 +105,8 @@ pub fn wait_open(addresses: &[SocketAddr], source: Option<IpAddr>, deadline: Ins
             return Err(error.into());
         }
         let wake = waiting.iter().map(|one| one.until).chain([next_try, deadline]).min().unwrap_or(deadline);
-        let entries: Vec<_> = waiting.iter().map(|one| (one.connection.as_fd(), Interest::ReadOrWrite)).collect();
-        match poll::wait(&entries, wake.saturating_duration_since(Instant::now())) {
+        let entries = waiting.iter().map(|one| (one.connection.as_fd(), Interest::ReadOrWrite));
+        match poll::wait(entries, wake.saturating_duration_since(Instant::now())) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }

@@ -5,12 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use super::error_queue::{self, Origin, QueuedError};
 use super::socket::{self, RawAddress};
-
-/// The place for what comes with an error: more than a cmsghdr, a sock_extended_err and a sockaddr_in6 take.
-const CONTROL: usize = 128;
-/// How long a cmsghdr is: a length, a level and a type.
-const CONTROL_HEADER: usize = size_of::<libc::cmsghdr>();
 
 /// linux/tcp_states.h
 const TCP_SYN_SENT: u8 = 2;
@@ -38,24 +34,11 @@ pub enum Progress {
     /// It was made. It may have ended since, but not by an RST.
     Connected,
     /// This ICMP error came in answer to the SYN. The kernel keeps no others.
-    Icmp(IcmpReport),
+    Icmp(QueuedError),
     /// It has ended by this error, as `SO_ERROR` has it.
     Failed(io::Error),
     /// There is no answer yet, and this machine could not send the SYN again, as after the loss of a route.
     Unsent(io::Error),
-}
-
-/// An ICMP error, and who sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IcmpReport {
-    /// True for ICMPv6.
-    pub v6: bool,
-    /// Its type.
-    pub kind: u8,
-    /// Its code.
-    pub code: u8,
-    /// Who sent it.
-    pub from: IpAddr,
 }
 
 impl Connecting {
@@ -68,9 +51,7 @@ impl Connecting {
         let socket = socket::new_socket(to, libc::SOCK_STREAM, 0).map_err(NotBegun::Socket)?;
         // Before the SYN leaves: else the kernel keeps to itself which ICMP error came, and IPv6 takes a second to tell
         // of one that comes while connect(2) still runs.
-        let (level, option) =
-            if to.is_ipv4() { (libc::SOL_IP, libc::IP_RECVERR) } else { (libc::SOL_IPV6, libc::IPV6_RECVERR) };
-        socket::set_option(socket.as_fd(), level, option, &1).map_err(NotBegun::Socket)?;
+        error_queue::enable(socket.as_fd(), to).map_err(NotBegun::Socket)?;
         if let Some(source) = source {
             // The port is chosen by connect(2), which gives one port to connections to different places; bind(2) would
             // run out of ports.
@@ -97,8 +78,10 @@ impl Connecting {
             return Ok(Progress::Connected);
         }
         // First the queue: to read it clears the error that it goes with.
-        if let Some(report) = self.next_icmp()? {
-            return Ok(Progress::Icmp(report));
+        while let Some(error) = error_queue::next(self.as_fd())? {
+            if error.origin != Origin::Local {
+                return Ok(Progress::Icmp(error));
+            }
         }
         Ok(match self.0.take_error()? {
             None => Progress::Waiting,
@@ -134,68 +117,11 @@ impl Connecting {
         // Where it fails, the port is taken up for a minute.
         let _ = socket::set_option(self.0.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &at_once);
     }
-
-    /// Takes the next ICMP error from the queue.
-    fn next_icmp(&self) -> io::Result<Option<IcmpReport>> {
-        loop {
-            let mut control = [0_u8; CONTROL];
-            // SAFETY: a msghdr is plain integers and pointers, for which zeros are valid.
-            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-            message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = CONTROL as _;
-            let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-            // SAFETY: `message` has no place for data, and one for control messages with its length; both outlive the
-            // call.
-            let received = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags) };
-            if received == -1 {
-                let error = io::Error::last_os_error();
-                return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
-            }
-            // What is left of the buffer is zeros, which is no control message.
-            if let Some(report) = icmp_report(&control) {
-                return Ok(Some(report));
-            }
-        }
-    }
 }
 
 impl AsFd for Connecting {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// The ICMP error among control messages (cmsg(3)), in the layout of linux/errqueue.h: a sock_extended_err, and then the
-/// address of who sent the error.
-fn icmp_report(mut control: &[u8]) -> Option<IcmpReport> {
-    while let Some((header, rest)) = control.split_first_chunk::<CONTROL_HEADER>() {
-        // A size_t, whatever the C library says: the kernel writes it.
-        let length = usize::from_ne_bytes(*header.first_chunk()?);
-        let level = libc::c_int::from_ne_bytes(*header[size_of::<usize>()..].first_chunk()?);
-        let kind = libc::c_int::from_ne_bytes(*header.last_chunk()?);
-        let data = rest.get(..length.checked_sub(CONTROL_HEADER)?)?;
-        if matches!((level, kind), (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)) {
-            let (&[_, _, _, _, origin, kind, code, _], _) = data.split_first_chunk()?;
-            let v6 = origin == libc::SO_EE_ORIGIN_ICMP6;
-            if v6 || origin == libc::SO_EE_ORIGIN_ICMP {
-                let from = sender(data.get(16..)?)?;
-                return Some(IcmpReport { v6, kind, code, from });
-            }
-        }
-        control = control.get(length.next_multiple_of(size_of::<usize>())..)?;
-    }
-    None
-}
-
-/// The address in a sockaddr_in or sockaddr_in6.
-fn sender(address: &[u8]) -> Option<IpAddr> {
-    let (family, rest) = address.split_first_chunk()?;
-    match libc::c_int::from(u16::from_ne_bytes(*family)) {
-        // After the port.
-        libc::AF_INET => Some(IpAddr::from(*rest.get(2..)?.first_chunk::<4>()?)),
-        // After the port and the flow label.
-        libc::AF_INET6 => Some(IpAddr::from(*rest.get(6..)?.first_chunk::<16>()?)),
-        _ => None,
     }
 }
 
@@ -207,7 +133,7 @@ mod tests {
     use std::time::Duration;
 
     fn settled(connection: &Connecting) -> Progress {
-        poll::wait(&[(connection.as_fd(), Interest::ReadOrWrite)], Duration::from_secs(5)).unwrap();
+        poll::wait([(connection.as_fd(), Interest::ReadOrWrite)], Duration::from_secs(5)).unwrap();
         connection.progress().unwrap()
     }
 
@@ -247,34 +173,5 @@ mod tests {
             "{progress:?}"
         );
         assert!(matches!(connection.progress().unwrap(), Progress::Waiting));
-    }
-
-    /// What the kernel gave for an ICMP 3/13 of 10.0.0.1 and an ICMPv6 1/4 of fd00::1, on a 64-bit machine.
-    #[test]
-    #[cfg(all(target_pointer_width = "64", target_endian = "little"))]
-    fn errors_are_read_with_their_senders() {
-        let v4 = [
-            &[48, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0][..],
-            &[113, 0, 0, 0, 2, 3, 13, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[2, 0, 0, 0, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
-        ]
-        .concat();
-        let report = IcmpReport { v6: false, kind: 3, code: 13, from: [10, 0, 0, 1].into() };
-        assert_eq!(icmp_report(&v4), Some(report));
-        let v6 = [
-            &[60, 0, 0, 0, 0, 0, 0, 0, 41, 0, 0, 0, 25, 0, 0, 0][..],
-            &[111, 0, 0, 0, 3, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[10, 0, 0, 0, 0, 0, 0, 0, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0],
-        ]
-        .concat();
-        let report = IcmpReport { v6: true, kind: 1, code: 4, from: "fd00::1".parse().unwrap() };
-        assert_eq!(icmp_report(&v6), Some(report));
-        // After another message, and with what is left of a buffer.
-        let other = [24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 29, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9];
-        assert_eq!(icmp_report(&[&other, v6.as_slice(), &[0; 32]].concat()), Some(report));
-        assert_eq!(icmp_report(&[0; CONTROL]), None);
-        for length in 0..v4.len() - 8 {
-            assert_eq!(icmp_report(&v4[..length]), None, "{length}");
-        }
     }
 }
