@@ -21,10 +21,7 @@ impl Lab {
         let client = Host::new("client");
         let server = Host::new("server");
         connect((&client, "eth0"), (&server, "eth0"));
-        give(&client, "eth0", ["10.0.0.2/24", "fd00::2/64"], "02:00:00:00:00:02");
-        give(&server, "eth0", ["10.0.0.1/24", "fd00::1/64"], "02:00:00:00:00:01");
-        know(&client, "eth0", ["10.0.0.1", "fd00::1"], "02:00:00:00:00:01");
-        know(&server, "eth0", ["10.0.0.2", "fd00::2"], "02:00:00:00:00:02");
+        introduce(&client, &server);
         Self { client, server }
     }
 
@@ -88,6 +85,14 @@ impl Default for Routed {
 /// Lays a cable (a veth pair) between two new interfaces.
 pub(crate) fn connect((a, a_interface): (&Host, &str), (b, b_interface): (&Host, &str)) {
     a.ok(&format!("ip link add {a_interface} type veth peer name {b_interface} netns {}", b.namespace()));
+}
+
+/// Sets a client and a server up that are connected already, with their addresses; each knows the other's hardware address.
+pub(crate) fn introduce(client: &Host, server: &Host) {
+    give(client, "eth0", ["10.0.0.2/24", "fd00::2/64"], "02:00:00:00:00:02");
+    give(server, "eth0", ["10.0.0.1/24", "fd00::1/64"], "02:00:00:00:00:01");
+    know(client, "eth0", ["10.0.0.1", "fd00::1"], "02:00:00:00:00:01");
+    know(server, "eth0", ["10.0.0.2", "fd00::2"], "02:00:00:00:00:02");
 }
 
 /// Gives an interface its hardware address and its addresses, and sets it up.

@@ -19,6 +19,7 @@
 mod both;
 mod daemon;
 mod disk;
+mod distant;
 mod firewall;
 mod host;
 mod lab;
@@ -31,6 +32,7 @@ mod tools;
 pub use both::Both;
 pub use daemon::Daemon;
 pub use disk::Disk;
+pub use distant::{Cable, Capacity, Distant};
 pub use firewall::Firewall;
 pub use host::{Host, PortState};
 pub use lab::{Lab, Routed};
