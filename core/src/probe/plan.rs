@@ -22,7 +22,7 @@ use crate::host::{self, Family, HostError};
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(3_300);
 
 /// A longer timeout than this is cut to it, so that no time overflows.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How TCP ports are probed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

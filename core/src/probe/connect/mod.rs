@@ -19,7 +19,7 @@ use allowance::{Allowance, REPETITION};
 pub(super) use outcome::{Outcome, outcome};
 
 use super::error::ProbeError;
-use super::plan::ProbePlan;
+use super::plan::{LONGEST_TIMEOUT, ProbePlan};
 use super::result::ProbeResult;
 use super::state::{PortState, Reason};
 use crate::config::Protocol;
@@ -33,7 +33,7 @@ const MOST_WAITING: usize = 8_192;
 const HEADROOM: usize = 32;
 /// So many connections are begun before those that wait are looked at again.
 const BATCH: usize = 16;
-/// The caller is asked this often whether to go on, while nothing happens.
+/// The caller is asked this often whether to go on.
 const TICK: Duration = Duration::from_millis(100);
 /// A connection is given up so long before the kernel would send a SYN too many.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -64,7 +64,7 @@ struct ConnectScan<'a> {
 }
 
 /// Probes the plan's ports at each of `addresses`, port by port, and hands on each result as soon as it is known. `tick`
-/// is told how many those are; it is asked at least every tenth of a second whether to go on, and at once after a signal.
+/// is told how many those are, every tenth of a second and at once after a signal, and says whether to go on.
 ///
 /// As many connections wait at once as the limit of descriptors leaves room for, up to 8,192. `rate` counts the SYNs that
 /// the kernel repeats too: where ports are silent, fewer ports than that are probed in a second. With `retries` a port is
@@ -81,6 +81,7 @@ pub(super) fn scan(
 ) -> Result<(), ProbeError> {
     let mut scan = ConnectScan::new(plan, on_result)?;
     let mut tokens = Vec::new();
+    let mut next_tick = Instant::now();
     let targets = plan.ports.iter().flat_map(|port| addresses.iter().map(move |address| at_port(*address, port.get())));
     let mut targets = targets.peekable();
     loop {
@@ -94,16 +95,23 @@ pub(super) fn scan(
             }
             targets.next();
         }
-        if tick(scan.known).is_break() {
-            return Ok(());
+        if Instant::now() >= next_tick {
+            if tick(scan.known).is_break() {
+                return Ok(());
+            }
+            next_tick = Instant::now() + TICK;
         }
         let more = targets.peek().is_some();
         if !more && scan.waiting == 0 {
             return scan.given_up.into_iter().next().map_or(Ok(()), |(_, error)| Err(error));
         }
-        let pause = scan.pause(more);
+        let (pause, begun) = (scan.pause(more), Instant::now());
         scan.epoll.wait(&mut tokens, Some(pause)).map_err(system("cannot wait for connections"))?;
         let now = Instant::now();
+        if tokens.is_empty() && now - begun < pause {
+            // A signal ended the wait, which may be why to stop.
+            next_tick = now;
+        }
         for &token in &tokens {
             scan.look(token, now);
         }
@@ -126,7 +134,7 @@ impl<'a> ConnectScan<'a> {
             waiting: 0,
             most_waiting: descriptors_left().saturating_sub(HEADROOM).clamp(1, MOST_WAITING),
             allowance: Allowance::new(plan.rate, Instant::now()),
-            patience: patience(plan.timeout, plan.retries, linear_repetitions()),
+            patience: patience(plan.timeout.min(LONGEST_TIMEOUT), plan.retries, linear_repetitions()),
             known: 0,
             given_up: Vec::new(),
             on_result,
@@ -299,7 +307,6 @@ mod tests {
             told = known;
             ControlFlow::Continue(())
         });
-        assert_eq!(told, results.len());
         results.sort_by_key(|result| (result.address.ip(), result.address.port()));
         (results, end)
     }
@@ -397,10 +404,10 @@ mod tests {
         plan.rate = NonZeroU32::new(10);
         let mut results = 0;
         let end = scan(&plan, &[HERE], &mut |_| results += 1, &mut |known| {
-            if known == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if known >= 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert!(end.is_ok());
-        assert_eq!(results, 3);
+        assert!((3..=5).contains(&results), "{results}");
         assert!(start.elapsed() >= Duration::from_millis(200) && start.elapsed() < Duration::from_secs(2));
     }
 
