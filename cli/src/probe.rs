@@ -17,6 +17,9 @@ use crate::interrupt::Interrupt;
 use crate::output::{complain, print};
 use crate::progress::Bar;
 
+/// So many lines are written by one call.
+const LINES_AT_ONCE: usize = 1_000;
+
 /// The arguments of `portknock probe`.
 #[derive(Args, Clone, Debug)]
 pub struct ProbeArgs {
@@ -100,11 +103,16 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
         Ok(scan) => scan,
         Err(error) => return complain("portknock", error),
     };
-    let text = match args.format {
-        Format::Text => probe::table(&plan, &addresses, &scan),
-        Format::Json => scan.results.iter().map(|result| probe::result_line(&plan.host, result) + "\n").collect(),
-    };
-    print(text.as_bytes());
+    match args.format {
+        Format::Text => print(probe::table(&plan, &addresses, &scan).as_bytes()),
+        Format::Json => {
+            for results in scan.results.chunks(LINES_AT_ONCE) {
+                let lines: String =
+                    results.iter().map(|result| probe::result_line(&plan.host, result) + "\n").collect();
+                print(lines.as_bytes());
+            }
+        }
+    }
     let status = scan.error.map_or(ExitCode::SUCCESS, |error| complain("portknock", error));
     interrupt.exit_code().unwrap_or(status)
 }

@@ -142,7 +142,7 @@ impl Case<'_> {
         let seconds = begin.elapsed().as_secs_f64();
         let packets = sent(self.client) - packets;
         let states = if is_nmap { states_of_xml(&text) } else { states_of_json(&text) };
-        let wrong = ports(self.ports).filter(|&port| states.of(port) != (self.expected)(port)).count();
+        let wrong = states.wrong(ports(self.ports), self.expected);
         assert_eq!(ports(self.ports).count(), usize::from(self.count));
         Figures {
             seconds,
@@ -191,12 +191,22 @@ fn ports(list: &str) -> impl Iterator<Item = u16> {
 struct States {
     listed: HashMap<u16, String>,
     /// nmap only counts the ports of the states that most ports are in.
-    others: String,
+    counted: HashMap<String, usize>,
 }
 
 impl States {
-    fn of(&self, port: u16) -> &str {
-        self.listed.get(&port).unwrap_or(&self.others)
+    /// How many of the ports are wrong. Of those that are only counted, as few as can be.
+    fn wrong(&self, ports: impl Iterator<Item = u16>, expected: &dyn Fn(u16) -> &'static str) -> usize {
+        let mut wrong = 0;
+        let mut unlisted: HashMap<&str, usize> = HashMap::new();
+        for port in ports {
+            match self.listed.get(&port) {
+                Some(state) => wrong += usize::from(state != expected(port)),
+                None => *unlisted.entry(expected(port)).or_default() += 1,
+            }
+        }
+        let right = |(state, count): (&&str, &usize)| *count.min(self.counted.get(*state).unwrap_or(&0));
+        wrong + unlisted.values().sum::<usize>() - unlisted.iter().map(right).sum::<usize>()
     }
 }
 
@@ -207,7 +217,7 @@ fn states_of_json(text: &str) -> States {
     };
     let listed =
         text.lines().map(|line| (field(line, "port").parse().expect("a port"), field(line, "state"))).collect();
-    States { listed, others: String::new() }
+    States { listed, counted: HashMap::new() }
 }
 
 fn states_of_xml(text: &str) -> States {
@@ -218,10 +228,10 @@ fn states_of_xml(text: &str) -> States {
     let listed = text.split("<port ").skip(1);
     let listed =
         listed.map(|port| (value(port, "portid").parse().expect("a port"), value(port, "<state state"))).collect();
-    let others = text.split_once("<extraports ").map_or(String::new(), |(_, rest)| value(rest, "state"));
-    // Were there two such states, which port is in which would not be known.
-    assert!(text.matches("<extraports ").count() <= 1, "nmap lumps more than one state together");
-    States { listed, others }
+    let counted = text.split("<extraports ").skip(1);
+    let counted =
+        counted.map(|ports| (value(ports, "state"), value(ports, "count").parse().expect("a number"))).collect();
+    States { listed, counted }
 }
 
 #[derive(Default)]
