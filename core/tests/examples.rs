@@ -3,15 +3,26 @@
 
 use std::process::Command;
 
-#[test]
-fn the_engine_example_opens_and_closes_a_door() {
+/// What an example prints.
+fn output(name: &str) -> String {
     // `cargo test` builds the examples beside the tests.
     let test = std::env::current_exe().unwrap();
-    let example = test.ancestors().nth(2).unwrap().join("examples/engine");
+    let example = test.ancestors().nth(2).unwrap().join("examples").join(name);
     let output = Command::new(&example).output().unwrap_or_else(|error| panic!("{}: {error}", example.display()));
     assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_probe_example_finds_its_listener_open() {
+    let output = output("probe");
+    assert!(output.starts_with("127.0.0.1:") && output.ends_with(" is open (syn-ack)\n"), "{output}");
+}
+
+#[test]
+fn the_engine_example_opens_and_closes_a_door() {
     assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
+        output("engine"),
         "1.000000000 192.0.2.7: ssh: Stage 1\n\
          2.000000000 192.0.2.7: ssh: Stage 2\n\
          2.000000000 192.0.2.7: ssh: OPEN SESAME\n\

@@ -19,6 +19,7 @@ mod error;
 mod icmp;
 mod json;
 mod pace;
+mod payload;
 mod plan;
 mod ports;
 mod raw;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::drive::Wire;
 use super::error::ProbeError;
 use super::icmp::IcmpError;
+use super::payload::payload;
 use super::schedule::{Schedule, Try};
 use super::state::{PortState, Reason};
 use crate::host;
@@ -88,7 +89,7 @@ impl Wire for UdpWire {
         self.number = probe.number;
         let mut to = self.target;
         to.set_port(probe.port);
-        self.call(now, |socket| socket.send_to(&[], to)).map(|_| 1)
+        self.call(now, |socket| socket.send_to(payload(probe.port), to)).map(|_| 1)
     }
 
     fn receive(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<()> {
