@@ -1,6 +1,5 @@
 //! What to probe, and how.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
@@ -204,7 +203,7 @@ impl ProbePlan {
                 retries: self.retries,
                 rate: self.rate,
                 // Which ports come when is nobody's business.
-                seed: RandomState::new().hash_one(address),
+                seed: fastrand::u64(..),
             },
         );
         Ok(match (self.protocol, method) {

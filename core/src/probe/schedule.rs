@@ -169,7 +169,7 @@ impl Schedule {
             .iter()
             .map(|port| Slot { port: port.get(), found: None, sent_at: Duration::ZERO, denied: false })
             .collect();
-        shuffle(&mut slots, options.seed);
+        fastrand::Rng::with_seed(options.seed).shuffle(&mut slots);
         let mut slot_of = vec![NO_SLOT; 1 << 16];
         let order: Vec<u16> = (0..NO_SLOT).take(slots.len()).collect();
         for (slot, &index) in slots.iter().zip(&order) {
@@ -466,19 +466,5 @@ fn rank(state: PortState) -> u8 {
         PortState::Open => 2,
         PortState::Closed => 1,
         PortState::Filtered | PortState::OpenFiltered => 0,
-    }
-}
-
-/// Puts them in an order that depends on the seed (Fisher and Yates, with numbers by splitmix64).
-fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut state = seed;
-    for last in (1..items.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut number = state;
-        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^= number >> 31;
-        #[allow(clippy::cast_possible_truncation, reason = "the remainder is no larger than an index")]
-        items.swap(last, (number % (last as u64 + 1)) as usize);
     }
 }

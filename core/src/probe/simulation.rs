@@ -195,10 +195,11 @@ fn a_silent_host_costs_two_probes_a_port() {
 #[test]
 fn loss_is_no_reason_to_miss_a_port() {
     let far = |ports, answer, loss| World { rtt: ms(50), loss, ..World::new(ports, answer) };
-    let silent = run(&far("-", three_open, 0.05));
-    assert!(silent.took < ms(7_000), "{:?}", silent.took);
-    let wrong = wrong_in_runs(&far("-", three_open, 0.05), 20);
-    assert_eq!(wrong.iter().sum::<usize>(), 0, "{wrong:?}");
+    let silent: Vec<Outcome> = (1..=20).map(|seed| run(&World { seed, ..far("-", three_open, 0.05) })).collect();
+    assert!(silent.iter().all(|outcome| outcome.wrong.is_empty()), "{silent:?}");
+    let mut took: Vec<Duration> = silent.iter().map(|outcome| outcome.took).collect();
+    took.sort();
+    assert!(took[10] < ms(7_000) && took[19] < ms(10_000), "{took:?}");
     let closed = run(&far("-", all_closed, 0.05));
     assert!(closed.took < ms(5_000), "{:?}", closed.took);
     assert!(closed.packets < 74_000, "{}", closed.packets);
