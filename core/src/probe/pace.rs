@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The rate to begin with, in probes a second. It doubles with each round.
 const START: f64 = 1_000.0;
-/// The highest rate without proof that the path carries it.
+/// The highest rate without proof that the path carries it, where none is given.
 const UNPROVEN: f64 = 50_000.0;
 /// The highest rate.
 const MAX: f64 = 1_000_000.0;
@@ -60,6 +60,8 @@ impl Sum {
 pub(super) struct Pace {
     rate: f64,
     ceiling: f64,
+    /// The highest rate without proof that the path carries it.
+    unproven: f64,
     burst: Duration,
     /// The next probe's time, where no time is to be caught up with.
     next: Duration,
@@ -86,6 +88,8 @@ impl Pace {
         Self {
             rate: START.min(ceiling),
             ceiling,
+            // Who names a rate has their reasons.
+            unproven: if allowed.is_some() { ceiling } else { UNPROVEN },
             burst,
             next: Duration::ZERO,
             careful: false,
@@ -169,7 +173,7 @@ impl Pace {
         #[allow(clippy::cast_precision_loss, reason = "there are no more than 65,535 ports")]
         let rate = count as f64 / over.as_secs_f64();
         self.careful = true;
-        self.rate = rate.clamp(1.0, UNPROVEN).min(self.ceiling);
+        self.rate = rate.max(1.0).min(self.unproven);
     }
 
     /// The path carries so much. What was sent at a higher rate is not judged again.
@@ -183,8 +187,8 @@ impl Pace {
     fn grow(&mut self) {
         if !self.careful {
             let proven = self.usual.sent >= ENOUGH && self.usual.share() >= 0.5;
-            let bound = if proven { MAX } else { UNPROVEN };
-            self.rate = (self.rate * 2.0).min(bound).min(self.ceiling).max(self.rate);
+            let bound = if proven { self.ceiling } else { self.unproven };
+            self.rate = (self.rate * 2.0).min(bound).max(self.rate);
         }
     }
 }
