@@ -10,6 +10,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use portknock_tests::{Cable, Distant, Host, Lab, Listener, binary};
@@ -138,7 +139,7 @@ impl Case<'_> {
         command.args(if is_nmap { [self.ports, SERVER] } else { [SERVER, self.ports] });
         let packets = sent(self.client);
         let begin = Instant::now();
-        let (text, usage) = finish(&mut command);
+        let (text, usage, mebibytes) = finish(&mut command);
         let seconds = begin.elapsed().as_secs_f64();
         let packets = sent(self.client) - packets;
         let states = if is_nmap { states_of_xml(&text) } else { states_of_json(&text) };
@@ -147,8 +148,7 @@ impl Case<'_> {
         Figures {
             seconds,
             cpu: (usage.rusage.utime + usage.rusage.stime).as_secs_f64(),
-            #[allow(clippy::cast_precision_loss, reason = "a few million at the most")]
-            mebibytes: usage.rusage.maxrss as f64 / f64::from(1 << 20),
+            mebibytes,
             packets,
             #[allow(clippy::cast_precision_loss, reason = "there are no more than 65,535 ports")]
             wrong: wrong as f64,
@@ -166,14 +166,31 @@ struct Figures {
     wrong: f64,
 }
 
-/// Runs a program to its end; gives its standard output and what it cost.
-fn finish(command: &mut Command) -> (String, wait4::ResUse) {
+/// Runs a program to its end; gives its standard output, what it cost, and how much memory it took.
+fn finish(command: &mut Command) -> (String, wait4::ResUse, f64) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
+    let memory = watch_memory(child.id());
     let mut text = String::new();
     child.stdout.take().expect("it has a standard output").read_to_string(&mut text).expect("it writes text");
     let usage = child.wait4().expect("it ends");
     assert!(usage.status.success(), "{command:?}: {}", usage.status);
-    (text, usage)
+    (text, usage, memory.join().expect("the watch does not panic"))
+}
+
+/// Watches how many mebibytes a process takes, until it ends. What wait4(2) reports counts the memory of who started it too.
+fn watch_memory(pid: u32) -> JoinHandle<f64> {
+    thread::spawn(move || {
+        let mut most = 0.0;
+        while let Some(kibibytes) = fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.trim().trim_end_matches(" kB").parse::<f64>().ok()
+        }) {
+            // It falls when the program takes the place of the one that has started it.
+            most = kibibytes / 1024.0;
+            thread::sleep(Duration::from_millis(2));
+        }
+        most
+    })
 }
 
 /// How many packets the host has sent.
