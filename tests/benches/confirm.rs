@@ -5,14 +5,12 @@
 //! `knock … && ssh …` does.
 
 use std::env;
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use portknock_core::knock::{KnockPlan, parse_steps};
-use portknock_tests::{Daemon, Firewall, Lab, Listener, Output, PATIENCE, binary};
+use portknock_tests::{Daemon, Firewall, Lab, Listener, Output, PATIENCE, binary, save_figures};
 
 const STEPS: &str = "7000,8000,9000";
 const DOOR: &str = "
@@ -71,12 +69,7 @@ fn main() {
             ));
         }
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
-    let written = fs::create_dir_all(&path)
-        .and_then(|()| fs::write(path.join("confirm.json"), format!("[\n{}\n]\n", json.join(",\n"))));
-    if let Err(error) = written {
-        eprintln!("cannot write {}: {error}", path.display());
-    }
+    save_figures("confirm", &json);
 }
 
 /// Knocks again and again at a door that is closed each time; gives the milliseconds of those that found it open, in

@@ -7,11 +7,10 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, Output, binary};
+use portknock_tests::{Daemon, Lab, Output, binary, save_figures};
 
 const DOOR: &str = "
 [door]
@@ -53,7 +52,7 @@ fn main() {
         table.row(&format!("memory, {sources} attempts alive, MiB"), row(Peer::Ours), Some(row(Peer::Theirs)));
     }
     table.row("memory, 1000000 attempts alive, MiB", memory(Peer::Ours, 1_000_000), None);
-    table.finish();
+    save_figures("live", &table.json);
 }
 
 fn start(peer: Peer, lab: &Lab, config: &str) -> Daemon {
@@ -165,14 +164,5 @@ impl Table {
         println!("{what:<52} {ours:>10.2} {:>10} {:>14}", shown(theirs), shown(ratio));
         let theirs = theirs.map_or("null".into(), |theirs| format!("{theirs:.3}"));
         self.json.push(format!("{{\"what\": \"{what}\", \"portknockd\": {ours:.3}, \"knockd\": {theirs}}}"));
-    }
-
-    fn finish(self) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
-        let written = fs::create_dir_all(&path)
-            .and_then(|()| fs::write(path.join("live.json"), format!("[\n{}\n]\n", self.json.join(",\n"))));
-        if let Err(error) = written {
-            eprintln!("cannot write {}: {error}", path.display());
-        }
     }
 }

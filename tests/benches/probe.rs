@@ -8,12 +8,11 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Cable, Distant, Host, Lab, Listener, binary};
+use portknock_tests::{Cable, Distant, Host, Lab, Listener, binary, save_figures};
 use wait4::Wait4;
 
 const ROUNDS: usize = 5;
@@ -38,7 +37,7 @@ fn main() {
         thousand_each(&mut table, loss_percent);
     }
     one_port(&mut table);
-    table.finish();
+    save_figures("probe", &table.json);
 }
 
 /// 25 ms away, and with so much loss in each direction.
@@ -273,14 +272,5 @@ impl Table {
             "{{\"what\": \"{what}\", \"program\": \"{program}\", \"seconds\": {seconds:.4}, \"cpu\": {cpu:.3}, \
              \"mebibytes\": {mebibytes:.1}, \"packets\": {packets}, \"wrong\": {wrong}}}"
         ));
-    }
-
-    fn finish(self) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
-        let written = fs::create_dir_all(&path)
-            .and_then(|()| fs::write(path.join("probe.json"), format!("[\n{}\n]\n", self.json.join(",\n"))));
-        if let Err(error) = written {
-            eprintln!("cannot write {}: {error}", path.display());
-        }
     }
 }
