@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use portknock_tests::{Answer, Firewall, Host, Lab, NmapScan, Process, binary, nmap};
+use portknock_tests::{Answer, Firewall, Host, Lab, Process, Scan, binary, nmap};
 
 /// Ports that drop everything, in front of which somebody forges a SYN/ACK, an RST, and an ICMP error.
 const FORGED: [u16; 3] = [81, 82, 83];
@@ -22,7 +22,7 @@ fn forger(lab: &Lab, off_by: u32) -> Process {
 /// What nmap says of them.
 fn nmap_of_forged(client: &Host, address: &str) -> [Answer; 3] {
     let address: IpAddr = address.parse().expect("an address");
-    let seen = nmap(client, NmapScan::Syn, &[address], &FORGED.into());
+    let seen = nmap(client, Scan::Syn, &[address], &FORGED.into());
     FORGED.map(|port| seen[&(address, port)].clone())
 }
 
