@@ -1,8 +1,135 @@
 //! What has led port scanners to wrong answers.
+//!
+//! Some of it is a case of the matrix in `probe_truth.rs`, where both methods are held against `nmap -sS`:
+//!
+//! - The exact ICMP error without any rights, and TCP behind "port unreachable" as filtered, never as closed: the cases
+//!   `reject-*`, by connections.
+//! - This machine's own firewall: `local-output-*` and `local-input-drop`.
+//! - A proxy for SYNs and a full accept queue: `synproxy-closed` and `listen-backlog-full`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
 
-use portknock_tests::{Answer, Firewall, Host, Lab, NmapScan, Process, binary, nmap};
+use portknock_tests::{
+    Answer, Family, Firewall, Host, Lab, Listener, Matrix, Probed, Process, Scan, Sniffed, Sniffer, binary, nmap, probe,
+};
+
+const BOTH: [&str; 2] = ["10.0.0.1", "fd00::1"];
+const BY_TCP: [Scan; 2] = [Scan::Syn, Scan::Connect];
+
+/// The answers alone, each in nmap's words.
+fn words(results: &[Probed]) -> Vec<String> {
+    results.iter().map(|result| result.answer.to_string()).collect()
+}
+
+/// Asserts that all of these ports are in one state.
+fn all_are(state: &str, count: usize, results: &[Probed]) {
+    let others: Vec<_> = results.iter().filter(|result| result.answer.state != state).collect();
+    assert!(others.is_empty(), "not {state}: {others:?}");
+    assert_eq!(results.len(), count);
+}
+
+/// Without IPV6_RECVERR, connect(2) would not know of an ICMPv6 error until its SYN is repeated after a second.
+#[test]
+fn a_refusal_over_ipv6_is_known_at_once() {
+    let lab = Lab::pair();
+    for kind in ["icmp6-port-unreachable", "icmp6-adm-prohibited"] {
+        lab.server.ok(&format!("ip6tables -I INPUT -p tcp --dport 81 -j REJECT --reject-with {kind}"));
+        let results = probe(&lab.client, Scan::Connect, "fd00::1 81");
+        assert_eq!(results[0].answer.state, "filtered", "{kind}: {results:?}");
+        assert!(results[0].rtt_ms.is_some_and(|ms| ms < 900.0), "{kind}: {results:?}");
+    }
+}
+
+/// The kernel sends a peer a handful of ICMP errors and then one a second, or ten over IPv6. What it keeps to itself must
+/// not make another state.
+#[test]
+fn limited_icmp_errors_do_not_change_the_state() {
+    let tcp = Lab::pair();
+    tcp.server.ok("iptables -A INPUT -p tcp -j REJECT; ip6tables -A INPUT -p tcp -j REJECT");
+    for scan in BY_TCP {
+        for address in BOTH {
+            let results = probe(&tcp.client, scan, &format!("{address} 1-200"));
+            all_are("filtered", 200, &results);
+            let told = results.iter().filter(|result| result.answer.reason == "port-unreach").count();
+            assert!((1..200).contains(&told), "{scan:?} of {address}: the limit was not met: {results:?}");
+        }
+    }
+    let udp = Lab::pair();
+    let v6 = || all_are("closed", 50, &probe(&udp.client, Scan::Udp, "fd00::1 1-50"));
+    thread::scope(|scope| {
+        scope.spawn(v6);
+        all_are("closed", 12, &probe(&udp.client, Scan::Udp, "10.0.0.1 1-12"));
+    });
+}
+
+/// Linux answers a repeated SYN of one connection once in half a second, others at once.
+#[test]
+fn each_try_has_a_source_port_of_its_own_and_the_same_destination() {
+    let lab = Lab::pair();
+    let _firewall = Firewall::closed(&lab.server);
+    for address in BOTH {
+        let sniffer = Sniffer::start(&lab.client, "eth0", "tcp");
+        assert_eq!(
+            words(&probe(&lab.client, Scan::Syn, &format!("--timeout 1 {address} 22"))),
+            ["filtered, no-response"]
+        );
+        let tries = sniffer.wait_for(4, |packet| packet.port == 22);
+        assert_eq!(tries.len(), 4, "{tries:?}");
+        assert!(tries.iter().all(|packet| packet.flags == "S" && packet.destination.to_string() == address));
+        let source_ports: BTreeSet<u16> = tries.iter().map(|packet| packet.source_port).collect();
+        let numbers: BTreeSet<u32> = tries.iter().map(|packet| packet.sequence_number).collect();
+        assert_eq!((source_ports.len(), numbers.len()), (4, 4), "{tries:?}");
+    }
+}
+
+/// A server repeats a SYN/ACK that got lost after a second. That second is no round trip.
+#[test]
+fn a_repeated_syn_ack_opens_the_port_and_is_no_round_trip() {
+    let lab = Lab::pair();
+    let _listener = Listener::on_ports(&lab.server, [22, 23]);
+    // By SYN the first three SYN/ACKs to a host get lost: those for the tries at 0, 0.3 and 0.9 seconds. The repetition for
+    // the first one is sooner than the next try. By connection there is one try, and one SYN/ACK gets lost.
+    lab.server.ok("for tables in iptables ip6tables; do
+             for loss in 22:3 23:1; do
+                 port=${loss%:*}
+                 rule=\"OUTPUT -p tcp --sport $port --tcp-flags SYN,ACK SYN,ACK -m recent --name late$port --rdest\"
+                 $tables -A $rule --update --hitcount ${loss#*:} -j ACCEPT
+                 $tables -A $rule --set -j DROP
+             done
+         done");
+    for (scan, port) in [(Scan::Syn, 22), (Scan::Connect, 23)] {
+        for address in BOTH {
+            let sniffer = Sniffer::start(&lab.client, "eth0", &format!("host {address} and tcp port {port}"));
+            let results = probe(&lab.client, scan, &format!("{address} {port}"));
+            assert_eq!(words(&results), ["open, syn-ack"], "{scan:?} of {address}");
+            assert!(results[0].rtt_ms.is_none_or(|ms| ms < 900.0), "{scan:?} of {address}: {results:?}");
+            let answer = sniffer.wait_for(1, |packet| packet.flags == "SA")[0].clone();
+            let took = answer.time - sniffer.knocks()[0].time;
+            assert!(took > Duration::from_millis(900), "{scan:?} of {address}: answered after {took:?}");
+        }
+    }
+}
+
+/// The server lets only one of the client's addresses in, which is not the one that the route says.
+#[test]
+fn the_source_is_what_was_asked_for() {
+    let matrix = Matrix::new();
+    for scan in Scan::ALL {
+        for family in Family::BOTH {
+            let name = if scan == Scan::Udp { "open-answers-srcfw-drop" } else { "listen-srcfw-drop" };
+            let case = matrix.case(name, family, scan.protocol());
+            let friend = Matrix::friend_address(family);
+            let sniffer = Sniffer::start(&matrix.client, "eth0", &format!("dst host {}", case.address));
+            let results = probe(&matrix.client, scan, &format!("--source {friend} {} {}", case.address, case.port));
+            assert_eq!(results[0].answer.state, "open", "{scan:?} from {friend}: {results:?}");
+            let sent = sniffer.wait_for(1, Sniffed::is_knock);
+            assert!(sent.iter().all(|packet| packet.source.to_string() == friend), "{scan:?} from {friend}: {sent:?}");
+        }
+    }
+}
 
 /// Ports that drop everything, in front of which somebody forges a SYN/ACK, an RST, and an ICMP error.
 const FORGED: [u16; 3] = [81, 82, 83];
@@ -22,24 +149,45 @@ fn forger(lab: &Lab, off_by: u32) -> Process {
 /// What nmap says of them.
 fn nmap_of_forged(client: &Host, address: &str) -> [Answer; 3] {
     let address: IpAddr = address.parse().expect("an address");
-    let seen = nmap(client, NmapScan::Syn, &[address], &FORGED.into());
+    let seen = nmap(client, Scan::Syn, &[address], &FORGED.into());
     FORGED.map(|port| seen[&(address, port)].clone())
 }
+
+/// What we say of them.
+fn ours_of_forged(client: &Host, scan: Scan, address: &str) -> Vec<String> {
+    words(&probe(client, scan, &format!("{address} 81-83")))
+}
+
+const SILENT: &str = "filtered, no-response";
 
 #[test]
 fn forged_answers_change_nothing_though_nmap_believes_them() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
+    // That answers with the right numbers count shows that the forged ones arrive.
     let true_numbers = forger(&lab, 0);
     let [_, _, refused] = nmap_of_forged(&lab.client, "10.0.0.1");
     assert_eq!(refused, Answer::new("filtered", "port-unreach"));
+    for address in BOTH {
+        let seen = ours_of_forged(&lab.client, Scan::Syn, address);
+        assert_eq!(seen, [SILENT, "closed, reset", "filtered, port-unreach"], "{address}");
+    }
     drop(true_numbers);
+    let true_acknowledgments = forger(&lab, 1);
+    for address in BOTH {
+        let seen = ours_of_forged(&lab.client, Scan::Syn, address);
+        assert_eq!(seen, ["open, syn-ack", "closed, reset", SILENT], "{address}");
+    }
+    drop(true_acknowledgments);
     let _wrong_numbers = forger(&lab, 0x4000_0000);
-    for address in ["10.0.0.1", "fd00::1"] {
+    for address in BOTH {
         let [open, closed, refused] = nmap_of_forged(&lab.client, address);
         assert_eq!(open, Answer::new("open", "syn-ack"), "{address}");
         assert_eq!(closed, Answer::new("closed", "reset"), "{address}");
         // It looks at the number that an ICMP error quotes, and at no other.
         assert_eq!(refused, Answer::new("filtered", "no-response"), "{address}");
+        for scan in BY_TCP {
+            assert_eq!(ours_of_forged(&lab.client, scan, address), [SILENT; 3], "{scan:?} of {address}");
+        }
     }
 }

@@ -18,6 +18,9 @@ impl Answer {
     /// What nmap says of a host that it takes for absent: nothing about its ports.
     pub const HOST_DOWN: &str = "host-down";
 
+    /// What stands for our own error message that this machine has no route.
+    pub const NO_ROUTE_HERE: [&str; 2] = ["error", "no-route"];
+
     /// The answer with this state and this reason.
     pub fn new(state: &str, reason: &str) -> Self {
         Self { state: state.into(), reason: reason.into() }

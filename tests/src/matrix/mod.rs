@@ -3,22 +3,24 @@
 mod answer;
 mod case;
 mod nmap;
+mod ours;
 mod truth;
 
 pub use answer::{Answer, Answers};
 pub use case::{Case, CaseId, Family};
-pub use nmap::{NmapScan, nmap};
+pub use nmap::nmap;
 pub use truth::Truth;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use portknock_core::Protocol;
 
 use case::{FRIEND, Rule, SERVER, SYNPROXY, Service};
 
 use crate::lab::{connect, give, know};
-use crate::{Host, Output, Process, binary, require, skipped};
+use crate::{Host, Output, Process, Scan, binary, require, skipped};
 
 /// A client, a server that is also its router, and every case between them.
 ///
@@ -63,6 +65,12 @@ impl Matrix {
         family.pick(v4, v6)
     }
 
+    /// The cases of these families and of the scan's protocol.
+    fn cases_of(&self, scan: Scan, families: &[Family]) -> Vec<&Case> {
+        let wanted = |id: &CaseId| id.protocol == scan.protocol() && families.contains(&id.family);
+        self.cases.iter().filter(|case| wanted(&case.id)).collect()
+    }
+
     /// The case of this name.
     pub fn case(&self, name: &str, family: Family, protocol: Protocol) -> &Case {
         let id = CaseId { name: name.into(), family, protocol };
@@ -74,6 +82,15 @@ impl Default for Matrix {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The ports to probe at each address.
+fn ports_by_address(cases: &[&Case]) -> BTreeMap<IpAddr, BTreeSet<u16>> {
+    let mut ports: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
+    for case in cases {
+        ports.entry(case.address).or_default().insert(case.port);
+    }
+    ports
 }
 
 fn lay_network(client: &Host, server: &Host) {

@@ -4,43 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::thread;
 
-use portknock_core::Protocol;
-
-use super::{Answer, Answers, Case, CaseId, Family, Matrix};
-use crate::{Host, Output, RIGHTLESS, require};
-
-/// How nmap scans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NmapScan {
-    /// TCP with raw sockets: `-sS`.
-    Syn,
-    /// TCP without any rights: `-sT`.
-    Connect,
-    /// UDP with raw sockets: `-sU`.
-    Udp,
-}
-
-impl NmapScan {
-    fn protocol(self) -> Protocol {
-        match self {
-            Self::Syn | Self::Connect => Protocol::Tcp,
-            Self::Udp => Protocol::Udp,
-        }
-    }
-}
+use super::{Answer, Answers, Case, Family, Matrix, ports_by_address};
+use crate::{Host, Output, RIGHTLESS, Scan, require};
 
 impl Matrix {
     /// What nmap says of all cases of these families and of the scan's protocol.
-    pub fn nmap(&self, scan: NmapScan, families: &[Family]) -> Answers {
-        let wanted = |id: &CaseId| id.protocol == scan.protocol() && families.contains(&id.family);
-        let cases: Vec<&Case> = self.cases.iter().filter(|case| wanted(&case.id)).collect();
+    pub fn nmap(&self, scan: Scan, families: &[Family]) -> Answers {
+        let cases = self.cases_of(scan, families);
         // One run for all cases with the same ports to probe: the server's, and those of all other addresses.
-        let mut ports: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
-        for case in &cases {
-            ports.entry(case.address).or_default().insert(case.port);
-        }
         let mut batches: BTreeMap<(Family, BTreeSet<u16>), Vec<IpAddr>> = BTreeMap::new();
-        for (address, ports) in ports {
+        for (address, ports) in ports_by_address(&cases) {
             let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
             batches.entry((family, ports)).or_default().push(address);
         }
@@ -60,18 +33,13 @@ impl Matrix {
 }
 
 /// What nmap says of these ports of these addresses, all of one family; nothing of hosts that it takes for down.
-pub fn nmap(
-    host: &Host,
-    scan: NmapScan,
-    addresses: &[IpAddr],
-    ports: &BTreeSet<u16>,
-) -> BTreeMap<(IpAddr, u16), Answer> {
+pub fn nmap(host: &Host, scan: Scan, addresses: &[IpAddr], ports: &BTreeSet<u16>) -> BTreeMap<(IpAddr, u16), Answer> {
     require("nmap");
     let mut words: Vec<String> = Vec::new();
     match scan {
-        NmapScan::Syn => words.extend(["nmap", "-sS"].map(String::from)),
-        NmapScan::Udp => words.extend(["nmap", "-sU"].map(String::from)),
-        NmapScan::Connect => {
+        Scan::Syn => words.extend(["nmap", "-sS"].map(String::from)),
+        Scan::Udp => words.extend(["nmap", "-sU"].map(String::from)),
+        Scan::Connect => {
             words.extend(RIGHTLESS.iter().chain(&["nmap", "--unprivileged", "-sT"]).copied().map(String::from));
         }
     }

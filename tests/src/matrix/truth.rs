@@ -14,6 +14,8 @@ use crate::skipped;
 pub struct Truth {
     /// The case.
     pub id: CaseId,
+    /// The state that is right; `None` where the table says that a program should complain instead.
+    pub state: Option<String>,
     /// nmap with raw sockets: `-sS`, for UDP `-sU`.
     pub nmap: Answer,
     /// nmap without them: `-sT`; `None` for UDP, which it cannot.
@@ -52,6 +54,7 @@ impl Truth {
             "udp" => (Protocol::Udp, answer("sU"), None),
             other => panic!("no protocol: {other}"),
         };
-        Self { id: CaseId { name: field("case").into(), family, protocol }, nmap, nmap_connect }
+        let state = Some(field("expected_state")).filter(|state| *state != "error").map(String::from);
+        Self { id: CaseId { name: field("case").into(), family, protocol }, state, nmap, nmap_connect }
     }
 }

@@ -1,0 +1,94 @@
+//! Our `portknock probe`.
+
+use std::process::Command;
+
+use portknock_core::Protocol;
+use serde_json::Value;
+
+use crate::{Answer, Host, Output, RIGHTLESS, binary};
+
+/// How ports are scanned, by us or by nmap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// TCP with raw sockets: `--method syn`, nmap's `-sS`.
+    Syn,
+    /// TCP without any rights: `--method connect`, nmap's `-sT`.
+    Connect,
+    /// UDP, which takes nmap raw sockets and us no right: `--udp`, nmap's `-sU`.
+    Udp,
+}
+
+impl Scan {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Syn, Self::Connect, Self::Udp];
+
+    /// The protocol of the ports.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Syn | Self::Connect => Protocol::Tcp,
+            Self::Udp => Protocol::Udp,
+        }
+    }
+}
+
+/// What `portknock probe` says of a port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probed {
+    /// The address that was probed.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+    /// State and reason.
+    pub answer: Answer,
+    /// The round trip time in milliseconds.
+    pub rtt_ms: Option<f64>,
+}
+
+impl Probed {
+    /// The results in what `portknock probe --format json` has written, in order. Lines that are no results are left out:
+    /// errors may be among them.
+    pub fn all(output: &str) -> Vec<Self> {
+        output.lines().filter(|line| line.starts_with('{')).map(Self::parse).collect()
+    }
+
+    fn parse(line: &str) -> Self {
+        let fields: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let text = |name: &str| fields[name].as_str().unwrap_or_else(|| panic!("no text `{name}` in {line}"));
+        let port = fields["port"].as_u64().and_then(|port| port.try_into().ok());
+        Self {
+            address: text("address").into(),
+            port: port.unwrap_or_else(|| panic!("no port in {line}")),
+            answer: Answer::new(text("state"), text("reason")),
+            rtt_ms: fields["rtt_ms"].as_f64(),
+        }
+    }
+}
+
+/// `portknock probe --format json`, by this kind of scan, with further arguments that are separated by blanks. What needs
+/// no right has none.
+pub fn probe_command(host: &Host, scan: Scan, args: &str) -> Command {
+    let portknock = binary("portknock");
+    let mut command = match scan {
+        Scan::Syn => host.command(portknock),
+        Scan::Connect | Scan::Udp => {
+            let mut command = host.command(RIGHTLESS[0]);
+            command.args(&RIGHTLESS[1..]).arg(portknock);
+            command
+        }
+    };
+    command.args(["probe", "--format", "json"]);
+    match scan {
+        Scan::Syn => command.args(["--method", "syn"]),
+        Scan::Connect => command.args(["--method", "connect"]),
+        Scan::Udp => command.arg("--udp"),
+    };
+    command.args(args.split_whitespace());
+    command
+}
+
+/// Probes to the end, and gives what was found; panics where the probe complains of anything.
+pub fn probe(host: &Host, scan: Scan, args: &str) -> Vec<Probed> {
+    let output = Output::of(&mut probe_command(host, scan, args));
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{scan:?} {args}: {}", output.stdout);
+    Probed::all(&output.stdout)
+}
