@@ -54,7 +54,7 @@ impl RawSocket {
     /// Lets only through what answers a SYN: segments with SYN or RST. Of a TCP socket.
     ///
     /// # Errors
-    /// Where the kernel has no filters; see [`attach_filter`](super::packet::attach_filter).
+    /// Where the kernel has no filters; see [`attach_filter`].
     pub fn only_answers(&self, local: SocketAddr) -> io::Result<()> {
         const SYN_OR_RST: u32 = 0x02 | 0x04;
         const FLAGS: u32 = 13;
