@@ -80,15 +80,36 @@ pub enum FailReason {
     Reload,
 }
 
-/// The word that stands in the JSON form.
-impl fmt::Display for FailReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl EventKind {
+    /// The word that stands in the JSON form, as in `stage`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Stage { .. } => "stage",
+            Self::Open { .. } => "open",
+            Self::Extend { .. } => "extend",
+            Self::Close { .. } => "close",
+            Self::Timeout { .. } => "timeout",
+            Self::Fail { .. } => "fail",
+        }
+    }
+}
+
+impl FailReason {
+    /// The word that stands in the JSON form, as in `wrong-port`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::WrongPort => "wrong-port",
             Self::Scan => "scan",
             Self::Full => "full",
             Self::Reload => "reload",
-        })
+        }
+    }
+}
+
+/// The word that stands in the JSON form.
+impl fmt::Display for FailReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

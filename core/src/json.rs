@@ -23,7 +23,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    reason: Option<&'static str>,
 }
 
 /// The event as one line of JSON, without the line's end. `time` is in seconds with nine decimal places.
@@ -33,7 +33,7 @@ struct Line<'a> {
 pub fn event_line(event: &Event) -> serde_json::Result<String> {
     let mut line = Line {
         time: RawValue::from_string(event.time.to_string())?,
-        event: "",
+        event: event.kind.as_str(),
         door: &event.door,
         ip: event.ip,
         stage: None,
@@ -42,26 +42,13 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         reason: None,
     };
     match &event.kind {
-        EventKind::Stage { stage, steps } => {
-            line.event = "stage";
-            (line.stage, line.steps) = (Some(*stage), Some(*steps));
-        }
-        EventKind::Open { command, .. } => {
-            line.event = "open";
-            line.command = Some(command.as_deref());
-        }
-        EventKind::Extend { .. } => line.event = "extend",
-        EventKind::Close { command } => {
-            line.event = "close";
-            line.command = Some(Some(command));
-        }
-        EventKind::Timeout { stage } => {
-            line.event = "timeout";
-            line.stage = Some(*stage);
-        }
+        EventKind::Stage { stage, steps } => (line.stage, line.steps) = (Some(*stage), Some(*steps)),
+        EventKind::Open { command, .. } => line.command = Some(command.as_deref()),
+        EventKind::Extend { .. } => {}
+        EventKind::Close { command } => line.command = Some(Some(command)),
+        EventKind::Timeout { stage } => line.stage = Some(*stage),
         EventKind::Fail { stage, reason } => {
-            line.event = "fail";
-            (line.stage, line.reason) = (Some(*stage), Some(reason.to_string()));
+            (line.stage, line.reason) = (Some(*stage), Some(reason.as_str()));
         }
     }
     serde_json::to_string(&line)

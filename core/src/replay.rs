@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use pcap::{Capture, Precision};
+use pcap::{Capture, Offline, Precision};
 
 use crate::capture::timestamp;
 use crate::config::{Config, DoorId, Sequence};
@@ -47,45 +47,88 @@ pub enum ReplayError {
     OneTime(#[from] OneTimeError),
 }
 
-/// Feeds a pcap or pcapng file to an engine for `config` and hands each event to `on_event`, in order. Nothing is run
-/// and nothing is written. At the end of the file nothing more is told: what is still running stays unmentioned.
+/// A capture file on its way through an engine.
 ///
-/// One-time doors go on with the lines of their files that follow, which are read but not marked.
+/// Nothing is run and nothing is written. At the end of the file nothing more is told: what is still running stays
+/// unmentioned. One-time doors go on with the lines of their files that follow, which are read but not marked.
+pub struct Replay {
+    path: PathBuf,
+    capture: Capture<Offline>,
+    link_type: LinkType,
+    engine: Engine,
+    one_time: HashMap<DoorId, vec::IntoIter<Sequence>>,
+    frames: u64,
+    ended: bool,
+}
+
+impl Replay {
+    /// Opens a pcap or pcapng file for an engine for `config`; `-` is standard input.
+    ///
+    /// # Errors
+    /// Fails where the file cannot be read, where it has a link type that portknock does not know, and where a file of
+    /// one-time sequences cannot be used.
+    pub fn open(config: &Config, local: LocalAddresses, path: &Path) -> Result<Self, ReplayError> {
+        let capture = Capture::from_file_with_precision(path, Precision::Nano)
+            .map_err(|error| ReplayError::Open { path: path.into(), reason: error.to_string() })?;
+        let number = capture.get_datalink().0;
+        let link_type =
+            LinkType::from_dlt(number).ok_or_else(|| ReplayError::LinkType { path: path.into(), number })?;
+        let one_time = one_time_sequences(config)?;
+        let mut engine = Engine::new(config);
+        engine.set_local_addresses(local);
+        Ok(Self { path: path.into(), capture, link_type, engine, one_time, frames: 0, ended: false })
+    }
+
+    /// The next event, or `None` at the end of the file.
+    ///
+    /// # Errors
+    /// [`ReplayError::Damaged`], after the events of the frames before the damage; then it is at its end.
+    pub fn next_event(&mut self) -> Result<Option<Event>, ReplayError> {
+        loop {
+            if let Some(event) = self.engine.poll_event() {
+                self.go_on_with_one_time(&event);
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match self.capture.next_packet() {
+                Ok(packet) => self.engine.feed(self.link_type, timestamp(packet.header.ts), packet.data),
+                Err(error) => {
+                    self.ended = true;
+                    if error != pcap::Error::NoMorePackets {
+                        let (path, frames) = (self.path.clone(), self.frames);
+                        return Err(ReplayError::Damaged { path, frames, reason: error.to_string() });
+                    }
+                }
+            }
+            self.frames += 1;
+        }
+    }
+
+    /// Gives a one-time door that was just opened its next sequence.
+    fn go_on_with_one_time(&mut self, event: &Event) {
+        if let EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } = event.kind
+            && let Some(sequences) = self.one_time.get_mut(&door_id)
+        {
+            self.engine.set_sequence(door_id, sequences.next());
+        }
+    }
+}
+
+/// [`Replay`] to the end of the file: hands each event to `on_event`, in order.
 ///
 /// # Errors
-/// Fails where the file cannot be read, has a link type that portknock does not know, or is damaged; the events of the
-/// frames before the damage have then been told. Fails before the first frame where a file of one-time sequences cannot be
-/// used.
+/// Fails as [`Replay::open`] and [`Replay::next_event`] do.
 pub fn replay(
     config: &Config,
     local: LocalAddresses,
     path: &Path,
     mut on_event: impl FnMut(&Event),
 ) -> Result<(), ReplayError> {
-    let mut capture = Capture::from_file_with_precision(path, Precision::Nano)
-        .map_err(|error| ReplayError::Open { path: path.into(), reason: error.to_string() })?;
-    let number = capture.get_datalink().0;
-    let link_type = LinkType::from_dlt(number).ok_or_else(|| ReplayError::LinkType { path: path.into(), number })?;
-    let mut one_time = one_time_sequences(config)?;
-    let mut engine = Engine::new(config);
-    engine.set_local_addresses(local);
-    for frames in 0.. {
-        let packet = match capture.next_packet() {
-            Ok(packet) => packet,
-            Err(pcap::Error::NoMorePackets) => break,
-            Err(error) => {
-                return Err(ReplayError::Damaged { path: path.into(), frames, reason: error.to_string() });
-            }
-        };
-        engine.feed(link_type, timestamp(packet.header.ts), packet.data);
-        while let Some(event) = engine.poll_event() {
-            on_event(&event);
-            if let EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } = event.kind
-                && let Some(sequences) = one_time.get_mut(&door_id)
-            {
-                engine.set_sequence(door_id, sequences.next());
-            }
-        }
+    let mut replay = Replay::open(config, local, path)?;
+    while let Some(event) = replay.next_event()? {
+        on_event(&event);
     }
     Ok(())
 }

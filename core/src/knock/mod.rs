@@ -16,7 +16,7 @@ mod until_open;
 
 pub use error::KnockError;
 pub use steps::{StepError, parse_steps};
-pub use until_open::{Then, WatchedStep};
+pub use until_open::{DEFAULT_WAIT, Then, WatchedStep};
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread;

@@ -9,6 +9,9 @@ use super::{Hit, KnockError, KnockPlan};
 use crate::config::{Protocol, Step};
 use crate::probe::{self, NotOpen, Opened, PortState};
 
+/// How long a port usually may take to open after the knocks.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
 /// What is expected to happen after the knocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Then {

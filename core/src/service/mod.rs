@@ -1,7 +1,7 @@
 //! Everything at work behind one descriptor: packets in, doors opened and closed, notices out.
 //!
 //! A service is one thread's: the one that calls [`Service::next`], or that waits for its descriptor in a loop of its
-//! own.
+//! own. A [`Listener`] is a service for any thread.
 //!
 //! # What comes before what
 //!
@@ -11,6 +11,7 @@
 //! commands start.
 
 mod clock;
+mod listener;
 mod notice;
 mod one_time;
 mod options;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clock::Clock;
+pub use listener::Listener;
 pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
 pub use options::ServiceOptions;

@@ -141,4 +141,9 @@ pub enum ServiceError {
     /// A system call failed, mostly for want of descriptors.
     #[error("system error: {0}")]
     System(#[from] io::Error),
+    /// A [`Listener`](super::Listener) cannot be used any more.
+    #[error(
+        "an earlier call failed in a way that must not happen (it panicked): this listener cannot be used any more"
+    )]
+    Panicked,
 }

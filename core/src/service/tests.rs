@@ -12,14 +12,19 @@ use crate::exec::OutcomeKind;
 
 /// True in the namespace. Elsewhere it runs the named test there, and asserts that it succeeds.
 fn in_namespace(test: &str) -> bool {
+    in_namespace_of("tests", test)
+}
+
+/// The same for a test of another module of the service.
+pub(super) fn in_namespace_of(module: &str, test: &str) -> bool {
     if std::env::var_os("PORTKNOCK_TEST_NET").is_some() {
         return true;
     }
     let output = Command::new("unshare")
         .args(["--map-root-user", "--net", "--mount", "sh", "-c"])
-        .arg("ip link set lo up && exec \"$0\" --exact \"service::tests::$1\"")
+        .arg("ip link set lo up && exec \"$0\" --exact \"service::$1::$2\"")
         .arg(std::env::current_exe().unwrap())
-        .arg(test)
+        .args([module, test])
         .env("PORTKNOCK_TEST_NET", "1")
         .stdin(Stdio::null())
         .output()
@@ -43,12 +48,12 @@ fn door(out: &Path) -> Door {
     door
 }
 
-struct Setup {
+pub(super) struct Setup {
     dir: tempfile::TempDir,
-    config: Config,
+    pub(super) config: Config,
 }
 
-fn setup() -> Setup {
+pub(super) fn setup() -> Setup {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config { doors: vec![door(&dir.path().join("out"))], ..Config::default() };
     config.options.interfaces = vec!["lo".into()];
@@ -79,7 +84,7 @@ impl Setup {
     }
 }
 
-fn knock(ports: &[u16]) {
+pub(super) fn knock(ports: &[u16]) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for &port in ports {
         socket.send_to(b"", ("127.0.0.1", port)).unwrap();

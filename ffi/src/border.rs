@@ -1,0 +1,121 @@
+//! What every call goes through on its way in and out.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::{Mutex, MutexGuard};
+
+use crate::arguments::handle;
+use crate::error::{Failure, portknock_error};
+use crate::status::portknock_status::{self, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_PANICKED};
+
+/// Runs the body of a call. A panic ends here and becomes a failure; a failure becomes its status and, where `err` is
+/// given, an error that the caller owns.
+///
+/// # Safety
+/// `err` is NULL or can be written.
+pub(crate) unsafe fn call(
+    err: *mut *mut portknock_error,
+    body: impl FnOnce() -> Result<portknock_status, Failure>,
+) -> portknock_status {
+    if !err.is_aligned() {
+        return PORTKNOCK_ERR_ARGUMENT;
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+    let (status, error) = match outcome {
+        Ok(status) => (status, ptr::null_mut()),
+        Err(failure) if err.is_null() => (failure.status(), ptr::null_mut()),
+        Err(failure) => (failure.status(), failure.into_raw()),
+    };
+    if !err.is_null() {
+        // SAFETY: it is not NULL, and so can be written, as the caller promises.
+        unsafe { err.write(error) };
+    }
+    status
+}
+
+/// Runs the body of a call that cannot tell of failures; `otherwise` where it panics.
+fn plain_call<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+}
+
+/// Looks at what a handle has; `otherwise` for NULL.
+///
+/// # Safety
+/// As for [`handle`].
+pub(crate) unsafe fn look<T, R: Copy>(pointer: *const T, otherwise: R, body: impl FnOnce(&T) -> R) -> R {
+    // SAFETY: as the caller promises.
+    plain_call(otherwise, || unsafe { handle(pointer, "") }.map_or(otherwise, body))
+}
+
+/// Frees a handle; nothing for NULL.
+///
+/// # Safety
+/// The pointer is NULL or was made by `Box::into_raw`, and is not used any more.
+pub(crate) unsafe fn free<T>(pointer: *mut T) {
+    if !pointer.is_null() {
+        // SAFETY: as the caller promises.
+        plain_call((), || drop(unsafe { Box::from_raw(pointer) }));
+    }
+}
+
+/// The state of a handle, for this thread alone. Fails for ever after a call that panicked in the middle of its work.
+pub(crate) fn lock<T>(state: &Mutex<T>) -> Result<MutexGuard<'_, T>, Failure> {
+    state.lock().map_err(|_| {
+        Failure::new(PORTKNOCK_ERR_PANICKED, "an earlier call on this handle panicked: it can only be freed")
+    })
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("no message");
+    Failure::new(PORTKNOCK_ERR_PANICKED, format!("a fault in libportknock, which should be reported: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{portknock_error_free, portknock_error_message, portknock_error_status};
+    use crate::status::portknock_status::PORTKNOCK_OK;
+    use std::ffi::CStr;
+
+    /// Calls with an error to fill, and gives what it says.
+    fn outcome(body: impl FnOnce() -> Result<portknock_status, Failure>) -> (portknock_status, Option<String>) {
+        let mut err = ptr::without_provenance_mut(1);
+        // SAFETY: `err` can be written.
+        let status = unsafe { call(&raw mut err, body) };
+        if err.is_null() {
+            return (status, None);
+        }
+        // SAFETY: the call has put an error there.
+        assert_eq!(unsafe { portknock_error_status(err) }, status);
+        // SAFETY: as before.
+        let message = unsafe { portknock_error_message(err) };
+        // SAFETY: messages are texts, and this one is not freed yet.
+        let message = unsafe { CStr::from_ptr(message) }.to_str().unwrap().to_owned();
+        // SAFETY: it is ours, and not used any more.
+        unsafe { portknock_error_free(err) };
+        (status, Some(message))
+    }
+
+    #[test]
+    fn panics_end_at_the_border_and_the_handle_stays_broken() {
+        assert_eq!(outcome(|| Ok(PORTKNOCK_OK)), (PORTKNOCK_OK, None));
+        let handle = Mutex::new(1);
+        let (status, message) = outcome(|| {
+            let _state = lock(&handle)?;
+            panic!("number {}", 7);
+        });
+        assert_eq!(status, PORTKNOCK_ERR_PANICKED);
+        assert!(message.unwrap().ends_with("should be reported: number 7"));
+        for _ in 0..2 {
+            let (status, message) = outcome(|| lock(&handle).map(|_| PORTKNOCK_OK));
+            assert_eq!(status, PORTKNOCK_ERR_PANICKED);
+            assert!(message.unwrap().contains("can only be freed"));
+        }
+        // SAFETY: NULL is allowed.
+        let status = unsafe { call(ptr::null_mut(), || panic!("without a place for the error")) };
+        assert_eq!(status, PORTKNOCK_ERR_PANICKED);
+        assert_eq!(plain_call(-1, || panic!("x")), -1);
+    }
+}

@@ -1,0 +1,90 @@
+//! Knocking.
+
+use std::ffi::c_char;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use portknock_core::knock::{DEFAULT_WAIT, KnockPlan, Then, parse_steps};
+
+use crate::arguments::{address, text};
+use crate::border::call;
+use crate::error::{Failure, portknock_error};
+use crate::host::family;
+use crate::options::{self, Options};
+use crate::status::portknock_status::{self, PORTKNOCK_OK};
+
+/// How to knock. Zero in every field but struct_size means the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct portknock_knock_options {
+    /// sizeof(portknock_knock_options)
+    pub struct_size: usize,
+    /// The address of this machine that the knocks come from. NULL: what the route says.
+    pub source: *const c_char,
+    /// A portknock_family: which of the host's addresses are meant. Default: any.
+    pub family: i32,
+    /// Not 0: knock at every address of the host, not only at the first.
+    pub all_addresses: i32,
+    /// Not 0: send TCP knocks as bare SYNs through a raw socket, which needs CAP_NET_RAW. 0: by connect(2).
+    pub raw: i32,
+    /// How many milliseconds to pause between one knock and the next. Without a pause packets can overtake each other on
+    /// their way.
+    pub delay_ms: u32,
+    /// The TCP port that should open after the knocks, 1 to 65535; the call waits until it is open. 0: wait for nothing.
+    pub then_port: u32,
+    /// How many milliseconds that may take after each time of knocking. 0: 5000.
+    pub wait_ms: u32,
+    /// How often to knock again where it does not open in time.
+    pub retries: u32,
+    /// 0
+    pub reserved: i32,
+}
+
+// SAFETY: it begins with its size and holds numbers and a pointer, of which any bytes are valid.
+unsafe impl Options for portknock_knock_options {}
+
+/// Knocks at a host: a name, an IPv4 address, or an IPv6 address with or without a zone ("fe80::1%eth0"). `steps` are
+/// written as in knockd.conf: "7000,8000:udp,9000", also names of services. When it returns, every packet was handed to
+/// the network in order, and with then_port the port is open. Blocks for that long. `options` may be NULL.
+///
+/// Errors: PORTKNOCK_ERR_HOST, PORTKNOCK_ERR_PERMISSION for raw without CAP_NET_RAW, PORTKNOCK_ERR_NETWORK where a knock
+/// could not be sent, PORTKNOCK_ERR_NOT_OPEN where then_port did not open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn portknock_knock(
+    host: *const c_char,
+    steps: *const c_char,
+    options: *const portknock_knock_options,
+    err: *mut *mut portknock_error,
+) -> portknock_status {
+    let body = || {
+        // SAFETY: as the caller promises.
+        let host = unsafe { text(host, "host") }?;
+        // SAFETY: as the caller promises.
+        let steps = unsafe { text(steps, "steps") }?;
+        // SAFETY: as the caller promises.
+        let options: portknock_knock_options = unsafe { options::read(options, "options") }?;
+        options::unused(options.reserved)?;
+        let steps = parse_steps(steps).map_err(|error| Failure::argument(format!("steps: {error}")))?;
+        let mut plan = KnockPlan::new(host, steps);
+        plan.family = family(options.family)?;
+        plan.delay = Duration::from_millis(options.delay_ms.into());
+        // SAFETY: as the caller promises.
+        plan.source = unsafe { address(options.source, "source") }?;
+        plan.raw = options.raw != 0;
+        plan.all_addresses = options.all_addresses != 0;
+        match then(&options)? {
+            None => plan.send(&plan.resolve()?, &mut |_| ())?,
+            Some(then) => drop(plan.send_until_open(&plan.resolve()?, then, &mut |_| ())?),
+        }
+        Ok(PORTKNOCK_OK)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(err, body) }
+}
+
+fn then(options: &portknock_knock_options) -> Result<Option<Then>, Failure> {
+    let port = u16::try_from(options.then_port);
+    let port = port.map_err(|_| Failure::argument(format!("then_port is {}, which is no port", options.then_port)))?;
+    let wait = if options.wait_ms == 0 { DEFAULT_WAIT } else { Duration::from_millis(options.wait_ms.into()) };
+    Ok(NonZeroU16::new(port).map(|port| Then { port, wait, retries: options.retries }))
+}
