@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 # Debian keeps ip, iptables and knockd where only root's PATH looks.
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 help: ## show this
@@ -21,14 +22,21 @@ check: ## formatting, lints and unit tests; needs no rights
 test: export RUSTDOCFLAGS := -D warnings
 test: install-deps check ## everything: check, documentation, end-to-end tests in a sandbox
 	$(CARGO) doc --locked --workspace --no-deps
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --workspace --lib --bins
 	$(CARGO) test --locked -p portknock-tests --no-run
 	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast -p portknock-tests
 
 bench: install-deps ## measure speed and memory, beside the original knockd
 	$(CARGO) bench --locked -p portknock-core
-	$(CARGO) build --locked --release --workspace --bins
+	$(CARGO) build --locked --release --workspace --lib --bins
 	TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
+
+PREFIX ?= /usr/local
+
+install: ## put the C library into PREFIX (/usr/local), behind DESTDIR for packagers
+	@# sudo knows no cargo: then what was built before is installed.
+	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release -p portknock-ffi; fi
+	scripts/install-library $(BUILT) $(PREFIX) $(DESTDIR)
 
 install-deps: ## install missing system packages
 	@scripts/install-deps
@@ -36,4 +44,4 @@ install-deps: ## install missing system packages
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo check test bench install-deps clean
+.PHONY: help demo check test bench install install-deps clean

@@ -17,6 +17,7 @@
 #![allow(clippy::missing_panics_doc, reason = "to panic is how this crate reports")]
 
 mod both;
+mod c;
 mod daemon;
 mod disk;
 mod distant;
@@ -32,6 +33,7 @@ mod sniffer;
 mod tools;
 
 pub use both::Both;
+pub use c::{Build, C, Linked};
 pub use daemon::Daemon;
 pub use disk::Disk;
 pub use distant::{Cable, Capacity, Distant};

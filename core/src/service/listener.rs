@@ -38,13 +38,14 @@ impl Listener {
         Ok(Self { service: Mutex::new(service), fd, waker, interrupted: AtomicBool::new(false) })
     }
 
-    /// Does what there is to do and returns the next notice, waiting for one until `timeout` is over (`None`: for ever).
-    /// Returns `None` when it is, after [`Listener::interrupt`], when a signal came, and when it is stopped.
+    /// Does what there is to do and returns the next notice that has a line for a log, waiting for one until `timeout` is
+    /// over (`None`: for ever). Returns `None` when it is, after [`Listener::interrupt`], when a signal came, and when it is
+    /// stopped.
     ///
     /// # Errors
     /// Fails as [`Service::next`] does.
     pub fn next(&self, timeout: Option<Duration>) -> Result<Option<Notice>, ServiceError> {
-        self.next_that(timeout, Some)
+        self.next_that(timeout, |notice| notice.log_line().is_some().then_some(notice))
     }
 
     /// The same for events alone; other notices are passed over.

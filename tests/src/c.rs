@@ -1,0 +1,111 @@
+//! Programs in C, against libportknock as it is installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::{Output, require};
+
+/// How a program is compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// `gcc`, `clang` or their counterparts for C++.
+    pub compiler: &'static str,
+    /// As in `c99`, or `c++17`.
+    pub standard: &'static str,
+    /// Against which library.
+    pub linked: Linked,
+    /// Further arguments.
+    pub more: &'static [&'static str],
+}
+
+/// How a program gets its library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linked {
+    /// It finds `libportknock.so` when it starts.
+    Shared,
+    /// It has `libportknock.a` inside.
+    Static,
+}
+
+/// An installation of libportknock, and where programs that use it are put.
+#[derive(Debug)]
+pub struct C {
+    folder: PathBuf,
+}
+
+impl C {
+    /// Installs the library that cargo built, once for all tests of a process.
+    pub fn install() -> &'static Self {
+        static INSTALLED: OnceLock<C> = OnceLock::new();
+        INSTALLED.get_or_init(|| {
+            ["gcc", "g++", "clang", "pkg-config"].into_iter().for_each(require);
+            let c = Self { folder: built().join("c-api") };
+            fs::create_dir_all(&c.folder).expect("a folder in cargo's");
+            let script = Self::source("scripts/install-library");
+            let installed = Output::of(Command::new(script).args([&built(), &c.prefix()]));
+            assert_eq!(installed.code, Some(0), "{installed:?}");
+            c
+        })
+    }
+
+    /// A file of this workspace.
+    pub fn source(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+    }
+
+    /// Where it is installed.
+    pub fn prefix(&self) -> PathBuf {
+        self.folder.join("prefix")
+    }
+
+    /// A command that finds the installation, by pkg-config and when it starts programs.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env("PKG_CONFIG_PATH", self.prefix().join("lib/pkgconfig"));
+        command.env("LD_LIBRARY_PATH", self.prefix().join("lib"));
+        command
+    }
+
+    /// Compiles a program without a warning, and says where it is.
+    pub fn compile(&self, source: &Path, build: Build) -> PathBuf {
+        let Build { compiler, standard, linked, more } = build;
+        let name = source.file_stem().and_then(|name| name.to_str()).expect("a source has a name");
+        let variant = more.first().map_or("", |first| first.trim_start_matches("-fsanitize="));
+        let program = self.folder.join(format!("{name}-{compiler}-{standard}-{linked:?}-{variant}"));
+        let mut command = self.command(compiler);
+        if standard.starts_with("c++") {
+            command.args(["-x", "c++"]);
+        }
+        command.arg(format!("-std={standard}")).args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-g", "-pthread"]);
+        command.args(more).arg(source).args(["-x", "none", "-o"]).arg(&program).args(self.flags(linked));
+        let compiled = Output::of(&mut command);
+        assert_eq!(compiled.code, Some(0), "{command:?}\n{}", compiled.stderr);
+        program
+    }
+
+    /// What pkg-config says about compiling against it.
+    fn flags(&self, linked: Linked) -> Vec<String> {
+        let mut command = self.command("pkg-config");
+        if linked == Linked::Static {
+            command.arg("--static");
+        }
+        let said = Output::of(command.args(["--cflags", "--libs", "portknock"]));
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let library = |flag: &str| {
+            if linked == Linked::Static && flag == "-lportknock" { "-l:libportknock.a" } else { flag }.to_owned()
+        };
+        // One of the tests reads captures by itself.
+        said.stdout.split_whitespace().map(library).chain(["-lpcap".to_owned()]).collect()
+    }
+}
+
+/// Where cargo has put the library.
+fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows its own path");
+    let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned();
+    let there = folder.join("libportknock.so").is_file() && folder.join("libportknock.a").is_file();
+    assert!(there, "there is no libportknock in {}; build it first: cargo build --workspace --lib", folder.display());
+    folder
+}
