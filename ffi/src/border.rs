@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard};
 
 use crate::arguments::handle;
 use crate::error::{Failure, portknock_error};
@@ -59,13 +58,6 @@ pub(crate) unsafe fn free<T>(pointer: *mut T) {
     }
 }
 
-/// The state of a handle, for this thread alone. Fails for ever after a call that panicked in the middle of its work.
-pub(crate) fn lock<T>(state: &Mutex<T>) -> Result<MutexGuard<'_, T>, Failure> {
-    state.lock().map_err(|_| {
-        Failure::new(PORTKNOCK_ERR_PANICKED, "an earlier call on this handle panicked: it can only be freed")
-    })
-}
-
 fn panicked(panic: &(dyn Any + Send)) -> Failure {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("no message");
@@ -76,6 +68,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure {
 mod tests {
     use super::*;
     use crate::error::{portknock_error_free, portknock_error_message, portknock_error_status};
+    use crate::guarded::Guarded;
     use crate::status::portknock_status::PORTKNOCK_OK;
     use std::ffi::CStr;
 
@@ -101,15 +94,15 @@ mod tests {
     #[test]
     fn panics_end_at_the_border_and_the_handle_stays_broken() {
         assert_eq!(outcome(|| Ok(PORTKNOCK_OK)), (PORTKNOCK_OK, None));
-        let handle = Mutex::new(1);
+        let handle = Guarded::new(1);
         let (status, message) = outcome(|| {
-            let _state = lock(&handle)?;
+            let _state = handle.lock()?;
             panic!("number {}", 7);
         });
         assert_eq!(status, PORTKNOCK_ERR_PANICKED);
         assert!(message.unwrap().ends_with("should be reported: number 7"));
         for _ in 0..2 {
-            let (status, message) = outcome(|| lock(&handle).map(|_| PORTKNOCK_OK));
+            let (status, message) = outcome(|| handle.lock().map(|_| PORTKNOCK_OK));
             assert_eq!(status, PORTKNOCK_ERR_PANICKED);
             assert!(message.unwrap().contains("can only be freed"));
         }

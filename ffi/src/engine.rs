@@ -2,15 +2,15 @@
 
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::Mutex;
 
 use portknock_core::{Engine, Timestamp};
 
 use crate::arguments::{Out, bytes, handle, local_addresses};
-use crate::border::{call, free, lock};
+use crate::border::{call, free};
 use crate::config::portknock_config;
 use crate::error::{Failure, portknock_error};
 use crate::event::{LastEvent, portknock_event};
+use crate::guarded::Guarded;
 use crate::link_type::link_type;
 use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 
@@ -22,7 +22,7 @@ use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 /// portknock_engine_advance(). Time never runs backwards: an earlier time than the one before counts as the same. Doors with
 /// one_time_sequences take one knock here; portknock_replay_open() and portknock_listener_open() go on with their files.
 pub struct portknock_engine {
-    state: Mutex<State>,
+    state: Guarded<State>,
 }
 
 struct State {
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn portknock_engine_new(
         // SAFETY: as the caller promises.
         let config = unsafe { handle(config, "config") }?;
         let state = State { engine: Engine::new(&config.config), last: LastEvent::default() };
-        engine.give(portknock_engine { state: Mutex::new(state) });
+        engine.give(portknock_engine { state: Guarded::new(state) });
         Ok(PORTKNOCK_OK)
     };
     // SAFETY: as the caller promises.
@@ -201,7 +201,7 @@ unsafe fn with_engine(
     let body = || {
         // SAFETY: as the caller promises.
         let engine = unsafe { handle(engine, "engine") }?;
-        body(&mut *lock(&engine.state)?)
+        body(&mut *engine.state.lock()?)
     };
     // SAFETY: as the caller promises.
     unsafe { call(err, body) }

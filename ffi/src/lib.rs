@@ -12,6 +12,7 @@ pub mod diagnostic;
 pub mod engine;
 pub mod error;
 pub mod event;
+mod guarded;
 pub mod host;
 pub mod knock;
 pub mod link_type;

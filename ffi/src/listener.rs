@@ -3,16 +3,16 @@
 use std::ffi::{c_char, c_int};
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use portknock_core::service::{Listener, Notice, ServiceOptions};
 
 use crate::arguments::{Out, handle, texts};
-use crate::border::{call, free, lock, look};
+use crate::border::{call, free, look};
 use crate::config::portknock_config;
 use crate::error::{Failure, portknock_error};
 use crate::event::{LastEvent, portknock_event};
+use crate::guarded::Guarded;
 use crate::options::{self, Options};
 use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 
@@ -25,7 +25,7 @@ use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 pub struct portknock_listener {
     listener: Listener,
     notices: bool,
-    last: Mutex<LastEvent>,
+    last: Guarded<LastEvent>,
 }
 
 /// How a listener works. Zero in every field but struct_size means the defaults.
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn portknock_listener_open(
         listener.give(portknock_listener {
             listener: Listener::open(config.config.clone(), service_options)?,
             notices: options.notices != 0,
-            last: Mutex::default(),
+            last: Guarded::default(),
         });
         Ok(PORTKNOCK_OK)
     };
@@ -125,8 +125,8 @@ pub unsafe extern "C" fn portknock_listener_next(
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let Some(next) = it.next(timeout)? else { return Ok(PORTKNOCK_END) };
         event.set(match next {
-            Notice::Event(event) => lock(&it.last)?.set(&event),
-            other => lock(&it.last)?.set_notice(&other.to_string()),
+            Notice::Event(event) => it.last.lock()?.set(&event),
+            other => it.last.lock()?.set_notice(&other.to_string()),
         });
         Ok(PORTKNOCK_OK)
     };

@@ -2,21 +2,21 @@
 
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::Mutex;
 
 use portknock_core::replay::Replay;
 
 use crate::arguments::{self, Out, handle, local_addresses};
-use crate::border::{call, free, lock};
+use crate::border::{call, free};
 use crate::config::portknock_config;
 use crate::error::portknock_error;
 use crate::event::{LastEvent, portknock_event};
+use crate::guarded::Guarded;
 use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 
 /// A capture file on its way through an engine: the same packets give the same events as they would have given live.
 /// Nothing is run and nothing is written; one-time doors go on with the lines of their files that follow.
 pub struct portknock_replay {
-    state: Mutex<State>,
+    state: Guarded<State>,
 }
 
 struct State {
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn portknock_replay_open(
         // SAFETY: as the caller promises.
         let local = unsafe { self::local_addresses(local_addresses, count) }?;
         let state = State { replay: Replay::open(&config.config, local, path)?, last: LastEvent::default() };
-        replay.give(portknock_replay { state: Mutex::new(state) });
+        replay.give(portknock_replay { state: Guarded::new(state) });
         Ok(PORTKNOCK_OK)
     };
     // SAFETY: as the caller promises.
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn portknock_replay_next(
         // SAFETY: as the caller promises.
         let event = unsafe { Out::new(event, ptr::null(), "event") }?;
         // SAFETY: as the caller promises.
-        let mut state = lock(&unsafe { handle(replay, "replay") }?.state)?;
+        let mut state = unsafe { handle(replay, "replay") }?.state.lock()?;
         let Some(next) = state.replay.next_event()? else { return Ok(PORTKNOCK_END) };
         event.set(state.last.set(&next));
         Ok(PORTKNOCK_OK)

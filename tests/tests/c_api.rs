@@ -1,4 +1,5 @@
 //! The C library, from C: programs in `tests/c` by several compilers, under valgrind and with sanitizers, and the examples.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
 use std::path::Path;
