@@ -17,6 +17,7 @@ pub struct ProbeResult {
     pub state: PortState,
     /// From what.
     pub reason: Reason,
-    /// From the probe to its answer; `None` without an answer, and where it is not certain which try was answered.
+    /// From the probe to its answer; `None` without an answer, and where it is not certain what was answered: which try, or
+    /// by a SYN/ACK that got lost before and was repeated after a second.
     pub rtt: Option<Duration>,
 }

@@ -32,6 +32,8 @@ const HEAVY_LOSS: f64 = 0.5;
 const ICMP_INTERVAL: Duration = Duration::from_millis(1_200);
 /// The time for each probe to a host that limits its ICMP errors.
 const ICMP_LIMITED_PAUSE: Duration = Duration::from_millis(10);
+/// A server repeats a SYN/ACK that got lost after so long. One that comes no sooner may be that.
+const SYN_ACK_REPETITION: Duration = Duration::from_secs(1);
 /// UDP ports that may have met the limit have been asked again in so many passes without one answer.
 const QUIET_UDP_PASSES: u32 = 2;
 
@@ -252,7 +254,8 @@ impl Schedule {
             return;
         }
         let rtt = (probe.number == self.pass.number).then(|| now.saturating_sub(slot.sent_at));
-        slot.found = Some(Found { state, reason, rtt });
+        let certain = rtt.filter(|rtt| reason != Reason::SynAck || *rtt < SYN_ACK_REPETITION);
+        slot.found = Some(Found { state, reason, rtt: certain });
         self.known += 1;
         let from_host = by_port || state == PortState::Closed;
         if let Some(rtt) = rtt.filter(|_| from_host) {

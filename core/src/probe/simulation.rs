@@ -321,3 +321,18 @@ fn late_and_better_answers_count() {
     assert_eq!((of(first.port).state, of(first.port).reason), (PortState::Open, Reason::SynAck));
     assert_eq!((of(second.port).state, of(second.port).rtt), (PortState::Closed, None));
 }
+
+#[test]
+fn a_syn_ack_after_a_second_tells_no_round_trip() {
+    let rtt = |reason, millis| {
+        let options = Options { protocol: Protocol::Tcp, timeout: ms(3_300), retries: Some(0), rate: None, seed: 1 };
+        let mut schedule = Schedule::new(&"22".parse().unwrap(), options);
+        let Next::Send(probe) = schedule.poll(ms(0)) else { panic!("nothing to send") };
+        schedule.found(probe, PortState::Open, reason, ms(millis));
+        schedule.results().next().unwrap().1.rtt
+    };
+    assert_eq!(rtt(Reason::SynAck, 999), Some(ms(999)));
+    assert_eq!(rtt(Reason::SynAck, 1_000), None);
+    // Nobody repeats an RST.
+    assert_eq!(rtt(Reason::Reset, 1_500), Some(ms(1_500)));
+}
