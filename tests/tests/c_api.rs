@@ -101,9 +101,11 @@ fn a_listener_and_clients_work_with_either_library() {
 fn nothing_leaks_and_nothing_wrong_is_read() {
     let c = C::install();
     require("valgrind");
+    let known = format!("--suppressions={}", C::source("tests/c/valgrind.supp").display());
     let valgrind = [
         "valgrind",
         "-q",
+        known.as_str(),
         "--leak-check=full",
         "--show-leak-kinds=all",
         "--errors-for-leak-kinds=all",

@@ -19,7 +19,11 @@ pub enum ProbeError {
     )]
     NotAllowed,
     /// This machine has no way to send to the address.
-    #[error("no route to {address}: {error}")]
+    #[error(
+        "no route to {address}: {}",
+        // What the kernel calls a route that swallows packets.
+        if error.raw_os_error() == Some(libc::EINVAL) { "it is a blackhole (ip-route(8))".into() } else { error.to_string() }
+    )]
     NoRoute {
         /// What should have been probed.
         address: IpAddr,

@@ -1,5 +1,6 @@
 //! What to probe, and how.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
@@ -203,7 +204,7 @@ impl ProbePlan {
                 retries: self.retries,
                 rate: self.rate,
                 // Which ports come when is nobody's business.
-                seed: fastrand::u64(..),
+                seed: RandomState::new().hash_one(address),
             },
         );
         Ok(match (self.protocol, method) {
