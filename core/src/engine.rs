@@ -148,6 +148,11 @@ impl Engine {
         self.outcomes.events.pop_front()
     }
 
+    /// True where [`Engine::poll_event`] has one.
+    pub fn has_events(&self) -> bool {
+        !self.outcomes.events.is_empty()
+    }
+
     /// When [`Engine::handle_timeout`] is due next, if ever; may change with every input.
     pub fn poll_timeout(&mut self) -> Option<Timestamp> {
         let end_of_time = Timestamp::from_nanos(u64::MAX);

@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use portknock_core::{Engine, Timestamp};
 
@@ -23,6 +24,8 @@ use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 /// one_time_sequences take one knock here; portknock_replay_open() and portknock_listener_open() go on with their files.
 pub struct portknock_engine {
     state: Guarded<State>,
+    /// Most frames make no event: to find that out needs no lock.
+    has_events: AtomicBool,
 }
 
 struct State {
@@ -45,7 +48,7 @@ pub unsafe extern "C" fn portknock_engine_new(
         // SAFETY: as the caller promises.
         let config = unsafe { handle(config, "config") }?;
         let state = State { engine: Engine::new(&config.config), last: LastEvent::default() };
-        engine.give(portknock_engine { state: Guarded::new(state) });
+        engine.give(portknock_engine { state: Guarded::new(state), has_events: AtomicBool::new(false) });
         Ok(PORTKNOCK_OK)
     };
     // SAFETY: as the caller promises.
@@ -139,15 +142,22 @@ pub unsafe extern "C" fn portknock_engine_next_event(
     engine: *mut portknock_engine,
     event: *mut *const portknock_event,
 ) -> portknock_status {
-    let body = |state: &mut State| {
+    let body = || {
         // SAFETY: as the caller promises.
         let event = unsafe { Out::new(event, ptr::null(), "event") }?;
-        let Some(next) = state.engine.poll_event() else { return Ok(PORTKNOCK_END) };
-        event.set(state.last.set(&next));
-        Ok(PORTKNOCK_OK)
+        // SAFETY: as the caller promises.
+        let engine = unsafe { handle(engine, "engine") }?;
+        if !engine.has_events.load(Ordering::Acquire) {
+            return Ok(PORTKNOCK_END);
+        }
+        engine.work(|state| {
+            let Some(next) = state.engine.poll_event() else { return Ok(PORTKNOCK_END) };
+            event.set(state.last.set(&next));
+            Ok(PORTKNOCK_OK)
+        })
     };
     // SAFETY: as the caller promises.
-    unsafe { with_engine(engine, ptr::null_mut(), body) }
+    unsafe { call(ptr::null_mut(), body) }
 }
 
 /// Replaces the configuration at a time in nanoseconds since 1970. Attempts at doors that did not change go on, others
@@ -191,6 +201,31 @@ pub unsafe extern "C" fn portknock_engine_free(engine: *mut portknock_engine) {
     unsafe { free(engine) };
 }
 
+impl portknock_engine {
+    /// Works with the state, for this thread alone.
+    fn work(
+        &self,
+        body: impl FnOnce(&mut State) -> Result<portknock_status, Failure>,
+    ) -> Result<portknock_status, Failure> {
+        // What a panic leaves behind is not looked for without the lock, which then fails.
+        let look_anyway = OnPanic(&self.has_events);
+        let mut state = self.state.lock()?;
+        let result = body(&mut state);
+        self.has_events.store(state.engine.has_events(), Ordering::Release);
+        std::mem::forget(look_anyway);
+        result
+    }
+}
+
+/// Sets the mark where a panic goes past.
+struct OnPanic<'a>(&'a AtomicBool);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// # Safety
 /// As for [`handle`] and [`call`].
 unsafe fn with_engine(
@@ -201,7 +236,7 @@ unsafe fn with_engine(
     let body = || {
         // SAFETY: as the caller promises.
         let engine = unsafe { handle(engine, "engine") }?;
-        body(&mut *engine.state.lock()?)
+        engine.work(body)
     };
     // SAFETY: as the caller promises.
     unsafe { call(err, body) }

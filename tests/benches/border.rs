@@ -1,0 +1,98 @@
+//! What the border to C costs: nanoseconds a packet through `portknock_engine_feed` and `portknock_engine_next_event`, beside
+//! the engine from Rust in the same run.
+//!
+//! Run by `make bench`, which prints this as a table and writes it to `target/bench/border.json`. The same frames, rounds
+//! and times on both sides; medians of eleven runs. A thousand sources take part.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use etherparse::PacketBuilder;
+use portknock_core::{Engine, LinkType, Timestamp, config};
+use portknock_tests::{Build, C, Linked, Output, save_figures};
+
+const DOOR: &str = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 3600\ntcpflags = syn\n";
+const SOURCES: u16 = 1_000;
+const ROUNDS: usize = 300;
+const RUNS: usize = 11;
+
+fn main() {
+    let c = C::install();
+    let folder = tempfile::tempdir().expect("a folder");
+    let door = folder.path().join("knockd.conf");
+    fs::write(&door, DOOR).expect("the folder can be written to");
+    let program = |linked| {
+        let build = Build { compiler: "gcc", standard: "c99", linked, more: &["-O2"] };
+        c.compile(&C::source("tests/c/feed.c"), build)
+    };
+    let (shared, linked_static) = (program(Linked::Shared), program(Linked::Static));
+    let mut json = Vec::new();
+    println!("{:<44} {:>8} {:>12} {:>12} {:>14}", "ns a packet", "Rust", "C, shared", "C, static", "shared / Rust");
+    for (what, ports) in [
+        ("no door's port, no attempt", &[443][..]),
+        ("a knock of a source that has an attempt", &[7000]),
+        ("whole sequences, four events each", &[7000, 8000, 9000]),
+    ] {
+        let frames = frames(ports);
+        let file = folder.path().join("frames");
+        fs::write(&file, with_lengths(&frames)).expect("the folder can be written to");
+        let rust = from_rust(&frames);
+        let [shared, linked_static] = [&shared, &linked_static].map(|program| from_c(c, program, &door, &file));
+        println!("{what:<44} {rust:>8.1} {shared:>12.1} {linked_static:>12.1} {:>14.2}", shared / rust);
+        let mut row = String::new();
+        write!(
+            row,
+            "{{\"what\": \"{what}\", \"rust_ns\": {rust:.2}, \"c_shared_ns\": {shared:.2}, \"c_static_ns\": {linked_static:.2}}}"
+        )
+        .expect("a string grows");
+        json.push(row);
+    }
+    save_figures("border", &json);
+}
+
+/// A SYN of each source to each of these ports, port by port.
+fn frames(ports: &[u16]) -> Vec<Vec<u8>> {
+    let frame = |port: u16, source: u16| {
+        let [high, low] = source.to_be_bytes();
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, high, low], [192, 0, 2, 1], 64);
+        let mut frame = Vec::new();
+        builder.tcp(40_000, port, 1, 512).syn().write(&mut frame, &[]).expect("a vector grows");
+        frame
+    };
+    ports.iter().flat_map(|&port| (0..SOURCES).map(move |source| frame(port, source))).collect()
+}
+
+fn with_lengths(frames: &[Vec<u8>]) -> Vec<u8> {
+    let length = |frame: &Vec<u8>| u16::try_from(frame.len()).expect("a short frame").to_ne_bytes();
+    frames.iter().flat_map(|frame| [&length(frame), frame.as_slice()].concat()).collect()
+}
+
+fn from_rust(frames: &[Vec<u8>]) -> f64 {
+    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
+    let mut engine = Engine::new(&config);
+    let mut now = 1_000_000_000;
+    let mut runs = [0.0; RUNS];
+    for run in &mut runs {
+        let begin = Instant::now();
+        for frame in (0..ROUNDS).flat_map(|_| frames) {
+            now += 1_000;
+            engine.feed(LinkType::Ethernet, Timestamp::from_nanos(now), frame);
+            while engine.poll_event().is_some() {}
+        }
+        #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
+        let count = (ROUNDS * frames.len()) as f64;
+        *run = begin.elapsed().as_secs_f64() * 1e9 / count;
+    }
+    runs.sort_by(f64::total_cmp);
+    runs[RUNS / 2]
+}
+
+fn from_c(c: &C, program: &Path, door: &Path, frames: &Path) -> f64 {
+    let mut command: Command = c.command(program);
+    let output = Output::of(command.arg(door).arg(frames).arg(ROUNDS.to_string()));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    output.stdout.trim().parse().expect("a number")
+}
