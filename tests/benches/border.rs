@@ -2,7 +2,7 @@
 //! the engine from Rust in the same run.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/border.json`. The same frames, rounds
-//! and times on both sides; medians of eleven runs. A thousand sources take part.
+//! and times on both sides; medians of eleven runs.
 
 use std::fmt::Write;
 use std::fs;
@@ -15,8 +15,8 @@ use portknock_core::{Engine, LinkType, Timestamp, config};
 use portknock_tests::{Build, C, Linked, Output, save_figures};
 
 const DOOR: &str = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 3600\ntcpflags = syn\n";
-const SOURCES: u16 = 1_000;
-const ROUNDS: usize = 300;
+/// Frames that a run feeds.
+const FRAMES: usize = 600_000;
 const RUNS: usize = 11;
 
 fn main() {
@@ -30,18 +30,21 @@ fn main() {
     };
     let (shared, linked_static) = (program(Linked::Shared), program(Linked::Static));
     let mut json = Vec::new();
-    println!("{:<44} {:>8} {:>12} {:>12} {:>14}", "ns a packet", "Rust", "C, shared", "C, static", "shared / Rust");
-    for (what, ports) in [
-        ("no door's port, no attempt", &[443][..]),
-        ("a knock of a source that has an attempt", &[7000]),
-        ("whole sequences, four events each", &[7000, 8000, 9000]),
+    println!("{:<52} {:>8} {:>12} {:>12} {:>14}", "ns a packet", "Rust", "C, shared", "C, static", "shared / Rust");
+    for (what, sources, ports) in [
+        ("no door's port, 1,000 sources without an attempt", 1_000, &[443][..]),
+        ("no door's port, 60,000 sources without an attempt", 60_000, &[443]),
+        ("a knock, 1,000 sources with an attempt", 1_000, &[7000]),
+        ("a knock, 60,000 sources with an attempt", 60_000, &[7000]),
+        ("whole sequences of 1,000 sources, four events each", 1_000, &[7000, 8000, 9000]),
     ] {
-        let frames = frames(ports);
+        let frames = frames(sources, ports);
         let file = folder.path().join("frames");
         fs::write(&file, with_lengths(&frames)).expect("the folder can be written to");
         let rust = from_rust(&frames);
-        let [shared, linked_static] = [&shared, &linked_static].map(|program| from_c(c, program, &door, &file));
-        println!("{what:<44} {rust:>8.1} {shared:>12.1} {linked_static:>12.1} {:>14.2}", shared / rust);
+        let [shared, linked_static] =
+            [&shared, &linked_static].map(|program| from_c(c, program, &door, &file, FRAMES / frames.len()));
+        println!("{what:<52} {rust:>8.1} {shared:>12.1} {linked_static:>12.1} {:>14.2}", shared / rust);
         let mut row = String::new();
         write!(
             row,
@@ -53,8 +56,8 @@ fn main() {
     save_figures("border", &json);
 }
 
-/// A SYN of each source to each of these ports, port by port.
-fn frames(ports: &[u16]) -> Vec<Vec<u8>> {
+/// A SYN of each source to each of these ports, port by port, the sources in an order that looks like chance.
+fn frames(sources: u16, ports: &[u16]) -> Vec<Vec<u8>> {
     let frame = |port: u16, source: u16| {
         let [high, low] = source.to_be_bytes();
         let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, high, low], [192, 0, 2, 1], 64);
@@ -62,7 +65,9 @@ fn frames(ports: &[u16]) -> Vec<Vec<u8>> {
         builder.tcp(40_000, port, 1, 512).syn().write(&mut frame, &[]).expect("a vector grows");
         frame
     };
-    ports.iter().flat_map(|&port| (0..SOURCES).map(move |source| frame(port, source))).collect()
+    let mut order: Vec<u16> = (0..sources).collect();
+    fastrand::Rng::with_seed(1).shuffle(&mut order);
+    ports.iter().flat_map(|&port| order.iter().map(move |&source| frame(port, source))).collect()
 }
 
 fn with_lengths(frames: &[Vec<u8>]) -> Vec<u8> {
@@ -74,25 +79,26 @@ fn from_rust(frames: &[Vec<u8>]) -> f64 {
     let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
     let mut engine = Engine::new(&config);
     let mut now = 1_000_000_000;
+    let rounds = FRAMES / frames.len();
     let mut runs = [0.0; RUNS];
     for run in &mut runs {
         let begin = Instant::now();
-        for frame in (0..ROUNDS).flat_map(|_| frames) {
+        for frame in (0..rounds).flat_map(|_| frames) {
             now += 1_000;
             engine.feed(LinkType::Ethernet, Timestamp::from_nanos(now), frame);
             while engine.poll_event().is_some() {}
         }
         #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
-        let count = (ROUNDS * frames.len()) as f64;
+        let count = (rounds * frames.len()) as f64;
         *run = begin.elapsed().as_secs_f64() * 1e9 / count;
     }
     runs.sort_by(f64::total_cmp);
     runs[RUNS / 2]
 }
 
-fn from_c(c: &C, program: &Path, door: &Path, frames: &Path) -> f64 {
+fn from_c(c: &C, program: &Path, door: &Path, frames: &Path, rounds: usize) -> f64 {
     let mut command: Command = c.command(program);
-    let output = Output::of(command.arg(door).arg(frames).arg(ROUNDS.to_string()));
+    let output = Output::of(command.arg(door).arg(frames).arg(rounds.to_string()));
     assert_eq!(output.code, Some(0), "{output:?}");
     output.stdout.trim().parse().expect("a number")
 }
