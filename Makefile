@@ -1,8 +1,9 @@
 # `make` alone says what there is.
 
 CARGO ?= cargo
-# Debian keeps ip, iptables and knockd where only root's PATH looks.
+# Where cargo puts what `make install` takes.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
+# Debian keeps ip, iptables and knockd where only root's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 help: ## show this
