@@ -114,8 +114,9 @@ impl Engine {
 
     /// Takes a captured frame. Whatever its bytes, it never panics; what is no knock only moves time on.
     pub fn feed(&mut self, link_type: LinkType, time: Timestamp, frame: &[u8]) {
-        match decode(link_type, time, frame) {
-            Some(knock) => self.handle_knock(&knock),
+        // By reference: moving the knock out costs more than a look at it.
+        match &decode(link_type, time, frame) {
+            Some(knock) => self.handle_knock(knock),
             None => self.handle_timeout(time),
         }
     }
