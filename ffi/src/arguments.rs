@@ -150,12 +150,12 @@ pub(crate) unsafe fn local_addresses(pointer: *const *const c_char, count: usize
     Ok(LocalAddresses::Only(texts.into_iter().map(parse).collect::<Result<HashSet<_>, _>>()?))
 }
 
+#[inline]
 fn check<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
-    if pointer.is_null() {
-        return Err(Failure::argument(format!("{name} is NULL")));
-    }
-    if !pointer.is_aligned() {
-        return Err(Failure::argument(format!("{name} is not aligned")));
-    }
-    Ok(())
+    if pointer.is_null() || !pointer.is_aligned() { Err(no_pointer(pointer.is_null(), name)) } else { Ok(()) }
+}
+
+#[cold]
+fn no_pointer(is_null: bool, name: &str) -> Failure {
+    Failure::argument(format!("{name} is {}", if is_null { "NULL" } else { "not aligned" }))
 }

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use portknock_core::Printable;
+
 use crate::arguments::handle;
 use crate::error::{Failure, portknock_error};
 use crate::status::portknock_status::{self, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_PANICKED};
@@ -61,7 +63,10 @@ pub(crate) unsafe fn free<T>(pointer: *mut T) {
 fn panicked(panic: &(dyn Any + Send)) -> Failure {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("no message");
-    Failure::new(PORTKNOCK_ERR_PANICKED, format!("a fault in libportknock, which should be reported: {text}"))
+    Failure::new(
+        PORTKNOCK_ERR_PANICKED,
+        format!("a fault in libportknock, which should be reported: {}", Printable(text)),
+    )
 }
 
 #[cfg(test)]
@@ -95,14 +100,11 @@ mod tests {
     fn panics_end_at_the_border_and_the_handle_stays_broken() {
         assert_eq!(outcome(|| Ok(PORTKNOCK_OK)), (PORTKNOCK_OK, None));
         let handle = Guarded::new(1);
-        let (status, message) = outcome(|| {
-            let _state = handle.lock()?;
-            panic!("number {}", 7);
-        });
+        let (status, message) = outcome(|| handle.with(|_| panic!("number\n{}", 7)));
         assert_eq!(status, PORTKNOCK_ERR_PANICKED);
-        assert!(message.unwrap().ends_with("should be reported: number 7"));
+        assert!(message.unwrap().ends_with("should be reported: number\\x0a7"));
         for _ in 0..2 {
-            let (status, message) = outcome(|| handle.lock().map(|_| PORTKNOCK_OK));
+            let (status, message) = outcome(|| handle.with(|_| PORTKNOCK_OK));
             assert_eq!(status, PORTKNOCK_ERR_PANICKED);
             assert!(message.unwrap().contains("can only be freed"));
         }

@@ -207,22 +207,13 @@ impl portknock_engine {
         &self,
         body: impl FnOnce(&mut State) -> Result<portknock_status, Failure>,
     ) -> Result<portknock_status, Failure> {
-        // What a panic leaves behind is not looked for without the lock, which then fails.
-        let look_anyway = OnPanic(&self.has_events);
-        let mut state = self.state.lock()?;
-        let result = body(&mut state);
-        self.has_events.store(state.engine.has_events(), Ordering::Release);
-        std::mem::forget(look_anyway);
-        result
-    }
-}
-
-/// Sets the mark where a panic goes past.
-struct OnPanic<'a>(&'a AtomicBool);
-
-impl Drop for OnPanic<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.state.with(|state| {
+            // So that after a panic it is looked for with the lock, which then fails.
+            self.has_events.store(true, Ordering::Relaxed);
+            let result = body(state);
+            self.has_events.store(state.engine.has_events(), Ordering::Release);
+            result
+        })?
     }
 }
 

@@ -43,6 +43,7 @@ impl portknock_error {
 pub(crate) struct Failure(Box<portknock_error>);
 
 impl Failure {
+    #[cold]
     pub(crate) fn new(status: portknock_status, message: impl ToString) -> Self {
         let message = c_string(message.to_string());
         Self(Box::new(portknock_error { status, message, file: None, findings: None }))

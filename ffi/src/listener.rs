@@ -124,10 +124,10 @@ pub unsafe extern "C" fn portknock_listener_next(
         // A negative number stands for no timeout.
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let Some(next) = it.next(timeout)? else { return Ok(PORTKNOCK_END) };
-        event.set(match next {
-            Notice::Event(event) => it.last.lock()?.set(&event),
-            other => it.last.lock()?.set_notice(&other.to_string()),
-        });
+        event.set(it.last.with(|last| match next {
+            Notice::Event(event) => last.set(&event),
+            other => last.set_notice(&other.to_string()),
+        })?);
         Ok(PORTKNOCK_OK)
     };
     // SAFETY: as the caller promises.

@@ -72,10 +72,12 @@ pub unsafe extern "C" fn portknock_replay_next(
         // SAFETY: as the caller promises.
         let event = unsafe { Out::new(event, ptr::null(), "event") }?;
         // SAFETY: as the caller promises.
-        let mut state = unsafe { handle(replay, "replay") }?.state.lock()?;
-        let Some(next) = state.replay.next_event()? else { return Ok(PORTKNOCK_END) };
-        event.set(state.last.set(&next));
-        Ok(PORTKNOCK_OK)
+        let replay = unsafe { handle(replay, "replay") }?;
+        replay.state.with(|state| {
+            let Some(next) = state.replay.next_event()? else { return Ok(PORTKNOCK_END) };
+            event.set(state.last.set(&next));
+            Ok(PORTKNOCK_OK)
+        })?
     };
     // SAFETY: as the caller promises.
     unsafe { call(err, body) }
