@@ -1,8 +1,8 @@
-//! What the border to C costs: nanoseconds a packet through `portknock_engine_feed` and `portknock_engine_next_event`, beside
-//! the engine from Rust in the same run.
+//! What the border to C costs: nanoseconds a packet through `portknock_engine_feed`, and with its events through
+//! `portknock_engine_next_event`, beside the engine from Rust in the same run.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/border.json`. The same frames, rounds
-//! and times on both sides; medians of eleven runs.
+//! and times on both sides. The fastest of many runs: what a busy machine adds is on no account of the border.
 
 use std::fmt::Write;
 use std::fs;
@@ -16,8 +16,8 @@ use portknock_tests::{Build, C, Linked, Output, save_figures};
 
 const DOOR: &str = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 3600\ntcpflags = syn\n";
 /// Frames that a run feeds.
-const FRAMES: usize = 600_000;
-const RUNS: usize = 11;
+const FRAMES: usize = 120_000;
+const RUNS: usize = 41;
 
 fn main() {
     let c = C::install();
@@ -31,19 +31,19 @@ fn main() {
     let (shared, linked_static) = (program(Linked::Shared), program(Linked::Static));
     let mut json = Vec::new();
     println!("{:<52} {:>8} {:>12} {:>12} {:>14}", "ns a packet", "Rust", "C, shared", "C, static", "shared / Rust");
-    for (what, sources, ports) in [
-        ("no door's port, 1,000 sources without an attempt", 1_000, &[443][..]),
-        ("no door's port, 60,000 sources without an attempt", 60_000, &[443]),
-        ("a knock, 1,000 sources with an attempt", 1_000, &[7000]),
-        ("a knock, 60,000 sources with an attempt", 60_000, &[7000]),
-        ("whole sequences of 1,000 sources, four events each", 1_000, &[7000, 8000, 9000]),
+    for (what, sources, ports, events) in [
+        ("no door's port, 1,000 sources without an attempt", 1_000, &[443][..], false),
+        ("no door's port, 60,000 sources without an attempt", 60_000, &[443], false),
+        ("a knock, 1,000 sources with an attempt", 1_000, &[7000], false),
+        ("a knock, 60,000 sources with an attempt", 60_000, &[7000], false),
+        ("whole sequences of 1,000 sources, with their events", 1_000, &[7000, 8000, 9000], true),
     ] {
         let frames = frames(sources, ports);
         let file = folder.path().join("frames");
         fs::write(&file, with_lengths(&frames)).expect("the folder can be written to");
-        let rust = from_rust(&frames);
-        let [shared, linked_static] =
-            [&shared, &linked_static].map(|program| from_c(c, program, &door, &file, FRAMES / frames.len()));
+        let rust = from_rust(&frames, events);
+        let arguments = Arguments { door: &door, frames: &file, rounds: FRAMES / frames.len(), events };
+        let [shared, linked_static] = [&shared, &linked_static].map(|program| from_c(c, program, &arguments));
         println!("{what:<52} {rust:>8.1} {shared:>12.1} {linked_static:>12.1} {:>14.2}", shared / rust);
         let mut row = String::new();
         write!(
@@ -75,30 +75,43 @@ fn with_lengths(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.iter().flat_map(|frame| [&length(frame), frame.as_slice()].concat()).collect()
 }
 
-fn from_rust(frames: &[Vec<u8>]) -> f64 {
+fn from_rust(frames: &[Vec<u8>], events: bool) -> f64 {
     let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
     let mut engine = Engine::new(&config);
     let mut now = 1_000_000_000;
     let rounds = FRAMES / frames.len();
-    let mut runs = [0.0; RUNS];
-    for run in &mut runs {
+    let mut fastest = f64::INFINITY;
+    for run in 0..RUNS {
         let begin = Instant::now();
         for frame in (0..rounds).flat_map(|_| frames) {
             now += 1_000;
             engine.feed(LinkType::Ethernet, Timestamp::from_nanos(now), frame);
-            while engine.poll_event().is_some() {}
+            while events && engine.poll_event().is_some() {}
         }
         #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
         let count = (rounds * frames.len()) as f64;
-        *run = begin.elapsed().as_secs_f64() * 1e9 / count;
+        let took = begin.elapsed().as_secs_f64() * 1e9 / count;
+        // The first run fills the engine.
+        if run > 0 {
+            fastest = took.min(fastest);
+        }
+        while engine.poll_event().is_some() {}
     }
-    runs.sort_by(f64::total_cmp);
-    runs[RUNS / 2]
+    fastest
 }
 
-fn from_c(c: &C, program: &Path, door: &Path, frames: &Path, rounds: usize) -> f64 {
+/// What the C program is told.
+struct Arguments<'a> {
+    door: &'a Path,
+    frames: &'a Path,
+    rounds: usize,
+    events: bool,
+}
+
+fn from_c(c: &C, program: &Path, arguments: &Arguments<'_>) -> f64 {
     let mut command: Command = c.command(program);
-    let output = Output::of(command.arg(door).arg(frames).arg(rounds.to_string()));
+    command.arg(arguments.door).arg(arguments.frames).arg(arguments.rounds.to_string());
+    let output = Output::of(command.args(arguments.events.then_some("events")));
     assert_eq!(output.code, Some(0), "{output:?}");
     output.stdout.trim().parse().expect("a number")
 }
