@@ -20,6 +20,7 @@ mod openings;
 mod printable;
 pub mod probe;
 pub mod replay;
+mod segment;
 pub mod service;
 pub mod sys;
 mod time;

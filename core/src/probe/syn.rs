@@ -14,6 +14,7 @@ use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeader, TcpHeade
 use super::icmp::IcmpError;
 use super::schedule::{Schedule, Try};
 use super::state::{PortState, Reason};
+use crate::segment::set_checksum;
 
 /// What an ordinary connection over Ethernet offers; a SYN without it would stand out.
 const MAXIMUM_SEGMENT_SIZE: u16 = 1460;
@@ -106,19 +107,9 @@ impl SynProber {
         let source_port = self.source_ports[usize::from(probe.number)];
         let mut header = TcpHeader::new(source_port, probe.port, self.sequence_number(source_port, probe.port), WINDOW);
         header.syn = true;
-        // Neither fails: the option fits, and there is no payload that could be too long.
+        // It fits.
         let _ = header.set_options(&[TcpOptionElement::MaximumSegmentSize(MAXIMUM_SEGMENT_SIZE)]);
-        let checksum = match (self.source, self.target) {
-            (IpAddr::V4(source), IpAddr::V4(target)) => {
-                header.calc_checksum_ipv4_raw(source.octets(), target.octets(), &[])
-            }
-            (IpAddr::V6(source), IpAddr::V6(target)) => {
-                header.calc_checksum_ipv6_raw(source.octets(), target.octets(), &[])
-            }
-            // One route has both addresses, so they are of one family.
-            _ => Ok(0),
-        };
-        header.checksum = checksum.unwrap_or(0);
+        set_checksum(&mut header, self.source, self.target);
         let mut segment = [0; SEGMENT];
         segment.copy_from_slice(&header.to_bytes());
         segment
