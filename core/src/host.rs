@@ -94,6 +94,12 @@ pub(crate) fn udp_socket(to: SocketAddr, source: Option<IpAddr>) -> io::Result<U
     UdpSocket::bind(source.map_or(any_address(to), |source| socket::with_scope_of(source, to)))
 }
 
+/// The same address with this port.
+pub(crate) fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
 /// The address that stands for any of this machine's, in the family of `to`.
 pub(crate) fn any_address(to: SocketAddr) -> SocketAddr {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -104,13 +110,9 @@ pub(crate) fn any_address(to: SocketAddr) -> SocketAddr {
 /// is what the kernel says to a destination without a route, or to a source that is not this machine's.
 pub(crate) fn local_address(to: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
     let probe = udp_socket(to, source)?;
-    let mut peer = to;
     // To connect a UDP socket sends nothing; any port but 0 does.
-    peer.set_port(9);
-    probe.connect(peer)?;
-    let mut local = probe.local_addr()?;
-    local.set_port(0);
-    Ok(local)
+    probe.connect(at_port(to, 9))?;
+    Ok(at_port(probe.local_addr()?, 0))
 }
 
 #[cfg(test)]

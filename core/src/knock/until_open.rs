@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Hit, KnockError, KnockPlan};
 use crate::config::{Protocol, Step};
+use crate::host::at_port;
 use crate::probe::{self, NotOpen, Opened, PortState};
 
 /// How long a port usually may take to open after the knocks.
@@ -58,14 +59,7 @@ impl KnockPlan {
         observer: &mut dyn FnMut(Hit),
     ) -> Result<Opened, KnockError> {
         let port = then.port.get();
-        let targets: Vec<SocketAddr> = addresses
-            .iter()
-            .map(|&address| {
-                let mut target = address;
-                target.set_port(port);
-                target
-            })
-            .collect();
+        let targets: Vec<SocketAddr> = addresses.iter().map(|&address| at_port(address, port)).collect();
         let mut seen = PortState::Filtered;
         for _round in 0..=then.retries {
             self.send(addresses, observer)?;

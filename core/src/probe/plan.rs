@@ -15,7 +15,7 @@ use super::result::ProbeResult;
 use super::schedule::{Found, Options, Schedule};
 use super::udp::UdpWire;
 use crate::config::Protocol;
-use crate::host::{self, Family, HostError};
+use crate::host::{self, Family, HostError, at_port};
 
 /// How long a port without an answer takes unless it is said otherwise: long enough for the kernel to notice that there
 /// is no such neighbour (3.1 s).
@@ -216,11 +216,6 @@ impl ProbePlan {
     fn result(&self, address: SocketAddr, port: u16, Found { state, reason, rtt }: Found) -> ProbeResult {
         ProbeResult { address: at_port(address, port), protocol: self.protocol, state, reason, rtt }
     }
-}
-
-fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
-    address.set_port(port);
-    address
 }
 
 #[allow(clippy::cast_precision_loss, reason = "it is shown to people")]

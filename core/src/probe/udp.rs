@@ -87,8 +87,7 @@ impl Wire for UdpWire {
     fn send(&mut self, probes: &[Try], now: Duration) -> io::Result<usize> {
         let Some(&probe) = probes.first() else { return Ok(0) };
         self.number = probe.number;
-        let mut to = self.target;
-        to.set_port(probe.port);
+        let to = host::at_port(self.target, probe.port);
         self.call(now, |socket| socket.send_to(payload(probe.port), to)).map(|_| 1)
     }
 

@@ -23,6 +23,7 @@ use super::plan::{LONGEST_TIMEOUT, ProbePlan};
 use super::result::ProbeResult;
 use super::state::{PortState, Reason};
 use crate::config::Protocol;
+use crate::host::at_port;
 use crate::sys::connecting::{Connecting, NotBegun};
 use crate::sys::epoll::Epoll;
 use crate::sys::process::descriptors_left;
@@ -117,11 +118,6 @@ pub(super) fn scan(
         }
         scan.expire(now);
     }
-}
-
-fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
-    address.set_port(port);
-    address
 }
 
 impl<'a> ConnectScan<'a> {
