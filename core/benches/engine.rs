@@ -1,7 +1,8 @@
 //! Nanoseconds a packet, frame to events, with many attempts alive.
 //!
 //! `hit`: a packet of a source with an attempt. `miss`: a packet to a port that no door uses from a source without one.
-//! `flood`: a first knock of a new source, while the oldest attempt runs out.
+//! `flood`: a first knock of a new source, while the oldest attempt runs out. Frames come alone (`Engine::feed`) and many at
+//! a time (`Engine::feed_all`), as they do on a busy line.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a benchmark fails")]
 
@@ -13,6 +14,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use etherparse::PacketBuilder;
 use portknock_core::{Config, Door, Engine, LinkType, Protocol, Sequence, Step, Timestamp};
 
+/// So many frames come at a time.
+const TOGETHER: u32 = 256;
+const STRIDE: u32 = 0x9e37_79b1;
 const ATTEMPTS: [u32; 4] = [1, 1_000, 100_000, 1_000_000];
 
 /// An Ethernet frame with a TCP SYN whose source address can be changed in place.
@@ -35,7 +39,7 @@ impl Frame {
 
 struct Load {
     engine: Engine,
-    first: Frame,
+    frames: Vec<Frame>,
     now: Timestamp,
     next_source: u32,
 }
@@ -48,18 +52,31 @@ impl Load {
         door.seq_timeout = Duration::from_millis(attempts.into());
         let mut load = Self {
             engine: Engine::new(&Config { doors: vec![door], ..Config::default() }),
-            first: Frame::to_port(7000),
+            frames: (0..TOGETHER).map(|_| Frame::to_port(7000)).collect(),
             now: Timestamp::from_secs(1),
             next_source: 0,
         };
-        (0..attempts).for_each(|_| load.flood());
+        (0..attempts).for_each(|_| load.flood(1));
         load
     }
 
-    fn flood(&mut self) {
-        self.now = self.now.saturating_add(Duration::from_millis(1));
-        self.engine.feed(LinkType::Ethernet, self.now, self.first.from(self.next_source));
-        self.next_source = self.next_source.wrapping_add(1);
+    /// First knocks of new sources, a millisecond between them.
+    fn flood(&mut self, count: u32) {
+        let (next_source, now) = (self.next_source, self.now);
+        self.next_source = next_source.wrapping_add(count);
+        self.now = now.saturating_add(Duration::from_millis(count.into()));
+        let source = |i: u32| next_source.wrapping_add(i);
+        self.feed(count, source, |i| now.saturating_add(Duration::from_millis((i + 1).into())));
+    }
+
+    /// Feeds as many frames.
+    fn feed(&mut self, count: u32, source: impl Fn(u32) -> u32, time: impl Fn(u32) -> Timestamp) {
+        let frames = (0..count).zip(&mut self.frames).map(|(i, frame)| (time(i), frame.from(source(i))));
+        if count == 1 {
+            frames.for_each(|(time, frame)| self.engine.feed(LinkType::Ethernet, time, frame));
+        } else {
+            self.engine.feed_all(LinkType::Ethernet, frames);
+        }
         while let Some(event) = self.engine.poll_event() {
             black_box(event);
         }
@@ -67,27 +84,34 @@ impl Load {
 }
 
 fn engine(criterion: &mut Criterion) {
-    for attempts in ATTEMPTS {
-        let mut group = criterion.benchmark_group("engine");
-        group.throughput(Throughput::Elements(1));
+    for (attempts, count) in ATTEMPTS.into_iter().flat_map(|attempts| [(attempts, 1), (attempts, TOGETHER)]) {
+        let mut group = criterion.benchmark_group(if count == 1 { "alone" } else { "together" });
+        group.throughput(Throughput::Elements(count.into()));
         let mut load = Load::new(attempts);
+        // A large odd stride touches the attempts in no order that a cache could guess.
         let mut i = 0_u32;
+        let mut next = || {
+            i = i.wrapping_add(count.wrapping_mul(STRIDE));
+            i
+        };
         group.bench_function(BenchmarkId::new("hit", attempts), |bencher| {
             bencher.iter(|| {
-                // A large odd stride touches the attempts in no order that a cache could guess.
-                i = i.wrapping_add(0x9e37_79b1);
-                let source = u32::try_from((u64::from(i) * u64::from(attempts)) >> 32).unwrap_or(0);
-                load.engine.feed(LinkType::Ethernet, load.now, load.first.from(source));
+                let first = next();
+                let source = |i| (u64::from(STRIDE.wrapping_mul(i).wrapping_add(first)) * u64::from(attempts)) >> 32;
+                let now = load.now;
+                load.feed(count, |i| u32::try_from(source(i)).unwrap_or(0), |_| now);
             });
         });
-        let mut other = Frame::to_port(443);
+        load.frames = (0..TOGETHER).map(|_| Frame::to_port(443)).collect();
         group.bench_function(BenchmarkId::new("miss", attempts), |bencher| {
             bencher.iter(|| {
-                i = i.wrapping_add(0x9e37_79b1);
-                load.engine.feed(LinkType::Ethernet, load.now, other.from(i | 0x8000_0000));
+                let first = next();
+                let now = load.now;
+                load.feed(count, |i| STRIDE.wrapping_mul(i).wrapping_add(first) | 0x8000_0000, |_| now);
             });
         });
-        group.bench_function(BenchmarkId::new("flood", attempts), |bencher| bencher.iter(|| load.flood()));
+        load.frames = (0..TOGETHER).map(|_| Frame::to_port(7000)).collect();
+        group.bench_function(BenchmarkId::new("flood", attempts), |bencher| bencher.iter(|| load.flood(count)));
     }
 }
 

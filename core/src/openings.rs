@@ -119,7 +119,7 @@ impl Openings {
     }
 
     fn first(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
-        self.timeline.first(&self.slots, until, |slot| {
+        self.timeline.first(&self.slots, until, |_, slot| {
             slot.opening.as_ref().map_or(Timestamp::default(), |opening| opening.closes_at)
         })
     }

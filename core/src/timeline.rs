@@ -21,6 +21,13 @@ pub(crate) struct Links {
     next: u32,
 }
 
+impl Links {
+    /// The entry behind this one, or [`NIL`].
+    pub(crate) fn next(self) -> u32 {
+        self.next
+    }
+}
+
 impl Default for Links {
     fn default() -> Self {
         Self { prev: NIL, next: NIL }
@@ -134,13 +141,13 @@ impl<K> Timeline<K> {
     }
 
     /// The entry that is due first with its due time, if that is not later than `until`; of entries due at the same
-    /// time, the one of the lowest class. `due` gives the due time of a slab entry.
+    /// time, the one of the lowest class. `due` gives the due time of an entry of a class.
     #[inline]
     pub(crate) fn first<T>(
         &mut self,
         slab: &[T],
         until: Timestamp,
-        due: impl Fn(&T) -> Timestamp,
+        due: impl Fn(usize, &T) -> Timestamp,
     ) -> Option<(Timestamp, u32)> {
         // The usual case, asked before each packet: nothing can be due yet.
         if self.heap.peek().is_none_or(|Reverse((bound, _))| *bound > until) {
@@ -153,7 +160,7 @@ impl<K> Timeline<K> {
         &mut self,
         slab: &[T],
         until: Timestamp,
-        due: impl Fn(&T) -> Timestamp,
+        due: impl Fn(usize, &T) -> Timestamp,
     ) -> Option<(Timestamp, u32)> {
         while let Some(mut top) = self.heap.peek_mut() {
             let Reverse((bound, class)) = *top;
@@ -167,7 +174,7 @@ impl<K> Timeline<K> {
                 PeekMut::pop(top);
                 continue;
             }
-            let exact = due(&slab[head as usize]);
+            let exact = due(class as usize, &slab[head as usize]);
             if exact == bound {
                 return Some((exact, head));
             }
@@ -214,16 +221,16 @@ mod tests {
             let due = slab[index as usize].due;
             timeline.push(&mut slab, class, index, due);
         }
-        assert_eq!(timeline.first(&slab, at(4), |entry| entry.due), None);
+        assert_eq!(timeline.first(&slab, at(4), |_, entry| entry.due), None);
         // The head of class 0 goes away early: its bound in the heap is stale from here on.
         timeline.unlink(&mut slab, 0, 0);
         let mut seen = Vec::new();
-        while let Some((due, index)) = timeline.first(&slab, at(8), |entry| entry.due) {
+        while let Some((due, index)) = timeline.first(&slab, at(8), |_, entry| entry.due) {
             seen.push((due, index));
             timeline.unlink(&mut slab, usize::from(index == 2 || index == 3), index);
         }
         assert_eq!(seen, [(at(6), 2), (at(6), 3), (at(7), 1)]);
-        assert_eq!(timeline.first(&slab, at(100), |entry| entry.due), Some((at(9), 4)));
+        assert_eq!(timeline.first(&slab, at(100), |_, entry| entry.due), Some((at(9), 4)));
     }
 
     #[test]
@@ -234,10 +241,10 @@ mod tests {
         for _ in 0..3 {
             timeline.push(&mut slab, 0, 0, at(1));
             timeline.unlink(&mut slab, 0, 0);
-            assert_eq!(timeline.first(&slab, at(9), |entry| entry.due), None);
+            assert_eq!(timeline.first(&slab, at(9), |_, entry| entry.due), None);
         }
         timeline.push(&mut slab, 0, 0, at(1));
-        assert_eq!(timeline.first(&slab, at(9), |entry| entry.due), Some((at(1), 0)));
+        assert_eq!(timeline.first(&slab, at(9), |_, entry| entry.due), Some((at(1), 0)));
         assert_eq!(timeline.head(0), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The bounded table of attempts: found by source, ordered by age, never walked.
 
 use std::hash::{BuildHasher, Hasher};
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -9,6 +10,11 @@ use hashbrown::HashTable;
 
 use crate::time::Timestamp;
 use crate::timeline::{Link, Links, List, NIL, Timeline};
+
+/// So many sources have their attempts fetched together.
+pub(crate) const FETCHED_TOGETHER: usize = 32;
+/// Fewer attempts than this are in the processor's caches anyway.
+const FEW: usize = 4_096;
 
 /// A source address in 16 bytes; IPv4 as IPv4-mapped IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +42,16 @@ impl Source {
     }
 }
 
-/// What is known of one source at one door. Laid out in 60 bytes, since there may be a million of them.
+/// What is known of one source at one door, as far as a knock looks at it: half of a cache line, since there may be a
+/// million of them.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 pub(super) struct Attempt {
     source: Source,
-    started: [u32; 2],
-    by_due: Links,
-    by_freshness: Links,
     /// The same source's attempt at the next door in the order of the file.
     next_of_source: u32,
     /// The TCP sequence number of the step just matched.
     pub(super) sequence_number: u32,
-    /// The set in the scan log, or [`NIL`].
-    pub(super) scan_set: u32,
     door: u16,
     /// The TCP source port of the step just matched.
     pub(super) source_port: u16,
@@ -57,23 +60,9 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// An attempt (or, with stage 0, a cooldown) that begins at `started`.
-    pub(super) fn new(source: Source, door: u16, started: Timestamp, stage: u8) -> Self {
-        let nanos = started.as_nanos();
-        #[allow(clippy::cast_possible_truncation, reason = "the two halves of a u64")]
-        let started = [(nanos >> 32) as u32, nanos as u32];
-        Self {
-            source,
-            started,
-            by_due: Links::default(),
-            by_freshness: Links::default(),
-            next_of_source: NIL,
-            sequence_number: 0,
-            scan_set: NIL,
-            door,
-            source_port: 0,
-            stage,
-        }
+    /// An attempt, or, with stage 0, a cooldown.
+    pub(super) fn new(source: Source, door: u16, stage: u8) -> Self {
+        Self { source, next_of_source: NIL, sequence_number: 0, door, source_port: 0, stage }
     }
 
     pub(super) fn source(&self) -> Source {
@@ -88,10 +77,6 @@ impl Attempt {
         self.stage
     }
 
-    pub(super) fn started(&self) -> Timestamp {
-        Timestamp::from_nanos(u64::from(self.started[0]) << 32 | u64::from(self.started[1]))
-    }
-
     /// Attempts that have made no step beyond the first, and cooldowns, make room when the table is full.
     fn is_fresh(&self) -> bool {
         self.stage <= 1
@@ -102,21 +87,54 @@ impl Attempt {
     }
 }
 
+/// The rest of an attempt, which matters at its beginning and at its end.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    /// The halves of a timestamp, which would take room for its alignment.
+    started: [u32; 2],
+    by_due: Links,
+    by_freshness: Links,
+    /// The set in the scan log, or [`NIL`].
+    scan_set: u32,
+}
+
+impl Term {
+    fn new(started: Timestamp) -> Self {
+        let nanos = started.as_nanos();
+        #[allow(clippy::cast_possible_truncation, reason = "the two halves of a u64")]
+        let started = [(nanos >> 32) as u32, nanos as u32];
+        Self { started, by_due: Links::default(), by_freshness: Links::default(), scan_set: NIL }
+    }
+
+    fn started(&self) -> Timestamp {
+        Timestamp::from_nanos(u64::from(self.started[0]) << 32 | u64::from(self.started[1]))
+    }
+}
+
+/// An attempt that was taken out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removed {
+    pub(super) attempt: Attempt,
+    pub(super) started: Timestamp,
+    /// The set in the scan log, or [`NIL`].
+    pub(super) scan_set: u32,
+}
+
 #[derive(Debug)]
 struct ByDue;
 
-impl Link<Attempt> for ByDue {
-    fn links(attempt: &mut Attempt) -> &mut Links {
-        &mut attempt.by_due
+impl Link<Term> for ByDue {
+    fn links(term: &mut Term) -> &mut Links {
+        &mut term.by_due
     }
 }
 
 #[derive(Debug)]
 struct ByFreshness;
 
-impl Link<Attempt> for ByFreshness {
-    fn links(attempt: &mut Attempt) -> &mut Links {
-        &mut attempt.by_freshness
+impl Link<Term> for ByFreshness {
+    fn links(term: &mut Term) -> &mut Links {
+        &mut term.by_freshness
     }
 }
 
@@ -141,6 +159,8 @@ impl Cursor {
 #[derive(Debug)]
 pub(super) struct Attempts {
     slots: Vec<Attempt>,
+    /// What belongs to the slots.
+    terms: Vec<Term>,
     /// The first free slot (linked by `next_of_source`), or [`NIL`].
     free: u32,
     live: usize,
@@ -159,6 +179,7 @@ impl Attempts {
     pub(super) fn new(limit: usize, spans: Box<[[Duration; 2]]>) -> Self {
         Self {
             slots: Vec::new(),
+            terms: Vec::new(),
             free: NIL,
             live: 0,
             limit,
@@ -186,6 +207,36 @@ impl Attempts {
         &mut self.slots[index as usize]
     }
 
+    /// The attempt's set in the scan log, or [`NIL`].
+    pub(super) fn scan_set(&mut self, index: u32) -> &mut u32 {
+        &mut self.terms[index as usize].scan_set
+    }
+
+    /// Has the memory fetched in which the attempts of these sources are, or will be, and those that are due by `until`.
+    /// The processor does that for many of them at a time, while one knock after the other would wait for its own.
+    pub(super) fn fetch(&mut self, sources: impl Iterator<Item = Source>, until: Timestamp) {
+        if self.live < FEW {
+            return;
+        }
+        let mut hashes = [0; 2 * FETCHED_TOGETHER];
+        let mut count = 0;
+        for source in sources.take(FETCHED_TOGETHER) {
+            hashes[count] = hash_of(&self.hasher, source);
+            count += 1;
+        }
+        let mut due = self.first_due(until).map_or(NIL, |(_, index)| index);
+        while due != NIL && count < hashes.len() {
+            hashes[count] = hash_of(&self.hasher, self.slots[due as usize].source);
+            count += 1;
+            due = self.terms[due as usize].by_due.next();
+        }
+        // The first that has a few bits of the hash is nearly always the right one. To make sure would be to wait for it.
+        let heads = hashes[..count].iter().filter_map(|&hash| self.sources.iter_hash(hash).next());
+        for &head in heads {
+            black_box(self.slots[head as usize].stage);
+        }
+    }
+
     /// A cursor before the first attempt of a source.
     pub(super) fn cursor(&self, source: Source) -> Cursor {
         let hash = hash_of(&self.hasher, source);
@@ -200,16 +251,19 @@ impl Attempts {
     }
 
     /// Puts in an attempt before the cursor's current one. There must be room, and the chain must stay in door order.
-    pub(super) fn insert(&mut self, cursor: &mut Cursor, mut attempt: Attempt) -> u32 {
+    pub(super) fn insert(&mut self, cursor: &mut Cursor, mut attempt: Attempt, started: Timestamp) -> u32 {
         attempt.next_of_source = cursor.at;
+        let term = Term::new(started);
         let index = match self.free {
             NIL => {
                 self.slots.push(attempt);
+                self.terms.push(term);
                 // The limit is far below the range of a u32.
                 u32::try_from(self.slots.len() - 1).unwrap_or(NIL)
             }
             free => {
                 self.free = std::mem::replace(&mut self.slots[free as usize], attempt).next_of_source;
+                self.terms[free as usize] = term;
                 free
             }
         };
@@ -224,17 +278,18 @@ impl Attempts {
         }
         cursor.prev = index;
         if attempt.is_fresh() {
-            self.fresh.push_back(&mut self.slots, index);
+            self.fresh.push_back(&mut self.terms, index);
         }
-        let due = due_of(&self.spans, &attempt);
-        self.timeline.push(&mut self.slots, attempt.class(), index, due);
+        let due = due_of(&self.spans, attempt.class(), &term);
+        self.timeline.push(&mut self.terms, attempt.class(), index, due);
         index
     }
 
     /// Takes out the cursor's current attempt; the cursor then stands on the next one.
-    pub(super) fn remove(&mut self, cursor: &mut Cursor) -> Attempt {
+    pub(super) fn remove(&mut self, cursor: &mut Cursor) -> Removed {
         let index = cursor.at;
         let attempt = self.slots[index as usize];
+        let term = self.terms[index as usize];
         cursor.at = attempt.next_of_source;
         if cursor.prev != NIL {
             self.slots[cursor.prev as usize].next_of_source = cursor.at;
@@ -244,17 +299,17 @@ impl Attempts {
             entry.remove();
         }
         if attempt.is_fresh() {
-            self.fresh.unlink(&mut self.slots, index);
+            self.fresh.unlink(&mut self.terms, index);
         }
-        self.timeline.unlink(&mut self.slots, attempt.class(), index);
+        self.timeline.unlink(&mut self.terms, attempt.class(), index);
         self.slots[index as usize].next_of_source = self.free;
         self.free = index;
         self.live -= 1;
-        attempt
+        Removed { attempt, started: term.started(), scan_set: term.scan_set }
     }
 
     /// Takes out an attempt that was not reached by a walk along its source.
-    pub(super) fn remove_at(&mut self, index: u32) -> Attempt {
+    pub(super) fn remove_at(&mut self, index: u32) -> Removed {
         let mut cursor = self.cursor(self.slots[index as usize].source);
         while cursor.at != index {
             self.advance(&mut cursor);
@@ -277,7 +332,7 @@ impl Attempts {
         let was_fresh = attempt.is_fresh();
         attempt.stage += 1;
         if was_fresh {
-            self.fresh.unlink(&mut self.slots, index);
+            self.fresh.unlink(&mut self.terms, index);
         }
     }
 
@@ -289,7 +344,7 @@ impl Attempts {
     /// What is due first, if not later than `until`.
     pub(super) fn first_due(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
         let spans = &self.spans;
-        self.timeline.first(&self.slots, until, |attempt| due_of(spans, attempt))
+        self.timeline.first(&self.terms, until, |class, term| due_of(spans, class, term))
     }
 
     /// The oldest attempt at a door.
@@ -298,12 +353,12 @@ impl Attempts {
     }
 
     /// Every attempt and cooldown, oldest first. For a reload; the one place that looks at all of them.
-    pub(super) fn drain_by_age(mut self) -> Vec<Attempt> {
+    pub(super) fn drain_by_age(mut self) -> Vec<Removed> {
         let mut all = Vec::with_capacity(self.live);
         while let Some((_, index)) = self.first_due(Timestamp::from_nanos(u64::MAX)) {
             all.push(self.remove_at(index));
         }
-        all.sort_by_key(|attempt| (attempt.started(), attempt.door));
+        all.sort_by_key(|removed| (removed.started, removed.attempt.door));
         all
     }
 
@@ -320,8 +375,8 @@ fn hash_of(hasher: &RandomState, source: Source) -> u64 {
     hasher.finish()
 }
 
-fn due_of(spans: &[[Duration; 2]], attempt: &Attempt) -> Timestamp {
-    attempt.started().saturating_add(spans[usize::from(attempt.door)][usize::from(attempt.stage == 0)])
+fn due_of(spans: &[[Duration; 2]], class: usize, term: &Term) -> Timestamp {
+    term.started().saturating_add(spans.as_flattened()[class])
 }
 
 #[cfg(test)]
@@ -330,7 +385,7 @@ mod tests {
 
     #[test]
     fn an_attempt_takes_sixty_bytes() {
-        assert_eq!(size_of::<Attempt>(), 60);
+        assert_eq!((size_of::<Attempt>(), size_of::<Term>()), (32, 28));
     }
 
     #[test]
@@ -347,7 +402,7 @@ mod tests {
         let source = Source::from(IpAddr::from([10, 0, 0, 1]));
         for door in [2, 0, 3, 1] {
             let mut cursor = if door == 0 { table.cursor(source) } else { table.cursor_behind(source, door - 1) };
-            table.insert(&mut cursor, Attempt::new(source, door, Timestamp::from_secs(1), 1));
+            table.insert(&mut cursor, Attempt::new(source, door, 1), Timestamp::from_secs(1));
         }
         let doors = |table: &Attempts| {
             let mut cursor = table.cursor(source);

@@ -15,7 +15,8 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
-use self::attempts::{Attempt, Attempts, Cursor, Source};
+pub(crate) use self::attempts::FETCHED_TOGETHER;
+use self::attempts::{Attempt, Attempts, Cursor, Removed, Source};
 use self::ports::{PortIndex, PortKey};
 use self::scan_log::ScanLog;
 use crate::config::{Config, Door, DoorId, FlagMask, Protocol, Sequence};
@@ -104,11 +105,18 @@ impl Matcher {
     /// Ends what is due first; call only after [`Matcher::next_due`] said that there is something.
     pub(crate) fn end_first_due(&mut self, sink: &mut impl Sink) {
         let Some((due, index)) = self.attempts.first_due(Timestamp::from_nanos(u64::MAX)) else { return };
-        let attempt = self.attempts.remove_at(index);
+        let removed = self.attempts.remove_at(index);
+        let stage = removed.attempt.stage();
         // A cooldown ends without a word.
-        if attempt.stage() > 0 {
-            self.end(&attempt, due, EventKind::Timeout { stage: attempt.stage() }, sink);
+        if stage > 0 {
+            self.end(&removed, due, EventKind::Timeout { stage }, sink);
         }
+    }
+
+    /// Has the memory fetched that these knocks will need; of more than [`FETCHED_TOGETHER`] for the first ones.
+    pub(crate) fn fetch(&mut self, knocks: &[Knock]) {
+        let until = knocks.last().map_or(Timestamp::default(), |knock| knock.time);
+        self.attempts.fetch(knocks.iter().map(|knock| Source::from(knock.source)), until);
     }
 
     /// Takes a knock that arrives at `now`.
@@ -176,12 +184,13 @@ impl Matcher {
         (fresh.evicted, fresh.refused) = (self.evicted, self.refused);
         let before = std::mem::replace(self, fresh);
         let moved = places_of_unchanged(old, &new.doors);
-        for attempt in before.attempts.drain_by_age() {
+        for removed in before.attempts.drain_by_age() {
+            let attempt = removed.attempt;
             let old_door = usize::from(attempt.door());
             match moved.get(old_door).copied().flatten() {
                 Some(door) => {
-                    let hits = before.scan_log.ports(attempt.scan_set);
-                    self.take_over(&attempt, door, hits, now, sink);
+                    let hits = before.scan_log.ports(removed.scan_set);
+                    self.take_over(&removed, door, hits, now, sink);
                 }
                 None if attempt.stage() > 0 => {
                     let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Reload };
@@ -217,8 +226,8 @@ impl Matcher {
         if !is_retransmission && rules.steps[stage] == key {
             self.stage_event(door, knock.source, now, stage + 1, sink);
             if stage + 1 == self.doors[usize::from(door)].steps.len() {
-                let attempt = self.attempts.remove(cursor);
-                self.scan_log.release(attempt.scan_set);
+                let removed = self.attempts.remove(cursor);
+                self.scan_log.release(removed.scan_set);
                 return self.open(knock, now, door, cursor, sink);
             }
             self.attempts.raise_stage(index);
@@ -230,7 +239,7 @@ impl Matcher {
             return self.attempts.advance(cursor);
         }
         let failed = self.attempts.remove(cursor);
-        let kind = EventKind::Fail { stage: failed.stage(), reason: FailReason::WrongPort };
+        let kind = EventKind::Fail { stage: failed.attempt.stage(), reason: FailReason::WrongPort };
         self.end(&failed, now, kind, sink);
         if starts_here {
             self.start(knock, now, door, cursor, sink);
@@ -249,9 +258,9 @@ impl Matcher {
         }
         let source = Source::from(knock.source);
         if self.make_room(source, door, now, cursor, sink) {
-            let mut attempt = Attempt::new(source, door, now, 1);
+            let mut attempt = Attempt::new(source, door, 1);
             (attempt.source_port, attempt.sequence_number) = (knock.source_port, knock.sequence_number);
-            self.attempts.insert(cursor, attempt);
+            self.attempts.insert(cursor, attempt, now);
             self.stage_event(door, knock.source, now, 1, sink);
         }
     }
@@ -265,7 +274,7 @@ impl Matcher {
         }
         let source = Source::from(knock.source);
         if rules.has_cooldown && self.make_room(source, door, now, cursor, sink) {
-            self.attempts.insert(cursor, Attempt::new(source, door, now, 0));
+            self.attempts.insert(cursor, Attempt::new(source, door, 0), now);
         }
     }
 
@@ -286,11 +295,11 @@ impl Matcher {
             return false;
         };
         let evicted = self.attempts.remove_at(oldest);
-        if evicted.stage() > 0 {
+        if evicted.attempt.stage() > 0 {
             self.evicted += 1;
             self.end(&evicted, now, EventKind::Fail { stage: 1, reason: FailReason::Full }, sink);
         }
-        if evicted.source() == source {
+        if evicted.attempt.source() == source {
             // The one that made room may be the very one that the cursor stood on.
             *cursor = self.attempts.cursor_behind(source, door);
         }
@@ -301,12 +310,13 @@ impl Matcher {
     fn guard(&mut self, knock: &Knock, key: PortKey, now: Timestamp, cursor: &mut Cursor, sink: &mut impl Sink) {
         let is_local = self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
         while let Some(index) = cursor.index() {
-            let attempt = self.attempts.get_mut(index);
+            let attempt = self.attempts.get(index);
             let is_counted =
                 attempt.stage() > 0 && self.doors[usize::from(attempt.door())].is_relevant(knock, is_local);
-            if is_counted && !self.scan_log.note(&mut attempt.scan_set, key) {
+            if is_counted && !self.scan_log.note(self.attempts.scan_set(index), key) {
                 let failed = self.attempts.remove(cursor);
-                self.end(&failed, now, EventKind::Fail { stage: failed.stage(), reason: FailReason::Scan }, sink);
+                let kind = EventKind::Fail { stage: failed.attempt.stage(), reason: FailReason::Scan };
+                self.end(&failed, now, kind, sink);
             } else {
                 self.attempts.advance(cursor);
             }
@@ -321,34 +331,35 @@ impl Matcher {
         rules.steps = steps.into();
         self.ports = PortIndex::new(self.doors.iter().map(|door| &*door.steps));
         while let Some(index) = self.attempts.oldest_at_door(door) {
-            let attempt = self.attempts.remove_at(index);
-            let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Reload };
-            self.end(&attempt, now, kind, sink);
+            let removed = self.attempts.remove_at(index);
+            let kind = EventKind::Fail { stage: removed.attempt.stage(), reason: FailReason::Reload };
+            self.end(&removed, now, kind, sink);
         }
     }
 
     /// Puts an attempt from before a reload back in at its door's new place.
     fn take_over(
         &mut self,
-        attempt: &Attempt,
+        removed: &Removed,
         door: u16,
         scan_hits: impl Iterator<Item = PortKey>,
         now: Timestamp,
         sink: &mut impl Sink,
     ) {
+        let attempt = &removed.attempt;
         let mut cursor = self.attempts.cursor_behind(attempt.source(), door);
         if !self.make_room(attempt.source(), door, now, &mut cursor, sink) {
             let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Full };
             return sink.event(now, &self.doors[usize::from(door)].name, attempt.source().ip(), kind);
         }
-        let mut moved = Attempt::new(attempt.source(), door, attempt.started(), attempt.stage());
+        let mut moved = Attempt::new(attempt.source(), door, attempt.stage());
         (moved.source_port, moved.sequence_number) = (attempt.source_port, attempt.sequence_number);
+        let index = self.attempts.insert(&mut cursor, moved, removed.started);
         if self.scan_guard {
             for port in scan_hits {
-                self.scan_log.note(&mut moved.scan_set, port);
+                self.scan_log.note(self.attempts.scan_set(index), port);
             }
         }
-        self.attempts.insert(&mut cursor, moved);
     }
 
     fn stage_event(&self, door: u16, ip: IpAddr, now: Timestamp, stage: usize, sink: &mut impl Sink) {
@@ -358,8 +369,14 @@ impl Matcher {
     }
 
     /// Reports how an attempt that was taken out has ended.
-    fn end(&mut self, attempt: &Attempt, time: Timestamp, kind: EventKind, sink: &mut impl Sink) {
-        self.scan_log.release(attempt.scan_set);
+    fn end(
+        &mut self,
+        Removed { attempt, scan_set, .. }: &Removed,
+        time: Timestamp,
+        kind: EventKind,
+        sink: &mut impl Sink,
+    ) {
+        self.scan_log.release(*scan_set);
         sink.event(time, &self.doors[usize::from(attempt.door())].name, attempt.source().ip(), kind);
     }
 }

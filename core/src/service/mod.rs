@@ -35,6 +35,7 @@ pub use status::Status;
 
 use crate::capture::{CaptureNotice, CaptureSet};
 use crate::config::{Config, OnStop};
+use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::exec::{CommandId, Executor};
 use crate::filter::PortFilter;
@@ -89,6 +90,8 @@ pub struct Service {
     armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
     packets: u64,
+    /// Room for knocks that were captured and not handled yet; empty between turns.
+    knocks: Vec<Knock>,
     notices: VecDeque<Notice>,
     /// Set from [`Service::stop`] on: until when commands are waited for.
     stop_limit: Option<Timestamp>,
@@ -167,6 +170,7 @@ impl Service {
             armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
             packets: 0,
+            knocks: Vec::with_capacity(turn::KNOCKS_AT_ONCE),
             notices,
             stop_limit: None,
             stopped: false,

@@ -11,6 +11,9 @@ use crate::journal::{OpeningId, StateFile};
 use crate::openings::Opening;
 use crate::time::Timestamp;
 
+/// So many knocks are kept back at most while a capture is read: those that are handled together cost less.
+pub(super) const KNOCKS_AT_ONCE: usize = 256;
+
 impl Service {
     /// One round of work; never waits for anything but the disk.
     pub(super) fn turn(&mut self) -> Result<(), ServiceError> {
@@ -38,26 +41,32 @@ impl Service {
     fn take_packets(&mut self) -> Result<(), ServiceError> {
         let mut clocks = self.clock.read();
         let before = clocks.now;
-        let Self { engine, capture, clock, options, notices, .. } = self;
+        let Self { engine, capture, clock, options, notices, knocks, .. } = self;
+        let mut last = Timestamp::default();
         let mut on_frame = |link_type, stamp, frame: &[u8]| {
             if stamp > clocks.wall {
                 clocks = clock.read();
             }
             let time = packet_time(stamp, &clocks);
-            if !options.ipv4_only && !options.report_knocks {
-                return engine.feed(link_type, time, frame);
+            last = last.max(time);
+            let Some(knock) = decode(link_type, time, frame) else { return };
+            if options.ipv4_only && knock.source.is_ipv6() {
+                return;
             }
-            match decode(link_type, time, frame) {
-                Some(knock) if !(options.ipv4_only && knock.source.is_ipv6()) => {
-                    if options.report_knocks {
-                        notices.push_back(Notice::Knock(knock));
-                    }
-                    engine.handle_knock(&knock);
-                }
-                _ => engine.handle_timeout(time),
+            if options.report_knocks {
+                notices.push_back(Notice::Knock(knock));
+            }
+            knocks.push(knock);
+            if knocks.len() == KNOCKS_AT_ONCE {
+                engine.handle_knocks(knocks);
+                knocks.clear();
             }
         };
-        let taken = capture.turn(&mut on_frame)?;
+        let taken = capture.turn(&mut on_frame);
+        engine.handle_knocks(knocks);
+        knocks.clear();
+        engine.handle_timeout(last);
+        let taken = taken?;
         self.packets += taken as u64;
         // Where packets may still wait in the buffer, they may have come before what is due by now. Those that are for
         // new addresses come with the next turn.
