@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use crate::log::Log;
 use crate::names::Names;
 use crate::settings::{log_targets, read_config};
 use crate::signals::{Request, Signals};
+
+/// The names of what is waited for that are signals'.
+const SIGNALS: Range<u64> = 0..Signals::COUNT as u64;
 
 /// A service with its log.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl Daemon {
     ) -> io::Result<Self> {
         let names = args.lookup.then(Names::start).transpose()?;
         let epoll = Epoll::new()?;
-        // Who is ready does not matter: all are looked at.
+        // The signals come first, as `SIGNALS` says.
         let fds = signals.fds().chain([service.as_fd()]).chain(names.as_ref().map(|names| names.as_fd()));
         for (fd, token) in fds.zip(0..) {
             epoll.add(fd, token)?;
@@ -58,7 +62,8 @@ impl Daemon {
         let mut tokens = Vec::new();
         let mut at_once = false;
         loop {
-            for request in self.signals.take() {
+            let signals = if tokens.iter().any(|token| SIGNALS.contains(token)) { self.signals.take() } else { vec![] };
+            for request in signals {
                 match request {
                     Request::Stop if self.stopping => at_once = true,
                     Request::Stop => self.stop(),

@@ -20,9 +20,12 @@ pub(crate) enum Request {
 
 /// The signals that were sent to this process.
 #[derive(Debug)]
-pub(crate) struct Signals([(Request, UnixStream); 4]);
+pub(crate) struct Signals([(Request, UnixStream); Self::COUNT]);
 
 impl Signals {
+    /// How many descriptors there are.
+    pub(crate) const COUNT: usize = 4;
+
     /// Takes the signals from now on.
     pub(crate) fn register() -> io::Result<Self> {
         let take = |signal, request| {

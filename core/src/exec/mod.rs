@@ -244,7 +244,9 @@ impl Executor {
 
     fn reap(&mut self, now: Timestamp) -> io::Result<()> {
         let mut tokens = Vec::new();
-        self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
+        if !self.running.is_empty() || !self.orphans.is_empty() {
+            self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
+        }
         for token in tokens {
             self.look_at(token);
             self.let_orphan_go(token);

@@ -90,6 +90,13 @@ pub struct Service {
     armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
     packets: u64,
+    /// A turn is due that the descriptor may not tell of.
+    turn_due: bool,
+    /// A turn was just made.
+    has_turned: bool,
+    /// A [`Waker`] was used, and [`Service::next`] has not returned for it yet.
+    woken: bool,
+    tokens: Vec<u64>,
     /// Room for knocks that were captured and not handled yet; empty between turns.
     knocks: Vec<Knock>,
     notices: VecDeque<Notice>,
@@ -170,6 +177,10 @@ impl Service {
             armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
             packets: 0,
+            turn_due: true,
+            has_turned: false,
+            woken: false,
+            tokens: Vec::new(),
             knocks: Vec::with_capacity(turn::KNOCKS_AT_ONCE),
             notices,
             stop_limit: None,
@@ -191,23 +202,31 @@ impl Service {
     /// still be stopped.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Notice>, ServiceError> {
         let start = Instant::now();
-        let mut tokens = Vec::new();
         loop {
-            if self.notices.is_empty() {
-                self.turn()?;
-            }
             if let Some(notice) = self.notices.pop_front() {
                 return Ok(Some(notice));
             }
             let remaining = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-            if self.stopped || self.waker.acknowledge() || remaining == Some(Duration::ZERO) {
+            // Right after a turn nothing is left, but for what the descriptor tells: no look is needed to say so.
+            let has_turned = std::mem::take(&mut self.has_turned) && remaining == Some(Duration::ZERO);
+            if has_turned || self.stopped || std::mem::take(&mut self.woken) || !self.wait(remaining)? {
                 return Ok(None);
             }
-            self.epoll.wait(&mut tokens, remaining)?;
-            if tokens.is_empty() {
-                return Ok(None);
-            }
+            self.turn()?;
+            self.has_turned = true;
         }
+    }
+
+    /// Waits until a turn is due, at most so long (`None`: for ever); true where one is.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, ServiceError> {
+        if std::mem::take(&mut self.turn_due) {
+            return Ok(true);
+        }
+        self.epoll.wait(&mut self.tokens, timeout)?;
+        if self.tokens.contains(&(Token::Wake as u64)) {
+            self.woken = self.waker.acknowledge();
+        }
+        Ok(!self.tokens.is_empty())
     }
 
     /// A handle to wake this service with.
@@ -269,6 +288,7 @@ impl Service {
             return;
         }
         let now = self.clock.now();
+        self.turn_due = true;
         self.stop_limit = Some(now.saturating_add(STOP_LIMIT));
         self.notices.push_back(Notice::ShuttingDown);
         let keep = self.config.options.on_stop == OnStop::Keep;
