@@ -142,6 +142,22 @@ fn addresses_that_come_go_and_change_are_followed() {
 }
 
 #[test]
+fn a_thousand_addresses_come_and_go_and_each_counts_while_it_is_there() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    let all = "for c in 1 2 3 4; do for d in $(seq 250); do echo addr ACTION 10.0.$c.$d/32 dev eth0; done; done";
+    let each = |action| lab.server.ok(&format!("({}) | ip -batch -", all.replace("ACTION", action)));
+    lab.client.ok("ip route add 10.0.0.0/16 dev eth0");
+    each("add");
+    for address in ["10.0.1.1", "10.0.2.99", "10.0.4.250"] {
+        opens(&lab, &daemon, "10.0.0.2", address);
+    }
+    each("del");
+    does_not_count(&lab, &daemon, "10.0.4.250");
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+}
+
+#[test]
 fn an_address_of_another_interface_counts() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
