@@ -12,7 +12,7 @@ use std::time::Instant;
 use etherparse::PacketBuilder;
 use portknock_core::replay::replay;
 use portknock_core::{Config, Engine, EventKind, LinkType, LocalAddresses, Timestamp, config};
-use portknock_tests::{Output, save_figures};
+use portknock_tests::{Output, capture_header, capture_record, save_figures};
 
 const DOOR: &str = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 3600\ntcpflags = syn\n";
 const PACKETS: u32 = 100_000;
@@ -35,7 +35,9 @@ fn main() {
     let mut json = Vec::new();
     for (what, every) in [("no packet for a door", 0), ("one in a hundred is a step of a knock", 100)] {
         let frames = frames(every);
-        save(&capture, &frames);
+        let records = frames.iter().flat_map(|(time, frame)| capture_record(time.as_nanos(), frame));
+        fs::write(&capture, capture_header(1).into_iter().chain(records).collect::<Vec<_>>())
+            .expect("the folder can be written to");
         let (engine, openings) = fastest(|| by_engine(&config, &frames));
         let (rust_replay, replayed) = fastest(|| by_replay(&config, &capture));
         let output = Output::of(Command::new(&python).arg(&script).arg(&door).arg(&capture));
@@ -66,7 +68,7 @@ fn frames(every: u32) -> Vec<(Timestamp, Vec<u8>)> {
     let frame = |i: u32| {
         let source = random.u16(0..1_000);
         let mut port = 443;
-        if every > 0 && i % every == 0 {
+        if every > 0 && i.is_multiple_of(every) {
             let stage = &mut stages[usize::from(source)];
             port = [7000, 8000, 9000][*stage];
             *stage = (*stage + 1) % 3;
@@ -78,21 +80,6 @@ fn frames(every: u32) -> Vec<(Timestamp, Vec<u8>)> {
         (Timestamp::from_nanos(1_000_000_000_000 + u64::from(i) * 1_000), frame)
     };
     (0..PACKETS).map(frame).collect()
-}
-
-/// Writes a capture file with nanoseconds; see pcap-savefile(5).
-fn save(path: &Path, frames: &[(Timestamp, Vec<u8>)]) {
-    let small = |value: u64| u32::try_from(value).expect("a small number");
-    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
-    let mut file = words(&[0xa1b2_3c4d]);
-    file.extend([2_u16, 4].iter().flat_map(|version| version.to_ne_bytes()));
-    file.extend(words(&[0, 0, 65_535, 1]));
-    for (time, frame) in frames {
-        let (nanos, length) = (time.as_nanos(), small(frame.len() as u64));
-        file.extend(words(&[small(nanos / 1_000_000_000), small(nanos % 1_000_000_000), length, length]));
-        file.extend(frame);
-    }
-    fs::write(path, file).expect("the folder can be written to");
 }
 
 /// Nanoseconds a packet of the fastest run, and the openings of each.

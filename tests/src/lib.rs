@@ -18,6 +18,7 @@
 
 mod both;
 mod c;
+mod capture_file;
 mod daemon;
 mod disk;
 mod distant;
@@ -34,6 +35,7 @@ mod tools;
 
 pub use both::Both;
 pub use c::{Build, C, Linked};
+pub use capture_file::{capture_header, capture_record};
 pub use daemon::Daemon;
 pub use disk::Disk;
 pub use distant::{Cable, Capacity, Distant};

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use etherparse::PacketBuilder;
-use portknock_tests::{Build, C, Firewall, Host, Lab, Linked, Listener, Output, Process, binary, require};
+use portknock_tests::{
+    Build, C, Firewall, Host, Lab, Linked, Listener, Output, Process, binary, capture_header, capture_record, require,
+};
 use tempfile::TempDir;
 
 const PLAIN: Build = Build { compiler: "gcc", standard: "c11", linked: Linked::Shared, more: &[] };
@@ -166,13 +168,10 @@ target = 10.0.0.1
 command = x
 ";
 
-/// A capture (see pcap-savefile(5)) with nanosecond stamps of knocks from a few addresses of both families at the ports of
+/// A capture of knocks from a few addresses of both families at the ports of
 /// the doors and others, in an order that only looks like chance.
 fn capture(link_type: u32, packets: u32) -> Vec<u8> {
-    let mut file = Vec::new();
-    for word in [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 65_535, link_type] {
-        file.extend(word.to_le_bytes());
-    }
+    let mut file = capture_header(link_type);
     let (mut chance, mut nanos) = (1_u32, 1_690_000_000_000_000_000_u64);
     for number in 0..packets {
         let mut pick = |below: u32| {
@@ -202,16 +201,7 @@ fn capture(link_type: u32, packets: u32) -> Vec<u8> {
             packet.tcp(40_000, ports[which], number, 1_024).syn().write(&mut whole, &[]).unwrap();
         }
         frame.extend(if link_type == 1 { &whole[..] } else { &whole[14..] });
-        let length = u32::try_from(frame.len()).unwrap();
-        for word in [
-            u32::try_from(nanos / 1_000_000_000).unwrap(),
-            u32::try_from(nanos % 1_000_000_000).unwrap(),
-            length,
-            length,
-        ] {
-            file.extend(word.to_le_bytes());
-        }
-        file.extend(frame);
+        file.extend(capture_record(nanos, &frame));
     }
     file
 }
