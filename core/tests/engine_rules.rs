@@ -265,6 +265,18 @@ fn a_one_time_door_waits_for_its_next_sequence_and_drops_the_others() {
 }
 
 #[test]
+fn one_time_doors_that_one_knock_opens_drop_the_others_in_the_order_of_the_file() {
+    let mut doors = vec![door("first", "7000,9000"), door("second", "7000,9000")];
+    doors.iter_mut().for_each(|door| door.one_time_sequences = Some("/etc/sequences".into()));
+    let mut bench = Bench::new(doors);
+    bench.knock("10.0.0.1", 7000);
+    bench.knock("10.0.0.2", 7000);
+    let told = bench.knock("10.0.0.1", 9000);
+    let dropped = |door| format!("10.0.0.2: {door}: attempt failed: reload (stage 1)");
+    assert_eq!(told[4..], [dropped("first"), dropped("second")]);
+}
+
+#[test]
 fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
     let (stays, goes) = (door("stays", "7000,8000"), door("goes", "7000,9000"));
     let mut bench = Bench::new(vec![goes, stays.clone()]);

@@ -151,9 +151,10 @@ impl Matcher {
                 (Some(_), None) => unreachable!(),
             }
         }
-        while let Some(door) = self.spent.pop() {
-            self.set_steps(door, &[], now, sink);
+        for i in 0..self.spent.len() {
+            self.set_steps(self.spent[i], &[], now, sink);
         }
+        self.spent.clear();
     }
 
     /// Gives a door its next sequence, or none. Attempts at the old one fail.
