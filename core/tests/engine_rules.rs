@@ -288,6 +288,23 @@ fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
 }
 
 #[test]
+fn a_reload_that_leaves_no_room_tells_of_attempts_but_not_of_cooldowns() {
+    let mut cooling = door("cooling", "7000");
+    cooling.seq_cooldown = Some(Duration::from_secs(10));
+    let mut config = Config { doors: vec![door("ssh", "7000,8000,9000"), cooling], ..Config::default() };
+    let mut bench = Bench::with(config.clone());
+    for source in ["10.0.0.1", "10.0.0.2"] {
+        bench.knock(source, 7000);
+        bench.knock(source, 8000);
+    }
+    assert_eq!(bench.engine.stats().attempts, 4);
+    config.options.max_attempts = 1;
+    bench.engine.reload(&config, bench.now);
+    assert_eq!(bench.events(), ["10.0.0.2: ssh: attempt failed: full (stage 2)"]);
+    assert_eq!(bench.engine.stats().attempts, 1);
+}
+
+#[test]
 fn openings_survive_a_reload_without_their_door() {
     let mut timed = door("ssh", "7000");
     timed.stop_command = Some("close %IP%".into());

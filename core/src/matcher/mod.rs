@@ -339,8 +339,12 @@ impl Matcher {
     ) {
         let mut cursor = self.attempts.cursor_behind(attempt.source(), door);
         if !self.make_room(attempt.source(), door, now, &mut cursor, sink) {
-            let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Full };
-            return sink.event(now, &self.doors[usize::from(door)].name, attempt.source().ip(), kind);
+            // Here too a cooldown ends without a word.
+            if attempt.stage() > 0 {
+                let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Full };
+                sink.event(now, &self.doors[usize::from(door)].name, attempt.source().ip(), kind);
+            }
+            return;
         }
         let mut moved = Attempt::new(attempt.source(), door, attempt.started(), attempt.stage());
         (moved.source_port, moved.sequence_number) = (attempt.source_port, attempt.sequence_number);
