@@ -23,6 +23,7 @@ use crate::decode::Knock;
 use crate::engine::LocalAddresses;
 use crate::event::{EventKind, FailReason};
 use crate::time::Timestamp;
+use crate::timeline::NIL;
 
 /// Takes what the matcher finds, in the order in which it happens.
 pub(crate) trait Sink {
@@ -109,6 +110,7 @@ impl Matcher {
         if attempt.stage() > 0 {
             self.end(&attempt, due, EventKind::Timeout { stage: attempt.stage() }, sink);
         }
+        self.check_invariants();
     }
 
     /// Takes a knock that arrives at `now`.
@@ -122,6 +124,7 @@ impl Matcher {
         if !self.ports.is_used(key) {
             if self.scan_guard && cursor.index().is_some() && is_scan_like(knock) {
                 self.guard(knock, key, now, &mut cursor, sink);
+                self.check_invariants();
             }
             return;
         }
@@ -155,6 +158,7 @@ impl Matcher {
             self.set_steps(self.spent[i], &[], now, sink);
         }
         self.spent.clear();
+        self.check_invariants();
     }
 
     /// Gives a door its next sequence, or none. Attempts at the old one fail.
@@ -168,6 +172,7 @@ impl Matcher {
         if usize::from(door.0) < self.doors.len() {
             self.set_steps(door.0, &keys_of(sequence), now, sink);
         }
+        self.check_invariants();
     }
 
     /// Replaces the doors; attempts at doors that did not change go on.
@@ -190,6 +195,34 @@ impl Matcher {
                 }
                 None => {}
             }
+        }
+        self.check_invariants();
+    }
+
+    /// True where every door of the matcher is as here.
+    pub(crate) fn is_for(&self, doors: &[Door]) -> bool {
+        let is_same = |(rules, door): (&Rules, &Door)| {
+            let steps = door.sequence.as_ref().map_or(&[][..], Sequence::steps);
+            rules.name == door.name && rules.steps.iter().copied().eq(steps.iter().map(|&step| step.into()))
+        };
+        self.doors.len() == doors.len() && self.doors.iter().zip(doors).all(is_same)
+    }
+
+    /// Debug builds end every change with this.
+    fn check_invariants(&mut self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let is_right = |attempt: &Attempt| {
+            let rules = self.doors.get(usize::from(attempt.door()));
+            rules.is_some_and(|rules| match attempt.stage() {
+                0 => rules.has_cooldown && attempt.scan_set == NIL,
+                stage => usize::from(stage) < rules.steps.len(),
+            })
+        };
+        if self.attempts.check(is_right) {
+            let (sets, free) = self.scan_log.sets();
+            assert_eq!(free + self.attempts.scan_sets(), sets, "sets of the scan log that are free or used");
         }
     }
 
