@@ -10,6 +10,7 @@ use crate::event::{Event, EventKind};
 use crate::matcher::{FETCHED_TOGETHER, Matcher, Sink};
 use crate::openings::{Opening, Openings};
 use crate::time::Timestamp;
+use crate::timeline::CHECKED;
 
 /// The addresses that count as this machine for doors without a `target`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,6 +160,7 @@ impl Engine {
         self.handle_timeout(knock.time);
         self.knocks += 1;
         self.matcher.handle_knock(knock, self.now, &mut self.outcomes);
+        self.check_invariants();
     }
 
     /// Moves time on: what is due at `now` or before happens, in the order of the due times.
@@ -201,6 +203,7 @@ impl Engine {
         self.handle_timeout(now);
         let old = std::mem::replace(&mut self.outcomes.doors, config.doors.clone());
         self.matcher.reload(&old, config, self.now, &mut self.outcomes);
+        self.check_invariants();
     }
 
     /// Gives a one-time door its next sequence, or none. After an opening such a door takes no knock until this is
@@ -210,6 +213,7 @@ impl Engine {
         if let Some(door) = self.outcomes.doors.get_mut(usize::from(door.0)) {
             door.sequence = sequence;
         }
+        self.check_invariants();
     }
 
     /// Takes up openings from before the start; the next [`Engine::handle_timeout`] closes those that are overdue.
@@ -224,6 +228,15 @@ impl Engine {
         while self.outcomes.openings.len() > 0 {
             self.outcomes.close_first(end_of_time, self.now);
         }
+        self.check_invariants();
+    }
+
+    /// Debug builds end every change with this; matcher and openings look after themselves.
+    fn check_invariants(&self) {
+        debug_assert!(
+            self.outcomes.doors.len() > CHECKED || self.matcher.is_for(&self.outcomes.doors),
+            "the doors are not those of the matcher"
+        );
     }
 
     /// The doors that stand open, in no particular order.

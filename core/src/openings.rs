@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::time::Timestamp;
-use crate::timeline::{Link, Links, NIL, Timeline};
+use crate::timeline::{CHECKED, Link, Links, NIL, Timeline};
 
 /// A door that stands open for one address, with what closes it and when. It holds all that is needed to close the door
 /// even where the configuration no longer knows it.
@@ -88,6 +88,7 @@ impl Openings {
         let is_open = self.find(&opening).map(|index| self.remove(index)).is_some();
         let class = *self.classes.entry(span).or_insert_with(|| self.timeline.add_class());
         self.insert(opening, class);
+        self.check_invariants();
         is_open
     }
 
@@ -105,6 +106,7 @@ impl Openings {
             }
             self.insert(opening, class);
         }
+        self.check_invariants();
     }
 
     /// When the next door closes, if not later than `until`.
@@ -115,7 +117,26 @@ impl Openings {
     /// Takes out what closes first, if not later than `until`.
     pub(crate) fn take_first_due(&mut self, until: Timestamp) -> Option<Opening> {
         let (_, index) = self.first(until)?;
-        self.remove(index)
+        let taken = self.remove(index);
+        self.check_invariants();
+        taken
+    }
+
+    /// Debug builds end every change with this.
+    fn check_invariants(&mut self) {
+        if !cfg!(debug_assertions) || self.slots.len() > CHECKED {
+            return;
+        }
+        assert_eq!(self.iter().count(), self.len(), "openings in the table");
+        assert_eq!(self.free.len() + self.len(), self.slots.len(), "slots that are free or open");
+        for (index, slot) in self.slots.iter().enumerate() {
+            if let Some(opening) = &slot.opening {
+                assert_eq!(self.find(opening).map(|index| index as usize), Some(index), "the place of {opening:?}");
+            }
+        }
+        let due = |slot: &Slot| slot.opening.as_ref().map(|opening| (slot.class, opening.closes_at));
+        self.timeline
+            .check(&mut self.slots, self.table.len(), |slot| due(slot).unwrap_or((usize::MAX, Timestamp::default())));
     }
 
     fn first(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {

@@ -11,6 +11,8 @@ use std::marker::PhantomData;
 
 use crate::time::Timestamp;
 
+/// Up to how many entries debug builds check what holds of all of them after each change.
+pub(crate) const CHECKED: usize = 128;
 /// The index that stands for "no entry".
 pub(crate) const NIL: u32 = u32::MAX;
 
@@ -71,6 +73,24 @@ impl<K> List<K> {
         self.tail = index;
     }
 
+    /// Asserts for debug builds that entries are linked both ways and as they have to be; returns how many there are.
+    pub(crate) fn check<T>(&self, slab: &mut [T], mut is_right: impl FnMut(&T) -> bool) -> usize
+    where
+        K: Link<T>,
+    {
+        let (mut length, mut before, mut at) = (0, NIL, self.head);
+        while at != NIL {
+            assert!(length < slab.len(), "a list without an end");
+            let entry = &mut slab[at as usize];
+            let links = *K::links(entry);
+            assert_eq!(links.prev, before, "the way back from entry {at}");
+            assert!(is_right(entry), "entry {at} does not belong where it is");
+            (length, before, at) = (length + 1, at, links.next);
+        }
+        assert_eq!(self.tail, before, "the end of a list");
+        length
+    }
+
     pub(crate) fn unlink<T>(&mut self, slab: &mut [T], index: u32)
     where
         K: Link<T>,
@@ -129,6 +149,31 @@ impl<K> Timeline<K> {
         if !entry.in_heap {
             entry.in_heap = true;
             self.heap.push(Reverse((due, index_of_class(class))));
+        }
+    }
+
+    /// Asserts for debug builds that the lists are sound, in due order, known to the heap, and hold `held` entries, each
+    /// in the class that `class_and_due` says.
+    pub(crate) fn check<T>(&self, slab: &mut [T], held: usize, class_and_due: impl Fn(&T) -> (usize, Timestamp))
+    where
+        K: Link<T>,
+    {
+        let mut found = 0;
+        for (number, class) in self.classes.iter().enumerate() {
+            let mut latest = Timestamp::default();
+            found += class.list.check(slab, |entry| {
+                let (class, due) = class_and_due(entry);
+                class == number && std::mem::replace(&mut latest, due) <= due
+            });
+            assert!(class.in_heap || class.list.head == NIL, "the heap forgot class {number}");
+        }
+        assert_eq!(found, held, "entries in the lists");
+        assert_eq!(self.heap.len(), self.classes.iter().filter(|class| class.in_heap).count(), "classes in the heap");
+        for Reverse((bound, class)) in &self.heap {
+            let class = &self.classes[*class as usize];
+            assert!(class.in_heap, "a class in the heap does not know it");
+            let head = slab.get(class.list.head as usize);
+            assert!(head.is_none_or(|head| *bound <= class_and_due(head).1), "a bound that is too late");
         }
     }
 

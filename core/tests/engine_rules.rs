@@ -265,6 +265,18 @@ fn a_one_time_door_waits_for_its_next_sequence_and_drops_the_others() {
 }
 
 #[test]
+fn one_time_doors_that_one_knock_opens_drop_the_others_in_the_order_of_the_file() {
+    let mut doors = vec![door("first", "7000,9000"), door("second", "7000,9000")];
+    doors.iter_mut().for_each(|door| door.one_time_sequences = Some("/etc/sequences".into()));
+    let mut bench = Bench::new(doors);
+    bench.knock("10.0.0.1", 7000);
+    bench.knock("10.0.0.2", 7000);
+    let told = bench.knock("10.0.0.1", 9000);
+    let dropped = |door| format!("10.0.0.2: {door}: attempt failed: reload (stage 1)");
+    assert_eq!(told[4..], [dropped("first"), dropped("second")]);
+}
+
+#[test]
 fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
     let (stays, goes) = (door("stays", "7000,8000"), door("goes", "7000,9000"));
     let mut bench = Bench::new(vec![goes, stays.clone()]);
@@ -273,6 +285,23 @@ fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
     bench.engine.reload(&Config { doors: vec![stays, door("new", "1,2")], ..Config::default() }, now);
     assert_eq!(bench.events(), ["10.0.0.9: goes: attempt failed: reload (stage 1)"]);
     assert_eq!(bench.knock("10.0.0.9", 8000)[1], "10.0.0.9: stays: OPEN SESAME");
+}
+
+#[test]
+fn a_reload_that_leaves_no_room_tells_of_attempts_but_not_of_cooldowns() {
+    let mut cooling = door("cooling", "7000");
+    cooling.seq_cooldown = Some(Duration::from_secs(10));
+    let mut config = Config { doors: vec![door("ssh", "7000,8000,9000"), cooling], ..Config::default() };
+    let mut bench = Bench::with(config.clone());
+    for source in ["10.0.0.1", "10.0.0.2"] {
+        bench.knock(source, 7000);
+        bench.knock(source, 8000);
+    }
+    assert_eq!(bench.engine.stats().attempts, 4);
+    config.options.max_attempts = 1;
+    bench.engine.reload(&config, bench.now);
+    assert_eq!(bench.events(), ["10.0.0.2: ssh: attempt failed: full (stage 2)"]);
+    assert_eq!(bench.engine.stats().attempts, 1);
 }
 
 #[test]

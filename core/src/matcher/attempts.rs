@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::time::Timestamp;
-use crate::timeline::{Link, Links, List, NIL, Timeline};
+use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
 
 /// So many sources have their attempts fetched together.
 pub(crate) const FETCHED_TOGETHER: usize = 32;
@@ -360,6 +360,49 @@ impl Attempts {
         }
         all.sort_by_key(|removed| (removed.started, removed.attempt.door));
         all
+    }
+
+    /// Asserts for debug builds that every way to an attempt leads to it, and that each attempt is as `is_right` says.
+    /// False where there are too many for that.
+    pub(super) fn check(&mut self, is_right: impl Fn(&Attempt) -> bool) -> bool {
+        if self.slots.len() > CHECKED || self.spans.len() > CHECKED {
+            return false;
+        }
+        assert!(self.live <= self.limit, "more attempts than may be");
+        let next = |index: &u32| Some(self.slots.get(*index as usize)?.next_of_source);
+        let chain = |first| std::iter::successors(Some(first), next).take_while(|index| *index != NIL);
+        let free = chain(self.free).take(self.slots.len() + 1).count();
+        assert_eq!(free + self.live, self.slots.len(), "slots that are free or live");
+        let (mut found, mut fresh) = (0, 0);
+        for &head in &self.sources {
+            let source = self.slots[head as usize].source;
+            assert_eq!(self.cursor(source).at, head, "the first attempt of {}", source.ip());
+            let mut door_before = None;
+            for index in chain(head) {
+                let attempt = self.get(index);
+                assert!(attempt.source == source && door_before < Some(attempt.door), "the chain of {}", source.ip());
+                assert!(is_right(attempt), "an attempt that cannot be: {attempt:?}");
+                door_before = Some(attempt.door);
+                found += 1;
+                fresh += usize::from(attempt.is_fresh());
+            }
+        }
+        assert_eq!(found, self.live, "attempts of all sources");
+        let (slots, spans) = (&mut self.slots, &self.spans);
+        assert_eq!(self.fresh.check(slots, Attempt::is_fresh), fresh, "attempts that make room");
+        self.timeline.check(slots, self.live, |attempt| (attempt.class(), due_of(spans, attempt)));
+        true
+    }
+
+    /// The sets in the scan log that attempts have.
+    pub(super) fn scan_sets(&self) -> usize {
+        self.sources
+            .iter()
+            .flat_map(|&head| {
+                std::iter::successors(Some(self.get(head)), |attempt| self.slots.get(attempt.next_of_source as usize))
+            })
+            .filter(|attempt| attempt.scan_set != NIL)
+            .count()
     }
 
     fn replace_head(&mut self, hash: u64, old: u32, new: u32) {

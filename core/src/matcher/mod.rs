@@ -24,6 +24,7 @@ use crate::decode::Knock;
 use crate::engine::LocalAddresses;
 use crate::event::{EventKind, FailReason};
 use crate::time::Timestamp;
+use crate::timeline::NIL;
 
 /// Takes what the matcher finds, in the order in which it happens.
 pub(crate) trait Sink {
@@ -111,6 +112,7 @@ impl Matcher {
         if stage > 0 {
             self.end(&removed, due, EventKind::Timeout { stage }, sink);
         }
+        self.check_invariants();
     }
 
     /// Has the memory fetched that these knocks will need; of more than [`FETCHED_TOGETHER`] for the first ones.
@@ -130,6 +132,7 @@ impl Matcher {
         if !self.ports.is_used(key) {
             if self.scan_guard && cursor.index().is_some() && is_scan_like(knock) {
                 self.guard(knock, key, now, &mut cursor, sink);
+                self.check_invariants();
             }
             return;
         }
@@ -159,9 +162,11 @@ impl Matcher {
                 (Some(_), None) => unreachable!(),
             }
         }
-        while let Some(door) = self.spent.pop() {
-            self.set_steps(door, &[], now, sink);
+        for i in 0..self.spent.len() {
+            self.set_steps(self.spent[i], &[], now, sink);
         }
+        self.spent.clear();
+        self.check_invariants();
     }
 
     /// Gives a door its next sequence, or none. Attempts at the old one fail.
@@ -175,6 +180,7 @@ impl Matcher {
         if usize::from(door.0) < self.doors.len() {
             self.set_steps(door.0, &keys_of(sequence), now, sink);
         }
+        self.check_invariants();
     }
 
     /// Replaces the doors; attempts at doors that did not change go on.
@@ -198,6 +204,34 @@ impl Matcher {
                 }
                 None => {}
             }
+        }
+        self.check_invariants();
+    }
+
+    /// True where every door of the matcher is as here.
+    pub(crate) fn is_for(&self, doors: &[Door]) -> bool {
+        let is_same = |(rules, door): (&Rules, &Door)| {
+            let steps = door.sequence.as_ref().map_or(&[][..], Sequence::steps);
+            rules.name == door.name && rules.steps.iter().copied().eq(steps.iter().map(|&step| step.into()))
+        };
+        self.doors.len() == doors.len() && self.doors.iter().zip(doors).all(is_same)
+    }
+
+    /// Debug builds end every change with this.
+    fn check_invariants(&mut self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let is_right = |attempt: &Attempt| {
+            let rules = self.doors.get(usize::from(attempt.door()));
+            rules.is_some_and(|rules| match attempt.stage() {
+                0 => rules.has_cooldown && attempt.scan_set == NIL,
+                stage => usize::from(stage) < rules.steps.len(),
+            })
+        };
+        if self.attempts.check(is_right) {
+            let (sets, free) = self.scan_log.sets();
+            assert_eq!(free + self.attempts.scan_sets(), sets, "sets of the scan log that are free or used");
         }
     }
 
@@ -349,8 +383,12 @@ impl Matcher {
         let attempt = &removed.attempt;
         let mut cursor = self.attempts.cursor_behind(attempt.source(), door);
         if !self.make_room(attempt.source(), door, now, &mut cursor, sink) {
-            let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Full };
-            return sink.event(now, &self.doors[usize::from(door)].name, attempt.source().ip(), kind);
+            // Here too a cooldown ends without a word.
+            if attempt.stage() > 0 {
+                let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Full };
+                sink.event(now, &self.doors[usize::from(door)].name, attempt.source().ip(), kind);
+            }
+            return;
         }
         let mut moved = Attempt::new(attempt.source(), door, attempt.stage());
         (moved.source_port, moved.sequence_number) = (attempt.source_port, attempt.sequence_number);

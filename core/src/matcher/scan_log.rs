@@ -61,6 +61,14 @@ impl ScanLog {
         }
     }
 
+    /// Sets that exist, and those of them that are free; for the checks of debug builds.
+    pub(super) fn sets(&self) -> (usize, usize) {
+        let all = self.numbers.len() / (self.limit + 1);
+        let next = |set: &u32| self.numbers.get(*set as usize * (self.limit + 1)).copied();
+        let chain = std::iter::successors(Some(self.free), next).take_while(|set| *set != NIL);
+        (all, chain.take(all + 1).count())
+    }
+
     fn take(&mut self) -> u32 {
         if self.free == NIL {
             let set = self.numbers.len() / (self.limit + 1);

@@ -1,0 +1,416 @@
+//! The rules of matching and opening, written down as plainly as they can be: lists that are walked from the front each
+//! time. Whatever the engine does for speed must not show.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use portknock_core::{
+    Config, Door, DoorId, EngineStats, Event, EventKind, FailReason, Knock, LocalAddresses, Opening, Protocol,
+    Sequence, Step, TcpFlags, Timestamp,
+};
+
+/// What is held of one source at one door.
+#[derive(Clone, Debug)]
+struct Held {
+    source: IpAddr,
+    door: usize,
+    since: Timestamp,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Attempt {
+        stage: usize,
+        /// Source port and sequence number of the step just matched.
+        segment: (u16, u32),
+        /// Distinct ports that no door uses, in the order of the hits.
+        hits: Vec<(Protocol, u16)>,
+    },
+    Cooldown,
+}
+
+#[derive(Debug)]
+pub(crate) struct Model {
+    config: Config,
+    local: LocalAddresses,
+    now: Timestamp,
+    /// The oldest first.
+    held: Vec<Held>,
+    openings: Vec<Opening>,
+    told: Vec<Vec<Event>>,
+    knocks: u64,
+    evicted: u64,
+    refused: u64,
+}
+
+impl Model {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            config: config.clone(),
+            local: LocalAddresses::Any,
+            now: Timestamp::default(),
+            held: Vec::new(),
+            openings: Vec::new(),
+            told: Vec::new(),
+            knocks: 0,
+            evicted: 0,
+            refused: 0,
+        }
+    }
+
+    /// What happened since, in order; events of one group have no order among each other.
+    pub(crate) fn take_told(&mut self) -> Vec<Vec<Event>> {
+        std::mem::take(&mut self.told)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn openings(&self) -> &[Opening] {
+        &self.openings
+    }
+
+    pub(crate) fn stats(&self) -> EngineStats {
+        EngineStats {
+            attempts: self.held.len(),
+            openings: self.openings.len(),
+            knocks: self.knocks,
+            evicted: self.evicted,
+            refused: self.refused,
+        }
+    }
+
+    /// When something happens without a packet.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let ends = self.held.iter().map(|held| self.end_of(held));
+        ends.chain(self.openings.iter().map(|opening| opening.closes_at)).min()
+    }
+
+    /// The step that the source's attempt at a door waits for.
+    pub(crate) fn next_step(&self, source: IpAddr, door: usize) -> Option<Step> {
+        let steps = self.config.doors.get(door)?.sequence.as_ref()?.steps();
+        let stage = self.held.iter().find_map(|held| match held.what {
+            What::Attempt { stage, .. } if (held.source, held.door) == (source, door) => Some(stage),
+            _ => None,
+        });
+        steps.get(stage.unwrap_or(0)).copied()
+    }
+
+    pub(crate) fn set_local_addresses(&mut self, local: LocalAddresses) {
+        self.local = local;
+    }
+
+    /// Timeouts and closings come in the order of their due times. Where those are the same the rules leave it open; the
+    /// engine's order is: attempts in the order of the doors and of their ages, then closings in any order.
+    pub(crate) fn advance(&mut self, to: Timestamp) {
+        self.now = self.now.max(to);
+        while let Some(due) = self.next_due().filter(|due| *due <= self.now) {
+            for door in 0..self.config.doors.len() {
+                while let Some(i) = self.held.iter().position(|held| held.door == door && self.end_of(held) == due) {
+                    let gone = self.held.remove(i);
+                    if let What::Attempt { stage, .. } = gone.what {
+                        self.say_at(due, door, gone.source, EventKind::Timeout { stage: small(stage) });
+                    }
+                }
+            }
+            let group = self.close(|opening| opening.closes_at == due, due);
+            self.told.extend((!group.is_empty()).then_some(group));
+        }
+    }
+
+    pub(crate) fn close_all(&mut self, now: Timestamp) {
+        self.advance(now);
+        while let Some(first) = self.openings.iter().map(|opening| opening.closes_at).min() {
+            let group = self.close(|opening| opening.closes_at == first, self.now);
+            self.told.push(group);
+        }
+    }
+
+    pub(crate) fn restore(&mut self, openings: &[Opening]) {
+        for opening in openings {
+            match self.openings.iter_mut().find(|held| is_same(held, opening)) {
+                Some(held) => held.closes_at = held.closes_at.max(opening.closes_at),
+                None => self.openings.push(opening.clone()),
+            }
+        }
+    }
+
+    pub(crate) fn knock(&mut self, knock: &Knock) {
+        self.advance(knock.time);
+        self.knocks += 1;
+        if matches!(knock.source, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some()) {
+            return;
+        }
+        let is_used = self.config.doors.iter().any(|door| steps_of(door).iter().any(|step| is_step(knock, *step)));
+        let mut spent = Vec::new();
+        for door in 0..self.config.doors.len() {
+            if !self.is_relevant(knock, door) {
+                continue;
+            }
+            if !is_used {
+                self.guard(knock, door);
+            } else if has_flags(knock, &self.config.doors[door]) && self.step(knock, door) {
+                spent.push(door);
+            }
+        }
+        for door in spent {
+            self.fail_all_at(door);
+        }
+    }
+
+    /// The door goes on with this sequence.
+    pub(crate) fn set_sequence(&mut self, door: DoorId, sequence: Option<Sequence>) {
+        let index = usize::from(door.0);
+        let Some(door) = self.config.doors.get_mut(index) else { return };
+        let is_other = door.sequence != sequence;
+        door.sequence = sequence;
+        if is_other {
+            self.fail_all_at(index);
+        }
+    }
+
+    /// Doors that did not change keep what is held of them; what no longer fits makes room as in a flood, the oldest first
+    /// (those of the same age in the order of the old doors, then as they end).
+    pub(crate) fn reload(&mut self, config: &Config, now: Timestamp) {
+        self.advance(now);
+        let mut before = std::mem::take(&mut self.held);
+        before.sort_by_key(|held| (held.since, held.door, self.end_of(held), matches!(held.what, What::Cooldown)));
+        let old = std::mem::replace(&mut self.config, config.clone());
+        let mut places: Vec<Option<usize>> = Vec::new();
+        for door in &old.doors {
+            let place = (0..config.doors.len()).find(|i| config.doors[*i] == *door && !places.contains(&Some(*i)));
+            places.push(place);
+        }
+        for mut held in before {
+            let Some(place) = places[held.door] else {
+                if let What::Attempt { stage, .. } = held.what {
+                    let kind = EventKind::Fail { stage: small(stage), reason: FailReason::Reload };
+                    let door = old.doors[held.door].name.clone();
+                    self.told.push(vec![Event { time: self.now, door, ip: held.source, kind }]);
+                }
+                continue;
+            };
+            held.door = place;
+            if let What::Attempt { hits, .. } = &mut held.what {
+                // A guard that is lower now has seen as many as it allows.
+                hits.truncate(config.options.scan_guard.into());
+            }
+            if self.make_room() {
+                self.held.push(held);
+            } else if let What::Attempt { stage, .. } = held.what {
+                self.say(place, held.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
+            }
+        }
+    }
+
+    /// One knock at a port that some door uses, relevant to this door; true where it used up the door's sequence.
+    fn step(&mut self, knock: &Knock, door: usize) -> bool {
+        let steps = steps_of(&self.config.doors[door]).to_vec();
+        let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
+        let Some(i) = self.held.iter().position(is_here) else {
+            return steps.first().is_some_and(|first| is_step(knock, *first)) && self.start(knock, door);
+        };
+        let What::Attempt { stage, segment, .. } = &mut self.held[i].what else { return false };
+        let matched = is_step(knock, steps[*stage - 1]);
+        if knock.protocol == Protocol::Tcp && matched && *segment == (knock.source_port, knock.sequence_number) {
+            return false;
+        }
+        if is_step(knock, steps[*stage]) {
+            *stage += 1;
+            *segment = (knock.source_port, knock.sequence_number);
+            let stage = *stage;
+            self.say(door, knock.source, EventKind::Stage { stage: small(stage), steps: small(steps.len()) });
+            if stage < steps.len() {
+                return false;
+            }
+            self.held.remove(i);
+            return self.open(knock, door);
+        }
+        if matched {
+            return false;
+        }
+        let stage = small(*stage);
+        self.held.remove(i);
+        self.say(door, knock.source, EventKind::Fail { stage, reason: FailReason::WrongPort });
+        is_step(knock, steps[0]) && self.start(knock, door)
+    }
+
+    fn start(&mut self, knock: &Knock, door: usize) -> bool {
+        let steps = steps_of(&self.config.doors[door]).len();
+        let stage = EventKind::Stage { stage: 1, steps: small(steps) };
+        if steps == 1 {
+            self.say(door, knock.source, stage);
+            return self.open(knock, door);
+        }
+        if self.make_room() {
+            let segment = (knock.source_port, knock.sequence_number);
+            let what = What::Attempt { stage: 1, segment, hits: Vec::new() };
+            self.held.push(Held { source: knock.source, door, since: self.now, what });
+            self.say(door, knock.source, stage);
+        }
+        false
+    }
+
+    fn open(&mut self, knock: &Knock, door_index: usize) -> bool {
+        let door = self.config.doors[door_index].clone();
+        let (ip, door_id) = (knock.source, DoorId(u16::try_from(door_index).unwrap()));
+        let command = command(ip, door.start_command.as_ref(), door.start_command_6.as_ref());
+        let stop_command = command.as_ref().and(command_of_stop(ip, &door));
+        let opening = stop_command.map(|stop_command| Opening {
+            door: door.name.clone(),
+            ip,
+            closes_at: self.now.saturating_add(door.cmd_timeout),
+            stop_command,
+        });
+        let open = opening.as_ref().and_then(|new| self.openings.iter_mut().find(|held| is_same(held, new)));
+        let kind = match (open, opening) {
+            (Some(open), Some(opening)) => {
+                *open = opening.clone();
+                EventKind::Extend { door_id, opening: Box::new(opening) }
+            }
+            (_, opening) => {
+                self.openings.extend(opening.clone());
+                EventKind::Open { door_id, command, opening: opening.map(Box::new) }
+            }
+        };
+        self.say(door_index, ip, kind);
+        if door.seq_cooldown.is_some() && self.make_room() {
+            self.held.push(Held { source: ip, door: door_index, since: self.now, what: What::Cooldown });
+        }
+        let is_spent = door.one_time_sequences.is_some();
+        if is_spent {
+            self.config.doors[door_index].sequence = None;
+        }
+        is_spent
+    }
+
+    /// The scan guard, for a knock at a port that no door uses.
+    fn guard(&mut self, knock: &Knock, door: usize) {
+        let limit = usize::from(self.config.options.scan_guard);
+        let is_syn = bits(knock.flags, TcpFlags::SYN) && !bits(knock.flags, TcpFlags::ACK);
+        if limit == 0 || (knock.protocol == Protocol::Tcp && !is_syn) {
+            return;
+        }
+        let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
+        let Some(i) = self.held.iter().position(is_here) else { return };
+        let What::Attempt { stage, hits, .. } = &mut self.held[i].what else { return };
+        if hits.contains(&(knock.protocol, knock.port)) {
+            return;
+        }
+        hits.push((knock.protocol, knock.port));
+        if hits.len() > limit {
+            let stage = small(*stage);
+            self.held.remove(i);
+            self.say(door, knock.source, EventKind::Fail { stage, reason: FailReason::Scan });
+        }
+    }
+
+    /// The oldest at stage 1 makes room, and so does a cooldown.
+    fn make_room(&mut self) -> bool {
+        if self.held.len() < self.config.options.max_attempts.max(1) as usize {
+            return true;
+        }
+        let gives_way = |held: &Held| matches!(held.what, What::Cooldown | What::Attempt { stage: 1, .. });
+        let Some(i) = self.held.iter().position(gives_way) else {
+            self.refused += 1;
+            return false;
+        };
+        let gone = self.held.remove(i);
+        if matches!(gone.what, What::Attempt { .. }) {
+            self.evicted += 1;
+            self.say(gone.door, gone.source, EventKind::Fail { stage: 1, reason: FailReason::Full });
+        }
+        true
+    }
+
+    fn fail_all_at(&mut self, door: usize) {
+        let is_attempt = |held: &Held| held.door == door && matches!(held.what, What::Attempt { .. });
+        while let Some(i) = self.held.iter().position(is_attempt) {
+            let gone = self.held.remove(i);
+            if let What::Attempt { stage, .. } = gone.what {
+                self.say(door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Reload });
+            }
+        }
+    }
+
+    fn close(&mut self, which: impl Fn(&Opening) -> bool, time: Timestamp) -> Vec<Event> {
+        let gone: Vec<Opening> = self.openings.iter().filter(|opening| which(opening)).cloned().collect();
+        self.openings.retain(|opening| !which(opening));
+        let event = |Opening { door, ip, stop_command, .. }| {
+            let kind = EventKind::Close { command: stop_command };
+            Event { time, door, ip, kind }
+        };
+        gone.into_iter().map(event).collect()
+    }
+
+    fn is_relevant(&self, knock: &Knock, door: usize) -> bool {
+        let Door { target, allow, .. } = &self.config.doors[door];
+        let is_for_door = match (target, &self.local) {
+            (Some(target), _) => *target == knock.destination,
+            (None, LocalAddresses::Any) => true,
+            (None, LocalAddresses::Only(addresses)) => addresses.contains(&knock.destination),
+        };
+        is_for_door && (allow.is_empty() || allow.iter().any(|net| net.contains(&knock.source)))
+    }
+
+    fn end_of(&self, held: &Held) -> Timestamp {
+        let door = &self.config.doors[held.door];
+        held.since.saturating_add(match held.what {
+            What::Attempt { .. } => door.seq_timeout,
+            What::Cooldown => door.seq_cooldown.unwrap_or(Duration::ZERO),
+        })
+    }
+
+    fn say(&mut self, door: usize, ip: IpAddr, kind: EventKind) {
+        self.say_at(self.now, door, ip, kind);
+    }
+
+    fn say_at(&mut self, time: Timestamp, door: usize, ip: IpAddr, kind: EventKind) {
+        let door = self.config.doors[door].name.clone();
+        self.told.push(vec![Event { time, door, ip, kind }]);
+    }
+}
+
+fn steps_of(door: &Door) -> &[Step] {
+    door.sequence.as_ref().map_or(&[], |sequence| sequence.steps())
+}
+
+fn is_step(knock: &Knock, step: Step) -> bool {
+    (knock.protocol, knock.port) == (step.protocol, step.port.get())
+}
+
+fn has_flags(knock: &Knock, door: &Door) -> bool {
+    let each = [TcpFlags::FIN, TcpFlags::SYN, TcpFlags::RST, TcpFlags::PSH, TcpFlags::ACK, TcpFlags::URG];
+    knock.protocol == Protocol::Udp
+        || each.into_iter().all(|flag| match (bits(door.tcpflags.set, flag), bits(door.tcpflags.clear, flag)) {
+            (true, _) => bits(knock.flags, flag),
+            (false, true) => !bits(knock.flags, flag),
+            (false, false) => true,
+        })
+}
+
+fn bits(flags: TcpFlags, flag: TcpFlags) -> bool {
+    flags.bits() & flag.bits() != 0
+}
+
+fn is_same(a: &Opening, b: &Opening) -> bool {
+    (&a.door, a.ip, &a.stop_command) == (&b.door, b.ip, &b.stop_command)
+}
+
+fn command_of_stop(ip: IpAddr, door: &Door) -> Option<String> {
+    command(ip, door.stop_command.as_ref(), door.stop_command_6.as_ref())
+}
+
+fn command(ip: IpAddr, plain: Option<&String>, six: Option<&String>) -> Option<String> {
+    let text = match (ip, six) {
+        (IpAddr::V6(_), Some(six)) => six,
+        _ => plain?,
+    };
+    (!text.is_empty()).then(|| text.split("%IP%").collect::<Vec<_>>().join(&ip.to_string()))
+}
+
+fn small(count: usize) -> u8 {
+    u8::try_from(count).unwrap()
+}
