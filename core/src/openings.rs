@@ -135,8 +135,9 @@ impl Openings {
             }
         }
         let due = |slot: &Slot| slot.opening.as_ref().map(|opening| (slot.class, opening.closes_at));
-        self.timeline
-            .check(&mut self.slots, self.table.len(), |slot| due(slot).unwrap_or((usize::MAX, Timestamp::default())));
+        self.timeline.check(&mut self.slots, self.table.len(), |_, slot| {
+            due(slot).unwrap_or((usize::MAX, Timestamp::default()))
+        });
     }
 
     fn first(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {

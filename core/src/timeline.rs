@@ -74,7 +74,7 @@ impl<K> List<K> {
     }
 
     /// Asserts for debug builds that entries are linked both ways and as they have to be; returns how many there are.
-    pub(crate) fn check<T>(&self, slab: &mut [T], mut is_right: impl FnMut(&T) -> bool) -> usize
+    pub(crate) fn check<T>(&self, slab: &mut [T], mut is_right: impl FnMut(u32, &T) -> bool) -> usize
     where
         K: Link<T>,
     {
@@ -84,7 +84,7 @@ impl<K> List<K> {
             let entry = &mut slab[at as usize];
             let links = *K::links(entry);
             assert_eq!(links.prev, before, "the way back from entry {at}");
-            assert!(is_right(entry), "entry {at} does not belong where it is");
+            assert!(is_right(at, entry), "entry {at} does not belong where it is");
             (length, before, at) = (length + 1, at, links.next);
         }
         assert_eq!(self.tail, before, "the end of a list");
@@ -154,15 +154,15 @@ impl<K> Timeline<K> {
 
     /// Asserts for debug builds that the lists are sound, in due order, known to the heap, and hold `held` entries, each
     /// in the class that `class_and_due` says.
-    pub(crate) fn check<T>(&self, slab: &mut [T], held: usize, class_and_due: impl Fn(&T) -> (usize, Timestamp))
+    pub(crate) fn check<T>(&self, slab: &mut [T], held: usize, class_and_due: impl Fn(u32, &T) -> (usize, Timestamp))
     where
         K: Link<T>,
     {
         let mut found = 0;
         for (number, class) in self.classes.iter().enumerate() {
             let mut latest = Timestamp::default();
-            found += class.list.check(slab, |entry| {
-                let (class, due) = class_and_due(entry);
+            found += class.list.check(slab, |index, entry| {
+                let (class, due) = class_and_due(index, entry);
                 class == number && std::mem::replace(&mut latest, due) <= due
             });
             assert!(class.in_heap || class.list.head == NIL, "the heap forgot class {number}");
@@ -172,8 +172,9 @@ impl<K> Timeline<K> {
         for Reverse((bound, class)) in &self.heap {
             let class = &self.classes[*class as usize];
             assert!(class.in_heap, "a class in the heap does not know it");
-            let head = slab.get(class.list.head as usize);
-            assert!(head.is_none_or(|head| *bound <= class_and_due(head).1), "a bound that is too late");
+            let index = class.list.head;
+            let head = slab.get(index as usize);
+            assert!(head.is_none_or(|head| *bound <= class_and_due(index, head).1), "a bound that is too late");
         }
     }
 

@@ -388,21 +388,22 @@ impl Attempts {
             }
         }
         assert_eq!(found, self.live, "attempts of all sources");
-        let (slots, spans) = (&mut self.slots, &self.spans);
-        assert_eq!(self.fresh.check(slots, Attempt::is_fresh), fresh, "attempts that make room");
-        self.timeline.check(slots, self.live, |attempt| (attempt.class(), due_of(spans, attempt)));
+        let (attempt, spans) = (|index: u32| &self.slots[index as usize], &self.spans);
+        let is_fresh = |index, _: &Term| attempt(index).is_fresh();
+        assert_eq!(self.fresh.check(&mut self.terms, is_fresh), fresh, "attempts that make room");
+        let class_and_due = |index, term: &Term| {
+            let class = attempt(index).class();
+            (class, due_of(spans, class, term))
+        };
+        self.timeline.check(&mut self.terms, self.live, class_and_due);
         true
     }
 
     /// The sets in the scan log that attempts have.
     pub(super) fn scan_sets(&self) -> usize {
-        self.sources
-            .iter()
-            .flat_map(|&head| {
-                std::iter::successors(Some(self.get(head)), |attempt| self.slots.get(attempt.next_of_source as usize))
-            })
-            .filter(|attempt| attempt.scan_set != NIL)
-            .count()
+        let next = |index: &u32| Some(self.slots[*index as usize].next_of_source).filter(|next| *next != NIL);
+        let all = self.sources.iter().flat_map(|&head| std::iter::successors(Some(head), next));
+        all.filter(|index| self.terms[*index as usize].scan_set != NIL).count()
     }
 
     fn replace_head(&mut self, hash: u64, old: u32, new: u32) {

@@ -24,7 +24,6 @@ use crate::decode::Knock;
 use crate::engine::LocalAddresses;
 use crate::event::{EventKind, FailReason};
 use crate::time::Timestamp;
-use crate::timeline::NIL;
 
 /// Takes what the matcher finds, in the order in which it happens.
 pub(crate) trait Sink {
@@ -225,7 +224,7 @@ impl Matcher {
         let is_right = |attempt: &Attempt| {
             let rules = self.doors.get(usize::from(attempt.door()));
             rules.is_some_and(|rules| match attempt.stage() {
-                0 => rules.has_cooldown && attempt.scan_set == NIL,
+                0 => rules.has_cooldown,
                 stage => usize::from(stage) < rules.steps.len(),
             })
         };
