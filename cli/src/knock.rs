@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use clap::Args;
 use portknock_core::knock::{Hit, KnockError, KnockPlan, Then, parse_steps};
 use portknock_core::{Protocol, Step};
 
+use crate::SUCCESS;
 use crate::arguments::{FamilyArgs, seconds};
 use crate::output::complain;
 
@@ -64,7 +64,7 @@ pub struct MoreArgs {
 
 /// Knocks. The status is 0 when all knocks were sent (and the port opened, where one was named), 1 when not, 3 when the
 /// port did not open.
-pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> ExitCode {
+pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> u8 {
     let mut observer = |hit: Hit| {
         if args.verbose {
             say(&format!("hitting {} {}:{}", hit.step.protocol, hit.address.ip(), hit.step.port));
@@ -78,10 +78,10 @@ pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> ExitCode {
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(error) => {
             let failure = complain(program, &error);
-            if matches!(error, KnockError::NotOpen { .. }) { ExitCode::from(NOT_OPEN) } else { failure }
+            if matches!(error, KnockError::NotOpen { .. }) { NOT_OPEN } else { failure }
         }
     }
 }
