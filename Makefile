@@ -32,6 +32,9 @@ bench: install-deps ## measure speed and memory, beside the original knockd
 	$(CARGO) build --locked --release --workspace --lib --bins
 	TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
 
+wheel: install-deps ## build the Python package, with libpcap inside, and its source package
+	scripts/build-wheel
+
 PREFIX ?= /usr/local
 
 install: ## put the C library into PREFIX (/usr/local), behind DESTDIR for packagers
@@ -45,4 +48,4 @@ install-deps: ## install missing system packages
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo check test bench install install-deps clean
+.PHONY: help demo check test bench wheel install install-deps clean
