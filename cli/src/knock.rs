@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use portknock_core::knock::{Hit, KnockError, KnockPlan, Then, parse_steps};
+use portknock_core::knock::{Hit, KnockError, KnockPlan, Observer, Then, parse_steps};
 use portknock_core::{Protocol, Step};
 
 use crate::SUCCESS;
@@ -65,10 +66,11 @@ pub struct MoreArgs {
 /// Knocks. The status is 0 when all knocks were sent (and the port opened, where one was named), 1 when not, 3 when the
 /// port did not open.
 pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> u8 {
-    let mut observer = |hit: Hit| {
-        if args.verbose {
+    let mut observer = |hit: Option<Hit>| {
+        if let Some(hit) = hit.filter(|_| args.verbose) {
             say(&format!("hitting {} {}:{}", hit.step.protocol, hit.address.ip(), hit.step.port));
         }
+        ControlFlow::Continue(())
     };
     let result = match more.then {
         None => send(&args, &more, &mut observer),
@@ -86,7 +88,7 @@ pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> u8 {
     }
 }
 
-fn send(args: &KnockArgs, more: &MoreArgs, observer: &mut dyn FnMut(Hit)) -> Result<(), KnockError> {
+fn send(args: &KnockArgs, more: &MoreArgs, observer: &mut Observer<'_>) -> Result<(), KnockError> {
     let plan = plan(args, more);
     plan.send(&plan.resolve()?, observer)?;
     // As the original does: what follows in a script finds the door open.
@@ -99,7 +101,7 @@ fn send_until_open(
     args: &KnockArgs,
     more: &MoreArgs,
     then: Then,
-    observer: &mut dyn FnMut(Hit),
+    observer: &mut Observer<'_>,
 ) -> Result<(), KnockError> {
     let plan = plan(args, more);
     if let Some(warning) = plan.watched_step(then) {
