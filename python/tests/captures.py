@@ -1,4 +1,4 @@
-"""A configuration, and captures of knocks at its door."""
+"""Configurations, and captures of knocks at their door."""
 
 import struct
 
@@ -11,6 +11,16 @@ CONFIG = """\
     start_command = open %IP%
     stop_command = shut %IP%
     cmd_timeout = 5
+"""
+# The same with mistakes.
+BROKEN = """\
+[options]
+    logfile = knockd.log
+[ssh]
+    sequence = 7001,70000
+    seq_timeout = five
+    tcpflags = syn
+    comand = open %IP%
 """
 # The steps of the door above: the protocol's number, and the port.
 STEPS = [(6, 7001), (17, 3000), (6, 9001)]

@@ -20,16 +20,6 @@ MODULE = [sys.executable, "-m", "portknock"]
 # What waits for another process gives up after so many seconds.
 PATIENCE = 60
 
-BROKEN = """\
-[options]
-    logfile = knockd.log
-[ssh]
-    sequence = 7001,70000
-    seq_timeout = five
-    tcpflags = syn
-    comand = open %IP%
-"""
-
 CHECKS = [
     ["check", "knockd.conf"],
     ["check", "--format", "json", "knockd.conf"],
@@ -77,7 +67,7 @@ LOOPBACK = [
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "knockd.conf").write_text(captures.CONFIG)
-    (tmp_path / "broken.conf").write_text(BROKEN)
+    (tmp_path / "broken.conf").write_text(captures.BROKEN)
     (tmp_path / "knocks.pcap").write_bytes(captures.capture())
     (tmp_path / "cut.pcap").write_bytes(captures.capture()[:-7])
     return tmp_path

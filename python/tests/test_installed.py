@@ -52,9 +52,8 @@ def test_no_libpcap_is_needed(tmp_path):
     replay = without_libpcap(sys.executable, "-m", "portknock", "replay", "-c", "knockd.conf", "knocks.pcap")
     assert replay.stderr == ""
     assert "ssh: OPEN SESAME" in replay.stdout
-    if hasattr(portknock, "Listener"):
-        listener = without_libpcap(sys.executable, "-c", LISTEN)
-        assert (listener.stdout, listener.stderr) == ("listening\n", "")
+    listener = without_libpcap(sys.executable, "-c", LISTEN)
+    assert (listener.stdout, listener.stderr) == ("listening\n", "")
 
 
 LISTEN = """
