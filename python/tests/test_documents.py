@@ -83,7 +83,7 @@ def parameters():
         yield pytest.param(path, example, id=f"{path.relative_to(ROOT)}:{example.line}", marks=marks)
 
 
-@pytest.mark.parametrize(("path", "example"), parameters())
+@pytest.mark.parametrize(("path", "example"), list(parameters()))
 def test_example(path, example, tmp_path):
     (tmp_path / "knockd.conf").write_text(captures.CONFIG)
     (tmp_path / "broken.conf").write_text(captures.BROKEN)
