@@ -2,18 +2,18 @@
 
 Each is a program of its own. It runs in a folder that has
 
-    knockd.conf   the configuration of captures.py, whose door `ssh` takes 7001, 3000:udp, 9001
+    knockd.conf   the one of captures.py, whose door `ssh` takes 7001, 3000:udp, 9001
     broken.conf   one with errors
     knocks.pcap   a capture of one knock at that door, from 10.0.0.2
 
-and has to end with status 0 within a minute. A comment in the lines above the block, which readers do not see, says where
-it runs:
+and has to end with status 0 within a minute. A comment right above the block, which readers do not see, says where it
+runs:
 
     <!-- test: compile -->  nowhere: it has to be valid Python
     <!-- test: knocked -->  on the host 10.0.0.1 with the interface eth0, where 10.0.0.2 knocks at that door again and
                             again for as long as the block runs
-    <!-- test: server -->   on the host 10.0.0.2, for which `server.example` is 10.0.0.1; there portknockd opens port 22,
-                            which is filtered else, after that knock
+    <!-- test: server -->   on the host 10.0.0.2, for which `server.example` is 10.0.0.1; there port 22 is filtered until
+                            that knock makes portknockd open it
 """
 
 import re

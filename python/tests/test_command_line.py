@@ -97,9 +97,8 @@ def timeless(output):
 
 def both_agree(arguments, folder):
     program, module = (run(start + arguments, folder) for start in (PROGRAM, MODULE))
-    assert timeless(module.stdout) == timeless(program.stdout).replace(b"Usage: portknock", b"Usage: python -m portknock")
-    expected = timeless(program.stderr).replace(b"Usage: portknock", b"Usage: python -m portknock")
-    assert timeless(module.stderr) == expected
+    for theirs, ours in (program.stdout, module.stdout), (program.stderr, module.stderr):
+        assert timeless(ours) == timeless(theirs).replace(b"Usage: portknock", b"Usage: python -m portknock")
     assert module.returncode == program.returncode
     return module
 

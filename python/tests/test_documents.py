@@ -57,7 +57,8 @@ def server(path, example, folder):
     listen = "import socket, time; listener = socket.create_server(('', 22)); print(flush=True); time.sleep(600)"
     daemon = [PROGRAMS / "portknockd", "-i", "eth0", "-c", folder / "server.conf"]
     with hosts.two_hosts():
-        subprocess.run([*hosts.on("server"), "iptables", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"], check=True)
+        closed = ["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"]
+        subprocess.run([*hosts.on("server"), *closed], check=True)
         with running(*hosts.on("server"), sys.executable, "-c", listen, stdout=subprocess.PIPE) as ssh:
             ssh.stdout.readline()
             with running(*hosts.on("server"), *daemon) as portknockd:

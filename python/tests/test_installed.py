@@ -34,8 +34,7 @@ def test_no_libpcap_is_needed(tmp_path):
     (tmp_path / "knocks.pcap").write_bytes(captures.capture())
     program = Path(os.environ["PORTKNOCK_BIN"], "portknock")
     hide = """
-        for library in $(ldd "$1" | sed -n 's/.*=> *\\(.*libpcap[^ ]*\\).*/\\1/p') $(ldconfig -p | sed -n 's/.*=> *\\(.*libpcap[^ ]*\\)$/\\1/p')
-        do
+        for library in $({ ldd "$1"; ldconfig -p; } | sed -n 's/.*=> *\\(.*libpcap[^ ]*\\).*/\\1/p'); do
             mount --bind /dev/null "$(readlink -f "$library")" || exit 99
         done
         shift
