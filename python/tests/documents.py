@@ -12,8 +12,8 @@ runs:
     <!-- test: compile -->  nowhere: it has to be valid Python
     <!-- test: knocked -->  on the host 10.0.0.1 with the interface eth0, where 10.0.0.2 knocks at that door again and
                             again for as long as the block runs
-    <!-- test: server -->   on the host 10.0.0.2, for which `server.example` is 10.0.0.1; there port 22 is filtered until
-                            that knock makes portknockd open it
+    <!-- test: server -->   on the host 10.0.0.2, for which `server.example` is 10.0.0.1; there port 22 is filtered
+                            until that knock makes portknockd open it
 """
 
 import re
