@@ -182,8 +182,12 @@ async def _end_of(job: _native.Job) -> Any:
         await _readable(job.fileno(), loop.create_future())
     except BaseException:
         if job.cancel():
-            # A tenth of a second at most.
+            # That takes a tenth of a second at most.
             await _readable(job.fileno(), loop.create_future())
             job.join()
         raise
-    return job.result()
+    else:
+        return job.result()
+    finally:
+        # An exception holds this frame, and the frame the job with its descriptor.
+        del job

@@ -51,7 +51,14 @@ with open("pipe", "wb") as pipe:
     except BrokenPipeError:
         pass
 ''', {tests!r}])
+replay = portknock.replay("pipe", config)
 """.format(tests=os.path.dirname(__file__))
+
+LISTEN = """
+async def listen():
+    async with aio.listen(config, "lo") as listener:
+        await listener.__anext__()
+"""
 
 CALLS = {
     "listener": ("", "with portknock.Listener(config, 'lo') as it: list(it)"),
@@ -60,12 +67,12 @@ CALLS = {
     "knock": ("", "portknock.knock('127.0.0.1', '9:udp,9:udp', delay=3600)"),
     "then": ("", "portknock.knock('127.0.0.1', '9:udp', then=closed, wait=3600)"),
     "probe": ("", "portknock.probe('127.0.0.1', silent, udp=True, timeout=3600)"),
-    "replay": (PIPE, "list(portknock.replay('pipe', config))"),
+    "replay": (PIPE, "list(replay)"),
     "replay, not opened": ("os.mkfifo('pipe')", "list(portknock.replay('pipe', config))"),
     "feed_many": ("e = portknock.Engine(config)", "e.feed_many((0, b'') for _ in iter(int, 1))"),
     "aio.knock": ("", "asyncio.run(aio.knock('127.0.0.1', '9:udp,9:udp', delay=3600))"),
     "aio.probe": ("", "asyncio.run(aio.probe('127.0.0.1', silent, udp=True, timeout=3600))"),
-    "aio.listen": ("", "asyncio.run(aio.listen(config, 'lo').__anext__())"),
+    "aio.listen": (LISTEN, "asyncio.run(listen())"),
 }
 
 

@@ -74,6 +74,7 @@ def test_no_command_runs_by_default(tmp_path):
         knock("127.0.0.1", KNOCKS)
         while not isinstance(listener.next(PATIENCE), Close):
             pass
+        assert listener.next(0) is None
     assert not out.exists() and not (tmp_path / "openings").exists()
     assert any("would run command: echo close" in line for line in lines)
 
