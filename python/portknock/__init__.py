@@ -1,5 +1,9 @@
 """Port knocking: configurations, matching, live capture, knocking and probing."""
 
+from ipaddress import IPv4Address as _IPv4Address
+from ipaddress import IPv6Address as _IPv6Address
+from typing import Union as _Union
+
 from portknock._client import check, check_text, knock, probe
 from portknock._errors import CaptureError, ConfigError, KnockError, PortknockError, ProbeError
 from portknock._native import (
@@ -28,6 +32,8 @@ from portknock._native import (
 from portknock._values import Diagnostic, Door, Fix, Options, ProbeResult, Report, Step
 from portknock import aio
 
+Address = _Union[str, _IPv4Address, _IPv6Address]
+
 __all__ = [
     "LINKTYPE_ETHERNET",
     "LINKTYPE_IPV4",
@@ -37,6 +43,7 @@ __all__ = [
     "LINKTYPE_LOOP",
     "LINKTYPE_NULL",
     "LINKTYPE_RAW",
+    "Address",
     "CaptureError",
     "Close",
     "Config",

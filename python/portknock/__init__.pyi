@@ -14,10 +14,11 @@ and Ctrl-C ends them.
 """
 
 import os
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any, AnyStr, Callable, Final, Iterable, Literal, Optional, Union, final, overload
 
-from typing_extensions import Buffer, Self, disjoint_base
+from typing_extensions import Buffer, Self, TypeAlias, disjoint_base
 
 from portknock import aio as aio
 from portknock._client import check as check
@@ -46,6 +47,7 @@ __all__ = [
     "LINKTYPE_LOOP",
     "LINKTYPE_NULL",
     "LINKTYPE_RAW",
+    "Address",
     "CaptureError",
     "Close",
     "Config",
@@ -80,6 +82,9 @@ __all__ = [
 
 __version__: Final[str]
 """The version of this package, as in "0.1.0"."""
+
+Address: TypeAlias = Union[str, IPv4Address, IPv6Address]
+"""How IP addresses are passed. They are given as `str`."""
 
 # How frames begin: the numbers of libpcap (https://www.tcpdump.org/linktypes.html).
 
@@ -191,7 +196,7 @@ class Stage(Event):
 
     __match_args__ = ("door", "ip", "stage", "steps")
 
-    def __new__(cls, door: str, ip: object, stage: int, steps: int, *, time_ns: int = 0) -> Self: ...
+    def __new__(cls, door: str, ip: Address, stage: int, steps: int, *, time_ns: int = 0) -> Self: ...
     @property
     def stage(self) -> int:
         """How many steps are done, 1 to 32."""
@@ -206,7 +211,7 @@ class Open(Event):
 
     __match_args__ = ("door", "ip", "command")
 
-    def __new__(cls, door: str, ip: object, command: Optional[str] = None, *, time_ns: int = 0) -> Self: ...
+    def __new__(cls, door: str, ip: Address, command: Optional[str] = None, *, time_ns: int = 0) -> Self: ...
     @property
     def command(self) -> Optional[str]:
         """What opens it: a command for /bin/sh, with the address in it. None where the door has no command."""
@@ -217,7 +222,7 @@ class Extend(Event):
 
     __match_args__ = ("door", "ip")
 
-    def __new__(cls, door: str, ip: object, *, time_ns: int = 0) -> Self: ...
+    def __new__(cls, door: str, ip: Address, *, time_ns: int = 0) -> Self: ...
 
 @final
 class Close(Event):
@@ -225,7 +230,7 @@ class Close(Event):
 
     __match_args__ = ("door", "ip", "command")
 
-    def __new__(cls, door: str, ip: object, command: str, *, time_ns: int = 0) -> Self: ...
+    def __new__(cls, door: str, ip: Address, command: str, *, time_ns: int = 0) -> Self: ...
     @property
     def command(self) -> str:
         """What closes it: a command for /bin/sh, with the address in it."""
@@ -236,7 +241,7 @@ class Timeout(Event):
 
     __match_args__ = ("door", "ip", "stage")
 
-    def __new__(cls, door: str, ip: object, stage: int, *, time_ns: int = 0) -> Self: ...
+    def __new__(cls, door: str, ip: Address, stage: int, *, time_ns: int = 0) -> Self: ...
     @property
     def stage(self) -> int:
         """How many steps were done."""
@@ -247,7 +252,7 @@ class Fail(Event):
 
     __match_args__ = ("door", "ip", "stage", "reason")
 
-    def __new__(cls, door: str, ip: object, stage: int, reason: str, *, time_ns: int = 0) -> Self: ...
+    def __new__(cls, door: str, ip: Address, stage: int, reason: str, *, time_ns: int = 0) -> Self: ...
     @property
     def stage(self) -> int:
         """How many steps were done."""
@@ -277,14 +282,14 @@ class Engine:
     raise ValueError.
     """
 
-    def __new__(cls, config: Config, local_addresses: Optional[Iterable[object]] = None) -> Self:
+    def __new__(cls, config: Config, local_addresses: Optional[Iterable[Address]] = None) -> Self:
         """An engine for a configuration.
 
         local_addresses: the addresses that count as this machine's for doors without a `target`, as texts or objects of
         `ipaddress`. None: any destination counts.
         """
 
-    def set_local_addresses(self, addresses: Optional[Iterable[object]]) -> None:
+    def set_local_addresses(self, addresses: Optional[Iterable[Address]]) -> None:
         """Say which addresses count as this machine's from now on; None for any."""
 
     def feed(
@@ -324,7 +329,7 @@ class Engine:
 def replay(
     path: Union[str, os.PathLike[str]],
     config: Config,
-    local_addresses: Optional[Iterable[object]] = None,
+    local_addresses: Optional[Iterable[Address]] = None,
 ) -> Replay:
     """Run a capture file, pcap or pcapng, through an engine: an iterator of the events that the packets would have made.
 
@@ -413,7 +418,7 @@ class Listener:
 
     @property
     def stopped(self) -> bool:
-        """True when everything that `stop` began is done and its events are taken."""
+        """True when everything that `stop` began is done and its events are taken. Raises ValueError after `close`."""
 
     def close(self) -> None:
         """End listening at once, as leaving a `with` block does; whoever waits finds the end.

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Iterable, Optional, Union
+from typing import TYPE_CHECKING, Any, Iterable, Literal, Optional, Union
 
 from portknock import _native
 from portknock._values import ProbeResult, Report, Step, diagnostics
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from portknock import Address
 
 DEFAULT_WAIT = 5.0
 DEFAULT_TIMEOUT = 3.3
@@ -21,7 +26,7 @@ def check(path: Union[str, os.PathLike[str]]) -> Report:
     return _report(*_native.check(path))
 
 
-def check_text(text: Union[str, bytes], name: str = "<text>") -> Report:
+def check_text(text: Union[str, Buffer], name: str = "<text>") -> Report:
     """The same for a text. `name` is what the report calls it."""
     return _report(*_native.check_text(text, name))
 
@@ -37,9 +42,9 @@ def knock(
     *,
     udp: bool = False,
     delay: float = 0.0,
-    source: Optional[object] = None,
+    source: Optional[Address] = None,
     raw: bool = False,
-    family: int = 0,
+    family: Literal[0, 4, 6] = 0,
     all_addresses: bool = False,
     then: Optional[int] = None,
     wait: float = DEFAULT_WAIT,
@@ -57,7 +62,8 @@ def knock(
         connections, which need no right and are given up at once.
     family: 4 or 6 for addresses of that IP version alone, 0 for both.
     all_addresses: knock at every address of the host, not only at the first.
-    then: a TCP port that should be open after the knocks, 1 to 65535. The call waits until it is.
+    then: a TCP port that should be open after the knocks, 1 to 65535. The call waits until it is. To look whether it is
+        open is to knock there, where it is one of `ports`.
     wait: how many seconds that may take after each time of knocking.
     retries: how often to knock again where it does not open in time.
 
@@ -92,11 +98,11 @@ def probe(
     *,
     timeout: float = DEFAULT_TIMEOUT,
     udp: bool = False,
-    method: str = "auto",
+    method: Literal["auto", "syn", "connect"] = "auto",
     retries: Optional[int] = None,
     rate: Optional[int] = None,
-    source: Optional[object] = None,
-    family: int = 0,
+    source: Optional[Address] = None,
+    family: Literal[0, 4, 6] = 0,
     all_addresses: bool = False,
 ) -> list[ProbeResult]:
     """Find out which ports of a host are open, closed or filtered.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Literal, Optional
 
 if TYPE_CHECKING:
     from portknock._values import Diagnostic, ProbeResult
@@ -72,10 +72,10 @@ class KnockError(PortknockError):
     errno: Optional[int]
     """What the system said, as in module `errno`; None where it said nothing."""
 
-    state: Optional[str]
+    state: Optional[Literal["closed", "filtered"]]
     """How the port looked last, "closed" or "filtered", where all knocks were sent and it did not open; else None."""
 
-    def __init__(self, message: str, errno: Optional[int] = None, state: Optional[str] = None) -> None:
+    def __init__(self, message: str, errno: Optional[int] = None, state: Optional[Literal["closed", "filtered"]] = None) -> None:
         super().__init__(message)
         self.errno = errno
         self.state = state

@@ -7,6 +7,7 @@ from typing_extensions import Buffer, Self
 
 from portknock._values import ProbeResult
 from portknock import (
+    Address,
     LINKTYPE_ETHERNET as LINKTYPE_ETHERNET,
     LINKTYPE_IPV4 as LINKTYPE_IPV4,
     LINKTYPE_IPV6 as LINKTYPE_IPV6,
@@ -30,7 +31,34 @@ from portknock import (
     replay as replay,
 )
 
-__all__: list[str]
+__all__ = [
+    "Close",
+    "Config",
+    "Engine",
+    "Event",
+    "Extend",
+    "Fail",
+    "Job",
+    "KnockPlan",
+    "LINKTYPE_ETHERNET",
+    "LINKTYPE_IPV4",
+    "LINKTYPE_IPV6",
+    "LINKTYPE_LINUX_SLL",
+    "LINKTYPE_LINUX_SLL2",
+    "LINKTYPE_LOOP",
+    "LINKTYPE_NULL",
+    "LINKTYPE_RAW",
+    "Listener",
+    "Open",
+    "ProbePlan",
+    "Replay",
+    "Stage",
+    "Timeout",
+    "__version__",
+    "check",
+    "check_text",
+    "replay",
+]
 
 def _main(argv: list[str]) -> int: ...
 def check(path: Union[str, os.PathLike[str]]) -> tuple[str, str, Optional[Config]]: ...
@@ -45,7 +73,7 @@ class KnockPlan:
         *,
         udp: bool,
         delay: float,
-        source: Optional[object],
+        source: Optional[Address],
         raw: bool,
         family: int,
         all_addresses: bool,
@@ -68,7 +96,7 @@ class ProbePlan:
         method: str,
         retries: Optional[int],
         rate: Optional[int],
-        source: Optional[object],
+        source: Optional[Address],
         family: int,
         all_addresses: bool,
     ) -> Self: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 if TYPE_CHECKING:
     from portknock import Config
@@ -50,7 +50,7 @@ class Diagnostic:
 
     code: str
     """Its stable code, as in "PK012"."""
-    severity: str
+    severity: Literal["error", "warning"]
     """"error" where the configuration is refused, "warning" where it is used all the same."""
     message: str
     """What is wrong, on one line."""
@@ -86,7 +86,7 @@ class Options:
     """How many attempts may be alive at once, 1 to 16,777,216."""
     state_file: str
     """Where openings survive a crash."""
-    on_stop: str
+    on_stop: Literal["close", "keep"]
     """What happens to open doors at a stop, "close" or "keep"."""
 
 
@@ -169,9 +169,9 @@ class ProbeResult:
     """Its address; one that is only valid on one link is followed by the number of its zone, as in "fe80::1%2"."""
     port: int
     """The port, 1 to 65535."""
-    protocol: str
+    protocol: Literal["tcp", "udp"]
     """"tcp" or "udp"."""
-    state: str
+    state: Literal["open", "closed", "filtered", "open|filtered"]
     """"open", "closed" or "filtered"; for UDP also "open|filtered", where nothing answered."""
     reason: str
     """What that was concluded from, as in "syn-ack", "reset", "conn-refused" or "no-response"."""

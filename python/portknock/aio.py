@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Any, Callable, Iterable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Literal, Optional, Union
 
 from portknock import Config, Event, Listener, ProbeResult, Step, _native
 from portknock._client import DEFAULT_TIMEOUT, DEFAULT_WAIT, knock_plan, probe_plan
+
+if TYPE_CHECKING:
+    from portknock import Address
 
 __all__ = ["AsyncListener", "knock", "listen", "probe"]
 
@@ -22,9 +25,9 @@ async def knock(
     *,
     udp: bool = False,
     delay: float = 0.0,
-    source: Optional[object] = None,
+    source: Optional[Address] = None,
     raw: bool = False,
-    family: int = 0,
+    family: Literal[0, 4, 6] = 0,
     all_addresses: bool = False,
     then: Optional[int] = None,
     wait: float = DEFAULT_WAIT,
@@ -54,11 +57,11 @@ async def probe(
     *,
     timeout: float = DEFAULT_TIMEOUT,
     udp: bool = False,
-    method: str = "auto",
+    method: Literal["auto", "syn", "connect"] = "auto",
     retries: Optional[int] = None,
     rate: Optional[int] = None,
-    source: Optional[object] = None,
-    family: int = 0,
+    source: Optional[Address] = None,
+    family: Literal[0, 4, 6] = 0,
     all_addresses: bool = False,
 ) -> list[ProbeResult]:
     """As `portknock.probe`. A cancelled task sends no further probe, and its thread has ended when the task has."""
@@ -116,6 +119,8 @@ class AsyncListener:
         """
         if self._waiting is not None:
             raise RuntimeError("another task waits for this listener already")
+        # Who floods us with knocks must not keep the loop from everything else.
+        await asyncio.sleep(0)
         while not self._closed:
             event = self._listener.next(0)
             if event is not None:
@@ -182,8 +187,12 @@ async def _end_of(job: _native.Job) -> Any:
         await _readable(job.fileno(), loop.create_future())
     except BaseException:
         if job.cancel():
-            # A tenth of a second at most.
+            # That takes a tenth of a second at most.
             await _readable(job.fileno(), loop.create_future())
             job.join()
         raise
-    return job.result()
+    else:
+        return job.result()
+    finally:
+        # An exception holds this frame, and the frame the job with its descriptor.
+        del job

@@ -9,7 +9,7 @@ use portknock_core::host::Family;
 use portknock_core::{LocalAddresses, Timestamp};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyString};
+use pyo3::types::{PyFloat, PyInt, PyString};
 
 const NANOS: f64 = 1e9;
 
@@ -17,27 +17,38 @@ const NANOS: f64 = 1e9;
 const END_OF_TIME: f64 = 18_446_744_073.0;
 
 /// A time since 1970: seconds, or with `ns` nanoseconds.
-#[inline]
 pub(crate) fn time(value: Borrowed<'_, '_, PyAny>, ns: bool) -> PyResult<Timestamp> {
     if ns {
         return nanoseconds(value);
     }
-    let seconds = match value.cast_exact::<PyFloat>() {
-        Ok(float) => float.value(),
-        Err(_) => value.extract()?,
-    };
-    if (0.0..END_OF_TIME).contains(&seconds) { Ok(from_seconds(seconds)) } else { Err(no_time(seconds)) }
+    let seconds = value.extract()?;
+    from_seconds(seconds).ok_or_else(|| no_time(seconds))
 }
 
-/// To the nearest nanosecond: the whole seconds are taken off first, so that no digit is lost.
+/// The same where it is a plain float, or a plain int of nanoseconds, and in range: to read these runs no code of the
+/// caller.
+#[inline]
+pub(crate) fn plain_time(value: Borrowed<'_, '_, PyAny>, ns: bool) -> Option<Timestamp> {
+    if ns {
+        // To read a u64 takes twice as long, and times before the year 2262 do not need it.
+        let nanos: i64 = value.cast_exact::<PyInt>().ok()?.extract().ok()?;
+        return u64::try_from(nanos).ok().map(Timestamp::from_nanos);
+    }
+    from_seconds(value.cast_exact::<PyFloat>().ok()?.value())
+}
+
+/// To the nearest nanosecond; `None` where it is out of range. The whole seconds are taken off first, so that no digit is lost.
 #[inline]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both numbers are in range, and positive")]
 #[allow(clippy::cast_precision_loss, reason = "whole seconds are exact")]
-fn from_seconds(seconds: f64) -> Timestamp {
+fn from_seconds(seconds: f64) -> Option<Timestamp> {
+    if !(0.0..END_OF_TIME).contains(&seconds) {
+        return None;
+    }
     // By way of i64, since to that the processor converts by itself.
     let whole = seconds as i64;
     let nanos = ((seconds - whole as f64) * NANOS + 0.5) as i64;
-    Timestamp::from_nanos(whole as u64 * 1_000_000_000 + nanos as u64)
+    Some(Timestamp::from_nanos(whole as u64 * 1_000_000_000 + nanos as u64))
 }
 
 #[cold]

@@ -1,7 +1,7 @@
 //! Configurations.
 
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use portknock_core::config::{self, Loaded, Parsed};
 use pyo3::exceptions::PyTypeError;
@@ -32,7 +32,7 @@ struct Read {
 }
 
 impl Read {
-    fn file(path: &PathBuf) -> PyResult<Self> {
+    fn file(path: &Path) -> PyResult<Self> {
         let loaded = config::load(path).map_err(|error| errors::load(&error))?;
         Ok(Self { name: path.to_string_lossy().into_owned(), loaded })
     }

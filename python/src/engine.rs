@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use portknock_core::Timestamp;
+use portknock_core::{LinkType, Timestamp};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
@@ -10,10 +10,10 @@ use crate::arguments::{local_addresses, time};
 use crate::config::Config;
 use crate::errors::panicked;
 use crate::event;
-use crate::frames::{bytes, pair};
+use crate::frames::{bytes, pair, plain_pair};
 use crate::link_type::{LINKTYPE_ETHERNET, link_type};
 
-/// So many frames are fed at once without the interpreter's lock.
+/// So many frames are taken before they are fed, and signals looked for.
 const AT_ONCE: usize = 1024;
 
 /// The matching alone: no socket, clock or thread is behind it.
@@ -62,35 +62,21 @@ impl Engine {
     ) -> PyResult<Vec<Py<PyAny>>> {
         let link_type = link_type(linktype)?;
         let mut frames = frames.try_iter()?;
-        let mut end = Ok(());
         let mut held = Vec::with_capacity(AT_ONCE);
-        while end.is_ok() {
+        loop {
             // The caller's code may run here, and use this engine.
-            for frame in frames.by_ref().take(AT_ONCE) {
-                match frame.and_then(|frame| pair(&frame, ns)) {
-                    Ok(pair) => held.push(pair),
-                    Err(error) => {
-                        end = Err(error);
-                        break;
-                    }
-                }
+            let taken = frames.by_ref().take(AT_ONCE).try_for_each(|frame| frame.map(|frame| held.push(frame)));
+            self.feed_all(py, link_type, &held, ns)?;
+            // After an error the events stay for the next call.
+            taken?;
+            if held.len() < AT_ONCE {
+                return self.events_of(py, |_| ());
             }
-            let last = held.len() < AT_ONCE;
-            let taken: Vec<_> = held.iter().map(|(time, frame)| (*time, frame.as_bytes())).collect();
-            py.detach(|| {
-                let mut engine = self.0.lock().map_err(|_| panicked())?;
-                taken.iter().for_each(|(time, frame)| engine.feed(link_type, *time, frame));
-                Ok::<_, PyErr>(())
-            })?;
             held.clear();
-            if last {
-                break;
-            }
             py.check_signals()?;
+            // Other threads want their turn.
+            py.detach(|| ());
         }
-        // After an error the events stay for the next call.
-        end?;
-        self.events_of(py, |_| ())
     }
 
     /// Move time on.
@@ -124,6 +110,23 @@ impl Engine {
 }
 
 impl Engine {
+    /// Feeds frames, of which most should be plain tuples of floats and bytes: they are read without the caller's code.
+    fn feed_all(&self, py: Python<'_>, link_type: LinkType, frames: &[Bound<'_, PyAny>], ns: bool) -> PyResult<()> {
+        let lock = || self.0.lock_py_attached(py).map_err(|_| panicked());
+        let mut engine = lock()?;
+        for frame in frames {
+            if let Some((time, bytes)) = plain_pair(frame, ns) {
+                engine.feed(link_type, time, bytes.as_bytes());
+                continue;
+            }
+            drop(engine);
+            let (time, bytes) = pair(frame, ns)?;
+            engine = lock()?;
+            engine.feed(link_type, time, bytes.as_bytes());
+        }
+        Ok(())
+    }
+
     /// Works with the engine once the others are done with it.
     fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&mut portknock_core::Engine) -> T) -> PyResult<T> {
         let mut engine = self.0.lock_py_attached(py).map_err(|_| panicked())?;

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
 use crate::errors::panicked;
-use crate::task::Task;
+use crate::task::{Task, has_name};
 
 /// The name service is asked.
 const RESOLVING: u8 = 0;
@@ -37,16 +37,16 @@ struct Shared {
 
 impl Job {
     pub(crate) fn start<T: Task>(task: Arc<T>) -> PyResult<Self> {
-        let shared =
-            Arc::new(Shared { stage: AtomicU8::new(RESOLVING), ended: WakeFd::new()?, finish: Mutex::new(None) });
+        let stage = AtomicU8::new(if has_name(task.as_ref()) { RESOLVING } else { WORKING });
+        let shared = Arc::new(Shared { stage, ended: WakeFd::new()?, finish: Mutex::new(None) });
         // The descriptor goes with the job, and not with a thread that may wait for a name server for long.
         let place = Arc::downgrade(&shared);
         let work = move || {
             let addresses = task.resolve();
             let Some(shared) = place.upgrade() else { return };
             let shared = WakeAtEnd(shared);
-            let begun = shared.0.stage.compare_exchange(RESOLVING, WORKING, Ordering::SeqCst, Ordering::SeqCst);
-            if begun.is_err() {
+            let _ = shared.0.stage.compare_exchange(RESOLVING, WORKING, Ordering::SeqCst, Ordering::SeqCst);
+            if shared.0.observe().is_break() {
                 return;
             }
             let found = addresses.and_then(|addresses| task.run(&addresses, &mut || shared.0.observe()));

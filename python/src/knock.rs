@@ -75,6 +75,10 @@ impl Task for Plan {
     type Found = Option<Duration>;
     type Error = KnockError;
 
+    fn host(&self) -> &str {
+        &self.plan.host
+    }
+
     fn resolve(&self) -> Result<Vec<SocketAddr>, KnockError> {
         self.plan.resolve()
     }

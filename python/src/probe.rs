@@ -78,6 +78,10 @@ impl Task for portknock_core::probe::ProbePlan {
     type Found = Scan;
     type Error = ProbeError;
 
+    fn host(&self) -> &str {
+        &self.host
+    }
+
     fn resolve(&self) -> Result<Vec<SocketAddr>, ProbeError> {
         Ok(self.resolve()?)
     }

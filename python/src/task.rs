@@ -1,7 +1,7 @@
 //! Work that waits: on the caller's own thread, where signals end it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,10 @@ pub(crate) trait Task: Send + Sync + 'static {
     type Found: Send + 'static;
     type Error: From<HostError> + Send + 'static;
 
-    /// Asks the name service, which can take long and cannot be stopped.
+    /// The host as it was given.
+    fn host(&self) -> &str;
+
+    /// Finds the host's addresses. To ask the name service can take long and cannot be stopped.
     fn resolve(&self) -> Result<Vec<SocketAddr>, Self::Error>;
 
     /// Does it. `observer` is asked at least every tenth of a second whether to go on.
@@ -39,7 +42,8 @@ pub(crate) trait Task: Send + Sync + 'static {
 
 /// Does it on this thread. A signal whose handler raises ends it.
 pub(crate) fn run<T: Task>(py: Python<'_>, task: &Arc<T>) -> PyResult<Py<PyAny>> {
-    let addresses = match resolve(py, task)? {
+    let addresses = if has_name(task.as_ref()) { resolve(py, task)? } else { task.resolve() };
+    let addresses = match addresses {
         Ok(addresses) => addresses,
         Err(error) => return task.result(py, Err(error)),
     };
@@ -56,6 +60,11 @@ pub(crate) fn run<T: Task>(py: Python<'_>, task: &Arc<T>) -> PyResult<Py<PyAny>>
         Some(error) => Err(error),
         None => task.result(py, found),
     }
+}
+
+/// True where the name service has to be asked.
+pub(crate) fn has_name(task: &impl Task) -> bool {
+    task.host().parse::<IpAddr>().is_err()
 }
 
 /// Asks the name service on a thread of its own, which is left to itself where a signal handler raises.

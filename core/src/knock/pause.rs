@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{KnockError, Observer};
 use crate::sys::poll;
-
-/// The observer is asked this often.
-const TICK: Duration = Duration::from_millis(100);
+use crate::tick::TICK;
 
 /// Waits for `span`, unless the observer breaks off. A signal makes that it is asked at once.
 pub(super) fn pause(span: Duration, observer: &mut Observer<'_>) -> Result<(), KnockError> {

@@ -10,9 +10,7 @@ use super::connect::outcome;
 use super::state::{PortState, Reason};
 use crate::sys::connecting::{Connecting, NotBegun};
 use crate::sys::poll::{self, Interest};
-
-/// The observer is asked this often.
-const TICK: Duration = Duration::from_millis(100);
+use crate::tick::TICK;
 
 /// The pause after the first try: a daemon on the next desk takes some milliseconds to open.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
