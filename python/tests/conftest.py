@@ -39,3 +39,9 @@ def capture_file(tmp_path):
     path = tmp_path / "capture.pcap"
     path.write_bytes(support.capture(packets))
     return path
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "sandbox" in item.fixturenames:
+            item.add_marker("live")

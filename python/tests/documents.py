@@ -2,9 +2,9 @@
 
 Each is a program of its own. It runs in a folder that has
 
-    knockd.conf   the one of captures.py, whose door `ssh` takes 7001, 3000:udp, 9001
+    knockd.conf   one whose door `ssh` takes 7000:udp, 8000:udp
     broken.conf   one with errors
-    knocks.pcap   a capture of one knock at that door, from 10.0.0.2
+    knocks.pcap   a capture of one knock at that door, from 192.0.2.7
 
 and has to end with status 0 within a minute. A comment right above the block, which readers do not see, says where it
 runs:

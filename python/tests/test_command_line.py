@@ -12,8 +12,9 @@ import termios
 import time
 from pathlib import Path
 
-import captures
+import example_files
 import pytest
+import support
 
 PROGRAM = [str(Path(os.environ["PORTKNOCK_BIN"], "portknock"))]
 MODULE = [sys.executable, "-m", "portknock"]
@@ -34,7 +35,7 @@ CHECKS = [
 REPLAYS = [
     ["replay", "-c", "knockd.conf", "knocks.pcap"],
     ["replay", "-c", "knockd.conf", "--format", "json", "knocks.pcap"],
-    ["replay", "-c", "knockd.conf", "--local", "10.0.0.9", "knocks.pcap"],
+    ["replay", "-c", "knockd.conf", "--local", "192.0.2.9", "knocks.pcap"],
     ["replay", "-c", "knockd.conf", "cut.pcap"],
     ["replay", "-c", "knockd.conf", "missing.pcap"],
     ["replay", "-c", "broken.conf", "knocks.pcap"],
@@ -66,10 +67,8 @@ LOOPBACK = [
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "knockd.conf").write_text(captures.CONFIG)
-    (tmp_path / "broken.conf").write_text(captures.BROKEN)
-    (tmp_path / "knocks.pcap").write_bytes(captures.capture())
-    (tmp_path / "cut.pcap").write_bytes(captures.capture()[:-7])
+    example_files.write(tmp_path)
+    (tmp_path / "cut.pcap").write_bytes((tmp_path / "knocks.pcap").read_bytes()[:-7])
     return tmp_path
 
 
@@ -182,7 +181,7 @@ def test_an_ignored_interrupt_stays_ignored(folder):
     """As a shell has it for what it starts in the background."""
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *MODULE, "check", "-"]
     with subprocess.Popen(ignoring, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reading:
-        reading.stdin.write(captures.CONFIG.encode())
+        reading.stdin.write(support.DOOR.encode())
         reading.stdin.flush()
         wait_until(lambda: waiting(reading.stdin) == 0)
         reading.send_signal(signal.SIGINT)

@@ -7,12 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-import captures
+import example_files
 import hosts
 import pytest
+import support
 from documents import examples
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = support.REPOSITORY
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "docs/python.md", ROOT / "python/README.md") if path.exists()]
 EXAMPLES = [(path, example) for path in DOCUMENTS for example in examples(path.read_text())]
 PROGRAMS = Path(os.environ["PORTKNOCK_BIN"])
@@ -20,10 +21,8 @@ PROGRAMS = Path(os.environ["PORTKNOCK_BIN"])
 WITH_NAMES = ["unshare", "--mount", "sh", "-c", 'mount --bind "$1" /etc/hosts && shift && exec "$@"', "sh"]
 DOOR = """
 [ssh]
-    sequence = 7001,3000:udp,9001
-    seq_timeout = 5
+    sequence = 7000:udp,8000:udp
     start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
-    tcpflags = syn
 """
 
 
@@ -46,7 +45,7 @@ def running(*command, **options):
 
 def knocked(path, example, folder):
     again = 'while "$@"; do sleep 0.2; done'
-    knock = ["sh", "-c", again, "sh", PROGRAMS / "knock", hosts.ADDRESSES["server"], "7001", "3000:udp", "9001"]
+    knock = ["sh", "-c", again, "sh", PROGRAMS / "knock", hosts.ADDRESSES["server"], "7000:udp", "8000:udp"]
     with hosts.two_hosts(), running(*hosts.on("client"), *knock):
         run(path, example, folder, *hosts.on("server"))
 
@@ -86,9 +85,7 @@ def parameters():
 
 @pytest.mark.parametrize(("path", "example"), list(parameters()))
 def test_example(path, example, tmp_path):
-    (tmp_path / "knockd.conf").write_text(captures.CONFIG)
-    (tmp_path / "broken.conf").write_text(captures.BROKEN)
-    (tmp_path / "knocks.pcap").write_bytes(captures.capture())
+    example_files.write(tmp_path)
     if example.place == "compile":
         compile(example.program(), path, "exec")
     else:
@@ -130,7 +127,7 @@ def test_markers_that_mark_nothing_are_refused(text):
 
 @pytest.mark.live
 def test_the_place_where_someone_knocks(tmp_path):
-    (tmp_path / "knockd.conf").write_text(captures.CONFIG)
+    example_files.write(tmp_path)
     code = """
 import portknock
 with portknock.Listener(portknock.Config.load("knockd.conf"), interface="eth0") as listener:
@@ -147,6 +144,6 @@ def test_the_place_with_a_server(tmp_path):
     code = """
 import portknock
 assert [result.state for result in portknock.probe("server.example", 22, timeout=0.3)] == ["filtered"]
-assert portknock.knock("server.example", "7001,3000:udp,9001", then=22, retries=9) is not None
+assert portknock.knock("server.example", "7000:udp,8000:udp", then=22, retries=9) is not None
 """
     server(Path("a.md"), only(code, "server"), tmp_path)

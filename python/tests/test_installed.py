@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import captures
+import example_files
 import portknock
 import pytest
 
@@ -30,8 +30,7 @@ def test_licenses_and_types_come_along():
 @pytest.mark.live
 def test_no_libpcap_is_needed(tmp_path):
     """In a mount namespace where nothing but an empty file is left of the system's libpcap."""
-    (tmp_path / "knockd.conf").write_text(captures.CONFIG)
-    (tmp_path / "knocks.pcap").write_bytes(captures.capture())
+    example_files.write(tmp_path)
     program = Path(os.environ["PORTKNOCK_BIN"], "portknock")
     hide = """
         for library in $({ ldd "$1"; ldconfig -p; } | sed -n 's/.*=> *\\(.*libpcap[^ ]*\\).*/\\1/p'); do

@@ -3,6 +3,7 @@ import select
 import socket
 import threading
 import time
+from pathlib import Path
 
 import portknock
 import pytest
@@ -134,7 +135,7 @@ def waiting(count, work):
     for thread in threads:
         until = time.monotonic() + PATIENCE
         path = f"/proc/self/task/{thread.native_id}/syscall"
-        while open(path).read().split()[0] not in POLLS:
+        while Path(path).read_text().split()[0] not in POLLS:
             assert time.monotonic() < until, known
     return threads
 
