@@ -25,12 +25,20 @@ test: install-deps check ## everything: check, documentation, end-to-end tests i
 	$(CARGO) doc --locked --workspace --no-deps
 	$(CARGO) build --locked --workspace --lib --bins
 	$(CARGO) test --locked -p portknock-tests --no-run
+	scripts/test-python
 	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast -p portknock-tests
+
+test-python: install-deps ## the Python package alone, on every Python that is there
+	$(CARGO) build --locked --workspace --lib --bins
+	scripts/test-python
 
 bench: install-deps ## measure speed and memory, beside the original knockd
 	$(CARGO) bench --locked -p portknock-core
 	$(CARGO) build --locked --release --workspace --lib --bins
 	TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
+
+wheel: install-deps ## build the Python package, with libpcap inside, and its source package
+	scripts/build-wheel
 
 PREFIX ?= /usr/local
 
@@ -45,4 +53,4 @@ install-deps: ## install missing system packages
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo check test bench install install-deps clean
+.PHONY: help demo check test test-python bench wheel install install-deps clean

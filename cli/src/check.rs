@@ -2,13 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::Args;
 use portknock_core::config::{self, Loaded, Parsed, Report};
 
-use crate::Format;
 use crate::output::{complain, print};
+use crate::{FAILURE, Format, SUCCESS};
 
 /// The exit status for a file that cannot be read.
 const UNREADABLE: u8 = 2;
@@ -27,12 +26,12 @@ pub struct CheckArgs {
 }
 
 /// Checks a configuration. The status is 0 without errors, 1 with errors, 2 where it cannot be read.
-pub fn run(args: &CheckArgs) -> ExitCode {
+pub fn run(args: &CheckArgs) -> u8 {
     let (name, loaded) = match read(&args.file) {
         Ok(read) => read,
         Err(message) => {
             complain("portknock", message);
-            return ExitCode::from(UNREADABLE);
+            return UNREADABLE;
         }
     };
     let report = if args.fix {
@@ -47,7 +46,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         }
         loaded.report
     };
-    if report.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if report.has_errors() { FAILURE } else { SUCCESS }
 }
 
 /// Reads the file, and gives the name to show for it.

@@ -1,7 +1,6 @@
 //! SIGINT, which Ctrl-C sends, and SIGTERM: the first one asks for an early end, the second one is the end.
 
 use std::io;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -33,8 +32,8 @@ impl Interrupt {
     }
 
     /// The exit status that says which signal came, as a shell reports it; `None` where none came.
-    pub(crate) fn exit_code(&self) -> Option<ExitCode> {
+    pub(crate) fn status(&self) -> Option<u8> {
         let status = self.status.load(Ordering::SeqCst);
-        u8::try_from(status).ok().filter(|&status| status > 0).map(ExitCode::from)
+        u8::try_from(status).ok().filter(|&status| status > 0)
     }
 }

@@ -3,14 +3,15 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::process::ExitCode;
+use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use portknock_core::knock::{Hit, KnockError, KnockPlan, Then, parse_steps};
+use portknock_core::knock::{Hit, KnockError, KnockPlan, Observer, Then, parse_steps};
 use portknock_core::{Protocol, Step};
 
+use crate::SUCCESS;
 use crate::arguments::{FamilyArgs, seconds};
 use crate::output::complain;
 
@@ -64,11 +65,12 @@ pub struct MoreArgs {
 
 /// Knocks. The status is 0 when all knocks were sent (and the port opened, where one was named), 1 when not, 3 when the
 /// port did not open.
-pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> ExitCode {
-    let mut observer = |hit: Hit| {
-        if args.verbose {
+pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> u8 {
+    let mut observer = |hit: Option<Hit>| {
+        if let Some(hit) = hit.filter(|_| args.verbose) {
             say(&format!("hitting {} {}:{}", hit.step.protocol, hit.address.ip(), hit.step.port));
         }
+        ControlFlow::Continue(())
     };
     let result = match more.then {
         None => send(&args, &more, &mut observer),
@@ -78,15 +80,15 @@ pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> ExitCode {
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(error) => {
             let failure = complain(program, &error);
-            if matches!(error, KnockError::NotOpen { .. }) { ExitCode::from(NOT_OPEN) } else { failure }
+            if matches!(error, KnockError::NotOpen { .. }) { NOT_OPEN } else { failure }
         }
     }
 }
 
-fn send(args: &KnockArgs, more: &MoreArgs, observer: &mut dyn FnMut(Hit)) -> Result<(), KnockError> {
+fn send(args: &KnockArgs, more: &MoreArgs, observer: &mut Observer<'_>) -> Result<(), KnockError> {
     let plan = plan(args, more);
     plan.send(&plan.resolve()?, observer)?;
     // As the original does: what follows in a script finds the door open.
@@ -99,7 +101,7 @@ fn send_until_open(
     args: &KnockArgs,
     more: &MoreArgs,
     then: Then,
-    observer: &mut dyn FnMut(Hit),
+    observer: &mut Observer<'_>,
 ) -> Result<(), KnockError> {
     let plan = plan(args, more);
     if let Some(warning) = plan.watched_step(then) {

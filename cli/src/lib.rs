@@ -7,11 +7,17 @@ pub mod check;
 mod interrupt;
 pub mod knock;
 mod output;
+pub mod portknock;
 pub mod probe;
 mod progress;
 pub mod replay;
 
 use clap::ValueEnum;
+
+/// The exit status where all went well.
+const SUCCESS: u8 = 0;
+/// The exit status where something did not.
+const FAILURE: u8 = 1;
 
 /// How a result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -11,11 +10,11 @@ use portknock_core::Protocol;
 use portknock_core::probe::{self, PortList, ProbePlan, Progress};
 use portknock_core::sys::process;
 
-use crate::Format;
 use crate::arguments::{FamilyArgs, some_seconds};
 use crate::interrupt::Interrupt;
 use crate::output::{complain, print};
 use crate::progress::Bar;
+use crate::{Format, SUCCESS};
 
 /// So many lines are written by one call.
 const LINES_AT_ONCE: usize = 1_000;
@@ -80,7 +79,7 @@ impl From<Method> for probe::Method {
 
 /// Probes, and prints what was found. The status is 0 when the probe ran, whatever it found, 1 when it could not or not
 /// to its end, 130 and 143 when SIGINT and SIGTERM stopped it.
-pub fn run(args: &ProbeArgs) -> ExitCode {
+pub fn run(args: &ProbeArgs) -> u8 {
     let plan = plan(args);
     let addresses = match plan.resolve() {
         Ok(addresses) => addresses,
@@ -96,7 +95,7 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
     let mut bar = Bar::new();
     let result = plan.run(&addresses, &mut |progress: Progress| {
         bar.show(progress);
-        if interrupt.exit_code().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupt.status().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.clear();
     let scan = match result {
@@ -113,8 +112,8 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
             }
         }
     }
-    let status = scan.error.map_or(ExitCode::SUCCESS, |error| complain("portknock", error));
-    interrupt.exit_code().unwrap_or(status)
+    let status = scan.error.map_or(SUCCESS, |error| complain("portknock", error));
+    interrupt.status().unwrap_or(status)
 }
 
 fn plan(args: &ProbeArgs) -> ProbePlan {

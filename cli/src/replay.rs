@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Args;
 use portknock_core::{Event, LocalAddresses, Printable, config, json, replay};
 
-use crate::Format;
 use crate::output::{complain, print};
+use crate::{Format, SUCCESS};
 
 /// The arguments of `portknock replay`.
 #[derive(Args, Clone, Debug)]
@@ -28,7 +27,7 @@ pub struct ReplayArgs {
 
 /// Replays a capture and prints its events. The status is 0 when all of it was read, 1 when not, and for a
 /// configuration that is refused.
-pub fn run(args: &ReplayArgs) -> ExitCode {
+pub fn run(args: &ReplayArgs) -> u8 {
     let loaded = match config::load(&args.config) {
         Ok(loaded) => loaded,
         Err(error) => return complain("portknock", error),
@@ -51,7 +50,7 @@ pub fn run(args: &ReplayArgs) -> ExitCode {
         print(line.as_bytes());
     });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(error) => complain("portknock", error),
     }
 }

@@ -23,6 +23,7 @@ pub mod replay;
 mod segment;
 pub mod service;
 pub mod sys;
+mod tick;
 mod time;
 mod timeline;
 

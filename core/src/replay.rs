@@ -84,12 +84,21 @@ impl Replay {
     /// # Errors
     /// [`ReplayError::Damaged`], after the events of the frames before the damage; then it is at its end.
     pub fn next_event(&mut self) -> Result<Option<Event>, ReplayError> {
+        self.next_event_within(u64::MAX)
+    }
+
+    /// The same, but `None` also where `frames` more frames have made no event; see [`Replay::is_at_end`].
+    ///
+    /// # Errors
+    /// Fails as [`Replay::next_event`] does.
+    pub fn next_event_within(&mut self, frames: u64) -> Result<Option<Event>, ReplayError> {
+        let last = self.frames.saturating_add(frames);
         loop {
             if let Some(event) = self.engine.poll_event() {
                 self.go_on_with_one_time(&event);
                 return Ok(Some(event));
             }
-            if self.ended {
+            if self.ended || self.frames == last {
                 return Ok(None);
             }
             match self.capture.next_packet() {
@@ -104,6 +113,11 @@ impl Replay {
             }
             self.frames += 1;
         }
+    }
+
+    /// True when all of the file is read, and all events are taken.
+    pub fn is_at_end(&self) -> bool {
+        self.ended && !self.engine.has_events()
     }
 
     /// Gives a one-time door that was just opened its next sequence.
@@ -145,4 +159,41 @@ fn one_time_sequences(config: &Config) -> Result<HashMap<DoorId, vec::IntoIter<S
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    use crate::time::Timestamp;
+
+    /// A capture of raw IP packets (link type 101), all of them of the year 1970.
+    fn capture(packets: &[&[u8]]) -> Vec<u8> {
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        let mut bytes = words(&[0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65_535, 101]);
+        for (second, packet) in (1..).zip(packets) {
+            let length = u32::try_from(packet.len()).unwrap();
+            bytes.extend(words(&[second, 0, length, length]));
+            bytes.extend(*packet);
+        }
+        bytes
+    }
+
+    /// A UDP packet to port 7000.
+    const KNOCK: &[u8] =
+        &[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 7, 192, 0, 2, 1, 0x9c, 0x40, 0x1b, 0x58, 0, 8, 0, 0];
+
+    #[test]
+    fn it_pauses_where_frames_make_no_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("capture");
+        fs::write(&path, capture(&[b"", b"", b"", KNOCK])).unwrap();
+        let config = crate::config::parse(b"[a]\nsequence = 7000:udp,9\n").config.unwrap();
+        let mut replay = Replay::open(&config, LocalAddresses::Any, &path).unwrap();
+        assert_eq!(replay.next_event_within(2).unwrap(), None);
+        assert!(!replay.is_at_end());
+        assert_eq!(replay.next_event_within(2).unwrap().unwrap().time, Timestamp::from_secs(4));
+        assert_eq!((replay.next_event_within(2).unwrap(), replay.is_at_end()), (None, true));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 use std::num::NonZeroU16;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use portknock_core::knock::{DEFAULT_WAIT, KnockPlan, Then, parse_steps};
@@ -72,9 +73,10 @@ pub unsafe extern "C" fn portknock_knock(
         plan.source = unsafe { address(options.source, "source") }?;
         plan.raw = options.raw != 0;
         plan.all_addresses = options.all_addresses != 0;
+        let mut go_on = |_| ControlFlow::Continue(());
         match then(&options)? {
-            None => plan.send(&plan.resolve()?, &mut |_| ())?,
-            Some(then) => drop(plan.send_until_open(&plan.resolve()?, then, &mut |_| ())?),
+            None => plan.send(&plan.resolve()?, &mut go_on)?,
+            Some(then) => drop(plan.send_until_open(&plan.resolve()?, then, &mut go_on)?),
         }
         Ok(PORTKNOCK_OK)
     };

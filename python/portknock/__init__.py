@@ -1,5 +1,77 @@
 """Port knocking: configurations, matching, live capture, knocking and probing."""
 
-from portknock._native import __version__
+from ipaddress import IPv4Address as _IPv4Address
+from ipaddress import IPv6Address as _IPv6Address
+from typing import Union as _Union
 
-__all__ = ["__version__"]
+from portknock._client import check, check_text, knock, probe
+from portknock._errors import CaptureError, ConfigError, KnockError, PortknockError, ProbeError
+from portknock._native import (
+    LINKTYPE_ETHERNET,
+    LINKTYPE_IPV4,
+    LINKTYPE_IPV6,
+    LINKTYPE_LINUX_SLL,
+    LINKTYPE_LINUX_SLL2,
+    LINKTYPE_LOOP,
+    LINKTYPE_NULL,
+    LINKTYPE_RAW,
+    Close,
+    Config,
+    Engine,
+    Event,
+    Extend,
+    Fail,
+    Listener,
+    Open,
+    Replay,
+    Stage,
+    Timeout,
+    __version__,
+    replay,
+)
+from portknock._values import Diagnostic, Door, Fix, Options, ProbeResult, Report, Step
+from portknock import aio
+
+Address = _Union[str, _IPv4Address, _IPv6Address]
+
+__all__ = [
+    "LINKTYPE_ETHERNET",
+    "LINKTYPE_IPV4",
+    "LINKTYPE_IPV6",
+    "LINKTYPE_LINUX_SLL",
+    "LINKTYPE_LINUX_SLL2",
+    "LINKTYPE_LOOP",
+    "LINKTYPE_NULL",
+    "LINKTYPE_RAW",
+    "Address",
+    "CaptureError",
+    "Close",
+    "Config",
+    "ConfigError",
+    "Diagnostic",
+    "Door",
+    "Engine",
+    "Event",
+    "Extend",
+    "Fail",
+    "Fix",
+    "KnockError",
+    "Listener",
+    "Open",
+    "Options",
+    "PortknockError",
+    "ProbeError",
+    "ProbeResult",
+    "Replay",
+    "Report",
+    "Stage",
+    "Step",
+    "Timeout",
+    "__version__",
+    "aio",
+    "check",
+    "check_text",
+    "knock",
+    "probe",
+    "replay",
+]

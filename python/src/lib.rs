@@ -1,13 +1,58 @@
 //! The native module of the Python package: `portknock_core` for Python.
 //!
-//! Its contract is `python/portknock/__init__.pyi`, which speaks to Python programmers.
+//! Its contract is `python/portknock/__init__.pyi`, which speaks to Python programmers. What is simplest in Python is
+//! written there: values (`_values.py`), errors (`_errors.py`), the functions around plans (`_client.py`) and asyncio
+//! (`aio.py`).
 #![forbid(unsafe_code)]
+
+mod arguments;
+mod command_line;
+mod config;
+mod engine;
+mod errors;
+mod event;
+mod frames;
+mod job;
+mod json;
+mod knock;
+mod link_type;
+mod listener;
+mod probe;
+mod replay;
+mod task;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+// Every class is frozen, with locks around what changes: no lock of the interpreter is needed to use them.
+#[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the name is Python's")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use crate::command_line::_main;
+    #[pymodule_export]
+    use crate::config::{Config, check, check_text};
+    #[pymodule_export]
+    use crate::engine::Engine;
+    #[pymodule_export]
+    use crate::event::{Close, Event, Extend, Fail, Open, Stage, Timeout};
+    #[pymodule_export]
+    use crate::job::Job;
+    #[pymodule_export]
+    use crate::knock::KnockPlan;
+    #[pymodule_export]
+    use crate::listener::Listener;
+    #[pymodule_export]
+    use crate::probe::ProbePlan;
+    #[pymodule_export]
+    use crate::replay::{Replay, replay};
+
+    #[pymodule_init]
+    fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        crate::link_type::LINK_TYPES
+            .iter()
+            .try_for_each(|&(name, number)| super::PyModuleMethods::add(module, name, number))
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::env;
 use std::net::{SocketAddr, TcpStream};
+use std::ops::ControlFlow;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -98,7 +99,7 @@ fn measure(original: bool, refused: bool, knock: impl Fn(&Lab) -> Option<f64>) -
 fn plain_connect() {
     let plan = KnockPlan::new("10.0.0.1", parse_steps(STEPS).expect("steps"));
     let addresses = plan.resolve().expect("an address");
-    plan.send(&addresses, &mut |_| ()).expect("the knocks are sent");
+    plan.send(&addresses, &mut |_| ControlFlow::Continue(())).expect("the knocks are sent");
     let start = Instant::now();
     match TcpStream::connect_timeout(&SocketAddr::from(([10, 0, 0, 1], 22)), Duration::from_secs(5)) {
         Ok(_) => println!("{:.1}", start.elapsed().as_secs_f64() * 1_000.0),

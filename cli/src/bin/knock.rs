@@ -22,5 +22,5 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    knock::run("knock", Cli::parse().knock, MoreArgs::default())
+    ExitCode::from(knock::run("knock", Cli::parse().knock, MoreArgs::default()))
 }

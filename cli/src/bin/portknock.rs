@@ -1,60 +1,9 @@
 //! `portknock`: the toolbox.
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use portknock_cli::check::{self, CheckArgs};
-use portknock_cli::knock::{self, KnockArgs, MoreArgs};
-use portknock_cli::probe::{self, ProbeArgs};
-use portknock_cli::replay::{self, ReplayArgs};
-
-/// Port knocking: check configurations, replay captures, knock, probe ports
-#[derive(Parser)]
-#[command(name = "portknock", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Say what is wrong with a configuration, or mend it
-    #[command(
-        after_help = "Exit status: 0 without errors (warnings are no errors), 1 with errors, 2 for bad usage or \
-                            a file that cannot be read."
-    )]
-    Check(CheckArgs),
-    /// Show what the packets of a capture file would have done; nothing is run
-    #[command(after_help = "Exit status: 0 when all of the capture was read, 1 when not or when the configuration is \
-                            refused, 2 for bad usage.")]
-    Replay(ReplayArgs),
-    /// Knock on ports in order, so that a port-knocking server opens a door
-    #[command(after_help = "Exit status: 0 when all knocks were sent (and the port opened, with --then), 1 when not, \
-                            2 for bad usage, 3 when the port did not open.")]
-    Knock {
-        #[command(flatten)]
-        knock: KnockArgs,
-        #[command(flatten)]
-        more: MoreArgs,
-    },
-    /// Show which ports of a host are open, closed or filtered
-    #[command(
-        after_help = "A port that does not answer takes the whole --timeout, 3.3 s by default; ports are waited for \
-                      together.\n\n\
-                      Exit status: 0 when the probe ran, whatever it found; 1 when it could not, or was cut short by an \
-                      error; 2 for bad usage. Ctrl-C and SIGTERM print what is known so far and end with 130 and 143; \
-                      a second one ends at once.\n\
-                      Example: portknock probe myserver.example.com 22,80,8000-8100"
-    )]
-    Probe(ProbeArgs),
-}
-
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Check(args) => check::run(&args),
-        Command::Replay(args) => replay::run(&args),
-        Command::Knock { knock, more } => knock::run("portknock", knock, more),
-        Command::Probe(args) => probe::run(&args),
-    }
+    ExitCode::from(portknock_cli::portknock::run(env::args_os()))
 }

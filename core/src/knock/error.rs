@@ -43,6 +43,9 @@ pub enum KnockError {
     /// More than one address could not be knocked at.
     #[error("{}", list(.0))]
     Several(Vec<KnockError>),
+    /// The observer broke off.
+    #[error("stopped before the end")]
+    Stopped,
     /// All knocks were sent, and the port did not open.
     #[error("port {port} of {host} did not open within {} s after the knocks, it is {last}", wait.as_secs_f64())]
     NotOpen {

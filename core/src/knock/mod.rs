@@ -1,25 +1,28 @@
 //! The knock client: sends a sequence of knocks, and sees whether a port opens.
 //!
 //! ```no_run
+//! use std::ops::ControlFlow;
 //! use portknock_core::knock::{KnockPlan, parse_steps};
 //!
 //! let plan = KnockPlan::new("host.example.org", parse_steps("7000,8000:udp,9000")?);
 //! let addresses = plan.resolve()?;
-//! plan.send(&addresses, &mut |_| ())?;
+//! plan.send(&addresses, &mut |_| ControlFlow::Continue(()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod error;
 mod packet;
+mod pause;
 mod steps;
 mod until_open;
 
 pub use error::KnockError;
+use pause::pause;
 pub use steps::{StepError, parse_steps};
 pub use until_open::{DEFAULT_WAIT, Then, WatchedStep};
 
 use std::net::{IpAddr, SocketAddr};
-use std::thread;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::config::Step;
@@ -56,6 +59,10 @@ pub struct Hit {
     pub step: Step,
 }
 
+/// Is told of each knock before it is sent, asked at least every tenth of a second while nothing is sent (then without a
+/// knock), and can stop it all.
+pub type Observer<'a> = dyn FnMut(Option<Hit>) -> ControlFlow<()> + 'a;
+
 impl KnockPlan {
     /// Knocks at `host` with the defaults of the fields.
     pub fn new(host: &str, steps: Vec<Step>) -> Self {
@@ -79,19 +86,23 @@ impl KnockPlan {
         Ok(host::resolve(&self.host, self.family, self.source, self.all_addresses)?)
     }
 
-    /// Sends the whole sequence to one of `addresses` after the other; `observer` is told of each knock before it is
-    /// sent. When this returns, every packet was handed to the network, in order. Blocks for the delays.
+    /// Sends the whole sequence to one of `addresses` after the other. When this returns, every packet was handed to the
+    /// network, in order. Blocks for the delays.
     ///
     /// # Errors
     /// [`KnockError::Raw`] and [`KnockError::Send`]; [`KnockError::Several`] where that happened at more than one
-    /// address. What failed at one address does not keep the others from their knocks.
-    pub fn send(&self, addresses: &[SocketAddr], observer: &mut dyn FnMut(Hit)) -> Result<(), KnockError> {
+    /// address. What failed at one address does not keep the others from their knocks. [`KnockError::Stopped`] where the
+    /// observer broke off.
+    pub fn send(&self, addresses: &[SocketAddr], observer: &mut Observer<'_>) -> Result<(), KnockError> {
         let mut errors = Vec::new();
         for (i, &address) in addresses.iter().enumerate() {
             if i > 0 {
-                thread::sleep(self.delay);
+                pause(self.delay, observer)?;
             }
-            errors.extend(self.send_to(address, observer).err());
+            match self.send_to(address, observer) {
+                Err(KnockError::Stopped) => return Err(KnockError::Stopped),
+                result => errors.extend(result.err()),
+            }
         }
         match errors.len() {
             0 => Ok(()),
@@ -100,15 +111,17 @@ impl KnockPlan {
         }
     }
 
-    fn send_to(&self, address: SocketAddr, observer: &mut dyn FnMut(Hit)) -> Result<(), KnockError> {
+    fn send_to(&self, address: SocketAddr, observer: &mut Observer<'_>) -> Result<(), KnockError> {
         let sender = packet::Sender::new(address, self.source, self.raw)?;
         for (i, &step) in self.steps.iter().enumerate() {
             if i > 0 {
-                thread::sleep(self.delay);
+                pause(self.delay, observer)?;
             }
             let mut address = address;
             address.set_port(step.port.get());
-            observer(Hit { address, step });
+            if observer(Some(Hit { address, step })).is_break() {
+                return Err(KnockError::Stopped);
+            }
             sender.send(address, step.protocol).map_err(|error| KnockError::Send {
                 address: address.ip(),
                 step,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-use super::{Hit, KnockError, KnockPlan};
+use super::{KnockError, KnockPlan, Observer};
 use crate::config::{Protocol, Step};
 use crate::host::at_port;
 use crate::probe::{self, NotOpen, Opened, PortState};
@@ -51,21 +51,23 @@ impl KnockPlan {
     ///
     /// # Errors
     /// [`KnockError::NotOpen`] where it did not open after the last round, [`KnockError::Probe`] where it could not be
-    /// looked at, and the errors of [`KnockPlan::send`].
+    /// looked at, and the errors of [`KnockPlan::send`]; [`KnockError::Stopped`] also while it waits.
     pub fn send_until_open(
         &self,
         addresses: &[SocketAddr],
         then: Then,
-        observer: &mut dyn FnMut(Hit),
+        observer: &mut Observer<'_>,
     ) -> Result<Opened, KnockError> {
         let port = then.port.get();
         let targets: Vec<SocketAddr> = addresses.iter().map(|&address| at_port(address, port)).collect();
         let mut seen = PortState::Filtered;
         for _round in 0..=then.retries {
             self.send(addresses, observer)?;
-            match probe::wait_open(&targets, self.source, Instant::now() + then.wait) {
+            let deadline = Instant::now() + then.wait;
+            match probe::wait_open(&targets, self.source, deadline, &mut || observer(None)) {
                 Ok(opened) => return Ok(opened),
                 Err(NotOpen::Deadline { last, .. }) => seen = last,
+                Err(NotOpen::Stopped) => return Err(KnockError::Stopped),
                 Err(NotOpen::Io(error)) => return Err(KnockError::Probe { host: self.host.clone(), port, error }),
             }
         }

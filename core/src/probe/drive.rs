@@ -11,9 +11,8 @@ use super::error::ProbeError;
 use super::schedule::{Next, Schedule, Try};
 use crate::sys::poll::{self, Interest};
 use crate::sys::raw::BATCH;
+use crate::tick::TICK;
 
-/// The observer is asked this often.
-const TICK: Duration = Duration::from_millis(100);
 /// How long to leave a full queue of this machine alone.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(1);
 

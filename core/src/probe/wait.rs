@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use super::connect::outcome;
 use super::state::{PortState, Reason};
 use crate::sys::connecting::{Connecting, NotBegun};
 use crate::sys::poll::{self, Interest};
+use crate::tick::TICK;
 
 /// The pause after the first try: a daemon on the next desk takes some milliseconds to open.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -42,6 +44,9 @@ pub enum NotOpen {
         /// How many times a connection was tried.
         tries: u32,
     },
+    /// The observer broke off.
+    #[error("stopped before the end")]
+    Stopped,
     /// No connection can even be tried.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -63,10 +68,17 @@ struct Try {
 /// the first try that finds it open. What passes between is half of the time that it took to open at the most, a
 /// quarter as a rule. The connection that is made is closed at once.
 ///
+/// The observer is asked at least every tenth of a second whether to go on.
+///
 /// # Errors
-/// [`NotOpen::Deadline`] when the time is over; [`NotOpen::Io`] where no connection can be tried at all, as without a
+/// [`NotOpen::Deadline`] when the time is over; [`NotOpen::Stopped`] when the observer breaks off; [`NotOpen::Io`] where no connection can be tried at all, as without a
 /// route or with a `source` that is not this machine's. An address that cannot be tried does not keep the others.
-pub fn wait_open(addresses: &[SocketAddr], source: Option<IpAddr>, deadline: Instant) -> Result<Opened, NotOpen> {
+pub fn wait_open(
+    addresses: &[SocketAddr],
+    source: Option<IpAddr>,
+    deadline: Instant,
+    observer: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Opened, NotOpen> {
     let start = Instant::now();
     let mut next_try = start;
     let mut pause = FIRST_PAUSE;
@@ -79,6 +91,9 @@ pub fn wait_open(addresses: &[SocketAddr], source: Option<IpAddr>, deadline: Ins
         let now = Instant::now();
         if now >= deadline && tries > 0 {
             return Err(NotOpen::Deadline { last, tries });
+        }
+        if observer().is_break() {
+            return Err(NotOpen::Stopped);
         }
         waiting.retain(|one| now < one.until);
         if now >= next_try {
@@ -104,7 +119,8 @@ pub fn wait_open(addresses: &[SocketAddr], source: Option<IpAddr>, deadline: Ins
         if let Some(error) = failure.take_if(|_| targets.is_empty()) {
             return Err(error.into());
         }
-        let wake = waiting.iter().map(|one| one.until).chain([next_try, deadline]).min().unwrap_or(deadline);
+        let wake =
+            waiting.iter().map(|one| one.until).chain([next_try, deadline, now + TICK]).min().unwrap_or(deadline);
         let entries = waiting.iter().map(|one| (one.connection.as_fd(), Interest::ReadOrWrite));
         match poll::wait(entries, wake.saturating_duration_since(Instant::now())) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
@@ -140,6 +156,10 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    fn wait(addresses: &[SocketAddr], source: Option<IpAddr>, deadline: Instant) -> Result<Opened, NotOpen> {
+        wait_open(addresses, source, deadline, &mut || ControlFlow::Continue(()))
+    }
+
     fn in_time(millis: u64) -> Instant {
         Instant::now() + Duration::from_millis(millis)
     }
@@ -148,7 +168,7 @@ mod tests {
     fn an_open_port_is_found_at_the_first_try() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let opened = wait_open(&[address], None, in_time(5_000)).unwrap();
+        let opened = wait(&[address], None, in_time(5_000)).unwrap();
         assert_eq!((opened.address, opened.tries), (address, 1));
     }
 
@@ -159,7 +179,7 @@ mod tests {
             thread::sleep(Duration::from_millis(60));
             TcpListener::bind(address).unwrap()
         });
-        let opened = wait_open(&[address], None, in_time(5_000)).unwrap();
+        let opened = wait(&[address], None, in_time(5_000)).unwrap();
         let _listener = opener.join().unwrap();
         // Tries at 0, 2, 5, 9.5, 16, 26, 42 and 64 ms; fewer where the machine is busy.
         assert!((3..=12).contains(&opened.tries) && opened.after >= Duration::from_millis(60), "{opened:?}");
@@ -169,7 +189,7 @@ mod tests {
     fn the_deadline_is_kept() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let start = Instant::now();
-        let error = wait_open(&[address], None, in_time(100)).unwrap_err();
+        let error = wait(&[address], None, in_time(100)).unwrap_err();
         assert!(start.elapsed() >= Duration::from_millis(100) && start.elapsed() < Duration::from_secs(1));
         assert!(matches!(error, NotOpen::Deadline { last: PortState::Closed, tries: 2..=10 }), "{error:?}");
     }
@@ -177,7 +197,7 @@ mod tests {
     #[test]
     fn a_source_that_is_not_ours_is_an_error_and_no_wait() {
         let source = Some("192.0.2.1".parse().unwrap());
-        let error = wait_open(&["127.0.0.1:9".parse().unwrap()], source, in_time(5_000)).unwrap_err();
+        let error = wait(&["127.0.0.1:9".parse().unwrap()], source, in_time(5_000)).unwrap_err();
         assert!(matches!(&error, NotOpen::Io(error) if error.kind() == ErrorKind::AddrNotAvailable), "{error:?}");
     }
 
@@ -186,10 +206,22 @@ mod tests {
         let nowhere = "192.0.2.1:9".parse().unwrap();
         // From this source no route leads out of the machine.
         let source = Some("127.0.0.1".parse().unwrap());
-        let error = wait_open(&[nowhere], source, in_time(5_000)).unwrap_err();
+        let error = wait(&[nowhere], source, in_time(5_000)).unwrap_err();
         assert!(matches!(error, NotOpen::Io(_)), "{error:?}");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(wait_open(&[nowhere, address], source, in_time(5_000)).unwrap().address, address);
+        assert_eq!(wait(&[nowhere, address], source, in_time(5_000)).unwrap().address, address);
+    }
+
+    #[test]
+    fn the_observer_can_break_off_while_it_waits() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut asked = 0;
+        let mut observer = || {
+            asked += 1;
+            if asked == 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let error = wait_open(&[address], None, in_time(3_600_000), &mut observer).unwrap_err();
+        assert!(matches!(error, NotOpen::Stopped), "{error:?}");
     }
 }

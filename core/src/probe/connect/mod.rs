@@ -27,6 +27,7 @@ use crate::host::at_port;
 use crate::sys::connecting::{Connecting, NotBegun};
 use crate::sys::epoll::Epoll;
 use crate::sys::process::descriptors_left;
+use crate::tick::TICK;
 
 /// At most so many connections wait at once: the kernel takes some kilobytes for each.
 const MOST_WAITING: usize = 8_192;
@@ -34,8 +35,6 @@ const MOST_WAITING: usize = 8_192;
 const HEADROOM: usize = 32;
 /// So many connections are begun before those that wait are looked at again.
 const BATCH: usize = 16;
-/// The caller is asked this often whether to go on.
-const TICK: Duration = Duration::from_millis(100);
 /// A connection is given up so long before the kernel would send a SYN too many.
 const MARGIN: Duration = Duration::from_millis(50);
 
@@ -65,7 +64,7 @@ struct ConnectScan<'a> {
 }
 
 /// Probes the plan's ports at each of `addresses`, port by port, and hands on each result as soon as it is known. `tick`
-/// is told how many those are, every tenth of a second and at once after a signal, and says whether to go on.
+/// is told how many those are, at least every tenth of a second and at once after a signal, and says whether to go on.
 ///
 /// As many connections wait at once as the limit of descriptors leaves room for, up to 8,192. `rate` counts the SYNs that
 /// the kernel repeats too: where ports are silent, fewer ports than that are probed in a second. With `retries` a port is

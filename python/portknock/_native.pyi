@@ -1,0 +1,111 @@
+"""The native module; what is public of it is described in `portknock`."""
+
+import os
+from typing import Any, Final, Optional, Union, final
+
+from typing_extensions import Buffer, Self
+
+from portknock._values import ProbeResult
+from portknock import (
+    Address,
+    LINKTYPE_ETHERNET as LINKTYPE_ETHERNET,
+    LINKTYPE_IPV4 as LINKTYPE_IPV4,
+    LINKTYPE_IPV6 as LINKTYPE_IPV6,
+    LINKTYPE_LINUX_SLL as LINKTYPE_LINUX_SLL,
+    LINKTYPE_LINUX_SLL2 as LINKTYPE_LINUX_SLL2,
+    LINKTYPE_LOOP as LINKTYPE_LOOP,
+    LINKTYPE_NULL as LINKTYPE_NULL,
+    LINKTYPE_RAW as LINKTYPE_RAW,
+    Close as Close,
+    Config as Config,
+    Engine as Engine,
+    Event as Event,
+    Extend as Extend,
+    Fail as Fail,
+    Listener as Listener,
+    Open as Open,
+    Replay as Replay,
+    Stage as Stage,
+    Timeout as Timeout,
+    __version__ as __version__,
+    replay as replay,
+)
+
+__all__ = [
+    "Close",
+    "Config",
+    "Engine",
+    "Event",
+    "Extend",
+    "Fail",
+    "Job",
+    "KnockPlan",
+    "LINKTYPE_ETHERNET",
+    "LINKTYPE_IPV4",
+    "LINKTYPE_IPV6",
+    "LINKTYPE_LINUX_SLL",
+    "LINKTYPE_LINUX_SLL2",
+    "LINKTYPE_LOOP",
+    "LINKTYPE_NULL",
+    "LINKTYPE_RAW",
+    "Listener",
+    "Open",
+    "ProbePlan",
+    "Replay",
+    "Stage",
+    "Timeout",
+    "__version__",
+    "check",
+    "check_text",
+    "replay",
+]
+
+def _main(argv: list[str]) -> int: ...
+def check(path: Union[str, os.PathLike[str]]) -> tuple[str, str, Optional[Config]]: ...
+def check_text(text: Union[str, Buffer], name: str) -> tuple[str, str, Optional[Config]]: ...
+
+@final
+class KnockPlan:
+    def __new__(
+        cls,
+        host: str,
+        ports: str,
+        *,
+        udp: bool,
+        delay: float,
+        source: Optional[Address],
+        raw: bool,
+        family: int,
+        all_addresses: bool,
+        then: Optional[int],
+        wait: float,
+        retries: int,
+    ) -> Self: ...
+    def run(self) -> Optional[float]: ...
+    def start(self) -> Job: ...
+
+@final
+class ProbePlan:
+    def __new__(
+        cls,
+        host: str,
+        ports: str,
+        *,
+        timeout: float,
+        udp: bool,
+        method: str,
+        retries: Optional[int],
+        rate: Optional[int],
+        source: Optional[Address],
+        family: int,
+        all_addresses: bool,
+    ) -> Self: ...
+    def run(self) -> list[ProbeResult]: ...
+    def start(self) -> Job: ...
+
+@final
+class Job:
+    def fileno(self) -> int: ...
+    def cancel(self) -> bool: ...
+    def join(self) -> None: ...
+    def result(self) -> Any: ...

@@ -1,0 +1,198 @@
+"""portknock for asyncio: the same as the functions of `portknock`, awaited.
+
+No runtime of its own is behind it. `listen` waits by the loop's own `add_reader`, without a thread; `knock` and `probe`
+work on one thread each, whose end wakes the loop. Needs a loop with `add_reader`, as all on Linux have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Literal, Optional, Union
+
+from portknock import Config, Event, Listener, ProbeResult, Step, _native
+from portknock._client import DEFAULT_TIMEOUT, DEFAULT_WAIT, knock_plan, probe_plan
+
+if TYPE_CHECKING:
+    from portknock import Address
+
+__all__ = ["AsyncListener", "knock", "listen", "probe"]
+
+
+async def knock(
+    host: str,
+    ports: Union[str, Iterable[Union[int, str, Step]]],
+    *,
+    udp: bool = False,
+    delay: float = 0.0,
+    source: Optional[Address] = None,
+    raw: bool = False,
+    family: Literal[0, 4, 6] = 0,
+    all_addresses: bool = False,
+    then: Optional[int] = None,
+    wait: float = DEFAULT_WAIT,
+    retries: int = 0,
+) -> Optional[float]:
+    """As `portknock.knock`. A cancelled task sends no further knock, and its thread has ended when the task has."""
+    plan = knock_plan(
+        host,
+        ports,
+        udp=udp,
+        delay=delay,
+        source=source,
+        raw=raw,
+        family=family,
+        all_addresses=all_addresses,
+        then=then,
+        wait=wait,
+        retries=retries,
+    )
+    after: Optional[float] = await _end_of(plan.start())
+    return after
+
+
+async def probe(
+    host: str,
+    ports: Union[str, int, Iterable[Union[int, str]]],
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    udp: bool = False,
+    method: Literal["auto", "syn", "connect"] = "auto",
+    retries: Optional[int] = None,
+    rate: Optional[int] = None,
+    source: Optional[Address] = None,
+    family: Literal[0, 4, 6] = 0,
+    all_addresses: bool = False,
+) -> list[ProbeResult]:
+    """As `portknock.probe`. A cancelled task sends no further probe, and its thread has ended when the task has."""
+    plan = probe_plan(
+        host,
+        ports,
+        timeout=timeout,
+        udp=udp,
+        method=method,
+        retries=retries,
+        rate=rate,
+        source=source,
+        family=family,
+        all_addresses=all_addresses,
+    )
+    results: list[ProbeResult] = await _end_of(plan.start())
+    return results
+
+
+def listen(
+    config: Config,
+    interface: Union[None, str, Iterable[str]] = None,
+    *,
+    run_commands: bool = False,
+    ipv4_only: bool = False,
+    on_notice: Optional[Callable[[str], object]] = None,
+) -> AsyncListener:
+    """Begin to listen, as `portknock.Listener` does, and give the events to `async for`.
+
+        async for event in portknock.aio.listen(config, interface="eth0"):
+            ...
+
+    Leaving the loop closes the listener, unless something else holds it; to be certain use it by `async with`.
+    """
+    return AsyncListener(
+        Listener(config, interface, run_commands=run_commands, ipv4_only=ipv4_only, on_notice=on_notice)
+    )
+
+
+class AsyncListener:
+    """The events of a `Listener`, for one task at a time. Belongs to the event loop that it is first awaited in."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._waiting: Optional[asyncio.Future[None]] = None
+        self._closed = False
+
+    def __aiter__(self) -> AsyncListener:
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event. Ends when the listener is closed, or has stopped after `stop`.
+
+        Raises RuntimeError where another task waits for it already.
+        """
+        if self._waiting is not None:
+            raise RuntimeError("another task waits for this listener already")
+        # Who floods us with knocks must not keep the loop from everything else.
+        await asyncio.sleep(0)
+        while not self._closed:
+            event = self._listener.next(0)
+            if event is not None:
+                return event
+            # What `on_notice` calls may have closed it.
+            if self._closed or self._listener.stopped:
+                break
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await _readable(self._listener.fileno(), self._waiting)
+            finally:
+                self._waiting = None
+        raise StopAsyncIteration
+
+    def reload(self, config: Config) -> None:
+        """As `Listener.reload`."""
+        self._listener.reload(config)
+
+    def stop(self) -> None:
+        """As `Listener.stop`: begin to stop. Go on taking events to the end."""
+        self._listener.stop()
+
+    async def aclose(self) -> None:
+        """Close the listener, as `Listener.close` does. A task that waits for it finds its end."""
+        self._closed = True
+        while self._waiting is not None:
+            # The loop must let go of the descriptor before it is closed.
+            if not self._waiting.done():
+                self._waiting.set_result(None)
+            await asyncio.sleep(0)
+        self._listener.close()
+
+    async def __aenter__(self) -> AsyncListener:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.aclose()
+
+
+async def _readable(descriptor: int, came: asyncio.Future[None]) -> None:
+    """Wait until the descriptor is readable, or `came` has its result otherwise."""
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        if not came.done():
+            came.set_result(None)
+
+    loop.add_reader(descriptor, tell)
+    try:
+        await came
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _end_of(job: _native.Job) -> Any:
+    """The result of a job. Where the task is cancelled the job ends before."""
+    loop = asyncio.get_running_loop()
+    try:
+        await _readable(job.fileno(), loop.create_future())
+    except BaseException:
+        if job.cancel():
+            # That takes a tenth of a second at most.
+            await _readable(job.fileno(), loop.create_future())
+            job.join()
+        raise
+    else:
+        return job.result()
+    finally:
+        # An exception holds this frame, and the frame the job with its descriptor.
+        del job

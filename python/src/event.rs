@@ -1,0 +1,312 @@
+//! What happened at a door.
+
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use portknock_core::{DoorId, EventKind, FailReason, Opening, Timestamp, json};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::arguments::address;
+use crate::json::loads;
+
+/// Something that happened at a door.
+#[pyclass(frozen, subclass, eq, hash, module = "portknock")]
+pub(crate) struct Event(portknock_core::Event);
+
+/// A step matched.
+#[pyclass(frozen, extends = Event, module = "portknock")]
+pub(crate) struct Stage;
+
+/// The whole sequence matched and the door opens.
+#[pyclass(frozen, extends = Event, module = "portknock")]
+pub(crate) struct Open;
+
+/// A complete knock while the door is open.
+#[pyclass(frozen, extends = Event, module = "portknock")]
+pub(crate) struct Extend;
+
+/// The door's time is over.
+#[pyclass(frozen, extends = Event, module = "portknock")]
+pub(crate) struct Close;
+
+/// The attempt took too long.
+#[pyclass(frozen, extends = Event, module = "portknock")]
+pub(crate) struct Timeout;
+
+/// The attempt failed.
+#[pyclass(frozen, extends = Event, module = "portknock")]
+pub(crate) struct Fail;
+
+/// The event as an object of its class.
+pub(crate) fn to_python(py: Python<'_>, event: portknock_core::Event) -> PyResult<Py<PyAny>> {
+    type Make = fn(Python<'_>, PyClassInitializer<Event>) -> PyResult<Py<PyAny>>;
+    let make: Make = match &event.kind {
+        EventKind::Stage { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Stage))?.into_any()),
+        EventKind::Open { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Open))?.into_any()),
+        EventKind::Extend { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Extend))?.into_any()),
+        EventKind::Close { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Close))?.into_any()),
+        EventKind::Timeout { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Timeout))?.into_any()),
+        EventKind::Fail { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Fail))?.into_any()),
+    };
+    make(py, Event(event).into())
+}
+
+/// The number of seconds that is nearest to a time, as `json.loads` reads it out of a line of the command line.
+pub(crate) fn seconds(time: Timestamp) -> f64 {
+    // What the display of a time writes is a number.
+    time.to_string().parse().unwrap_or(f64::NAN)
+}
+
+impl Event {
+    /// All that it shows; what only the service needs is left out.
+    fn shown(&self) -> impl PartialEq + Hash + '_ {
+        let portknock_core::Event { time, door, ip, kind } = &self.0;
+        let (stage, steps, command, reason) = parts(kind);
+        (time, door, ip, kind.as_str(), stage, steps, command, reason)
+    }
+
+    fn stage(&self) -> u8 {
+        parts(&self.0.kind).0.unwrap_or(0)
+    }
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        self.shown() == other.shown()
+    }
+}
+
+impl Hash for Event {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.shown().hash(state);
+    }
+}
+
+type Parts<'a> = (Option<u8>, Option<u8>, Option<&'a str>, Option<FailReason>);
+
+/// Stage, steps, command and reason, where an event of this kind has them.
+fn parts(kind: &EventKind) -> Parts<'_> {
+    match kind {
+        EventKind::Stage { stage, steps } => (Some(*stage), Some(*steps), None, None),
+        EventKind::Open { command, .. } => (None, None, command.as_deref(), None),
+        EventKind::Extend { .. } => (None, None, None, None),
+        EventKind::Close { command } => (None, None, Some(command), None),
+        EventKind::Timeout { stage } => (Some(*stage), None, None, None),
+        EventKind::Fail { stage, reason } => (Some(*stage), None, None, Some(*reason)),
+    }
+}
+
+#[pymethods]
+impl Event {
+    #[getter]
+    fn time(&self) -> f64 {
+        seconds(self.0.time)
+    }
+
+    #[getter]
+    fn time_ns(&self) -> u64 {
+        self.0.time.as_nanos()
+    }
+
+    #[getter]
+    fn door(&self) -> &str {
+        &self.0.door
+    }
+
+    #[getter]
+    fn ip(&self) -> String {
+        self.0.ip.to_string()
+    }
+
+    /// The JSON object of the command line.
+    fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let line = json::event_line(&self.0).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        loads(py, &line)
+    }
+
+    fn __str__(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let mut shown = Vec::new();
+        for value in fields(slf)? {
+            shown.push(value.repr()?.to_string());
+        }
+        shown.push(format!("time_ns={}", slf.get().time_ns()));
+        Ok(format!("{}({})", slf.get_type().name()?, shown.join(", ")))
+    }
+
+    /// What copies and pickles are made of.
+    fn __getnewargs_ex__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        let named = PyDict::new(slf.py());
+        named.set_item("time_ns", slf.get().time_ns())?;
+        Ok((PyTuple::new(slf.py(), fields(slf)?)?, named))
+    }
+}
+
+/// The values of the positional arguments.
+fn fields<'py>(event: &Bound<'py, Event>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let names = event.getattr("__match_args__")?;
+    names.try_iter()?.map(|name| event.getattr(name?.cast_into::<pyo3::types::PyString>()?)).collect()
+}
+
+/// What Python code makes.
+fn made(
+    door: &str,
+    ip: &Bound<'_, PyAny>,
+    time_ns: u64,
+    kind: impl FnOnce(&Arc<str>, IpAddr, Timestamp) -> EventKind,
+) -> PyResult<PyClassInitializer<Event>> {
+    let (door, ip, time) = (Arc::from(door), address(ip, "ip")?, Timestamp::from_nanos(time_ns));
+    let kind = kind(&door, ip, time);
+    Ok(Event(portknock_core::Event { time, door, ip, kind }).into())
+}
+
+#[pymethods]
+impl Stage {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) = ("door", "ip", "stage", "steps");
+
+    #[new]
+    #[pyo3(signature = (door, ip, stage, steps, *, time_ns = 0))]
+    fn new(
+        door: &str,
+        ip: &Bound<'_, PyAny>,
+        stage: u8,
+        steps: u8,
+        time_ns: u64,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Stage { stage, steps })?.add_subclass(Self))
+    }
+
+    #[getter]
+    fn stage(slf: PyRef<'_, Self>) -> u8 {
+        slf.as_super().stage()
+    }
+
+    #[getter]
+    fn steps(slf: PyRef<'_, Self>) -> u8 {
+        parts(&slf.as_super().0.kind).1.unwrap_or(0)
+    }
+}
+
+#[pymethods]
+impl Open {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("door", "ip", "command");
+
+    #[new]
+    #[pyo3(signature = (door, ip, command = None, *, time_ns = 0))]
+    fn new(
+        door: &str,
+        ip: &Bound<'_, PyAny>,
+        command: Option<String>,
+        time_ns: u64,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Open { door_id: DoorId(0), command, opening: None })?
+            .add_subclass(Self))
+    }
+
+    #[getter]
+    fn command(slf: PyRef<'_, Self>) -> Option<String> {
+        parts(&slf.as_super().0.kind).2.map(str::to_owned)
+    }
+}
+
+#[pymethods]
+impl Extend {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str) = ("door", "ip");
+
+    #[new]
+    #[pyo3(signature = (door, ip, *, time_ns = 0))]
+    fn new(door: &str, ip: &Bound<'_, PyAny>, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
+        let kind = |door: &Arc<str>, ip, closes_at| {
+            let opening = Opening { door: door.clone(), ip, closes_at, stop_command: String::new() };
+            EventKind::Extend { door_id: DoorId(0), opening: Box::new(opening) }
+        };
+        Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+}
+
+#[pymethods]
+impl Close {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("door", "ip", "command");
+
+    #[new]
+    #[pyo3(signature = (door, ip, command, *, time_ns = 0))]
+    fn new(door: &str, ip: &Bound<'_, PyAny>, command: String, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
+        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Close { command })?.add_subclass(Self))
+    }
+
+    #[getter]
+    fn command(slf: PyRef<'_, Self>) -> String {
+        parts(&slf.as_super().0.kind).2.unwrap_or_default().to_owned()
+    }
+}
+
+#[pymethods]
+impl Timeout {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("door", "ip", "stage");
+
+    #[new]
+    #[pyo3(signature = (door, ip, stage, *, time_ns = 0))]
+    fn new(door: &str, ip: &Bound<'_, PyAny>, stage: u8, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
+        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Timeout { stage })?.add_subclass(Self))
+    }
+
+    #[getter]
+    fn stage(slf: PyRef<'_, Self>) -> u8 {
+        slf.as_super().stage()
+    }
+}
+
+#[pymethods]
+impl Fail {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) = ("door", "ip", "stage", "reason");
+
+    #[new]
+    #[pyo3(signature = (door, ip, stage, reason, *, time_ns = 0))]
+    fn new(
+        door: &str,
+        ip: &Bound<'_, PyAny>,
+        stage: u8,
+        reason: &str,
+        time_ns: u64,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let reason = fail_reason(reason)?;
+        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Fail { stage, reason })?.add_subclass(Self))
+    }
+
+    #[getter]
+    fn stage(slf: PyRef<'_, Self>) -> u8 {
+        slf.as_super().stage()
+    }
+
+    #[getter]
+    fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
+        parts(&slf.as_super().0.kind).3.map(FailReason::as_str)
+    }
+}
+
+fn fail_reason(word: &str) -> PyResult<FailReason> {
+    use FailReason::{Full, Reload, Scan, WrongPort};
+    let known = [WrongPort, Scan, Full, Reload];
+    known.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| {
+        let words = known.map(FailReason::as_str).join(", ");
+        PyValueError::new_err(format!("there is no reason {word:?}; the reasons are {words}"))
+    })
+}

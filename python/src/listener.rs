@@ -1,0 +1,199 @@
+//! A listener: the engine on live packets.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use portknock_core::service::{self, Notice, ServiceError, ServiceOptions};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+use pyo3::types::PyString;
+
+use crate::arguments::seconds;
+use crate::config::Config;
+use crate::errors::{self, panicked};
+use crate::event;
+use crate::task::TICK;
+
+/// Packets are captured, doors open and close; what happens is told by events.
+#[pyclass(frozen, module = "portknock")]
+pub(crate) struct Listener {
+    open: Mutex<Option<Open>>,
+    /// What tells an interruption from a tick.
+    interrupted: AtomicBool,
+}
+
+struct Open {
+    listener: Arc<service::Listener>,
+    on_notice: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Listener {
+    #[new]
+    #[pyo3(signature = (config, interface = None, *, run_commands = false, ipv4_only = false, on_notice = None))]
+    fn new(
+        py: Python<'_>,
+        config: &Config,
+        interface: Option<&Bound<'_, PyAny>>,
+        run_commands: bool,
+        ipv4_only: bool,
+        on_notice: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        if on_notice.as_ref().is_some_and(|callback| !callback.bind(py).is_callable()) {
+            return Err(PyTypeError::new_err("on_notice is not callable"));
+        }
+        let interfaces = interface.map(interfaces).transpose()?;
+        let options = ServiceOptions { interfaces, run_commands, ipv4_only, report_knocks: false };
+        let listener = py
+            .detach(|| service::Listener::open(config.config.clone(), options))
+            .map_err(|error| errors::service(&error))?;
+        let open = Open { listener: Arc::new(listener), on_notice };
+        Ok(Self { open: Mutex::new(Some(open)), interrupted: AtomicBool::new(false) })
+    }
+
+    /// A descriptor that is readable when `next` has something to do or to tell.
+    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
+        Ok(self.listener(py)?.as_fd().as_raw_fd())
+    }
+
+    /// Take the next event.
+    #[pyo3(signature = (timeout = None))]
+    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        let timeout = timeout.map(|timeout| seconds(timeout, "timeout")).transpose()?;
+        // It fails where it is closed already, and ends where it is closed meanwhile.
+        self.listener(py)?;
+        self.wait(py, timeout)
+    }
+
+    /// End one wait.
+    fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
+        // In this order: who is woken finds out why.
+        self.interrupted.store(true, Ordering::SeqCst);
+        self.listener(py)?.interrupt();
+        Ok(())
+    }
+
+    /// Take up another configuration.
+    fn reload(&self, py: Python<'_>, config: &Config) -> PyResult<()> {
+        self.with(py, |listener| listener.reload(config.config.clone()))
+    }
+
+    /// Begin to stop.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, service::Listener::stop)
+    }
+
+    /// True when everything that `stop` began is done and told.
+    #[getter]
+    fn stopped(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, service::Listener::is_stopped)
+    }
+
+    /// End listening at once.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let open = self.open.lock_py_attached(py).map_err(|_| panicked())?.take();
+        if let Some(open) = open {
+            // Whoever waits finds it closed, wakes the next one, and the last one lets go of it.
+            open.listener.interrupt();
+            py.detach(|| drop(open.listener));
+        }
+        Ok(())
+    }
+
+    /// True after `close`.
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.open.lock_py_attached(py).map_err(|_| panicked())?.is_none())
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.wait(py, None)
+    }
+}
+
+impl Listener {
+    /// The listener, unless it is closed.
+    fn listener(&self, py: Python<'_>) -> PyResult<Arc<service::Listener>> {
+        match &*self.open.lock_py_attached(py).map_err(|_| panicked())? {
+            Some(open) => Ok(Arc::clone(&open.listener)),
+            None => Err(PyValueError::new_err("the listener is closed")),
+        }
+    }
+
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&service::Listener) -> Result<T, ServiceError> + Send,
+    ) -> PyResult<T> {
+        let listener = self.listener(py)?;
+        py.detach(|| work(&listener)).map_err(|error| errors::service(&error))
+    }
+
+    /// The next event; `None` when the time is over, and when it is interrupted, stopped or closed.
+    fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Option<Py<PyAny>>> {
+        let start = Instant::now();
+        loop {
+            let (listener, on_notice) = match &*self.open.lock_py_attached(py).map_err(|_| panicked())? {
+                Some(open) => {
+                    (Arc::clone(&open.listener), open.on_notice.as_ref().map(|callback| callback.clone_ref(py)))
+                }
+                None => return Ok(None),
+            };
+            let left = timeout.map_or(TICK, |timeout| timeout.saturating_sub(start.elapsed()));
+            let (next, stopped) = py.detach(|| {
+                let next = match on_notice {
+                    Some(_) => listener.next(Some(left.min(TICK))),
+                    None => listener.next_event(Some(left.min(TICK))).map(|event| event.map(Notice::Event)),
+                };
+                let closed = self.open.lock().map_or(true, |open| open.is_none());
+                if closed {
+                    // One interruption ends one wait, and there may be more of them.
+                    listener.interrupt();
+                }
+                (next, closed || listener.is_stopped().unwrap_or(true))
+            });
+            // A signal handler may close it.
+            py.detach(|| drop(listener));
+            match (next.map_err(|error| errors::service(&error))?, on_notice) {
+                (Some(Notice::Event(event)), _) => return event::to_python(py, event).map(Some),
+                (Some(notice), Some(callback)) => drop(callback.call1(py, (notice.to_string(),))?),
+                (Some(_), None) => {}
+                (None, _) if stopped || self.interrupted.swap(false, Ordering::SeqCst) => return Ok(None),
+                (None, _) if timeout.is_some_and(|timeout| start.elapsed() >= timeout) => {
+                    py.check_signals()?;
+                    return Ok(None);
+                }
+                (None, _) => {}
+            }
+            py.check_signals()?;
+        }
+    }
+}
+
+/// One name, or several.
+fn interfaces(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    if value.is_instance_of::<PyString>() {
+        return Ok(vec![value.extract()?]);
+    }
+    let names: Vec<String> = value.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>()?;
+    if names.is_empty() {
+        return Err(PyValueError::new_err("interface is an empty list; None takes those of the configuration"));
+    }
+    Ok(names)
+}

@@ -1,0 +1,67 @@
+import copy
+import ipaddress
+import pickle
+
+import portknock
+import pytest
+from portknock import Close, Event, Extend, Fail, Open, Stage, Timeout
+
+TIME = 1_690_000_000_123_456_789
+ALL = [
+    Stage("ssh", "192.0.2.7", 1, 2, time_ns=TIME),
+    Open("ssh", "192.0.2.7", "open", time_ns=TIME),
+    Open("ssh", "192.0.2.7", time_ns=TIME),
+    Extend("ssh", "192.0.2.7", time_ns=TIME),
+    Close("ssh", "2001:db8::1", "close 'it'", time_ns=TIME),
+    Timeout("ssh", "192.0.2.7", 1, time_ns=TIME),
+    Fail("ssh", "192.0.2.7", 1, "wrong-port", time_ns=TIME),
+]
+
+
+@pytest.mark.parametrize("event", ALL, ids=repr)
+def test_an_event_is_a_value(event):
+    assert isinstance(event, Event)
+    for same in (eval(repr(event), vars(portknock)), copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(event))):
+        assert type(same) is type(event) and same == event and hash(same) == hash(event) and same is not event
+    assert sum(event == other for other in ALL) == 1
+    assert event != repr(event)
+    assert event.time_ns == TIME and event.time == event.as_dict()["time"] == TIME / 1e9
+    for name in ("time", "door", "stage", "other"):
+        with pytest.raises(AttributeError):
+            setattr(event, name, 1)
+
+
+def test_logs_and_objects_are_those_of_the_command_line():
+    assert [str(event) for event in ALL] == [
+        "192.0.2.7: ssh: Stage 1",
+        "192.0.2.7: ssh: OPEN SESAME",
+        "192.0.2.7: ssh: OPEN SESAME",
+        "192.0.2.7: ssh: still open, closing time extended",
+        "2001:db8::1: ssh: command timeout",
+        "192.0.2.7: ssh: sequence timeout (stage 1)",
+        "192.0.2.7: ssh: attempt failed: wrong-port (stage 1)",
+    ]
+    head = {"time": 1690000000.123456789, "door": "ssh", "ip": "192.0.2.7"}
+    assert ALL[0].as_dict() == {**head, "event": "stage", "stage": 1, "steps": 2}
+    assert ALL[2].as_dict() == {**head, "event": "open", "command": None}
+    assert ALL[3].as_dict() == {**head, "event": "extend"}
+    assert ALL[6].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(TypeError):
+        Event()
+    for make in (
+        lambda: Open("a", "no address"),
+        lambda: Fail("a", "192.0.2.7", 1, "no reason"),
+        lambda: Extend("a", "192.0.2.7", time_ns=-1),
+        lambda: Timeout("a", "192.0.2.7", 256),
+    ):
+        with pytest.raises((ValueError, OverflowError)):
+            make()
+    assert Open("a", ipaddress.ip_address("::1")).ip == "::1"
+
+
+def test_events_cannot_be_subclassed():
+    with pytest.raises(TypeError):
+        type("Mine", (Open,), {})

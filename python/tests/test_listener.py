@@ -1,0 +1,239 @@
+import os
+import select
+import socket
+import threading
+import time
+from pathlib import Path
+
+import portknock
+import pytest
+from portknock import CaptureError, Close, Config, Extend, Listener, Open, Stage, knock
+from support import DOOR, PATIENCE, descriptors
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+KNOCKS = "7000:udp,8000:udp"
+QUICK = Config.parse(DOOR.replace("cmd_timeout   = 10", "cmd_timeout = 1"))
+
+
+def door(folder, options=""):
+    """A door that writes what it does into a file."""
+    out = folder / "out"
+    text = f"""
+[options]
+    Interface = lo
+    StateFile = {folder}/openings
+    {options}
+[ssh]
+    sequence      = 7000:udp,8000:udp
+    start_command = echo open %IP% >>{out}
+    cmd_timeout   = 1
+    stop_command  = echo close %IP% >>{out}
+"""
+    return Config.parse(text), out
+
+
+def test_knocks_make_events():
+    with Listener(QUICK, interface="lo") as listener:
+        knock("127.0.0.1", KNOCKS)
+        seen = [listener.next(PATIENCE) for _ in range(4)]
+    assert [type(event) for event in seen] == [Stage, Stage, Open, Close]
+    assert {(event.door, event.ip) for event in seen} == {("ssh", "127.0.0.1")}
+    assert (seen[2].command, seen[3].command) == ("open 127.0.0.1", "close 127.0.0.1")
+    assert abs(seen[0].time - time.time()) < PATIENCE
+    assert seen[3].time_ns - seen[2].time_ns == 10**9
+
+
+@pytest.mark.parametrize("interface", ["lo", ["lo"], ("lo", "nothing0"), None])
+def test_interfaces_are_named_in_every_way(interface, tmp_path):
+    config, _ = door(tmp_path)
+    with Listener(config, interface) as listener:
+        knock("127.0.0.1", KNOCKS)
+        events = iter(listener)
+        assert [type(next(events)) for _ in range(3)] == [Stage, Stage, Open]
+
+
+def test_commands_run_where_that_is_asked_for(tmp_path):
+    config, out = door(tmp_path)
+    lines = []
+    with Listener(config, run_commands=True, on_notice=lines.append) as listener:
+        assert (tmp_path / "openings").exists()
+        knock("127.0.0.1", KNOCKS)
+        while not isinstance(listener.next(PATIENCE), Open):
+            pass
+        listener.stop()
+        assert [type(event) for event in listener] == [Close]
+        assert listener.stopped and not listener.closed
+    assert out.read_text() == "open 127.0.0.1\nclose 127.0.0.1\n"
+    assert lines[0] == "starting up, listening on lo" and "ssh: running command: echo open 127.0.0.1" in "\n".join(lines)
+
+
+def test_no_command_runs_by_default(tmp_path):
+    config, out = door(tmp_path)
+    lines = []
+    with Listener(config, on_notice=lines.append) as listener:
+        knock("127.0.0.1", KNOCKS)
+        while not isinstance(listener.next(PATIENCE), Close):
+            pass
+        assert listener.next(0) is None
+    assert not out.exists() and not (tmp_path / "openings").exists()
+    assert any("would run command: echo close" in line for line in lines)
+
+
+def test_what_a_callback_raises_comes_out():
+    def refuse(line):
+        raise KeyError(line)
+
+    with Listener(QUICK, "lo", on_notice=refuse) as listener:
+        with pytest.raises(KeyError, match="starting up"):
+            listener.next(PATIENCE)
+        knock("127.0.0.1", "7000:udp")
+        assert isinstance(listener.next(PATIENCE), Stage)
+    with pytest.raises(TypeError):
+        Listener(QUICK, "lo", on_notice="print")
+
+
+def test_time_runs_out():
+    with Listener(QUICK, "lo") as listener:
+        start = time.monotonic()
+        assert listener.next(0) is None
+        assert listener.next(0.2) is None
+        assert time.monotonic() - start >= 0.2
+        for wrong in (-1, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="timeout"):
+                listener.next(wrong)
+
+
+def test_a_loop_of_ones_own_waits_for_the_descriptor():
+    with Listener(QUICK, "lo") as listener:
+        while listener.next(0) is not None:
+            pass
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        seen = []
+        knock("127.0.0.1", KNOCKS)
+        while not any(isinstance(event, Close) for event in seen):
+            assert poll.poll(PATIENCE * 1000)
+            seen.extend(iter(lambda: listener.next(0), None))
+    assert [type(event) for event in seen] == [Stage, Stage, Open, Close]
+
+
+def test_a_configuration_is_taken_up():
+    with Listener(QUICK, "lo") as listener:
+        listener.reload(Config.parse(DOOR.replace("[ssh]", "[new]").replace("7000", "7001")))
+        knock("127.0.0.1", "7001:udp")
+        event = listener.next(PATIENCE)
+        assert (type(event), event.door) == (Stage, "new")
+
+
+def waiting(count, work):
+    """Threads that wait in `work`, once they do."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    known = set(os.listdir("/proc/self/task"))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        until = time.monotonic() + PATIENCE
+        path = f"/proc/self/task/{thread.native_id}/syscall"
+        while Path(path).read_text().split()[0] not in POLLS:
+            assert time.monotonic() < until, known
+    return threads
+
+
+# poll(2) and ppoll(2), by their numbers on x86-64 and elsewhere.
+POLLS = {"7", "271", "73"}
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_closing_ends_every_wait(count):
+    before = descriptors()
+    listener = Listener(QUICK, "lo")
+    ended = []
+    threads = waiting(count, lambda: ended.append(list(listener)))
+    listener.close()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert ended == [[]] * count
+    assert descriptors() == before
+    listener.close()
+    assert listener.closed and list(listener) == []
+    for use in (listener.fileno, listener.next, listener.stop, listener.interrupt, lambda: listener.reload(QUICK)):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+
+
+def test_an_interruption_ends_one_wait():
+    with Listener(QUICK, "lo") as listener:
+        ended = []
+        [thread] = waiting(1, lambda: ended.append(listener.next()))
+        listener.interrupt()
+        thread.join(PATIENCE)
+        assert ended == [None]
+        listener.interrupt()
+        assert list(listener) == []
+        knock("127.0.0.1", "7000:udp")
+        assert isinstance(listener.next(PATIENCE), Stage)
+
+
+def test_stopping_ends_the_waits_of_others():
+    with Listener(QUICK, "lo") as listener:
+        ended = []
+        threads = waiting(2, lambda: ended.append(list(listener)))
+        listener.stop()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert ended == [[], []] and listener.stopped
+
+
+def test_events_come_to_any_thread():
+    with Listener(Config.parse(DOOR), "lo") as listener:
+        seen = []
+        threads = waiting(3, lambda: seen.extend(listener))
+        for _ in range(20):
+            knock("127.0.0.1", KNOCKS)
+        until = time.monotonic() + PATIENCE
+        while len(seen) < 60 and time.monotonic() < until:
+            time.sleep(0.01)
+        listener.close()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert len(seen) == 60 and sum(isinstance(event, Extend) for event in seen) == 19
+
+
+@pytest.mark.parametrize("interface", ["", "much-too-long-for-one", "a b", ["lo", "a/b"], []])
+def test_names_that_no_interface_has_are_refused(interface):
+    with pytest.raises(ValueError, match="interface"):
+        Listener(QUICK, interface)
+
+
+def test_without_the_right_it_says_so():
+    before = descriptors()
+    code = (
+        "import portknock, sys\n"
+        "try: portknock.Listener(portknock.Config.parse(sys.argv[1]), 'lo')\n"
+        "except portknock.CaptureError as error: assert isinstance(error, OSError); print(error.errno, error)\n"
+    )
+    # Without its capabilities root is nobody.
+    import subprocess
+    import sys
+
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, DOOR]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=PATIENCE, check=True)
+    assert done.stdout.decode().startswith("1 [Errno 1] no right to capture packets: run as root")
+    assert descriptors() == before
+
+
+def test_a_state_file_in_use_is_an_error(tmp_path):
+    config, _ = door(tmp_path)
+    with Listener(config, run_commands=True):
+        with pytest.raises(portknock.PortknockError, match="in use") as caught:
+            Listener(config, run_commands=True)
+        assert not isinstance(caught.value, CaptureError)
+
+
+def test_ipv6_can_be_passed_over():
+    with Listener(QUICK, "lo", ipv4_only=True) as listener:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", ("::1", 7000))
+        knock("127.0.0.1", "7000:udp")
+        assert listener.next(PATIENCE).ip == "127.0.0.1"
