@@ -1,5 +1,4 @@
 import gc
-import os
 import select
 import signal
 import socket
@@ -7,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import portknock
 import pytest
@@ -132,14 +132,13 @@ def test_a_configuration_is_taken_up():
 def waiting(count, work):
     """Threads that wait in `work`, once they do."""
     threads = [threading.Thread(target=work) for _ in range(count)]
-    known = set(os.listdir("/proc/self/task"))
     for thread in threads:
         thread.start()
     for thread in threads:
         until = time.monotonic() + PATIENCE
-        path = f"/proc/self/task/{thread.native_id}/syscall"
-        while open(path).read().split()[0] not in POLLS:
-            assert time.monotonic() < until, known
+        path = Path(f"/proc/self/task/{thread.native_id}/syscall")
+        while path.read_text().split()[0] not in POLLS:
+            assert time.monotonic() < until
     return threads
 
 
