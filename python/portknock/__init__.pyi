@@ -304,7 +304,7 @@ class Engine:
     def feed_many(
         self, frames: Iterable[tuple[float, Buffer]], linktype: int = ..., *, ns: bool = False
     ) -> list[Event]:
-        """Take many frames, each as a tuple (timestamp, frame): what `feed` does, at a tenth of the cost a frame.
+        """Take many frames, each as a tuple (timestamp, frame): what `feed` does, at a third of the cost.
 
         `bytes` are read where they are, other bytes-like objects are copied. Where a tuple is wrong, the frames before it
         were taken, and their events come with the next call.

@@ -147,7 +147,7 @@ impl Config {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let name = PyString::new(py, &self.name).repr()?;
-        Ok(format!("<Config {name} with {} doors>", self.config.doors.len()))
+        Ok(format!("<Config {name}, doors: {}>", self.config.doors.len()))
     }
 }
 

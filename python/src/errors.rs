@@ -49,7 +49,10 @@ pub(crate) fn load(error: &LoadError) -> PyErr {
 
 /// A configuration with errors.
 pub(crate) fn refused(findings: &str, diagnostics: Bound<'_, PyAny>) -> PyErr {
-    python::ConfigError::new_err((format!("the configuration is refused\n{findings}"), diagnostics.unbind()))
+    python::ConfigError::new_err((
+        format!("the configuration is refused\n{}", findings.trim_end()),
+        diagnostics.unbind(),
+    ))
 }
 
 pub(crate) fn replay(error: &ReplayError) -> PyErr {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use portknock_core::service::{self, Notice, ServiceError, ServiceOptions};
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::PyString;
@@ -125,6 +126,20 @@ impl Listener {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.wait(py, None)
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.open.try_lock().as_deref() {
+            Ok(Some(open)) => visit.call(&open.on_notice),
+            // What is in use, or holds nothing, is no garbage.
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        if let Ok(Some(open)) = self.open.lock().as_deref_mut() {
+            open.on_notice = None;
+        }
+    }
 }
 
 impl Listener {
@@ -175,13 +190,9 @@ impl Listener {
                 (Some(notice), Some(callback)) => drop(callback.call1(py, (notice.to_string(),))?),
                 (Some(_), None) => {}
                 (None, _) if stopped || self.interrupted.swap(false, Ordering::SeqCst) => return Ok(None),
-                (None, _) if timeout.is_some_and(|timeout| start.elapsed() >= timeout) => {
-                    py.check_signals()?;
-                    return Ok(None);
-                }
-                (None, _) => {}
+                (None, _) if timeout.is_some_and(|timeout| start.elapsed() >= timeout) => return Ok(None),
+                (None, _) => py.check_signals()?,
             }
-            py.check_signals()?;
         }
     }
 }

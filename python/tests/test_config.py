@@ -115,7 +115,7 @@ def test_equality_is_about_meaning():
     assert config == same and hash(config) == hash(same)
     other = Config.parse(DOOR.replace("7000", "7001"))
     assert config != other and config != DOOR
-    assert repr(config) == "<Config 'one' with 1 doors>"
+    assert repr(config) == "<Config 'one', doors: 1>"
 
 
 @pytest.mark.parametrize("what, kind, number", [

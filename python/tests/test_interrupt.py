@@ -26,8 +26,8 @@ closed = support.closed_port()
 def left():
     return support.descriptors(), support.threads()
 held = left()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     {call}
     print("it ended by itself", flush=True)
 except KeyboardInterrupt:

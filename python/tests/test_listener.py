@@ -1,6 +1,9 @@
-import os
+import gc
 import select
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -129,14 +132,13 @@ def test_a_configuration_is_taken_up():
 def waiting(count, work):
     """Threads that wait in `work`, once they do."""
     threads = [threading.Thread(target=work) for _ in range(count)]
-    known = set(os.listdir("/proc/self/task"))
     for thread in threads:
         thread.start()
     for thread in threads:
         until = time.monotonic() + PATIENCE
-        path = f"/proc/self/task/{thread.native_id}/syscall"
-        while Path(path).read_text().split()[0] not in POLLS:
-            assert time.monotonic() < until, known
+        path = Path(f"/proc/self/task/{thread.native_id}/syscall")
+        while path.read_text().split()[0] not in POLLS:
+            assert time.monotonic() < until
     return threads
 
 
@@ -173,6 +175,34 @@ def test_an_interruption_ends_one_wait():
         assert list(listener) == []
         knock("127.0.0.1", "7000:udp")
         assert isinstance(listener.next(PATIENCE), Stage)
+
+
+def test_a_signal_handler_may_close_it():
+    with Listener(QUICK, "lo") as listener:
+        before = signal.signal(signal.SIGALRM, lambda *_: listener.close())
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            assert list(listener) == []
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+
+def test_a_listener_that_nobody_holds_is_closed():
+    class Program:
+        def __init__(self):
+            self.listener = Listener(QUICK, "lo", on_notice=self.tell)
+
+        def tell(self, line):
+            pass
+
+    gc.collect()
+    before = descriptors()
+    Listener(QUICK, "lo")
+    assert descriptors() == before
+    Program()
+    assert descriptors() != before
+    gc.collect()
+    assert descriptors() == before
 
 
 def test_stopping_ends_the_waits_of_others():
@@ -214,9 +244,6 @@ def test_without_the_right_it_says_so():
         "except portknock.CaptureError as error: assert isinstance(error, OSError); print(error.errno, error)\n"
     )
     # Without its capabilities root is nobody.
-    import subprocess
-    import sys
-
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, DOOR]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=PATIENCE, check=True)
     assert done.stdout.decode().startswith("1 [Errno 1] no right to capture packets: run as root")
