@@ -35,7 +35,8 @@ test-python: install-deps ## the Python package alone, on every Python that is t
 bench: install-deps ## measure speed and memory, beside the original knockd
 	$(CARGO) bench --locked -p portknock-core
 	$(CARGO) build --locked --release --workspace --lib --bins
-	TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
+	python=$$(scripts/bench-python) && \
+	PORTKNOCK_PYTHON=$$python TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
 
 wheel: install-deps ## build the Python package, with libpcap inside, and its source package
 	scripts/build-wheel

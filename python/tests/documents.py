@@ -12,6 +12,8 @@ runs:
     <!-- test: compile -->  nowhere: it has to be valid Python
     <!-- test: knocked -->  on the host 10.0.0.1 with the interface eth0, where 10.0.0.2 knocks at that door again and
                             again for as long as the block runs
+    <!-- test: webhook -->  the same, until what it has posted to http://127.0.0.1:8080 tells of an opening; then Ctrl-C
+                            ends it
     <!-- test: server -->   on the host 10.0.0.2, for which `server.example` is 10.0.0.1; there port 22 is filtered
                             until that knock makes portknockd open it
 """
@@ -19,7 +21,7 @@ runs:
 import re
 
 MARKER = re.compile(r"<!--\s*test:\s*(\S+)\s*-->")
-PLACES = ("compile", "knocked", "server")
+PLACES = ("compile", "knocked", "webhook", "server")
 FENCE = re.compile(r"( *)(`{3,}|~{3,})\s*(\S*)")
 
 

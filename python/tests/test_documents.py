@@ -1,9 +1,13 @@
 """The examples of the documents work; see documents.py for how they are marked."""
 
 import contextlib
+import itertools
+import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,9 +30,14 @@ DOOR = """
 """
 
 
-def run(path, example, folder, *start):
+def program_of(path, example, folder):
     program = folder / path.name.replace(".md", ".py")
     program.write_text(example.program())
+    return program
+
+
+def run(path, example, folder, *start):
+    program = program_of(path, example, folder)
     ended = subprocess.run([*start, sys.executable, program], cwd=folder, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, f"{path}, the block at line {example.line}:\n{ended.stdout}{ended.stderr}"
 
@@ -43,11 +52,51 @@ def running(*command, **options):
             process.kill()
 
 
-def knocked(path, example, folder):
+@contextlib.contextmanager
+def knocking():
+    """Two hosts; the client knocks at the server again and again."""
     again = 'while "$@"; do sleep 0.2; done'
     knock = ["sh", "-c", again, "sh", PROGRAMS / "knock", hosts.ADDRESSES["server"], "7000:udp", "8000:udp"]
     with hosts.two_hosts(), running(*hosts.on("client"), *knock):
+        yield
+
+
+def knocked(path, example, folder):
+    with knocking():
         run(path, example, folder, *hosts.on("server"))
+
+
+RECEIVER = """
+import http.server, sys
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        self.send_response(204)
+        self.end_headers()
+
+server = http.server.HTTPServer(("127.0.0.1", 8080), Receiver)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+def webhook(path, example, folder):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    program = program_of(path, example, folder)
+    with knocking(), running(*hosts.on("server"), sys.executable, "-c", RECEIVER, **pipes) as receiver:
+        assert receiver.stdout.readline() == "ready\n"
+        with running(*hosts.on("server"), sys.executable, program, cwd=folder, **pipes) as watcher:
+            # Where it fails, the receiver waits for ever: who ends first tells.
+            posted = (json.loads(line) for line in receiver.stdout)
+            ended = threading.Thread(target=lambda: watcher.wait() and receiver.kill())
+            ended.start()
+            events = {event["event"] for event in itertools.islice(posted, 1)}
+            watcher.send_signal(signal.SIGINT)
+            out, err = watcher.communicate(timeout=60)
+            ended.join()
+    assert events == {"open"}, f"{path}, the block at line {example.line}:\n{out}{err}"
+    assert watcher.returncode == -signal.SIGINT, err
 
 
 def server(path, example, folder):
@@ -74,12 +123,12 @@ def wait_for_log(log, process):
         time.sleep(0.01)
 
 
-PLACES = {None: run, "knocked": knocked, "server": server}
+PLACES = {None: run, "knocked": knocked, "webhook": webhook, "server": server}
 
 
 def parameters():
     for path, example in EXAMPLES:
-        marks = [pytest.mark.live] if example.place in ("knocked", "server") else []
+        marks = [pytest.mark.live] if example.place in ("knocked", "webhook", "server") else []
         yield pytest.param(path, example, id=f"{path.relative_to(ROOT)}:{example.line}", marks=marks)
 
 
