@@ -1,9 +1,5 @@
 """Port knocking: configurations, matching, live capture, knocking and probing."""
 
-from ipaddress import IPv4Address as _IPv4Address
-from ipaddress import IPv6Address as _IPv6Address
-from typing import Union as _Union
-
 from portknock._client import check, check_text, knock, probe
 from portknock._errors import CaptureError, ConfigError, KnockError, PortknockError, ProbeError
 from portknock._native import (
@@ -29,10 +25,10 @@ from portknock._native import (
     __version__,
     replay,
 )
-from portknock._values import Diagnostic, Door, Fix, Options, ProbeResult, Report, Step
-from portknock import aio
+from portknock._values import Address, Diagnostic, Door, Fix, Options, ProbeResult, Report, Step
 
-Address = _Union[str, _IPv4Address, _IPv6Address]
+# It needs the names above.
+from portknock import aio
 
 __all__ = [
     "LINKTYPE_ETHERNET",

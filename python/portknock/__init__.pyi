@@ -14,11 +14,10 @@ and Ctrl-C ends them.
 """
 
 import os
-from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any, AnyStr, Callable, Final, Iterable, Literal, Optional, Union, final, overload
 
-from typing_extensions import Buffer, Self, TypeAlias, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 from portknock import aio as aio
 from portknock._client import check as check
@@ -30,6 +29,7 @@ from portknock._errors import ConfigError as ConfigError
 from portknock._errors import KnockError as KnockError
 from portknock._errors import PortknockError as PortknockError
 from portknock._errors import ProbeError as ProbeError
+from portknock._values import Address as Address
 from portknock._values import Diagnostic as Diagnostic
 from portknock._values import Door as Door
 from portknock._values import Fix as Fix
@@ -83,9 +83,6 @@ __all__ = [
 __version__: Final[str]
 """The version of this package, as in "0.1.0"."""
 
-Address: TypeAlias = Union[str, IPv4Address, IPv6Address]
-"""How IP addresses are passed. They are given as `str`."""
-
 # How frames begin: the numbers of libpcap (https://www.tcpdump.org/linktypes.html).
 
 LINKTYPE_NULL: Final[int]
@@ -109,8 +106,8 @@ LINKTYPE_LINUX_SLL2: Final[int]
 class Config:
     """A knockd.conf: its options and doors. It never changes.
 
-    `str` gives its canonical text: options that differ from the defaults, then the doors. Configurations are equal where
-    these mean the same; names, comments and warnings do not matter.
+    `str` gives its canonical text: options that differ from the defaults, then the doors. Configurations are equal
+    where these mean the same; names, comments and warnings do not matter.
     """
 
     @staticmethod
@@ -292,9 +289,7 @@ class Engine:
     def set_local_addresses(self, addresses: Optional[Iterable[Address]]) -> None:
         """Say which addresses count as this machine's from now on; None for any."""
 
-    def feed(
-        self, frame: Buffer, timestamp: float, linktype: int = ..., *, ns: bool = False
-    ) -> list[Event]:
+    def feed(self, frame: Buffer, timestamp: float, linktype: int = ..., *, ns: bool = False) -> list[Event]:
         """Take a captured frame. What is no knock, whatever its bytes, only moves time on.
 
         timestamp: when it was captured.
@@ -306,8 +301,8 @@ class Engine:
     ) -> list[Event]:
         """Take many frames, each as a tuple (timestamp, frame): what `feed` does, at a third of the cost.
 
-        `bytes` are read where they are, other bytes-like objects are copied. Where a tuple is wrong, the frames before it
-        were taken, and their events come with the next call.
+        `bytes` are read where they are, other bytes-like objects are copied. Where a tuple is wrong, the frames
+        before it were taken, and their events come with the next call.
         """
 
     def advance(self, now: float, *, ns: bool = False) -> list[Event]:
@@ -320,8 +315,8 @@ class Engine:
     @overload
     def next_timeout(self, *, ns: Literal[True]) -> Optional[int]: ...
     def reload(self, config: Config, now: float, *, ns: bool = False) -> list[Event]:
-        """Take up another configuration. Attempts at doors that did not change go on, others fail; doors that stand open
-        stay so until their time is over."""
+        """Take up another configuration. Attempts at doors that did not change go on, others fail; doors that stand
+        open stay so until their time is over."""
 
     def close_all(self, now: float, *, ns: bool = False) -> list[Event]:
         """Close every open door, each with its event."""
@@ -331,10 +326,11 @@ def replay(
     config: Config,
     local_addresses: Optional[Iterable[Address]] = None,
 ) -> Replay:
-    """Run a capture file, pcap or pcapng, through an engine: an iterator of the events that the packets would have made.
+    """Run a capture file, pcap or pcapng, through an engine: an iterator of the events that the packets would have
+    made.
 
-    "-" is standard input. Nothing is run and nothing is written. One-time doors go on with the lines of their files that
-    follow. At the end of the file nothing more is told: what is still running stays unmentioned.
+    "-" is standard input. Nothing is run and nothing is written. One-time doors go on with the lines of their files
+    that follow. At the end of the file nothing more is told: what is still running stays unmentioned.
 
     local_addresses: as for `Engine`.
 
@@ -375,26 +371,27 @@ class Listener:
     ) -> Self:
         """Begin to listen.
 
-        interface: one interface or several, "any" for all. None: those of the configuration. What does not exist (yet) is
-        waited for.
+        interface: one interface or several, "any" for all. None: those of the configuration. What does not exist
+        (yet) is waited for.
         run_commands: run the doors' commands, keep openings in the state file, mark one-time sequences as used. Else
         nothing outside of the process changes; the commands are yours to run, from the events, and one-time sequences
         open again and again.
         ipv4_only: pass over IPv6 packets.
-        on_notice: is called, by whoever waits, with each other line that a log should have: interfaces that come and go,
-        commands that run and fail. What it raises comes out of `next`.
+        on_notice: is called, by whoever waits, with each other line that a log should have: interfaces that come and
+        go, commands that run and fail. What it raises comes out of `next`.
 
-        Raises CaptureError without CAP_NET_RAW (errno EPERM) and where the system refuses something; ValueError for names
-        that no interface can have; PortknockError where the state file is in use by someone else or cannot be trusted, and
-        where a file of one-time sequences cannot be used.
+        Raises CaptureError without CAP_NET_RAW (errno EPERM) and where the system refuses something; ValueError for
+        names that no interface can have; PortknockError where the state file is in use by someone else or cannot be
+        trusted, and where a file of one-time sequences cannot be used.
         """
 
     def fileno(self) -> int:
-        """A descriptor that is readable when `next` has something to do or to tell. It belongs to the listener: wait for
-        it, and do nothing else with it. Raises ValueError after `close`."""
+        """A descriptor that is readable when `next` has something to do or to tell. It belongs to the listener: wait
+        for it, and do nothing else with it. Raises ValueError after `close`."""
 
     def next(self, timeout: Optional[float] = None) -> Optional[Event]:
-        """Do what there is to do and take the next event, waiting for one at most `timeout` seconds; None waits for ever.
+        """Do what there is to do and take the next event, waiting for one at most `timeout` seconds; None waits for
+        ever.
 
         None: the time is over, `interrupt` or `close` was called, or all is done after `stop`.
 
@@ -411,7 +408,8 @@ class Listener:
         """
 
     def stop(self) -> None:
-        """Begin to stop: no packet counts any more, and open doors are closed unless the configuration has OnStop = keep.
+        """Begin to stop: no packet counts any more, and open doors are closed unless the configuration has OnStop =
+        keep.
 
         Go on taking events until there is none: commands are waited for, up to a minute. Again it changes nothing.
         """

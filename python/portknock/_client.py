@@ -7,12 +7,10 @@ import os
 from typing import TYPE_CHECKING, Any, Iterable, Literal, Optional, Union
 
 from portknock import _native
-from portknock._values import ProbeResult, Report, Step, diagnostics
+from portknock._values import Address, ProbeResult, Report, Step, diagnostics
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-    from portknock import Address
 
 DEFAULT_WAIT = 5.0
 DEFAULT_TIMEOUT = 3.3
@@ -53,7 +51,8 @@ def knock(
     """Knock at a host: send one packet to each port, in order.
 
     host: a name, an IPv4 address, or an IPv6 address with or without a zone ("fe80::1%eth0").
-    ports: as in knockd.conf, "7000,8000:udp,9000", also names of services; or several of numbers, such texts and `Step`s.
+    ports: as in knockd.conf, "7000,8000:udp,9000", also names of services; or several of numbers, such texts and
+    `Step`s.
     udp: send all knocks by UDP, whatever `ports` says.
     delay: seconds between one knock and the next. Without a pause packets can overtake each other on their way.
     source: the address of this machine that the knocks come from, a text or an object of `ipaddress`. None: what the

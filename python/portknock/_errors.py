@@ -56,9 +56,7 @@ class ProbeError(PortknockError):
     results: list[ProbeResult]
     """What was found before; mostly nothing."""
 
-    def __init__(
-        self, message: str, errno: Optional[int] = None, results: Optional[list[ProbeResult]] = None
-    ) -> None:
+    def __init__(self, message: str, errno: Optional[int] = None, results: Optional[list[ProbeResult]] = None) -> None:
         super().__init__(message)
         self.errno = errno
         self.results = results or []
@@ -75,7 +73,9 @@ class KnockError(PortknockError):
     state: Optional[Literal["closed", "filtered"]]
     """How the port looked last, "closed" or "filtered", where all knocks were sent and it did not open; else None."""
 
-    def __init__(self, message: str, errno: Optional[int] = None, state: Optional[Literal["closed", "filtered"]] = None) -> None:
+    def __init__(
+        self, message: str, errno: Optional[int] = None, state: Optional[Literal["closed", "filtered"]] = None
+    ) -> None:
         super().__init__(message)
         self.errno = errno
         self.state = state

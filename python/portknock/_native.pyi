@@ -1,35 +1,74 @@
 """The native module; what is public of it is described in `portknock`."""
 
 import os
-from typing import Any, Final, Optional, Union, final
+from typing import Any, Optional, Union, final
 
 from typing_extensions import Buffer, Self
 
-from portknock._values import ProbeResult
 from portknock import (
-    Address,
     LINKTYPE_ETHERNET as LINKTYPE_ETHERNET,
+)
+from portknock import (
     LINKTYPE_IPV4 as LINKTYPE_IPV4,
+)
+from portknock import (
     LINKTYPE_IPV6 as LINKTYPE_IPV6,
+)
+from portknock import (
     LINKTYPE_LINUX_SLL as LINKTYPE_LINUX_SLL,
+)
+from portknock import (
     LINKTYPE_LINUX_SLL2 as LINKTYPE_LINUX_SLL2,
+)
+from portknock import (
     LINKTYPE_LOOP as LINKTYPE_LOOP,
+)
+from portknock import (
     LINKTYPE_NULL as LINKTYPE_NULL,
+)
+from portknock import (
     LINKTYPE_RAW as LINKTYPE_RAW,
+)
+from portknock import (
     Close as Close,
+)
+from portknock import (
     Config as Config,
+)
+from portknock import (
     Engine as Engine,
+)
+from portknock import (
     Event as Event,
+)
+from portknock import (
     Extend as Extend,
+)
+from portknock import (
     Fail as Fail,
+)
+from portknock import (
     Listener as Listener,
+)
+from portknock import (
     Open as Open,
+)
+from portknock import (
     Replay as Replay,
+)
+from portknock import (
     Stage as Stage,
+)
+from portknock import (
     Timeout as Timeout,
+)
+from portknock import (
     __version__ as __version__,
+)
+from portknock import (
     replay as replay,
 )
+from portknock._values import Address, ProbeResult
 
 __all__ = [
     "Close",

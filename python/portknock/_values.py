@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 if TYPE_CHECKING:
     from portknock import Config
+
+Address = Union[str, IPv4Address, IPv6Address]
+"""How IP addresses are passed. They are given as `str`."""
 
 
 @dataclass(frozen=True)
@@ -210,9 +214,7 @@ def doors(found: list[dict[str, Any]]) -> tuple[Door, ...]:
     return tuple(_door(**one) for one in found)
 
 
-def _door(
-    sequence: Optional[list[dict[str, Any]]], tcpflags: dict[str, bool], allow: list[str], **others: Any
-) -> Door:
+def _door(sequence: Optional[list[dict[str, Any]]], tcpflags: dict[str, bool], allow: list[str], **others: Any) -> Door:
     steps = None if sequence is None else tuple(Step(**step) for step in sequence)
     flags = tuple(name if is_set else f"!{name}" for name, is_set in tcpflags.items())
     return Door(sequence=steps, tcpflags=flags, allow=tuple(allow), **others)

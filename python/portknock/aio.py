@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Literal, Optional, Union
+from typing import Any, Callable, Iterable, Literal, Optional, Union
 
 from portknock import Config, Event, Listener, ProbeResult, Step, _native
 from portknock._client import DEFAULT_TIMEOUT, DEFAULT_WAIT, knock_plan, probe_plan
-
-if TYPE_CHECKING:
-    from portknock import Address
+from portknock._values import Address
 
 __all__ = ["AsyncListener", "knock", "listen", "probe"]
 

@@ -37,7 +37,8 @@ pub(crate) fn plain_time(value: Borrowed<'_, '_, PyAny>, ns: bool) -> Option<Tim
     from_seconds(value.cast_exact::<PyFloat>().ok()?.value())
 }
 
-/// To the nearest nanosecond; `None` where it is out of range. The whole seconds are taken off first, so that no digit is lost.
+/// To the nearest nanosecond; `None` where it is out of range. The whole seconds are taken off first, so that no digit is
+/// lost.
 #[inline]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both numbers are in range, and positive")]
 #[allow(clippy::cast_precision_loss, reason = "whole seconds are exact")]

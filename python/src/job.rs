@@ -81,8 +81,7 @@ impl Job {
         self.shared.ended.as_fd().as_raw_fd()
     }
 
-    /// Stop the work. False where it only asked the name service, which cannot be stopped: then there is nothing to wait
-    /// for.
+    /// Stop the work. False where it only asked the name service, which cannot be stopped: then nobody waits for its end.
     fn cancel(&self) -> bool {
         self.shared.stage.swap(CANCELLED, Ordering::SeqCst) != RESOLVING
     }

@@ -24,12 +24,15 @@ def received(bound, count):
     return [bound.recv(10) for _ in range(count)]
 
 
-@pytest.mark.parametrize("ports", [
-    lambda port: f"{port}:udp,{port}:UDP",
-    lambda port: [Step(port, "udp"), Step(port, "udp")],
-    lambda port: (text for text in [f"{port}:udp", f"{port}:udp"]),
-    lambda port: [f"{port}:udp,{port}:udp"],
-])
+@pytest.mark.parametrize(
+    "ports",
+    [
+        lambda port: f"{port}:udp,{port}:UDP",
+        lambda port: [Step(port, "udp"), Step(port, "udp")],
+        lambda port: (text for text in [f"{port}:udp", f"{port}:udp"]),
+        lambda port: [f"{port}:udp,{port}:udp"],
+    ],
+)
 def test_knocks_arrive_in_every_way_to_write_them(ports):
     bound, port = silent_port()
     with bound:
@@ -68,15 +71,18 @@ def test_a_knock_that_cannot_be_sent_says_why():
 NUMBERS = [-1, -0.001, math.nan, math.inf, -math.inf, 1e300]
 
 
-@pytest.mark.parametrize("options", [
-    *({"delay": number} for number in NUMBERS),
-    *({"wait": number, "then": 1} for number in NUMBERS),
-    *({"then": number} for number in (0, -1, 65536, 10**30)),
-    *({"retries": number} for number in (-1, 2**32, 10**30)),
-    {"family": 5},
-    {"source": "localhost"},
-    {"source": ""},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"delay": number} for number in NUMBERS),
+        *({"wait": number, "then": 1} for number in NUMBERS),
+        *({"then": number} for number in (0, -1, 65536, 10**30)),
+        *({"retries": number} for number in (-1, 2**32, 10**30)),
+        {"family": 5},
+        {"source": "localhost"},
+        {"source": ""},
+    ],
+)
 def test_numbers_of_a_knock_are_checked(options):
     with pytest.raises(ValueError) as caught:
         knock("127.0.0.1", "9:udp", **options)
@@ -84,7 +90,9 @@ def test_numbers_of_a_knock_are_checked(options):
 
 
 @pytest.mark.parametrize("call", [knock, probe])
-@pytest.mark.parametrize("ports", ["", "0", "65536", "x!", [], [0], [-5], [65536], [10**30], ["7", ""], [True, 0], "1,,2"])
+@pytest.mark.parametrize(
+    "ports", ["", "0", "65536", "x!", [], [0], [-5], [65536], [10**30], ["7", ""], [True, 0], "1,,2"]
+)
 def test_ports_are_checked(call, ports):
     with pytest.raises(ValueError, match="ports"):
         call("127.0.0.1", ports)
@@ -100,10 +108,12 @@ def test_ports_have_their_types(ports):
 def test_ports_are_open_closed_or_silent(server):
     closed = closed_port()
     results = probe("127.0.0.1", [server, closed])
-    assert sorted((result.port, result.state, result.reason) for result in results) == sorted([
-        (server, "open", "syn-ack"),
-        (closed, "closed", "reset"),
-    ])
+    assert sorted((result.port, result.state, result.reason) for result in results) == sorted(
+        [
+            (server, "open", "syn-ack"),
+            (closed, "closed", "reset"),
+        ]
+    )
     assert all(result.rtt > 0 and result.protocol == "tcp" for result in results)
     [result] = probe("localhost", closed, method="connect", family=4, retries=0, rate=1000, source="127.0.0.2")
     assert (result.host, result.address, result.reason) == ("localhost", "127.0.0.1", "conn-refused")
@@ -137,15 +147,18 @@ def test_a_result_is_a_value():
         result.port = 23
 
 
-@pytest.mark.parametrize("options", [
-    *({"timeout": number} for number in (0, *NUMBERS)),
-    *({"retries": number} for number in (-1, 256, 10**30)),
-    *({"rate": number} for number in (-1, 0, 2**32, 10**30)),
-    {"method": "xmas"},
-    {"method": ""},
-    {"family": -4},
-    {"source": "here"},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"timeout": number} for number in (0, *NUMBERS)),
+        *({"retries": number} for number in (-1, 256, 10**30)),
+        *({"rate": number} for number in (-1, 0, 2**32, 10**30)),
+        {"method": "xmas"},
+        {"method": ""},
+        {"family": -4},
+        {"source": "here"},
+    ],
+)
 def test_numbers_of_a_probe_are_checked(options):
     with pytest.raises(ValueError) as caught:
         probe("127.0.0.1", "9", **options)

@@ -69,8 +69,8 @@ def test_texts_and_bytes_are_the_same():
 
 def test_doors_and_options_are_values():
     config = Config.parse(
-        "[options]\nInterface = eth0,lo\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\ntarget = ::1\n"
-        "allow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nseq_cooldown = 60\n"
+        "[options]\nInterface = eth0,lo\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n"
+        "target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nseq_cooldown = 60\n"
     )
     door = portknock.Door(
         name="a",
@@ -118,10 +118,13 @@ def test_equality_is_about_meaning():
     assert repr(config) == "<Config 'one', doors: 1>"
 
 
-@pytest.mark.parametrize("what, kind, number", [
-    ("missing", FileNotFoundError, errno.ENOENT),
-    (".", IsADirectoryError, errno.EISDIR),
-])
+@pytest.mark.parametrize(
+    "what, kind, number",
+    [
+        ("missing", FileNotFoundError, errno.ENOENT),
+        (".", IsADirectoryError, errno.EISDIR),
+    ],
+)
 def test_a_file_that_cannot_be_read_is_what_open_says(tmp_path, what, kind, number):
     for read in (Config.load, portknock.check):
         with pytest.raises(kind) as caught:
@@ -138,7 +141,9 @@ def test_warnings_are_no_errors():
 
 
 STEPS = st.lists(st.builds(Step, st.integers(1, 65535), st.sampled_from(["tcp", "udp"])), min_size=1, max_size=32)
-WORDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x2FF, exclude_characters="#\"'[]\x7f"), min_size=1, max_size=20)
+WORDS = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x2FF, exclude_characters="#\"'[]\x7f"), min_size=1, max_size=20
+)
 
 
 @given(

@@ -53,7 +53,14 @@ def test_many_frames_are_as_each_of_them(config):
     one_by_one = Engine(config)
     expected = [event for time, frame in frames for event in one_by_one.feed(frame, time, LINKTYPE_RAW)]
     assert len(expected) > 4
-    for some in (frames, tuple(frames), iter(frames), (list(frames)), [(t, memoryview(f)) for t, f in frames], [(t, bytearray(f)) for t, f in frames]):
+    for some in (
+        frames,
+        tuple(frames),
+        iter(frames),
+        (list(frames)),
+        [(t, memoryview(f)) for t, f in frames],
+        [(t, bytearray(f)) for t, f in frames],
+    ):
         assert Engine(config).feed_many(some, LINKTYPE_RAW) == expected
     in_ns = [(time * NS, frame) for time, frame in frames]
     assert Engine(config).feed_many(in_ns, LINKTYPE_RAW, ns=True) == expected
@@ -88,13 +95,16 @@ def test_the_iterable_may_use_the_engine(config):
     assert [type(event) for event in seen] == [Stage, Stage, Open]
 
 
-@pytest.mark.parametrize("local, count", [
-    (None, 1),
-    ([SERVER], 1),
-    ([ipaddress.ip_address(SERVER), "::1"], 1),
-    (["192.0.2.99"], 0),
-    ([], 0),
-])
+@pytest.mark.parametrize(
+    "local, count",
+    [
+        (None, 1),
+        ([SERVER], 1),
+        ([ipaddress.ip_address(SERVER), "::1"], 1),
+        (["192.0.2.99"], 0),
+        ([], 0),
+    ],
+)
 def test_only_local_addresses_count(config, local, count):
     engine = Engine(config, local)
     assert len(engine.feed(udp(7000), START, LINKTYPE_RAW)) == count

@@ -21,7 +21,12 @@ ALL = [
 @pytest.mark.parametrize("event", ALL, ids=repr)
 def test_an_event_is_a_value(event):
     assert isinstance(event, Event)
-    for same in (eval(repr(event), vars(portknock)), copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(event))):
+    for same in (
+        eval(repr(event), vars(portknock)),
+        copy.copy(event),
+        copy.deepcopy(event),
+        pickle.loads(pickle.dumps(event)),
+    ):
         assert type(same) is type(event) and same == event and hash(same) == hash(event) and same is not event
     assert sum(event == other for other in ALL) == 1
     assert event != repr(event)

@@ -114,10 +114,14 @@ def test_ctrl_c_ends_the_wait_for_a_name_server(tmp_path):
     (tmp_path / "nsswitch.conf").write_text("hosts: dns\n")
     mount = (
         f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && "
-        f"mount --bind {tmp_path}/nsswitch.conf /etc/nsswitch.conf && exec \"$@\""
+        f'mount --bind {tmp_path}/nsswitch.conf /etc/nsswitch.conf && exec "$@"'
     )
     server = "import socket\nserver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nserver.bind(('127.0.0.1', 53))"
-    for call in ("portknock.knock('a.test', '9')", "portknock.probe('a.test', '9')", "asyncio.run(aio.probe('a.test', 9))"):
+    for call in (
+        "portknock.knock('a.test', '9')",
+        "portknock.probe('a.test', '9')",
+        "asyncio.run(aio.probe('a.test', 9))",
+    ):
         process = start(server, call, tmp_path, ["unshare", "--mount", "sh", "-c", mount, "sh"])
         seconds, _ = interrupt(process)
         assert seconds < 5

@@ -68,7 +68,9 @@ def test_commands_run_where_that_is_asked_for(tmp_path):
         assert [type(event) for event in listener] == [Close]
         assert listener.stopped and not listener.closed
     assert out.read_text() == "open 127.0.0.1\nclose 127.0.0.1\n"
-    assert lines[0] == "starting up, listening on lo" and "ssh: running command: echo open 127.0.0.1" in "\n".join(lines)
+    assert lines[0] == "starting up, listening on lo" and "ssh: running command: echo open 127.0.0.1" in "\n".join(
+        lines
+    )
 
 
 def test_no_command_runs_by_default(tmp_path):

@@ -11,12 +11,19 @@ def test_names_are_declared_and_there():
     for module in (portknock, aio):
         for name in module.__all__:
             assert hasattr(module, name)
-    public = {name for name, value in vars(portknock).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    public = {
+        name for name, value in vars(portknock).items() if not name.startswith("_") and not inspect.ismodule(value)
+    }
     assert public | {"__version__", "aio"} == set(portknock.__all__)
 
 
 def test_errors_are_a_family():
-    for name, other in [("ConfigError", ValueError), ("CaptureError", OSError), ("ProbeError", Exception), ("KnockError", Exception)]:
+    for name, other in [
+        ("ConfigError", ValueError),
+        ("CaptureError", OSError),
+        ("ProbeError", Exception),
+        ("KnockError", Exception),
+    ]:
         kind = getattr(portknock, name)
         assert issubclass(kind, portknock.PortknockError) and issubclass(kind, other)
         assert kind.__module__ == "portknock"

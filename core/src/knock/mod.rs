@@ -131,3 +131,27 @@ impl KnockPlan {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_observer_sees_every_knock_and_can_break_off() {
+        let mut plan = KnockPlan::new("127.0.0.1", parse_steps("9:udp,10:udp,11:udp").unwrap());
+        plan.delay = Duration::from_millis(1);
+        let addresses = plan.resolve().unwrap();
+        let mut seen = Vec::new();
+        let mut observer = |hit: Option<Hit>| {
+            seen.extend(hit.map(|hit| hit.step.port.get()));
+            if seen.ends_with(&[10]) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        assert!(matches!(plan.send(&addresses, &mut observer), Err(KnockError::Stopped)));
+        assert_eq!(seen, [9, 10]);
+        // To break off while it pauses is the same.
+        plan.delay = Duration::MAX;
+        let mut observer =
+            |hit: Option<Hit>| if hit.is_none() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        assert!(matches!(plan.send(&addresses, &mut observer), Err(KnockError::Stopped)));
+    }
+}
