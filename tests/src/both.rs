@@ -4,10 +4,7 @@ use std::cell::Cell;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{Daemon, Lab, PATIENCE, binary};
-
-/// A door of its own, so that both daemons can be asked how far they have come.
-const FENCE: &str = "\n[fence]\n    sequence = 65001:udp\n";
+use crate::{Daemon, Lab, PATIENCE, binary, require};
 
 /// Both daemons on the server of a lab. Each test says whether they agree or how they differ, so that it fails both when
 /// an agreement ends and when a difference does.
@@ -23,6 +20,9 @@ pub struct Both {
 }
 
 impl Both {
+    /// A door of its own, so that both daemons can be asked how far they have come; it is a part of every configuration.
+    pub const FENCE: &str = "\n[fence]\n    sequence = 65001:udp\n";
+
     /// A configuration with a plain door.
     pub const DOOR: &str = "
 [door]
@@ -52,10 +52,19 @@ impl Both {
 
     /// Each with a configuration of its own: portknockd's, then knockd's.
     pub fn with_configs(lab: Lab, configs: [&str; 2], args: &[&str]) -> Self {
-        let [ours, theirs] = configs.map(|config| format!("{config}{FENCE}"));
+        let [ours, theirs] = configs.map(|config| format!("{config}{}", Self::FENCE));
         let ours = Daemon::portknockd_with(&lab.server, &ours, args);
         let theirs = Daemon::knockd_with(&lab.server, &theirs, args);
         Self { lab, ours, theirs, fences: Cell::new(0) }
+    }
+
+    /// Both where each may refuse to start, and which of them has started; for the files see [`Daemon::attempt`].
+    pub fn attempt(lab: Lab, config: &str, args: &[&str], files: &[(&str, &str)]) -> (Self, [bool; 2]) {
+        require("knockd");
+        let config = format!("{config}{}", Self::FENCE);
+        let start = |original| Daemon::attempt(&lab.server, &config, args, files, original);
+        let [(ours, ours_started), (theirs, theirs_started)] = [start(false), start(true)];
+        (Self { lab, ours, theirs, fences: Cell::new(0) }, [ours_started, theirs_started])
     }
 
     /// Both daemons: portknockd, then knockd.
@@ -88,12 +97,17 @@ impl Both {
     /// Waits until both have taken in every packet that was sent before, by knocking at a door of its own from an address
     /// of its own. A step of another door's sequence from that address would fail; everyone else's goes on.
     pub fn fence(&self) {
+        self.fence_at(&self.daemons());
+    }
+
+    /// The same for these daemons only, where the other one does not run.
+    pub fn fence_at(&self, daemons: &[&Daemon]) {
         self.fences.set(self.fences.get() + 1);
         self.lab.client.ok(&format!(
             "{} --interface eth0 --from 10.0.0.250 --udp --ports 65001 > /dev/null",
             binary("blast").display()
         ));
-        for daemon in self.daemons() {
+        for daemon in daemons {
             daemon.wait_for_count("10.0.0.250: fence: OPEN SESAME", self.fences.get(), PATIENCE);
         }
     }
@@ -101,7 +115,7 @@ impl Both {
     /// Every stage and every opening in order, as both log them, of all that was sent until now: portknockd, knockd.
     pub fn traces(&self) -> [Vec<String>; 2] {
         self.fence();
-        self.daemons().map(|daemon| lines(daemon, |text| text.contains(": Stage ") || text.ends_with(": OPEN SESAME")))
+        self.daemons().map(trace)
     }
 
     /// Asserts that these doors opened for these addresses in this order (as in `10.0.0.2: door`), at both, and that both
@@ -128,13 +142,18 @@ impl Both {
     }
 }
 
+/// Every stage and every opening in the daemon's log, in order.
+pub(crate) fn trace(daemon: &Daemon) -> Vec<String> {
+    lines(daemon, |text| text.contains(": Stage ") || text.ends_with(": OPEN SESAME"))
+}
+
 /// The texts of the log's lines that are `wanted`, without stamps, and without those of the fence.
-fn lines(daemon: &Daemon, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+pub(crate) fn lines(daemon: &Daemon, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let log = daemon.log();
     let texts = log.lines().filter_map(|line| line.split_once("] ")).map(|(_, text)| text);
     texts.filter(|text| !text.contains(": fence: ") && wanted(text)).map(str::to_string).collect()
 }
 
-fn openings(trace: &[String]) -> Vec<&str> {
+pub(crate) fn openings(trace: &[String]) -> Vec<&str> {
     trace.iter().filter_map(|line| line.strip_suffix(": OPEN SESAME")).collect()
 }

@@ -18,6 +18,7 @@
 
 mod both;
 mod c;
+mod compliance;
 mod daemon;
 mod disk;
 mod distant;
@@ -36,6 +37,7 @@ mod tools;
 
 pub use both::Both;
 pub use c::{Build, C, Linked};
+pub use compliance::{ClientScenario, Expected, Scenario};
 pub use daemon::Daemon;
 pub use disk::Disk;
 pub use distant::{Cable, Capacity, Distant};
