@@ -6,8 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Daemon, Lab, PATIENCE, binary, require};
 
-/// Both daemons on the server of a lab. Each test says whether they agree or how they differ, so that it fails both when
-/// an agreement ends and when a difference does.
+/// Both daemons on the server of a lab.
 #[derive(Debug)]
 pub struct Both {
     /// The client knocks, the daemons run on the server.
@@ -32,17 +31,12 @@ impl Both {
     command     = true
 ";
 
-    /// What [`Both::agree`] and [`Both::differ`] say of that door when it opens for the client.
+    /// What [`Both::agree`] says of that door when it opens for the client.
     pub const OPENED: &str = "10.0.0.2: door";
 
     /// Both on a new lab, on `eth0`. For `%DIR%` in the configuration see [`Daemon::portknockd`].
     pub fn with(config: &str) -> Self {
-        Self::on(Lab::pair(), config)
-    }
-
-    /// Both on this lab.
-    pub fn on(lab: Lab, config: &str) -> Self {
-        Self::with_args(lab, config, &["-i", "eth0"])
+        Self::with_args(Lab::pair(), config, &["-i", "eth0"])
     }
 
     /// Both with these arguments in place of `-i eth0`.
@@ -112,26 +106,13 @@ impl Both {
         }
     }
 
-    /// Every stage and every opening in order, as both log them, of all that was sent until now: portknockd, knockd.
-    pub fn traces(&self) -> [Vec<String>; 2] {
-        self.fence();
-        self.daemons().map(trace)
-    }
-
     /// Asserts that these doors opened for these addresses in this order (as in `10.0.0.2: door`), at both, and that both
     /// went through the same stages.
     pub fn agree(&self, opened: &[&str]) {
-        let [ours, theirs] = self.traces();
+        self.fence();
+        let [ours, theirs] = self.daemons().map(trace);
         assert_eq!(openings(&theirs), opened, "knockd:\n{}", self.theirs.log());
         assert_eq!(ours, theirs, "portknockd and knockd");
-    }
-
-    /// Asserts what opened at portknockd and what at knockd.
-    pub fn differ(&self, ours_opened: &[&str], theirs_opened: &[&str]) {
-        let [ours, theirs] = self.traces();
-        assert_eq!(openings(&ours), ours_opened, "portknockd:\n{}", self.ours.log());
-        assert_eq!(openings(&theirs), theirs_opened, "knockd:\n{}", self.theirs.log());
-        assert_ne!(ours_opened, theirs_opened, "a difference that is none");
     }
 
     /// Waits until both logs have `count` lines with `text`.

@@ -39,6 +39,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         )
         .differs(&["10.0.0.2: short", "10.0.0.2: long"], APART),
         Scenario::same(
+            "a_door_among_a_hundred",
+            (0..100)
+                .map(|i| format!("[door{i}]\nsequence = {},{},{}\n", 10_000 + 4 * i, 9_999 + 4 * i, 10_001 + 4 * i))
+                .collect::<String>(),
+            &[Segments(&[10_200, 10_199, 10_201])],
+            &["10.0.0.2: door50"],
+        ),
+        Scenario::same(
             "two_doors_of_one_name",
             "[a]\nsequence = 1000,2000\n[a]\nsequence = 3000,4000\n",
             &[Segments(&[1000, 2000, 3000, 4000])],

@@ -14,6 +14,8 @@ mod sequences;
 mod sources;
 mod timeouts;
 
+use crate::Both;
+
 pub use clients::ClientScenario;
 pub use scenario::{Expected, Scenario};
 
@@ -53,4 +55,4 @@ fn timed(timeout: u32) -> String {
 }
 
 /// What most scenarios end with.
-const OPENED: &str = "10.0.0.2: door";
+const OPENED: &str = Both::OPENED;

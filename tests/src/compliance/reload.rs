@@ -1,6 +1,6 @@
 //! SIGHUP.
 
-use super::scenario::Act::{Fence, Knock, Reload, Segments, Server};
+use super::scenario::Act::{Fence, Knock, Reload, Segments};
 use super::{OPENED, Scenario, plain};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -36,8 +36,5 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[],
         )
         .differs(&[OPENED], "a reload is nobody's business"),
-        Scenario::same("an_interface_that_is_removed", plain(), &[Server("ip link del eth0")], &["has ended"])
-            .watching_life()
-            .differs(&["runs"], "boot order, tunnels, USB"),
     ]
 }
