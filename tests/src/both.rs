@@ -4,13 +4,9 @@ use std::cell::Cell;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{Daemon, Lab, PATIENCE, binary};
+use crate::{Daemon, Lab, PATIENCE, binary, require};
 
-/// A door of its own, so that both daemons can be asked how far they have come.
-const FENCE: &str = "\n[fence]\n    sequence = 65001:udp\n";
-
-/// Both daemons on the server of a lab. Each test says whether they agree or how they differ, so that it fails both when
-/// an agreement ends and when a difference does.
+/// Both daemons on the server of a lab.
 #[derive(Debug)]
 pub struct Both {
     /// The client knocks, the daemons run on the server.
@@ -23,6 +19,9 @@ pub struct Both {
 }
 
 impl Both {
+    /// A door of its own, so that both daemons can be asked how far they have come; it is a part of every configuration.
+    pub const FENCE: &str = "\n[fence]\n    sequence = 65001:udp\n";
+
     /// A configuration with a plain door.
     pub const DOOR: &str = "
 [door]
@@ -32,17 +31,12 @@ impl Both {
     command     = true
 ";
 
-    /// What [`Both::agree`] and [`Both::differ`] say of that door when it opens for the client.
+    /// What [`Both::agree`] says of that door when it opens for the client.
     pub const OPENED: &str = "10.0.0.2: door";
 
     /// Both on a new lab, on `eth0`. For `%DIR%` in the configuration see [`Daemon::portknockd`].
     pub fn with(config: &str) -> Self {
-        Self::on(Lab::pair(), config)
-    }
-
-    /// Both on this lab.
-    pub fn on(lab: Lab, config: &str) -> Self {
-        Self::with_args(lab, config, &["-i", "eth0"])
+        Self::with_args(Lab::pair(), config, &["-i", "eth0"])
     }
 
     /// Both with these arguments in place of `-i eth0`.
@@ -52,10 +46,19 @@ impl Both {
 
     /// Each with a configuration of its own: portknockd's, then knockd's.
     pub fn with_configs(lab: Lab, configs: [&str; 2], args: &[&str]) -> Self {
-        let [ours, theirs] = configs.map(|config| format!("{config}{FENCE}"));
+        let [ours, theirs] = configs.map(|config| format!("{config}{}", Self::FENCE));
         let ours = Daemon::portknockd_with(&lab.server, &ours, args);
         let theirs = Daemon::knockd_with(&lab.server, &theirs, args);
         Self { lab, ours, theirs, fences: Cell::new(0) }
+    }
+
+    /// Both where each may refuse to start, and which of them has started; for the files see [`Daemon::attempt`].
+    pub fn attempt(lab: Lab, config: &str, args: &[&str], files: &[(&str, &str)]) -> (Self, [bool; 2]) {
+        require("knockd");
+        let config = format!("{config}{}", Self::FENCE);
+        let start = |original| Daemon::attempt(&lab.server, &config, args, files, original);
+        let [(ours, ours_started), (theirs, theirs_started)] = [start(false), start(true)];
+        (Self { lab, ours, theirs, fences: Cell::new(0) }, [ours_started, theirs_started])
     }
 
     /// Both daemons: portknockd, then knockd.
@@ -88,36 +91,28 @@ impl Both {
     /// Waits until both have taken in every packet that was sent before, by knocking at a door of its own from an address
     /// of its own. A step of another door's sequence from that address would fail; everyone else's goes on.
     pub fn fence(&self) {
+        self.fence_at(&self.daemons());
+    }
+
+    /// The same for these daemons only, where the other one does not run.
+    pub fn fence_at(&self, daemons: &[&Daemon]) {
         self.fences.set(self.fences.get() + 1);
         self.lab.client.ok(&format!(
             "{} --interface eth0 --from 10.0.0.250 --udp --ports 65001 > /dev/null",
             binary("blast").display()
         ));
-        for daemon in self.daemons() {
+        for daemon in daemons {
             daemon.wait_for_count("10.0.0.250: fence: OPEN SESAME", self.fences.get(), PATIENCE);
         }
-    }
-
-    /// Every stage and every opening in order, as both log them, of all that was sent until now: portknockd, knockd.
-    pub fn traces(&self) -> [Vec<String>; 2] {
-        self.fence();
-        self.daemons().map(|daemon| lines(daemon, |text| text.contains(": Stage ") || text.ends_with(": OPEN SESAME")))
     }
 
     /// Asserts that these doors opened for these addresses in this order (as in `10.0.0.2: door`), at both, and that both
     /// went through the same stages.
     pub fn agree(&self, opened: &[&str]) {
-        let [ours, theirs] = self.traces();
+        self.fence();
+        let [ours, theirs] = self.daemons().map(trace);
         assert_eq!(openings(&theirs), opened, "knockd:\n{}", self.theirs.log());
         assert_eq!(ours, theirs, "portknockd and knockd");
-    }
-
-    /// Asserts what opened at portknockd and what at knockd.
-    pub fn differ(&self, ours_opened: &[&str], theirs_opened: &[&str]) {
-        let [ours, theirs] = self.traces();
-        assert_eq!(openings(&ours), ours_opened, "portknockd:\n{}", self.ours.log());
-        assert_eq!(openings(&theirs), theirs_opened, "knockd:\n{}", self.theirs.log());
-        assert_ne!(ours_opened, theirs_opened, "a difference that is none");
     }
 
     /// Waits until both logs have `count` lines with `text`.
@@ -128,13 +123,18 @@ impl Both {
     }
 }
 
+/// Every stage and every opening in the daemon's log, in order.
+pub(crate) fn trace(daemon: &Daemon) -> Vec<String> {
+    lines(daemon, |text| text.contains(": Stage ") || text.ends_with(": OPEN SESAME"))
+}
+
 /// The texts of the log's lines that are `wanted`, without stamps, and without those of the fence.
-fn lines(daemon: &Daemon, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+pub(crate) fn lines(daemon: &Daemon, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let log = daemon.log();
     let texts = log.lines().filter_map(|line| line.split_once("] ")).map(|(_, text)| text);
     texts.filter(|text| !text.contains(": fence: ") && wanted(text)).map(str::to_string).collect()
 }
 
-fn openings(trace: &[String]) -> Vec<&str> {
+pub(crate) fn openings(trace: &[String]) -> Vec<&str> {
     trace.iter().filter_map(|line| line.strip_suffix(": OPEN SESAME")).collect()
 }

@@ -88,12 +88,23 @@ impl Daemon {
     }
 
     fn start(host: &Host, config: &str, args: &[&str], original: bool) -> Self {
+        let (daemon, has_started) = Self::attempt(host, config, args, &[], original);
+        daemon.assert_started(has_started);
+        daemon
+    }
+
+    /// Starts portknockd or the original with these files, each a name and a text, in its folder besides. Gives whether it
+    /// listens; where not, it has ended.
+    pub fn attempt(host: &Host, config: &str, args: &[&str], files: &[(&str, &str)], original: bool) -> (Self, bool) {
         let folder = TempDir::new().expect("a temporary folder");
         write_config(folder.path(), config, original);
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).expect("the daemon's folder can be written");
+        }
         let process = launch(host, folder.path(), args, original);
         let mut daemon = Self { folder, process, original };
-        daemon.wait_for_start(1);
-        daemon
+        let has_started = daemon.starts(1);
+        (daemon, has_started)
     }
 
     /// Starts it with what it must refuse, in the same folder, and gives what it left.
@@ -111,10 +122,19 @@ impl Daemon {
         self.wait_for_start(before + 1);
     }
 
-    /// Waits until it has started for the `count`th time, or has ended, which it must not.
     fn wait_for_start(&mut self, count: usize) {
+        let has_started = self.starts(count);
+        self.assert_started(has_started);
+    }
+
+    /// Waits until it has started for the `count`th time, or has ended; true where it has started.
+    fn starts(&mut self, count: usize) -> bool {
         wait_until(START_PATIENCE, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
-        assert!(self.count(STARTED) >= count, "the daemon does not start:\n{}", self.everything());
+        self.count(STARTED) >= count
+    }
+
+    fn assert_started(&self, has_started: bool) {
+        assert!(has_started, "the daemon does not start:\n{}", self.everything());
     }
 
     /// A path in the daemon's folder: `knockd.conf`, `log`, `openings`, or what the configuration named by `%DIR%`.

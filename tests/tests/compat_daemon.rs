@@ -1,4 +1,4 @@
-//! Options, signals, files and logs: the original knockd and portknockd beside each other.
+//! Options, signals, files and logs of both beside each other, which are no rows of the table in `compliance.rs`.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -116,49 +116,6 @@ fn run(host: &Host, program: &str, args: &[&str]) -> Process {
 }
 
 #[test]
-fn agree_on_a_good_reload() {
-    let both = Both::with(Both::DOOR);
-    let fence = "[fence]\n    sequence = 65001:udp\n";
-    for daemon in both.daemons() {
-        daemon.rewrite(&(Both::DOOR.replace("7000,8000,9000", "7001,8001") + fence));
-        daemon.signal("HUP");
-    }
-    both.ours.wait_for("the configuration is reloaded");
-    sleep(Duration::from_millis(500));
-    both.knock("10.0.0.1 7000 8000 9000");
-    both.knock("10.0.0.1 7001 8001");
-    both.agree(&[Both::OPENED]);
-}
-
-#[test]
-fn differ_on_a_bad_reload() {
-    let mut both = Both::with(Both::DOOR);
-    for daemon in both.daemons() {
-        daemon.rewrite("[door]\nsequnce = 1\n");
-        daemon.signal("HUP");
-    }
-    both.ours.wait_for("the configuration is not reloaded, the old one stays in use");
-    both.lab.client.ok("knock 10.0.0.1 7000 8000 9000");
-    both.ours.wait_for("10.0.0.2: door: OPEN SESAME");
-    assert!(both.theirs.exit_within(PATIENCE).is_some(), "{}", both.theirs.log());
-}
-
-#[test]
-fn differ_on_attempts_over_a_reload() {
-    let both = Both::with(Both::DOOR);
-    both.segments(&[7000, 8000]);
-    both.fence();
-    for daemon in both.daemons() {
-        daemon.signal("HUP");
-    }
-    both.ours.wait_for("the configuration is reloaded");
-    both.theirs.wait_for("re-reading config file: ");
-    sleep(Duration::from_millis(300));
-    both.segments(&[9000]);
-    both.differ(&[Both::OPENED], &[]);
-}
-
-#[test]
 fn agree_on_a_new_log_file_at_a_reload() {
     let both = Both::with(Both::DOOR);
     for daemon in both.daemons() {
@@ -243,6 +200,26 @@ fn exit_statuses_of_bad_usage_and_bad_files() {
     ] {
         assert_eq!(Daemon::run_portknockd(&lab.server, config, args).code, Some(ours), "{args:?} {config}");
         assert_eq!(Daemon::run_knockd(&lab.server, config, args).code, Some(theirs), "{args:?} {config}");
+    }
+}
+
+#[test]
+fn differ_on_options_against_the_file() {
+    let lab = Lab::pair();
+    for original in [false, true] {
+        // Both get an option for the log.
+        let config = format!("[options]\nLogFile = %DIR%/from-file\n{}", Both::DOOR);
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let state = if original { String::new() } else { "[options]\nStateFile = %DIR%/state\n".to_string() };
+        fs::write(path("conf"), (state + &config).replace("%DIR%", folder.path().to_str().unwrap())).unwrap();
+        let program = if original { "knockd".into() } else { binary("portknockd") };
+        let mut command = lab.server.command(program);
+        let _daemon = Process::spawn(command.args(["-i", "eth0", "-c"]).arg(path("conf")).arg("-g").arg(path("typed")));
+        let (used, unused) = if original { ("from-file", "typed") } else { ("typed", "from-file") };
+        let log = || fs::read_to_string(path(used)).unwrap_or_default();
+        assert!(wait_until(PATIENCE, || log().contains("starting up, listening on eth0")), "{}", log());
+        assert!(!path(unused).exists());
     }
 }
 

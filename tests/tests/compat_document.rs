@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use portknock_tests::{ClientScenario, Expected, Scenario};
+
 const DOCUMENT: &str = include_str!("../../docs/knockd-compat.md");
 
 fn workspace() -> PathBuf {
@@ -23,6 +25,19 @@ fn text_of(file: &str) -> String {
         .unwrap_or_else(|| panic!("there is no {file}.rs"))
 }
 
+/// The name of each row of the table, and the reason where the two differ.
+fn scenarios() -> Vec<(&'static str, Option<&'static str>)> {
+    fn why<T>(expected: &Expected<T>) -> Option<&'static str> {
+        match expected {
+            Expected::Same => None,
+            Expected::Differs { why, .. } => Some(why),
+        }
+    }
+    let daemons = Scenario::all().into_iter().map(|row| (row.name, why(&row.expected)));
+    let clients = ClientScenario::all().into_iter().map(|row| (row.name, why(&row.expected)));
+    daemons.chain(clients).collect()
+}
+
 fn is_test_in(text: &str, name: &str) -> bool {
     text.contains(&format!("#[test]\nfn {name}()")) || text.contains(&format!("#[test]\n    fn {name}()"))
 }
@@ -30,7 +45,12 @@ fn is_test_in(text: &str, name: &str) -> bool {
 #[test]
 fn every_test_that_the_document_names_is_there() {
     assert!(named().len() > 60);
+    let scenarios = scenarios();
     for (file, name) in named() {
+        if file == "compliance" {
+            assert!(scenarios.iter().any(|(known, _)| *known == name), "the table has no {name}");
+            continue;
+        }
         assert!(is_test_in(&text_of(file), name), "{file}.rs has no test {name}");
     }
 }
@@ -44,10 +64,20 @@ fn every_row_names_a_test() {
 
 #[test]
 fn every_difference_that_is_tested_is_in_the_document() {
-    for file in ["compat_matching", "compat_commands", "compat_daemon", "compat_clients"] {
+    for file in ["compat_matching", "compat_commands", "compat_daemon"] {
         for line in text_of(file).lines().filter(|line| line.starts_with("fn differ_")) {
             let name = line.trim_start_matches("fn ").split('(').next().unwrap_or_default();
             assert!(named().contains(&(file, name)), "the document lacks {file}::{name}");
         }
+    }
+}
+
+#[test]
+fn every_difference_of_the_table_is_in_the_document_with_its_reason() {
+    for (name, why) in scenarios().into_iter().filter_map(|(name, why)| Some((name, why?))) {
+        let reference = format!("`compliance::{name}`");
+        let row = DOCUMENT.lines().find(|line| line.contains(&reference));
+        let row = row.unwrap_or_else(|| panic!("the document lacks {reference}"));
+        assert!(row.contains(&format!("| {why}")), "{name} differs since: {why}; the document says:\n{row}");
     }
 }

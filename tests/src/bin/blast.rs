@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use etherparse::{PacketBuilder, TcpHeader, ether_type};
 use pcap::Capture;
+use portknock_tests::Frame;
 
 /// Sends TCP segments or UDP datagrams as raw Ethernet frames. Packet number i goes to port i modulo the number of
 /// ports, so that with several ports each source sends the whole list before the next source begins.
@@ -93,40 +93,17 @@ impl Blast {
         let source_port = 1024 + u16::try_from(round % 30_000)?;
         let sequence_number = u32::try_from(i % (1 << 32))?;
 
-        frame.extend(self.to_mac);
-        frame.extend([2, 0, 0, 0, 0, 0xfe]);
-        for id in &self.vlan {
-            frame.extend(ether_type::VLAN_TAGGED_FRAME.0.to_be_bytes());
-            frame.extend(id.to_be_bytes());
+        Frame {
+            to_mac: self.to_mac,
+            vlan: &self.vlan,
+            from: source,
+            to: self.to,
+            source_port,
+            port,
+            flags: (!self.udp).then_some(self.flags.as_str()),
+            sequence_number,
         }
-        let (network, builder) = match (source, self.to) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                (ether_type::IPV4, PacketBuilder::ipv4(from.octets(), to.octets(), 64))
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                (ether_type::IPV6, PacketBuilder::ipv6(from.octets(), to.octets(), 64))
-            }
-            _ => return Err("--from and --to must be of one family".into()),
-        };
-        frame.extend(network.0.to_be_bytes());
-        if self.udp {
-            builder.udp(source_port, port).write(frame, &[0])?;
-        } else {
-            let mut tcp = TcpHeader::new(source_port, port, sequence_number, 64_240);
-            for flag in self.flags.chars() {
-                match flag {
-                    'F' => tcp.fin = true,
-                    'S' => tcp.syn = true,
-                    'R' => tcp.rst = true,
-                    'P' => tcp.psh = true,
-                    'A' => tcp.ack = true,
-                    'U' => tcp.urg = true,
-                    _ => return Err(format!("--flags takes letters of FSRPAU, not `{flag}`").into()),
-                }
-            }
-            builder.tcp_header(tcp).write(frame, &[])?;
-        }
-        Ok(())
+        .write(frame)
     }
 }
 

@@ -1,0 +1,235 @@
+//! What a scenario is, and how it is run.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::plain;
+use crate::both::{lines, openings, trace};
+use crate::{Both, Daemon, Lab, PATIENCE, binary, wait_until};
+
+/// What portknock makes of a scenario, beside the original.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected<T> {
+    /// The same as the original.
+    Same,
+    /// Something else, on purpose.
+    Differs {
+        /// What it makes of it.
+        ours: T,
+        /// The reason, as in `docs/knockd-compat.md`.
+        why: &'static str,
+    },
+}
+
+/// Something that is done to both daemons.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Act {
+    /// One hand-made SYN from the client at each port.
+    Segments(&'static [u16]),
+    /// The program `blast` with these arguments.
+    Blast(&'static str),
+    /// The original client with these arguments.
+    Knock(&'static str),
+    /// Our client with these arguments.
+    OurKnock(&'static str),
+    /// A shell script on the client.
+    Client(&'static str),
+    /// A shell script on the server.
+    Server(&'static str),
+    /// So many milliseconds in which nothing is sent.
+    Pause(u64),
+    /// Until a second of the clock has just begun.
+    Second,
+    /// Both daemons have taken in what was sent before.
+    Fence,
+    /// Each daemon reads this configuration.
+    Reload(&'static str),
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug)]
+enum Watched {
+    /// Which doors opened for whom, in order. Where both are to agree: each stage too.
+    Openings,
+    /// The lines of the log with this text in them, without their stamps.
+    Log(&'static str),
+    /// The lines of a file in the daemon's folder, as commands write them.
+    File(&'static str),
+    /// `runs` or `has ended`.
+    Life,
+}
+
+/// One row of the table: a configuration, what is done on the wire, and what either makes of it.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name, as in `a_plain_sequence`.
+    pub name: &'static str,
+    /// What portknockd makes of it.
+    pub expected: Expected<Vec<&'static str>>,
+    knockd: Vec<&'static str>,
+    config: String,
+    args: &'static [&'static str],
+    files: &'static [(&'static str, &'static str)],
+    before: &'static str,
+    acts: Vec<Act>,
+    watched: Watched,
+}
+
+impl Scenario {
+    /// Both make the same of it.
+    pub(super) fn same(name: &'static str, config: impl Into<String>, acts: &[Act], outcome: &[&'static str]) -> Self {
+        Self {
+            name,
+            expected: Expected::Same,
+            knockd: outcome.to_vec(),
+            config: config.into(),
+            args: &["-i", "eth0"],
+            files: &[],
+            before: "",
+            acts: acts.to_vec(),
+            watched: Watched::Openings,
+        }
+    }
+
+    /// The outcome before is knockd's; portknockd's is this one, for this reason.
+    pub(super) fn differs(self, ours: &[&'static str], why: &'static str) -> Self {
+        Self { expected: Expected::Differs { ours: ours.to_vec(), why }, ..self }
+    }
+
+    /// Both with these arguments in place of `-i eth0`.
+    pub(super) fn with_args(self, args: &'static [&'static str]) -> Self {
+        Self { args, ..self }
+    }
+
+    /// Both with these files, each a name and a text, in their folders.
+    pub(super) fn with_files(self, files: &'static [(&'static str, &'static str)]) -> Self {
+        Self { files, ..self }
+    }
+
+    /// This shell script runs on the server before the daemons start.
+    pub(super) fn prepared_by(self, before: &'static str) -> Self {
+        Self { before, ..self }
+    }
+
+    /// The outcome is the lines of the log with this text.
+    pub(super) fn watching_log(self, text: &'static str) -> Self {
+        Self { watched: Watched::Log(text), ..self }
+    }
+
+    /// The outcome is the lines of this file in the daemon's folder.
+    pub(super) fn watching_file(self, name: &'static str) -> Self {
+        Self { watched: Watched::File(name), ..self }
+    }
+
+    /// The outcome is whether the daemon runs.
+    pub(super) fn watching_life(self) -> Self {
+        Self { watched: Watched::Life, ..self }
+    }
+
+    /// What is wrong with the row itself, if anything.
+    pub fn fault(&self) -> Option<String> {
+        match &self.expected {
+            Expected::Differs { ours, .. } if *ours == self.knockd => {
+                Some(format!("{}: a difference that is none", self.name))
+            }
+            _ => None,
+        }
+    }
+
+    /// Runs it against both; panics where one of them does something else than the table says.
+    pub fn run(&self) {
+        let lab = Lab::pair();
+        lab.server.ok(self.before);
+        let (mut both, started) = Both::attempt(lab, &self.config, self.args, self.files);
+        for act in &self.acts {
+            act.run(&both);
+        }
+        let theirs = self.outcome(&mut both, started, 1, &self.knockd);
+        let ours = match &self.expected {
+            Expected::Same => self.outcome(&mut both, started, 0, &self.knockd),
+            Expected::Differs { ours, .. } => self.outcome(&mut both, started, 0, ours),
+        };
+        let told = |name: &str, daemon: &Daemon| format!("{}: {name}:\n{}{}", self.name, daemon.log(), daemon.output());
+        assert_eq!(theirs, self.knockd, "{}", told("knockd", &both.theirs));
+        match &self.expected {
+            Expected::Differs { ours: expected, why } => {
+                assert_eq!(&ours, expected, "(it differs since: {why}) {}", told("portknockd", &both.ours));
+            }
+            Expected::Same => {
+                assert_eq!(ours, self.knockd, "{}", told("portknockd", &both.ours));
+                if matches!(self.watched, Watched::Openings) && started == [true, true] {
+                    assert_eq!(trace(&both.ours), trace(&both.theirs), "{}: portknockd and knockd", self.name);
+                }
+            }
+        }
+    }
+
+    /// What one of the two made of it; waits for what is expected.
+    fn outcome(&self, both: &mut Both, started: [bool; 2], which: usize, expected: &[&str]) -> Vec<String> {
+        if !started[which] {
+            let mut refusal = refusal(both.daemons()[which]);
+            // The original knows no codes.
+            if self.expected == Expected::Same {
+                refusal.truncate(1);
+            }
+            return refusal;
+        }
+        if !matches!(self.watched, Watched::Life) {
+            both.fence_at(&[both.daemons()[which]]);
+        }
+        let mut outcome = Vec::new();
+        wait_until(PATIENCE, || {
+            let daemon = both.daemons()[which];
+            outcome = match self.watched {
+                Watched::Openings => openings(&trace(daemon)).into_iter().map(str::to_string).collect(),
+                Watched::Log(text) => lines(daemon, |line| line.contains(text)),
+                Watched::File(name) => daemon.read(name).lines().map(str::to_string).collect(),
+                Watched::Life => {
+                    let daemon = if which == 0 { &mut both.ours } else { &mut both.theirs };
+                    let has_ended = daemon.exit_within(Duration::ZERO).is_some();
+                    vec![if has_ended { "has ended" } else { "runs" }.to_string()]
+                }
+            };
+            outcome == expected
+        });
+        outcome
+    }
+}
+
+/// That the daemon has refused to start, with the codes of the errors where there are any.
+fn refusal(daemon: &Daemon) -> Vec<String> {
+    let output = daemon.output();
+    let codes =
+        output.split("error[").skip(1).filter_map(|rest| rest.split_once(']')).map(|(code, _)| code.to_string());
+    std::iter::once("refuses to start".to_string()).chain(codes).collect()
+}
+
+impl Act {
+    fn run(self, both: &Both) {
+        match self {
+            Self::Segments(ports) => both.segments(ports),
+            Self::Blast(args) => both.blast(args),
+            Self::Knock(args) => both.knock(args),
+            Self::OurKnock(args) => drop(both.lab.client.ok(&format!("{} {args}", binary("knock").display()))),
+            Self::Client(script) => drop(both.lab.client.ok(script)),
+            Self::Server(script) => drop(both.lab.server.ok(script)),
+            Self::Pause(millis) => sleep(Duration::from_millis(millis)),
+            Self::Second => Both::second_begins(),
+            Self::Fence => both.fence(),
+            Self::Reload(config) => reload(both, config),
+        }
+    }
+}
+
+/// Has both read this configuration; for an empty one the one that they have.
+fn reload(both: &Both, config: &str) {
+    let config = if config.is_empty() { plain() } else { config.to_string() };
+    for daemon in both.daemons() {
+        daemon.rewrite(&format!("{config}{}", Both::FENCE));
+        daemon.signal("HUP");
+    }
+    both.ours.wait_for("reloaded");
+    both.theirs.wait_for("re-reading config file: ");
+    // knockd does not say when it is done.
+    sleep(Duration::from_millis(500));
+}
