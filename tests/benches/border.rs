@@ -1,16 +1,19 @@
 //! What the border to C costs: nanoseconds a packet through `portknock_engine_feed`, and with its events through
-//! `portknock_engine_next_event`, beside the engine from Rust in the same run.
+//! `portknock_engine_next_event`, beside the engine from Rust in the same run: as it is, and behind the lock that a Rust program
+//! puts around it where several threads use it, as every C handle allows.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/border.json`. The same frames, rounds
 //! and times on both sides. The fastest of many runs: what a busy machine adds is on no account of the border.
 
 use std::fmt::Write;
 use std::fs;
+use std::ops::DerefMut;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use etherparse::PacketBuilder;
+use parking_lot::{Mutex, MutexGuard};
 use portknock_core::{Engine, LinkType, Timestamp, config};
 use portknock_tests::{Build, C, Linked, Output, save_figures};
 
@@ -29,8 +32,12 @@ fn main() {
         c.compile(&C::source("tests/c/feed.c"), build)
     };
     let (shared, linked_static) = (program(Linked::Shared), program(Linked::Static));
+    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
     let mut json = Vec::new();
-    println!("{:<52} {:>8} {:>12} {:>12} {:>14}", "ns a packet", "Rust", "C, shared", "C, static", "shared / Rust");
+    println!(
+        "{:<52} {:>8} {:>12} {:>10} {:>10} {:>12} {:>12}",
+        "ns a packet", "Rust", "Rust, lock", "C, shared", "C, static", "shared / Rust", "/ Rust, lock"
+    );
     for (what, sources, ports, events) in [
         ("no door's port, 1,000 sources without an attempt", 1_000, &[443][..], false),
         ("no door's port, 60,000 sources without an attempt", 60_000, &[443], false),
@@ -41,14 +48,19 @@ fn main() {
         let frames = frames(sources, ports);
         let file = folder.path().join("frames");
         fs::write(&file, with_lengths(&frames)).expect("the folder can be written to");
-        let rust = from_rust(&frames, events);
+        let rust = from_rust(Engine::new(&config), &frames, events);
+        let locked = from_rust(&Mutex::new(Engine::new(&config)), &frames, events);
         let arguments = Arguments { door: &door, frames: &file, rounds: FRAMES / frames.len(), events };
         let [shared, linked_static] = [&shared, &linked_static].map(|program| from_c(c, program, &arguments));
-        println!("{what:<52} {rust:>8.1} {shared:>12.1} {linked_static:>12.1} {:>14.2}", shared / rust);
+        println!(
+            "{what:<52} {rust:>8.1} {locked:>12.1} {shared:>10.1} {linked_static:>10.1} {:>12.2} {:>12.2}",
+            shared / rust,
+            shared / locked
+        );
         let mut row = String::new();
         write!(
             row,
-            "{{\"what\": \"{what}\", \"rust_ns\": {rust:.2}, \"c_shared_ns\": {shared:.2}, \"c_static_ns\": {linked_static:.2}}}"
+            "{{\"what\": \"{what}\", \"rust_ns\": {rust:.2}, \"rust_lock_ns\": {locked:.2}, \"c_shared_ns\": {shared:.2}, \"c_static_ns\": {linked_static:.2}}}"
         )
         .expect("a string grows");
         json.push(row);
@@ -75,9 +87,32 @@ fn with_lengths(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.iter().flat_map(|frame| [&length(frame), frame.as_slice()].concat()).collect()
 }
 
-fn from_rust(frames: &[Vec<u8>], events: bool) -> f64 {
-    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
-    let mut engine = Engine::new(&config);
+/// An engine, whatever stands in front of it.
+trait Reach {
+    type Reached<'a>: DerefMut<Target = Engine>
+    where
+        Self: 'a;
+    fn reach(&mut self) -> Self::Reached<'_>;
+}
+
+impl Reach for Engine {
+    type Reached<'a> = &'a mut Engine;
+    fn reach(&mut self) -> &mut Engine {
+        self
+    }
+}
+
+impl Reach for &Mutex<Engine> {
+    type Reached<'a>
+        = MutexGuard<'a, Engine>
+    where
+        Self: 'a;
+    fn reach(&mut self) -> MutexGuard<'_, Engine> {
+        self.lock()
+    }
+}
+
+fn from_rust(mut engine: impl Reach, frames: &[Vec<u8>], events: bool) -> f64 {
     let mut now = 1_000_000_000;
     let rounds = FRAMES / frames.len();
     let mut fastest = f64::INFINITY;
@@ -85,8 +120,8 @@ fn from_rust(frames: &[Vec<u8>], events: bool) -> f64 {
         let begin = Instant::now();
         for frame in (0..rounds).flat_map(|_| frames) {
             now += 1_000;
-            engine.feed(LinkType::Ethernet, Timestamp::from_nanos(now), frame);
-            while events && engine.poll_event().is_some() {}
+            engine.reach().feed(LinkType::Ethernet, Timestamp::from_nanos(now), frame);
+            while events && engine.reach().poll_event().is_some() {}
         }
         #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
         let count = (rounds * frames.len()) as f64;
@@ -95,7 +130,7 @@ fn from_rust(frames: &[Vec<u8>], events: bool) -> f64 {
         if run > 0 {
             fastest = took.min(fastest);
         }
-        while engine.poll_event().is_some() {}
+        while engine.reach().poll_event().is_some() {}
     }
     fastest
 }
