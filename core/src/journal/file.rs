@@ -92,8 +92,8 @@ pub(super) fn append(file: &File, end: u64, bytes: &[u8], sync: bool) -> io::Res
     written
 }
 
-/// Puts a file with these bytes in place of the one at `path`, at once and for good: after a crash there is either the
-/// old file or the new one.
+/// Puts a file with these bytes in place of the one at `path`, at once: after a crash there is either the old file or the
+/// new one. Which one, is only certain after [`make_last`].
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let new = beside(path, ".new");
     let file = create(&new, bytes);
@@ -101,9 +101,13 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     if replaced.is_err() {
         let _ = std::fs::remove_file(&new);
     }
-    let file = replaced?;
-    File::open(directory_of(path))?.sync_all()?;
-    Ok(file)
+    replaced
+}
+
+/// Makes a file last as it is now, and its name.
+pub(super) fn make_last(file: &File, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    File::open(directory_of(path))?.sync_all()
 }
 
 /// Makes a new file with these bytes, synced, in place of any that has this name.

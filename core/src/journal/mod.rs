@@ -213,7 +213,7 @@ impl StateFile {
                     self.tell(StateNotice::SavedAgain(self.path.clone()));
                 }
                 if sparse {
-                    // The old file goes on to serve where this fails.
+                    // Where this fails the old file goes on to serve, or the next commit tries again.
                     let _ = self.write_all();
                 }
             }
@@ -300,9 +300,12 @@ impl StateFile {
         for (id, saved) in &self.live {
             record::write_open(&mut bytes, *id, saved);
         }
-        self.file = Some(file::replace(&self.path, &bytes)?);
+        let file = self.file.insert(file::replace(&self.path, &bytes)?);
         self.end = bytes.len() as u64;
         self.records = self.live.len();
+        // Where the name does not last neither file can go on to serve: the old one has no name any more.
+        self.rewrite = true;
+        file::make_last(file, &self.path)?;
         self.forget_pending();
         self.rewrite = false;
         Ok(())
