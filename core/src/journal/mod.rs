@@ -361,7 +361,11 @@ impl StateFile {
         if damaged > 0 {
             let not_kept = file::create(&file::beside(&self.path, ".corrupt"), &bytes).err();
             self.tell(StateNotice::Damaged { path: self.path.clone(), lines: damaged, not_kept });
-        } else if writable {
+        } else if writable
+            // A process that died may have written it just before, and a power cut would take that away with all that
+            // is written from now on.
+            && file::make_last(&file, &self.path).is_ok()
+        {
             self.rewrite = false;
             self.file = Some(file);
             self.end = whole as u64;
