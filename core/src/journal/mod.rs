@@ -20,6 +20,7 @@
 //! leave them open. That is told once, saving is tried again at least every [`RETRY_AFTER`], and when it works again
 //! that is told too.
 
+mod disk;
 mod file;
 mod notice;
 mod record;
@@ -45,8 +46,8 @@ use crate::time::Timestamp;
 
 /// How long after a failed write the next try comes where nothing changes in between.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Struck-off lines that are not worth a new file.
-const GARBAGE: usize = 1000;
+/// Struck-off lines that are not worth a new file; few in tests, so that new files are common there.
+const GARBAGE: usize = if cfg!(test) { 4 } else { 1000 };
 /// Unwritten bytes beyond which only writing the whole file anew is tried.
 const MAX_PENDING: usize = 1 << 20;
 
@@ -398,5 +399,7 @@ impl StateFile {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
