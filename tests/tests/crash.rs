@@ -162,6 +162,26 @@ fn a_crash_at_any_system_call_that_matters_leaves_nothing_open_and_opens_nothing
 }
 
 #[test]
+fn a_door_is_opened_anew_only_when_the_end_of_its_stop_command_is_on_disk() {
+    require("strace");
+    let config = closing_after(2).replace("= echo close", "= sleep 1; echo close");
+    let lab = Lab::pair();
+    // The first write is of the first opening, the second of the next one, the third of the first one's end.
+    let strace = ["strace", "-D", "-q", "-o", "%DIR%/trace", "-e", "signal=none"];
+    let inject = "--inject=pwrite64:error=EIO:signal=KILL:when=3";
+    let mut daemon = Daemon::portknockd_under(&lab.server, &[&strace[..], &[inject]].concat(), &config);
+    open(&lab, &daemon);
+    daemon.wait_for("10.0.0.2: door: command timeout");
+    lab.client.ok(KNOCK);
+    daemon.wait_for_count("OPEN SESAME", 2, PATIENCE);
+    assert!(daemon.exit_within(PATIENCE).is_some(), "it goes on:\n{}", daemon.log());
+    // Else the next start would run the stop command again, on a door that has just been opened.
+    assert_eq!((daemon.read("done").as_str(), saved(&daemon)), (OPEN_AND_CLOSE, 2));
+    restart(&lab, &mut daemon);
+    assert!(wait_until(PATIENCE, || saved(&daemon) == 0), "{}", daemon.log());
+}
+
+#[test]
 fn the_end_of_the_daemon_closes_every_door_before_it() {
     let lab = Lab::pair();
     let config = closing_after(1000).replace("= echo close", "= sleep 0.3; echo close");

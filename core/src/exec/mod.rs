@@ -48,7 +48,8 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 /// by side within [`SLOTS`], stop commands first. The line of waiting commands has no limit; none is lost.
 ///
 /// After [`Executor::submit`], and when the descriptor is readable, and at [`Executor::poll_timeout`], call
-/// [`Executor::turn`], then [`Executor::poll_outcome`] until `None`. Dropping it leaves running commands alone.
+/// [`Executor::reap`] and [`Executor::start_next`], and [`Executor::poll_outcome`] until `None` after each. Dropping it
+/// leaves running commands alone.
 #[derive(Debug)]
 pub struct Executor {
     epoll: Epoll,
@@ -133,34 +134,51 @@ impl Executor {
         }
     }
 
-    /// Puts a command in line; [`Executor::turn`] starts it.
+    /// Puts a command in line; [`Executor::start_next`] starts it.
     pub fn submit(&mut self, request: CommandRequest) -> CommandId {
         let id = self.next_id();
         self.line.push(Job { id, request, reported: None });
         id
     }
 
-    /// Notices which commands have ended and starts those whose turn it is. Never waits.
+    /// Notices which commands have ended. What waits for them does not start yet, so that their end can be written down
+    /// before. Never waits.
     ///
     /// # Errors
     /// Fails only where epoll_wait(2) does, which would be a bug here.
-    pub fn turn(&mut self, now: Timestamp) -> io::Result<()> {
-        self.reap(now)?;
+    pub fn reap(&mut self, now: Timestamp) -> io::Result<()> {
+        let mut tokens = Vec::new();
+        if !self.running.is_empty() || !self.orphans.is_empty() {
+            self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
+        }
+        for token in tokens {
+            self.look_at(token);
+            self.let_orphan_go(token);
+        }
+        if !self.polled.is_empty() && self.next_poll <= now {
+            let polled = std::mem::take(&mut self.polled);
+            self.polled = polled.into_iter().filter(|&token| !self.look_at(token)).collect();
+            self.next_poll = now.saturating_add(POLL_EVERY);
+        }
         self.let_slow_ones_go(now);
+        Ok(())
+    }
+
+    /// Starts the commands whose turn it is. Never waits.
+    pub fn start_next(&mut self, now: Timestamp) {
         while self.retries.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, job)) = self.retries.pop_front() {
                 self.line.put_back(job);
             }
         }
         if self.paused_until.is_some_and(|until| now < until) {
-            return Ok(());
+            return;
         }
         self.paused_until = None;
         while self.paused_until.is_none() {
             let Some(job) = self.next_job() else { break };
             self.start(job, now);
         }
-        Ok(())
     }
 
     /// What happened since; in order.
@@ -168,7 +186,7 @@ impl Executor {
         self.outcomes.pop_front()
     }
 
-    /// When [`Executor::turn`] is due even though the descriptor stays quiet; may change with every turn.
+    /// When the two are due even though the descriptor stays quiet; may change with every call.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let slow = self.slow_at.front().map(|(due, _)| *due);
         let retry = self.retries.front().map(|(due, _)| *due);
@@ -240,23 +258,6 @@ impl Executor {
         self.slow_at.push_back((now.saturating_add(SLOW_AFTER), id.0));
         self.tell(id, request.clone(), OutcomeKind::Started);
         self.running.insert(id.0, Running { child, _pidfd: watched.ok(), id, request, slow: false });
-    }
-
-    fn reap(&mut self, now: Timestamp) -> io::Result<()> {
-        let mut tokens = Vec::new();
-        if !self.running.is_empty() || !self.orphans.is_empty() {
-            self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
-        }
-        for token in tokens {
-            self.look_at(token);
-            self.let_orphan_go(token);
-        }
-        if !self.polled.is_empty() && self.next_poll <= now {
-            let polled = std::mem::take(&mut self.polled);
-            self.polled = polled.into_iter().filter(|&token| !self.look_at(token)).collect();
-            self.next_poll = now.saturating_add(POLL_EVERY);
-        }
-        Ok(())
     }
 
     /// Finds out whether a child has ended; true where it has.

@@ -15,13 +15,18 @@ fn request(host: u16, action: Action, command: &str) -> CommandRequest {
     CommandRequest { door: "front".into(), ip: IpAddr::from([10, 0, high, low]), action, command: command.into() }
 }
 
+fn turn(executor: &mut Executor, now: Timestamp) {
+    executor.reap(now).unwrap();
+    executor.start_next(now);
+}
+
 /// Waits as a caller's loop does; panics after ten seconds without an outcome.
 fn next(executor: &mut Executor) -> Outcome {
     let until = Instant::now() + Duration::from_secs(10);
     let (waiter, mut tokens) = (Epoll::new().unwrap(), Vec::new());
     waiter.add(executor.as_fd(), 0).unwrap();
     loop {
-        executor.turn(now()).unwrap();
+        turn(executor, now());
         if let Some(outcome) = executor.poll_outcome() {
             return outcome;
         }
@@ -151,12 +156,12 @@ fn a_command_that_hangs_is_reported_once_and_holds_nobody_back() {
     let hanging = executor.running.values().next().unwrap().child.id();
     assert_eq!((executor.running(), executor.waiting()), (1, 1));
     let due = executor.poll_timeout().unwrap();
-    executor.turn(due).unwrap();
+    turn(&mut executor, due);
     let slow = executor.poll_outcome().unwrap();
     assert_eq!(slow.to_string(), "front: command is still running after 60 s (open for 10.0.0.1)");
     assert!(matches!(next(&mut executor).kind, OutcomeKind::Started));
     assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.code() == Some(5)));
-    executor.turn(due.saturating_add(Duration::from_secs(100))).unwrap();
+    turn(&mut executor, due.saturating_add(Duration::from_secs(100)));
     assert!(executor.poll_outcome().is_none(), "reported once");
     assert_eq!((executor.running(), executor.opens, executor.closes), (1, 0, 0));
     Command::new("kill").arg(hanging.to_string()).status().unwrap();
@@ -173,7 +178,7 @@ fn what_time_does_not_heal_ends_a_start_command_but_not_a_stop_command() {
     executor.submit(request(2, Action::Open, ":"));
     let start = now();
     let lines: Vec<_> = std::iter::from_fn(|| {
-        executor.turn(start).unwrap();
+        turn(&mut executor, start);
         executor.poll_outcome()
     })
     .take(3)
@@ -184,7 +189,8 @@ fn what_time_does_not_heal_ends_a_start_command_but_not_a_stop_command() {
     assert!(lines.iter().any(|line| line == "front: running command: :"), "{lines:?}");
     finish_running(&mut executor);
     assert_eq!(executor.waiting(), 1);
-    executor.turn(executor.poll_timeout().unwrap()).unwrap();
+    let due = executor.poll_timeout().unwrap();
+    turn(&mut executor, due);
     assert!(executor.poll_outcome().is_none(), "the same error is not told again");
     assert_eq!(executor.waiting(), 1);
 }
@@ -240,14 +246,14 @@ fn without_free_descriptors_commands_wait_and_then_run() {
     let mut executor = Executor::new().unwrap();
     let mut hoard: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
     executor.submit(request(1, Action::Open, "exit 2"));
-    executor.turn(now()).unwrap();
+    turn(&mut executor, now());
     let line = executor.poll_outcome().unwrap().to_string();
     assert!(line.contains("trying again every second: Too many open files"), "{line}");
     let again = executor.poll_timeout().unwrap();
-    executor.turn(again).unwrap();
+    turn(&mut executor, again);
     assert!(executor.poll_outcome().is_none(), "told once");
     hoard.clear();
-    executor.turn(again.saturating_add(RETRY_AFTER)).unwrap();
+    turn(&mut executor, again.saturating_add(RETRY_AFTER));
     assert!(matches!(executor.poll_outcome().unwrap().kind, OutcomeKind::Started));
     assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.code() == Some(2)));
 }
@@ -314,10 +320,10 @@ fn an_orphan_that_hangs_is_waited_for_only_so_long() {
     let start = now();
     executor.wait_for_orphans([(hanging.door.clone(), hanging.ip)], start);
     executor.submit(CommandRequest { action: Action::Close, command: "true".into(), ..hanging });
-    executor.turn(start).unwrap();
+    turn(&mut executor, start);
     assert_eq!((executor.running(), executor.waiting()), (0, 1));
     assert_eq!(executor.poll_timeout(), Some(start.saturating_add(SLOW_AFTER)));
-    executor.turn(start.saturating_add(SLOW_AFTER)).unwrap();
+    turn(&mut executor, start.saturating_add(SLOW_AFTER));
     assert_eq!((executor.running(), executor.waiting()), (1, 0));
     child.kill().unwrap();
     child.wait().unwrap();

@@ -2,12 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+#[cfg(not(test))]
+use super::disk;
+#[cfg(test)]
+use super::simulation::disk;
 use crate::sys::lock::try_lock;
 use crate::sys::process::effective_user;
 
@@ -82,39 +86,43 @@ pub(super) fn read_all(mut file: &File) -> io::Result<Vec<u8>> {
 /// is as long as before, if the system lets it.
 pub(super) fn append(file: &File, end: u64, bytes: &[u8], sync: bool) -> io::Result<()> {
     if file.metadata()?.len() != end {
-        file.set_len(end)?;
+        disk::set_len(file, end)?;
     }
-    let written = file.write_all_at(bytes, end).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+    let written = disk::write_at(file, bytes, end).and_then(|()| if sync { disk::sync_data(file) } else { Ok(()) });
     if written.is_err() {
         // Whatever remains is a torn line, or whole lines that are true; both are read right.
-        let _ = file.set_len(end);
+        let _ = disk::set_len(file, end);
     }
     written
 }
 
-/// Puts a file with these bytes in place of the one at `path`, at once and for good: after a crash there is either the
-/// old file or the new one.
+/// Puts a file with these bytes in place of the one at `path`, at once: after a crash there is either the old file or the
+/// new one. Which one, is only certain after [`make_last`].
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let new = beside(path, ".new");
     let file = create(&new, bytes);
-    let replaced = file.and_then(|file| std::fs::rename(&new, path).map(|()| file));
+    let replaced = file.and_then(|file| disk::rename(&new, path).map(|()| file));
     if replaced.is_err() {
-        let _ = std::fs::remove_file(&new);
+        let _ = disk::remove(&new);
     }
-    let file = replaced?;
-    File::open(directory_of(path))?.sync_all()?;
-    Ok(file)
+    replaced
+}
+
+/// Makes a file last as it is now, and its name.
+pub(super) fn make_last(file: &File, path: &Path) -> io::Result<()> {
+    disk::sync_all(file)?;
+    disk::sync_names(directory_of(path))
 }
 
 /// Makes a new file with these bytes, synced, in place of any that has this name.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    match std::fs::remove_file(path) {
+    match disk::remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = private().read(true).write(true).create_new(true).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let file = disk::create(path, private().read(true).write(true))?;
+    disk::write(&file, bytes)?;
+    disk::sync_all(&file)?;
     Ok(file)
 }
 

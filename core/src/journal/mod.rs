@@ -20,6 +20,7 @@
 //! leave them open. That is told once, saving is tried again at least every [`RETRY_AFTER`], and when it works again
 //! that is told too.
 
+mod disk;
 mod file;
 mod notice;
 mod record;
@@ -45,8 +46,8 @@ use crate::time::Timestamp;
 
 /// How long after a failed write the next try comes where nothing changes in between.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Struck-off lines that are not worth a new file.
-const GARBAGE: usize = 1000;
+/// Struck-off lines that are not worth a new file; few in tests, so that new files are common there.
+const GARBAGE: usize = if cfg!(test) { 4 } else { 1000 };
 /// Unwritten bytes beyond which only writing the whole file anew is tried.
 const MAX_PENDING: usize = 1 << 20;
 
@@ -213,7 +214,7 @@ impl StateFile {
                     self.tell(StateNotice::SavedAgain(self.path.clone()));
                 }
                 if sparse {
-                    // The old file goes on to serve where this fails.
+                    // Where this fails the old file goes on to serve, or the next commit tries again.
                     let _ = self.write_all();
                 }
             }
@@ -300,9 +301,12 @@ impl StateFile {
         for (id, saved) in &self.live {
             record::write_open(&mut bytes, *id, saved);
         }
-        self.file = Some(file::replace(&self.path, &bytes)?);
+        let file = self.file.insert(file::replace(&self.path, &bytes)?);
         self.end = bytes.len() as u64;
         self.records = self.live.len();
+        // Where the name does not last neither file can go on to serve: the old one has no name any more.
+        self.rewrite = true;
+        file::make_last(file, &self.path)?;
         self.forget_pending();
         self.rewrite = false;
         Ok(())
@@ -358,7 +362,11 @@ impl StateFile {
         if damaged > 0 {
             let not_kept = file::create(&file::beside(&self.path, ".corrupt"), &bytes).err();
             self.tell(StateNotice::Damaged { path: self.path.clone(), lines: damaged, not_kept });
-        } else if writable {
+        } else if writable
+            // A process that died may have written it just before, and a power cut would take that away with all that
+            // is written from now on.
+            && file::make_last(&file, &self.path).is_ok()
+        {
             self.rewrite = false;
             self.file = Some(file);
             self.end = whole as u64;
@@ -391,5 +399,7 @@ impl StateFile {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,9 @@
 //!
 //! In each turn packets are matched first, by the times they were captured at, which also ends the attempts and
 //! openings that were due by then; when no packet is left, the clock ends what is due by now. Then, for all that
-//! happened: one-time sequences are marked as used, openings are written to the state file with one sync, and only then
-//! commands start.
+//! happened: one-time sequences are marked as used, openings and the ends of stop commands are written to the state file
+//! with one sync, and only then commands start. So a stop command that has ended never runs again, after a crash, on the
+//! door that was opened anew.
 
 mod clock;
 mod listener;

@@ -24,15 +24,16 @@ impl Service {
             self.take_packets()?;
         }
         let now = self.clock.now();
+        self.executor.reap(now)?;
+        self.take_outcomes();
         let requests = self.take_events();
         self.commit(now);
         for (request, ends) in requests {
             let id = self.executor.submit(request);
             self.closing.extend(ends.map(|ends| (id, ends)));
         }
-        self.executor.turn(now)?;
+        self.executor.start_next(now);
         self.take_outcomes();
-        self.commit(now);
         self.check_stopped(now);
         self.arm()
     }

@@ -1,0 +1,271 @@
+//! A disk on which the process dies or the disk fails at any change that the tests name, and that loses power.
+//!
+//! The files are real ones in a temporary folder. Beside them it is kept what of them was synced: after a loss of power
+//! that is certain to be there, and of what came later any part. Threads that set up no such disk have the real one.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+
+use super::super::disk;
+
+/// Unwound with where the process dies.
+pub(super) struct Died;
+
+/// When in a change the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    Before,
+    Amid,
+    After,
+}
+
+/// What is to go wrong. Changes are counted from 0.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) dies_at: Option<(usize, Moment)>,
+    /// The changes that fail, and with which error number.
+    pub(super) fails_at: Option<(Range<usize>, i32)>,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    trouble: Trouble,
+    changes: usize,
+    names: BTreeMap<PathBuf, u64>,
+    /// The names as they were synced, and after each change since.
+    names_since_sync: Vec<BTreeMap<PathBuf, u64>>,
+    /// By inode number.
+    files: HashMap<u64, Contents>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    synced: Vec<u8>,
+    since: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(Vec<u8>, u64),
+    Length(u64),
+}
+
+enum Fate {
+    Done,
+    Dies(Moment),
+    Fails(i32),
+}
+
+thread_local! {
+    static DISK: RefCell<Option<Disk>> = const { RefCell::new(None) };
+}
+
+/// Gives this thread an empty disk, where `path` is.
+pub(super) fn set_up(path: &Path, trouble: Trouble) {
+    let _ = fs::remove_dir_all(path.parent().unwrap());
+    let names_since_sync = vec![BTreeMap::new()];
+    DISK.set(Some(Disk { trouble, names_since_sync, ..Disk::default() }));
+}
+
+/// What is to go wrong from now on, after as many changes as this returns.
+pub(super) fn expect(trouble: Trouble) -> usize {
+    with(|disk| {
+        disk.trouble = trouble;
+        std::mem::take(&mut disk.changes)
+    })
+    .unwrap_or_default()
+}
+
+/// Leaves what is certain to be on the disk and some of what may be.
+pub(super) fn lose_power(rng: &mut fastrand::Rng) {
+    with(|disk| {
+        for path in disk.names.keys() {
+            fs::remove_file(path).unwrap();
+        }
+        disk.names = disk.names_since_sync[rng.usize(..disk.names_since_sync.len())].clone();
+        disk.names_since_sync = vec![disk.names.clone()];
+        let mut files = HashMap::new();
+        for (path, inode) in &mut disk.names {
+            let Contents { synced, since } = &disk.files[inode];
+            let mut bytes = synced.clone();
+            let kept = rng.usize(..=since.len());
+            since[..kept].iter().for_each(|change| change.apply_to(&mut bytes));
+            if let Some(Change::Write(next, offset)) = since.get(kept) {
+                let part = next[..rng.usize(..=next.len())].to_vec();
+                // The length may have come to the disk without the bytes.
+                let part = if rng.u8(..4) == 0 { vec![0; part.len()] } else { part };
+                Change::Write(part, *offset).apply_to(&mut bytes);
+            }
+            let mut private = OpenOptions::new();
+            let file = std::os::unix::fs::OpenOptionsExt::mode(private.write(true), 0o600);
+            let file = disk::create(path, file).unwrap();
+            disk::write(&file, &bytes).unwrap();
+            *inode = file.metadata().unwrap().ino();
+            files.insert(*inode, Contents { synced: bytes, since: Vec::new() });
+        }
+        disk.names_since_sync = vec![disk.names.clone()];
+        disk.files = files;
+    });
+}
+
+impl Change {
+    fn apply_to(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(new, offset) => {
+                let (start, end) = (usize::try_from(*offset).unwrap(), usize::try_from(*offset).unwrap() + new.len());
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[start..end].copy_from_slice(new);
+            }
+            Self::Length(len) => bytes.resize(usize::try_from(*len).unwrap(), 0),
+        }
+    }
+}
+
+fn with<T>(act: impl FnOnce(&mut Disk) -> T) -> Option<T> {
+    DISK.with_borrow_mut(|disk| disk.as_mut().map(act))
+}
+
+/// One change: `whole` makes it, `part` some of it.
+fn change<T>(part: impl FnOnce(), whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let fate = with(|disk| {
+        let number = disk.changes;
+        disk.changes += 1;
+        match (&disk.trouble.dies_at, &disk.trouble.fails_at) {
+            (Some((at, moment)), _) if *at == number => Fate::Dies(*moment),
+            (_, Some((range, error))) if range.contains(&number) => Fate::Fails(*error),
+            _ => Fate::Done,
+        }
+    });
+    match fate.unwrap_or(Fate::Done) {
+        Fate::Done => return whole(),
+        Fate::Fails(error) => {
+            part();
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        Fate::Dies(Moment::Before) => {}
+        Fate::Dies(Moment::Amid) => part(),
+        Fate::Dies(Moment::After) => drop(whole()),
+    }
+    resume_unwind(Box::new(Died))
+}
+
+/// Notes a change of a file's contents, which is not synced yet.
+fn note(file: &File, change: Change) {
+    with(|disk| disk.files.entry(file.metadata().unwrap().ino()).or_default().since.push(change));
+}
+
+fn note_names(act: impl FnOnce(&mut BTreeMap<PathBuf, u64>)) {
+    with(|disk| {
+        act(&mut disk.names);
+        disk.names_since_sync.push(disk.names.clone());
+    });
+}
+
+fn sync(file: &File, really: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    // A sync that fails leaves pages behind that no later one writes: as if nothing had been written since.
+    let lost = || {
+        with(|disk| {
+            let contents = disk.files.entry(file.metadata().unwrap().ino()).or_default();
+            if disk.trouble.dies_at.is_none() {
+                contents.since.clear();
+            }
+        });
+    };
+    change(lost, || {
+        let simulated = with(|disk| {
+            let Contents { synced, since } = disk.files.entry(file.metadata().unwrap().ino()).or_default();
+            since.drain(..).for_each(|change| change.apply_to(synced));
+        });
+        if simulated.is_some() { Ok(()) } else { really(file) }
+    })
+}
+
+pub(in crate::journal) fn create(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    change(
+        || (),
+        || {
+            let file = disk::create(path, options)?;
+            let inode = file.metadata()?.ino();
+            with(|disk| disk.files.insert(inode, Contents::default()));
+            note_names(|names| _ = names.insert(path.to_owned(), inode));
+            Ok(file)
+        },
+    )
+}
+
+pub(in crate::journal) fn write(file: &File, bytes: &[u8]) -> io::Result<()> {
+    let put = |bytes: &[u8]| {
+        note(file, Change::Write(bytes.to_vec(), 0));
+        disk::write(file, bytes)
+    };
+    change(|| put(&bytes[..bytes.len() / 2]).unwrap(), || put(bytes))
+}
+
+pub(in crate::journal) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let put = |bytes: &[u8]| {
+        note(file, Change::Write(bytes.to_vec(), offset));
+        disk::write_at(file, bytes, offset)
+    };
+    change(|| put(&bytes[..bytes.len() / 2]).unwrap(), || put(bytes))
+}
+
+pub(in crate::journal) fn set_len(file: &File, len: u64) -> io::Result<()> {
+    change(
+        || (),
+        || {
+            note(file, Change::Length(len));
+            disk::set_len(file, len)
+        },
+    )
+}
+
+pub(in crate::journal) fn sync_data(file: &File) -> io::Result<()> {
+    sync(file, disk::sync_data)
+}
+
+pub(in crate::journal) fn sync_all(file: &File) -> io::Result<()> {
+    sync(file, disk::sync_all)
+}
+
+pub(in crate::journal) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    change(
+        || (),
+        || {
+            note_names(|names| {
+                if let Some(inode) = names.remove(from) {
+                    names.insert(to.to_owned(), inode);
+                }
+            });
+            disk::rename(from, to)
+        },
+    )
+}
+
+pub(in crate::journal) fn remove(path: &Path) -> io::Result<()> {
+    if !path.exists() {
+        return disk::remove(path);
+    }
+    change(
+        || (),
+        || {
+            note_names(|names| _ = names.remove(path));
+            disk::remove(path)
+        },
+    )
+}
+
+pub(in crate::journal) fn sync_names(directory: &Path) -> io::Result<()> {
+    change(
+        || (),
+        || {
+            let simulated = with(|disk| disk.names_since_sync = vec![disk.names.clone()]);
+            if simulated.is_some() { Ok(()) } else { disk::sync_names(directory) }
+        },
+    )
+}

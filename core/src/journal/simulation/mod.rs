@@ -1,0 +1,188 @@
+//! Engine, journal and commands under a clock that is made up, on a disk that is made up: the process dies before, amid
+//! and after every change of the disk, and the disk fails at every change. Whatever happens, what a start command may
+//! have opened is closed at its due time or by the next start, not earlier, and not once more.
+//!
+//! The order of the work is that of the service's turn.
+
+pub(super) mod disk;
+mod world;
+
+use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+
+use disk::{Died, Moment, Trouble};
+use fastrand::Rng;
+use world::{Loss, World};
+
+use super::StateFile;
+use crate::event::CommandRequest;
+use crate::openings::Opening;
+
+/// The scripts that every run of the tests takes; `PORTKNOCK_SEED` names a single one.
+const SEEDS: RangeInclusive<u64> = 1..=20;
+const SEED: &str = "PORTKNOCK_SEED";
+
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Knock { host: u8 },
+    Wait { secs: u64 },
+    Restart { keep: bool },
+}
+
+fn script(rng: &mut Rng) -> Vec<Action> {
+    let action = |rng: &mut Rng| match rng.u8(..20) {
+        0..9 => Action::Knock { host: rng.u8(1..=2) },
+        9..19 => Action::Wait { secs: rng.u64(1..5) },
+        _ => Action::Restart { keep: rng.bool() },
+    };
+    (0..rng.usize(8..24)).map(|_| action(rng)).collect()
+}
+
+/// What happens in one run.
+#[derive(Clone, Debug)]
+struct Plan {
+    seed: u64,
+    trouble: Trouble,
+    /// What goes wrong after the first death.
+    later: Trouble,
+    /// What is lost by the two deaths.
+    losses: [Loss; 2],
+}
+
+impl Plan {
+    /// Plays the script of the seed, with another start after each death. Returns how many changes the disk saw until the
+    /// first death.
+    fn play(&self, path: &Path, speaks: bool) -> usize {
+        let mut rng = Rng::with_seed(self.seed);
+        let mut actions = script(&mut rng).into_iter();
+        let mut world = World::new(path, rng, speaks);
+        let mut changes = None;
+        disk::set_up(path, self.trouble.clone());
+        loop {
+            let life = catch_unwind(AssertUnwindSafe(|| {
+                world.start();
+                for action in actions.by_ref() {
+                    world.say(&action);
+                    match action {
+                        Action::Knock { host } => world.knock(host),
+                        Action::Wait { secs } => world.wait(secs),
+                        Action::Restart { keep } => world.restart(keep),
+                    }
+                }
+            }));
+            match life {
+                Err(cause) if cause.is::<Died>() => {
+                    let is_first = changes.is_none();
+                    let so_far = disk::expect(if is_first { self.later.clone() } else { Trouble::default() });
+                    changes.get_or_insert(so_far);
+                    world.die(self.losses[usize::from(!is_first)]);
+                }
+                Err(panic) => resume_unwind(panic),
+                Ok(()) => {
+                    let so_far = disk::expect(Trouble::default());
+                    world.settle();
+                    return changes.unwrap_or(so_far);
+                }
+            }
+        }
+    }
+
+    /// Plays once more where it fails, and tells each step then.
+    fn play_or_tell(&self, path: &Path) -> usize {
+        catch_unwind(|| self.play(path, false)).unwrap_or_else(|_| {
+            println!("{self:?} fails, {SEED}={} replays the seed alone; step by step:", self.seed);
+            self.play(path, true)
+        })
+    }
+}
+
+fn any_loss(rng: &mut Rng) -> Loss {
+    if rng.bool() { Loss::Process } else { Loss::Power }
+}
+
+/// Makes plans for each seed, given how many changes the disk sees without trouble.
+fn play_all(plans: impl Fn(&mut Rng, u64, usize) -> Vec<Plan>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state/openings");
+    let seeds = match std::env::var(SEED) {
+        Ok(seed) => seed.parse().map(|seed| seed..=seed).unwrap(),
+        Err(_) => SEEDS,
+    };
+    for seed in seeds {
+        let [trouble, later] = Default::default();
+        let plan = Plan { seed, trouble, later, losses: [Loss::Process; 2] };
+        let changes = plan.play_or_tell(&path);
+        for plan in plans(&mut Rng::with_seed(seed), seed, changes) {
+            plan.play_or_tell(&path);
+        }
+    }
+}
+
+#[test]
+fn a_death_at_any_change_of_the_disk_leaves_nothing_open_and_closes_nothing_early_or_twice() {
+    play_all(|rng, seed, changes| {
+        let mut plans = Vec::new();
+        for at in 0..changes {
+            for moment in [Moment::Before, Moment::Amid, Moment::After] {
+                for loss in [Loss::Process, Loss::Power] {
+                    // Half of the starts after that die too.
+                    let again = rng.bool().then(|| (rng.usize(..12), moment));
+                    let trouble = Trouble { dies_at: Some((at, moment)), ..Trouble::default() };
+                    let later = Trouble { dies_at: again, ..Trouble::default() };
+                    plans.push(Plan { seed, trouble, later, losses: [loss, any_loss(rng)] });
+                }
+            }
+        }
+        plans
+    });
+}
+
+#[test]
+fn a_disk_that_fails_at_any_change_keeps_no_door_shut_or_open_and_is_used_again() {
+    play_all(|rng, seed, changes| {
+        let mut plans = Vec::new();
+        for first in 0..changes {
+            for error in [libc::ENOSPC, libc::EROFS, libc::EIO] {
+                let fails_at = Some((first..first + rng.usize(1..20), error));
+                // Half of them die some time after it.
+                let dies_at = rng.bool().then(|| (first + rng.usize(..40), Moment::Before));
+                let trouble = Trouble { dies_at, fails_at };
+                plans.push(Plan { seed, trouble, later: Trouble::default(), losses: [any_loss(rng); 2] });
+            }
+        }
+        plans
+    });
+}
+
+#[test]
+fn a_change_of_the_disk_that_fails_once_loses_no_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state/openings");
+    let clocks = |secs| world::clocks(secs, 0);
+    let opening = |host| Opening {
+        door: "door".into(),
+        ip: [10, 0, 0, host].into(),
+        closes_at: clocks(100).now,
+        stop_command: "close".into(),
+    };
+    for at in 0..100 {
+        disk::set_up(&path, Trouble { fails_at: Some((at..at + 1, libc::EIO)), ..Trouble::default() });
+        let (mut state, _) = StateFile::open(&path, "boot", clocks(0)).unwrap();
+        for host in 1..20 {
+            state.opened(&opening(host), clocks(host.into()));
+            state.commit(clocks(host.into()).now);
+            if host > 2 {
+                let Opening { door, ip, stop_command: command, .. } = opening(host);
+                let request = CommandRequest { door, ip, action: crate::event::Action::Close, command };
+                state.closing(&request).map(|id| state.closed(id)).unwrap();
+                state.commit(clocks(host.into()).now);
+            }
+        }
+        state.commit(clocks(50).now);
+        assert!(state.is_saving());
+        drop(state);
+        let (_, restored) = StateFile::open(&path, "boot", clocks(0)).unwrap();
+        assert_eq!(restored.openings, [opening(1), opening(2)], "change {at} fails");
+    }
+}

@@ -1,0 +1,411 @@
+//! A daemon on a machine whose time and commands are made up, and what is known of its door from outside.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::super::{Clocks, OpeningId, StateFile, StateNotice};
+use super::disk;
+use crate::config::{Config, Door, Protocol, Sequence, Step};
+use crate::decode::{Knock, TcpFlags};
+use crate::engine::Engine;
+use crate::event::{Action, CommandRequest, EventKind};
+use crate::time::Timestamp;
+
+/// What is lost when the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The process alone; its commands go on.
+    Process,
+    /// All that is not on disk.
+    Power,
+}
+
+/// A number as the daemon knows it, and what the disk may have of it: there is one more value until it is saved.
+#[derive(Clone, Copy, Debug, Default)]
+struct Saved {
+    now: u64,
+    least: u64,
+    most: u64,
+}
+
+/// The door as it stands for one address.
+#[derive(Debug, Default)]
+struct DoorOf {
+    /// A start command was started, and no stop command has ended since.
+    may_be_open: bool,
+    /// The start command of the latest opening was started.
+    is_started: bool,
+    /// Nobody may close it before, where it is open.
+    stays_until: u64,
+    /// A stop command that had ended runs once more, since a loss of power took that from the disk.
+    runs_again: bool,
+    /// Stop commands that have to end.
+    owed: Saved,
+    /// When the latest opening closes.
+    due: Saved,
+}
+
+#[derive(Debug)]
+struct Running {
+    /// `None` where the daemon that started it is gone.
+    id: Option<u64>,
+    request: CommandRequest,
+    ends_at: u64,
+}
+
+struct Daemon {
+    engine: Engine,
+    state: StateFile,
+    line: VecDeque<(u64, CommandRequest)>,
+    closing: HashMap<u64, OpeningId>,
+    next_id: u64,
+    /// What its clock is ahead of the world's.
+    ahead: u64,
+    was_told_of_failure: bool,
+    is_stopping: bool,
+}
+
+pub(super) struct World {
+    path: PathBuf,
+    rng: Rng,
+    /// In seconds since the epoch.
+    time: u64,
+    boot: u64,
+    booted_at: u64,
+    doors: BTreeMap<IpAddr, DoorOf>,
+    /// Commands under way, whoever started them.
+    running: Vec<Running>,
+    daemon: Option<Daemon>,
+    died_by: Option<Loss>,
+    /// Tells each step.
+    speaks: bool,
+}
+
+impl Saved {
+    fn becomes(&mut self, now: u64) {
+        *self = Self { now, least: self.least.min(now), most: self.most.max(now) };
+    }
+
+    fn is_saved(&mut self) {
+        (self.least, self.most) = (self.now, self.now);
+    }
+}
+
+impl World {
+    pub(super) fn new(path: &Path, rng: Rng, speaks: bool) -> Self {
+        Self {
+            path: path.to_owned(),
+            rng,
+            time: 10_000,
+            boot: 1,
+            booted_at: 9_000,
+            doors: BTreeMap::new(),
+            running: Vec::new(),
+            daemon: None,
+            died_by: None,
+            speaks,
+        }
+    }
+
+    pub(super) fn say(&self, what: &dyn Debug) {
+        if self.speaks {
+            println!("{}: {what:?}", self.time);
+        }
+    }
+
+    /// A daemon starts, reads what the one before it left, and has its first turn.
+    pub(super) fn start(&mut self) {
+        let ahead = self.rng.u64(..1000);
+        let clocks = self.clocks(ahead);
+        let (state, restored) = StateFile::open(&self.path, &format!("boot-{}", self.boot), clocks).unwrap();
+        self.say(&restored);
+        for (ip, door) in &mut self.doors {
+            let unfinished = restored.unfinished.iter().filter(|(_, request)| request.ip == *ip).count() as u64;
+            let opening = restored.openings.iter().find(|opening| opening.ip == *ip);
+            let owed = unfinished + u64::from(opening.is_some());
+            let most = if self.died_by == Some(Loss::Power) { u64::MAX } else { door.owed.most };
+            assert!((door.owed.least..=most).contains(&owed), "{ip}: {owed} openings found by the start, not {door:?}");
+            door.owed = Saved { now: owed, least: owed, most: owed };
+            if let Some(opening) = opening {
+                // What was overdue is due now.
+                let due = seconds(opening.closes_at) - ahead;
+                let right = door.due.least.max(self.time)..=door.due.most.max(self.time);
+                assert!(
+                    self.died_by == Some(Loss::Power) && owed > 0 || right.contains(&due),
+                    "{ip}: due at {due}, not {door:?}"
+                );
+                door.due = Saved { now: due, least: due, most: due };
+                door.stays_until = door.stays_until.min(due);
+            }
+            door.runs_again |= unfinished > 0 && self.died_by == Some(Loss::Power);
+        }
+        let mut engine = Engine::new(&config());
+        engine.restore_openings(restored.openings);
+        let mut daemon = Daemon {
+            engine,
+            state,
+            line: VecDeque::new(),
+            closing: HashMap::new(),
+            next_id: 0,
+            ahead,
+            was_told_of_failure: false,
+            is_stopping: false,
+        };
+        for (id, request) in restored.unfinished {
+            let command = daemon.submit(request);
+            daemon.closing.insert(command, id);
+        }
+        self.daemon = Some(daemon);
+        self.died_by = None;
+        self.turn();
+    }
+
+    pub(super) fn die(&mut self, loss: Loss) {
+        // One that died while it started had no daemon yet.
+        let was_saving = self.daemon.take().is_none_or(|daemon| !daemon.was_told_of_failure);
+        for (ip, door) in &mut self.doors {
+            if door.owed.least == 0 && door.may_be_open {
+                assert!(!was_saving, "{ip} is open, and the disk does not know: {door:?}");
+                door.may_be_open = false;
+            }
+        }
+        match loss {
+            Loss::Process => self.running.iter_mut().for_each(|command| command.id = None),
+            Loss::Power => {
+                disk::lose_power(&mut self.rng);
+                self.running.clear();
+                self.boot += 1;
+                self.booted_at = self.time;
+            }
+        }
+        self.say(&("dies", loss));
+        // It may be a while until the next start.
+        self.time += self.rng.u64(..6);
+        // What a loss of power took is not back before a start has read what is left.
+        self.died_by = self.died_by.filter(|before| *before == Loss::Power).or(Some(loss));
+    }
+
+    pub(super) fn knock(&mut self, host: u8) {
+        let time = Timestamp::from_secs(self.time + self.daemon().ahead);
+        self.daemon().engine.handle_knock(&Knock {
+            time,
+            source: [10, 0, 0, host].into(),
+            destination: [10, 0, 1, 1].into(),
+            port: 7000,
+            protocol: Protocol::Udp,
+            flags: TcpFlags::NONE,
+            source_port: 1,
+            sequence_number: 0,
+        });
+        self.turn();
+    }
+
+    pub(super) fn wait(&mut self, secs: u64) {
+        for _ in 0..secs {
+            self.time += 1;
+            self.turn();
+        }
+    }
+
+    /// The daemon is stopped as `OnStop` says, and started again.
+    pub(super) fn restart(&mut self, keep: bool) {
+        let ahead = self.daemon().ahead;
+        let now = self.clocks(ahead).now;
+        let daemon = self.daemon();
+        daemon.is_stopping = true;
+        if !keep || !daemon.state.is_saving() {
+            daemon.engine.close_all(now);
+        }
+        self.turn();
+        while !self.is_idle() {
+            self.wait(1);
+        }
+        self.daemon = None;
+        self.start();
+    }
+
+    /// Waits until nothing is open any more, then looks whether all is as it has to be.
+    pub(super) fn settle(&mut self) {
+        while !self.is_idle() || self.daemon().engine.stats().openings > 0 {
+            self.wait(1);
+        }
+        // Where the disk had failed it is tried again by then.
+        self.wait(2 * super::super::RETRY_AFTER.as_secs());
+        assert!(self.daemon().state.is_saving());
+        self.daemon = None;
+        for (ip, door) in &self.doors {
+            assert!(!door.may_be_open, "{ip} stays open: {door:?}");
+            assert_eq!(door.owed.now, 0, "{ip}: {door:?}");
+        }
+        let (_, restored) = StateFile::open(&self.path, "any", self.clocks(0)).unwrap();
+        assert!(restored.openings.is_empty() && restored.unfinished.is_empty(), "{restored:?}");
+    }
+
+    fn daemon(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().unwrap()
+    }
+
+    fn is_idle(&mut self) -> bool {
+        self.running.is_empty() && self.daemon().line.is_empty()
+    }
+
+    fn clocks(&self, ahead: u64) -> Clocks {
+        Clocks { now: Timestamp::from_secs(self.time + ahead), ..clocks(self.time, self.booted_at) }
+    }
+
+    /// The service's turn.
+    fn turn(&mut self) {
+        let ahead = self.daemon().ahead;
+        let clocks = self.clocks(ahead);
+        let daemon = self.daemon();
+        if !daemon.is_stopping {
+            daemon.engine.handle_timeout(clocks.now);
+        }
+        self.reap();
+        let requests = self.take_events(clocks);
+        self.say(&requests);
+        self.commit(clocks.now);
+        let daemon = self.daemon();
+        for (request, ends) in requests {
+            let id = daemon.submit(request);
+            daemon.closing.extend(ends.map(|ends| (id, ends)));
+        }
+        self.start_commands();
+        self.say(&(&self.running, &self.doors));
+        self.look();
+    }
+
+    fn take_events(&mut self, clocks: Clocks) -> Vec<(CommandRequest, Option<OpeningId>)> {
+        let mut requests = Vec::new();
+        let Self { doors, daemon: Some(daemon), .. } = self else { return requests };
+        while let Some(event) = daemon.engine.poll_event() {
+            let door = doors.entry(event.ip).or_default();
+            match &event.kind {
+                EventKind::Open { opening: Some(opening), .. } | EventKind::Extend { opening, .. } => {
+                    daemon.state.opened(opening, clocks);
+                    let due = seconds(opening.closes_at) - daemon.ahead;
+                    door.due.becomes(due);
+                    if matches!(event.kind, EventKind::Open { .. }) {
+                        door.owed.becomes(door.owed.now + 1);
+                        door.is_started = false;
+                    } else if door.is_started {
+                        door.stays_until = due;
+                    }
+                }
+                _ => {}
+            }
+            if let Some(request) = event.command_request() {
+                let ends = if request.action == Action::Close { daemon.state.closing(&request) } else { None };
+                requests.push((request, ends));
+            }
+        }
+        requests
+    }
+
+    fn commit(&mut self, now: Timestamp) {
+        let Self { doors, daemon: Some(daemon), .. } = self else { return };
+        daemon.state.commit(now);
+        while let Some(notice) = daemon.state.poll_notice() {
+            let fails = matches!(notice, StateNotice::NotSaved(..));
+            if fails || matches!(notice, StateNotice::SavedAgain(..)) {
+                assert_ne!(daemon.was_told_of_failure, fails, "told once: {notice}");
+                daemon.was_told_of_failure = fails;
+            }
+        }
+        assert_eq!(daemon.was_told_of_failure, !daemon.state.is_saving());
+        if daemon.state.is_saving() {
+            doors.values_mut().flat_map(|door| [&mut door.owed, &mut door.due]).for_each(Saved::is_saved);
+        }
+    }
+
+    /// Notes which commands have ended.
+    fn reap(&mut self) {
+        let Self { doors, daemon: Some(daemon), running, time, .. } = self else { return };
+        for Running { id, request, .. } in running.extract_if(.., |command| command.ends_at <= *time) {
+            if request.action == Action::Open {
+                continue;
+            }
+            let door = doors.entry(request.ip).or_default();
+            (door.may_be_open, door.runs_again) = (false, false);
+            if let Some(opening) = id.and_then(|id| daemon.closing.remove(&id)) {
+                daemon.state.closed(opening);
+                door.owed.becomes(door.owed.now - 1);
+            }
+        }
+    }
+
+    /// Starts the commands whose turn it is: one at a time of each address. Some cannot be started.
+    fn start_commands(&mut self) {
+        let Self { doors, daemon: Some(daemon), running, time, rng, .. } = self else { return };
+        let mut line = std::mem::take(&mut daemon.line);
+        while let Some((id, request)) = line.pop_front() {
+            let is_same = |other: &CommandRequest| other.ip == request.ip;
+            let has_to_wait = running.iter().any(|command| is_same(&command.request))
+                || daemon.line.iter().any(|(_, request)| is_same(request));
+            let starts = rng.u8(..8) > 0;
+            let door = doors.entry(request.ip).or_default();
+            match request.action {
+                _ if has_to_wait => daemon.line.push_back((id, request)),
+                Action::Close if !starts => daemon.line.push_back((id, request)),
+                Action::Open if !starts => {}
+                Action::Open => {
+                    assert!(door.owed.least > 0 || !daemon.state.is_saving(), "opens what is not on disk: {door:?}");
+                    (door.may_be_open, door.is_started) = (true, true);
+                    door.stays_until = door.due.now;
+                    running.push(Running { id: Some(id), request, ends_at: *time + rng.u64(..4) });
+                }
+                Action::Close => {
+                    assert!(door.owed.most > 0, "closes what is closed for good: {door:?}");
+                    let may_close =
+                        !door.may_be_open || door.runs_again || daemon.is_stopping || door.stays_until <= *time;
+                    assert!(may_close, "closes early, at {time}: {door:?}");
+                    running.push(Running { id: Some(id), request, ends_at: *time + rng.u64(..4) });
+                }
+            }
+        }
+    }
+
+    /// What is open and due has its stop command under way or in line.
+    fn look(&mut self) {
+        let Self { doors, daemon: Some(daemon), running, time, .. } = self else { return };
+        for (ip, door) in doors.iter().filter(|(_, door)| door.may_be_open && door.due.now <= *time) {
+            let under_way = running.iter().filter(|command| command.id.is_some()).map(|command| &command.request);
+            let mut requests = under_way.chain(daemon.line.iter().map(|(_, request)| request));
+            let is_closing = requests.any(|request| request.ip == *ip && request.action == Action::Close);
+            assert!(is_closing || daemon.is_stopping, "{ip} is not closed at {time}: {door:?}");
+        }
+    }
+}
+
+impl Daemon {
+    fn submit(&mut self, request: CommandRequest) -> u64 {
+        self.next_id += 1;
+        self.line.push_back((self.next_id, request));
+        self.next_id
+    }
+}
+
+/// One door with one step, open for some seconds.
+fn config() -> Config {
+    let step = Step { port: 7000.try_into().unwrap(), protocol: Protocol::Udp };
+    let mut door = Door::new("door", Some(Sequence::new([step]).unwrap()));
+    door.start_command = Some("open %IP%".into());
+    door.stop_command = Some("close %IP%".into());
+    door.cmd_timeout = Duration::from_secs(6);
+    Config { doors: vec![door], ..Config::default() }
+}
+
+fn seconds(time: Timestamp) -> u64 {
+    time.as_nanos() / 1_000_000_000
+}
+
+/// The clocks of a machine at a time in seconds.
+pub(super) fn clocks(time: u64, booted_at: u64) -> Clocks {
+    let now = Timestamp::from_secs(time);
+    Clocks { now, wall: now, boot: Duration::from_secs(time - booted_at) }
+}
