@@ -12,7 +12,7 @@ use portknock_core::filter::PortFilter;
 use portknock_core::sys::packet::attach_filter;
 use portknock_core::{Knock, LinkType, Protocol, TcpFlags, Timestamp};
 
-use crate::packets::LINK_TYPES;
+use crate::packets::{LINK_TYPES, frame, knock, packet};
 
 const TIME: Timestamp = Timestamp::from_secs(1_000);
 /// The most instructions that the kernel takes.
@@ -29,6 +29,38 @@ pub fn check(data: &[u8]) {
     if let Some(knock) = knock.filter(|_| link_type == LinkType::Ethernet) {
         Kernel::with(usize::from(*doors), |kernel| kernel.check(frame, &knock));
     }
+}
+
+/// Knocks behind every link type, behind tags and behind extension headers.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (number, link_type) in (0..).zip(LINK_TYPES) {
+        for six in [false, true] {
+            for (protocol, port) in [(Protocol::Tcp, 7000), (Protocol::Udp, 8000)] {
+                let packet = packet(&knock(six, protocol, port));
+                seeds.push([&[number, 60, 0][..], &frame(link_type, &packet)].concat());
+            }
+        }
+    }
+    let six = packet(&knock(true, Protocol::Tcp, 7000));
+    for extensions in [
+        &[[0, 6, 0, 1, 4, 0, 0, 0, 0]][..],
+        &[[44, 60, 0, 0, 0, 1, 0, 0, 0], [60, 43, 0, 1, 4, 0, 0, 0, 0], [43, 6, 0, 0, 0, 0, 0, 0, 0]],
+        &[[135, 51, 0, 0, 0, 0, 0, 0, 0], [51, 6, 0, 0, 0, 0, 0, 0, 1]],
+    ] {
+        let headers: Vec<u8> = extensions.iter().flat_map(|extension| &extension[1..]).copied().collect();
+        let mut packet = [&six[..40], &headers, &six[40..]].concat();
+        packet[5] += u8::try_from(headers.len()).expect("few headers");
+        packet[6] = extensions[0][0];
+        seeds.push([&[0, 90, 1][..], &frame(LinkType::Ethernet, &packet)].concat());
+    }
+    let mut four = packet(&knock(false, Protocol::Tcp, 9000));
+    let tags = [&[2; 12][..], &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 8, 8, 0], &four].concat();
+    seeds.push([&[0, 50, 0][..], &tags].concat());
+    // The first of two fragments.
+    four[6] = 0x20;
+    seeds.push([&[2, 30, 0][..], &four].concat());
+    seeds
 }
 
 /// A cut frame gives no more than the whole one.

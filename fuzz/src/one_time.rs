@@ -7,6 +7,13 @@ use portknock_core::one_time::{OneTimeFile, unused_sequences};
 
 use crate::scratch::with_file;
 
+/// Lists in several states of use.
+pub fn seeds() -> Vec<Vec<u8>> {
+    ["1,2,3\n4,5:udp,6\n", "# mine\n\n 1,2,3\r\n#9,9,9\n4:tcp,5:udp # later\n\t7,8", " 1,2\n 3,70000\n", ""]
+        .map(|text| text.as_bytes().to_vec())
+        .into()
+}
+
 /// Uses the file of these bytes up.
 pub fn check(bytes: &[u8]) {
     with_file(bytes, |path| use_up(path, bytes));

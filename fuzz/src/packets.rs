@@ -97,3 +97,25 @@ pub fn knock(six: bool, protocol: Protocol, port: u16) -> Knock {
     let time = Timestamp::default();
     Knock { time, source, destination, port, protocol, flags, source_port: 40_000, sequence_number: 0 }
 }
+
+/// The same as pcapng, in microseconds.
+pub fn capture_ng(dlt: u32, frames: &[Vec<u8>]) -> Vec<u8> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    let mut bytes = block(0x0a0d_0d0a, &words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]));
+    bytes.extend(block(1, &words(&[dlt, 0x0004_0000])));
+    for (second, frame) in (1_u32..).zip(frames) {
+        let length = u32::try_from(frame.len()).expect("a short frame");
+        let padded = frame.len().next_multiple_of(4);
+        let mut body = words(&[0, 0, second * 1_000_000, length, length]);
+        body.extend(frame);
+        body.resize(20 + padded, 0);
+        bytes.extend(block(6, &body));
+    }
+    bytes
+}
+
+/// A block of a pcapng file, which has its length at both ends.
+fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 12).expect("a short block").to_le_bytes();
+    [&kind.to_le_bytes(), &length, body, &length].concat()
+}

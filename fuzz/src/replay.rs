@@ -1,14 +1,24 @@
 //! Capture files: replaying one ends, and tells what its frames tell.
 
-use portknock_core::LocalAddresses;
 use portknock_core::config::parse;
 use portknock_core::replay::{Replay, ReplayError};
+use portknock_core::{LinkType, LocalAddresses, Protocol};
 
+use crate::packets::{capture, capture_ng, frame, knock, packet};
 use crate::scratch::with_file;
 
 /// Two doors that the seeds open.
 pub const DOORS: &str = "[a]\nsequence = 7000,8000:udp,9000\ncommand = open %IP%\ncmd_timeout = 1\n\
                          stop_command = close %IP%\n[b]\nsequence = 1:udp\ntcpflags = syn\nseq_cooldown = 1\n";
+
+/// Captures that open both doors, of several kinds.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let knocks = [(Protocol::Tcp, 7000), (Protocol::Udp, 8000), (Protocol::Tcp, 9000), (Protocol::Udp, 1)];
+    let frames = |link_type| knocks.map(|(protocol, port)| frame(link_type, &packet(&knock(false, protocol, port))));
+    let pcap = [(1, LinkType::Ethernet), (101, LinkType::Raw), (113, LinkType::LinuxSll), (276, LinkType::LinuxSll2)]
+        .map(|(number, link_type)| capture(number, &frames(link_type)));
+    [pcap.to_vec(), vec![capture_ng(1, &frames(LinkType::Ethernet))]].concat()
+}
 
 /// Replays the capture file of these bytes.
 pub fn check(bytes: &[u8]) {

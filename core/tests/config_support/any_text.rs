@@ -6,8 +6,9 @@ use portknock_core::config::{Diagnostic, Locator, apply_fixes, check_json, parse
 pub(crate) fn check(text: &[u8]) {
     let parsed = parse(text);
     assert_eq!(parsed.config.is_none(), parsed.report.has_errors());
+    let locator = Locator::new(text);
     for found in &parsed.report.diagnostics {
-        check_finding(found, text);
+        check_finding(found, text, &locator);
     }
     let rendered = parsed.report.render("file", text);
     assert!(!rendered.chars().any(|c| c.is_control() && c != '\n'), "{rendered:?}");
@@ -31,14 +32,13 @@ pub(crate) fn check(text: &[u8]) {
     }
 }
 
-fn check_finding(found: &Diagnostic, text: &[u8]) {
+fn check_finding(found: &Diagnostic, text: &[u8], locator: &Locator<'_>) {
     let (start, end) = (found.span.start, found.span.end);
     assert!(start <= end && end <= text.len(), "{found:?}");
     let messages = found.message.chars().chain(found.help.iter().flat_map(|help| help.chars()));
     assert!(messages.into_iter().all(|c| !c.is_control()), "{found:?}");
     let fix = found.fix.as_ref();
     assert!(fix.is_none_or(|fix| fix.span.start <= fix.span.end && fix.span.end <= text.len()), "{found:?}");
-    let locator = Locator::new(text);
     assert!(locator.position(start) <= locator.position(end));
     // Another way to the same place, where the text is text.
     if let Ok(before) = std::str::from_utf8(&text[..start]) {

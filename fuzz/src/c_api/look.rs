@@ -1,6 +1,7 @@
 //! Everything that C can see of what the library gives, each promise of the header checked.
 
 use std::ffi::{CStr, c_char};
+use std::hint::black_box;
 
 use portknock::config::*;
 use portknock::diagnostic::{portknock_diagnostic, portknock_severity};
@@ -36,7 +37,9 @@ pub(super) unsafe fn at_error(err: *const portknock_error, status: portknock_sta
     let message = unsafe { line(portknock_error_message(err)) };
     assert_eq!(message.is_empty(), err.is_null());
     let about_config = !err.is_null() && status == PORTKNOCK_ERR_CONFIG;
-    unsafe { optional(portknock_error_file(err)) };
+    let file = unsafe { portknock_error_file(err) };
+    // The name of a file need not be UTF-8.
+    black_box((!file.is_null()).then(|| unsafe { CStr::from_ptr(file) }.to_bytes()));
     let count = unsafe { portknock_error_diagnostic_count(err) };
     assert_eq!(count > 0, about_config);
     for index in 0..count {

@@ -30,6 +30,23 @@ pub fn check(data: &[u8]) {
     while !u.is_empty() && program.act(&mut u).is_ok() {}
 }
 
+/// Programs that use each handle as it is meant.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let parse = |text| [0, 0, 0, text, 1, 2];
+    let engine = [0, 0, 4, 2];
+    let feed = |frame, time| [0, 0, 6, frame, time, 2];
+    let next = [0, 0, 11];
+    let knocks = [feed(0, 2), feed(1, 3), feed(2, 4)].concat();
+    [
+        [&parse(5)[..], &engine, &knocks, &next, &next, &next, &next, &[0, 0, 10], &[0, 0, 9, 90, 2], &next].concat(),
+        [&parse(5)[..], &engine, &[0, 0, 5, 1, 0, 1, 2], &knocks, &[0, 0, 12, 9, 2], &[0, 0, 13, 9, 2], &next].concat(),
+        [&parse(5)[..], &[0, 0, 2], &[0, 0, 15, 0, 1, 2], &[0, 0, 16, 2], &[0, 0, 3], &[0, 0, 16, 2]].concat(),
+        [&parse(2)[..], &parse(1), &parse(3), &[1, 0, 1, 1, 1], &[0, 0, 2], &engine, &[0, 0, 3], &next].concat(),
+        (0..9).flat_map(|kind| [0, 0, 17, kind, 1, 1, 1, 1, 3, 0, 10, 0, 14, 2]).collect(),
+    ]
+    .into()
+}
+
 /// A program with the handles that it holds, each of which it frees once.
 #[derive(Default)]
 struct Program {
@@ -93,8 +110,8 @@ impl Program {
                     0 => (ptr::null(), addresses.len()),
                     _ => (addresses.as_ptr(), addresses.len()),
                 };
-                let status = self
-                    .call(u, |err| unsafe { portknock_engine_set_local_addresses(engine, pointer, count, err) })?;
+                let status =
+                    self.call(u, |err| unsafe { portknock_engine_set_local_addresses(engine, pointer, count, err) })?;
                 look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
             }
             6..=8 => {
@@ -102,11 +119,7 @@ impl Program {
                 let status = self.call(u, |err| unsafe {
                     portknock_engine_feed(engine, link_type, time, bytes.as_ptr(), bytes.len(), err)
                 })?;
-                look::check(
-                    status,
-                    &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_LINK_TYPE],
-                    engine.is_null(),
-                );
+                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_LINK_TYPE], engine.is_null());
             }
             9 => {
                 let time = input::time(u)?;
@@ -125,11 +138,7 @@ impl Program {
             12 => {
                 let time = input::time(u)?;
                 let status = self.call(u, |err| unsafe { portknock_engine_reload(engine, config, time, err) })?;
-                look::check(
-                    status,
-                    &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT],
-                    engine.is_null() || config.is_null(),
-                );
+                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null() || config.is_null());
             }
             13 => {
                 let time = input::time(u)?;

@@ -37,7 +37,8 @@ pub(super) fn call(
         ],
     )?;
     Ok(move |err| unsafe {
-        for name in [portknock_status_name(number), portknock_event_kind_name(number), portknock_port_state_name(number)]
+        for name in
+            [portknock_status_name(number), portknock_event_kind_name(number), portknock_port_state_name(number)]
         {
             assert!(!name.is_null());
         }
