@@ -112,6 +112,7 @@ impl Both {
                 };
                 self.ledger.restore(&opening);
                 self.each(|engine| engine.restore_openings([opening.clone()]));
+                self.advance(self.now);
             }
             Action::CloseAll => {
                 let now = self.now;
