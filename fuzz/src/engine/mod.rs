@@ -54,6 +54,8 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
 struct Both {
     config: Config,
     now: Timestamp,
+    /// The time before the last step.
+    last: Timestamp,
     by_knocks: Engine,
     by_frames: Engine,
     knocks: u64,
@@ -67,6 +69,7 @@ impl Both {
             by_frames: Engine::new(&config),
             config,
             now: Timestamp::from_secs(100),
+            last: Timestamp::from_secs(99),
             knocks: 0,
             ledger: Ledger::default(),
         };
@@ -105,11 +108,7 @@ impl Both {
                 self.each(|engine| engine.set_sequence(DoorId(door), sequence.clone()));
             }
             Action::Restore { mut opening, overdue } => {
-                opening.closes_at = if overdue {
-                    Timestamp::from_nanos(self.now.as_nanos().saturating_sub(TICK.as_nanos() as u64))
-                } else {
-                    self.now.saturating_add(TICK * 3)
-                };
+                opening.closes_at = if overdue { self.last } else { self.now.saturating_add(TICK * 3) };
                 self.ledger.restore(&opening);
                 self.each(|engine| engine.restore_openings([opening.clone()]));
                 self.advance(self.now);
@@ -153,7 +152,9 @@ impl Both {
     }
 
     fn advance(&mut self, to: Timestamp) {
-        self.now = self.now.max(to);
+        if to > self.now {
+            self.last = std::mem::replace(&mut self.now, to);
+        }
         self.each(|engine| engine.handle_timeout(to));
         self.compare();
         let due = self.by_knocks.poll_timeout();
