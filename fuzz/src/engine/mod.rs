@@ -59,6 +59,8 @@ struct Both {
     by_knocks: Engine,
     by_frames: Engine,
     knocks: u64,
+    /// The capture filter was asked.
+    filtered: bool,
     ledger: Ledger,
 }
 
@@ -71,6 +73,7 @@ impl Both {
             now: Timestamp::from_secs(100),
             last: Timestamp::from_secs(99),
             knocks: 0,
+            filtered: false,
             ledger: Ledger::default(),
         };
         both.ledger.allow(&both.config);
@@ -129,8 +132,9 @@ impl Both {
 
     fn knock(&mut self, knock: &Knock, link_type: LinkType) {
         self.advance(knock.time);
-        // To make a filter for each knock would take most of the time.
-        let dropped = link_type != LinkType::Ethernet && self.is_dropped(knock);
+        // To make a filter takes longer than everything else, so there is one in a run, where the bytes say so.
+        let dropped =
+            link_type != LinkType::Ethernet && !std::mem::replace(&mut self.filtered, true) && self.is_dropped(knock);
         let before = self.by_knocks.stats().attempts;
         self.by_knocks.handle_knock(knock);
         self.by_frames.feed(link_type, knock.time, &frame(link_type, &packet(knock)));
@@ -164,7 +168,10 @@ impl Both {
     /// Takes the events of both, which are the same and fit to what was before.
     fn compare(&mut self) {
         let events = drain(&mut self.by_knocks);
-        assert_eq!(sorted(&events), sorted(&drain(&mut self.by_frames)));
+        let others = drain(&mut self.by_frames);
+        if events != others {
+            assert_eq!(sorted(&events), sorted(&others));
+        }
         for event in &events {
             self.ledger.take(event);
         }
