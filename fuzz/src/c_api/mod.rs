@@ -41,6 +41,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [&parse(5)[..], &engine, &knocks, &next, &next, &next, &next, &[0, 0, 10], &[0, 0, 9, 90, 2], &next].concat(),
         [&parse(5)[..], &engine, &[0, 0, 5, 1, 0, 1, 2], &knocks, &[0, 0, 12, 9, 2], &[0, 0, 13, 9, 2], &next].concat(),
         [&parse(5)[..], &[0, 0, 2], &[0, 0, 15, 0, 1, 2], &[0, 0, 16, 2], &[0, 0, 3], &[0, 0, 16, 2]].concat(),
+        // The texts of the events grow, while earlier ones are held on to.
+        [&parse(5)[..], &engine, &knocks, &next, &next, &parse(4), &[0, 0, 12, 5, 2], &feed(0, 6), &next, &next, &next]
+            .concat(),
         [&parse(2)[..], &parse(1), &parse(3), &[1, 0, 1, 1, 1], &[0, 0, 2], &engine, &[0, 0, 3], &next].concat(),
         (0..9).flat_map(|kind| [0, 0, 17, kind, 1, 1, 1, 1, 3, 0, 10, 0, 14, 2]).collect(),
     ]

@@ -1,10 +1,13 @@
 //! Frames of every link type: the decoder against a part of itself, against etherparse, and against the kernel, which
 //! runs the capture filter.
 
+mod built;
+
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
+use arbitrary::Unstructured;
 use etherparse::{EtherType, LinkExtSlice, NetSlice, SlicedPacket, TransportSlice};
 use portknock_core::config::parse;
 use portknock_core::decode::decode;
@@ -17,12 +20,15 @@ use crate::packets::{LINK_TYPES, frame, knock, packet};
 const TIME: Timestamp = Timestamp::from_secs(1_000);
 /// The most instructions that the kernel takes.
 const LIMIT: usize = 4096;
+const BUILT: u8 = 0x80;
 
 /// The first byte says the link type, the second where the frame is cut, the third which doors there are; the rest is
-/// the frame.
+/// the frame or, where the first byte is from [`BUILT`], what one is built of.
 pub fn check(data: &[u8]) {
-    let [link_type, cut, doors, frame @ ..] = data else { return };
-    let link_type = LINK_TYPES[usize::from(*link_type) % LINK_TYPES.len()];
+    let [kind, cut, doors, frame @ ..] = data else { return };
+    let link_type = LINK_TYPES[usize::from(*kind) % LINK_TYPES.len()];
+    let built = (*kind >= BUILT).then(|| built::built(link_type, &mut Unstructured::new(frame)));
+    let frame = built.as_ref().and_then(|built| built.as_deref().ok()).unwrap_or(frame);
     let knock = decode(link_type, TIME, frame);
     check_cut(link_type, &frame[..usize::from(*cut).min(frame.len())], knock);
     check_independent(link_type, frame, knock);
@@ -42,6 +48,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
             }
         }
     }
+    // SYNs with options and a tag, and with two extension headers.
+    seeds.push(vec![BUILT, 60, 0, 0, 0, 0, 2, 1, 0, 1, 0]);
+    seeds.push(vec![BUILT, 90, 0, 1, 0, 0, 2, 2, 4, 0, 3, 1, 0, 0]);
     let six = packet(&knock(true, Protocol::Tcp, 7000));
     for extensions in [
         &[[0, 6, 0, 1, 4, 0, 0, 0, 0]][..],
