@@ -2,6 +2,7 @@
 
 pub mod c_api;
 pub mod config;
+pub mod config_lines;
 pub mod engine;
 pub mod frame;
 pub mod journal;
