@@ -17,12 +17,14 @@ demo: install-deps ## filtered, knock, open, closed again: the whole way, in two
 
 check: ## formatting, lints and unit tests; needs no rights
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked --workspace --exclude portknock-tests
 
 test: export RUSTDOCFLAGS := -D warnings
-test: install-deps check ## everything: check, documentation, end-to-end tests in a sandbox
+test: install-deps check ## everything: check, documentation, a little fuzzing, end-to-end tests in a sandbox
 	$(CARGO) doc --locked --workspace --no-deps
+	scripts/fuzz short
 	$(CARGO) build --locked --workspace --lib --bins
 	$(CARGO) test --locked -p portknock-tests --no-run
 	scripts/test-python
@@ -31,6 +33,9 @@ test: install-deps check ## everything: check, documentation, end-to-end tests i
 test-python: install-deps ## the Python package alone, on every Python that is there
 	$(CARGO) build --locked --workspace --lib --bins
 	scripts/test-python
+
+fuzz: install-deps ## throw hostile bytes at everything that reads bytes, FUZZ_SECONDS (300) for each target
+	scripts/fuzz long
 
 bench: install-deps ## measure speed and memory, beside the original knockd
 	$(CARGO) bench --locked -p portknock-core
@@ -54,4 +59,4 @@ install-deps: ## install missing system packages
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo check test test-python bench wheel install install-deps clean
+.PHONY: help demo check test test-python fuzz bench wheel install install-deps clean

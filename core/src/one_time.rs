@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Sequence, SequenceLine, unused_lines};
-use crate::printable::Printable;
+use crate::printable::shown_path;
 
 /// A file of one-time sequences, and the line whose turn it is.
 #[derive(Debug)]
@@ -41,16 +41,16 @@ struct Line {
 #[derive(Debug, thiserror::Error)]
 pub enum OneTimeError {
     /// It cannot be read.
-    #[error("cannot read the one-time sequences in {path}: {1}", path = show(.0))]
+    #[error("cannot read the one-time sequences in {path}: {1}", path = shown_path(.0))]
     Unreadable(PathBuf, #[source] io::Error),
     /// A line is no sequence; the number is counted from 1, the text says what is wrong.
-    #[error("{path}:{1}: {2}", path = show(.0))]
+    #[error("{path}:{1}: {2}", path = shown_path(.0))]
     BadLine(PathBuf, usize, String),
     /// The line that was just used cannot be marked.
-    #[error("cannot mark line {1} of {path} as used: {2}; its command does not run, and the door stays shut until a reload", path = show(.0))]
+    #[error("cannot mark line {1} of {path} as used: {2}; its command does not run, and the door stays shut until a reload", path = shown_path(.0))]
     NotMarked(PathBuf, usize, #[source] io::Error),
     /// The line that was just used is not there any more; the number is where it was.
-    #[error("line {1} of {path} was changed after it was read; the knock at it does not count", path = show(.0))]
+    #[error("line {1} of {path} was changed after it was read; the knock at it does not count", path = shown_path(.0))]
     Edited(PathBuf, usize),
 }
 
@@ -132,10 +132,6 @@ fn unused<'a>(path: &'a Path, bytes: &'a [u8]) -> impl Iterator<Item = Result<Li
         let sequence = sequence.map_err(|why| OneTimeError::BadLine(path.to_owned(), number, why))?;
         Ok(Line { number, offset: offset as u64, text: bytes.to_owned(), sequence })
     })
-}
-
-fn show(path: &Path) -> String {
-    Printable(&path.to_string_lossy()).to_string()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Text from outside inside messages and log lines: everything that a terminal or a log would act on is made visible.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 
 /// Text with control characters and direction marks escaped, as in `\x1b` and `\u{202e}`, so that it can neither forge
 /// or break a log line nor make one look like another.
@@ -19,6 +20,11 @@ impl fmt::Display for Printable<'_> {
         }
         f.write_str(rest)
     }
+}
+
+/// The path as a message shows it.
+pub(crate) fn shown_path(path: &Path) -> String {
+    Printable(&path.to_string_lossy()).to_string()
 }
 
 /// True for characters that do something other than stand on the line.

@@ -1,6 +1,8 @@
 //! The engine over a capture file: the same packets give the same events as they would have given live.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::vec;
 
@@ -12,12 +14,13 @@ use crate::decode::LinkType;
 use crate::engine::{Engine, LocalAddresses};
 use crate::event::{Event, EventKind};
 use crate::one_time::{OneTimeError, unused_sequences};
+use crate::printable::{Printable, shown_path};
 
 /// Why a capture file could not be replayed, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// The file cannot be opened or is no capture file.
-    #[error("cannot read the capture file {path}: {reason}")]
+    #[error("cannot read the capture file {path}: {reason}", path = shown_path(path), reason = Printable(reason))]
     Open {
         /// The file.
         path: PathBuf,
@@ -25,7 +28,7 @@ pub enum ReplayError {
         reason: String,
     },
     /// The frames begin in a way that portknock does not know.
-    #[error("{path} has link type {number}, which portknock cannot read")]
+    #[error("{path} has link type {number}, which portknock cannot read", path = shown_path(path))]
     LinkType {
         /// The file.
         path: PathBuf,
@@ -33,7 +36,7 @@ pub enum ReplayError {
         number: i32,
     },
     /// The file breaks off or is damaged after some frames; what came before was replayed.
-    #[error("{path} is damaged after frame {frames}: {reason}")]
+    #[error("{path} is damaged after frame {frames}: {reason}", path = shown_path(path), reason = Printable(reason))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -68,8 +71,7 @@ impl Replay {
     /// Fails where the file cannot be read, where it has a link type that portknock does not know, and where a file of
     /// one-time sequences cannot be used.
     pub fn open(config: &Config, local: LocalAddresses, path: &Path) -> Result<Self, ReplayError> {
-        let capture = Capture::from_file_with_precision(path, Precision::Nano)
-            .map_err(|error| ReplayError::Open { path: path.into(), reason: error.to_string() })?;
+        let capture = open(path).map_err(|reason| ReplayError::Open { path: path.into(), reason })?;
         let number = capture.get_datalink().0;
         let link_type =
             LinkType::from_dlt(number).ok_or_else(|| ReplayError::LinkType { path: path.into(), number })?;
@@ -147,6 +149,16 @@ pub fn replay(
     Ok(())
 }
 
+fn open(path: &Path) -> Result<Capture<Offline>, String> {
+    if path.to_str().is_some() {
+        return Capture::from_file_with_precision(path, Precision::Nano).map_err(|error| error.to_string());
+    }
+    // The binding of libpcap takes no such name; the system has another one for what is open.
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Capture::from_file_with_precision(name, Precision::Nano).map_err(|error| error.to_string())
+}
+
 /// For each one-time door the sequences that come after its first.
 fn one_time_sequences(config: &Config) -> Result<HashMap<DoorId, vec::IntoIter<Sequence>>, OneTimeError> {
     let mut all = HashMap::new();
@@ -164,7 +176,9 @@ fn one_time_sequences(config: &Config) -> Result<HashMap<DoorId, vec::IntoIter<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
 
     use crate::time::Timestamp;
 
@@ -195,5 +209,29 @@ mod tests {
         assert!(!replay.is_at_end());
         assert_eq!(replay.next_event_within(2).unwrap().unwrap().time, Timestamp::from_secs(4));
         assert_eq!((replay.next_event_within(2).unwrap(), replay.is_at_end()), (None, true));
+    }
+
+    /// Why a file of this name and with these bytes cannot be replayed.
+    fn refusal(name: &[u8], bytes: &[u8]) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(OsStr::from_bytes(name));
+        fs::write(&path, bytes).unwrap();
+        let replayed = replay(&Config::default(), LocalAddresses::Any, &path, |_| {});
+        replayed.err().map(|error| error.to_string().replace(folder.path().to_str().unwrap(), ""))
+    }
+
+    #[test]
+    fn a_file_may_have_any_name_and_an_error_shows_it_on_one_line() {
+        let mut capture = capture(&[]);
+        for name in [&b"plain"[..], b"\xff\n\xfe"] {
+            assert_eq!(refusal(name, &capture), None);
+        }
+        let message = refusal(b"\xff\n\x1b", b"").unwrap();
+        assert!(message.starts_with("cannot read the capture file /\u{fffd}\\x0a\\x1b: libpcap error: "), "{message}");
+        capture.push(0);
+        let message = refusal(b"\n", &capture).unwrap();
+        assert!(message.starts_with("/\\x0a is damaged after frame 0: "), "{message}");
+        capture[20] = 0xff;
+        assert_eq!(refusal(b"\n", &capture).unwrap(), "/\\x0a has link type 255, which portknock cannot read");
     }
 }

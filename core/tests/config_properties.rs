@@ -1,6 +1,9 @@
 //! What holds for every configuration and for every text.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "config_support/any_text.rs"]
+mod any_text;
+
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -8,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use portknock_core::TcpFlags;
 use portknock_core::config::{
-    Config, Door, FlagMask, Locator, OnStop, Options, Protocol, Sequence, Step, apply_fixes, check_json, parse,
-    parse_sequence,
+    Config, Door, FlagMask, OnStop, Options, Protocol, Sequence, Step, parse, parse_sequence,
 };
 use proptest::prelude::*;
 
@@ -138,41 +140,6 @@ fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What must hold for any bytes.
-fn check_any(text: &[u8]) {
-    let parsed = parse(text);
-    assert_eq!(parsed.config.is_none(), parsed.report.has_errors());
-    for found in &parsed.report.diagnostics {
-        assert!(found.span.start <= found.span.end && found.span.end <= text.len(), "{found:?}");
-        assert!(
-            !found.message.chars().chain(found.help.iter().flat_map(|help| help.chars())).any(char::is_control),
-            "{found:?}"
-        );
-        let fix = found.fix.as_ref();
-        assert!(fix.is_none_or(|fix| fix.span.start <= fix.span.end && fix.span.end <= text.len()), "{found:?}");
-        assert!(Locator::new(text).position(found.span.start) <= Locator::new(text).position(found.span.end));
-    }
-    let rendered = parsed.report.render("file", text);
-    assert!(!rendered.chars().any(|c| c.is_control() && c != '\n'), "{rendered:?}");
-    serde_json::from_str::<serde_json::Value>(&check_json("file", text, &parsed.report, parsed.config.as_ref()))
-        .unwrap();
-
-    let fixed = apply_fixes(text, &parsed.report);
-    let again = parse(&fixed);
-    assert!(
-        again.report.diagnostics.iter().all(|found| found.fix.is_none()),
-        "{}",
-        again.report.render("fixed", &fixed)
-    );
-    if let Some(config) = parsed.config {
-        // Where only warnings are fixed, the meaning stays; but for typography, which is a fault of the meaning.
-        if parsed.report.diagnostics.iter().all(|found| found.code != "PK045") {
-            assert_eq!(again.config.as_ref(), Some(&config));
-        }
-        assert_eq!(parse(config.to_string().as_bytes()).config, Some(config));
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -191,7 +158,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read(text in prop::collection::vec(any::<u8>(), 0..300)) {
-        check_any(&text);
+        any_text::check(&text);
     }
 
     #[test]
@@ -205,7 +172,7 @@ proptest! {
 
     #[test]
     fn nearly_right_text_is_read_and_its_fixes_come_to_an_end(text in nearly_a_configuration()) {
-        check_any(&text);
+        any_text::check(&text);
     }
 }
 

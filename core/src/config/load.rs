@@ -13,7 +13,7 @@ use super::keys::Key;
 use super::model::Config;
 use super::parse::{self, Parsed};
 use super::sequence_lines::unused_lines;
-use crate::printable::Printable;
+use crate::printable::shown_path;
 
 /// The largest file that is read: far more than 65,536 doors need.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -31,7 +31,7 @@ pub struct Loaded {
 
 /// Why a file could not be read at all.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {reason}", shown(path))]
+#[error("{}: {reason}", shown_path(path))]
 pub struct LoadError {
     /// The file.
     pub path: PathBuf,
@@ -85,7 +85,7 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
         return;
     };
     let error = |code, message: String| Diagnostic::error(code, place.value.clone(), message);
-    let name = shown(path);
+    let name = shown_path(path);
     let text = match read_file(path) {
         Ok(text) => text,
         Err(reason) => {
@@ -113,11 +113,6 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
             }
         }
     }
-}
-
-/// The path as a message shows it.
-fn shown(path: &Path) -> String {
-    Printable(&path.to_string_lossy()).to_string()
 }
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ use crate::time::Timestamp;
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Struck-off lines that are not worth a new file; few in tests, so that new files are common there.
 const GARBAGE: usize = if cfg!(test) { 4 } else { 1000 };
+/// Where a file has a number beyond this one, which none has counted to, its openings get new numbers.
+const MAX_ID: u64 = u64::MAX / 2;
 /// Unwritten bytes beyond which only writing the whole file anew is tried.
 const MAX_PENDING: usize = 1 << 20;
 
@@ -359,10 +361,15 @@ impl StateFile {
                 None => damaged += 1,
             }
         }
+        let renumbered = self.next_id > MAX_ID;
+        if renumbered {
+            self.live = (0..).map(OpeningId).zip(std::mem::take(&mut self.live).into_values()).collect();
+            self.next_id = self.live.len() as u64;
+        }
         if damaged > 0 {
             let not_kept = file::create(&file::beside(&self.path, ".corrupt"), &bytes).err();
             self.tell(StateNotice::Damaged { path: self.path.clone(), lines: damaged, not_kept });
-        } else if writable
+        } else if writable && !renumbered
             // A process that died may have written it just before, and a power cut would take that away with all that
             // is written from now on.
             && file::make_last(&file, &self.path).is_ok()

@@ -4,19 +4,19 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::printable::Printable;
+use crate::printable::shown_path;
 
 /// Why a state file is not used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Another process holds it.
-    #[error("the state file {path} is in use by another portknockd; set StateFile to give each its own", path = show(.0))]
+    #[error("the state file {path} is in use by another portknockd; set StateFile to give each its own", path = shown_path(.0))]
     InUse(PathBuf),
     /// Its contents cannot be trusted with this process's rights, since they are commands to run. The text says why.
-    #[error("the state file {path} is not trusted: {1}; remove it, or set StateFile to another path", path = show(.0))]
+    #[error("the state file {path} is not trusted: {1}; remove it, or set StateFile to another path", path = shown_path(.0))]
     Untrusted(PathBuf, &'static str),
     /// It was written in a format of another version.
-    #[error("the state file {path} has the unknown format {1:?}; close the doors in it and remove it", path = show(.0))]
+    #[error("the state file {path} has the unknown format {1:?}; close the doors in it and remove it", path = shown_path(.0))]
     Version(PathBuf, String),
 }
 
@@ -52,30 +52,30 @@ impl fmt::Display for StateNotice {
                 f,
                 "cannot save openings to {}: {error}; doors still open and close, but after a crash or a power cut \
                  they stay open",
-                show(path)
+                shown_path(path)
             ),
-            Self::SavedAgain(path) => write!(f, "openings are saved to {} again", show(path)),
-            Self::NotLocked(path, error) => write!(f, "cannot lock the state file {}: {error}", show(path)),
+            Self::SavedAgain(path) => write!(f, "openings are saved to {} again", shown_path(path)),
+            Self::NotLocked(path, error) => write!(f, "cannot lock the state file {}: {error}", shown_path(path)),
             Self::NotRead(path, error) => {
                 write!(
                     f,
                     "cannot read the state file {}: {error}; doors left open before the start stay open",
-                    show(path)
+                    shown_path(path)
                 )
             }
-            Self::Torn(path) => write!(f, "the last line of {} was cut off and is dropped", show(path)),
+            Self::Torn(path) => write!(f, "the last line of {} was cut off and is dropped", shown_path(path)),
             Self::Damaged { path, lines, not_kept: None } => {
-                write!(f, "{lines} damaged lines in {0} are passed over; the file is kept as {0}.corrupt", show(path))
+                write!(
+                    f,
+                    "{lines} damaged lines in {0} are passed over; the file is kept as {0}.corrupt",
+                    shown_path(path)
+                )
             }
             Self::Damaged { path, lines, not_kept: Some(error) } => write!(
                 f,
                 "{lines} damaged lines in {} are passed over; no copy of the file could be kept: {error}",
-                show(path)
+                shown_path(path)
             ),
         }
     }
-}
-
-fn show(path: &std::path::Path) -> String {
-    Printable(&path.to_string_lossy()).to_string()
 }

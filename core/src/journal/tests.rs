@@ -160,6 +160,24 @@ fn damaged_lines_are_passed_over_told_and_kept() {
 }
 
 #[test]
+fn openings_beyond_all_counting_get_new_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let line = |id: u64| {
+        let text = format!("open {id} 1 1 1 {BOOT} door 10.0.0.1 close-{id}");
+        format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()))
+    };
+    fs::write(&path, format!("portknock openings 1\n{}{}", line(0), line(u64::MAX))).unwrap();
+    let (mut state, openings) = open_quietly(&path);
+    assert_eq!(openings.len(), 2);
+    close(&mut state, &openings[1]);
+    state.opened(&opening(1, 30), at(0));
+    state.commit(at(0).now);
+    drop(state);
+    assert_eq!(open_quietly(&path).1, [openings[0].clone(), opening(1, 30)]);
+}
+
+#[test]
 fn setting_the_clock_moves_nothing_and_a_reboot_falls_back_on_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");

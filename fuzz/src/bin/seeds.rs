@@ -1,0 +1,27 @@
+//! Writes what the targets start from into a folder for each in the folder that it is given.
+
+use std::env::args_os;
+use std::fs;
+use std::path::PathBuf;
+
+use portknock_fuzz::{c_api, config_lines, engine, frame, journal, one_time, replay};
+
+fn main() -> std::io::Result<()> {
+    let Some(folder) = args_os().nth(1).map(PathBuf::from) else { panic!("usage: seeds FOLDER") };
+    for (target, seeds) in [
+        ("config_lines", config_lines::seeds()),
+        ("frame", frame::seeds()),
+        ("engine", engine::seeds()),
+        ("journal", journal::seeds()),
+        ("one_time", one_time::seeds()),
+        ("replay", replay::seeds()),
+        ("c_api", c_api::seeds()),
+    ] {
+        let folder = folder.join(target);
+        fs::create_dir_all(&folder)?;
+        for (number, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(format!("seed-{number}")), seed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What the events of an engine say about what it holds.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use portknock_core::{Config, Event, EventKind, Opening, Timestamp};
+
+type Key = (Arc<str>, IpAddr, String);
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// The time of the last event.
+    time: Timestamp,
+    /// What was complete in the event before.
+    complete: Option<(Arc<str>, IpAddr)>,
+    attempts: usize,
+    open: HashSet<Key>,
+    /// Some door has or had a cooldown, of which no event tells.
+    cooldowns: bool,
+}
+
+impl Ledger {
+    /// Doors of this configuration may tell something from now on.
+    pub(super) fn allow(&mut self, config: &Config) {
+        self.cooldowns |= config.doors.iter().any(|door| door.seq_cooldown.is_some());
+    }
+
+    pub(super) fn restore(&mut self, opening: &Opening) {
+        self.open.insert(key(opening));
+        // What is overdue closes with the time at which it was due.
+        self.time = self.time.min(opening.closes_at);
+    }
+
+    pub(super) fn take(&mut self, event: &Event) {
+        assert!(event.time >= self.time, "{event:?} after {:?}", self.time);
+        self.time = event.time;
+        let complete = self.complete.take();
+        let opens = matches!(event.kind, EventKind::Open { .. } | EventKind::Extend { .. });
+        assert_eq!(complete, opens.then(|| (event.door.clone(), event.ip)), "before {event:?}");
+        match &event.kind {
+            EventKind::Stage { stage, steps } => {
+                assert!((1..=*steps).contains(stage), "{event:?}");
+                self.attempts += usize::from(*stage == 1);
+                if stage == steps {
+                    self.end_attempt(event);
+                    self.complete = Some((event.door.clone(), event.ip));
+                }
+            }
+            EventKind::Open { opening: Some(opening), .. } => {
+                assert!(self.open.insert(key(opening)), "{event:?} of what is open");
+            }
+            EventKind::Open { .. } => {}
+            EventKind::Extend { opening, .. } => assert!(self.open.contains(&key(opening)), "{event:?}"),
+            EventKind::Close { command } => {
+                let closed = self.open.remove(&(event.door.clone(), event.ip, command.clone()));
+                assert!(closed, "{event:?} of what is not open");
+            }
+            EventKind::Timeout { stage } | EventKind::Fail { stage, .. } => {
+                assert!(*stage > 0, "{event:?}");
+                self.end_attempt(event);
+            }
+        }
+    }
+
+    fn end_attempt(&mut self, event: &Event) {
+        assert!(self.attempts > 0, "{event:?} without an attempt");
+        self.attempts -= 1;
+    }
+
+    /// The engine holds what its events told.
+    pub(super) fn check<'a>(&self, attempts: usize, openings: impl Iterator<Item = &'a Opening>) {
+        assert_eq!(self.complete, None);
+        assert_eq!(openings.map(key).collect::<HashSet<_>>(), self.open);
+        assert!(self.attempts <= attempts && (self.cooldowns || self.attempts == attempts), "{attempts} attempts");
+    }
+}
+
+fn key(opening: &Opening) -> Key {
+    (opening.door.clone(), opening.ip, opening.stop_command.clone())
+}

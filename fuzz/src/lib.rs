@@ -1,0 +1,12 @@
+//! What the fuzz targets check, one module for each, and what they share.
+
+pub mod c_api;
+pub mod config;
+pub mod config_lines;
+pub mod engine;
+pub mod frame;
+pub mod journal;
+pub mod one_time;
+pub mod packets;
+pub mod replay;
+mod scratch;

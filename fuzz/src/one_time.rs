@@ -1,0 +1,42 @@
+//! Files of one-time sequences: each is used once, by one byte of its line.
+
+use std::fs;
+use std::path::Path;
+
+use portknock_core::one_time::{OneTimeFile, unused_sequences};
+
+use crate::scratch::with_file;
+
+/// Lists in several states of use.
+pub fn seeds() -> Vec<Vec<u8>> {
+    ["1,2,3\n4,5:udp,6\n", "# mine\n\n 1,2,3\r\n#9,9,9\n4:tcp,5:udp # later\n\t7,8", " 1,2\n 3,70000\n", ""]
+        .map(|text| text.as_bytes().to_vec())
+        .into()
+}
+
+/// Uses the file of these bytes up.
+pub fn check(bytes: &[u8]) {
+    with_file(bytes, |path| use_up(path, bytes));
+}
+
+fn use_up(path: &Path, bytes: &[u8]) {
+    let unused = unused_sequences(path);
+    let mut file = match (OneTimeFile::open(path), &unused) {
+        (Ok(file), Ok(_)) => file,
+        (Err(_), Err(_)) => return,
+        (file, _) => panic!("{file:?} of {unused:?}"),
+    };
+    let mut before = bytes.to_vec();
+    for sequence in unused.expect("sequences") {
+        assert_eq!(file.current(), Some(&sequence));
+        file.mark_used().expect("the line is marked");
+        let after = fs::read(path).expect("the file is read");
+        let changed: Vec<_> = (0..before.len()).filter(|&i| before[i] != after[i]).collect();
+        assert_eq!((changed.len(), after.len()), (1, before.len()));
+        assert_eq!(after[changed[0]], b'#');
+        before = after;
+        let next = file.advance().expect("the next line is read").cloned();
+        assert_eq!(unused_sequences(path).expect("the file is read").first(), next.as_ref());
+    }
+    assert_eq!(file.current(), None);
+}
