@@ -16,8 +16,11 @@
 //! ```
 #![allow(clippy::missing_panics_doc, reason = "to panic is how this crate reports")]
 
+mod blast;
 mod both;
 mod c;
+pub mod cost;
+mod counter;
 mod daemon;
 mod disk;
 mod distant;
@@ -32,12 +35,14 @@ mod process;
 mod sniffer;
 mod tools;
 
+pub use blast::Sent;
 pub use both::Both;
 pub use c::{Build, C, Linked};
+pub use counter::Counter;
 pub use daemon::Daemon;
 pub use disk::Disk;
 pub use distant::{Cable, Capacity, Distant};
-pub use figures::save_figures;
+pub use figures::{Table, median, percentile, ratio, save_figures};
 pub use firewall::Firewall;
 pub use host::{Host, PortState};
 pub use lab::{Lab, Routed};
