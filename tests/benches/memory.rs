@@ -1,8 +1,8 @@
 //! How much memory the daemons take: idle, with many attempts, and after many finished ones.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/memory.json`: what the kernel says is
-//! resident, in mebibytes, and bytes for each of the attempts. The original takes minutes for many attempts and keeps
-//! 141 bytes of each finished one, so it gets fewer of both.
+//! resident, in mebibytes, and bytes for each of the attempts. The original takes minutes for many attempts, so it
+//! gets fewer.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::fs::File;

@@ -1,5 +1,6 @@
 //! Packets at a given rate, and what it took to send them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::{Lab, Output, binary};
@@ -35,4 +36,12 @@ impl Lab {
     pub fn ignore_at_the_server(&self) {
         self.server.ok("iptables -t raw -A PREROUTING -i eth0 -j DROP");
     }
+}
+
+/// A thousand ports all over the range but for these, as `blast` takes them; always the same ones. They follow no rule that
+/// a filter might meet by chance.
+pub fn ports_but(used: &HashSet<u16>) -> String {
+    let mut random = fastrand::Rng::with_seed(1);
+    let ports = std::iter::repeat_with(|| random.u16(1..)).filter(|port| !used.contains(port));
+    ports.take(1_000).map(|port| port.to_string()).collect::<Vec<_>>().join(",")
 }

@@ -35,7 +35,7 @@ mod process;
 mod sniffer;
 mod tools;
 
-pub use blast::Sent;
+pub use blast::{Sent, ports_but};
 pub use both::Both;
 pub use c::{Build, C, Linked};
 pub use counter::Counter;
