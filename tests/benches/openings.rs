@@ -4,7 +4,8 @@
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/openings.json`. All CPU times are
 //! microseconds for an opening: the daemon's own, those of its children, and both. The children of portknockd are the
 //! shell and the command; the floor shows what these take where the bench itself starts them. knockd's children
-//! are copies of itself before, which is the part that grows with it.
+//! are copies of itself before, which is the part that grows with it. `dropped` is what portknockd says of packets that the
+//! kernel had no room for, since its start.
 //!
 //! portknockd is large with a million attempts, knockd with thirty thousand, which are as many as it takes in reasonable
 //! time. It walks them all at each knock, and that is most of what it takes then.
@@ -34,7 +35,8 @@ const LOADS: [(&str, u32, u32); 2] = [("200 openings/s", 500, 600), ("burst of 5
 const QUIET: Duration = Duration::from_millis(300);
 
 fn main() {
-    let columns = &["opened", "lost", "a second", "daemon µs", "children µs", "both µs", "/ portknockd", "MiB"];
+    let columns =
+        &["opened", "lost", "a second", "daemon µs", "children µs", "both µs", "/ portknockd", "MiB", "dropped"];
     let mut table = Table::new("openings", columns);
     floor(&mut table, 500);
     let large = [
@@ -88,6 +90,7 @@ fn measure(
         both,
         ratio(both, *ours),
         Some(cost::resident_mib(daemon.id())),
+        (who == "portknockd").then(|| daemon.status("drops") as f64),
     ];
     table.row(what, &format!("{who}, {size}"), &figures);
 }
@@ -111,7 +114,7 @@ fn floor(table: &mut Table, runs: u32) {
     let [own, children] = [0, 1].map(|i| each(after[i] - before[i]));
     let a_second = f64::from(runs) / took.as_secs_f64();
     let figures = [Some(f64::from(runs)), Some(0.0), Some(a_second), Some(own), Some(children), Some(own + children)];
-    table.row("sh -c /bin/true", "floor", &[figures.as_slice(), &[None, None]].concat());
+    table.row("sh -c /bin/true", "floor", &[figures.as_slice(), &[None; 3]].concat());
 }
 
 /// Seconds of CPU time that a process has spent, and its children that have ended.
