@@ -15,6 +15,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 
 use portknock_tests::{Counter, Daemon, Lab, Sent, Table, cost, median, ports_but, ratio};
 
@@ -27,6 +28,9 @@ const DOOR: &str = "
 ";
 /// So many packets are sent in a run at so many a second; 0 is as fast as it goes.
 const RATES: [(u32, u32); 4] = [(500, 300), (5_000, 3_000), (100_000, 60_000), (0, 120_000)];
+/// The first of those who knock before, and how many of them do so at one rate.
+const FIRST: u32 = 0xac10_0000;
+const KNOCKED_AT_ONCE: u32 = 5_000;
 /// So many knockers have attempts.
 const ALIVE: [u32; 4] = [1, 1_000, 10_000, 65_000];
 
@@ -73,7 +77,10 @@ impl Traffic<'_> {
                 let ports = ports_but(&HashSet::from([7000, 8000, 9000]));
                 format!("--from 172.24.0.0 --sources 100 --count {packets} --ports {ports}")
             }
-            Kind::Again => format!("--from 172.16.0.0 --sources {} --count {packets} --ports 7000", self.alive),
+            Kind::Again => {
+                let first = Ipv4Addr::from_bits(FIRST);
+                format!("--from {first} --sources {} --count {packets} --ports 7000", self.alive)
+            }
             Kind::New => format!("--from 172.24.0.0 --sources {packets} --ports 7000"),
             Kind::Whole => format!("--from 172.24.0.0 --sources {} --ports 7000,8000,9000", packets / 3),
         }
@@ -178,18 +185,22 @@ fn quiet_lab() -> Lab {
 /// Starts it, and has so many sources make a first knock at it.
 fn program(who: Who, lab: &Lab, alive: u32) -> Program {
     let program = match who {
-        Who::Counting => return Program::Counter(Counter::start(&lab.server)),
+        Who::Counting => Program::Counter(Counter::start(&lab.server)),
         Who::Ours => Program::Ours(Daemon::portknockd(&lab.server, DOOR)),
         Who::TheirsWithZone => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0"], DOOR)),
         Who::Theirs => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "-u", "TZ"], DOOR)),
     };
-    if alive > 0 {
-        let (daemon, rate) = match &program {
-            Program::Theirs(daemon) => (daemon, (300_000.0 / walk_micros(alive)).min(10_000.0)),
-            Program::Ours(daemon) => (daemon, 50_000.0),
-            Program::Counter(_) => return program,
+    let (Program::Ours(daemon) | Program::Theirs(daemon)) = &program else { return program };
+    for first in (0..alive).step_by(KNOCKED_AT_ONCE as usize) {
+        let rate = match &program {
+            // Less than half of what it can do.
+            Program::Theirs(_) => (400_000.0 / walk_micros(first + KNOCKED_AT_ONCE)).min(10_000.0),
+            _ => 50_000.0,
         };
-        lab.blast(&format!("--from 172.16.0.0 --sources {alive} --ports 7000 --rate {rate:.0}"));
+        let (from, sources) = (Ipv4Addr::from_bits(FIRST + first), KNOCKED_AT_ONCE.min(alive - first));
+        lab.blast(&format!("--from {from} --sources {sources} --ports 7000 --rate {rate:.0}"));
+    }
+    if alive > 0 {
         cost::settle(daemon.id());
         let knocked = daemon.count(": Stage 1");
         assert!(knocked >= alive as usize * 9 / 10, "only {knocked} of {alive} first knocks were seen");
@@ -208,8 +219,8 @@ struct Run {
 struct Bench {
     /// What a packet costs its sender at each of the rates where nobody captures, in microseconds.
     alone: [f64; RATES.len()],
-    /// Segments sent so far; none is to be taken for the repetition of another.
-    segments: Cell<u32>,
+    /// The number of the next segment; none is to be taken for the repetition of another.
+    next_segment: Cell<u32>,
 }
 
 impl Bench {
@@ -220,7 +231,7 @@ impl Bench {
             let runs: Vec<_> = (0..RUNS).map(|_| sender_micros(&lab.blast(&args))).collect();
             median(&runs).expect("there were runs")
         });
-        Self { alone, segments: Cell::new(0) }
+        Self { alone, next_segment: Cell::new(KNOCKED_AT_ONCE) }
     }
 
     fn compare(&self, table: &mut Table, traffic: &Traffic<'_>) {
@@ -243,8 +254,8 @@ impl Bench {
     }
 
     fn run(&self, peer: &Peer, traffic: &Traffic<'_>, (rate, packets): (u32, u32), alone: f64) -> Run {
-        let first = self.segments.get();
-        self.segments.set(first.wrapping_add(packets));
+        let first = self.next_segment.get();
+        self.next_segment.set(first.wrapping_add(packets));
         let (seen_before, lost_before) = peer.seen(traffic);
         cost::settle(peer.id());
         let before = cost::cpu(peer.id());
