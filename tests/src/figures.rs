@@ -40,7 +40,7 @@ pub struct Table {
 }
 
 /// How wide the column of names is, and how wide the others are at least.
-const NAMES: usize = 66;
+const NAMES: usize = 76;
 const FIGURES: usize = 10;
 
 impl Table {
