@@ -34,9 +34,12 @@ const KNOCKED_AT_ONCE: u32 = 5_000;
 /// So many knockers have attempts.
 const ALIVE: [u32; 4] = [1, 1_000, 10_000, 65_000];
 
+const COLUMNS: [&str; 7] =
+    ["process µs", "sender µs", "lost %", "process / counting", "both / counting", "process / ours", "both / ours"];
+
 fn main() {
     let bench = Bench::new();
-    let mut table = Table::new("traffic", &["process µs", "sender µs", "lost %", "/ counting", "/ portknockd"]);
+    let mut table = Table::new("traffic", &COLUMNS);
     bench.compare(&mut table, &Traffic { what: "irrelevant", kind: Kind::Irrelevant, alive: 0 });
     for alive in ALIVE {
         let what = format!("first knock again, {alive} alive");
@@ -295,10 +298,13 @@ fn show(table: &mut Table, what: &str, runs: &[Vec<Run>; Who::ALL.len()]) {
         median(&runs[who as usize].iter().filter_map(value).collect::<Vec<_>>())
     };
     let process = |who| middle(who, &|run| Some(run.process));
+    let both = |who| middle(who, &|run| Some(run.process + run.sender));
     for who in Who::ALL {
         let sender = middle(who, &|run| Some(run.sender));
         let lost = middle(who, &|run| run.lost);
-        let ratios = [Who::Counting, Who::Ours].map(|other| ratio(process(who), process(other)));
-        table.row(what, who.name(), &[process(who), sender, lost, ratios[0], ratios[1]]);
+        let [counting, ours] = [Who::Counting, Who::Ours]
+            .map(|other| [ratio(process(who), process(other)), ratio(both(who), both(other))]);
+        let figures = [process(who), sender, lost, counting[0], counting[1], ours[0], ours[1]];
+        table.row(what, who.name(), &figures);
     }
 }
