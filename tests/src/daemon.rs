@@ -17,9 +17,12 @@ const RELOADED: &str = "the configuration is reloaded";
 /// What it writes when it is not.
 const NOT_RELOADED: &str = "the configuration is not reloaded, the old one stays in use";
 
-/// How long a daemon may take to start: the original takes seconds for its filter with a thousand doors. One that ends is
-/// noticed at once.
-const START_PATIENCE: Duration = Duration::from_secs(120);
+/// What portknockd's status begins with.
+const STATUS: &str = "] status: doors ";
+
+/// How long a daemon may take to start: the original takes minutes for its filter with three thousand doors. One that ends
+/// is noticed at once.
+const START_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A daemon with its configuration, log and state in a folder of its own. It is killed when this is dropped.
 #[derive(Debug)]
@@ -44,17 +47,27 @@ impl Daemon {
     /// portknockd started by another program, which must become it as `prlimit` and `setpriv` do. `%DIR%` stands for
     /// the daemon's folder here too.
     pub fn portknockd_under(host: &Host, starter: &[&str], config: &str) -> Self {
+        Self::start_under(host, starter, config, false)
+    }
+
+    /// The original knockd started in this way.
+    pub fn knockd_under(host: &Host, starter: &[&str], config: &str) -> Self {
+        require("knockd");
+        Self::start_under(host, starter, config, true)
+    }
+
+    fn start_under(host: &Host, starter: &[&str], config: &str, original: bool) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         // For starters that become another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a folder of ours");
-        write_config(folder.path(), config, false);
-        let program = binary("portknockd");
+        write_config(folder.path(), config, original);
+        let program = program(original);
         let words = starter.iter().copied().chain([utf8(&program)]);
         let words: Vec<_> = words.map(|word| word.replace("%DIR%", utf8(folder.path()))).collect();
         let mut command = host.command(&words[0]);
         command.args(&words[1..]);
         let process = spawn(command, folder.path(), &["-i", "eth0"]);
-        let mut daemon = Self { folder, process, original: false };
+        let mut daemon = Self { folder, process, original };
         daemon.wait_for_start(1);
         daemon
     }
@@ -186,6 +199,18 @@ impl Daemon {
     pub fn wait_for_count(&self, text: &str, count: usize, timeout: Duration) {
         let seen = wait_until(timeout, || self.count(text) >= count);
         assert!(seen, "the log does not have `{text}` {count} times:\n{}", self.everything());
+    }
+
+    /// What portknockd's status line, written now, says of this: the number after the word, as in `packets`.
+    pub fn status(&self, what: &str) -> u64 {
+        let before = self.count(STATUS);
+        self.signal("USR1");
+        self.wait_for_count(STATUS, before + 1, PATIENCE);
+        let log = self.log();
+        let line = log.lines().rfind(|line| line.contains(STATUS)).unwrap_or_default();
+        let mut words = line.split([' ', ',']);
+        let number = words.find(|word| *word == what).and_then(|_| words.next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("the status does not say `{what}`: {line}"))
     }
 
     /// The text of a file in its folder, empty where there is no such file.

@@ -1,4 +1,4 @@
-//! What benchmarks have measured, for programs to read.
+//! What benchmarks have measured: the middle of many runs, tables for people, files for programs.
 
 use std::fs;
 use std::path::Path;
@@ -11,5 +11,76 @@ pub fn save_figures(name: &str, rows: &[String]) {
     let array = format!("[\n{}\n]\n", rows.join(",\n"));
     if let Err(error) = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, array)) {
         eprintln!("cannot write {}: {error}", file.display());
+    }
+}
+
+/// The value below which so many percent of them lie, at the least; `None` where there are none.
+pub fn percentile(values: &[f64], percent: usize) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied()
+}
+
+/// The value in the middle; `None` where there are none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    percentile(values, 50)
+}
+
+/// How often `of` is in `value`; `None` where one of them was not measured, or `of` is next to nothing.
+pub fn ratio(value: Option<f64>, of: Option<f64>) -> Option<f64> {
+    Some(value? / of.filter(|of| *of > 1e-3)?)
+}
+
+/// A table that is printed row by row, and written as JSON at its end.
+#[derive(Debug)]
+pub struct Table {
+    file: &'static str,
+    columns: &'static [&'static str],
+    rows: Vec<String>,
+}
+
+/// How wide the column of names is, and how wide the others are at least.
+const NAMES: usize = 76;
+const FIGURES: usize = 10;
+
+impl Table {
+    /// Begins a table that goes to `target/bench/FILE.json`, and prints its head.
+    pub fn new(file: &'static str, columns: &'static [&'static str]) -> Self {
+        let table = Self { file, columns, rows: Vec::new() };
+        let head: String = table.widths().map(|(column, width)| format!(" {column:>width$}")).collect();
+        println!("{:NAMES$}{head}", "");
+        table
+    }
+
+    /// Prints a row and keeps it; `None` for what was not measured.
+    pub fn row(&mut self, what: &str, who: &str, figures: &[Option<f64>]) {
+        assert_eq!(figures.len(), self.columns.len(), "{what}: a figure for each column");
+        let (mut shown, mut json) = (String::new(), String::new());
+        for ((column, width), figure) in self.widths().zip(figures) {
+            let text = figure.map_or("-".into(), |figure| format!("{figure:.*}", digits(figure)));
+            let value = figure.map_or("null".into(), |figure| format!("{figure:.4}"));
+            shown += &format!(" {text:>width$}");
+            json += &format!(", \"{column}\": {value}");
+        }
+        println!("{:NAMES$}{shown}", format!("{what}: {who}"));
+        self.rows.push(format!("{{\"what\": \"{what}\", \"who\": \"{who}\"{json}}}"));
+    }
+
+    /// Writes what was printed.
+    pub fn save(&self) {
+        save_figures(self.file, &self.rows);
+    }
+
+    fn widths(&self) -> impl Iterator<Item = (&'static str, usize)> + use<> {
+        self.columns.iter().map(|column| (*column, column.chars().count().max(FIGURES)))
+    }
+}
+
+/// How many digits after the point say something.
+fn digits(value: f64) -> usize {
+    match value.abs() {
+        0.0..10.0 => 2,
+        10.0..1000.0 => 1,
+        _ => 0,
     }
 }

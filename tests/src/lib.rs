@@ -16,10 +16,13 @@
 //! ```
 #![allow(clippy::missing_panics_doc, reason = "to panic is how this crate reports")]
 
+mod blast;
 mod both;
 mod c;
 mod capture_file;
 mod compliance;
+pub mod cost;
+mod counter;
 mod daemon;
 mod disk;
 mod distant;
@@ -36,14 +39,16 @@ mod random;
 mod sniffer;
 mod tools;
 
+pub use blast::{Sent, ports_but};
 pub use both::Both;
 pub use c::{Build, C, Linked};
 pub use capture_file::{capture_header, capture_record};
 pub use compliance::{ClientScenario, Expected, Scenario};
+pub use counter::Counter;
 pub use daemon::Daemon;
 pub use disk::Disk;
 pub use distant::{Cable, Capacity, Distant};
-pub use figures::save_figures;
+pub use figures::{Table, median, percentile, ratio, save_figures};
 pub use firewall::Firewall;
 pub use frame::Frame;
 pub use host::{Host, PortState};

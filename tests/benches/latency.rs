@@ -1,0 +1,132 @@
+//! How soon a command runs after the last knock, how often an idle daemon wakes, and what a stall of two seconds loses:
+//! portknockd beside the original knockd.
+//!
+//! Run by `make bench`, which prints this as tables and writes them to `target/bench/latency.json` and
+//! `target/bench/stall.json`. The command writes a byte into a pipe, for which the knocker waits. The floor is the same
+//! command started by the knocker itself: what is more than that is the way through the network and the daemon.
+#![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::net::UdpSocket;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use portknock_tests::{Daemon, Host, Lab, Output, Table, cost, percentile, ratio};
+
+const TRIES: usize = 200;
+const PORTS: [u16; 3] = [7000, 8000, 9000];
+/// How long it is watched doing nothing.
+const IDLE: Duration = Duration::from_secs(5);
+const STALL: Duration = Duration::from_secs(2);
+/// Whole sequences that come in a stall.
+const STALLED: u32 = 667;
+
+/// Starts a daemon with a configuration.
+type Start = fn(&Host, &str) -> Daemon;
+
+const DAEMONS: [(&str, Start); 2] = [("portknockd", Daemon::portknockd), ("knockd", Daemon::knockd)];
+
+fn main() {
+    // Itself, on the client's side.
+    let args: Vec<_> = env::args().collect();
+    if let [_, role, pipe] = &args[..]
+        && ["knocker", "starter"].contains(&role.as_str())
+    {
+        return time_commands(role, pipe);
+    }
+    latencies();
+    stalls();
+}
+
+fn latencies() {
+    let mut table = Table::new("latency", &["median ms", "p99 ms", "/ portknockd", "idle wake-ups/s"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    let pipe = pipe.to_str().expect("a plain name");
+    assert_eq!(Output::of(Command::new("mkfifo").arg(pipe)).code, Some(0), "mkfifo {pipe}");
+    let door =
+        format!("[door]\nsequence = 7000:udp,8000:udp,9000:udp\nseq_timeout = 10\ncommand = {}\n", command_into(pipe));
+    let mut ours = None;
+    for (who, start) in DAEMONS {
+        let lab = Lab::pair();
+        let daemon = start(&lab.server, &door);
+        let times = times(&lab.client, "knocker", pipe);
+        cost::settle(daemon.id());
+        let wake_ups = cost::wake_ups(daemon.id());
+        sleep(IDLE);
+        let wake_ups = (cost::wake_ups(daemon.id()) - wake_ups) as f64 / IDLE.as_secs_f64();
+        let median = percentile(&times, 50);
+        ours = ours.or(median);
+        let figures = [median, percentile(&times, 99), ratio(median, ours), Some(wake_ups)];
+        table.row("last knock to the command's effect", who, &figures);
+    }
+    let lab = Lab::pair();
+    let times = times(&lab.client, "starter", pipe);
+    let median = percentile(&times, 50);
+    let figures = [median, percentile(&times, 99), ratio(median, ours), None];
+    table.row("start to the command's effect", "floor, without network and daemon", &figures);
+    table.save();
+}
+
+fn command_into(pipe: &str) -> String {
+    format!("echo > {pipe}")
+}
+
+/// Milliseconds that it took each time.
+fn times(client: &Host, role: &str, pipe: &str) -> Vec<f64> {
+    let itself = env::current_exe().expect("it runs");
+    let output = Output::of(client.command(itself).args([role, pipe]));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    output.stdout.lines().map(|line| line.parse().expect("a number")).collect()
+}
+
+/// Knocks, or starts the command, again and again; prints the milliseconds from there until the pipe has its byte.
+fn time_commands(role: &str, pipe: &str) {
+    // For writing too, so that it is never at its end.
+    let mut pipe_end = OpenOptions::new().read(true).write(true).open(pipe).expect("the pipe can be opened");
+    let socket = UdpSocket::bind("10.0.0.2:0").expect("an address of this host");
+    let [first, second, last] = PORTS.map(|port| ("10.0.0.1", port));
+    for _ in 0..TRIES {
+        // knockd reads every 50 ms; knocks are to meet any moment in between, and the last command is to be over.
+        sleep(Duration::from_micros(fastrand::u64(30_000..80_000)));
+        let mut started = None;
+        let mut begin = Instant::now();
+        if role == "knocker" {
+            socket.send_to(b"x", first).expect("a knock is sent");
+            socket.send_to(b"x", second).expect("a knock is sent");
+            begin = Instant::now();
+            socket.send_to(b"x", last).expect("a knock is sent");
+        } else {
+            started = Some(Command::new("/bin/sh").args(["-c", &command_into(pipe)]).spawn().expect("sh starts"));
+        }
+        pipe_end.read_exact(&mut [0]).expect("the pipe stays open");
+        println!("{:.4}", begin.elapsed().as_secs_f64() * 1e3);
+        if let Some(mut command) = started {
+            command.wait().expect("a child of ours");
+        }
+    }
+}
+
+fn stalls() {
+    let mut table = Table::new("stall", &["packets", "seen", "lost", "doors opened"]);
+    let door = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 10\ntcpflags = syn\n";
+    for (who, start) in DAEMONS {
+        let lab = Lab::pair();
+        lab.ignore_at_the_server();
+        let daemon = start(&lab.server, door);
+        daemon.signal("STOP");
+        let sequences = format!("--from 172.16.0.0 --sources {STALLED} --ports 7000,8000,9000 --rate 1000");
+        let sent = lab.blast(&sequences);
+        sleep(STALL.saturating_sub(sent.took));
+        daemon.signal("CONT");
+        cost::settle(daemon.id());
+        let (packets, seen) = (sent.packets as f64, daemon.count(": Stage ") as f64);
+        let opened = daemon.count("OPEN SESAME") as f64;
+        let figures = [packets, seen, packets - seen, opened].map(Some);
+        table.row("stopped for 2 s, 1,000 packets/s", who, &figures);
+    }
+    table.save();
+}

@@ -1,0 +1,81 @@
+//! How much memory the daemons take: idle, with many attempts, and after many finished ones.
+//!
+//! Run by `make bench`, which prints this as a table and writes it to `target/bench/memory.json`: what the kernel says is
+//! resident, in mebibytes, and bytes for each of the attempts. The original takes minutes for many attempts, so it
+//! gets fewer.
+#![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+
+use portknock_tests::{Daemon, Host, Lab, Table, cost};
+
+/// A door of three knocks, and one of a single knock that is open at once.
+const DOORS: &str = "
+[long]
+    sequence    = 7000,8000,9000
+    seq_timeout = 3600
+    tcpflags    = syn
+[short]
+    sequence    = 5000
+    tcpflags    = syn
+";
+/// The log is emptied after so many openings, so that it fills no disk.
+const AT_ONCE: u32 = 500_000;
+
+fn main() {
+    let mut table = Table::new("memory", &["seen", "MiB", "bytes each"]);
+    measure(&mut table, "portknockd", Daemon::portknockd, &OURS);
+    measure(&mut table, "knockd", Daemon::knockd, &THEIRS);
+    table.save();
+}
+
+/// What a daemon is given.
+struct Load {
+    alive: u32,
+    finished: u32,
+    /// First knocks a second, and finished attempts: as many as it sees without losses.
+    rates: [u32; 2],
+}
+
+const OURS: Load = Load { alive: 1_000_000, finished: 10_000_000, rates: [50_000, 100_000] };
+const THEIRS: Load = Load { alive: 10_000, finished: 500_000, rates: [4_000, 12_000] };
+
+fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load: &Load) {
+    let [rate, finished_rate] = load.rates;
+    let lab = Lab::pair();
+    lab.ignore_at_the_server();
+    let daemon = start(&lab.server, DOORS);
+    cost::settle(daemon.id());
+    let idle = cost::resident_mib(daemon.id());
+    table.row("idle", who, &[None, Some(idle), None]);
+    let mut row = |what: String, before: f64, seen: usize| {
+        let now = cost::resident_mib(daemon.id());
+        let each = (now - before) * 1024.0 * 1024.0 / seen as f64;
+        table.row(&what, who, &[Some(seen as f64), Some(now), Some(each)]);
+    };
+
+    lab.blast(&format!("--from 172.16.0.0 --sources 1000 --ports 7000 --rate {rate}"));
+    cost::settle(daemon.id());
+    row("1,000 attempts".into(), idle, daemon.count("long: Stage 1"));
+    lab.blast(&format!("--from 172.20.0.0 --sources {} --ports 7000 --rate {rate}", load.alive - 1_000));
+    cost::settle(daemon.id());
+    row(format!("{} attempts", load.alive), idle, daemon.count("long: Stage 1"));
+    drop(daemon);
+
+    let daemon = start(&lab.server, DOORS);
+    cost::settle(daemon.id());
+    let idle = cost::resident_mib(daemon.id());
+    let mut finished = 0;
+    for from in (0..load.finished).step_by(AT_ONCE as usize) {
+        let from = Ipv4Addr::from_bits(0x1000_0000 + from);
+        lab.blast(&format!("--from {from} --sources {AT_ONCE} --ports 5000 --rate {finished_rate}"));
+        cost::settle(daemon.id());
+        finished += daemon.count("short: OPEN SESAME");
+        // It appends, and so begins anew.
+        File::create(daemon.path("log")).expect("the log can be emptied");
+    }
+    let now = cost::resident_mib(daemon.id());
+    let each = (now - idle) * 1024.0 * 1024.0 / finished as f64;
+    table.row(&format!("{} finished attempts", load.finished), who, &[Some(finished as f64), Some(now), Some(each)]);
+}

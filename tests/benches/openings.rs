@@ -1,0 +1,139 @@
+//! What an opening costs that runs a command, and how many of a burst are lost: portknockd beside the original knockd, small
+//! and large.
+//!
+//! Run by `make bench`, which prints this as a table and writes it to `target/bench/openings.json`. All CPU times are
+//! microseconds for an opening: the daemon's own, those of its children, and both. The children of portknockd are the
+//! shell and the command; the floor shows what these take where the bench itself starts them. knockd's children
+//! are copies of itself before, which is the part that grows with it. `dropped` is what portknockd says of packets that the
+//! kernel had no room for, since its start.
+//!
+//! portknockd is large with a million attempts, knockd with thirty thousand, which are as many as it takes in reasonable
+//! time. It walks them all at each knock, and that is most of what it takes then.
+#![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
+
+use std::fs::File;
+use std::process::{self, Command};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use portknock_tests::{Daemon, Host, Lab, Table, cost, ratio};
+
+const DOORS: &str = "
+[measured]
+    sequence    = 7000,8000,9000
+    seq_timeout = 60
+    tcpflags    = syn
+    command     = /bin/true
+[long]
+    sequence    = 6000,6001
+    seq_timeout = 3600
+    tcpflags    = syn
+";
+/// Whole sequences, each of another source, and packets a second; 0 is as fast as it goes.
+const LOADS: [(&str, u32, u32); 2] = [("200 openings/s", 500, 600), ("burst of 5,000", 5_000, 0)];
+/// How long nothing must happen until it is taken for the end.
+const QUIET: Duration = Duration::from_millis(300);
+
+fn main() {
+    let columns =
+        &["opened", "lost", "a second", "daemon µs", "children µs", "both µs", "/ portknockd", "MiB", "dropped"];
+    let mut table = Table::new("openings", columns);
+    floor(&mut table, 500);
+    let large = [
+        ("portknockd", "--sources 1000000 --ports 6000 --rate 50000"),
+        ("knockd", "--sources 30000 --ports 6000 --rate 3000"),
+    ];
+    for size in ["small", "large"] {
+        let mut ours = [None; LOADS.len()];
+        for (who, growth) in large {
+            let lab = Lab::pair();
+            lab.ignore_at_the_server();
+            let start: fn(&Host, &str) -> Daemon = if who == "knockd" { Daemon::knockd } else { Daemon::portknockd };
+            let daemon = start(&lab.server, DOORS);
+            if size == "large" {
+                lab.blast(&format!("--from 16.0.0.0 {growth}"));
+                wait_for_the_end(daemon.id());
+                // It appends, and so begins anew.
+                File::create(daemon.path("log")).expect("the log can be emptied");
+            }
+            for ((load, ours), from) in LOADS.iter().zip(&mut ours).zip(["172.16.0.0", "172.24.0.0"]) {
+                measure(&mut table, (who, size), (&lab, &daemon), (load, from), ours);
+            }
+        }
+    }
+    table.save();
+}
+
+fn measure(
+    table: &mut Table,
+    (who, size): (&str, &str),
+    (lab, daemon): (&Lab, &Daemon),
+    ((what, sequences, rate), from): (&(&str, u32, u32), &str),
+    ours: &mut Option<f64>,
+) {
+    let opened = || daemon.count("measured: OPEN SESAME");
+    let (opened_before, [own_before, children_before]) = (opened(), spent(daemon.id()));
+    let begin = Instant::now();
+    lab.blast(&format!("--from {from} --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
+    let took = wait_for_the_end(daemon.id()) - begin;
+    let opened = (opened() - opened_before) as f64;
+    let [own, children] = spent(daemon.id());
+    let each = |seconds: f64| Some(seconds * 1e6 / opened);
+    let both = each(own - own_before + children - children_before);
+    *ours = ours.or(both);
+    let figures = [
+        Some(opened),
+        Some(f64::from(*sequences) - opened),
+        Some(opened / took.as_secs_f64()),
+        each(own - own_before),
+        each(children - children_before),
+        both,
+        ratio(both, *ours),
+        Some(cost::resident_mib(daemon.id())),
+        (who == "portknockd").then(|| daemon.status("drops") as f64),
+    ];
+    table.row(what, &format!("{who}, {size}"), &figures);
+}
+
+/// What the shell and the command take, and a process that does nothing but start them, one after the other.
+fn floor(table: &mut Table, runs: u32) {
+    // Brings the kernel's account of this process up to date.
+    let spent = || {
+        sleep(Duration::from_millis(1));
+        spent(process::id())
+    };
+    let begin = Instant::now();
+    let before = spent();
+    for _ in 0..runs {
+        let status = Command::new("/bin/sh").args(["-c", "/bin/true"]).status().expect("sh starts");
+        assert!(status.success(), "{status}");
+    }
+    let took = begin.elapsed();
+    let after = spent();
+    let each = |seconds: f64| seconds * 1e6 / f64::from(runs);
+    let [own, children] = [0, 1].map(|i| each(after[i] - before[i]));
+    let a_second = f64::from(runs) / took.as_secs_f64();
+    let figures = [Some(f64::from(runs)), Some(0.0), Some(a_second), Some(own), Some(children), Some(own + children)];
+    table.row("sh -c /bin/true", "floor", &[figures.as_slice(), &[None; 3]].concat());
+}
+
+/// Seconds of CPU time that a process has spent, and its children that have ended.
+fn spent(pid: u32) -> [f64; 2] {
+    [cost::cpu(pid), cost::cpu_of_children(pid)].map(|time| time.as_secs_f64())
+}
+
+/// Waits until the daemon has no children and does nothing; says since when.
+fn wait_for_the_end(pid: u32) -> Instant {
+    let mut last_busy = Instant::now();
+    let mut before = cost::cpu(pid);
+    while last_busy.elapsed() < QUIET {
+        sleep(Duration::from_millis(10));
+        let now = cost::cpu(pid);
+        // knockd wakes 20 times a second for nothing.
+        if cost::children(pid) > 0 || now - before > Duration::from_micros(500) {
+            last_busy = Instant::now();
+        }
+        before = now;
+    }
+    last_busy
+}

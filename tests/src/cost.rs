@@ -1,0 +1,71 @@
+//! What a process costs, by the kernel's accounting of it (proc(5)).
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// CPU time that all of its threads have spent. It is exact while they sleep.
+pub fn cpu(pid: u32) -> Duration {
+    let nanos = threads(pid, "schedstat").iter().map(|text| number(text.split(' ').next())).sum();
+    Duration::from_nanos(nanos)
+}
+
+/// CPU time of its children that have ended and were waited for, and of theirs, to a hundredth of a second.
+pub fn cpu_of_children(pid: u32) -> Duration {
+    let text = read(&format!("/proc/{pid}/stat"));
+    // The second field may hold blanks, but a bracket ends it; `cutime` and `cstime` are the 16th and the 17th.
+    let (_, rest) = text.rsplit_once(')').expect("the name of a program in brackets");
+    let ticks: u64 = rest.split_whitespace().skip(13).take(2).map(|field| number(Some(field))).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// How many processes it has started that have not ended, or that it has not waited for.
+pub fn children(pid: u32) -> usize {
+    threads(pid, "children").iter().map(|text| text.split_whitespace().count()).sum()
+}
+
+/// How often its threads have slept and were woken again.
+pub fn wake_ups(pid: u32) -> u64 {
+    threads(pid, "status").iter().map(|text| labelled(text, "voluntary_ctxt_switches:")).sum()
+}
+
+/// Mebibytes that it has in memory.
+pub fn resident_mib(pid: u32) -> f64 {
+    let kib = labelled(&read(&format!("/proc/{pid}/status")), "VmRSS:");
+    #[allow(clippy::cast_precision_loss, reason = "no machine has so much memory")]
+    let mib = kib as f64 / 1024.0;
+    mib
+}
+
+/// Waits until it has nothing left to do: no CPU time for a tenth of a second, but for the looks of a program that wakes
+/// again and again.
+pub fn settle(pid: u32) {
+    loop {
+        let before = cpu(pid);
+        sleep(Duration::from_millis(100));
+        if cpu(pid) - before < Duration::from_millis(2) {
+            return;
+        }
+    }
+}
+
+/// A file of each of its threads.
+fn threads(pid: u32, file: &str) -> Vec<String> {
+    let folder = fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
+    let paths = folder.map(|entry| entry.expect("the process runs").path().join(file));
+    // A thread may have ended meanwhile.
+    paths.filter_map(|path| fs::read_to_string(path).ok()).collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn labelled(text: &str, label: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_else(|| panic!("no {label}"));
+    number(value.split_whitespace().next())
+}
+
+fn number(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).expect("the kernel writes a number here")
+}

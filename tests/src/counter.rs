@@ -1,0 +1,50 @@
+//! The floor under every program that captures: one that only counts.
+
+use std::env;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::{C, Host, Output, PATIENCE, Process, require, wait_until};
+
+/// `tests/c/count.c`, running on a host; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Counter {
+    process: Process,
+}
+
+impl Counter {
+    /// Compiles it, the first time, starts it on `eth0`, and waits until it listens.
+    pub fn start(host: &Host) -> Self {
+        static COMPILED: OnceLock<String> = OnceLock::new();
+        let program = COMPILED.get_or_init(|| {
+            require("gcc");
+            let program = env::current_exe().expect("the test knows its own path").with_file_name("count");
+            let mut command = Command::new("gcc");
+            command.args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O2", "-o"]).arg(&program);
+            let compiled = Output::of(command.arg(C::source("tests/c/count.c")).arg("-lpcap"));
+            assert_eq!(compiled.code, Some(0), "{}", compiled.stderr);
+            program.to_str().expect("a path with a plain name").to_owned()
+        });
+        let process = Process::spawn(host.command(program).arg("eth0"));
+        process.wait_for("listening");
+        Self { process }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// How many packets it has counted, and how many the kernel has dropped.
+    pub fn counted(&self) -> (u64, u64) {
+        let lines = || self.process.output().lines().filter(|line| line.starts_with("counted")).count();
+        let before = lines();
+        self.process.signal("USR1");
+        assert!(wait_until(PATIENCE, || lines() > before), "count does not answer: {}", self.process.output());
+        let output = self.process.output();
+        let line = output.lines().last().and_then(|line| line.strip_prefix("counted ")?.split_once(", drops "));
+        let (counted, drops) = line.unwrap_or_else(|| panic!("count wrote: {output}"));
+        let number = |text: &str| text.parse().expect("a number");
+        (number(counted), number(drops))
+    }
+}
