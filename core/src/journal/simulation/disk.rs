@@ -56,6 +56,7 @@ enum Change {
     Length(u64),
 }
 
+#[derive(Clone, Copy)]
 enum Fate {
     Done,
     Dies(Moment),
@@ -131,8 +132,8 @@ fn with<T>(act: impl FnOnce(&mut Disk) -> T) -> Option<T> {
     DISK.with_borrow_mut(|disk| disk.as_mut().map(act))
 }
 
-/// One change: `whole` makes it, `part` some of it.
-fn change<T>(part: impl FnOnce(), whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+/// One change: `whole` makes it, `part` some of it; it is told whether the change fails, or the process dies.
+fn change<T>(part: impl FnOnce(Fate), whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let fate = with(|disk| {
         let number = disk.changes;
         disk.changes += 1;
@@ -142,14 +143,15 @@ fn change<T>(part: impl FnOnce(), whole: impl FnOnce() -> io::Result<T>) -> io::
             _ => Fate::Done,
         }
     });
-    match fate.unwrap_or(Fate::Done) {
+    let fate = fate.unwrap_or(Fate::Done);
+    match fate {
         Fate::Done => return whole(),
         Fate::Fails(error) => {
-            part();
+            part(fate);
             return Err(io::Error::from_raw_os_error(error));
         }
         Fate::Dies(Moment::Before) => {}
-        Fate::Dies(Moment::Amid) => part(),
+        Fate::Dies(Moment::Amid) => part(fate),
         Fate::Dies(Moment::After) => drop(whole()),
     }
     resume_unwind(Box::new(Died))
@@ -169,10 +171,10 @@ fn note_names(act: impl FnOnce(&mut BTreeMap<PathBuf, u64>)) {
 
 fn sync(file: &File, really: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     // A sync that fails leaves pages behind that no later one writes: as if nothing had been written since.
-    let lost = || {
+    let lost = |fate| {
+        let inode = file.metadata().unwrap().ino();
         with(|disk| {
-            let contents = disk.files.entry(file.metadata().unwrap().ino()).or_default();
-            if disk.trouble.dies_at.is_none() {
+            if let (Fate::Fails(_), Some(contents)) = (fate, disk.files.get_mut(&inode)) {
                 contents.since.clear();
             }
         });
@@ -188,7 +190,7 @@ fn sync(file: &File, really: impl FnOnce(&File) -> io::Result<()>) -> io::Result
 
 pub(in crate::journal) fn create(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     change(
-        || (),
+        |_| (),
         || {
             let file = disk::create(path, options)?;
             let inode = file.metadata()?.ino();
@@ -204,7 +206,7 @@ pub(in crate::journal) fn write(file: &File, bytes: &[u8]) -> io::Result<()> {
         note(file, Change::Write(bytes.to_vec(), 0));
         disk::write(file, bytes)
     };
-    change(|| put(&bytes[..bytes.len() / 2]).unwrap(), || put(bytes))
+    change(|_| put(&bytes[..bytes.len() / 2]).unwrap(), || put(bytes))
 }
 
 pub(in crate::journal) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -212,12 +214,12 @@ pub(in crate::journal) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io
         note(file, Change::Write(bytes.to_vec(), offset));
         disk::write_at(file, bytes, offset)
     };
-    change(|| put(&bytes[..bytes.len() / 2]).unwrap(), || put(bytes))
+    change(|_| put(&bytes[..bytes.len() / 2]).unwrap(), || put(bytes))
 }
 
 pub(in crate::journal) fn set_len(file: &File, len: u64) -> io::Result<()> {
     change(
-        || (),
+        |_| (),
         || {
             note(file, Change::Length(len));
             disk::set_len(file, len)
@@ -235,7 +237,7 @@ pub(in crate::journal) fn sync_all(file: &File) -> io::Result<()> {
 
 pub(in crate::journal) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     change(
-        || (),
+        |_| (),
         || {
             note_names(|names| {
                 if let Some(inode) = names.remove(from) {
@@ -252,7 +254,7 @@ pub(in crate::journal) fn remove(path: &Path) -> io::Result<()> {
         return disk::remove(path);
     }
     change(
-        || (),
+        |_| (),
         || {
             note_names(|names| _ = names.remove(path));
             disk::remove(path)
@@ -262,7 +264,7 @@ pub(in crate::journal) fn remove(path: &Path) -> io::Result<()> {
 
 pub(in crate::journal) fn sync_names(directory: &Path) -> io::Result<()> {
     change(
-        || (),
+        |_| (),
         || {
             let simulated = with(|disk| disk.names_since_sync = vec![disk.names.clone()]);
             if simulated.is_some() { Ok(()) } else { disk::sync_names(directory) }
