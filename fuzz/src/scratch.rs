@@ -1,6 +1,8 @@
 //! A file of this process, in memory where TMPDIR is.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -10,9 +12,10 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// Works with the path of a file that has these bytes.
+/// Works with the path of a file that has these bytes and that no one else can write to.
 pub(crate) fn with_file(bytes: &[u8], work: impl FnOnce(&Path)) {
     let path = FOLDER.join("file");
-    fs::write(&path, bytes).expect("a file is written");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(bytes)).expect("a file is written");
     work(&path);
 }

@@ -3,7 +3,7 @@
 use portknock_core::config::{Diagnostic, Locator, apply_fixes, check_json, parse};
 
 /// Panics where something does not hold for this text.
-pub fn check(text: &[u8]) {
+pub(crate) fn check(text: &[u8]) {
     let parsed = parse(text);
     assert_eq!(parsed.config.is_none(), parsed.report.has_errors());
     let locator = Locator::new(text);
