@@ -3,7 +3,7 @@
 #[path = "../../core/tests/config_support/any_text.rs"]
 mod any_text;
 
-/// Panics where something does not hold for this text.
+/// Panics where the reader of configurations does not keep what it promises for this text.
 pub fn check(text: &[u8]) {
     any_text::check(text);
 }

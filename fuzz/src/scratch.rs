@@ -1,17 +1,21 @@
-//! A folder of this process for files, in memory where TMPDIR is.
+//! A file of this process, in memory where TMPDIR is.
 
-use std::cell::RefCell;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use tempfile::TempDir;
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = std::env::temp_dir().join(format!("portknock-fuzz-{}", std::process::id()));
+    fs::create_dir(&folder).expect("a folder of this process");
+    folder
+});
 
 /// Works with the path of a file that has these bytes and that no one else can write to.
 pub(crate) fn with_file(bytes: &[u8], work: impl FnOnce(&Path)) {
-    thread_local!(static FOLDER: RefCell<Option<TempDir>> = const { RefCell::new(None) });
-    let path: PathBuf = FOLDER.with_borrow_mut(|folder| {
-        folder.get_or_insert_with(|| tempfile::tempdir().expect("a folder for temporary files")).path().join("file")
-    });
-    fs::write(&path, bytes).expect("a file is written");
+    let path = FOLDER.join("file");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(bytes)).expect("a file is written");
     work(&path);
 }
