@@ -1,9 +1,10 @@
 //! What many doors cost: the time to start, and a packet to a port of none of them; portknockd with and without its scan
 //! guard beside the original knockd.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/doors.json`; figures are medians. `process µs` is the daemon's CPU time for a packet, `sender µs` what
-//! it costs its sender more than where nobody captures, which is the filter in the kernel; `added µs` is both. knockd has
-//! `TZ` set. Its start takes minutes with three thousand doors and is left out then, unless `PORTKNOCK_BENCH_SLOW` is set.
+//! Run by `make bench`, which prints this as a table and writes it to `target/bench/doors.json`; figures are medians.
+//! `process µs` is the daemon's CPU time for a packet, `sender µs` what it costs its sender more than where nobody
+//! captures, which is the filter in the kernel; `added µs` is both. `lost` counts since the start. knockd has `TZ` set. Its
+//! start takes minutes with three thousand doors and is left out then, unless `PORTKNOCK_BENCH_SLOW` is set.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::env;

@@ -5,8 +5,9 @@
 //! of their own and take turns; figures are medians.
 //!
 //! - `process µs` is CPU time of the process, its work in the kernel included, for a packet that it saw.
-//! - `sender µs` is what a packet costs its sender more than just before where nobody captures: the filter in the kernel and the copy into
-//!   the buffer. Below 5,000 packets a second it drowns in the sender's own sleeping and waking.
+//! - `sender µs` is what a packet costs its sender more than just before where nobody captures: the filter in the kernel
+//!   and the copy into the buffer. At 5,000 packets a second and less it drowns in the sender's own sleeping and waking.
+//! - `both` in the ratios is the sum of the two.
 //! - `lost %` of the packets found no room in the buffer.
 //!
 //! The counting program and portknockd see a packet within a millisecond. knockd waits 50 ms for more of them, 25 ms on
