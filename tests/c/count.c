@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SNAP_LENGTH = 128, BUFFER_BYTES = 2 << 20, FRAMES_A_TURN = 4096, REST_NS = 1000000 };
+enum { SNAP_LENGTH = 128, BUFFER_BYTES = 4 << 20, FRAMES_A_TURN = 4096, REST_NS = 1000000 };
 
 static volatile sig_atomic_t asked, ended;
 

@@ -19,8 +19,9 @@ pub(super) const ANY: &str = "any";
 /// Enough for the ports and flags behind two VLAN tags and any usual IP header. A short one lets the ring hold many
 /// packets.
 const SNAP_LENGTH: i32 = 128;
-/// Room for about nine thousand packets.
-const BUFFER_BYTES: i32 = 2 << 20;
+/// Room for about eighteen thousand packets: five thousand whole sequences at once, while the commands of the first ones take
+/// the processors.
+const BUFFER_BYTES: i32 = 4 << 20;
 /// So many frames of an interface are taken in one turn, so that a flooded one leaves time for the others.
 pub(super) const FRAMES_A_TURN: usize = 4096;
 /// A capture that fails sooner is not tried again at once.
