@@ -9,7 +9,7 @@ Each is a program of its own. It runs in a folder that has
 and has to end with status 0 within a minute. A comment right above the block, which readers do not see, says where it
 runs:
 
-    <!-- test: compile -->  nowhere: it has to be valid Python
+    <!-- test: compile -->  nowhere: it has to be valid Python, of 3.10 or later
     <!-- test: knocked -->  on the host 10.0.0.1 with the interface eth0, where 10.0.0.2 knocks at that door again and
                             again for as long as the block runs
     <!-- test: webhook -->  the same, until what it has posted to http://127.0.0.1:8080 tells of an opening; then Ctrl-C
