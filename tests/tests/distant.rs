@@ -60,8 +60,8 @@ impl Way<'_> {
         let addresses = format!("--from {} --to {} --to-mac {mac}", self.from_address, self.to_address);
         let blast = binary("blast");
         let output = self.from.ok(&format!("{} --interface eth0 --udp {addresses} {args}", blast.display()));
-        let seconds = output.trim().strip_suffix(" s").and_then(|text| text.rsplit(' ').next()?.parse().ok());
-        seconds.unwrap_or_else(|| panic!("blast ends with its time, not: {output}"))
+        let seconds = output.split(" packets in ").nth(1).and_then(|text| text.split(' ').next()?.parse().ok());
+        seconds.unwrap_or_else(|| panic!("blast tells its time, not: {output}"))
     }
 
     /// Has the other end count the datagrams to port 9, without an answer to any.
