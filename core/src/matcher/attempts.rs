@@ -13,7 +13,7 @@ use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
 
 /// So many sources have their attempts fetched together.
 pub(crate) const FETCHED_TOGETHER: usize = 32;
-/// Fewer attempts than this are in the processor's caches anyway.
+/// Up to so many attempts are in the processor's caches anyway, and quickly copied.
 const FEW: usize = 4_096;
 
 /// A source address in 16 bytes; IPv4 as IPv4-mapped IPv6.
@@ -256,6 +256,9 @@ impl Attempts {
         let term = Term::new(started);
         let index = match self.free {
             NIL => {
+                if self.slots.len() == FEW {
+                    self.reserve();
+                }
                 self.slots.push(attempt);
                 self.terms.push(term);
                 // The limit is far below the range of a u32.
@@ -283,6 +286,15 @@ impl Attempts {
         let due = due_of(&self.spans, attempt.class(), &term);
         self.timeline.push(&mut self.terms, attempt.class(), index, due);
         index
+    }
+
+    /// Reserves address space for all attempts that there may be, which takes no memory yet: to grow later would be to copy
+    /// many of them in the middle of a flood. Where there is none to be had, they grow.
+    #[cold]
+    fn reserve(&mut self) {
+        let more = self.limit.saturating_sub(self.slots.len());
+        let _ = self.slots.try_reserve_exact(more);
+        let _ = self.terms.try_reserve_exact(more);
     }
 
     /// Takes out the cursor's current attempt; the cursor then stands on the next one.
