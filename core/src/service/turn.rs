@@ -34,6 +34,8 @@ impl Service {
         }
         self.executor.start_next(now);
         self.take_outcomes();
+        // Some have ended already: those that could not be started at all.
+        self.commit(now);
         self.check_stopped(now);
         self.arm()
     }
