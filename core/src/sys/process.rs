@@ -1,5 +1,6 @@
 //! Processes: waiting for a child by descriptor, becoming a daemon, who we are, what we may use.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -21,6 +22,12 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
 pub fn effective_user() -> u32 {
     // SAFETY: the call takes nothing, touches nothing and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Names this process for ps(1) and its like, in at most 15 bytes (prctl(2), `PR_SET_NAME`).
+pub fn set_process_name(name: &CStr) {
+    // SAFETY: the name is a string that outlives the call.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
 }
 
 /// How many more descriptors this process may open (getrlimit(2), `RLIMIT_NOFILE`), counted in `/proc`; where that is
