@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use portknock_core::reader;
 use portknock_core::service::Service;
-use portknock_core::sys::process::set_process_name;
+use portknock_core::sys::process::{close_inherited, set_process_name};
 
 use crate::args::Args;
 use crate::background::{PidFile, detach};
@@ -79,6 +79,7 @@ fn run(mut args: Args) -> Result<bool, String> {
 
 /// The life of the process that reads packets.
 fn read_packets() -> Result<bool, String> {
+    close_inherited();
     set_process_name(c"portknockd-read");
     let daemon = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
     reader::run(daemon, give_up_rights).map_err(|error| error.to_string())?;

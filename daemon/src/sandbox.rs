@@ -94,6 +94,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_recvfrom,
     libc::SYS_getsockopt,
+    libc::SYS_getsockname,
     libc::SYS_timerfd_settime,
     libc::SYS_close,
     // The time, where the kernel does not have it in memory.

@@ -147,11 +147,7 @@ impl ReaderProcess {
     /// Takes what the reader says, and sees to it that there is one.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
         self.again.acknowledge();
-        if self.running.is_some()
-            && let Err(error) = self.receive()
-        {
-            self.lose(&error);
-        }
+        self.take_received();
         if self.running.is_none() || self.renewal_wanted {
             let wait = self.next_start.saturating_duration_since(Instant::now());
             if !wait.is_zero() {
@@ -207,6 +203,7 @@ impl ReaderProcess {
         {
             self.lose(&error);
         }
+        // What is behind that message is about the new doors.
         let before = self.seen.drain(..).collect();
         self.config = config.clone();
         if self.start.interfaces != interfaces {
@@ -215,6 +212,7 @@ impl ReaderProcess {
             self.renewal_wanted = true;
             self.start_another();
         }
+        self.take_received();
         before
     }
 
@@ -228,6 +226,7 @@ impl ReaderProcess {
                 Err(error) => self.lose(&error),
             }
         }
+        self.take_received();
         self.counts.after(self.earlier)
     }
 
@@ -278,6 +277,7 @@ impl ReaderProcess {
             Ok(()) => {
                 self.told_failure = None;
                 self.next_start = Instant::now() + BETWEEN_STARTS;
+                self.take_received();
             }
             Err(reason) => {
                 if self.told_failure.as_ref() != Some(&reason) {
@@ -347,6 +347,16 @@ impl ReaderProcess {
 
     fn channel(&mut self) -> io::Result<&mut Channel> {
         self.running.as_mut().map(|running| &mut running.channel).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Takes what has come; also after each wait for one message, behind which others may have come that no descriptor
+    /// tells of any more.
+    fn take_received(&mut self) {
+        if self.running.is_some()
+            && let Err(error) = self.receive()
+        {
+            self.lose(&error);
+        }
     }
 
     fn receive(&mut self) -> io::Result<()> {

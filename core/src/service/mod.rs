@@ -290,6 +290,8 @@ impl Service {
 
     /// The service in numbers.
     pub fn status(&mut self) -> Status {
+        // Asking for the counts may bring other news.
+        self.turn_due = true;
         let Counts { attempts, packets, knocks, evicted, refused, dropped } = self.sight.counts(&self.engine);
         let openings = self.engine.stats().openings;
         let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);

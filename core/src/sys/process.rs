@@ -30,6 +30,13 @@ pub fn set_process_name(name: &CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
 }
 
+/// Closes what the program that started this one left open besides the standard streams (close_range(2)); kernels before
+/// Linux 5.9 leave it open. To be called before anything else is opened.
+pub fn close_inherited() {
+    // SAFETY: at the start of a program nothing owns a descriptor beyond the standard streams.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
 /// How many more descriptors this process may open (getrlimit(2), `RLIMIT_NOFILE`), counted in `/proc`; where that is
 /// missing, none are taken for open.
 pub fn descriptors_left() -> usize {
