@@ -118,3 +118,78 @@ const ALLOWED: &[i64] = &[
     libc::SYS_sigaltstack,
     libc::SYS_restart_syscall,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::io::{self, Read, Write};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::process::{Command, Stdio};
+
+    const INSIDE: &str = "PORTKNOCK_TEST_SANDBOX";
+
+    /// What the test does in the sandbox. It answers through standard input, as the reader does.
+    fn inside() {
+        let daemon = io::stdin().as_fd().try_clone_to_owned().unwrap();
+        let (mut pipe, mut other_end) = io::pipe().unwrap();
+        let before = UdpSocket::bind("127.0.0.1:0").unwrap();
+        before.connect(before.local_addr().unwrap()).unwrap();
+        let mut file = File::options().read(true).write(true).open("/dev/null").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        other_end.write_all(b"x").unwrap();
+
+        let kept = give_up_rights(daemon.as_fd());
+        let mut answers = vec![format!("{kept:?}")];
+        let mut attempt = |what: &str, result: io::Result<()>| {
+            answers
+                .push(format!("{what}: {}", result.map_or_else(|error| error.kind().to_string(), |()| "done".into())));
+        };
+        attempt("read what is open", pipe.read(&mut [0]).map(drop));
+        attempt("take memory", vec![1_u8; 64 << 20].into_iter().max().map(drop).ok_or_else(|| io::Error::other("")));
+        attempt("write a file", File::create("/tmp/portknock-sandbox").map(drop));
+        attempt("read a file", File::open("/etc/passwd").map(drop));
+        attempt("list a folder", fs::read_dir("/").map(drop));
+        attempt("remove a file", fs::remove_file("/tmp/portknock-sandbox"));
+        attempt("write what is open", file.write_all(b"x"));
+        attempt("send through what is open", before.send(b"x").map(drop));
+        attempt("open a socket", UdpSocket::bind("127.0.0.1:0").map(drop));
+        attempt("open a local socket", UnixDatagram::unbound().map(drop));
+        attempt("connect", TcpStream::connect(address).map(drop));
+        attempt("take a connection", listener.accept().map(drop));
+        attempt("start a program", Command::new("/bin/true").spawn().map(drop));
+        attempt("start a thread", std::thread::Builder::new().spawn(|| ()).map(drop));
+        let mut stream = UnixStream::from(daemon);
+        stream.write_all(answers.join("\n").as_bytes()).unwrap();
+        std::process::exit(0);
+    }
+
+    #[test]
+    fn nothing_is_left_but_reading_and_answering() {
+        if std::env::var_os(INSIDE).is_some() {
+            inside();
+        }
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sandbox::tests::nothing_is_left_but_reading_and_answering"])
+            .env(INSIDE, "1")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut answers = String::new();
+        ours.read_to_string(&mut answers).unwrap();
+        assert!(child.wait().unwrap().success(), "{answers}");
+        let mut answers = answers.lines();
+        let kept = answers.next().unwrap();
+        // Without root, and without other users in a user namespace, the user stays what it is.
+        assert!(kept == "Ok([])" || kept.starts_with("Ok([\"the user root ("), "{kept}");
+        let denied: Vec<_> = answers.clone().filter(|answer| answer.ends_with(": permission denied")).collect();
+        let done: Vec<_> = answers.clone().filter(|answer| answer.ends_with(": done")).collect();
+        assert_eq!(done, ["read what is open: done", "take memory: done"], "{answers:?}");
+        assert_eq!(denied.len(), 12, "{answers:?}");
+    }
+}
