@@ -640,6 +640,27 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_bytes_come_nothing_is_believed_that_cannot_be(
+            messages in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40), 1..20)
+        ) {
+            let mut fake = Fake::new();
+            for message in messages {
+                let length = u32::try_from(message.len()).unwrap();
+                // The daemon may have ended it by now.
+                let _ = fake.other_end.write_all(&[&length.to_le_bytes(), &message[..]].concat());
+                for seen in fake.seen() {
+                    if let Seen::Found { time, door_id, .. } = seen {
+                        assert!(door_id.0 < 2 && time <= fake.clock.now());
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn half_a_message_is_waited_for_and_the_end_is_noticed() {
         let mut fake = Fake::new();
