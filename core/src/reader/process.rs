@@ -586,7 +586,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_ends_the_reader() {
-        let cases: [(&str, fn(&Fake) -> Found); 7] = [
+        type Lie = fn(&Fake) -> Found;
+        let cases: [(&str, Lie); 7] = [
             ("a door that does not exist", |fake| fake.found(2, [192, 0, 2, 9], What::Complete)),
             ("an address that may not knock", |fake| fake.found(0, [192, 0, 3, 9], What::Complete)),
             ("an address that may not knock", |fake| Found {

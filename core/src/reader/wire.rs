@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::CaptureNotice;
 use crate::config::{Config, DoorId, Protocol, Sequence, Step};
 use crate::decode::{Knock, TcpFlags};
+use crate::engine::EngineStats;
 use crate::event::{Event, EventKind, FailReason};
 use crate::matcher::SavedAttempt;
 use crate::sys::netlink::Network;
@@ -247,6 +248,12 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Those of an engine, with the packets that came through the filter and those that were lost.
+    pub(crate) fn of(engine: &EngineStats, packets: u64, dropped: u64) -> Self {
+        let EngineStats { attempts, knocks, evicted, refused, .. } = *engine;
+        Self { attempts: attempts as u64, packets, knocks, evicted, refused, dropped }
+    }
+
     /// These, after the readers before had counted `earlier`.
     pub(super) fn after(self, earlier: Self) -> Self {
         Self {

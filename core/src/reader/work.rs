@@ -226,14 +226,7 @@ impl<'a> Reader<'a> {
 
     fn counts(&mut self) -> Counts {
         let stats = self.engine.as_ref().map(Engine::stats).unwrap_or_default();
-        Counts {
-            attempts: stats.attempts as u64,
-            packets: self.intake.packets(),
-            knocks: stats.knocks,
-            evicted: stats.evicted,
-            refused: stats.refused,
-            dropped: self.capture.stats().dropped,
-        }
+        Counts::of(&stats, self.intake.packets(), self.capture.stats().dropped)
     }
 
     /// One round of work: true where nothing is left in the buffers.

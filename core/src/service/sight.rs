@@ -78,17 +78,7 @@ impl Sight {
     /// What was counted, and how many attempts there are.
     pub(super) fn counts(&mut self, engine: &Engine) -> Counts {
         match self {
-            Self::Here(here) => {
-                let stats = engine.stats();
-                Counts {
-                    attempts: stats.attempts as u64,
-                    packets: here.intake.packets(),
-                    knocks: stats.knocks,
-                    evicted: stats.evicted,
-                    refused: stats.refused,
-                    dropped: here.capture.stats().dropped,
-                }
-            }
+            Self::Here(here) => Counts::of(&engine.stats(), here.intake.packets(), here.capture.stats().dropped),
             Self::Apart(reader) => reader.counts(),
         }
     }
