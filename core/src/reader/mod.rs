@@ -17,5 +17,5 @@ mod work;
 pub use notice::ReaderNotice;
 pub use process::ReaderProgram;
 pub(crate) use process::{ReaderProcess, Seen};
-pub(crate) use wire::Counts;
+pub(crate) use wire::{Counts, Start};
 pub use work::run;

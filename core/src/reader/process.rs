@@ -104,17 +104,10 @@ struct Running {
 }
 
 impl ReaderProcess {
-    /// Starts a reader of these doors; it listens when this returns.
-    pub(crate) fn start(
-        program: ReaderProgram,
-        config: &Config,
-        interfaces: Vec<String>,
-        secret: u32,
-        clock: Clock,
-        what: (bool, bool),
-    ) -> Result<Self, String> {
+    /// Starts a reader of the doors of `config`; it listens when this returns.
+    pub(crate) fn start(program: ReaderProgram, config: &Config, start: Start) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
-        let mut process = Self::new(program, config, interfaces, secret, clock, what).map_err(text)?;
+        let mut process = Self::new(program, config, start).map_err(text)?;
         let first = process.spawn()?;
         process.begin(first, Timestamp::default()).map_err(text)?;
         // What it says about its captures belongs to the start.
@@ -123,23 +116,14 @@ impl ReaderProcess {
     }
 
     /// The same without a reader yet.
-    fn new(
-        program: ReaderProgram,
-        config: &Config,
-        interfaces: Vec<String>,
-        secret: u32,
-        clock: Clock,
-        (ipv4_only, report_knocks): (bool, bool),
-    ) -> io::Result<Self> {
-        let zero = clock.zero().as_nanos();
-        let start = Start { doors: Doors::of(config), interfaces, secret, clock: zero, ipv4_only, report_knocks };
+    fn new(program: ReaderProgram, config: &Config, start: Start) -> io::Result<Self> {
         let (epoll, again) = (Epoll::new()?, TimerFd::new()?);
         epoll.add(again.as_fd(), 0)?;
         Ok(Self {
             program,
+            clock: Clock::from_zero(Timestamp::from_nanos(start.clock)),
             start,
             config: config.clone(),
-            clock,
             epoll,
             running: None,
             again,
@@ -508,6 +492,7 @@ fn lie(what: &'static str) -> io::Error {
 mod tests {
     use super::*;
     use crate::reader::wire::What;
+    use crate::service::ServiceOptions;
     use std::io::Write;
 
     const DOORS: &str = "[a]\nsequence = 7000,8000\ncommand = true\nallow = 192.0.2.0/24\n\
@@ -525,7 +510,14 @@ mod tests {
             let clock = Clock::new();
             let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
             let config = crate::config::parse(DOORS.as_bytes()).config.unwrap();
-            let mut process = ReaderProcess::new(program, &config, vec!["lo".into()], 0, clock, (true, false)).unwrap();
+            let start = Start::new(
+                &config,
+                vec!["lo".into()],
+                0,
+                clock,
+                &ServiceOptions { ipv4_only: true, ..ServiceOptions::default() },
+            );
+            let mut process = ReaderProcess::new(program, &config, start).unwrap();
             let (ours, other_end) = UnixStream::pair().unwrap();
             let child = Command::new("sleep").arg("1000").spawn().unwrap();
             let running = Running { child, channel: Channel::new(ours).unwrap() };

@@ -11,6 +11,8 @@ use crate::decode::{Knock, TcpFlags};
 use crate::engine::EngineStats;
 use crate::event::{Event, EventKind, FailReason};
 use crate::matcher::SavedAttempt;
+use crate::service::ServiceOptions;
+use crate::service::clock::Clock;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
@@ -68,7 +70,7 @@ pub(super) enum FromReader {
 
 /// What a reader begins with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Start {
+pub(crate) struct Start {
     pub(super) doors: Doors,
     pub(super) interfaces: Vec<String>,
     /// Chooses the ports that the filter passes for the scan guard.
@@ -77,6 +79,25 @@ pub(super) struct Start {
     pub(super) clock: u64,
     pub(super) ipv4_only: bool,
     pub(super) report_knocks: bool,
+}
+
+impl Start {
+    pub(crate) fn new(
+        config: &Config,
+        interfaces: Vec<String>,
+        secret: u32,
+        clock: Clock,
+        options: &ServiceOptions,
+    ) -> Self {
+        Self {
+            doors: Doors::of(config),
+            interfaces,
+            secret,
+            clock: clock.zero().as_nanos(),
+            ipv4_only: options.ipv4_only,
+            report_knocks: options.report_knocks,
+        }
+    }
 }
 
 /// The doors as text, and what the text leaves out.

@@ -12,7 +12,7 @@ use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::filter::PortFilter;
 use crate::intake::{Intake, follow_addresses};
-use crate::reader::{Counts, ReaderProcess, Seen};
+use crate::reader::{Counts, ReaderProcess, Seen, Start};
 
 /// A reader that cannot say what came before a closing is due is not waited for any longer: the door is closed.
 const CLOSING_WAITS: Duration = Duration::from_secs(1);
@@ -52,8 +52,8 @@ impl Sight {
         };
         // What can be said better here than there.
         CaptureSet::check(&interfaces)?;
-        let what = (options.ipv4_only, options.report_knocks);
-        ReaderProcess::start(program.clone(), config, interfaces, secret, clock, what)
+        let start = Start::new(config, interfaces, secret, clock, options);
+        ReaderProcess::start(program.clone(), config, start)
             .map(|reader| Self::Apart(Box::new(reader)))
             .map_err(ServiceError::Reader)
     }
