@@ -227,10 +227,10 @@ class Close(Event):
 
     __match_args__ = ("door", "ip", "command")
 
-    def __new__(cls, door: str, ip: Address, command: str, *, time_ns: int = 0) -> Self: ...
+    def __new__(cls, door: str, ip: Address, command: Optional[str] = None, *, time_ns: int = 0) -> Self: ...
     @property
-    def command(self) -> str:
-        """What closes it: a command for /bin/sh, with the address in it."""
+    def command(self) -> Optional[str]:
+        """What closes it: a command for /bin/sh, with the address in it; None where the kernel shuts its ports."""
 
 @final
 class Timeout(Event):

@@ -18,7 +18,7 @@ mod one_time;
 mod options;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -107,7 +107,7 @@ pub struct Service {
 }
 
 /// What makes an opening the one that it is: door, address and stop command.
-type OpeningKey = (Arc<str>, std::net::IpAddr, String);
+type OpeningKey = (Arc<str>, std::net::IpAddr, Option<String>);
 
 #[derive(Clone, Copy)]
 #[repr(u64)]

@@ -152,7 +152,7 @@ impl Service {
                 event.kind = EventKind::Open { door_id: *door_id, command, opening: Some(opening.clone()) };
                 true
             }
-            EventKind::Close { command } => !self.withheld.remove(&(event.door.clone(), event.ip, command.clone())),
+            EventKind::Close { opening } => !self.withheld.remove(&key_of(opening)),
             _ => true,
         }
     }
