@@ -14,6 +14,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use portknock_core::gate::remove_table;
 use portknock_core::service::Service;
 
 use crate::args::Args;
@@ -27,6 +28,15 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if args.check {
         return ExitCode::from(check(&args.config));
+    }
+    if args.ungate {
+        return match remove_table() {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error);
+                ExitCode::FAILURE
+            }
+        };
     }
     match run(args) {
         Ok(true) => ExitCode::SUCCESS,

@@ -59,12 +59,12 @@ struct Wanted {
 }
 
 impl Gate {
-    /// Makes the own table, or takes over the one from before; or finds the administrator's sets. `None` where no door
-    /// of `config` opens ports.
+    /// Looks whether the gate of a configuration can be used: the own table is nobody else's, or the administrator's sets
+    /// are there. Changes nothing. `None` where no door opens ports.
     ///
     /// # Errors
-    /// See [`GateError`]; then nothing is changed.
-    pub fn open(config: &Config) -> Result<Option<Self>, GateError> {
+    /// See [`GateError`].
+    pub fn find(config: &Config) -> Result<Option<Self>, GateError> {
         let mut ports: Vec<OpenPort> = config.doors.iter().flat_map(|door| door.open.iter().copied()).collect();
         ports.sort_unstable();
         ports.dedup();
@@ -76,23 +76,26 @@ impl Gate {
             config::Gate::Sets(sets) => (Place::of(sets), None),
         };
         let mut gate = Self { link: Link::open()?, place, own };
-        if !gate.make()? {
+        if !gate.is_own() {
             gate.check_sets()?;
+        } else if is_there(&mut gate.link)? == Some(false) {
+            return Err(GateError::NotOurs);
         }
         Ok(Some(gate))
     }
 
-    /// Makes the own table, where a flush of all rules or an administrator removed it; false where the gate has none.
+    /// Makes the own table, or takes over the one that is there with what is open in it. Nothing happens where the sets are
+    /// the administrator's.
     ///
     /// # Errors
     /// See [`GateError`]; then nothing is changed.
-    pub fn make(&mut self) -> Result<bool, GateError> {
-        let Some((ports, refusal)) = &self.own else { return Ok(false) };
+    pub fn make(&mut self) -> Result<(), GateError> {
+        let Some((ports, refusal)) = &self.own else { return Ok(()) };
         if is_there(&mut self.link)? == Some(false) {
             return Err(GateError::NotOurs);
         }
         match self.link.transact(table::make(ports, *refusal))?.first() {
-            None => Ok(true),
+            None => Ok(()),
             // The sets are the second and the third message.
             Some(Failure { number: number @ 2..=3, errno: libc::EEXIST | libc::EINVAL }) => {
                 Err(self.place.wrong_type(usize::from(*number == 3)))

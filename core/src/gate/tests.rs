@@ -26,7 +26,8 @@ fn config(options: &str, open: &str) -> Config {
 }
 
 fn open(options: &str, ports: &str) -> Result<Gate, GateError> {
-    Gate::open(&config(options, &format!("open = {ports}"))).map(Option::unwrap)
+    let mut gate = Gate::find(&config(options, &format!("open = {ports}")))?.unwrap();
+    gate.make().map(|()| gate)
 }
 
 fn element(ip: &str, port: &str) -> Element {
@@ -116,8 +117,8 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
     let (ssh, vpn) = (element("10.0.0.2", "tcp/22"), element("2001:db8::2", "udp/51820"));
     assert_eq!(gate.add(&[(ssh, HOUR), (vpn, HOUR)]), []);
     let listed = nft("list table inet portknock");
-    assert!(listed.contains("10.0.0.2 . 6 . 22 timeout 1h expires 5"), "{listed}");
-    assert!(listed.contains("2001:db8::2 . 17 . 51820 timeout 1h expires 5"), "{listed}");
+    assert!(listed.contains("10.0.0.2 . 6 . 22 timeout 3600s expires 3"), "{listed}");
+    assert!(listed.contains("2001:db8::2 . 17 . 51820 timeout 3600s expires 3"), "{listed}");
 
     let left = |gate: &mut Gate, element| gate.left(&element).unwrap();
     assert_eq!(gate.add(&[(ssh, HOUR / 2)]), []);
@@ -142,7 +143,7 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
     nft("flush ruleset");
     let failed = gate.add(&[(ssh, HOUR)]);
     assert_eq!(failed, [(ssh, GateError::NoSet("inet portknock open4".into()))]);
-    assert_eq!(gate.make(), Ok(true));
+    assert_eq!(gate.make(), Ok(()));
     assert_eq!(gate.add(&[(ssh, HOUR)]), []);
     assert_eq!((remove_table(), remove_table()), (Ok(true), Ok(false)));
 }
@@ -182,8 +183,8 @@ fn what_is_the_administrators_stays_as_it_is() {
     let failed = gate.add(&wanted);
     assert_eq!(failed, [(hosts[3], GateError::Full)], "there is room for one, and only what must fail fails");
     let listed = nft("list ruleset");
-    assert!(listed.contains("10.0.0.1 . 6 . 22,") && listed.contains("10.0.0.2 . 6 . 22 timeout 1d"), "{listed}");
-    assert!(listed.contains("10.0.0.3 . 6 . 22 timeout 1h") && listed.contains("2001:db8::1 . 6 . 22"), "{listed}");
+    assert!(listed.contains("10.0.0.1 . 6 . 22,") && listed.contains("10.0.0.2 . 6 . 22 timeout 86400s"), "{listed}");
+    assert!(listed.contains("10.0.0.3 . 6 . 22 timeout 3600s") && listed.contains("2001:db8::1 . 6 . 22"), "{listed}");
     assert_eq!(gate.remove(&hosts), []);
     assert!(nft("list ruleset").contains("{ 10.0.0.1 . 6 . 22 }"), "what has no end is not ours");
 }

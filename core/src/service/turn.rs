@@ -28,6 +28,7 @@ impl Service {
         self.take_outcomes();
         let requests = self.take_events();
         self.commit(now);
+        self.apply_ports();
         for (request, ends) in requests {
             let id = self.executor.submit(request);
             self.closing.extend(ends.map(|ends| (id, ends)));
@@ -114,6 +115,7 @@ impl Service {
             {
                 state.opened(opening, self.clock.read());
             }
+            self.ports.note(&event, &self.config, !self.options.run_commands, &mut self.notices);
             let request = event.command_request();
             self.notices.push_back(Notice::Event(event));
             match request {
