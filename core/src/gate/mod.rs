@@ -105,6 +105,17 @@ impl Gate {
         }
     }
 
+    /// Makes the own table again where somebody removed it, as a flush of all rules does; true where that was so.
+    ///
+    /// # Errors
+    /// See [`GateError`].
+    pub fn mend(&mut self) -> Result<bool, GateError> {
+        if !self.is_own() || is_there(&mut self.link)?.is_some() {
+            return Ok(false);
+        }
+        self.make().map(|()| true)
+    }
+
     /// True where the ports are protected by the own table.
     pub fn is_own(&self) -> bool {
         self.own.is_some()

@@ -12,12 +12,19 @@ use crate::gate::{Element, Gate, GateError};
 use crate::openings::Opening;
 use crate::time::Timestamp;
 
+/// How often the own table is looked at: so long ports are open to everybody after somebody flushed all rules.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// The gate, where a door has `open` and nothing is only tried, and what is to be done there.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     gate: Option<Gate>,
     opening: Vec<(Arc<str>, Element, Duration)>,
     shutting: Vec<(Arc<str>, Element)>,
+    /// When to look whether the own table is still there.
+    look_at: Option<Timestamp>,
+    /// What is wrong with it was told, and it is still wrong.
+    failing: bool,
 }
 
 impl Ports {
@@ -25,7 +32,8 @@ impl Ports {
     pub(super) fn start(config: &Config) -> Result<Self, GateError> {
         let mut gate = Gate::find(config)?;
         gate.as_mut().map_or(Ok(()), Gate::make)?;
-        Ok(Self { gate, ..Self::default() })
+        let look_at = gate.as_ref().filter(|gate| gate.is_own()).map(|_| Timestamp::default());
+        Ok(Self { gate, look_at, ..Self::default() })
     }
 
     /// Takes up the gate of another configuration. An own table that is not used any more is removed.
@@ -37,6 +45,7 @@ impl Ports {
             _ if was_own => crate::gate::remove_table().map(drop),
             _ => Ok(()),
         };
+        self.look_at = self.gate.as_ref().filter(|gate| gate.is_own()).map(|_| Timestamp::default());
         if let Err(error) = made {
             notices.push_back(Notice::Gate(error));
         }
@@ -117,6 +126,31 @@ impl Ports {
         }
     }
 
+    /// When to come again though nothing happened.
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.look_at
+    }
+
+    /// Makes the own table again where somebody flushed all rules: its ports are open to everybody then.
+    fn look(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) {
+        let (Some(gate), Some(due)) = (&mut self.gate, &mut self.look_at) else { return };
+        if now < *due {
+            return;
+        }
+        *due = now.saturating_add(LOOK_EVERY);
+        match gate.mend() {
+            Ok(mended) => {
+                notices.extend(mended.then_some(Notice::GateMadeAgain));
+                self.failing = false;
+            }
+            Err(error) if !self.failing => {
+                notices.push_back(Notice::Gate(error));
+                self.failing = true;
+            }
+            Err(_) => {}
+        }
+    }
+
     fn open(&mut self, notices: &mut VecDeque<Notice>) {
         let (Some(gate), false) = (&mut self.gate, self.opening.is_empty()) else { return };
         let wanted = |opening: &[(Arc<str>, Element, Duration)], only: Option<&HashSet<Element>>| {
@@ -124,16 +158,10 @@ impl Ports {
             wanted.filter(|(element, _)| only.is_none_or(|only| only.contains(element))).collect::<Vec<_>>()
         };
         let mut failed = gate.add(&wanted(&self.opening, None));
-        if gate.is_own() && failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_))) {
-            // Somebody flushed all rules, and the ports are open to everybody.
-            match gate.make() {
-                Ok(()) => {
-                    notices.push_back(Notice::GateMadeAgain);
-                    let elements = failed.iter().map(|(element, _)| *element).collect();
-                    failed = gate.add(&wanted(&self.opening, Some(&elements)));
-                }
-                Err(error) => notices.push_back(Notice::Gate(error)),
-            }
+        if failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_))) && gate.mend() == Ok(true) {
+            notices.push_back(Notice::GateMadeAgain);
+            let elements = failed.iter().map(|(element, _)| *element).collect();
+            failed = gate.add(&wanted(&self.opening, Some(&elements)));
         }
         let failed: HashMap<Element, GateError> = failed.into_iter().collect();
         for (door, element, _) in self.opening.drain(..) {
@@ -146,7 +174,8 @@ impl Ports {
 
 impl Service {
     /// Opens and shuts the ports of this turn.
-    pub(super) fn apply_ports(&mut self) {
+    pub(super) fn apply_ports(&mut self, now: Timestamp) {
+        self.ports.look(now, &mut self.notices);
         self.ports.shut(self.engine.openings(), &mut self.notices);
         self.ports.open(&mut self.notices);
     }

@@ -28,7 +28,7 @@ impl Service {
         self.take_outcomes();
         let requests = self.take_events();
         self.commit(now);
-        self.apply_ports();
+        self.apply_ports(now);
         for (request, ends) in requests {
             let id = self.executor.submit(request);
             self.closing.extend(ends.map(|ends| (id, ends)));
@@ -234,7 +234,8 @@ impl Service {
     fn arm(&mut self) -> Result<(), ServiceError> {
         let engine = if self.stop_limit.is_none() { self.engine.poll_timeout() } else { None };
         let state = self.state.as_ref().and_then(StateFile::poll_timeout);
-        let due = [engine, self.executor.poll_timeout(), state, self.stop_limit].into_iter().flatten().min();
+        let ports = self.ports.poll_timeout();
+        let due = [engine, self.executor.poll_timeout(), state, ports, self.stop_limit].into_iter().flatten().min();
         let now = self.clock.now();
         // Most turns leave the next due time as it was, and a system call is dear.
         if due != self.armed || due.is_some_and(|due| due <= now) {
