@@ -19,7 +19,7 @@ pub enum portknock_event_kind {
     PORTKNOCK_EVENT_OPEN = 2,
     /// A complete knock while the door is open: it closes later, and nothing is run.
     PORTKNOCK_EVENT_EXTEND = 3,
-    /// The door's time is over. `command` is what closes it.
+    /// The door's time is over. `command` is what closes it, or NULL where the kernel shuts its ports and no command does.
     PORTKNOCK_EVENT_CLOSE = 4,
     /// The attempt took longer than seq_timeout; `stage` steps were done.
     PORTKNOCK_EVENT_TIMEOUT = 5,
@@ -65,7 +65,7 @@ pub struct portknock_event {
     pub stage: u32,
     /// For STAGE: how many steps the sequence has. Else 0.
     pub steps: u32,
-    /// For OPEN and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for an OPEN without one.
+    /// For OPEN and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has none.
     pub command: *const c_char,
     /// For a NOTICE: a line for a log, without control characters and without a line's end. Else NULL.
     pub message: *const c_char,
