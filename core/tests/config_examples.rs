@@ -43,6 +43,8 @@ fn the_full_example_has_every_key() {
         "MaxAttempts",
         "StateFile",
         "OnStop",
+        "Gate",
+        "GateRefuse",
         "sequence",
         "one_time_sequences",
         "seq_timeout",
@@ -53,6 +55,7 @@ fn the_full_example_has_every_key() {
         "start_command_6",
         "stop_command_6",
         "cmd_timeout",
+        "open",
         "allow",
         "seq_cooldown",
     ] {

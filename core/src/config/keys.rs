@@ -11,6 +11,8 @@ pub(super) enum Key {
     MaxAttempts,
     StateFile,
     OnStop,
+    Gate,
+    GateRefuse,
     Sequence,
     OneTimeSequences,
     SeqTimeout,
@@ -21,6 +23,7 @@ pub(super) enum Key {
     StartCommand6,
     StopCommand6,
     CmdTimeout,
+    Open,
     Allow,
     SeqCooldown,
 }
@@ -35,6 +38,8 @@ const SPELLINGS: &[(&str, Key)] = &[
     ("MaxAttempts", Key::MaxAttempts),
     ("StateFile", Key::StateFile),
     ("OnStop", Key::OnStop),
+    ("Gate", Key::Gate),
+    ("GateRefuse", Key::GateRefuse),
     ("sequence", Key::Sequence),
     ("one_time_sequences", Key::OneTimeSequences),
     ("seq_timeout", Key::SeqTimeout),
@@ -48,6 +53,7 @@ const SPELLINGS: &[(&str, Key)] = &[
     ("command_6", Key::StartCommand6),
     ("stop_command_6", Key::StopCommand6),
     ("cmd_timeout", Key::CmdTimeout),
+    ("open", Key::Open),
     ("allow", Key::Allow),
     ("seq_cooldown", Key::SeqCooldown),
 ];
@@ -60,7 +66,7 @@ impl Key {
 
     /// True where the key belongs into `[options]`, false where it belongs into a door.
     pub(super) fn is_option(self) -> bool {
-        self <= Self::OnStop
+        self <= Self::GateRefuse
     }
 
     /// True for the keys whose value is a command.
