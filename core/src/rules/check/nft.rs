@@ -1,6 +1,6 @@
 //! What the rules mean that `nft -j list ruleset` writes (libnftables-json(5)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -26,21 +26,19 @@ pub(super) fn has_foreign_rules(objects: &[Value], ipv6: bool) -> bool {
 }
 
 /// The tables, judged for a packet. Those of iptables that it tells of itself are left out: `told` has their names.
-pub(super) fn tables(objects: &[Value], listing: &str, packet: &Packet, told: &[&str]) -> Vec<Table> {
+pub(super) fn tables(objects: &[Value], text_listing: &str, packet: &Packet, told: &[&str]) -> Vec<Table> {
     let families = if packet.ipv6 { ["ip6", "inet", "netdev"] } else { ["ip", "inet", "netdev"] };
     let own = families[0];
     let meets = |object: &Value| {
         families.contains(&text(object, "family"))
             && !(text(object, "family") == own && told.contains(&table_name(object)))
     };
-    let texts = rule_texts(listing);
+    let listing = Listing::read(text_listing);
     let sets = Sets::of(objects);
     let mut tables: BTreeMap<(&str, &str), Table> = BTreeMap::new();
     for object in objects.iter().filter_map(|object| object.get("table")).filter(|object| meets(object)) {
         let (family, name) = (text(object, "family"), text(object, "name"));
-        let asleep = object["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "dormant"))
-            || object["flags"] == "dormant";
-        if !asleep {
+        if !listing.asleep.contains(&(family, name)) {
             let has_gate_chain = family == own && name == "filter";
             let table = Table { name: format!("table {family} {name}"), has_gate_chain, ..Table::default() };
             tables.insert((family, name), table);
@@ -57,7 +55,7 @@ pub(super) fn tables(objects: &[Value], listing: &str, packet: &Packet, told: &[
         let place = (text(rule, "family"), text(rule, "table"));
         let Some(table) = tables.get_mut(&place) else { continue };
         let handle = rule["handle"].as_u64().unwrap_or_default();
-        let text_of = texts.get(&(place.0, place.1, handle)).copied();
+        let text_of = listing.rules.get(&(place.0, place.1, handle)).copied();
         let name = text_of.map_or_else(|| format!("the rule with handle {handle}"), Into::into);
         let judge = Judge { packet, sets: &sets, family: place.0, table: place.1 };
         let chain = table.chains.entry(text(rule, "chain").into()).or_default();
@@ -82,21 +80,33 @@ fn statements(rule: &Value) -> impl Iterator<Item = (&str, &Value)> {
     all.iter().filter_map(|one| one.as_object()?.iter().next()).map(|(name, value)| (name.as_str(), value))
 }
 
-/// The rules as people write them, by family, table and handle, out of what `nft -a list ruleset` writes.
-fn rule_texts(listing: &str) -> BTreeMap<(&str, &str, u64), &str> {
-    let mut texts = BTreeMap::new();
-    let mut table = ("", "");
-    for line in listing.lines() {
-        let Some((text, handle)) = line.rsplit_once(" # handle ") else { continue };
-        let mut words = text.split_whitespace();
-        if text.starts_with("table ") {
-            words.next();
-            table = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        } else if let (Ok(handle), true) = (handle.parse(), text.starts_with("\t\t")) {
-            texts.insert((table.0, table.1, handle), text.trim());
+/// What `nft -a list ruleset` tells and its JSON does not.
+#[derive(Default)]
+struct Listing<'a> {
+    /// The rules as people write them, by family, table and handle.
+    rules: BTreeMap<(&'a str, &'a str, u64), &'a str>,
+    /// The tables that are switched off, by family and name.
+    asleep: BTreeSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Listing<'a> {
+    fn read(text: &'a str) -> Self {
+        let mut listing = Self::default();
+        let mut table = ("", "");
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("table ") {
+                let mut words = rest.split_whitespace();
+                table = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            } else if line.trim() == "flags dormant" {
+                listing.asleep.insert(table);
+            } else if let Some((rule, handle)) =
+                line.strip_prefix("\t\t").and_then(|line| line.rsplit_once(" # handle "))
+            {
+                listing.rules.extend(handle.parse().map(|handle| ((table.0, table.1, handle), rule)));
+            }
         }
+        listing
     }
-    texts
 }
 
 /// What is in named sets and maps, by family, table and name.
@@ -169,6 +179,11 @@ impl Judge<'_> {
     fn matches(&self, match_: &Value) -> Truth {
         let (left, right) = (&match_["left"], &match_["right"]);
         let fits = match text(match_, "op") {
+            // One of the flags, or none of them.
+            op @ ("in" | "!") if field(left) == Field::TcpFlags => {
+                let one = flag_names(right).map_or(Truth::Maybe, |names| names.contains(&"syn").into());
+                if op == "in" { one } else { one.not() }
+            }
             "==" | "in" => self.fits(left, right),
             "!=" => self.fits(left, right).not(),
             op => match (field(left), right.as_u64()) {
@@ -212,8 +227,8 @@ impl Judge<'_> {
             }
             return self.elements(name).map_or(Truth::Maybe, |elements| self.fits_one_of(left, elements));
         }
-        if field(left) == Field::TcpFlags {
-            return tcp_flags(left, right);
+        if field(left) == Field::TcpFlags && !right["set"].is_array() {
+            return are_tcp_flags(left, right);
         }
         match (right, &right["set"], &right["elem"]["val"]) {
             (Value::Array(values), _, _) | (_, Value::Array(values), _) => self.fits_one_of(left, values),
@@ -328,27 +343,26 @@ fn field(left: &Value) -> Field {
     }
 }
 
-/// The packet has SYN and no other flag.
-fn tcp_flags(left: &Value, right: &Value) -> Truth {
-    let names = |value: &Value| -> Option<Vec<String>> {
-        let values = match value {
-            Value::Array(values) => values.as_slice(),
-            // As in `syn | ack`.
-            value => value["|"].as_array().map_or(std::slice::from_ref(value), Vec::as_slice),
-        };
-        values.iter().map(|value| value.as_str().map(String::from)).collect()
+/// Whether these flags, or those of them that the mask leaves, are the ones that the packet has: SYN alone.
+fn are_tcp_flags(left: &Value, right: &Value) -> Truth {
+    let masked = match &left["&"][1] {
+        Value::Null => Some(true),
+        mask => flag_names(mask).map(|mask| mask.contains(&"syn")),
     };
-    let none = right.as_u64() == Some(0);
-    let Some(wanted) = (if none { Some(Vec::new()) } else { names(right) }) else { return Truth::Maybe };
-    let only_syn = wanted == ["syn"];
-    if !left["&"].is_array() {
-        // Without a mask one of the flags is enough.
-        return wanted.iter().any(|flag| flag == "syn").into();
+    match (masked, flag_names(right)) {
+        (Some(true), Some(wanted)) => (wanted == ["syn"]).into(),
+        (Some(false), Some(wanted)) => wanted.is_empty().into(),
+        _ => Truth::Maybe,
     }
-    match names(&left["&"][1]) {
-        Some(mask) if mask.iter().any(|flag| flag == "syn") => only_syn.into(),
-        Some(_) => wanted.is_empty().into(),
-        None => Truth::Maybe,
+}
+
+/// As in `syn`, `["syn", "ack"]`, `{"|": ["syn", "ack"]}` and 0 for none.
+fn flag_names(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::Array(values) => values.iter().map(Value::as_str).collect(),
+        Value::Object(_) => value["|"].as_array()?.iter().map(Value::as_str).collect(),
+        Value::String(name) => Some(vec![name]),
+        value => (value.as_u64() == Some(0)).then(Vec::new),
     }
 }
 
