@@ -43,6 +43,8 @@ fn run(host: &Host, scan: &str, address: &str, ports: &str) -> BTreeMap<String, 
     let output = Output::of(host.command("nmap").args(words.split(' ')));
     assert_eq!(output.code, Some(0), "nmap {words}: {output:?}");
     let mut looks: BTreeMap<String, Look> = BTreeMap::new();
+    // Answers to the other scans are seen too; they go to other ports.
+    let mut sent_from = BTreeSet::new();
     for line in output.stdout.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
@@ -50,8 +52,11 @@ fn run(host: &Host, scan: &str, address: &str, ports: &str) -> BTreeMap<String, 
             [port, state, _service, ref reason @ ..] if port.ends_with("/tcp") || port.ends_with("/udp") => {
                 looks.entry(port.into()).or_default().answer = format!("{state} {}", reason.join(" "));
             }
+            ["SENT", _, "TCP", from, ">", ..] => {
+                sent_from.insert(from);
+            }
             // RCVD (0.1s) TCP 10.0.0.1:22 > 10.0.0.2:41822 RA ttl=64 id=0 iplen=40 seq=0 win=0
-            ["RCVD", _, "TCP", from, ">", _to, ref fields @ ..] => {
+            ["RCVD", _, "TCP", from, ">", to, ref fields @ ..] if sent_from.contains(to) => {
                 let port = from.rsplit_once(':').expect("nmap writes the port behind a colon").1;
                 let fields: Vec<&str> = fields.iter().filter(|field| !field.starts_with("seq=")).copied().collect();
                 looks.entry(format!("{port}/tcp")).or_default().segments.insert(fields.join(" "));

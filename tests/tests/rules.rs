@@ -1,5 +1,7 @@
 //! `portknock rules`: the rule sets, loaded by the programs they are for, seen by nmap and by the host itself.
 
+use std::thread;
+
 use portknock_tests::{
     Host, Lab, Listener, Output, PATIENCE, PortState, Process, Routed, SCANS, Sniffed, Sniffer, binary, looks, require,
     skipped, wait_until,
@@ -56,6 +58,17 @@ fn loaders() -> Vec<By> {
     loaders
 }
 
+/// Does the same for each case, side by side.
+fn for_each<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    let test = &test;
+    thread::scope(|scope| cases.into_iter().for_each(|case| drop(scope.spawn(move || test(case)))));
+}
+
+/// Each of these with each style.
+fn with_styles(loaders: &[By]) -> Vec<(By, &'static str)> {
+    loaders.iter().flat_map(|&by| STYLES.map(|style| (by, style))).collect()
+}
+
 /// Listens behind the doors: TCP port 22 and UDP port 5000.
 fn services(host: &Host) -> Process {
     let services = host.spawn(binary("occupy").to_str().unwrap(), ["--accept", "22", "--answer", "5000"]);
@@ -70,55 +83,50 @@ fn a_protected_port_looks_like_one_without_a_listener() {
     let ports = "T:22,23,U:5000,5001";
     let bare = Lab::pair();
     let closed = ADDRESSES.map(|address| looks(&bare.client, &SCANS, address, ports));
-    for by in loaders() {
+    for_each(with_styles(&loaders()), |(by, style)| {
         // The same rules as with the newer iptables.
         let scans = if by == By::Legacy { &["-sS -sU", "-sX"] } else { &SCANS[..] };
-        for style in STYLES {
-            let lab = Lab::pair();
-            let _services = services(&lab.server);
-            load(&lab.server, by, &format!("--style {style}"));
-            for (address, closed) in ADDRESSES.iter().zip(&closed) {
-                let seen = looks(&lab.client, scans, address, ports);
-                for (protected, other) in [("22/tcp", "23/tcp"), ("5000/udp", "5001/udp")] {
-                    let case = format!("{by:?} {style} {address} {protected}");
-                    assert_eq!(seen[protected], seen[other], "{case}");
-                    assert_eq!(seen[protected].len(), if protected == "22/tcp" { scans.len() } else { 1 }, "{case}");
-                    for (scan, look) in &seen[protected] {
-                        if style == "reject" {
-                            assert_eq!(look.answer, closed[protected][scan].answer, "{case} {scan}");
-                        } else {
-                            assert!(look.answer.contains("filtered no-response"), "{case} {scan}: {look:?}");
-                            assert!(look.segments.is_empty(), "{case} {scan}: {look:?}");
-                        }
+        let lab = Lab::pair();
+        let _services = services(&lab.server);
+        load(&lab.server, by, &format!("--style {style}"));
+        for (address, closed) in ADDRESSES.iter().zip(&closed) {
+            let seen = looks(&lab.client, scans, address, ports);
+            for (protected, other) in [("22/tcp", "23/tcp"), ("5000/udp", "5001/udp")] {
+                let case = format!("{by:?} {style} {address} {protected}");
+                assert_eq!(seen[protected], seen[other], "{case}");
+                assert_eq!(seen[protected].len(), if protected == "22/tcp" { scans.len() } else { 1 }, "{case}");
+                for (scan, look) in &seen[protected] {
+                    if style == "reject" {
+                        assert_eq!(look.answer, closed[protected][scan].answer, "{case} {scan}");
+                    } else {
+                        assert!(look.answer.contains("filtered no-response"), "{case} {scan}: {look:?}");
+                        assert!(look.segments.is_empty(), "{case} {scan}: {look:?}");
                     }
                 }
             }
         }
-    }
+    });
 }
 
 /// What a scan leaves behind in the connection tracking lets nobody in.
 #[test]
 fn refused_segments_leave_nothing_that_lets_the_next_one_in() {
-    for by in [By::Nft, By::Iptables] {
-        for style in STYLES {
-            let lab = Lab::pair();
-            let _services = services(&lab.server);
-            load(&lab.server, by, &format!("--style {style}"));
-            for address in ADDRESSES {
-                let family = if address.contains(':') { "-6" } else { "-4" };
-                // All from one source port.
-                let scan =
-                    |kind| lab.client.ok(&format!("nmap {family} -n -Pn --reason -g 40000 {kind} -p 22 {address}"));
-                for kind in ["-sA", "-sF", "-sM"] {
-                    scan(kind);
-                    let seen = scan("-sS");
-                    let expected = if style == "reject" { "22/tcp closed" } else { "22/tcp filtered" };
-                    assert!(seen.contains(expected), "{by:?} {style} {address} {kind}: {seen}");
-                }
+    for_each(with_styles(&[By::Nft, By::Iptables]), |(by, style)| {
+        let lab = Lab::pair();
+        let _services = services(&lab.server);
+        load(&lab.server, by, &format!("--style {style}"));
+        for address in ADDRESSES {
+            let family = if address.contains(':') { "-6" } else { "-4" };
+            // All from one source port.
+            let scan = |kind| lab.client.ok(&format!("nmap {family} -n -Pn --reason -g 40000 {kind} -p 22 {address}"));
+            for kind in ["-sA", "-sF", "-sM"] {
+                scan(kind);
+                let seen = scan("-sS");
+                let expected = if style == "reject" { "22/tcp closed" } else { "22/tcp filtered" };
+                assert!(seen.contains(expected), "{by:?} {style} {address} {kind}: {seen}");
             }
         }
-    }
+    });
 }
 
 /// How a port looks from one of the client's addresses, by our own probe.
@@ -132,7 +140,7 @@ fn seen_from(lab: &Lab, source: &str, address: &str, port: &str) -> String {
 
 #[test]
 fn an_element_opens_for_one_address_until_the_kernel_takes_it_away() {
-    for style in STYLES {
+    for_each(STYLES, |style| {
         let lab = Lab::pair();
         lab.client.ok("ip addr add 10.0.0.9/24 dev eth0; ip addr add fd00::9/64 dev eth0 nodad");
         let _services = services(&lab.server);
@@ -163,7 +171,7 @@ fn an_element_opens_for_one_address_until_the_kernel_takes_it_away() {
             let ends = wait_until(PATIENCE, || seen_from(&lab, friend, address, "22") == shut);
             assert!(ends, "{style} {address}: it stays open");
         }
-    }
+    });
 }
 
 /// The two command lines at the head of the rule set, in the hands of a shell.
@@ -233,40 +241,38 @@ print('received', len(stream.read()), flush=True)";
 #[test]
 fn the_host_itself_works_as_before() {
     require("ping");
-    for by in [By::Nft, By::Iptables] {
-        for style in STYLES {
-            let lab = Routed::new();
-            let _inside = Listener::start(&lab.server, 22);
-            let _outside = Listener::start(&lab.client, 80);
-            // The way to the client narrows behind the router, which has to tell the server.
-            lab.router.ok("ip link set eth0 mtu 1280");
-            load(&lab.server, by, &format!("--style {style}"));
-            let case = format!("{by:?} {style}");
-            for address in ["127.0.0.1", "::1", "10.2.0.2", "fd02::2"] {
-                assert_eq!(lab.server.tcp_state(address, 22), PortState::Open, "{case}: loopback {address}");
-            }
-            for (client, server, router, mac) in [
-                ("10.1.0.2", "10.2.0.2", "10.2.0.1", "02:00:00:00:02:01"),
-                ("fd01::2", "fd02::2", "fd02::1", "02:00:00:00:02:01"),
-            ] {
-                // Nobody knows anybody's hardware address any more.
-                lab.server.ok(&format!("ip neigh del {router} dev eth0"));
-                lab.router.ok(&format!("ip neigh del {server} dev eth1"));
-                assert_eq!(lab.server.tcp_state(client, 80), PortState::Open, "{case}: to {client}");
-                lab.server.ok(&format!("ip neigh show {router} | grep {mac}"));
-                lab.server.ok(&format!("ping -n -c 1 -W 5 {client}"));
-                let pinged = lab.client.run(&format!("ping -n -c 1 -W 1 {server}")).code == Some(0);
-                assert_eq!(pinged, style == "reject", "{case}: ping {server}");
-                transfer(&lab.server, &lab.client, client);
-                let route = lab.server.ok(&format!("ip route get {client}"));
-                assert!(route.contains("mtu 1280"), "{case}: {route}");
-                // The other way around: the router asks for the server, which has not sent anything.
-                lab.router.ok(&format!("ip neigh del {server} dev eth1"));
-                lab.client.tcp_state(server, 22);
-                lab.router.ok(&format!("ip neigh show {server} | grep 02:00:00:00:02:02"));
-            }
+    for_each(with_styles(&[By::Nft, By::Iptables]), |(by, style)| {
+        let lab = Routed::new();
+        let _inside = Listener::start(&lab.server, 22);
+        let _outside = Listener::start(&lab.client, 80);
+        // The way to the client narrows behind the router, which has to tell the server.
+        lab.router.ok("ip link set eth0 mtu 1280");
+        load(&lab.server, by, &format!("--style {style}"));
+        let case = format!("{by:?} {style}");
+        for address in ["127.0.0.1", "::1", "10.2.0.2", "fd02::2"] {
+            assert_eq!(lab.server.tcp_state(address, 22), PortState::Open, "{case}: loopback {address}");
         }
-    }
+        for (client, server, router, mac) in [
+            ("10.1.0.2", "10.2.0.2", "10.2.0.1", "02:00:00:00:02:01"),
+            ("fd01::2", "fd02::2", "fd02::1", "02:00:00:00:02:01"),
+        ] {
+            // Nobody knows anybody's hardware address any more.
+            lab.server.ok(&format!("ip neigh del {router} dev eth0"));
+            lab.router.ok(&format!("ip neigh del {server} dev eth1"));
+            assert_eq!(lab.server.tcp_state(client, 80), PortState::Open, "{case}: to {client}");
+            lab.server.ok(&format!("ip neigh show {router} | grep {mac}"));
+            lab.server.ok(&format!("ping -n -c 1 -W 5 {client}"));
+            let pinged = lab.client.run(&format!("ping -n -c 1 -W 1 {server}")).code == Some(0);
+            assert_eq!(pinged, style == "reject", "{case}: ping {server}");
+            transfer(&lab.server, &lab.client, client);
+            let route = lab.server.ok(&format!("ip route get {client}"));
+            assert!(route.contains("mtu 1280"), "{case}: {route}");
+            // The other way around: the router asks for the server, which has not sent anything.
+            lab.router.ok(&format!("ip neigh del {server} dev eth1"));
+            lab.client.tcp_state(server, 22);
+            lab.router.ok(&format!("ip neigh show {server} | grep 02:00:00:00:02:02"));
+        }
+    });
 }
 
 /// A TCP connection from the client's port 40000 to the server's port 443, over which bytes go to and fro all the time.
