@@ -13,7 +13,8 @@ pub const SCANS: [&str; 8] = ["-sS -sU", "-sT", "-sA", "-sW", "-sF", "-sN", "-sX
 pub struct Look {
     /// State, reason and time to live, as in `closed reset ttl 64`.
     pub answer: String,
-    /// The segments that it sent: flags, time to live, flow label, length and window; no numbers of its own.
+    /// The segments that it sent: flags, time to live, whether there is a flow label, length and window; no numbers that the
+    /// kernel draws.
     pub segments: BTreeSet<String>,
 }
 
@@ -58,7 +59,11 @@ fn run(host: &Host, scan: &str, address: &str, ports: &str) -> BTreeMap<String, 
             // RCVD (0.1s) TCP 10.0.0.1:22 > 10.0.0.2:41822 RA ttl=64 id=0 iplen=40 seq=0 win=0
             ["RCVD", _, "TCP", from, ">", to, ref fields @ ..] if sent_from.contains(to) => {
                 let port = from.rsplit_once(':').expect("nmap writes the port behind a colon").1;
-                let fields: Vec<&str> = fields.iter().filter(|field| !field.starts_with("seq=")).copied().collect();
+                let fields: Vec<&str> = fields
+                    .iter()
+                    .filter(|field| !field.starts_with("seq="))
+                    .map(|&field| if field.starts_with("flow=") && field != "flow=0" { "flow" } else { field })
+                    .collect();
                 looks.entry(format!("{port}/tcp")).or_default().segments.insert(fields.join(" "));
             }
             _ => {}

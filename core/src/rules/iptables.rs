@@ -55,7 +55,7 @@ fn options(match_: &Match, family: Family) -> Vec<String> {
     match match_ {
         Match::Loopback => one("-i lo"),
         Match::Known => one("-m conntrack --ctstate ESTABLISHED,RELATED"),
-        Match::LateRepeat => one("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK ACK -m conntrack --ctstate INVALID"),
+        Match::OpensNothing => one("-p tcp -m tcp ! --tcp-flags RST,ACK NONE"),
         Match::Tcp => one("-p tcp"),
         Match::Udp => one("-p udp"),
         Match::Icmp => one("-p icmp"),

@@ -73,7 +73,7 @@ fn matching(match_: &Match, family: Family) -> String {
     match match_ {
         Match::Loopback => "iif \"lo\"".into(),
         Match::Known => "ct state established,related".into(),
-        Match::LateRepeat => "ct state invalid tcp flags & (fin | syn | rst | ack) == ack".into(),
+        Match::OpensNothing => "tcp flags & (rst | ack) != 0".into(),
         Match::Tcp => "meta l4proto tcp".into(),
         Match::Udp => "meta l4proto udp".into(),
         Match::Icmp => "ip protocol icmp".into(),

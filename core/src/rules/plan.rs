@@ -20,8 +20,8 @@ pub(super) enum Match {
     Loopback,
     /// What belongs to a connection or a dialogue that is known.
     Known,
-    /// A plain segment of a connection that is known, outside of its window.
-    LateRepeat,
+    /// A segment with ACK or RST, which opens no connection.
+    OpensNothing,
     Tcp,
     Udp,
     Icmp,
@@ -238,19 +238,19 @@ fn allowed(allow: &AllowedPorts) -> Vec<Rule> {
 
 /// The answers of a host on which nothing listens.
 fn refusals() -> Vec<Rule> {
+    let native =
+        "TCP that opens nothing: the kernel refuses it itself, but knows living connections; up to the same rate";
+    let why_native = "A segment with ACK or RST opens no connection, on any port: what belongs to none the kernel answers by a reset, be \
+                      there a listener or not. Without it, connections from before these rules, which connection tracking does not \
+                      know, would be reset when they are loaded, the one that you load them over among them; and now and then a \
+                      healthy connection by a segment that comes late.";
     let reset = "TCP: refused like a port without a listener, up to a rate for each network of sources";
     let why_reset = "The same answer for every port: a port behind a door looks like one on which nothing listens. More than the \
                      rate is not answered, so that forged segments do not have this host throw resets at somebody else. The rate \
                      is far above what people do; a scan of all ports gets slower by it and sees all ports alike.";
     vec![
-        rule(
-            Any,
-            vec![Match::LateRepeat],
-            Verdict::Drop,
-            "TCP: a late repeat of a living connection must not be answered by a reset, which would end it",
-            "A segment that comes late, outside of the window of its connection, belongs to no known connection for the kernel. A \
-             reset for it would end a healthy connection now and then. A scan does not see this rule: it has no connection.",
-        ),
+        rule(V4, vec![Match::OpensNothing, Match::AtMost(&RESETS)], Verdict::Accept, native, why_native),
+        rule(V6, vec![Match::OpensNothing, Match::AtMost(&RESETS)], Verdict::Accept, native, why_native),
         rule(V4, vec![Match::Tcp, Match::AtMost(&RESETS)], Verdict::Reset, reset, why_reset),
         rule(V6, vec![Match::Tcp, Match::AtMost(&RESETS)], Verdict::Reset, reset, why_reset),
         rule(

@@ -261,7 +261,7 @@ impl Judge<'_> {
                 (_, _, network) => self.packet.is_from(&network),
             },
             Field::To => self.packet.is_to(&network(right)),
-            Field::Interface if written == "lo" => Truth::No,
+            Field::Interface if matches!(written.as_str(), "lo" | "loopback") => Truth::No,
             Field::Version if self.packet.ipv6 => is(&["ipv6", "ip6"]),
             Field::Version => is(&["ipv4", "ip"]),
             Field::CtState => is(&["new"]),
@@ -331,7 +331,7 @@ fn field(left: &Value) -> Field {
     let flags = fib["flags"].as_array().map(Vec::as_slice).unwrap_or_default();
     match (left["meta"]["key"].as_str(), left["ct"]["key"].as_str(), fib["result"].as_str()) {
         (Some("l4proto"), ..) => Field::Protocol,
-        (Some("iif" | "iifname"), ..) => Field::Interface,
+        (Some("iif" | "iifname" | "iiftype"), ..) => Field::Interface,
         (Some("nfproto" | "protocol"), ..) => Field::Version,
         (Some("pkttype"), ..) => Field::Addressee,
         (_, Some("state"), _) => Field::CtState,

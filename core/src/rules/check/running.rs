@@ -72,11 +72,8 @@ impl Running {
             (true, "ip6tables-nft-save", "ip6tables-legacy-save", "/proc/net/ip6_tables_names"),
         ] {
             // nft does not say what modules of iptables look at. Where that program is missing, their rules are not understood.
-            if nft::has_foreign_rules(&nft, ipv6) {
-                if let Ok(text) = output(current, "iptables", &[]) {
-                    saved.push(Saved { program: current, ipv6, legacy: false, text });
-                }
-            }
+            let text = nft::has_foreign_rules(&nft, ipv6).then(|| output(current, "iptables", &[]));
+            saved.extend(text.and_then(Result::ok).map(|text| Saved { program: current, ipv6, legacy: false, text }));
             if fs::read_to_string(names).is_ok_and(|tables| !tables.trim().is_empty()) {
                 let text = output(legacy, "iptables", &[])?;
                 saved.push(Saved { program: legacy, ipv6, legacy: true, text });

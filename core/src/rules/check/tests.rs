@@ -69,7 +69,10 @@ fn iptables_rules_are_understood() {
     }
 }
 
-fn table(chains: &[(&str, Option<Base>, Vec<(Truth, Action)>)]) -> Table {
+/// Name, base, and what each rule may do.
+type ChainOf<'a> = (&'a str, Option<Base>, Vec<(Truth, Action)>);
+
+fn table(chains: &[ChainOf]) -> Table {
     let mut table = Table { name: "table t".into(), ..Table::default() };
     for (name, base, rules) in chains {
         let rule = |(at, (fits, action)): (usize, &(Truth, Action))| Rule {
@@ -87,7 +90,7 @@ const ACCEPTS: Option<Base> = Some(Base { accepts: true, sees_all: true });
 const DROPS: Option<Base> = Some(Base { accepts: false, sees_all: true });
 
 /// Accepted for sure, dropped for sure, or in doubt.
-fn end_of(chains: &[(&str, Option<Base>, Vec<(Truth, Action)>)]) -> Truth {
+fn end_of(chains: &[ChainOf]) -> Truth {
     let gate = Gate::default();
     match Way::of(&table(chains).ends(&packet(&gate, false))) {
         Way::Through => Truth::Yes,
