@@ -418,7 +418,26 @@ const OWN_TABLE: &str = "table inet portknock {
     }
 }";
 
-/// Packet filters, and what `--check --port 22` says of IPv4 and of IPv6.
+/// Whether the client can connect to port 22 before and after it has knocked, over IPv4 and over IPv6.
+fn can_connect(lab: &Lab) -> [[bool; 2]; 2] {
+    let connects = || {
+        thread::scope(|scope| {
+            let ask = |address| scope.spawn(move || lab.client.tcp_state(address, 22) == PortState::Open);
+            ADDRESSES.map(ask).map(|asked| asked.join().expect("tcp-state runs"))
+        })
+    };
+    let before = connects();
+    for table in ["portknock_host", "portknock"] {
+        for (set, address) in [("open4", "10.0.0.2"), ("open6", "fd00::2")] {
+            // Not every case has both tables.
+            lab.server.run(&format!("nft add element inet {table} {set} '{{ {address} . tcp . 22 timeout 1m }}'"));
+        }
+    }
+    let after = connects();
+    [[before[0], after[0]], [before[1], after[1]]]
+}
+
+/// Packet filters, and what `--check --port 22` says of IPv4 and of IPv6, which is also what the kernel does.
 #[test]
 fn check_knows_what_stands_in_the_way() {
     const OPENS: &str = "a knock opens it";
@@ -462,7 +481,11 @@ fn check_knows_what_stands_in_the_way() {
             SHUT,
             SHUT,
         ),
-        ("table inet other { chain out { type filter hook output priority 0; drop;\n}\n}".into(), OPENS, OPENS),
+        (
+            "table inet other { chain out { type filter hook output priority 0; tcp dport 22 drop;\n}\n}".into(),
+            OPENS,
+            OPENS,
+        ),
         (
             "table ip nat { chain p { type nat hook prerouting priority dstnat; tcp dport 22 redirect to :2222;\n}\n}"
                 .into(),
@@ -504,6 +527,7 @@ fn check_knows_what_stands_in_the_way() {
     ];
     let lab = Lab::pair();
     let server = &lab.server;
+    let _listener = Listener::start(server, 22);
     for (more, v4, v6) in cases {
         server.ok("nft flush ruleset");
         load(server, By::Nft, "");
@@ -513,8 +537,16 @@ fn check_knows_what_stands_in_the_way() {
         let (code, said) = check(server, "--port 22");
         let status = if (v4, v6) == (OPENS, OPENS) { 0 } else { 1 };
         assert_eq!(code, Some(status), "{more}\n{said}");
-        for (version, expected) in [("IPv4", v4), ("IPv6", v6)] {
+        let connects = can_connect(&lab);
+        for (version, expected, [before, after]) in [("IPv4", v4, connects[0]), ("IPv6", v6, connects[1])] {
             assert!(said.contains(&format!("tcp/22 over {version}: {expected}\n")), "{more}\n{said}");
+            let right = match expected {
+                OPENS => !before && after,
+                OPEN => before,
+                SHUT => !after,
+                _ => true,
+            };
+            assert!(right, "{more}\n{version}: {said}\nbefore the knock {before}, after it {after}");
         }
     }
     // The rule is named as people write it.

@@ -52,7 +52,7 @@ pub(super) fn lines(rule_set: &RuleSet, format: Format) -> String {
         }
     }
     head += &says(match style {
-        Style::Reject => "Connections that are up stay up.",
+        Style::Reject => "TCP connections that are up stay up.",
         Style::Drop => {
             "Connections that the kernel does not track when it is loaded are cut off: on a host that had no packet filter, see \
              `before the first time` in docs/rules.md."

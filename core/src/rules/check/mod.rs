@@ -5,8 +5,8 @@
 //! not. What a chain looks at and this does not know leaves a doubt, which is told.
 //!
 //! It is taken for granted that rate limits are not used up, that the packet is for this host and does not come over
-//! loopback, and that the way back is the way it came. Packet filters of bridges and what programs attach themselves (eBPF) are
-//! not looked at.
+//! loopback, that the way back is the way it came, and that the answer may leave. Packet filters of bridges and what programs
+//! attach themselves (eBPF) are not looked at.
 
 mod chain;
 mod iptables;

@@ -97,7 +97,7 @@ impl<'a> Listing<'a> {
             if let Some(rest) = line.strip_prefix("table ") {
                 let mut words = rest.split_whitespace();
                 table = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            } else if line.trim() == "flags dormant" {
+            } else if line.starts_with("\tflags ") && line.contains("dormant") {
                 listing.asleep.insert(table);
             } else if let Some((rule, handle)) =
                 line.strip_prefix("\t\t").and_then(|line| line.rsplit_once(" # handle "))
