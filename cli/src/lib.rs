@@ -11,6 +11,7 @@ pub mod portknock;
 pub mod probe;
 mod progress;
 pub mod replay;
+pub mod rules;
 
 use clap::ValueEnum;
 

@@ -9,8 +9,9 @@ use crate::knock::{self, KnockArgs, MoreArgs};
 use crate::output::usage;
 use crate::probe::{self, ProbeArgs};
 use crate::replay::{self, ReplayArgs};
+use crate::rules::{self, RulesArgs};
 
-/// Port knocking: check configurations, replay captures, knock, probe ports
+/// Port knocking: check configurations, replay captures, knock, probe ports, print rule sets
 #[derive(Parser)]
 #[command(name = "portknock", version)]
 struct Cli {
@@ -49,6 +50,14 @@ enum Command {
                       Example: portknock probe myserver.example.com 22,80,8000-8100"
     )]
     Probe(ProbeArgs),
+    /// Print a packet filter for a whole host behind doors, or check the one in force
+    #[command(
+        after_help = "Exit status: 0 when the rules were printed; with --check 0 when a knock opens all of the ports, 1 \
+                            when not, or when that cannot be told; 2 for bad usage.\n\
+                            Examples: portknock rules --allow 80,443 > rules.nft && nft -f rules.nft\n          \
+                            portknock rules --check --port tcp/22,udp/51820"
+    )]
+    Rules(RulesArgs),
 }
 
 /// Runs a command line, of which the first argument is the name of the program for usage texts, and gives the exit
@@ -61,6 +70,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             Command::Replay(args) => replay::run(&args),
             Command::Knock { knock, more } => knock::run("portknock", knock, more),
             Command::Probe(args) => probe::run(&args),
+            Command::Rules(args) => rules::run(&args),
         },
     }
 }

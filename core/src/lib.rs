@@ -1,7 +1,7 @@
 //! The logic of portknock: everything that the daemon, the command line, C and Python share.
 //!
 //! The pure part (`config`, `decode`, `filter`, `matcher`, `openings`, `engine`) does no I/O and reads no clock; the
-//! shells around it (`capture`, `exec`, `journal`, `one_time`, `knock`, `probe`, `service`, `sys`) touch the world.
+//! shells around it (`capture`, `exec`, `journal`, `one_time`, `knock`, `probe`, `rules`, `service`, `sys`) touch the world.
 
 pub mod capture;
 pub mod config;
@@ -23,6 +23,7 @@ mod printable;
 pub mod probe;
 pub mod reader;
 pub mod replay;
+pub mod rules;
 mod segment;
 pub mod service;
 pub mod sys;

@@ -36,6 +36,7 @@ mod matrix;
 mod probe;
 mod process;
 mod random;
+mod scans;
 mod sniffer;
 mod tools;
 
@@ -58,6 +59,7 @@ pub use matrix::{Answer, Answers, Case, CaseId, Family, Matrix, Truth, nmap};
 pub use probe::{Probed, Scan, probe, probe_command};
 pub use process::{Output, Process};
 pub use random::{Disagreement, Run};
+pub use scans::{Look, Looks, SCANS, looks};
 pub use sniffer::{Sniffed, Sniffer};
 pub use tools::{NOBODY, RIGHTLESS, binary, other_users, require, skipped, wait_until};
 

@@ -26,7 +26,8 @@ pub fn require(tool: &str) {
         return;
     }
     let package = match tool {
-        "iptables" | "ip6tables" => "iptables",
+        "iptables" | "ip6tables" | "iptables-restore" => "iptables",
+        "ping" => "iputils-ping",
         "nft" => "nftables",
         "ip" => "iproute2",
         "nc" => "netcat-openbsd",

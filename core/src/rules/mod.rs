@@ -1,0 +1,162 @@
+//! A packet filter for a whole host behind doors, and a look at the one that runs.
+//!
+//! The rules are written once, in `plan`, and rendered for nft, iptables-restore and ip6tables-restore, so that the formats
+//! cannot drift apart. [`check`] reads the packet filter that is in force and says whether a knock would open a port in it.
+
+pub mod check;
+mod head;
+mod iptables;
+mod nft;
+mod plan;
+mod ports;
+
+pub use ports::{AllowedPorts, AllowedPortsError, PortRange};
+
+use crate::host::Family;
+
+/// The table of the nft rule set, in the family `inet`.
+pub const TABLE: &str = "portknock_host";
+/// Its sets of openings, for IPv4 and IPv6.
+pub const OPEN_SETS: [&str; 2] = ["open4", "open6"];
+/// The chain into which the commands of doors insert their rules, in the iptables and the ip6tables rule set.
+pub const OPEN_CHAIN: &str = "PORTKNOCK";
+
+/// What happens to packets that nobody allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// They are answered as by a host on which nothing listens.
+    Reject,
+    /// They are not answered, as by a host that is not there.
+    Drop,
+}
+
+/// `reject` or `drop`.
+impl std::fmt::Display for Style {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Reject => "reject",
+            Self::Drop => "drop",
+        })
+    }
+}
+
+/// Which program loads the rule set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `nft -f`, IPv4 and IPv6.
+    Nft,
+    /// `iptables-restore`, IPv4.
+    Iptables,
+    /// `ip6tables-restore`, IPv6.
+    Ip6tables,
+}
+
+/// A rule set to print.
+#[derive(Clone, Debug)]
+pub struct RuleSet {
+    /// What happens to packets that nobody allowed.
+    pub style: Style,
+    /// Which ports stay open for everyone.
+    pub allow: AllowedPorts,
+    /// Whether to say before each rule what breaks without it.
+    pub explain: bool,
+}
+
+impl RuleSet {
+    /// The text for the program that loads it.
+    pub fn render(&self, format: Format) -> String {
+        let rules = plan::rules(self.style, &self.allow);
+        let head = head::lines(self, format);
+        match format {
+            Format::Nft => nft::render(&head, &rules, self.explain),
+            Format::Iptables => iptables::render(&head, &rules, Family::V4, self.explain),
+            Format::Ip6tables => iptables::render(&head, &rules, Family::V6, self.explain),
+        }
+    }
+}
+
+/// Words in comment lines of at most 100 characters, each line behind `indent` and `# `.
+fn comment(indent: &str, text: &str) -> String {
+    let mut lines = String::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.len() + 1 + word.len() > 100 {
+            lines += &format!("{indent}# {line}\n");
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines + &format!("{indent}# {line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule_set(style: Style, explain: bool) -> RuleSet {
+        RuleSet { style, allow: "443,8000-8100,U:53".parse().unwrap(), explain }
+    }
+
+    /// Compares with the file in `golden/`; `UPDATE_GOLDEN=1` writes it anew.
+    fn assert_golden(name: &str, text: &str) {
+        let path = format!("{}/src/rules/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, text).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(text, golden, "{name}: look at the difference, then write it with UPDATE_GOLDEN=1");
+    }
+
+    #[test]
+    fn the_text_is_the_known_one() {
+        for (format, ending) in [(Format::Nft, "nft"), (Format::Iptables, "iptables"), (Format::Ip6tables, "ip6tables")]
+        {
+            for style in [Style::Reject, Style::Drop] {
+                assert_golden(&format!("{style}.{ending}"), &rule_set(style, false).render(format));
+            }
+        }
+        assert_golden("reject-explained.nft", &rule_set(Style::Reject, true).render(Format::Nft));
+    }
+
+    #[test]
+    fn every_rule_has_a_comment() {
+        for style in [Style::Reject, Style::Drop] {
+            for explain in [false, true] {
+                let rule_set = rule_set(style, explain);
+                let nft = rule_set.render(Format::Nft);
+                let verdict = |line: &str| {
+                    let line = line.split(" comment ").next().unwrap().trim();
+                    !line.starts_with('#')
+                        && ["accept", "drop", "reset", "unreachable"].iter().any(|end| line.ends_with(end))
+                };
+                let rules: Vec<&str> = nft.lines().filter(|line| verdict(line)).collect();
+                assert!(rules.len() > 10, "{nft}");
+                assert!(rules.iter().all(|rule| rule.ends_with('"') && rule.contains(" comment \"")), "{rules:#?}");
+                for format in [Format::Iptables, Format::Ip6tables] {
+                    let text = rule_set.render(format);
+                    let mut rules = text.lines().filter(|line| line.starts_with("-A "));
+                    assert!(rules.all(|rule| rule.contains(" -m comment --comment \"")), "{text}");
+                }
+            }
+        }
+    }
+
+    /// What is explained is the same rules.
+    #[test]
+    fn explanations_are_comments_alone() {
+        let without_comments = |text: String| {
+            text.lines()
+                .filter(|line| !line.is_empty() && !line.trim_start().starts_with('#'))
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+        };
+        for format in [Format::Nft, Format::Iptables, Format::Ip6tables] {
+            let [short, long] = [false, true].map(|explain| rule_set(Style::Reject, explain).render(format));
+            assert!(long.len() > short.len() + 1_000);
+            assert_eq!(without_comments(long), without_comments(short));
+        }
+    }
+}
