@@ -1,10 +1,15 @@
 //! `portknock rules`: a packet filter for a whole host, and whether a knock would open a port in the one that runs.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use portknock_core::config::{self, GateSets, Protocol};
+use portknock_core::gate;
 use portknock_core::rules::check::{Gate, Outcome, Running, check};
 use portknock_core::rules::{self, AllowedPorts, RuleSet};
+use portknock_core::{Config, Printable};
 
 use crate::output::{complain, print};
 use crate::{FAILURE, SUCCESS};
@@ -26,11 +31,21 @@ pub struct RulesArgs {
     #[arg(long)]
     explain: bool,
     /// Print no rules: read the packet filter that is in force and say whether a knock would open these ports (needs root)
-    #[arg(long, requires = "port", conflicts_with_all = ["style", "format", "allow", "explain"])]
+    #[arg(long, conflicts_with_all = ["style", "format", "allow", "explain"])]
     check: bool,
-    /// The ports to check, written as for --allow
+    /// Check these ports, written as for --allow, instead of those of the doors' `open`
     #[arg(long, value_name = "PORTS", requires = "check")]
     port: Option<AllowedPorts>,
+    /// The configuration with the doors to check
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        requires = "check",
+        conflicts_with = "port",
+        default_value = "/etc/knockd.conf"
+    )]
+    config: PathBuf,
     /// The address that knocks; by default one that no rule names
     #[arg(long, value_name = "ADDR", requires = "check")]
     from: Option<IpAddr>,
@@ -62,12 +77,14 @@ enum Format {
 /// Prints a rule set, or checks the one in force: then the status is 0 where a knock opens all of the ports, and 1 where not,
 /// or where that cannot be told.
 pub fn run(args: &RulesArgs) -> u8 {
-    match &args.port {
-        Some(ports) => check_running(args, ports),
-        None => {
-            print(rule_set(args).render(args.format.into()).as_bytes());
-            SUCCESS
-        }
+    if !args.check {
+        print(rule_set(args).render(args.format.into()).as_bytes());
+        return SUCCESS;
+    }
+    match check_running(args) {
+        Ok(true) => SUCCESS,
+        Ok(false) => FAILURE,
+        Err(error) => complain("portknock", error),
     }
 }
 
@@ -89,13 +106,33 @@ impl From<Format> for rules::Format {
     }
 }
 
-fn check_running(args: &RulesArgs, ports: &AllowedPorts) -> u8 {
-    let running = match Running::read() {
-        Ok(running) => running,
-        Err(error) => return complain("portknock", error),
+/// Tells what would become of a knock; true where it opens everything.
+fn check_running(args: &RulesArgs) -> Result<bool, String> {
+    let (gate, ports) = match &args.port {
+        Some(ports) => (Gate { chain: args.chain.clone(), ..Gate::default() }, ports.iter().collect()),
+        None => of_doors(&args.config, &args.chain)?,
     };
-    let gate = Gate { chain: args.chain.clone(), ..Gate::default() };
-    let findings = check(&running, &gate, &ports.iter().collect::<Vec<_>>(), args.from);
+    let running = Running::read().map_err(|error| error.to_string())?;
+    let findings = check(&running, &gate, &ports, args.from);
     print(findings.iter().map(|finding| format!("{finding}\n")).collect::<String>().as_bytes());
-    if findings.iter().all(|finding| finding.outcome == Outcome::Opens) { SUCCESS } else { FAILURE }
+    Ok(findings.iter().all(|finding| finding.outcome == Outcome::Opens))
+}
+
+/// Where the daemon with this configuration puts openings, and the ports of its doors.
+fn of_doors(file: &Path, chain: &str) -> Result<(Gate, Vec<(Protocol, u16)>), String> {
+    let loaded = config::load(file).map_err(|error| error.to_string())?;
+    let name = file.to_string_lossy();
+    let Some(Config { options, doors }) = loaded.config else {
+        return Err(format!("the configuration is refused\n{}", loaded.report.render(&name, &loaded.text)));
+    };
+    let ports: BTreeSet<_> =
+        doors.iter().flat_map(|door| &*door.open).map(|open| (open.protocol, open.port.get())).collect();
+    if ports.is_empty() {
+        return Err(format!("no door of {} has `open`; name the ports with --port", Printable(&name)));
+    }
+    let set = match options.gate {
+        config::Gate::Own => ("inet".to_owned(), gate::TABLE.to_owned(), gate::SETS.map(str::to_owned).to_vec()),
+        config::Gate::Sets(GateSets { family, table, set4, set6 }) => (family.to_string(), table, vec![set4, set6]),
+    };
+    Ok((Gate { sets: vec![set], chain: chain.to_owned() }, ports.into_iter().collect()))
 }

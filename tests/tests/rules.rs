@@ -581,6 +581,31 @@ fn check_names_the_rule_and_knows_who_knocks() {
 }
 
 #[test]
+fn check_takes_the_ports_and_the_sets_of_the_configuration() {
+    let lab = Lab::pair();
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let check_with = |options: &str, door: &str| {
+        let file = folder.path().join("knockd.conf");
+        let text = format!("[options]\n{options}\n[door]\nsequence = 7000,5000\n{door}\n");
+        std::fs::write(&file, text).expect("a file can be written");
+        check(&lab.server, &format!("-c {}", file.display()))
+    };
+    load(&lab.server, By::Nft, "");
+    let set = "Gate = set inet portknock_host open4 open6";
+    let both = "open = tcp/22,udp/53";
+    assert_eq!(check_with(set, both), (Some(0), opens(&["tcp/22", "udp/53"])));
+    // With a table of its own the daemon puts nothing into the sets of the rules that drop.
+    let (code, said) = check_with("", both);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("tcp/22 over IPv4: a knock does not open it"), "{said}");
+    let (code, said) = check_with(set, "command = true");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("knockd.conf has `open`; name the ports with --port"), "{said}");
+    assert_eq!(check_with(set, "open = 22/tcp").0, Some(1));
+    assert_eq!(check(&lab.server, "-c /nonexistent").0, Some(1));
+}
+
+#[test]
 fn check_reads_iptables_too() {
     for by in loaders().into_iter().filter(|by| *by != By::Nft) {
         let lab = Lab::pair();
@@ -629,8 +654,9 @@ fn usage_and_rights_are_told() {
         Output::of(std::process::Command::new(binary("portknock")).arg("rules").args(args.split_whitespace()))
     };
     for args in [
-        "--check",
         "--port 22",
+        "--config x",
+        "--check --port 22 --config x",
         "--style refuse",
         "--format pf",
         "--allow 22/sctp",

@@ -19,6 +19,7 @@ pub use element::Element;
 pub use error::GateError;
 use link::{Failure, Link};
 use message::{CREATE, DUMP, EXCLUSIVE, Kind, Messages};
+pub use table::{SETS, TABLE};
 
 use crate::config::{self, Config, GateSets, OpenPort, Refusal, TableFamily};
 

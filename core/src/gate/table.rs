@@ -33,10 +33,10 @@ use crate::config::{OpenPort, Protocol, Refusal};
 
 /// The number of the family inet.
 pub(super) const INET: u8 = 1;
-/// The own table's name.
-pub(super) const TABLE: &str = "portknock";
+/// The own table's name; its family is `inet`.
+pub const TABLE: &str = "portknock";
 /// The own table's sets for IPv4 and IPv6.
-pub(super) const SETS: [&str; 2] = ["open4", "open6"];
+pub const SETS: [&str; 2] = ["open4", "open6"];
 /// How many openings each of them holds.
 const SIZE: u32 = 131_072;
 

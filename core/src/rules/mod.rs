@@ -12,12 +12,13 @@ mod ports;
 
 pub use ports::{AllowedPorts, AllowedPortsError, PortRange};
 
+use crate::gate;
 use crate::host::Family;
 
 /// The table of the nft rule set, in the family `inet`.
 pub const TABLE: &str = "portknock_host";
-/// Its sets of openings, for IPv4 and IPv6.
-pub const OPEN_SETS: [&str; 2] = ["open4", "open6"];
+/// Its sets of openings, for IPv4 and IPv6, named as those of the daemon's own table.
+pub const OPEN_SETS: [&str; 2] = gate::SETS;
 /// The chain into which the commands of doors insert their rules, in the iptables and the ip6tables rule set.
 pub const OPEN_CHAIN: &str = "PORTKNOCK";
 

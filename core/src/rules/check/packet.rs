@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::Protocol;
+use crate::gate;
 use crate::rules::{OPEN_CHAIN, OPEN_SETS, TABLE};
 
 /// Where knocks open: what changes in the packet filter when somebody has knocked.
@@ -19,7 +20,7 @@ pub struct Gate {
 /// The sets of `portknock rules` and of the daemon's own table, and the chain of `portknock rules`.
 impl Default for Gate {
     fn default() -> Self {
-        let sets = [TABLE, "portknock"]
+        let sets = [TABLE, gate::TABLE]
             .map(|table| ("inet".into(), table.into(), OPEN_SETS.map(String::from).to_vec()))
             .to_vec();
         Self { sets, chain: OPEN_CHAIN.into() }
