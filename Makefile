@@ -47,11 +47,21 @@ wheel: install-deps ## build the Python package, with libpcap inside, and its so
 	scripts/build-wheel
 
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 
 install: ## put the C library into PREFIX (/usr/local), behind DESTDIR for packagers
 	@# sudo knows no cargo: then what was built before is installed.
 	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release -p portknock-ffi; fi
-	scripts/install-library $(BUILT) $(PREFIX) $(DESTDIR)
+	scripts/install-library $(BUILT) $(PREFIX) "$(DESTDIR)" $(LIBDIR)
+
+install-programs: ## put daemon, clients and manual into PREFIX, the configuration into SYSCONFDIR, behind DESTDIR
+	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release -p portknock-cli -p portknockd; fi
+	scripts/install-programs $(BUILT) $(PREFIX) $(SYSCONFDIR) $(UNITDIR) "$(DESTDIR)"
+
+deb: install-deps ## build the Debian packages
+	scripts/build-deb
 
 install-deps: ## install missing system packages
 	@scripts/install-deps
@@ -59,4 +69,4 @@ install-deps: ## install missing system packages
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo check test test-python fuzz bench wheel install install-deps clean
+.PHONY: help demo check test test-python fuzz bench wheel install install-programs deb install-deps clean
