@@ -43,6 +43,9 @@ bench: install-deps ## measure speed and memory, beside the original knockd
 	python=$$(scripts/bench-python) && \
 	PORTKNOCK_PYTHON=$$python TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
 
+test-packages: install-deps ## install, use, upgrade and purge the Debian packages on a Debian of their own; needs root
+	scripts/test-packages
+
 wheel: install-deps ## build the Python package, with libpcap inside, and its source package
 	scripts/build-wheel
 
@@ -69,4 +72,4 @@ install-deps: ## install missing system packages
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo check test test-python fuzz bench wheel install install-programs deb install-deps clean
+.PHONY: help demo check test test-python fuzz bench test-packages wheel install install-programs deb install-deps clean
