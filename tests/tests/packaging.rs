@@ -17,7 +17,8 @@ fn workspace(name: &str) -> PathBuf {
 }
 
 fn files(folder: &str) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(workspace(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let entries = fs::read_dir(workspace(folder)).expect("the folder is there");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
     files.sort();
     assert!(!files.is_empty(), "{folder}");
     files
