@@ -1,12 +1,13 @@
 //! What is in `packaging/`: the unit, the manual, the completions, the examples in the documents. The packages themselves are
 //! tried by `make test-packages`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use portknock_tests::{NOBODY, Output, binary, other_users, require};
+use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, require, wait_until};
 use tempfile::TempDir;
 
 /// What `systemd-analyze security` may give the unit, in tenths; knockd's own has 74.
@@ -76,6 +77,63 @@ fn the_unit_is_hardened() {
     let unit = workspace("packaging/systemd/portknockd.service");
     let threshold = format!("--threshold={EXPOSURE}");
     ok(Command::new("systemd-analyze").args(["security", "--offline=true", &threshold]).arg(&unit));
+}
+
+/// The words behind each `KEY=` of the unit.
+fn unit_words(key: &str) -> Vec<String> {
+    let unit = fs::read_to_string(workspace("packaging/systemd/portknockd.service")).expect("the unit can be read");
+    let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// The system calls that these words of a unit allow: names, and groups that have names and groups.
+fn system_calls(words: Vec<String>) -> BTreeSet<String> {
+    let (groups, names): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| word.starts_with('@'));
+    let mut calls = BTreeSet::from_iter(names);
+    for group in groups {
+        let listed = ok(Command::new("systemd-analyze").args(["syscall-filter", &group]));
+        let lines = listed.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        calls.extend(system_calls(lines.map(str::to_owned).collect()));
+    }
+    calls
+}
+
+#[test]
+fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
+    ["systemd-analyze", "strace", "iptables", "nft"].into_iter().for_each(require);
+    if !other_users() {
+        return;
+    }
+    let rights = unit_words("AmbientCapabilities").join(",+").replace("CAP_", "").to_lowercase();
+    let [inherited, ambient, bounding] =
+        ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all,+{rights}"));
+    let user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--no-new-privs"];
+    let trace = ["strace", "-D", "-f", "-q", "-e", "signal=none", "-o", "%DIR%/trace"];
+    let starter = [&user[..], &[&inherited, &ambient, &bounding], &trace].concat();
+    let lab = Lab::pair();
+    let config = "[options]\nUseSyslog\n[ssh]\nsequence = 7391,2284:udp,48213\ncmd_timeout = 1\n\
+                  start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT && nft list ruleset && ip address\n\
+                  stop_command = iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT && echo closed >%DIR%/done\n";
+    let mut daemon = Daemon::portknockd_under(&lab.server, &starter, config);
+    lab.client.ok("knock 10.0.0.1 7391 2284:udp 48213");
+    daemon.wait_for("command timeout");
+    assert!(wait_until(PATIENCE, || daemon.path("done").exists()), "{}", daemon.log());
+    daemon.reload(config);
+    daemon.signal("USR1");
+    daemon.wait_for("status: doors 1");
+    assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
+    assert!(!daemon.log().contains("non-zero"), "{}", daemon.log());
+
+    let trace = daemon.read("trace");
+    let calls = trace.lines().filter_map(|line| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0));
+    let used: BTreeSet<_> = calls.filter(|name| !name.contains([' ', '<', '+', '-'])).map(str::to_owned).collect();
+    assert!(used.len() > 40 && used.contains("bind"), "{used:?}");
+    let refused: Vec<_> = used.difference(&system_calls(unit_words("SystemCallFilter"))).cloned().collect();
+    assert!(refused.is_empty(), "SystemCallFilter refuses {refused:?}");
+    let families = unit_words("RestrictAddressFamilies");
+    for line in trace.lines().filter(|line| line.contains(" socket(AF_")) {
+        assert!(families.iter().any(|family| line.contains(&format!("({family},"))), "{line}");
+    }
 }
 
 #[test]
