@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | while IFS='|' read -r target text; do \
-		printf '  make %-14s %s\n' "$$target" "$$text"; \
+		printf '  make %-16s %s\n' "$$target" "$$text"; \
 	done
 
 demo: install-deps ## filtered, knock, open, closed again: the whole way, in two network namespaces
@@ -43,20 +43,39 @@ bench: install-deps ## measure speed and memory, beside the original knockd
 	python=$$(scripts/bench-python) && \
 	PORTKNOCK_PYTHON=$$python TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
 
+test-packages: install-deps-packages ## install, use, upgrade and purge the Debian packages on a Debian of their own; needs root
+	scripts/test-packages
+
+dist: install-deps-packages ## build all that a release ships: packages, wheel, source, checksums
+	scripts/build-dist
+
 wheel: install-deps ## build the Python package, with libpcap inside, and its source package
 	scripts/build-wheel
 
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 
 install: ## put the C library into PREFIX (/usr/local), behind DESTDIR for packagers
 	@# sudo knows no cargo: then what was built before is installed.
 	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release -p portknock-ffi; fi
-	scripts/install-library $(BUILT) $(PREFIX) $(DESTDIR)
+	scripts/install-library $(BUILT) $(PREFIX) "$(DESTDIR)" $(LIBDIR)
+
+install-programs: ## put daemon, clients and manual into PREFIX, the configuration into SYSCONFDIR, behind DESTDIR
+	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release -p portknock-cli -p portknockd; fi
+	scripts/install-programs $(BUILT) $(PREFIX) $(SYSCONFDIR) $(UNITDIR) "$(DESTDIR)"
+
+deb: install-deps-packages ## build the Debian packages
+	scripts/build-deb
 
 install-deps: ## install missing system packages
 	@scripts/install-deps
 
+install-deps-packages:
+	@scripts/install-deps packages
+
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo check test test-python fuzz bench wheel install install-deps clean
+.PHONY: help demo check test test-python fuzz bench test-packages wheel install install-programs deb dist install-deps install-deps-packages clean

@@ -74,3 +74,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_manual_and_the_completions_are_up_to_date() {
+        portknock_packaging::assert_up_to_date("portknock.1", Cli::command());
+    }
+}

@@ -100,4 +100,9 @@ mod tests {
         let version = Args::try_parse_from(["portknockd", "-V"]).unwrap_err();
         assert_eq!(version.to_string(), concat!("portknockd ", env!("CARGO_PKG_VERSION"), "\n"));
     }
+
+    #[test]
+    fn the_manual_and_the_completions_are_up_to_date() {
+        portknock_packaging::assert_up_to_date("portknockd.8", Args::command());
+    }
 }

@@ -1,11 +1,11 @@
 //! The command line and the configuration file together.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use portknock_core::config::{LoadError, Loaded, load};
+use portknock_core::config::{Loaded, load};
 use portknock_core::reader::ReaderProgram;
 use portknock_core::service::ServiceOptions;
 use portknock_core::{Config, Printable};
@@ -25,8 +25,13 @@ pub(crate) fn read_config(path: &Path, say: &mut dyn FnMut(&str)) -> Option<Conf
             rendered.lines().filter(|line| !line.trim().is_empty()).for_each(say);
             config.map(with_absolute_paths)
         }
-        Err(error @ LoadError { .. }) => {
+        Err(error) => {
             say(&error.to_string());
+            if error.reason.kind() == ErrorKind::PermissionDenied {
+                let name = path.to_string_lossy();
+                let name = Printable(&name);
+                say(&format!("help: let the daemon read it: chgrp portknock {name} && chmod 640 {name}"));
+            }
             None
         }
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tempfile::TempDir;
+
 use crate::{Output, require};
 
 /// How a program is compiled.
@@ -79,9 +81,16 @@ impl C {
             command.args(["-x", "c++"]);
         }
         command.arg(format!("-std={standard}")).args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-g", "-pthread"]);
-        command.args(more).arg(source).args(["-x", "none", "-o"]).arg(&program).args(self.flags(linked));
+        // Another test may be running the same program, or building it: only what is complete takes the name.
+        let making = TempDir::new_in(&self.folder).expect("a folder in cargo's");
+        let made = making.path().join("program");
+        command.args(more).arg(source).args(["-x", "none", "-o"]).arg(&made).args(self.flags(linked));
         let compiled = Output::of(&mut command);
         assert_eq!(compiled.code, Some(0), "{command:?}\n{}", compiled.stderr);
+        // `-fsyntax-only` makes none.
+        if made.exists() {
+            fs::rename(&made, &program).expect("within one folder");
+        }
         program
     }
 

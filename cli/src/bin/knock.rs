@@ -24,3 +24,15 @@ struct Cli {
 fn main() -> ExitCode {
     ExitCode::from(knock::run("knock", Cli::parse().knock, MoreArgs::default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_manual_and_the_completions_are_up_to_date() {
+        portknock_packaging::assert_up_to_date("knock.1", Cli::command());
+    }
+}

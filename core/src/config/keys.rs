@@ -134,6 +134,17 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_has_every_spelling_and_no_other() {
+        let page = include_str!("../../../packaging/man/knockd.conf.5.in");
+        let items = page.lines().filter_map(|line| line.strip_prefix(".It Ic "));
+        let mut described: Vec<&str> = items.filter_map(|item| item.split(' ').next()).collect();
+        let mut known: Vec<&str> = SPELLINGS.iter().map(|(spelling, _)| *spelling).collect();
+        described.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(described, known, "packaging/man/knockd.conf.5.in");
+    }
+
+    #[test]
     fn distance_counts_edits_and_swaps() {
         for (a, b, edits) in [("", "abc", 3), ("abc", "abc", 0), ("acb", "abc", 1), ("ab", "abc", 1), ("xbc", "abc", 1)]
         {

@@ -1,0 +1,247 @@
+//! What is in `packaging/`: the unit, the manual, the completions, the examples in the documents. The packages themselves are
+//! tried by `make test-packages`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, require, wait_until};
+use tempfile::TempDir;
+
+/// What `systemd-analyze security` may give the unit, in tenths; knockd's own has 74.
+const EXPOSURE: u32 = 23;
+
+fn workspace(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(workspace(folder)).expect("the folder is there");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{folder}");
+    files
+}
+
+fn ok(command: &mut Command) -> String {
+    let output = Output::of(command);
+    assert_eq!(output.code, Some(0), "{command:?}: {output:?}");
+    output.stdout
+}
+
+#[test]
+fn the_pages_are_clean() {
+    require("mandoc");
+    for page in files("packaging/man").iter().filter(|path| path.extension().is_none_or(|extension| extension != "in"))
+    {
+        let lint = Output::of(Command::new("mandoc").args(["-T", "lint", "-W", "all"]).arg(page));
+        // Whether the pages that it names are installed here is not its fault.
+        let faults: Vec<_> = lint.stdout.lines().filter(|line| !line.contains("referenced manual not found")).collect();
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
+}
+
+#[test]
+fn every_key_and_option_can_be_read_in_the_pages() {
+    require("mandoc");
+    let page = |name: &str| {
+        let text = ok(Command::new("mandoc").args(["-T", "ascii"]).arg(workspace("packaging/man").join(name)));
+        // Bold and underlined letters are written twice.
+        let mut plain = String::new();
+        for letter in text.chars() {
+            if letter == '\u{8}' {
+                plain.pop();
+            } else {
+                plain.push(letter);
+            }
+        }
+        plain
+    };
+    let keys = page("knockd.conf.5");
+    assert!(keys.contains("seq_timeout = seconds") && keys.contains("The default is 25."), "{keys}");
+    assert!(keys.contains("SIGHUP with a bad configuration"), "{keys}");
+    let help = ok(Command::new(binary("portknockd")).arg("--help"));
+    let options = page("portknockd.8");
+    let long: Vec<_> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    assert!(long.len() > 10, "{help}");
+    for option in long {
+        assert!(options.contains(option.trim_end_matches([',', '.'])), "{option} is not in the page:\n{options}");
+    }
+}
+
+#[test]
+fn the_unit_is_hardened() {
+    require("systemd-analyze");
+    let unit = workspace("packaging/systemd/portknockd.service");
+    let threshold = format!("--threshold={EXPOSURE}");
+    ok(Command::new("systemd-analyze").args(["security", "--offline=true", &threshold]).arg(&unit));
+}
+
+/// The words behind each `KEY=` of the unit.
+fn unit_words(key: &str) -> Vec<String> {
+    let unit = fs::read_to_string(workspace("packaging/systemd/portknockd.service")).expect("the unit can be read");
+    let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// The system calls that these words of a unit allow: names, and groups that have names and groups.
+fn system_calls(words: Vec<String>) -> BTreeSet<String> {
+    let (groups, names): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| word.starts_with('@'));
+    let mut calls = BTreeSet::from_iter(names);
+    for group in groups {
+        let listed = ok(Command::new("systemd-analyze").args(["syscall-filter", &group]));
+        let lines = listed.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        calls.extend(system_calls(lines.map(str::to_owned).collect()));
+    }
+    calls
+}
+
+#[test]
+fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
+    ["systemd-analyze", "strace", "iptables", "nft"].into_iter().for_each(require);
+    if !other_users() {
+        return;
+    }
+    let rights = unit_words("AmbientCapabilities").join(",+").replace("CAP_", "").to_lowercase();
+    let [inherited, ambient, bounding] =
+        ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all,+{rights}"));
+    let user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--no-new-privs"];
+    let trace = ["strace", "-D", "-f", "-q", "-e", "signal=none", "-o", "%DIR%/trace"];
+    let starter = [&user[..], &[&inherited, &ambient, &bounding], &trace].concat();
+    let lab = Lab::pair();
+    let config = "[options]\nUseSyslog\n[ssh]\nsequence = 7391,2284:udp,48213\ncmd_timeout = 1\n\
+                  start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT && nft list ruleset && ip address\n\
+                  stop_command = iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT && echo closed >%DIR%/done\n";
+    let mut daemon = Daemon::portknockd_under(&lab.server, &starter, config);
+    lab.client.ok("knock 10.0.0.1 7391 2284:udp 48213");
+    daemon.wait_for("command timeout");
+    assert!(wait_until(PATIENCE, || daemon.path("done").exists()), "{}", daemon.log());
+    daemon.reload(config);
+    daemon.signal("USR1");
+    daemon.wait_for("status: doors 1");
+    assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
+    assert!(!daemon.log().contains("non-zero"), "{}", daemon.log());
+
+    let trace = daemon.read("trace");
+    let calls = trace.lines().filter_map(|line| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0));
+    let used: BTreeSet<_> = calls.filter(|name| !name.contains([' ', '<', '+', '-'])).map(str::to_owned).collect();
+    assert!(used.len() > 40 && used.contains("bind"), "{used:?}");
+    let refused: Vec<_> = used.difference(&system_calls(unit_words("SystemCallFilter"))).cloned().collect();
+    assert!(refused.is_empty(), "SystemCallFilter refuses {refused:?}");
+    let families = unit_words("RestrictAddressFamilies");
+    for line in trace.lines().filter(|line| line.contains(" socket(AF_")) {
+        assert!(families.iter().any(|family| line.contains(&format!("({family},"))), "{line}");
+    }
+}
+
+#[test]
+fn systemd_takes_every_line_of_the_unit_and_of_its_drop_in() {
+    require("systemd-analyze");
+    let folder = TempDir::new().unwrap();
+    let unit = folder.path().join("portknockd.service");
+    let text = fs::read_to_string(workspace("packaging/systemd/portknockd.service")).unwrap();
+    // What it would start has to be there.
+    let daemon = binary("portknockd");
+    let text = text.replace("/usr/sbin/portknockd", &daemon.to_string_lossy());
+    fs::write(&unit, text.replace("Documentation=", "# ")).unwrap();
+    let drop_ins = folder.path().join("portknockd.service.d");
+    for drop_in in [false, true] {
+        if drop_in {
+            fs::create_dir(&drop_ins).unwrap();
+            fs::copy(workspace("packaging/systemd/root.conf"), drop_ins.join("root.conf")).unwrap();
+        }
+        let output = Output::of(Command::new("systemd-analyze").args(["verify", "--recursive-errors=no"]).arg(&unit));
+        let faults: Vec<_> = output.stderr.lines().filter(|line| line.contains("portknockd")).collect();
+        assert!(faults.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn bash_completes_commands_options_and_values() {
+    require("bash");
+    let complete = |program: &str, words: &[&str]| {
+        let script = workspace("packaging/completions/bash").join(program);
+        let asked = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+                     \"_$1\" \"$1\" \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", asked, "bash"]).arg(script).arg(program).args(words);
+        ok(&mut bash).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(complete("portknock", &["ch"]), ["check"]);
+    assert_eq!(complete("portknock", &["check", "--fi"]), ["--fix"]);
+    assert_eq!(complete("portknock", &["probe", "--method", ""]), ["auto", "syn", "connect"]);
+    assert_eq!(complete("portknockd", &["--dr"]), ["--dry-run"]);
+    assert_eq!(complete("knock", &["--ver"]), ["--verbose", "--version"]);
+}
+
+#[test]
+fn zsh_and_fish_take_their_completions() {
+    require("zsh");
+    require("fish");
+    for script in files("packaging/completions/zsh") {
+        ok(Command::new("zsh").arg("-n").arg(script));
+    }
+    for script in files("packaging/completions/fish") {
+        ok(Command::new("fish").args(["--no-config", "--no-execute"]).arg(&script));
+        let program = script.file_stem().unwrap().to_string_lossy().into_owned();
+        let asked = format!("source {}; complete --do-complete '{program} --he'", script.display());
+        let offered = ok(Command::new("fish").args(["--no-config", "-c", &asked]));
+        assert!(offered.starts_with("--help"), "{program}: {offered}");
+    }
+}
+
+#[test]
+fn logrotate_takes_its_file() {
+    require("logrotate");
+    let folder = TempDir::new().unwrap();
+    let copy = folder.path().join("portknock");
+    fs::copy(workspace("packaging/logrotate/portknock"), &copy).unwrap();
+    let text = fs::read_to_string(&copy).unwrap();
+    // There may be no such user here.
+    fs::write(&copy, text.replace("create 0640 portknock adm", "create 0640")).unwrap();
+    let output =
+        Output::of(Command::new("logrotate").args(["--debug", "--state"]).arg(folder.path().join("state")).arg(copy));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(!output.stderr.contains("error"), "{output:?}");
+}
+
+#[test]
+fn configurations_in_the_documents_are_without_errors() {
+    let folder = TempDir::new().unwrap();
+    let mut checked = 0;
+    let texts = files("docs").into_iter().chain(files("packaging/man"));
+    for path in texts {
+        let text = fs::read_to_string(&path).unwrap();
+        let blocks = text.split("```conf\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let literal = text.split(".Bd -literal -offset indent\n[").skip(1).filter_map(|rest| rest.split(".Ed").next());
+        let literal = literal.map(|block| format!("[{block}"));
+        for block in blocks.map(str::to_owned).chain(literal) {
+            let conf = folder.path().join("knockd.conf");
+            fs::write(&conf, &block).unwrap();
+            ok(Command::new(binary("portknock")).arg("check").arg(&conf));
+            checked += 1;
+        }
+    }
+    assert!(checked >= 4, "{checked}");
+    ok(Command::new(binary("portknock")).arg("check").arg(workspace("packaging/knockd.conf")));
+}
+
+#[test]
+fn a_configuration_that_the_daemon_may_not_read_says_how_it_may() {
+    if !other_users() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let conf = folder.path().join("knockd.conf");
+    fs::write(&conf, "[door]\nsequence = 7391,2284,48213\n").unwrap();
+    fs::set_permissions(&conf, fs::Permissions::from_mode(0o600)).unwrap();
+    let (starter, rest) = NOBODY.split_first().unwrap();
+    let output = Output::of(Command::new(starter).args(rest).arg(binary("portknockd")).arg("-c").arg(&conf));
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let conf = conf.display();
+    let help = format!("help: let the daemon read it: chgrp portknock {conf} && chmod 640 {conf}");
+    assert!(output.stderr.contains(&help), "{output:?}");
+}
