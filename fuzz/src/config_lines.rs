@@ -12,6 +12,7 @@ const OPTIONS: [&str; 8] = [
     "ScanGuard = ",
     "MaxAttempts = ",
     "StateFile = /c",
+    "ControlSocket = none",
     "OnStop = keep #",
 ];
 const KEYS: [&str; 14] = [

@@ -66,6 +66,7 @@ codes! {
     ONE_TIME_USED_UP = "PK052",
     ONE_TIME_BAD_LINE = "PK053",
     USELESS_STOP_COMMAND = "PK054",
+    SOCKET_PATH = "PK055",
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ struct OptionsJson<'a> {
     scan_guard: u8,
     max_attempts: u32,
     state_file: String,
+    control_socket: Option<String>,
     on_stop: String,
 }
 
@@ -108,6 +109,7 @@ fn options(options: &Options) -> OptionsJson<'_> {
         scan_guard: options.scan_guard,
         max_attempts: options.max_attempts,
         state_file: options.state_file.display().to_string(),
+        control_socket: options.control_socket.as_ref().map(|path| path.display().to_string()),
         on_stop: options.on_stop.to_string(),
     }
 }
@@ -213,7 +215,8 @@ mod tests {
             concat!(
                 r#"{"file":"knockd.conf","errors":0,"warnings":0,"diagnostics":[],"config":{"options":"#,
                 r#"{"use_syslog":false,"log_file":null,"pid_file":"/var/run/knockd.pid","interfaces":["eth0","eth1"],"#,
-                r#""scan_guard":8,"max_attempts":1048576,"state_file":"/var/lib/portknock/openings","on_stop":"keep"},"#,
+                r#""scan_guard":8,"max_attempts":1048576,"state_file":"/var/lib/portknock/openings","#,
+                r#""control_socket":"/run/portknock/control","on_stop":"keep"},"#,
                 r#""doors":[{"name":"a","sequence":[{"port":7000,"protocol":"tcp"},{"port":5,"protocol":"udp"},"#,
                 r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"seq_timeout":25,"#,
                 r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":"o","stop_command":"x","#,

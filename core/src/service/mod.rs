@@ -15,6 +15,7 @@ mod clock;
 mod listener;
 mod notice;
 mod one_time;
+mod open;
 mod options;
 mod status;
 #[cfg(test)]
@@ -31,8 +32,9 @@ use clock::Clock;
 pub use listener::Listener;
 pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
+pub use open::CloseError;
 pub use options::ServiceOptions;
-pub use status::Status;
+pub use status::{CommandCounts, Status};
 
 use crate::capture::{CaptureNotice, CaptureSet};
 use crate::config::{Config, OnStop};
@@ -91,6 +93,7 @@ pub struct Service {
     armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
     packets: u64,
+    commands: CommandCounts,
     /// A turn is due that the descriptor may not tell of.
     turn_due: bool,
     /// A turn was just made.
@@ -178,6 +181,7 @@ impl Service {
             armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
             packets: 0,
+            commands: CommandCounts::default(),
             turn_due: true,
             has_turned: false,
             woken: false,
@@ -309,11 +313,14 @@ impl Service {
 
     /// The service in numbers.
     pub fn status(&mut self) -> Status {
+        let engine = self.engine.stats();
         Status {
             doors: self.config.doors.len(),
-            engine: self.engine.stats(),
+            engine,
             packets: self.packets,
             drops: self.capture.stats().dropped,
+            filtered: (self.packets + engine.unused).saturating_sub(engine.knocks),
+            commands: self.commands,
             commands_running: self.executor.running(),
             commands_waiting: self.executor.waiting(),
             saving: self.state.as_ref().is_none_or(StateFile::is_saving),

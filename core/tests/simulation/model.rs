@@ -40,6 +40,7 @@ pub(crate) struct Model {
     openings: Vec<Opening>,
     told: Vec<Vec<Event>>,
     knocks: u64,
+    unused: u64,
     evicted: u64,
     refused: u64,
 }
@@ -54,6 +55,7 @@ impl Model {
             openings: Vec::new(),
             told: Vec::new(),
             knocks: 0,
+            unused: 0,
             evicted: 0,
             refused: 0,
         }
@@ -77,6 +79,7 @@ impl Model {
             attempts: self.held.len(),
             openings: self.openings.len(),
             knocks: self.knocks,
+            unused: self.unused,
             evicted: self.evicted,
             refused: self.refused,
         }
@@ -144,6 +147,7 @@ impl Model {
             return;
         }
         let is_used = self.config.doors.iter().any(|door| steps_of(door).iter().any(|step| is_step(knock, *step)));
+        self.unused += u64::from(!is_used);
         let mut spent = Vec::new();
         for door in 0..self.config.doors.len() {
             if !self.is_relevant(knock, door) {
