@@ -101,8 +101,8 @@ mod tests {
   followers      1
   WARNING        the state file does not have every opening: see the log
 
-DOOR        OPEN FOR
-openSSH     1
+DOOR         OPEN FOR
+openSSH      1
 a "b"\\x0ac  0
 
 OPEN DOOR  ADDRESS      CLOSES IN  BY
