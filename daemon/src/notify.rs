@@ -91,7 +91,7 @@ impl Notify {
         let now = Instant::now();
         if self.status_due.is_some_and(|due| due <= now) {
             let Status { doors, engine, .. } = status();
-            let line = format!("{doors} doors, {} open", engine.openings);
+            let line = format!("doors {doors}, openings {}", engine.openings);
             if line != self.status {
                 self.send(&[NotifyState::Status(&line)]);
                 self.status = line;
@@ -172,7 +172,7 @@ mod tests {
         notify.ready();
         notify.turned(|| status(1));
         let told: Vec<_> = std::iter::from_fn(|| received(&socket)).collect();
-        assert_eq!(told, ["READY=1\n", "STATUS=3 doors, 1 open\n", "WATCHDOG=1\n"]);
+        assert_eq!(told, ["READY=1\n", "STATUS=doors 3, openings 1\n", "WATCHDOG=1\n"]);
         assert!(notify.deadline().unwrap() > Instant::now() + Duration::from_secs(1700), "half of the limit");
         let mut count = 0;
         while notify.retry_at.is_none() {
