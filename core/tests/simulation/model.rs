@@ -131,6 +131,12 @@ impl Model {
         }
     }
 
+    pub(crate) fn close_by_hand(&mut self, door: &str, ip: IpAddr, now: Timestamp) {
+        self.advance(now);
+        let group = self.close(|opening| &*opening.door == door && opening.ip == ip, self.now);
+        self.told.extend((!group.is_empty()).then_some(group));
+    }
+
     pub(crate) fn restore(&mut self, openings: &[Opening]) {
         for opening in openings {
             match self.openings.iter_mut().find(|held| is_same(held, opening)) {
