@@ -28,7 +28,7 @@ impl Folder {
         let folder = Self(TempDir::new().expect("a temporary folder"));
         let dir = folder.dir();
         let state = if config.contains("StateFile") { "" } else { "StateFile = %DIR%/openings\n" };
-        let text = format!("[options]\n{state}{config}").replace("%DIR%", dir);
+        let text = format!("[options]\nControlSocket = %DIR%/control\n{state}{config}").replace("%DIR%", dir);
         fs::write(folder.path("knockd.conf"), text).expect("the folder can be written");
         folder
     }
