@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 
 use crate::config;
 
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
     "UseSyslog #",
     "LogFile = /a",
     "PidFile = /b",
