@@ -375,6 +375,21 @@ fn a_stale_socket_is_replaced_and_a_living_daemons_is_left_alone() {
 }
 
 #[test]
+fn root_of_a_container_with_the_right_to_capture_alone_has_everything() {
+    let lab = Lab::pair();
+    let starter = ["setpriv", "--inh-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"];
+    let daemon = Daemon::portknockd_under(&lab.server, &starter, DOORS);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+    // CAP_NET_RAW is number 13; see capabilities(7).
+    assert!(status.contains("CapEff:\t0000000000002000\n"), "{status}");
+    open(&lab, &daemon);
+    assert_eq!(daemon.portknock(&["close", "ssh", "10.0.0.2"]).code, Some(0));
+    let closed = wait_until(PATIENCE, || daemon.read("done") == "open 10.0.0.2\nclose 10.0.0.2\n");
+    assert!(closed, "{}", daemon.read("done"));
+    assert!(!daemon.log().contains("cannot"), "{}", daemon.log());
+}
+
+#[test]
 fn with_the_right_to_capture_alone_it_works_and_says_what_it_goes_without() {
     if !other_users() {
         return;
