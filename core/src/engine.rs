@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::{Config, Door, DoorId, Sequence};
 use crate::decode::{Knock, LinkType, decode};
 use crate::event::{Event, EventKind};
-use crate::matcher::{FETCHED_TOGETHER, Matcher, Sink};
+use crate::matcher::{FETCHED_TOGETHER, Matcher, SavedAttempt, Sink};
 use crate::openings::{Opening, Openings};
 use crate::time::Timestamp;
 use crate::timeline::CHECKED;
@@ -98,6 +98,8 @@ struct Outcomes {
     doors: Vec<Door>,
     openings: Openings,
     events: VecDeque<Event>,
+    /// Complete sequences are only told: the openings are another engine's.
+    only_tells: bool,
 }
 
 impl Engine {
@@ -106,11 +108,50 @@ impl Engine {
     pub fn new(config: &Config) -> Self {
         Self {
             matcher: Matcher::new(config),
-            outcomes: Outcomes { doors: config.doors.clone(), openings: Openings::new(), events: VecDeque::new() },
+            outcomes: Outcomes {
+                doors: config.doors.clone(),
+                openings: Openings::new(),
+                events: VecDeque::new(),
+                only_tells: false,
+            },
             now: Timestamp::default(),
             knocks: 0,
             knocks_ahead: Vec::with_capacity(FETCHED_TOGETHER),
         }
+    }
+
+    /// An engine that sees: it opens nothing, each complete sequence is an [`EventKind::Open`] without a command. Another
+    /// one, which gets its events by [`Engine::take_over`], opens and closes.
+    pub(crate) fn that_only_tells(config: &Config) -> Self {
+        let mut engine = Self::new(config);
+        engine.outcomes.only_tells = true;
+        engine
+    }
+
+    /// Takes what an engine that only tells has found, as if it were found here.
+    pub(crate) fn take_over(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, kind: EventKind) {
+        // As there: of what is due at the same time, attempts end first, and all of that comes before a packet.
+        let before =
+            if matches!(kind, EventKind::Timeout { .. }) { time.as_nanos().saturating_sub(1) } else { time.as_nanos() };
+        self.handle_timeout(Timestamp::from_nanos(before));
+        let Some(door) = self.outcomes.doors.get(usize::from(door_id.0)) else { return };
+        match kind {
+            EventKind::Open { .. } => self.outcomes.complete(self.now.max(time), door_id, ip),
+            kind => {
+                let name = door.name.clone();
+                self.outcomes.event(time, &name, ip, kind);
+            }
+        }
+    }
+
+    /// Ends this engine; its attempts are for another one with the same doors.
+    pub(crate) fn hand_over(self) -> impl Iterator<Item = SavedAttempt> {
+        self.matcher.hand_over()
+    }
+
+    /// Goes on with what another engine with the same doors handed over.
+    pub(crate) fn take_up(&mut self, attempt: &SavedAttempt) {
+        self.matcher.take_up(attempt, self.now, &mut self.outcomes);
     }
 
     /// Says which addresses are this machine's from now on.
@@ -298,7 +339,7 @@ impl Sink for Outcomes {
 
     fn complete(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr) {
         let door = &mut self.doors[usize::from(door_id.0)];
-        let command = door.start_command_for(ip);
+        let command = if self.only_tells { None } else { door.start_command_for(ip) };
         // As with knockd: where nothing is run to open the door, there is nothing to close.
         let stop_command = command.as_ref().and_then(|_| door.stop_command_for(ip));
         let opening = stop_command.map(|stop_command| Opening {

@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Match and log, but run no command, write no state and use up no one-time sequence
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Read packets for the daemon at the other end of standard input; only portknockd itself can use this
+    #[arg(long, hide = true)]
+    pub(crate) reader: bool,
 }
 
 #[cfg(test)]

@@ -28,13 +28,13 @@ pub(crate) fn detach() -> io::Result<Birth> {
         exit(i32::from(!born));
     }
     new_session()?;
-    std::env::set_current_dir("/")?;
     Ok(Birth { ready, null })
 }
 
 impl Birth {
     /// Lets go of the terminal and of the process that was called.
     pub(crate) fn done(mut self) -> io::Result<()> {
+        std::env::set_current_dir("/")?;
         redirect_standard_streams(self.null.as_fd())?;
         self.ready.write_all(b"1")
     }

@@ -112,7 +112,7 @@ impl Daemon {
             let has_turned = self.take_notices();
             self.flush_control();
             if let Some(notify) = self.notify.as_mut().filter(|_| has_turned) {
-                notify.turned(|| self.service.status());
+                notify.turned(|| (self.service.door_names().count(), self.service.openings().count()));
             }
             self.flush_names();
             if self.service.is_stopped() || at_once {

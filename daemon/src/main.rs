@@ -8,21 +8,26 @@ mod daemon;
 mod log;
 mod names;
 mod notify;
+mod sandbox;
 mod settings;
 mod signals;
 
 use std::fmt::Display;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
+use portknock_core::reader;
 use portknock_core::service::Service;
+use portknock_core::sys::process::{close_inherited, set_process_name};
 
 use crate::args::Args;
 use crate::background::{PidFile, detach};
 use crate::daemon::{Daemon, interface_advice};
 use crate::log::Log;
 use crate::notify::Notify;
+use crate::sandbox::give_up_rights;
 use crate::settings::{absolute, check, log_targets, read_config, service_options};
 use crate::signals::Signals;
 
@@ -31,7 +36,8 @@ fn main() -> ExitCode {
     if args.check {
         return ExitCode::from(check(&args.config));
     }
-    match run(args) {
+    let result = if args.reader { read_packets() } else { run(args) };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -54,20 +60,22 @@ fn run(mut args: Args) -> Result<bool, String> {
     let advice = interface_advice(&args, &config);
     // First of all: a signal that comes during the start is handled after it.
     let signals = Signals::register().map_err(|error| error.to_string())?;
+    // Before the daemon is another process: the supervisor's watchdog is for this one.
+    let notify = Notify::from_environment();
+    // The service is the parent of processes, so it has to be in the one that stays.
+    let birth = args.daemon.then(detach).transpose().map_err(|error| format!("cannot become a daemon: {error}"))?;
     let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
     // After the last thing that can be wrong, so that a failed start leaves no trace.
     let mut log = Log::open(targets);
     if let Some(advice) = &advice {
         log.line(advice);
     }
-    let notify = Notify::from_environment().unwrap_or_else(|error| {
+    let notify = notify.unwrap_or_else(|error| {
         log.line(&format!("cannot tell the supervisor anything by NOTIFY_SOCKET: {error}"));
         None
     });
-    let mut birth = None;
     let mut _pid_file = None;
     if args.daemon {
-        birth = Some(detach().map_err(|error| format!("cannot become a daemon: {error}"))?);
         let written = PidFile::write(&pid_file);
         let written = written.map_err(|error| format!("cannot write the pid file {}: {error}", pid_file.display()))?;
         _pid_file = Some(written);
@@ -79,6 +87,15 @@ fn run(mut args: Args) -> Result<bool, String> {
         birth.done().map_err(|error| format!("cannot become a daemon: {error}"))?;
     }
     Ok(daemon.run())
+}
+
+/// The life of the process that reads packets.
+fn read_packets() -> Result<bool, String> {
+    close_inherited();
+    set_process_name(c"portknockd-read");
+    let daemon = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
+    reader::run(daemon, give_up_rights).map_err(|error| error.to_string())?;
+    Ok(true)
 }
 
 fn complain(error: &dyn Display) {

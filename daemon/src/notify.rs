@@ -10,7 +10,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-use portknock_core::service::Status;
 use sd_notify::NotifyState;
 
 /// How long after a supervisor took no more the next try comes.
@@ -86,12 +85,13 @@ impl Notify {
         self.status_due.get_or_insert(earliest.max(now));
     }
 
-    /// Does what is due, after the loop has turned: the status that `status` gives, and that the loop turns.
-    pub(crate) fn turned(&mut self, status: impl FnOnce() -> Status) {
+    /// Does what is due, after the loop has turned: tells how many doors there are and how many stand open, as `counts` says,
+    /// and that the loop turns.
+    pub(crate) fn turned(&mut self, counts: impl FnOnce() -> (usize, usize)) {
         let now = Instant::now();
         if self.status_due.is_some_and(|due| due <= now) {
-            let Status { doors, engine, .. } = status();
-            let line = format!("doors {doors}, openings {}", engine.openings);
+            let (doors, openings) = counts();
+            let line = format!("doors {doors}, openings {openings}");
             if line != self.status {
                 self.send(&[NotifyState::Status(&line)]);
                 self.status = line;
@@ -141,21 +141,6 @@ impl Notify {
 mod tests {
     use super::*;
 
-    fn status(openings: usize) -> Status {
-        let engine = portknock_core::EngineStats { openings, ..Default::default() };
-        Status {
-            doors: 3,
-            engine,
-            packets: 0,
-            drops: 0,
-            filtered: 0,
-            commands: Default::default(),
-            commands_running: 0,
-            commands_waiting: 0,
-            saving: true,
-        }
-    }
-
     fn received(socket: &UnixDatagram) -> Option<String> {
         let mut bytes = [0; 1000];
         let count = socket.recv(&mut bytes).ok()?;
@@ -170,7 +155,7 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let mut notify = Notify::connect(path.as_os_str(), Some(Duration::from_secs(3600))).unwrap();
         notify.ready();
-        notify.turned(|| status(1));
+        notify.turned(|| (3, 1));
         let told: Vec<_> = std::iter::from_fn(|| received(&socket)).collect();
         assert_eq!(told, ["READY=1\n", "STATUS=doors 3, openings 1\n", "WATCHDOG=1\n"]);
         assert!(notify.deadline().unwrap() > Instant::now() + Duration::from_secs(1700), "half of the limit");

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use portknock_core::config::{LoadError, Loaded, load};
+use portknock_core::reader::ReaderProgram;
 use portknock_core::service::ServiceOptions;
 use portknock_core::{Config, Printable};
 
@@ -71,6 +72,11 @@ pub(crate) fn service_options(args: &Args) -> ServiceOptions {
         run_commands: !args.dry_run,
         ipv4_only: args.only_ip_v4,
         report_knocks: args.debug,
+        // Under this name the kernel finds this very program, even after an upgrade has replaced its file.
+        reader: Some(ReaderProgram {
+            program: "/proc/self/exe".into(),
+            args: ["portknockd", "--reader"].map(Into::into).into(),
+        }),
     }
 }
 

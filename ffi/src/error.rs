@@ -101,7 +101,7 @@ impl From<ServiceError> for Failure {
             ServiceError::Capture(CaptureError::NotAllowed) => PORTKNOCK_ERR_PERMISSION,
             ServiceError::Capture(CaptureError::BadName { .. }) => PORTKNOCK_ERR_ARGUMENT,
             ServiceError::State(_) | ServiceError::OneTime { .. } => PORTKNOCK_ERR_FILE,
-            ServiceError::Capture(_) | ServiceError::System(_) => PORTKNOCK_ERR_SYSTEM,
+            ServiceError::Capture(_) | ServiceError::Reader(_) | ServiceError::System(_) => PORTKNOCK_ERR_SYSTEM,
             ServiceError::Panicked => PORTKNOCK_ERR_PANICKED,
         };
         Self::new(status, error)

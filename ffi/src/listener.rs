@@ -83,6 +83,7 @@ pub unsafe extern "C" fn portknock_listener_open(
             run_commands: options.run_commands != 0,
             ipv4_only: options.ipv4_only != 0,
             report_knocks: false,
+            reader: None,
         };
         listener.give(portknock_listener {
             listener: Listener::open(config.config.clone(), service_options)?,

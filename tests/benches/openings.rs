@@ -130,7 +130,7 @@ fn wait_for_the_end(pid: u32) -> Instant {
         sleep(Duration::from_millis(10));
         let now = cost::cpu(pid);
         // knockd wakes 20 times a second for nothing.
-        if cost::children(pid) > 0 || now - before > Duration::from_micros(500) {
+        if !cost::commands(pid).is_empty() || now - before > Duration::from_micros(500) {
             last_busy = Instant::now();
         }
         before = now;

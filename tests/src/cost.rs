@@ -1,4 +1,4 @@
-//! What a process costs, by the kernel's accounting of it (proc(5)).
+//! What a process costs, by the kernel's accounting of it (proc(5)). What portknockd costs is what it and its reader do.
 
 use std::fs;
 use std::thread::sleep;
@@ -19,9 +19,23 @@ pub fn cpu_of_children(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// How many processes it has started that have not ended, or that it has not waited for.
-pub fn children(pid: u32) -> usize {
-    threads(pid, "children").iter().map(|text| text.split_whitespace().count()).sum()
+/// The processes that it has started for commands and that have not ended, or that it has not waited for.
+pub fn commands(pid: u32) -> Vec<u32> {
+    children(pid).filter(|child| !is_reader(*child)).collect()
+}
+
+/// The process that reads packets for portknockd; `None` for other programs.
+pub fn reader(pid: u32) -> Option<u32> {
+    children(pid).find(|child| is_reader(*child))
+}
+
+fn is_reader(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "portknockd-read\n")
+}
+
+fn children(pid: u32) -> impl Iterator<Item = u32> {
+    let ids = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    ids.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>().into_iter()
 }
 
 /// How often its threads have slept and were woken again.
@@ -31,7 +45,8 @@ pub fn wake_ups(pid: u32) -> u64 {
 
 /// Mebibytes that it has in memory.
 pub fn resident_mib(pid: u32) -> f64 {
-    let kib = labelled(&read(&format!("/proc/{pid}/status")), "VmRSS:");
+    let of = |pid| labelled(&read(&format!("/proc/{pid}/status")), "VmRSS:");
+    let kib: u64 = [pid].into_iter().chain(reader(pid)).map(of).sum();
     #[allow(clippy::cast_precision_loss, reason = "no machine has so much memory")]
     let mib = kib as f64 / 1024.0;
     mib
@@ -49,8 +64,12 @@ pub fn settle(pid: u32) {
     }
 }
 
-/// A file of each of its threads.
+/// A file of each of its threads, and of its reader's.
 fn threads(pid: u32, file: &str) -> Vec<String> {
+    [pid].into_iter().chain(reader(pid)).flat_map(|pid| threads_of(pid, file)).collect()
+}
+
+fn threads_of(pid: u32, file: &str) -> Vec<String> {
     let folder = fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
     let paths = folder.map(|entry| entry.expect("the process runs").path().join(file));
     // A thread may have ended meanwhile.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::cost;
 use crate::{Host, Output, PATIENCE, Process, binary, require, wait_until};
 
 /// What both daemons write to their log when they listen.
@@ -221,6 +222,16 @@ impl Daemon {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The processes that it has started for commands and that have not ended.
+    pub fn commands(&self) -> Vec<u32> {
+        cost::commands(self.id())
+    }
+
+    /// The process that reads packets for it.
+    pub fn reader(&self) -> u32 {
+        cost::reader(self.id()).expect("portknockd has a reader")
     }
 
     /// How many file descriptors it has.

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, require, wait_until};
+use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, wait_until};
 
 const KNOCK: &str = "knock 10.0.0.1 7000 8000";
 
@@ -36,13 +36,6 @@ fn crowd(lab: &Lab, from: &str, sources: u32) {
     command.args(["--interface", "eth0", "--ports", "7000,8000", "--rate", "2000", "--from", from]);
     let output = Output::of(command.args(["--sources", &sources.to_string()]));
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-}
-
-/// How many children the daemon has.
-fn children(daemon: &Daemon) -> usize {
-    require("ps");
-    let output = Output::of(Command::new("ps").args(["--no-headers", "-o", "pid", "--ppid", &daemon.id().to_string()]));
-    output.stdout.lines().count()
 }
 
 /// The numbers of its open descriptors.
@@ -137,7 +130,7 @@ fn five_hundred_openings_at_once_all_run_a_bounded_number_at_a_time() {
     crowd(&lab, "10.0.1.0", 500);
     let mut most = 0;
     let all_run = wait_until(Duration::from_secs(30), || {
-        most = most.max(children(&daemon));
+        most = most.max(daemon.commands().len());
         daemon.read("done").lines().count() == 500
     });
     assert!(all_run, "{} of 500 have run", daemon.read("done").lines().count());
@@ -155,7 +148,7 @@ fn three_hundred_open_doors_take_no_process() {
     let daemon = Daemon::portknockd(&lab.server, &door(lines));
     crowd(&lab, "10.0.1.0", 300);
     assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 300), "{}", daemon.log());
-    assert!(wait_until(PATIENCE, || children(&daemon) == 0), "{} children", children(&daemon));
+    assert!(wait_until(PATIENCE, || daemon.commands().is_empty()), "{:?}", daemon.commands());
     daemon.signal("USR1");
     daemon.wait_for("openings 300");
 }
@@ -184,7 +177,8 @@ fn without_processes_to_be_had_commands_wait_and_none_is_lost() {
     }
     let lab = Lab::pair();
     let lines = "start_command = echo open %IP% >> %DIR%/done\nstop_command = echo close %IP% >> %DIR%/done";
-    let starter = [&["prlimit", "--nproc=1:100"], NOBODY].concat();
+    // For the daemon and its reader.
+    let starter = [&["prlimit", "--nproc=2:100"], NOBODY].concat();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &door(&format!("{lines}\ncmd_timeout = 1")));
     crowd(&lab, "10.0.1.1", 3);
     let told = "door: could not start the command, trying again every second: Resource temporarily unavailable";
@@ -222,7 +216,7 @@ fn without_descriptors_commands_wait_and_none_is_lost() {
     // Room for one: the commands run, but there is none for looking at them.
     limit(free + 1);
     assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
-    assert!(wait_until(PATIENCE, || children(&daemon) == 0), "{} children", children(&daemon));
+    assert!(wait_until(PATIENCE, || daemon.commands().is_empty()), "{:?}", daemon.commands());
     limit(1024);
     ring(&lab, &daemon);
 }
@@ -337,5 +331,5 @@ fn a_burst_of_knocks_while_commands_fail_slowly_is_worked_off() {
     daemon.wait_for_count("returned non-zero status code (1)", 128, PATIENCE);
     assert!(start.elapsed() < Duration::from_secs(8), "128 commands of 0.2 s took {:?}", start.elapsed());
     sleep(Duration::from_millis(100));
-    assert_eq!(children(&daemon), 0);
+    assert_eq!(daemon.commands(), [0; 0]);
 }

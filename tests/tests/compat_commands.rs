@@ -1,7 +1,5 @@
 //! What becomes of open doors and of processes, which is no row of the table in `compliance.rs`.
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -31,10 +29,10 @@ fn differ_on_how_stop_commands_wait() {
     let both = Both::with(&TIMED.replace("= 2", "= 60"));
     both.blast("--from 10.0.0.10 --sources 20 --ports 7000,8000");
     both.wait_for_count("running command", 20);
-    let children = |daemon: &Daemon| children(daemon).len();
-    assert!(wait_until(PATIENCE, || children(&both.ours) == 0), "portknockd has children");
+    let commands = |daemon: &Daemon| daemon.commands().len();
+    assert!(wait_until(PATIENCE, || commands(&both.ours) == 0), "portknockd has {}", commands(&both.ours));
     // A process each, which sleeps.
-    assert!(wait_until(PATIENCE, || children(&both.theirs) == 20), "knockd has {}", children(&both.theirs));
+    assert!(wait_until(PATIENCE, || commands(&both.theirs) == 20), "knockd has {}", commands(&both.theirs));
 }
 
 #[test]
@@ -60,7 +58,7 @@ fn differ_on_a_crash_while_a_door_is_open() {
     for daemon in [&mut ours, &mut theirs] {
         writes(daemon, "said", "open 10.0.0.2\n");
         // As a power cut, or a service manager that ends all that belongs to the service.
-        let all = children(daemon);
+        let all = daemon.commands();
         daemon.kill();
         kill(&all);
     }
@@ -69,13 +67,6 @@ fn differ_on_a_crash_while_a_door_is_open() {
     theirs.restart(&lab.server, &["-i", "eth0"]);
     writes(&ours, "said", DONE);
     assert_eq!(theirs.read("said"), "open 10.0.0.2\n");
-}
-
-/// The processes that a daemon has started and that have not ended.
-fn children(daemon: &Daemon) -> Vec<u32> {
-    let path = PathBuf::from(format!("/proc/{0}/task/{0}/children", daemon.id()));
-    let children = fs::read_to_string(path).unwrap_or_default();
-    children.split_whitespace().filter_map(|id| id.parse().ok()).collect()
 }
 
 fn kill(processes: &[u32]) {

@@ -174,6 +174,11 @@ impl Interface {
         outlook
     }
 
+    /// True where it can be listened on.
+    pub(super) fn is_up(&self, network: &Network) -> bool {
+        self.link(network).is_some_and(|link| link.up)
+    }
+
     /// The interface of this name as it is now.
     fn link(&self, network: &Network) -> Option<Link> {
         if self.name == ANY { Some(Link { index: 0, up: true }) } else { network.links.get(&self.name).copied() }

@@ -43,6 +43,14 @@ pub struct CaptureSet {
     again: TimerFd,
     again_armed: bool,
     network: Network,
+    /// This process may neither open captures nor ask the kernel about the network.
+    sealed: bool,
+    /// How the network is now, as someone told who may ask.
+    told_network: Option<Network>,
+    /// In this turn someone told.
+    told: bool,
+    network_wanted: bool,
+    renewal_wanted: bool,
     addresses_changed: bool,
     interfaces: Vec<Interface>,
     filter: PortFilter,
@@ -53,27 +61,21 @@ pub struct CaptureSet {
 }
 
 impl CaptureSet {
+    /// Tries whether [`CaptureSet::open`] may succeed in a process with the rights of this one.
+    pub(crate) fn check(interfaces: &[String]) -> Result<(), CaptureError> {
+        names_of(interfaces)?;
+        check_capture()
+    }
+
     /// Begins to listen on the interfaces, of packets that `filter` passes. Interfaces that are not there or not up are
     /// waited for. Where `any` is among them, it is the only one.
     ///
     /// # Errors
     /// Fails without the right to capture, without free descriptors, and for names that no interface can have.
     pub fn open(interfaces: &[String], filter: PortFilter) -> Result<Self, CaptureError> {
+        let names = names_of(interfaces)?;
         check_capture()?;
         let system = |what| move |error| CaptureError::from_io(what, error);
-        let mut names: Vec<&String> = Vec::new();
-        for name in interfaces {
-            let is_name = |c: char| c != '/' && !c.is_whitespace() && !c.is_control();
-            if !(1..=15).contains(&name.len()) || !name.chars().all(is_name) {
-                return Err(CaptureError::BadName { interface: name.clone() });
-            }
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        if let Some(any) = names.iter().find(|name| **name == ANY) {
-            names = vec![any];
-        }
         // Watch before asking, so that no change falls between the two.
         let watch = NetworkWatch::new().map_err(system("cannot watch for changes of the network"))?;
         let mut set = Self {
@@ -83,6 +85,11 @@ impl CaptureSet {
             again_armed: false,
             network: Network::read().map_err(system("cannot list the network's interfaces"))?,
             watch,
+            sealed: false,
+            told_network: None,
+            told: false,
+            network_wanted: false,
+            renewal_wanted: false,
             addresses_changed: true,
             interfaces: names.into_iter().map(|name| Interface::new(name)).collect(),
             filter,
@@ -100,6 +107,38 @@ impl CaptureSet {
             check_capture()?;
         }
         Ok(set)
+    }
+
+    /// Asks the kernel for nothing any more, as a process that gives up its rights. What is needed then is told by
+    /// [`CaptureSet::take_network_wanted`] and [`CaptureSet::take_renewal`].
+    pub(crate) fn seal(&mut self) {
+        self.sealed = true;
+    }
+
+    /// True once after the network changed: [`CaptureSet::set_network`] has to say how it is now. Until then no frame is
+    /// taken.
+    pub(crate) fn take_network_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.network_wanted)
+    }
+
+    /// True where [`CaptureSet::take_network_wanted`] would be.
+    pub(crate) fn wants_network(&self) -> bool {
+        self.network_wanted
+    }
+
+    /// Wants to know about the network once more in a while.
+    pub(crate) fn ask_again(&mut self) -> io::Result<()> {
+        self.try_again(TRY_AGAIN)
+    }
+
+    /// Says how the network is now; the next turn goes by it.
+    pub(crate) fn set_network(&mut self, network: Network) {
+        self.told_network = Some(network);
+    }
+
+    /// True once after an interface could be listened on that is not: only a new set can do that.
+    pub(crate) fn take_renewal(&mut self) -> bool {
+        std::mem::take(&mut self.renewal_wanted)
     }
 
     /// Does what there is to do and hands each captured frame to `on_frame`, those of an interface in the order of their
@@ -123,7 +162,14 @@ impl CaptureSet {
         if again {
             self.again_armed = false;
         }
-        if tokens.contains(&NETWORK) && self.watch.acknowledge()? || again {
+        let changed = tokens.contains(&NETWORK) && self.watch.acknowledge()?;
+        self.told = self.told_network.is_some();
+        if self.sealed && !self.told && (changed || again) {
+            self.network_wanted = true;
+            return Ok(0);
+        }
+        let again = again || self.told;
+        if changed || again {
             let addresses = self.network.addresses.clone();
             frames += self.follow_network(on_frame)?;
             if self.network.addresses != addresses {
@@ -206,7 +252,12 @@ impl CaptureSet {
     }
 
     fn read_network(&mut self) -> io::Result<()> {
-        match Network::read() {
+        let network = match (self.sealed, self.told_network.take()) {
+            (false, _) => Network::read(),
+            (true, Some(network)) => Ok(network),
+            (true, None) => return Ok(()),
+        };
+        match network {
             Ok(network) => {
                 self.addresses_changed |= network.addresses != self.network.addresses;
                 self.network = network;
@@ -222,6 +273,10 @@ impl CaptureSet {
         let mut outlook = Outlook::Settled;
         let waiting = self.interfaces.iter_mut().enumerate().filter(|(_, interface)| interface.fd().is_none());
         for (index, interface) in waiting {
+            if self.sealed && interface.is_up(&self.network) {
+                self.renewal_wanted = true;
+                continue;
+            }
             let mut tell = |notice| self.notices.push_back(notice);
             if interface.take_up(&self.network, &self.filter, &mut tell) == Outlook::TryAgain {
                 outlook = Outlook::TryAgain;
@@ -240,6 +295,11 @@ impl CaptureSet {
     fn drain(&mut self, index: usize, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> io::Result<usize> {
         match self.interfaces[index].drain(on_frame) {
             Ok(frames) => Ok(frames),
+            // Whether it is the interface that is gone has to be asked first.
+            Err(_) if self.sealed && !self.told => {
+                self.network_wanted = true;
+                Ok(0)
+            }
             Err(message) => {
                 self.stop_waiting(index)?;
                 self.read_network()?;
@@ -306,6 +366,24 @@ impl AsFd for CaptureSet {
 
 fn token(interface: usize) -> u64 {
     INTERFACES + interface as u64
+}
+
+/// The names without repetitions.
+fn names_of(interfaces: &[String]) -> Result<Vec<&String>, CaptureError> {
+    let mut names: Vec<&String> = Vec::new();
+    for name in interfaces {
+        let is_name = |c: char| c != '/' && !c.is_whitespace() && !c.is_control();
+        if !(1..=15).contains(&name.len()) || !name.chars().all(is_name) {
+            return Err(CaptureError::BadName { interface: name.clone() });
+        }
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if let Some(any) = names.iter().find(|name| **name == ANY) {
+        names = vec![any];
+    }
+    Ok(names)
 }
 
 fn check_capture() -> Result<(), CaptureError> {

@@ -134,7 +134,7 @@ impl Report {
             pid: std::process::id(),
             uptime: facts.uptime,
             config: ConfigReport { file: facts.config, age: facts.config_age },
-            interfaces: service.interfaces().to_vec(),
+            interfaces: service.interfaces(),
             doors,
             attempts: AttemptsReport { alive: engine.attempts, evicted: engine.evicted, refused: engine.refused },
             packets: PacketsReport { seen: packets, dropped: drops, filtered },

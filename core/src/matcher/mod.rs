@@ -4,6 +4,7 @@
 //! the doors that begin with its port are many, whatever the number of all attempts.
 
 mod attempts;
+mod handover;
 mod ports;
 mod scan_log;
 
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 
 pub(crate) use self::attempts::FETCHED_TOGETHER;
 use self::attempts::{Attempt, Attempts, Cursor, Removed, Source};
+pub(crate) use self::handover::SavedAttempt;
 use self::ports::{PortIndex, PortKey};
 use self::scan_log::ScanLog;
 use crate::config::{Config, Door, DoorId, FlagMask, Protocol, Sequence};

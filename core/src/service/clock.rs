@@ -8,24 +8,33 @@ use crate::time::Timestamp;
 
 /// Gives the time that the engine runs on: the wall clock as it was at the start, carried on by `CLOCK_BOOTTIME`. So
 /// nobody moves a timeout or a closing by setting the clock, and the time that the machine sleeps counts.
-#[derive(Debug)]
-pub(super) struct Clock {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
     /// What the wall clock said when `CLOCK_BOOTTIME` was zero, by the reading at the start.
     zero: Timestamp,
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let wall = wall_clock();
         Self { zero: Timestamp::from_nanos(wall.as_nanos().saturating_sub(nanos(boottime()))) }
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    /// The clock of another process of this machine, whose [`Clock::zero`] this is.
+    pub(crate) fn from_zero(zero: Timestamp) -> Self {
+        Self { zero }
+    }
+
+    pub(crate) fn zero(self) -> Timestamp {
+        self.zero
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
         self.at(boottime())
     }
 
     /// All clocks now.
-    pub(super) fn read(&self) -> Clocks {
+    pub(crate) fn read(&self) -> Clocks {
         let boot = boottime();
         Clocks { now: self.at(boot), wall: wall_clock(), boot }
     }
@@ -37,7 +46,7 @@ impl Clock {
 
 /// What time of the service a packet's stamp is. Stamps are of the wall clock as it was set when the packet came, so
 /// one that lies in the future was made before the clock was set back, and counts as now.
-pub(super) fn packet_time(stamp: Timestamp, clocks: &Clocks) -> Timestamp {
+pub(crate) fn packet_time(stamp: Timestamp, clocks: &Clocks) -> Timestamp {
     Timestamp::from_nanos(clocks.now.as_nanos().saturating_sub(nanos(clocks.wall.saturating_since(stamp))))
 }
 

@@ -11,12 +11,13 @@
 //! with one sync, and only then commands start. So a stop command that has ended never runs again, after a crash, on the
 //! door that was opened anew.
 
-mod clock;
+pub(crate) mod clock;
 mod listener;
 mod notice;
 mod one_time;
 mod open;
 mod options;
+mod sight;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,15 +35,15 @@ pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
 pub use open::CloseError;
 pub use options::ServiceOptions;
+use sight::Sight;
 pub use status::{CommandCounts, Status};
 
-use crate::capture::{CaptureNotice, CaptureSet};
+use crate::capture::CaptureNotice;
 use crate::config::{Config, OnStop};
-use crate::decode::Knock;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
-use crate::filter::PortFilter;
 use crate::journal::{OpeningId, StateFile, boot_id};
+use crate::reader::Counts;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
 use crate::sys::wake::WakeFd;
@@ -74,11 +75,8 @@ impl Waker {
 pub struct Service {
     config: Config,
     options: ServiceOptions,
-    interfaces: Vec<String>,
-    /// Chooses the ports that the filter passes for the scan guard; the same over reloads.
-    secret: u32,
     engine: Engine,
-    capture: CaptureSet,
+    sight: Sight,
     executor: Executor,
     state: Option<StateFile>,
     one_time: OneTimeDoors,
@@ -92,7 +90,6 @@ pub struct Service {
     /// What the timer is armed for.
     armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
-    packets: u64,
     commands: CommandCounts,
     /// A turn is due that the descriptor may not tell of.
     turn_due: bool,
@@ -101,8 +98,6 @@ pub struct Service {
     /// A [`Waker`] was used, and [`Service::next`] has not returned for it yet.
     woken: bool,
     tokens: Vec<u64>,
-    /// Room for knocks that were captured and not handled yet; empty between turns.
-    knocks: Vec<Knock>,
     notices: VecDeque<Notice>,
     /// Set from [`Service::stop`] on: until when commands are waited for.
     stop_limit: Option<Timestamp>,
@@ -115,7 +110,7 @@ type OpeningKey = (Arc<str>, std::net::IpAddr, String);
 #[derive(Clone, Copy)]
 #[repr(u64)]
 enum Token {
-    Capture,
+    Packets,
     Commands,
     Timer,
     Wake,
@@ -152,24 +147,21 @@ impl Service {
                 closing.insert(executor.submit(request), id);
             }
         }
-        let secret = random();
         let interfaces = interfaces(&config, &options);
-        let capture = CaptureSet::open(&interfaces, PortFilter::new(&config, secret))?;
+        notices.push_front(Notice::StartingUp(interfaces.clone()));
+        let sight = Sight::open(&config, interfaces, &options, clock, random())?;
         let (epoll, timer, waker) = (Epoll::new()?, TimerFd::new()?, WakeFd::new()?);
-        epoll.add(capture.as_fd(), Token::Capture as u64)?;
+        epoll.add(sight.as_fd(), Token::Packets as u64)?;
         epoll.add(executor.as_fd(), Token::Commands as u64)?;
         epoll.add(timer.as_fd(), Token::Timer as u64)?;
         epoll.add(waker.as_fd(), Token::Wake as u64)?;
         // The first turn has to come even on a quiet line.
         timer.arm(Some(Duration::ZERO))?;
-        notices.push_front(Notice::StartingUp(interfaces.clone()));
         let mut service = Self {
             config,
             options,
-            interfaces,
-            secret,
             engine,
-            capture,
+            sight,
             executor,
             state,
             one_time,
@@ -180,19 +172,17 @@ impl Service {
             timer,
             armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
-            packets: 0,
             commands: CommandCounts::default(),
             turn_due: true,
             has_turned: false,
             woken: false,
             tokens: Vec::new(),
-            knocks: Vec::with_capacity(turn::KNOCKS_AT_ONCE),
             notices,
             stop_limit: None,
             stopped: false,
         };
         service.tell_used_up();
-        service.follow_capture();
+        service.sight.follow(&mut service.engine, &mut service.notices);
         // That is what `StartingUp` says.
         service.notices.retain(|notice| !matches!(notice, Notice::Capture(CaptureNotice::Listening { .. })));
         Ok(service)
@@ -254,17 +244,8 @@ impl Service {
         {
             state = Some(StateFile::open(&config.options.state_file, &boot_id(), clocks)?);
         }
-        let filter = PortFilter::new(&config, self.secret);
         let interfaces = interfaces(&config, &self.options);
-        if interfaces == self.interfaces {
-            self.capture.set_filter(filter);
-        } else {
-            let capture = CaptureSet::open(&interfaces, filter)?;
-            self.epoll.add(capture.as_fd(), Token::Capture as u64)?;
-            self.capture = capture;
-            self.interfaces = interfaces;
-            self.follow_capture();
-        }
+        self.look_for(&config, interfaces)?;
         // From here on nothing fails.
         if let (Some((mut new, restored)), Some(old)) = (state, &mut self.state) {
             let numbers = new.take_over(old, clocks.now);
@@ -313,13 +294,17 @@ impl Service {
 
     /// The service in numbers.
     pub fn status(&mut self) -> Status {
-        let engine = self.engine.stats();
+        // Asking for the counts may bring other news.
+        self.turn_due = true;
+        let Counts { attempts, packets, knocks, unused, evicted, refused, dropped } = self.sight.counts(&self.engine);
+        let openings = self.engine.stats().openings;
+        let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
         Status {
             doors: self.config.doors.len(),
-            engine,
-            packets: self.packets,
-            drops: self.capture.stats().dropped,
-            filtered: (self.packets + engine.unused).saturating_sub(engine.knocks),
+            engine: EngineStats { attempts, openings, knocks, unused, evicted, refused },
+            packets,
+            drops: dropped,
+            filtered: (packets + unused).saturating_sub(knocks),
             commands: self.commands,
             commands_running: self.executor.running(),
             commands_waiting: self.executor.waiting(),

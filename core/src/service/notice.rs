@@ -13,6 +13,7 @@ use crate::exec::Outcome;
 use crate::journal::{StateError, StateNotice};
 use crate::one_time::OneTimeError;
 use crate::printable::Printable;
+use crate::reader::ReaderNotice;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub enum Notice {
     CommandSkipped(CommandRequest),
     /// Something happened to the capture.
     Capture(CaptureNotice),
+    /// Something about the process that reads packets.
+    Reader(ReaderNotice),
     /// So many openings from before the start were found in the state file.
     Restored(usize),
     /// Something happened to the state file.
@@ -103,6 +106,7 @@ impl fmt::Display for Notice {
                 write!(f, "{}: would run command: {}", Printable(door), Printable(command))
             }
             Self::Capture(notice) => notice.fmt(f),
+            Self::Reader(notice) => notice.fmt(f),
             Self::Restored(count) => write!(f, "openings found from before the start: {count}"),
             Self::State(notice) => notice.fmt(f),
             Self::UsedUp { door, path } => write!(
@@ -127,6 +131,9 @@ pub enum ServiceError {
     /// The capture cannot be opened or has broken down.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The process that reads packets cannot be started.
+    #[error("the process that reads packets cannot be started: {0}")]
+    Reader(String),
     /// The state file must not be used.
     #[error(transparent)]
     State(#[from] StateError),

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Service;
 use super::turn::key_of;
+use super::{Service, interfaces};
 use crate::openings::Opening;
 use crate::printable::Printable;
 use crate::time::Timestamp;
@@ -42,8 +42,8 @@ impl Service {
     }
 
     /// The interfaces that are listened on, or waited for.
-    pub fn interfaces(&self) -> &[String] {
-        &self.interfaces
+    pub fn interfaces(&self) -> Vec<String> {
+        interfaces(&self.config, &self.options)
     }
 
     /// Closes what this door has open for this address, as if its time were over, and gives how many openings that were (a

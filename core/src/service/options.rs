@@ -1,5 +1,7 @@
 //! What the caller of a service chooses.
 
+use crate::reader::ReaderProgram;
+
 /// How a service differs from what its configuration says.
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
@@ -13,10 +15,13 @@ pub struct ServiceOptions {
     pub ipv4_only: bool,
     /// Tell of each packet that matters by [`Notice::Knock`](super::Notice::Knock).
     pub report_knocks: bool,
+    /// Read packets in a process of its own, without rights, which this program [runs](crate::reader::run). Where there is
+    /// none, the service reads them itself.
+    pub reader: Option<ReaderProgram>,
 }
 
 impl Default for ServiceOptions {
     fn default() -> Self {
-        Self { interfaces: None, run_commands: true, ipv4_only: false, report_knocks: false }
+        Self { interfaces: None, run_commands: true, ipv4_only: false, report_knocks: false, reader: None }
     }
 }

@@ -1,18 +1,11 @@
 //! One round of a service's work: packets, time, events, files, commands.
 
-use super::clock::packet_time;
 use super::{Notice, OpeningKey, Service, ServiceError};
-use crate::config::DoorId;
-use crate::decode::decode;
-use crate::engine::LocalAddresses;
+use crate::config::{DoorId, Sequence};
 use crate::event::{Action, CommandRequest, Event, EventKind};
-use crate::filter::PortFilter;
 use crate::journal::{OpeningId, StateFile};
 use crate::openings::Opening;
 use crate::time::Timestamp;
-
-/// So many knocks are kept back at most while a capture is read: those that are handled together cost less.
-pub(super) const KNOCKS_AT_ONCE: usize = 256;
 
 impl Service {
     /// One round of work; never waits for anything but the disk.
@@ -21,8 +14,13 @@ impl Service {
             return Ok(());
         }
         if self.stop_limit.is_none() {
-            self.take_packets()?;
+            self.look()?;
         }
+        self.work()
+    }
+
+    /// A round without a look at packets.
+    pub(super) fn work(&mut self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         self.executor.reap(now)?;
         self.take_outcomes();
@@ -40,70 +38,13 @@ impl Service {
         self.arm()
     }
 
-    /// Feeds the engine with what was captured, and moves its time on.
-    fn take_packets(&mut self) -> Result<(), ServiceError> {
-        let mut clocks = self.clock.read();
-        let before = clocks.now;
-        let Self { engine, capture, clock, options, notices, knocks, .. } = self;
-        let mut last = Timestamp::default();
-        let mut on_frame = |link_type, stamp, frame: &[u8]| {
-            if stamp > clocks.wall {
-                clocks = clock.read();
-            }
-            let time = packet_time(stamp, &clocks);
-            last = last.max(time);
-            let Some(knock) = decode(link_type, time, frame) else { return };
-            if options.ipv4_only && knock.source.is_ipv6() {
-                return;
-            }
-            if options.report_knocks {
-                notices.push_back(Notice::Knock(knock));
-            }
-            knocks.push(knock);
-            if knocks.len() == KNOCKS_AT_ONCE {
-                engine.handle_knocks(knocks);
-                knocks.clear();
-            }
-        };
-        let taken = capture.turn(&mut on_frame);
-        engine.handle_knocks(knocks);
-        knocks.clear();
-        engine.handle_timeout(last);
-        let taken = taken?;
-        self.packets += taken as u64;
-        // Where packets may still wait in the buffer, they may have come before what is due by now. Those that are for
-        // new addresses come with the next turn.
-        if !self.follow_capture() && taken == 0 {
-            self.engine.handle_timeout(before);
-        }
-        Ok(())
-    }
-
-    /// Takes what the capture has to say; true where the machine's addresses changed.
-    pub(super) fn follow_capture(&mut self) -> bool {
-        while let Some(notice) = self.capture.poll_notice() {
-            self.notices.push_back(Notice::Capture(notice));
-        }
-        let changed = self.capture.take_address_change();
-        if changed {
-            let addresses = self.capture.local_addresses().clone();
-            self.engine.set_local_addresses(LocalAddresses::Only(addresses));
-        }
-        changed
-    }
-
     /// Turns the engine's events into notices, records in the state file, and the commands to run, stop commands with
     /// the opening that they end.
     fn take_events(&mut self) -> Vec<(CommandRequest, Option<OpeningId>)> {
         let mut requests = Vec::new();
-        let mut ports_changed = false;
         while let Some(mut event) = self.engine.poll_event() {
             let allowed = match &event.kind {
-                EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } => {
-                    let (allowed, changed) = self.use_up(*door_id, &event);
-                    ports_changed |= changed;
-                    allowed
-                }
+                EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } => self.use_up(*door_id, &event),
                 _ => true,
             };
             if !self.is_real(&mut event, allowed) {
@@ -128,9 +69,6 @@ impl Service {
                 Some(request) => self.notices.push_back(Notice::CommandSkipped(request)),
                 None => {}
             }
-        }
-        if ports_changed {
-            self.capture.set_filter(PortFilter::new(&self.config, self.secret));
         }
         requests
     }
@@ -157,16 +95,15 @@ impl Service {
         }
     }
 
-    /// Uses up the sequence of a one-time door. The first value tells whether its command may run, the second whether
-    /// the doors use other ports now.
-    fn use_up(&mut self, door_id: DoorId, event: &Event) -> (bool, bool) {
+    /// Uses up the sequence of a one-time door; true where its command may run.
+    fn use_up(&mut self, door_id: DoorId, event: &Event) -> bool {
         if !self.options.run_commands {
             if let Some(sequence) = self.one_time.current(door_id) {
-                self.engine.set_sequence(door_id, Some(sequence));
+                self.set_sequence(door_id, Some(sequence));
             }
-            return (true, false);
+            return true;
         }
-        let Some((marked, next)) = self.one_time.use_up(door_id) else { return (true, false) };
+        let Some((marked, next)) = self.one_time.use_up(door_id) else { return true };
         let allowed = marked.is_ok();
         if let Err(error) = marked {
             self.notices.push_back(Notice::OneTime { door: event.door.clone(), ip: Some(event.ip), error });
@@ -175,14 +112,19 @@ impl Service {
             self.notices.push_back(Notice::OneTime { door: event.door.clone(), ip: None, error });
             None
         });
-        self.engine.set_sequence(door_id, next.clone());
-        if let Some(door) = self.config.doors.get_mut(usize::from(door_id.0)) {
-            door.sequence = next;
-        }
+        self.set_sequence(door_id, next);
         if allowed {
             self.tell_if_used_up(door_id);
         }
-        (allowed, true)
+        allowed
+    }
+
+    fn set_sequence(&mut self, door_id: DoorId, sequence: Option<Sequence>) {
+        if let Some(door) = self.config.doors.get_mut(usize::from(door_id.0)) {
+            door.sequence.clone_from(&sequence);
+        }
+        self.sight.set_sequence(&self.config, door_id, sequence.as_ref());
+        self.engine.set_sequence(door_id, sequence);
     }
 
     fn tell_if_used_up(&mut self, door_id: DoorId) {
@@ -231,10 +173,14 @@ impl Service {
 
     /// Makes the descriptor readable when something is due.
     fn arm(&mut self) -> Result<(), ServiceError> {
-        let engine = if self.stop_limit.is_none() { self.engine.poll_timeout() } else { None };
+        let now = self.clock.now();
+        let engine = match self.sight.closing_waits() {
+            _ if self.stop_limit.is_some() => None,
+            Some(waits) => Some(now.saturating_add(waits)),
+            None => self.engine.poll_timeout(),
+        };
         let state = self.state.as_ref().and_then(StateFile::poll_timeout);
         let due = [engine, self.executor.poll_timeout(), state, self.stop_limit].into_iter().flatten().min();
-        let now = self.clock.now();
         // Most turns leave the next due time as it was, and a system call is dear.
         if due != self.armed || due.is_some_and(|due| due <= now) {
             self.timer.arm(due.map(|due| due.saturating_since(now)))?;

@@ -12,6 +12,7 @@ pub mod names;
 pub mod netlink;
 pub mod packet;
 pub mod poll;
+pub mod privileges;
 pub mod process;
 pub mod raw;
 pub mod socket;

@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
+use serde::{Deserialize, Serialize};
+
 /// A network interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The number that the kernel gave it; one made anew under the same name has another.
     pub index: u32,
@@ -17,7 +19,7 @@ pub struct Link {
 }
 
 /// The interfaces and addresses that the machine has at one time, in this process' network namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// The interfaces by name.
     pub links: HashMap<String, Link>,

@@ -1,5 +1,6 @@
 //! Processes: waiting for a child by descriptor, becoming a daemon, who we are, what we may use.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -21,6 +22,19 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
 pub fn effective_user() -> u32 {
     // SAFETY: the call takes nothing, touches nothing and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Names this process for ps(1) and its like, in at most 15 bytes (prctl(2), `PR_SET_NAME`).
+pub fn set_process_name(name: &CStr) {
+    // SAFETY: the name is a string that outlives the call.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// Closes what the program that started this one left open besides the standard streams (close_range(2)); kernels before
+/// Linux 5.9 leave it open. To be called before anything else is opened.
+pub fn close_inherited() {
+    // SAFETY: at the start of a program nothing owns a descriptor beyond the standard streams.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
 /// How many more descriptors this process may open (getrlimit(2), `RLIMIT_NOFILE`), counted in `/proc`; where that is

@@ -18,7 +18,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[Reload("[other]\nsequence = 7000,8000,9000\n"), knock],
             &["10.0.0.2: other"],
         ),
-        Scenario::same("a_reload_without_a_change", plain(), &[knock, Reload(""), knock], &[OPENED, OPENED]),
+        Scenario::same("a_reload_without_a_change", plain(), &[knock, Fence, Reload(""), knock], &[OPENED, OPENED]),
         Scenario::same(
             "a_reload_with_another_command",
             plain(),

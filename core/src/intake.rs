@@ -1,0 +1,111 @@
+//! Captured frames on their way into an engine.
+
+use crate::capture::{CaptureError, CaptureSet};
+use crate::decode::{Knock, decode};
+use crate::engine::{Engine, LocalAddresses};
+use crate::service::clock::{Clock, packet_time};
+use crate::time::Timestamp;
+
+/// So many knocks are kept back at most while a capture is read: those that are handled together cost less.
+const KNOCKS_AT_ONCE: usize = 256;
+
+/// Feeds an engine with what was captured, and moves its time on.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    clock: Clock,
+    ipv4_only: bool,
+    /// Packets stamped up to this time are another's.
+    after: Timestamp,
+    /// The last stamp.
+    last: Timestamp,
+    packets: u64,
+    /// Room for knocks that were captured and not handled yet; empty between turns.
+    knocks: Vec<Knock>,
+}
+
+impl Intake {
+    /// For an engine that runs on the time of this clock; `ipv4_only` passes over IPv6.
+    pub(crate) fn new(clock: Clock, ipv4_only: bool) -> Self {
+        Self {
+            clock,
+            ipv4_only,
+            after: Timestamp::default(),
+            last: Timestamp::default(),
+            packets: 0,
+            knocks: Vec::with_capacity(KNOCKS_AT_ONCE),
+        }
+    }
+
+    /// Leaves the packets that were stamped up to this time to another.
+    pub(crate) fn begin_after(&mut self, stamp: Timestamp) {
+        self.after = stamp;
+    }
+
+    /// The stamp of the last packet that was taken.
+    pub(crate) fn last_stamp(&self) -> Timestamp {
+        self.last
+    }
+
+    /// Packets that came through the filter.
+    pub(crate) fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Takes what was captured; each knock goes to `on_knock` too. Returns the time up to which nothing is missing any
+    /// more, where that is known.
+    pub(crate) fn turn(
+        &mut self,
+        capture: &mut CaptureSet,
+        engine: &mut Engine,
+        on_knock: &mut dyn FnMut(&Knock),
+    ) -> Result<Option<Timestamp>, CaptureError> {
+        let Self { clock, ipv4_only, after, last, packets, knocks } = self;
+        let mut clocks = clock.read();
+        let before = clocks.now;
+        let mut newest = Timestamp::default();
+        let mut on_frame = |link_type, stamp, frame: &[u8]| {
+            if stamp <= *after {
+                return;
+            }
+            *last = stamp;
+            *packets += 1;
+            if stamp > clocks.wall {
+                clocks = clock.read();
+            }
+            let time = packet_time(stamp, &clocks);
+            newest = newest.max(time);
+            let Some(knock) = decode(link_type, time, frame) else { return };
+            if *ipv4_only && knock.source.is_ipv6() {
+                return;
+            }
+            on_knock(&knock);
+            knocks.push(knock);
+            if knocks.len() == KNOCKS_AT_ONCE {
+                engine.handle_knocks(knocks);
+                knocks.clear();
+            }
+        };
+        let taken = capture.turn(&mut on_frame);
+        engine.handle_knocks(knocks);
+        knocks.clear();
+        engine.handle_timeout(newest);
+        let taken = taken?;
+        let addresses_changed = follow_addresses(capture, engine);
+        // Where packets may still wait in the buffer, they may have come before what is due by now. Those that are for
+        // new addresses come with the next turn.
+        if addresses_changed || taken > 0 || capture.wants_network() {
+            return Ok(None);
+        }
+        engine.handle_timeout(before);
+        Ok(Some(before))
+    }
+}
+
+/// Tells the engine which addresses are the machine's; true where they changed.
+pub(crate) fn follow_addresses(capture: &mut CaptureSet, engine: &mut Engine) -> bool {
+    let changed = capture.take_address_change();
+    if changed {
+        engine.set_local_addresses(LocalAddresses::Only(capture.local_addresses().clone()));
+    }
+    changed
+}

@@ -1,0 +1,60 @@
+//! Attempts on their way from the matcher of one process to that of another.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Matcher;
+use super::attempts::{Attempt, Removed};
+use super::{Sink, Source};
+use crate::time::Timestamp;
+
+/// An attempt or a cooldown, for another matcher of the same doors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedAttempt {
+    ip: IpAddr,
+    door: u16,
+    /// Steps matched; 0 for a cooldown.
+    stage: u8,
+    source_port: u16,
+    sequence_number: u32,
+    /// Nanoseconds since the epoch.
+    started: u64,
+    /// The unused ports that the source has hit, as numbers of their keys.
+    scan_hits: Vec<u32>,
+}
+
+impl Matcher {
+    /// Everything that is under way, oldest first.
+    pub(crate) fn hand_over(self) -> impl Iterator<Item = SavedAttempt> {
+        let scan_log = self.scan_log;
+        self.attempts.drain_by_age().into_iter().map(move |Removed { attempt, started, scan_set }| SavedAttempt {
+            ip: attempt.source().ip(),
+            door: attempt.door(),
+            stage: attempt.stage(),
+            source_port: attempt.source_port,
+            sequence_number: attempt.sequence_number,
+            started: started.as_nanos(),
+            scan_hits: scan_log.ports(scan_set).map(|port| port.number()).collect(),
+        })
+    }
+
+    /// Goes on with what [`Matcher::hand_over`] gave; to be called before the first knock. What cannot be an attempt at
+    /// these doors is passed over.
+    pub(crate) fn take_up(&mut self, saved: &SavedAttempt, now: Timestamp, sink: &mut impl Sink) {
+        let is_right = self.doors.get(usize::from(saved.door)).is_some_and(|rules| match saved.stage {
+            0 => rules.has_cooldown,
+            stage => usize::from(stage) < rules.steps.len(),
+        });
+        if !is_right {
+            return;
+        }
+        let mut attempt = Attempt::new(Source::from(saved.ip), saved.door, saved.stage);
+        (attempt.source_port, attempt.sequence_number) = (saved.source_port, saved.sequence_number);
+        let removed =
+            Removed { attempt, started: Timestamp::from_nanos(saved.started), scan_set: crate::timeline::NIL };
+        let hits = saved.scan_hits.iter().map(|&number| super::PortKey::from_number(number));
+        self.take_over(&removed, saved.door, hits, now, sink);
+        self.check_invariants();
+    }
+}

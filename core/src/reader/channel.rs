@@ -1,0 +1,150 @@
+//! Messages over a stream socket, each with its length in front.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::sys::poll::{self, Interest};
+
+/// The bytes of a message's length.
+const LENGTH: usize = 4;
+/// The longest message: a configuration may have 16 MiB.
+const LONGEST: usize = 32 << 20;
+/// So much is received at once.
+const AT_ONCE: usize = 64 << 10;
+/// So much of what was received may wait while a message cannot be sent.
+const KEPT: usize = 64 << 20;
+
+/// One end of the connection between the daemon and its reader. Neither end ever waits for the other without reading.
+#[derive(Debug)]
+pub(super) struct Channel {
+    stream: UnixStream,
+    received: Vec<u8>,
+    /// Where in `received` the next message begins.
+    start: usize,
+    to_send: Vec<u8>,
+    ended: bool,
+}
+
+impl Channel {
+    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, received: Vec::new(), start: 0, to_send: Vec::new(), ended: false })
+    }
+
+    /// Puts a message behind those that [`Channel::flush`] will send.
+    pub(super) fn put(&mut self, message: &impl Serialize) -> io::Result<()> {
+        let begin = self.to_send.len();
+        self.to_send.extend_from_slice(&[0; LENGTH]);
+        self.to_send = postcard::to_extend(message, std::mem::take(&mut self.to_send)).map_err(io::Error::other)?;
+        let length = self.to_send.len() - begin - LENGTH;
+        let length = u32::try_from(length).map_err(io::Error::other)?;
+        self.to_send[begin..begin + LENGTH].copy_from_slice(&length.to_le_bytes());
+        Ok(())
+    }
+
+    /// How many bytes wait for [`Channel::flush`].
+    pub(super) fn waiting(&self) -> usize {
+        self.to_send.len()
+    }
+
+    /// Sends what was put, and goes on receiving meanwhile. It fails where the other end takes nothing until `deadline`
+    /// (`None`: it may take its time).
+    pub(super) fn flush(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.to_send.len() {
+            match self.stream.write(&self.to_send[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.poll(Interest::ReadOrWrite, deadline)?;
+                    if self.receive()? && self.received.len() - self.start > KEPT {
+                        return Err(io::Error::other("the other end says much and takes nothing"));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.to_send.clear();
+        Ok(())
+    }
+
+    /// The next message that was received whole; an error where it is none.
+    pub(super) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let waiting = &self.received[self.start..];
+        let Some((length, rest)) = waiting.split_first_chunk::<LENGTH>() else { return self.nothing() };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is too long"));
+        }
+        let Some(message) = rest.get(..length) else { return self.nothing() };
+        let message =
+            postcard::from_bytes(message).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        self.start += LENGTH + length;
+        Ok(Some(message))
+    }
+
+    fn nothing<T>(&mut self) -> io::Result<Option<T>> {
+        if self.ended {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.received.drain(..self.start);
+        self.start = 0;
+        Ok(None)
+    }
+
+    /// Receives what is there; false where nothing is. The end of the connection is told by [`Channel::next`], after the
+    /// last message.
+    pub(super) fn receive(&mut self) -> io::Result<bool> {
+        let old = self.received.len();
+        self.received.resize(old + AT_ONCE, 0);
+        let result = self.stream.read(&mut self.received[old..]);
+        self.received.truncate(old + *result.as_ref().unwrap_or(&0));
+        match result {
+            Ok(0) => {
+                self.ended = true;
+                Ok(false)
+            }
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
+            // The other process is gone, as at an end.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                self.ended = true;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next message, waited for until `deadline` (`None`: for ever).
+    pub(super) fn wait<T: DeserializeOwned>(&mut self, deadline: Option<Instant>) -> io::Result<T> {
+        loop {
+            if let Some(message) = self.next()? {
+                return Ok(message);
+            }
+            self.poll(Interest::Read, deadline)?;
+            self.receive()?;
+        }
+    }
+
+    fn poll(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
+        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match poll::wait([(self.stream.as_fd(), interest)], left) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,685 @@
+//! The daemon's side: starts the reader, believes nothing that cannot be, and starts another one where it has to.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::channel::Channel;
+use super::notice::ReaderNotice;
+use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, What, WireSequence};
+use crate::capture::CaptureNotice;
+use crate::config::{Config, DoorId, MAX_STEPS, Sequence};
+use crate::decode::Knock;
+use crate::event::EventKind;
+use crate::service::clock::Clock;
+use crate::sys::epoll::Epoll;
+use crate::sys::netlink::Network;
+use crate::sys::timer::TimerFd;
+use crate::time::Timestamp;
+
+/// A reader that does not answer for so long is ended.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The shortest time from one start to the next.
+const BETWEEN_STARTS: Duration = Duration::from_millis(200);
+/// How long after a failed start the next try comes.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// So often at most what has come is received in one turn, so that other work gets its time.
+const RECEIVED_A_TURN: usize = 16;
+
+/// The program that [`run`](super::run)s the reader; its standard input is the connection to the daemon.
+#[derive(Clone, Debug)]
+pub struct ReaderProgram {
+    /// The program's file.
+    pub program: PathBuf,
+    /// Its name, as the system shows it, and its arguments.
+    pub args: Vec<OsString>,
+}
+
+/// What the reader has seen, in order.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// Something happened at a door, as an engine that only tells says it.
+    Found { time: Timestamp, door_id: DoorId, ip: IpAddr, kind: EventKind },
+    /// A packet that matters.
+    Knock(Knock),
+    /// Something happened to a capture.
+    Capture(CaptureNotice),
+    /// Nothing that came up to this time is missing.
+    CaughtUp(Timestamp),
+    /// Something about the reader itself.
+    Notice(ReaderNotice),
+}
+
+/// The process that reads packets, and its successors. Its descriptor is readable when [`ReaderProcess::turn`] has
+/// something to do.
+#[derive(Debug)]
+pub(crate) struct ReaderProcess {
+    program: ReaderProgram,
+    start: Start,
+    /// The doors that its reports are checked against.
+    config: Config,
+    clock: Clock,
+    epoll: Epoll,
+    /// `None` where the last one has ended and the next cannot be started yet.
+    running: Option<Running>,
+    /// When to start the next one.
+    again: TimerFd,
+    /// Not before this time.
+    next_start: Instant,
+    renewal_wanted: bool,
+    /// Since when an answer to [`ToReader::CatchUp`] is waited for.
+    asked_at: Option<Instant>,
+    /// What all readers before this one counted.
+    earlier: Counts,
+    /// What this one had counted when it was asked last.
+    counts: Counts,
+    seen: VecDeque<Seen>,
+    /// What was last told of each interface, since each reader tells it anew.
+    told: HashMap<String, Told>,
+    told_kept: Vec<String>,
+    /// Why the last start failed.
+    told_failure: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Why it is not listened on; `None` where it is.
+    absence: Option<String>,
+    /// How many instructions its coarse filter has.
+    coarse: Option<Option<usize>>,
+}
+
+/// A reader at work; dropping it ends it.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    channel: Channel,
+}
+
+impl ReaderProcess {
+    /// Starts a reader of the doors of `config`; it listens when this returns.
+    pub(crate) fn start(program: ReaderProgram, config: &Config, start: Start) -> Result<Self, String> {
+        let text = |error: io::Error| error.to_string();
+        let mut process = Self::new(program, config, start).map_err(text)?;
+        let first = process.spawn()?;
+        process.begin(first, Timestamp::default()).map_err(text)?;
+        // What it says about its captures belongs to the start.
+        process.receive().map_err(text)?;
+        Ok(process)
+    }
+
+    /// The same without a reader yet.
+    fn new(program: ReaderProgram, config: &Config, start: Start) -> io::Result<Self> {
+        let (epoll, again) = (Epoll::new()?, TimerFd::new()?);
+        epoll.add(again.as_fd(), 0)?;
+        Ok(Self {
+            program,
+            clock: Clock::from_zero(Timestamp::from_nanos(start.clock)),
+            start,
+            config: config.clone(),
+            epoll,
+            running: None,
+            again,
+            next_start: Instant::now(),
+            renewal_wanted: false,
+            asked_at: None,
+            earlier: Counts::default(),
+            counts: Counts::default(),
+            seen: VecDeque::new(),
+            told: HashMap::new(),
+            told_kept: Vec::new(),
+            told_failure: None,
+        })
+    }
+
+    /// Takes what the reader says, and sees to it that there is one.
+    pub(crate) fn turn(&mut self) -> io::Result<()> {
+        self.again.acknowledge();
+        self.take_received();
+        if self.running.is_none() || self.renewal_wanted {
+            let wait = self.next_start.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                return self.again.arm(Some(wait));
+            }
+            self.start_another();
+            if self.running.is_none() || self.renewal_wanted {
+                self.again.arm(Some(self.next_start.saturating_duration_since(Instant::now())))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has been seen; call until `None` after each other call.
+    pub(crate) fn poll_seen(&mut self) -> Option<Seen> {
+        self.seen.pop_front()
+    }
+
+    /// Asks for [`Seen::CaughtUp`], where that is not done yet. False where there is no answer to be had, or none came in
+    /// this time.
+    pub(crate) fn catch_up(&mut self, patience: Duration) -> bool {
+        if let Some(waits) = self.waits_since() {
+            return waits < patience;
+        }
+        self.asked_at = Some(Instant::now());
+        self.tell(&ToReader::CatchUp);
+        self.running.is_some()
+    }
+
+    /// How long the answer to [`ReaderProcess::catch_up`] has been waited for, if it is.
+    pub(crate) fn waits_since(&self) -> Option<Duration> {
+        self.asked_at.map(|asked_at| asked_at.elapsed())
+    }
+
+    /// Gives a one-time door its next sequence.
+    pub(crate) fn set_sequence(&mut self, door: DoorId, sequence: Option<&Sequence>) {
+        if let Some(door) = self.config.doors.get_mut(usize::from(door.0)) {
+            door.sequence = sequence.cloned();
+        }
+        self.start.doors = Doors::of(&self.config);
+        self.tell(&ToReader::Sequence { door: door.0, sequence: sequence.map(WireSequence::of) });
+    }
+
+    /// Takes up other doors and interfaces. What the old doors still tell is seen before this returns; nothing of it may
+    /// be polled after the caller takes up the new doors itself.
+    pub(crate) fn reload(&mut self, config: &Config, interfaces: Vec<String>) -> Vec<Seen> {
+        let doors = Doors::of(config);
+        self.start.doors = doors.clone();
+        self.tell(&ToReader::Reload(doors));
+        let reloaded = |message| if matches!(message, FromReader::Reloaded) { Ok(()) } else { Err(message) };
+        if self.running.is_some()
+            && let Err(error) = self.expect(reloaded)
+        {
+            self.lose(&error);
+        }
+        // What is behind that message is about the new doors.
+        let before = self.seen.drain(..).collect();
+        self.config = config.clone();
+        if self.start.interfaces != interfaces {
+            self.start.interfaces = interfaces;
+            self.told.retain(|name, _| self.start.interfaces.contains(name));
+            self.renewal_wanted = true;
+            self.start_another();
+        }
+        self.take_received();
+        before
+    }
+
+    /// What the readers hold and have counted.
+    pub(crate) fn counts(&mut self) -> Counts {
+        let counts = |message| if let FromReader::Counts(counts) = message { Ok(counts) } else { Err(message) };
+        self.tell(&ToReader::Count);
+        if self.running.is_some() {
+            match self.expect(counts) {
+                Ok(counts) => self.counts = counts,
+                Err(error) => self.lose(&error),
+            }
+        }
+        self.take_received();
+        self.counts.after(self.earlier)
+    }
+
+    fn spawn(&mut self) -> Result<Running, String> {
+        let text = |error: io::Error| error.to_string();
+        let (ours, theirs) = UnixStream::pair().map_err(text)?;
+        let (name, args) = self.program.args.split_first().ok_or("its program has no name")?;
+        let child = Command::new(&self.program.program)
+            .arg0(name)
+            .args(args)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .env_clear()
+            .process_group(0)
+            .spawn()
+            .map_err(text)?;
+        let mut running = Running { child, channel: Channel::new(ours).map_err(text)? };
+        let deadline = Some(Instant::now() + PATIENCE);
+        let ready = running.channel.put(&ToReader::Start(self.start.clone()));
+        let ready = ready.and_then(|()| running.channel.flush(deadline)).and_then(|()| running.channel.wait(deadline));
+        match ready {
+            Ok(FromReader::Ready { kept }) => {
+                if !kept.is_empty() && kept != self.told_kept {
+                    self.told_kept.clone_from(&kept);
+                    self.seen.push_back(Seen::Notice(ReaderNotice::Keeps(kept)));
+                }
+                Ok(running)
+            }
+            Ok(FromReader::Failed(reason)) => Err(reason),
+            Ok(_) => Err("it says something else than that it is ready".into()),
+            Err(error) => Err(running.end(&error)),
+        }
+    }
+
+    /// Puts a reader in the place of the one before.
+    fn begin(&mut self, mut next: Running, after: Timestamp) -> io::Result<()> {
+        next.channel.put(&ToReader::Begin { after: after.as_nanos() })?;
+        next.channel.flush(Some(Instant::now() + PATIENCE))?;
+        self.epoll.add(next.channel.as_fd(), 1)?;
+        self.running = Some(next);
+        self.asked_at = None;
+        Ok(())
+    }
+
+    fn start_another(&mut self) {
+        match self.renew() {
+            Ok(()) => {
+                self.told_failure = None;
+                self.next_start = Instant::now() + BETWEEN_STARTS;
+                self.take_received();
+            }
+            Err(reason) => {
+                if self.told_failure.as_ref() != Some(&reason) {
+                    self.seen.push_back(Seen::Notice(ReaderNotice::NotStarted(reason.clone())));
+                    self.told_failure = Some(reason);
+                }
+                self.next_start = Instant::now() + TRY_AGAIN;
+            }
+        }
+    }
+
+    /// Starts another reader, which takes over the attempts of the one that there is.
+    fn renew(&mut self) -> Result<(), String> {
+        let mut next = self.spawn()?;
+        self.renewal_wanted = false;
+        let mut after = Timestamp::default();
+        if self.running.is_some() {
+            match self.hand_over_to(&mut next) {
+                Ok(last) => after = last,
+                Err(error) => self.lose(&error),
+            }
+        }
+        self.running = None;
+        self.earlier = std::mem::take(&mut self.counts).after(self.earlier);
+        self.begin(next, after).map_err(|error| error.to_string())
+    }
+
+    fn hand_over_to(&mut self, next: &mut Running) -> io::Result<Timestamp> {
+        self.channel()?.put(&ToReader::HandOver)?;
+        self.channel()?.flush(Some(Instant::now() + PATIENCE))?;
+        loop {
+            let message = self.expect(|message| match message {
+                FromReader::Attempts(_) | FromReader::HandedOver { .. } => Ok(message),
+                other => Err(other),
+            })?;
+            match message {
+                FromReader::Attempts(attempts) => {
+                    next.channel.put(&ToReader::Attempts(attempts))?;
+                    next.channel.flush(Some(Instant::now() + PATIENCE))?;
+                }
+                FromReader::HandedOver { last, counts } => {
+                    self.counts = counts;
+                    return Ok(Timestamp::from_nanos(last));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the reader that this happened to. The next one is started by [`ReaderProcess::turn`].
+    fn lose(&mut self, error: &io::Error) {
+        let Some(running) = self.running.take() else { return };
+        self.seen.push_back(Seen::Notice(ReaderNotice::Ended(running.end(error))));
+        self.earlier = std::mem::take(&mut self.counts).after(self.earlier);
+        self.earlier.attempts = 0;
+        self.asked_at = None;
+    }
+
+    /// Sends a message, where there is a reader.
+    fn tell(&mut self, message: &ToReader) {
+        let Some(running) = &mut self.running else { return };
+        let told = running.channel.put(message);
+        if let Err(error) = told.and_then(|()| running.channel.flush(Some(Instant::now() + PATIENCE))) {
+            self.lose(&error);
+        }
+    }
+
+    fn channel(&mut self) -> io::Result<&mut Channel> {
+        self.running.as_mut().map(|running| &mut running.channel).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Takes what has come; also after each wait for one message, behind which others may have come that no descriptor
+    /// tells of any more.
+    fn take_received(&mut self) {
+        if self.running.is_some()
+            && let Err(error) = self.receive()
+        {
+            self.lose(&error);
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        for _ in 0..RECEIVED_A_TURN {
+            let more = self.channel()?.receive()?;
+            while let Some(message) = self.channel()?.next()? {
+                self.take(message)?;
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the message that `wanted` takes, and takes the others meanwhile.
+    fn expect<T>(&mut self, wanted: impl Fn(FromReader) -> Result<T, FromReader>) -> io::Result<T> {
+        let deadline = Some(Instant::now() + PATIENCE);
+        loop {
+            match wanted(self.channel()?.wait(deadline)?) {
+                Ok(message) => return Ok(message),
+                Err(other) => self.take(other)?,
+            }
+        }
+    }
+
+    /// Takes a message that may come at any time.
+    fn take(&mut self, message: FromReader) -> io::Result<()> {
+        match message {
+            FromReader::Found(found) => {
+                self.check(&found)?;
+                if let (What::Complete, Some(door)) = (found.what, self.config.doors.get_mut(usize::from(found.door)))
+                    && door.one_time_sequences.is_some()
+                {
+                    // It takes no knock until it has its next sequence.
+                    door.sequence = None;
+                }
+                self.seen.push_back(Seen::Found {
+                    time: Timestamp::from_nanos(found.time),
+                    door_id: DoorId(found.door),
+                    ip: found.ip,
+                    kind: found.kind(),
+                });
+            }
+            FromReader::Knock(knock) if self.start.report_knocks => self.seen.push_back(Seen::Knock(knock.into())),
+            FromReader::Capture(notice) => {
+                if self.is_news(&notice) {
+                    self.seen.push_back(Seen::Capture(notice));
+                }
+            }
+            FromReader::CaughtUp { time } if Timestamp::from_nanos(time) <= self.clock.now() => {
+                self.asked_at = None;
+                self.seen.push_back(Seen::CaughtUp(Timestamp::from_nanos(time)));
+            }
+            FromReader::AskNetwork => {
+                let network = Network::read().ok();
+                self.channel()?.put(&ToReader::Network(network))?;
+                self.channel()?.flush(Some(Instant::now() + PATIENCE))?;
+            }
+            FromReader::AskRenewal => self.renewal_wanted = true,
+            FromReader::Failed(reason) => return Err(io::Error::other(reason)),
+            _ => return Err(lie("it says something out of turn")),
+        }
+        Ok(())
+    }
+
+    /// Refuses what a reader cannot have found.
+    fn check(&self, found: &Found) -> io::Result<()> {
+        let Some(door) = self.config.doors.get(usize::from(found.door)) else {
+            return Err(lie("it tells of a door that does not exist"));
+        };
+        if Timestamp::from_nanos(found.time) > self.clock.now() {
+            return Err(lie("it tells of the future"));
+        }
+        let is_mapped = matches!(found.ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+        let is_allowed = door.allow.is_empty() || door.allow.iter().any(|net| net.contains(&found.ip));
+        if is_mapped || !is_allowed || self.start.ipv4_only && found.ip.is_ipv6() {
+            return Err(lie("it tells of an address that may not knock"));
+        }
+        match (found.stage(), &door.sequence) {
+            (None, None) => Err(lie("it opens a door that takes no knocks")),
+            (Some(stage), _) if stage == 0 || usize::from(stage) > MAX_STEPS => Err(lie("it tells of no stage")),
+            _ => Ok(()),
+        }
+    }
+
+    /// False for what was told of the interface before.
+    fn is_news(&mut self, notice: &CaptureNotice) -> bool {
+        let (name, absence) = match notice {
+            CaptureNotice::Listening { interface } => (interface, None),
+            CaptureNotice::Waiting { interface, reason } | CaptureNotice::Lost { interface, reason } => {
+                (interface, Some(reason.clone()))
+            }
+            CaptureNotice::CoarseFilter { interface, instructions } => {
+                let told = self.told.entry(interface.clone()).or_default();
+                return told.coarse.replace(*instructions) != Some(*instructions);
+            }
+            CaptureNotice::Dropped { .. } => return true,
+        };
+        let is_first = !self.told.contains_key(name);
+        let told = self.told.entry(name.clone()).or_default();
+        std::mem::replace(&mut told.absence, absence.clone()) != absence || is_first
+    }
+}
+
+impl Running {
+    /// Ends it because of the error; in words why it ended.
+    fn end(mut self, error: &io::Error) -> String {
+        // It may have ended by itself; then this is for nothing.
+        let _ = self.child.kill();
+        let status = self.child.wait();
+        match (error.kind(), status) {
+            (io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe, Ok(status)) => status.to_string(),
+            (io::ErrorKind::TimedOut, _) => "it does not answer".into(),
+            _ => error.to_string(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl AsFd for ReaderProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+fn lie(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::wire::What;
+    use crate::service::ServiceOptions;
+    use std::io::Write;
+
+    const DOORS: &str = "[a]\nsequence = 7000,8000\ncommand = true\nallow = 192.0.2.0/24\n\
+                         [b]\none_time_sequences = /nowhere\ncommand = true\n";
+
+    /// The daemon's side, with the other end of its connection in our hands.
+    struct Fake {
+        process: ReaderProcess,
+        other_end: UnixStream,
+        clock: Clock,
+    }
+
+    impl Fake {
+        fn new() -> Self {
+            let clock = Clock::new();
+            let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
+            let config = crate::config::parse(DOORS.as_bytes()).config.unwrap();
+            let start = Start::new(
+                &config,
+                vec!["lo".into()],
+                0,
+                clock,
+                &ServiceOptions { ipv4_only: true, ..ServiceOptions::default() },
+            );
+            let mut process = ReaderProcess::new(program, &config, start).unwrap();
+            let (ours, other_end) = UnixStream::pair().unwrap();
+            let child = Command::new("sleep").arg("1000").spawn().unwrap();
+            let running = Running { child, channel: Channel::new(ours).unwrap() };
+            process.begin(running, Timestamp::default()).unwrap();
+            Self { process, other_end, clock }
+        }
+
+        fn says(&mut self, message: &FromReader) {
+            let mut bytes = postcard::to_allocvec(message).unwrap();
+            let length = u32::try_from(bytes.len()).unwrap();
+            bytes.splice(0..0, length.to_le_bytes());
+            self.other_end.write_all(&bytes).unwrap();
+        }
+
+        fn found(&self, door: u16, ip: [u8; 4], what: What) -> Found {
+            Found { time: self.clock.now().as_nanos(), door, ip: ip.into(), what }
+        }
+
+        /// What the daemon takes from it.
+        fn seen(&mut self) -> Vec<Seen> {
+            self.process.turn().unwrap();
+            std::iter::from_fn(|| self.process.poll_seen()).collect()
+        }
+
+        /// Asserts that it was ended for this reason, and that nothing was believed.
+        fn is_ended(&mut self, reason: &str) {
+            // Another test's child may hold the other end for a moment.
+            let descriptor = self.process.as_fd();
+            crate::sys::poll::wait([(descriptor, crate::sys::poll::Interest::Read)], PATIENCE).unwrap();
+            let seen = self.seen();
+            let Some(Seen::Notice(ReaderNotice::Ended(why))) = seen.first() else { panic!("{seen:?}") };
+            assert!(why.contains(reason), "{why}");
+            // The program does not exist, which is told too.
+            assert!(matches!(seen[1..], [Seen::Notice(ReaderNotice::NotStarted(_))]), "{seen:?}");
+            assert!(self.process.running.is_none());
+        }
+    }
+
+    #[test]
+    fn what_can_be_is_believed() {
+        let mut fake = Fake::new();
+        let stage = fake.found(0, [192, 0, 2, 9], What::Stage { stage: 1, steps: 2 });
+        fake.says(&FromReader::Found(stage));
+        let complete = fake.found(0, [192, 0, 2, 9], What::Complete);
+        fake.says(&FromReader::Found(complete));
+        let seen = fake.seen();
+        assert!(
+            matches!(
+                seen[..],
+                [
+                    Seen::Found { kind: EventKind::Stage { stage: 1, steps: 2 }, .. },
+                    Seen::Found { door_id: DoorId(0), kind: EventKind::Open { command: None, opening: None, .. }, .. }
+                ]
+            ),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_ends_the_reader() {
+        type Lie = fn(&Fake) -> Found;
+        let cases: [(&str, Lie); 7] = [
+            ("a door that does not exist", |fake| fake.found(2, [192, 0, 2, 9], What::Complete)),
+            ("an address that may not knock", |fake| fake.found(0, [192, 0, 3, 9], What::Complete)),
+            ("an address that may not knock", |fake| Found {
+                ip: "2001:db8::1".parse().unwrap(),
+                ..fake.found(1, [0; 4], What::Stage { stage: 1, steps: 2 })
+            }),
+            ("an address that may not knock", |fake| Found {
+                ip: "::ffff:192.0.2.9".parse().unwrap(),
+                ..fake.found(0, [0; 4], What::Complete)
+            }),
+            ("a door that takes no knocks", |fake| fake.found(1, [192, 0, 2, 9], What::Complete)),
+            ("no stage", |fake| fake.found(0, [192, 0, 2, 9], What::Timeout { stage: 0 })),
+            ("the future", |fake| {
+                let found = fake.found(0, [192, 0, 2, 9], What::Complete);
+                Found { time: found.time + 3_600_000_000_000, ..found }
+            }),
+        ];
+        for (reason, found) in cases {
+            let mut fake = Fake::new();
+            let found = found(&fake);
+            fake.says(&FromReader::Found(found));
+            fake.is_ended(reason);
+        }
+    }
+
+    #[test]
+    fn a_door_with_one_time_sequences_opens_once_until_it_has_its_next() {
+        let mut fake = Fake::new();
+        let sequence = crate::config::parse_sequence("7000,9000").unwrap();
+        fake.process.set_sequence(DoorId(1), Some(&sequence));
+        let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
+        fake.says(&FromReader::Found(complete));
+        assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
+        fake.says(&FromReader::Found(complete));
+        fake.is_ended("a door that takes no knocks");
+    }
+
+    #[test]
+    fn messages_out_of_turn_and_what_is_no_message_end_the_reader() {
+        let mut fake = Fake::new();
+        fake.says(&FromReader::Ready { kept: Vec::new() });
+        fake.is_ended("out of turn");
+        let mut fake = Fake::new();
+        let later = fake.clock.now().saturating_add(Duration::from_secs(9));
+        fake.says(&FromReader::CaughtUp { time: later.as_nanos() });
+        fake.is_ended("out of turn");
+        for bytes in [&b"\xff\xff\xff\xff"[..], b"\x01\0\0\0\x7f", b"\x02\0\0\0\x02\x05", b"\0\0\0\0"] {
+            let mut fake = Fake::new();
+            fake.other_end.write_all(bytes).unwrap();
+            fake.is_ended("");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_bytes_come_nothing_is_believed_that_cannot_be(
+            messages in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40), 1..20)
+        ) {
+            let mut fake = Fake::new();
+            for message in messages {
+                let length = u32::try_from(message.len()).unwrap();
+                // The daemon may have ended it by now.
+                let _ = fake.other_end.write_all(&[&length.to_le_bytes(), &message[..]].concat());
+                for seen in fake.seen() {
+                    if let Seen::Found { time, door_id, .. } = seen {
+                        assert!(door_id.0 < 2 && time <= fake.clock.now());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_message_is_waited_for_and_the_end_is_noticed() {
+        let mut fake = Fake::new();
+        fake.other_end.write_all(b"\x10\0\0\0\x02").unwrap();
+        assert!(fake.seen().is_empty() && fake.process.running.is_some());
+        fake.other_end = UnixStream::pair().unwrap().0;
+        fake.is_ended("signal");
+    }
+
+    #[test]
+    fn what_each_reader_tells_of_its_interfaces_is_told_once() {
+        let mut fake = Fake::new();
+        let name = || "eth7".to_owned();
+        let missing = || CaptureNotice::Waiting { interface: name(), reason: "there is no such interface".into() };
+        let listening = || CaptureNotice::Listening { interface: name() };
+        let coarse = || CaptureNotice::CoarseFilter { interface: name(), instructions: Some(9) };
+        let dropped = || CaptureNotice::Dropped { interface: name(), packets: 1 };
+        let all = [missing(), missing(), listening(), coarse(), listening(), coarse(), dropped(), dropped(), missing()];
+        for notice in all {
+            fake.says(&FromReader::Capture(notice));
+        }
+        let told: Vec<_> = fake
+            .seen()
+            .into_iter()
+            .map(|seen| if let Seen::Capture(notice) = seen { notice } else { panic!("{seen:?}") })
+            .collect();
+        assert_eq!(told, [missing(), listening(), coarse(), dropped(), dropped(), missing()]);
+    }
+}

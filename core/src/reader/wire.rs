@@ -1,0 +1,291 @@
+//! What the daemon and its reader tell each other.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capture::CaptureNotice;
+use crate::config::{Config, DoorId, Protocol, Sequence, Step};
+use crate::decode::{Knock, TcpFlags};
+use crate::engine::EngineStats;
+use crate::event::{Event, EventKind, FailReason};
+use crate::matcher::SavedAttempt;
+use crate::service::ServiceOptions;
+use crate::service::clock::Clock;
+use crate::sys::netlink::Network;
+use crate::time::Timestamp;
+
+/// What the daemon says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToReader {
+    /// The first message: what to do.
+    Start(Start),
+    /// Attempts that the reader before this one had under way.
+    Attempts(Vec<SavedAttempt>),
+    /// Read on: what was stamped up to this time, another reader has read.
+    Begin { after: u64 },
+    /// Other doors; answered by [`FromReader::Reloaded`].
+    Reload(Doors),
+    /// A one-time door's next sequence.
+    Sequence { door: u16, sequence: Option<WireSequence> },
+    /// The answer to [`FromReader::AskNetwork`]; `None` where the kernel did not tell.
+    Network(Option<Network>),
+    /// Say [`FromReader::CaughtUp`] when everything is read that came up to now.
+    CatchUp,
+    /// Say [`FromReader::Counts`].
+    Count,
+    /// Give the attempts away, in [`FromReader::Attempts`], and end with [`FromReader::HandedOver`].
+    HandOver,
+}
+
+/// What the reader says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum FromReader {
+    /// The answer to [`ToReader::Start`]: it listens and has given up its rights, but for these.
+    Ready { kept: Vec<String> },
+    /// It cannot go on.
+    Failed(String),
+    /// Something happened at a door.
+    Found(Found),
+    /// A packet that matters.
+    Knock(WireKnock),
+    /// Something happened to a capture.
+    Capture(CaptureNotice),
+    /// The answer to [`ToReader::CatchUp`]: nothing that came up to this time is missing.
+    CaughtUp { time: u64 },
+    /// The doors of [`ToReader::Reload`] are in use.
+    Reloaded,
+    /// The network changed: how is it now?
+    AskNetwork,
+    /// There is an interface to listen on that is not listened on.
+    AskRenewal,
+    /// Everything counted so far.
+    Counts(Counts),
+    /// Attempts under way.
+    Attempts(Vec<SavedAttempt>),
+    /// The last message: everything up to this stamp is read and told.
+    HandedOver { last: u64, counts: Counts },
+}
+
+/// What a reader begins with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(super) doors: Doors,
+    pub(super) interfaces: Vec<String>,
+    /// Chooses the ports that the filter passes for the scan guard.
+    pub(super) secret: u32,
+    /// The zero of the service's clock.
+    pub(super) clock: u64,
+    pub(super) ipv4_only: bool,
+    pub(super) report_knocks: bool,
+}
+
+impl Start {
+    pub(crate) fn new(
+        config: &Config,
+        interfaces: Vec<String>,
+        secret: u32,
+        clock: Clock,
+        options: &ServiceOptions,
+    ) -> Self {
+        Self {
+            doors: Doors::of(config),
+            interfaces,
+            secret,
+            clock: clock.zero().as_nanos(),
+            ipv4_only: options.ipv4_only,
+            report_knocks: options.report_knocks,
+        }
+    }
+}
+
+/// The doors as text, and what the text leaves out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Doors {
+    text: String,
+    one_time: Vec<(u16, Option<WireSequence>)>,
+}
+
+impl Doors {
+    pub(super) fn of(config: &Config) -> Self {
+        let numbered = (0..=u16::MAX).zip(&config.doors);
+        let one_time = numbered.filter(|(_, door)| door.one_time_sequences.is_some());
+        Self {
+            text: config.to_string(),
+            one_time: one_time.map(|(id, door)| (id, door.sequence.as_ref().map(WireSequence::of))).collect(),
+        }
+    }
+
+    pub(super) fn config(self) -> Result<Config, String> {
+        let parsed = crate::config::parse(self.text.as_bytes());
+        let Some(mut config) = parsed.config else {
+            return Err(format!(
+                "the configuration cannot be passed on:\n{}",
+                parsed.report.render("", self.text.as_bytes())
+            ));
+        };
+        for (id, sequence) in self.one_time {
+            if let Some(door) = config.doors.get_mut(usize::from(id)) {
+                door.sequence = sequence.and_then(WireSequence::sequence);
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// A sequence: each step's port, and whether it is UDP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct WireSequence(Vec<(NonZeroU16, bool)>);
+
+impl WireSequence {
+    pub(super) fn of(sequence: &Sequence) -> Self {
+        Self(sequence.steps().iter().map(|step| (step.port, step.protocol == Protocol::Udp)).collect())
+    }
+
+    pub(super) fn sequence(self) -> Option<Sequence> {
+        let protocol = |udp| if udp { Protocol::Udp } else { Protocol::Tcp };
+        let steps = self.0.into_iter().map(|(port, udp)| Step { port, protocol: protocol(udp) });
+        Sequence::new(steps.collect::<Vec<_>>()).ok()
+    }
+}
+
+/// What happened at a door: its number, the address, and nothing that anybody sent.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Found {
+    pub(super) time: u64,
+    pub(super) door: u16,
+    pub(super) ip: IpAddr,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum What {
+    Stage { stage: u8, steps: u8 },
+    Complete,
+    Timeout { stage: u8 },
+    WrongPort { stage: u8 },
+    Scan { stage: u8 },
+    Full { stage: u8 },
+    Reload { stage: u8 },
+}
+
+impl Found {
+    /// The event of an engine that only tells; `door` is the place of the first door of that name. `None` for what such
+    /// an engine never says.
+    pub(super) fn of(event: &Event, door: u16) -> Option<Self> {
+        let what = match event.kind {
+            EventKind::Stage { stage, steps } => What::Stage { stage, steps },
+            EventKind::Open { .. } => What::Complete,
+            EventKind::Timeout { stage } => What::Timeout { stage },
+            EventKind::Fail { stage, reason: FailReason::WrongPort } => What::WrongPort { stage },
+            EventKind::Fail { stage, reason: FailReason::Scan } => What::Scan { stage },
+            EventKind::Fail { stage, reason: FailReason::Full } => What::Full { stage },
+            EventKind::Fail { stage, reason: FailReason::Reload } => What::Reload { stage },
+            EventKind::Extend { .. } | EventKind::Close { .. } => return None,
+        };
+        Some(Self { time: event.time.as_nanos(), door, ip: event.ip, what })
+    }
+
+    pub(super) fn kind(&self) -> EventKind {
+        let fail = |stage, reason| EventKind::Fail { stage, reason };
+        match self.what {
+            What::Stage { stage, steps } => EventKind::Stage { stage, steps },
+            What::Complete => EventKind::Open { door_id: DoorId(self.door), command: None, opening: None },
+            What::Timeout { stage } => EventKind::Timeout { stage },
+            What::WrongPort { stage } => fail(stage, FailReason::WrongPort),
+            What::Scan { stage } => fail(stage, FailReason::Scan),
+            What::Full { stage } => fail(stage, FailReason::Full),
+            What::Reload { stage } => fail(stage, FailReason::Reload),
+        }
+    }
+
+    /// How far the attempt had come, where it tells that.
+    pub(super) fn stage(&self) -> Option<u8> {
+        match self.what {
+            What::Complete => None,
+            What::Stage { stage, .. }
+            | What::Timeout { stage }
+            | What::WrongPort { stage }
+            | What::Scan { stage }
+            | What::Full { stage }
+            | What::Reload { stage } => Some(stage),
+        }
+    }
+}
+
+/// A packet that matters, for the log of `--debug`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct WireKnock {
+    time: u64,
+    source: IpAddr,
+    destination: IpAddr,
+    port: u16,
+    udp: bool,
+    flags: u8,
+    source_port: u16,
+    sequence_number: u32,
+}
+
+impl From<&Knock> for WireKnock {
+    fn from(knock: &Knock) -> Self {
+        Self {
+            time: knock.time.as_nanos(),
+            source: knock.source,
+            destination: knock.destination,
+            port: knock.port,
+            udp: knock.protocol == Protocol::Udp,
+            flags: knock.flags.bits(),
+            source_port: knock.source_port,
+            sequence_number: knock.sequence_number,
+        }
+    }
+}
+
+impl From<WireKnock> for Knock {
+    fn from(knock: WireKnock) -> Self {
+        Self {
+            time: Timestamp::from_nanos(knock.time),
+            source: knock.source,
+            destination: knock.destination,
+            port: knock.port,
+            protocol: if knock.udp { Protocol::Udp } else { Protocol::Tcp },
+            flags: TcpFlags::from_bits(knock.flags),
+            source_port: knock.source_port,
+            sequence_number: knock.sequence_number,
+        }
+    }
+}
+
+/// What a reader holds, and what it counted since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) attempts: u64,
+    pub(crate) packets: u64,
+    pub(crate) knocks: u64,
+    pub(crate) unused: u64,
+    pub(crate) evicted: u64,
+    pub(crate) refused: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Counts {
+    /// Those of an engine, with the packets that came through the filter and those that were lost.
+    pub(crate) fn of(engine: &EngineStats, packets: u64, dropped: u64) -> Self {
+        let EngineStats { attempts, knocks, unused, evicted, refused, .. } = *engine;
+        Self { attempts: attempts as u64, packets, knocks, unused, evicted, refused, dropped }
+    }
+
+    /// These, after the readers before had counted `earlier`.
+    pub(super) fn after(self, earlier: Self) -> Self {
+        Self {
+            attempts: self.attempts,
+            packets: self.packets.saturating_add(earlier.packets),
+            knocks: self.knocks.saturating_add(earlier.knocks),
+            unused: self.unused.saturating_add(earlier.unused),
+            evicted: self.evicted.saturating_add(earlier.evicted),
+            refused: self.refused.saturating_add(earlier.refused),
+            dropped: self.dropped.saturating_add(earlier.dropped),
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! What the reader does in its own process.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::channel::Channel;
+use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, WireSequence};
+use crate::capture::CaptureSet;
+use crate::config::{Config, DoorId};
+use crate::decode::Knock;
+use crate::engine::Engine;
+use crate::event::EventKind;
+use crate::filter::PortFilter;
+use crate::intake::{Intake, follow_addresses};
+use crate::service::clock::Clock;
+use crate::sys::epoll::Epoll;
+use crate::sys::netlink::Network;
+use crate::time::Timestamp;
+
+/// What is only for the log may wait so long, so that a flood of first knocks wakes the daemon less often.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// What waits is sent when it is so much.
+const MUCH: usize = 32 << 10;
+/// So many attempts go into a message.
+const ATTEMPTS_AT_ONCE: usize = 1_024;
+/// A flood may never leave the buffers empty; what is left then is lost.
+const LAST_TURNS: usize = 64;
+
+/// Reads packets for the daemon at the other end of `socket`, until that closes it. Before the first packet is read,
+/// `give_up_rights` is called with that connection, the one thing that is written to; it returns in words what rights it
+/// could not give up.
+///
+/// # Errors
+/// Where something failed, which the daemon has been told as far as possible.
+pub fn run(
+    socket: OwnedFd,
+    give_up_rights: impl FnOnce(BorrowedFd<'_>) -> Result<Vec<String>, String>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut link = Link { channel: Channel::new(UnixStream::from(socket))?, waiting: VecDeque::new() };
+    let work = AssertUnwindSafe(|| -> Result<(), String> {
+        let Some(mut reader) = Reader::start(&mut link, give_up_rights)? else { return Ok(()) };
+        reader.run().or_else(|error| match error.kind() {
+            // The daemon is gone.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(error.to_string()),
+        })
+    });
+    let result = catch_unwind(work).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(format!("it panicked: {}", text.unwrap_or("without words")))
+    });
+    if let Err(message) = &result {
+        link.channel.put(&FromReader::Failed(message.clone()))?;
+        link.channel.flush(None)?;
+    }
+    Ok(result?)
+}
+
+/// The connection to the daemon.
+struct Link {
+    channel: Channel,
+    /// Messages that came while another was waited for.
+    waiting: VecDeque<ToReader>,
+}
+
+impl Link {
+    fn next(&mut self) -> io::Result<Option<ToReader>> {
+        match self.waiting.pop_front() {
+            Some(message) => Ok(Some(message)),
+            None => self.channel.next(),
+        }
+    }
+
+    /// Asks the daemon how the network is now; `None` where it does not know.
+    fn ask_network(&mut self) -> io::Result<Option<Network>> {
+        self.channel.put(&FromReader::AskNetwork)?;
+        self.channel.flush(None)?;
+        loop {
+            match self.channel.wait(None)? {
+                ToReader::Network(network) => return Ok(network),
+                other => self.waiting.push_back(other),
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    link: &'a mut Link,
+    epoll: Epoll,
+    capture: CaptureSet,
+    intake: Intake,
+    /// `None` after it was handed over.
+    engine: Option<Engine>,
+    config: Config,
+    /// The doors by their names.
+    places: HashMap<Arc<str>, u16>,
+    clock: Clock,
+    secret: u32,
+    report_knocks: bool,
+    /// The daemon waits for [`FromReader::CaughtUp`] of this time.
+    catch_up: Option<Timestamp>,
+    /// A turn is due that no descriptor tells of.
+    look_again: bool,
+    /// Since when something waits to be sent.
+    waits_since: Option<Instant>,
+}
+
+impl<'a> Reader<'a> {
+    /// `None` where the daemon is gone before it said what to do.
+    fn start(
+        link: &'a mut Link,
+        give_up_rights: impl FnOnce(BorrowedFd<'_>) -> Result<Vec<String>, String>,
+    ) -> Result<Option<Self>, String> {
+        let text = |error: io::Error| error.to_string();
+        let Ok(ToReader::Start(start)) = link.channel.wait(None) else { return Ok(None) };
+        let Start { doors, interfaces, secret, clock, ipv4_only, report_knocks } = start;
+        let config = doors.config()?;
+        let clock = Clock::from_zero(Timestamp::from_nanos(clock));
+        let mut engine = Engine::that_only_tells(&config);
+        let mut capture =
+            CaptureSet::open(&interfaces, PortFilter::new(&config, secret)).map_err(|error| error.to_string())?;
+        follow_addresses(&mut capture, &mut engine);
+        let epoll = Epoll::new().map_err(text)?;
+        epoll.add(capture.as_fd(), 0).map_err(text)?;
+        epoll.add(link.channel.as_fd(), 1).map_err(text)?;
+        capture.seal();
+        let kept = give_up_rights(link.channel.as_fd())?;
+        let mut reader = Self {
+            link,
+            epoll,
+            capture,
+            intake: Intake::new(clock, ipv4_only),
+            engine: Some(engine),
+            places: places(&config),
+            config,
+            clock,
+            secret,
+            report_knocks,
+            catch_up: None,
+            look_again: false,
+            waits_since: None,
+        };
+        reader.say(&FromReader::Ready { kept }).map_err(text)?;
+        reader.tell_capture().map_err(text)?;
+        reader.flush().map_err(text)?;
+        Ok(Some(reader))
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        self.begin()?;
+        let mut tokens = Vec::new();
+        while self.engine.is_some() {
+            self.link.channel.receive()?;
+            while let Some(message) = self.link.next()? {
+                self.obey(message)?;
+            }
+            self.turn()?;
+            let left = self.time_left();
+            self.epoll.wait(&mut tokens, left)?;
+        }
+        Ok(())
+    }
+
+    /// Takes up what the reader before this one had under way.
+    fn begin(&mut self) -> io::Result<()> {
+        loop {
+            let message = self.link.channel.wait(None)?;
+            match message {
+                ToReader::Attempts(attempts) => {
+                    attempts
+                        .iter()
+                        .for_each(|attempt| self.engine.iter_mut().for_each(|engine| engine.take_up(attempt)));
+                }
+                ToReader::Begin { after } => {
+                    self.intake.begin_after(Timestamp::from_nanos(after));
+                    return Ok(());
+                }
+                other => self.link.waiting.push_back(other),
+            }
+        }
+    }
+
+    fn obey(&mut self, message: ToReader) -> io::Result<()> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        match message {
+            ToReader::Reload(doors) => {
+                self.config = Doors::config(doors).map_err(io::Error::other)?;
+                engine.reload(&self.config, self.clock.now());
+                self.capture.set_filter(PortFilter::new(&self.config, self.secret));
+                // Under the names of before.
+                self.tell_events()?;
+                self.places = places(&self.config);
+                self.tell_capture()?;
+                self.say(&FromReader::Reloaded)?;
+                self.flush()
+            }
+            ToReader::Sequence { door, sequence } => {
+                let sequence = sequence.and_then(WireSequence::sequence);
+                engine.set_sequence(DoorId(door), sequence.clone());
+                if let Some(door) = self.config.doors.get_mut(usize::from(door)) {
+                    door.sequence = sequence;
+                }
+                self.capture.set_filter(PortFilter::new(&self.config, self.secret));
+                Ok(())
+            }
+            ToReader::CatchUp => {
+                self.catch_up = Some(self.clock.now());
+                Ok(())
+            }
+            ToReader::Count => {
+                let counts = self.counts();
+                self.say(&FromReader::Counts(counts))?;
+                self.flush()
+            }
+            ToReader::HandOver => self.hand_over(),
+            ToReader::Start(_) | ToReader::Attempts(_) | ToReader::Begin { .. } | ToReader::Network(_) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "a message out of turn"))
+            }
+        }
+    }
+
+    fn counts(&mut self) -> Counts {
+        let stats = self.engine.as_ref().map(Engine::stats).unwrap_or_default();
+        Counts::of(&stats, self.intake.packets(), self.capture.stats().dropped)
+    }
+
+    /// One round of work: true where nothing is left in the buffers.
+    fn turn(&mut self) -> io::Result<bool> {
+        let Some(engine) = &mut self.engine else { return Ok(true) };
+        let mut knocks = Vec::new();
+        let mut on_knock = |knock: &Knock| {
+            if self.report_knocks {
+                knocks.push(FromReader::Knock(knock.into()));
+            }
+        };
+        let caught_up = self.intake.turn(&mut self.capture, engine, &mut on_knock).map_err(io::Error::other)?;
+        if self.capture.take_network_wanted() {
+            match self.link.ask_network()? {
+                Some(network) => self.capture.set_network(network),
+                // The daemon is out of descriptors or memory, which may pass.
+                None => self.capture.ask_again()?,
+            }
+            self.look_again = true;
+        }
+        for knock in knocks {
+            self.say(&knock)?;
+        }
+        let mut urgent = self.tell_events()?;
+        urgent |= self.tell_capture()?;
+        if let (Some(asked), Some(time)) = (self.catch_up, caught_up)
+            && time >= asked
+        {
+            self.catch_up = None;
+            self.say(&FromReader::CaughtUp { time: time.as_nanos() })?;
+            urgent = true;
+        }
+        let much = self.link.channel.waiting() > MUCH;
+        if urgent || much || self.waits_since.is_some_and(|since| since.elapsed() >= PATIENCE) {
+            self.flush()?;
+        }
+        Ok(caught_up.is_some())
+    }
+
+    /// Tells what the engine found; true where a door is to be opened.
+    fn tell_events(&mut self) -> io::Result<bool> {
+        let mut opens = false;
+        while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
+            let door = match &event.kind {
+                EventKind::Open { door_id, .. } => Some(door_id.0),
+                _ => self.places.get(&event.door).copied(),
+            };
+            opens |= matches!(event.kind, EventKind::Open { .. });
+            if let Some(found) = door.and_then(|door| Found::of(&event, door)) {
+                self.say(&FromReader::Found(found))?;
+            }
+        }
+        Ok(opens)
+    }
+
+    /// Tells what the capture has to say; true where there is something.
+    fn tell_capture(&mut self) -> io::Result<bool> {
+        let mut told = false;
+        while let Some(notice) = self.capture.poll_notice() {
+            self.say(&FromReader::Capture(notice))?;
+            told = true;
+        }
+        if self.capture.take_renewal() {
+            self.say(&FromReader::AskRenewal)?;
+            told = true;
+        }
+        Ok(told)
+    }
+
+    /// Reads to the end of the buffers and gives the attempts to the next reader.
+    fn hand_over(&mut self) -> io::Result<()> {
+        for _ in 0..LAST_TURNS {
+            if self.turn()? {
+                break;
+            }
+        }
+        let counts = Counts { attempts: 0, ..self.counts() };
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        let mut attempts = engine.hand_over();
+        loop {
+            let some: Vec<_> = attempts.by_ref().take(ATTEMPTS_AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            self.say(&FromReader::Attempts(some))?;
+            self.flush()?;
+        }
+        self.say(&FromReader::HandedOver { last: self.intake.last_stamp().as_nanos(), counts })?;
+        self.flush()
+    }
+
+    fn say(&mut self, message: &FromReader) -> io::Result<()> {
+        self.waits_since.get_or_insert_with(Instant::now);
+        self.link.channel.put(message)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.waits_since = None;
+        self.link.channel.flush(None)
+    }
+
+    /// How long to wait for packets and messages.
+    fn time_left(&mut self) -> Option<Duration> {
+        if self.catch_up.is_some() || std::mem::take(&mut self.look_again) {
+            return Some(Duration::ZERO);
+        }
+        let due = self.engine.as_mut().and_then(Engine::poll_timeout);
+        let due = due.map(|due| due.saturating_since(self.clock.now()));
+        let flush = self.waits_since.map(|since| PATIENCE.saturating_sub(since.elapsed()));
+        due.into_iter().chain(flush).min()
+    }
+}
+
+/// The place of a door of each name: doors of one name differ in nothing that is told.
+fn places(config: &Config) -> HashMap<Arc<str>, u16> {
+    config.doors.iter().zip(0..=u16::MAX).map(|(door, place)| (door.name.clone(), place)).collect()
+}

@@ -1,0 +1,173 @@
+//! How a service gets to see packets: by itself, or through a process that has no rights.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::{Notice, Service, ServiceError, ServiceOptions, Token};
+use crate::capture::CaptureSet;
+use crate::config::{Config, DoorId, Sequence};
+use crate::decode::Knock;
+use crate::engine::Engine;
+use crate::filter::PortFilter;
+use crate::intake::{Intake, follow_addresses};
+use crate::reader::{Counts, ReaderProcess, Seen, Start};
+
+/// A reader that cannot say what came before a closing is due is not waited for any longer: the door is closed.
+const CLOSING_WAITS: Duration = Duration::from_secs(1);
+
+/// Where packets are looked at.
+#[derive(Debug)]
+pub(super) enum Sight {
+    /// In this process.
+    Here(Box<Here>),
+    /// In one of its own; the engine here has no attempts.
+    Apart(Box<ReaderProcess>),
+}
+
+/// The capture of this process.
+#[derive(Debug)]
+pub(super) struct Here {
+    capture: CaptureSet,
+    intake: Intake,
+    interfaces: Vec<String>,
+    /// Chooses the ports that the filter passes for the scan guard; the same over reloads.
+    secret: u32,
+}
+
+impl Sight {
+    /// Begins to listen.
+    pub(super) fn open(
+        config: &Config,
+        interfaces: Vec<String>,
+        options: &ServiceOptions,
+        clock: Clock,
+        secret: u32,
+    ) -> Result<Self, ServiceError> {
+        let Some(program) = &options.reader else {
+            let capture = CaptureSet::open(&interfaces, PortFilter::new(config, secret))?;
+            let intake = Intake::new(clock, options.ipv4_only);
+            return Ok(Self::Here(Box::new(Here { capture, intake, interfaces, secret })));
+        };
+        // What can be said better here than there.
+        CaptureSet::check(&interfaces)?;
+        let start = Start::new(config, interfaces, secret, clock, options);
+        ReaderProcess::start(program.clone(), config, start)
+            .map(|reader| Self::Apart(Box::new(reader)))
+            .map_err(ServiceError::Reader)
+    }
+
+    /// Has the engine know the machine's addresses, and takes what there is to tell.
+    pub(super) fn follow(&mut self, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
+        match self {
+            Self::Here(here) => {
+                follow_addresses(&mut here.capture, engine);
+                while let Some(notice) = here.capture.poll_notice() {
+                    notices.push_back(Notice::Capture(notice));
+                }
+            }
+            Self::Apart(reader) => {
+                while let Some(seen) = reader.poll_seen() {
+                    take(seen, engine, notices);
+                }
+            }
+        }
+    }
+
+    /// What was counted, and how many attempts there are.
+    pub(super) fn counts(&mut self, engine: &Engine) -> Counts {
+        match self {
+            Self::Here(here) => Counts::of(&engine.stats(), here.intake.packets(), here.capture.stats().dropped),
+            Self::Apart(reader) => reader.counts(),
+        }
+    }
+
+    /// Gives a one-time door its next sequence; `config` has it already.
+    pub(super) fn set_sequence(&mut self, config: &Config, door: DoorId, sequence: Option<&Sequence>) {
+        match self {
+            Self::Here(here) => here.capture.set_filter(PortFilter::new(config, here.secret)),
+            Self::Apart(reader) => reader.set_sequence(door, sequence),
+        }
+    }
+
+    /// How much longer an answer to what was asked before a closing is waited for.
+    pub(super) fn closing_waits(&self) -> Option<Duration> {
+        match self {
+            Self::Here(_) => None,
+            Self::Apart(reader) => reader.waits_since().map(|since| CLOSING_WAITS.saturating_sub(since)),
+        }
+    }
+}
+
+/// Readable when there is something to see.
+impl AsFd for Sight {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Here(here) => here.capture.as_fd(),
+            Self::Apart(reader) => reader.as_fd(),
+        }
+    }
+}
+
+impl Service {
+    /// Takes what there is to see into the engine, and moves its time on.
+    pub(super) fn look(&mut self) -> Result<(), ServiceError> {
+        let Self { engine, sight, options, notices, clock, .. } = self;
+        match sight {
+            Sight::Here(here) => {
+                let mut on_knock = |knock: &Knock| {
+                    if options.report_knocks {
+                        notices.push_back(Notice::Knock(*knock));
+                    }
+                };
+                here.intake.turn(&mut here.capture, engine, &mut on_knock)?;
+            }
+            Sight::Apart(reader) => reader.turn()?,
+        }
+        sight.follow(engine, notices);
+        if let Sight::Apart(reader) = sight {
+            let now = clock.now();
+            // A knock that came before what is due, and is not told yet, may put it off.
+            if engine.poll_timeout().is_some_and(|due| due <= now) && !reader.catch_up(CLOSING_WAITS) {
+                engine.handle_timeout(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks out for other doors, on other interfaces. What was seen of the old doors is done with when this returns.
+    pub(super) fn look_for(&mut self, config: &Config, interfaces: Vec<String>) -> Result<(), ServiceError> {
+        match &mut self.sight {
+            Sight::Here(here) => {
+                let filter = PortFilter::new(config, here.secret);
+                if interfaces == here.interfaces {
+                    here.capture.set_filter(filter);
+                } else {
+                    let capture = CaptureSet::open(&interfaces, filter)?;
+                    self.epoll.add(capture.as_fd(), Token::Packets as u64)?;
+                    (here.capture, here.interfaces) = (capture, interfaces);
+                    self.sight.follow(&mut self.engine, &mut self.notices);
+                }
+                Ok(())
+            }
+            Sight::Apart(reader) => {
+                CaptureSet::check(&interfaces)?;
+                for seen in reader.reload(config, interfaces) {
+                    take(seen, &mut self.engine, &mut self.notices);
+                }
+                self.work()
+            }
+        }
+    }
+}
+
+fn take(seen: Seen, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
+    match seen {
+        Seen::Found { time, door_id, ip, kind } => engine.take_over(time, door_id, ip, kind),
+        Seen::CaughtUp(time) => engine.handle_timeout(time),
+        Seen::Knock(knock) => notices.push_back(Notice::Knock(knock)),
+        Seen::Capture(notice) => notices.push_back(Notice::Capture(notice)),
+        Seen::Notice(notice) => notices.push_back(Notice::Reader(notice)),
+    }
+}

@@ -1,0 +1,131 @@
+//! The process that reads packets: it has no rights, and whatever becomes of it, doors open and close.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use portknock_tests::{Daemon, Lab, PATIENCE, cost, wait_until};
+
+const ENDED: &str = "the process that reads packets has ended";
+
+fn door(seconds: u32) -> String {
+    format!(
+        "[door]\nsequence = 7000,5000\nseq_timeout = 30\nstart_command = echo open %IP% >> %DIR%/done\n\
+         cmd_timeout = {seconds}\nstop_command = echo close %IP% >> %DIR%/done\n"
+    )
+}
+
+fn opens(lab: &Lab, daemon: &Daemon) {
+    let before = daemon.count("OPEN SESAME");
+    lab.client.ok("knock 10.0.0.1 7000 5000");
+    daemon.wait_for_count("OPEN SESAME", before + 1, PATIENCE);
+}
+
+fn closes(daemon: &Daemon, count: usize) {
+    assert!(wait_until(PATIENCE, || daemon.read("done").matches("close").count() == count), "{}", daemon.log());
+}
+
+/// What the kernel says of a process (proc_pid_status(5)).
+fn status(pid: u32) -> HashMap<String, String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+fn ends(pid: u32) {
+    let gone = || !Path::new(&format!("/proc/{pid}")).exists();
+    assert!(wait_until(PATIENCE, gone), "process {pid} is still there");
+}
+
+#[test]
+fn it_has_no_rights_and_no_files() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, &door(60));
+    let reader = daemon.reader();
+    let status = status(reader);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status[set], "0000000000000000", "{set}");
+    }
+    assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"));
+    let root = status["Uid"].split_whitespace().any(|user| user == "0");
+    // In a user namespace there may be no other user; that is told.
+    assert_eq!(root, daemon.count("keeps rights that it does not need: the user root") > 0, "{status:?}");
+    let files = fs::read_dir(format!("/proc/{reader}/fd")).expect("it runs");
+    for file in files {
+        let target = fs::read_link(file.expect("an entry").path()).expect("an open descriptor");
+        let target = target.to_string_lossy();
+        let harmless =
+            ["socket:", "anon_inode:[eventpoll]", "anon_inode:[timerfd]", "anon_inode:[eventfd]", "/dev/null"];
+        assert!(harmless.iter().any(|kind| target.starts_with(kind)), "the reader has {target}");
+    }
+}
+
+#[test]
+fn another_takes_its_place_when_it_ends_and_doors_close_on_time() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, &door(2));
+    opens(&lab, &daemon);
+    for round in 1..=2 {
+        let reader = daemon.reader();
+        lab.server.ok(&format!("kill -KILL {reader}"));
+        daemon.wait_for_count(ENDED, round, PATIENCE);
+        assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some_and(|next| next != reader)));
+        // It listens as soon as it is there; what says so is that a knock counts again.
+        let heard = || {
+            lab.client.ok("knock 10.0.0.1 7000");
+            daemon.count("Stage 1") > round
+        };
+        assert!(wait_until(PATIENCE, heard), "{}", daemon.log());
+    }
+    closes(&daemon, 1);
+    assert_eq!(daemon.read("done"), "open 10.0.0.2\nclose 10.0.0.2\n");
+}
+
+#[test]
+fn one_that_hangs_keeps_no_door_open() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, &door(1));
+    opens(&lab, &daemon);
+    let reader = daemon.reader();
+    lab.server.ok(&format!("kill -STOP {reader}"));
+    closes(&daemon, 1);
+    // It is asked for its numbers and does not answer.
+    daemon.signal("USR1");
+    daemon.wait_for(ENDED);
+    assert!(daemon.log().contains("it does not answer"), "{}", daemon.log());
+    ends(reader);
+    opens(&lab, &daemon);
+    closes(&daemon, 2);
+}
+
+#[test]
+fn it_ends_with_the_daemon() {
+    let lab = Lab::pair();
+    let mut daemon = Daemon::portknockd(&lab.server, &door(60));
+    let reader = daemon.reader();
+    daemon.kill();
+    ends(reader);
+    daemon.restart(&lab.server, &["-i", "eth0"]);
+    let reader = daemon.reader();
+    let start = Instant::now();
+    assert!(daemon.stop().success());
+    ends(reader);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_door_that_a_knock_extends_in_its_last_moment_stays_open() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, &door(1));
+    opens(&lab, &daemon);
+    let reader = daemon.reader();
+    // The reader sees the packets after the door was due, by the time of which it was still open.
+    lab.server.ok(&format!("kill -STOP {reader}"));
+    lab.client.ok("knock 10.0.0.1 7000 5000");
+    std::thread::sleep(Duration::from_millis(1100));
+    lab.server.ok(&format!("kill -CONT {reader}"));
+    daemon.wait_for("10.0.0.2: door: still open, closing time extended");
+    closes(&daemon, 1);
+    assert_eq!(daemon.read("done"), "open 10.0.0.2\nclose 10.0.0.2\n");
+}
