@@ -327,8 +327,9 @@ impl Outcomes {
         }
     }
 
-    fn closed(&mut self, Opening { door, ip, stop_command, .. }: Opening, time: Timestamp) {
-        self.events.push_back(Event { time, door, ip, kind: EventKind::Close { command: stop_command } });
+    fn closed(&mut self, opening: Opening, time: Timestamp) {
+        let (door, ip, opening) = (opening.door.clone(), opening.ip, Box::new(opening));
+        self.events.push_back(Event { time, door, ip, kind: EventKind::Close { opening } });
     }
 }
 
@@ -339,14 +340,17 @@ impl Sink for Outcomes {
 
     fn complete(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr) {
         let door = &mut self.doors[usize::from(door_id.0)];
+        // Where another engine opens, nothing here does.
+        let opens_ports = !self.only_tells && !door.open.is_empty();
         let command = if self.only_tells { None } else { door.start_command_for(ip) };
-        // As with knockd: where nothing is run to open the door, there is nothing to close.
-        let stop_command = command.as_ref().and_then(|_| door.stop_command_for(ip));
-        let opening = stop_command.map(|stop_command| Opening {
+        // As with knockd: where nothing opens the door, there is nothing to close.
+        let stop_command = if opens_ports || command.is_some() { door.stop_command_for(ip) } else { None };
+        let opening = (opens_ports || stop_command.is_some()).then(|| Opening {
             door: door.name.clone(),
             ip,
             closes_at: time.saturating_add(door.cmd_timeout),
             stop_command,
+            open: door.open.clone(),
         });
         let is_open = opening.clone().is_some_and(|opening| self.openings.open_or_extend(opening, door.cmd_timeout));
         let kind = match opening.map(Box::new) {

@@ -38,7 +38,7 @@ pub enum EventKind {
         door_id: DoorId,
         /// The command to run now, `%IP%` replaced.
         command: Option<String>,
-        /// The opening to keep on disk before the command runs, where the door has a stop command.
+        /// What to open before the command runs, and to keep on disk before that, where the door closes again.
         opening: Option<Box<Opening>>,
     },
     /// A complete knock while the door is open: the closing time moves and nothing runs.
@@ -50,8 +50,8 @@ pub enum EventKind {
     },
     /// The door's time is over.
     Close {
-        /// The command to run now.
-        command: String,
+        /// The opening that ends; it has the command to run now. Where it ends early, its closing time is later than the event.
+        opening: Box<Opening>,
     },
     /// The attempt took longer than `seq_timeout`.
     Timeout {
@@ -173,7 +173,7 @@ impl Event {
     pub fn command_request(&self) -> Option<CommandRequest> {
         let (action, command) = match &self.kind {
             EventKind::Open { command, .. } => (Action::Open, command.as_ref()?),
-            EventKind::Close { command } => (Action::Close, command),
+            EventKind::Close { opening } => (Action::Close, opening.stop_command.as_ref()?),
             _ => return None,
         };
         Some(CommandRequest { door: self.door.clone(), ip: self.ip, action, command: command.clone() })
@@ -183,6 +183,13 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn close(command: Option<&str>) -> EventKind {
+        let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
+        let stop_command = command.map(str::to_owned);
+        let opening = Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: Arc::new([]) };
+        EventKind::Close { opening: Box::new(opening) }
+    }
 
     fn line(kind: EventKind) -> String {
         let event = Event { time: Timestamp::default(), door: "op\nen\x1b[31m".into(), ip: [10, 0, 0, 1].into(), kind };
@@ -196,8 +203,7 @@ mod tests {
         let open = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
         assert_eq!(line(open), format!("{door}OPEN SESAME"));
         assert_eq!(line(EventKind::Timeout { stage: 1 }), format!("{door}sequence timeout (stage 1)"));
-        let close = EventKind::Close { command: String::new() };
-        assert_eq!(line(close), format!("{door}command timeout"));
+        assert_eq!(line(close(None)), format!("{door}command timeout"));
         let fail = EventKind::Fail { stage: 1, reason: FailReason::WrongPort };
         assert_eq!(line(fail), format!("{door}attempt failed: wrong-port (stage 1)"));
     }
@@ -205,10 +211,11 @@ mod tests {
     #[test]
     fn only_openings_and_closings_ask_for_commands() {
         let event = |kind| Event { time: Timestamp::default(), door: "a".into(), ip: [10, 0, 0, 1].into(), kind };
-        let request = event(EventKind::Close { command: "iptables -D".into() }).command_request().unwrap();
+        let request = event(close(Some("iptables -D"))).command_request().unwrap();
         assert_eq!((request.action, request.to_string().as_str()), (Action::Close, "a: running command: iptables -D"));
         let no_command = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
         assert_eq!(event(no_command).command_request(), None);
+        assert_eq!(event(close(None)).command_request(), None);
         assert_eq!(event(EventKind::Timeout { stage: 1 }).command_request(), None);
     }
 }

@@ -45,7 +45,7 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         EventKind::Stage { stage, steps } => (line.stage, line.steps) = (Some(*stage), Some(*steps)),
         EventKind::Open { command, .. } => line.command = Some(command.as_deref()),
         EventKind::Extend { .. } => {}
-        EventKind::Close { command } => line.command = Some(Some(command)),
+        EventKind::Close { opening } => line.command = Some(opening.stop_command.as_deref()),
         EventKind::Timeout { stage } => line.stage = Some(*stage),
         EventKind::Fail { stage, reason } => {
             (line.stage, line.reason) = (Some(*stage), Some(reason.as_str()));
@@ -59,6 +59,7 @@ mod tests {
     use super::*;
     use crate::config::DoorId;
     use crate::event::FailReason;
+    use crate::openings::Opening;
     use crate::time::Timestamp;
 
     #[test]
@@ -70,11 +71,17 @@ mod tests {
         let head =
             |event| format!(r#"{{"time":1690000000.123456000,"event":"{event}","door":"a \"b\"","ip":"2001:db8::1""#);
         let open = |command| EventKind::Open { door_id: DoorId(0), command, opening: None };
+        let close = |stop_command| {
+            let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
+            let opening = Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: [].into() };
+            EventKind::Close { opening: Box::new(opening) }
+        };
         let fail = EventKind::Fail { stage: 2, reason: FailReason::WrongPort };
         assert_eq!(line(EventKind::Stage { stage: 1, steps: 3 }), head("stage") + r#","stage":1,"steps":3}"#);
         assert_eq!(line(open(None)), head("open") + r#","command":null}"#);
         assert_eq!(line(open(Some("x\ty".into()))), head("open") + r#","command":"x\ty"}"#);
-        assert_eq!(line(EventKind::Close { command: "x".into() }), head("close") + r#","command":"x"}"#);
+        assert_eq!(line(close(Some("x".into()))), head("close") + r#","command":"x"}"#);
+        assert_eq!(line(close(None)), head("close") + r#","command":null}"#);
         assert_eq!(line(EventKind::Timeout { stage: 2 }), head("timeout") + r#","stage":2}"#);
         assert_eq!(line(fail), head("fail") + r#","stage":2,"reason":"wrong-port"}"#);
     }

@@ -11,6 +11,7 @@ pub mod engine;
 mod event;
 pub mod exec;
 pub mod filter;
+pub mod gate;
 pub mod host;
 mod intake;
 pub mod journal;
@@ -30,7 +31,7 @@ mod tick;
 mod time;
 mod timeline;
 
-pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, Options, Protocol, Sequence, Step};
+pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, Options, Protocol, Sequence, Step};
 pub use decode::{Knock, LinkType, TcpFlags};
 pub use engine::{Engine, EngineStats, LocalAddresses};
 pub use event::{Action, CommandRequest, Event, EventKind, FailReason};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use crate::config::OpenPort;
 use crate::time::Timestamp;
 use crate::timeline::{CHECKED, Link, Links, NIL, Timeline};
 
@@ -20,10 +21,12 @@ pub struct Opening {
     pub door: Arc<str>,
     /// The source address it is open for.
     pub ip: IpAddr,
-    /// When the stop command is due.
+    /// When it closes: the stop command is due, and the ports are shut.
     pub closes_at: Timestamp,
-    /// The stop command, `%IP%` replaced.
-    pub stop_command: String,
+    /// The stop command, `%IP%` replaced; `None` where only ports are open.
+    pub stop_command: Option<String>,
+    /// The ports that are open without a command.
+    pub open: Arc<[OpenPort]>,
 }
 
 impl Opening {
@@ -212,7 +215,8 @@ mod tests {
             door: door.into(),
             ip: [10, 0, 0, 1].into(),
             closes_at: Timestamp::from_secs(closes_at),
-            stop_command: "close".into(),
+            stop_command: Some("close".into()),
+            open: Arc::new([]),
         }
     }
 
@@ -239,7 +243,7 @@ mod tests {
     fn a_door_with_another_stop_command_is_another_opening() {
         let mut openings = Openings::new();
         openings.open_or_extend(opening("door", 5), Duration::from_secs(5));
-        let changed = Opening { stop_command: "close better".into(), ..opening("door", 6) };
+        let changed = Opening { stop_command: Some("close better".into()), ..opening("door", 6) };
         assert!(!openings.open_or_extend(changed, Duration::from_secs(5)));
         assert_eq!(openings.iter().count(), 2);
     }
@@ -247,7 +251,7 @@ mod tests {
     #[test]
     fn all_of_a_door_and_an_address_are_taken_and_nothing_else() {
         let mut openings = Openings::new();
-        let other = Opening { stop_command: "close better".into(), ..opening("door", 6) };
+        let other = Opening { stop_command: Some("close better".into()), ..opening("door", 6) };
         let of_another = Opening { ip: [10, 0, 0, 2].into(), ..opening("door", 7) };
         openings.restore([opening("door", 5), other, of_another, opening("back", 8)]);
         let ip = IpAddr::from([10, 0, 0, 1]);

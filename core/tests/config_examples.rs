@@ -44,6 +44,8 @@ fn the_full_example_has_every_key() {
         "StateFile",
         "ControlSocket",
         "OnStop",
+        "Gate",
+        "GateRefuse",
         "sequence",
         "one_time_sequences",
         "seq_timeout",
@@ -54,6 +56,7 @@ fn the_full_example_has_every_key() {
         "start_command_6",
         "stop_command_6",
         "cmd_timeout",
+        "open",
         "allow",
         "seq_cooldown",
     ] {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use portknock_core::TcpFlags;
 use portknock_core::config::{
-    Config, Door, FlagMask, OnStop, Options, Protocol, Sequence, Step, parse, parse_sequence,
+    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, Options, Protocol, Refusal, Sequence, Step, TableFamily,
+    parse, parse_sequence,
 };
 use proptest::prelude::*;
 
@@ -64,16 +65,31 @@ prop_compose! {
         cmd_timeout in seconds(),
         allow in prop::collection::vec((any::<IpAddr>(), 0..=32_u8), 0..4),
         seq_cooldown in prop::option::of(seconds()),
+        open in prop::collection::btree_set(open_port(), 0..4),
     ) -> Door {
         let one_time_sequences = source.as_ref().err().cloned();
         let allow = allow.into_iter().map(|(ip, length)| ipnet::IpNet::new(ip, length).unwrap().trunc()).collect();
         let (start_command, stop_command, start_command_6, stop_command_6) = commands;
         Door {
             one_time_sequences, seq_timeout, tcpflags, target, start_command, stop_command, start_command_6,
-            stop_command_6, cmd_timeout, allow, seq_cooldown,
+            stop_command_6, cmd_timeout, allow, seq_cooldown, open: open.into_iter().collect(),
             ..Door::new(&name, source.ok())
         }
     }
+}
+
+fn open_port() -> impl Strategy<Value = OpenPort> {
+    (any::<bool>(), any::<NonZeroU16>())
+        .prop_map(|(tcp, port)| OpenPort { protocol: if tcp { Protocol::Tcp } else { Protocol::Udp }, port })
+}
+
+fn gate() -> impl Strategy<Value = Gate> {
+    use TableFamily::{Bridge, Inet, Ip, Ip6, Netdev};
+    let name = || "[a-zA-Z][a-zA-Z0-9/._-]{0,20}";
+    let sets = (prop::sample::select(vec![Inet, Ip, Ip6, Bridge, Netdev]), name(), name(), name())
+        .prop_filter("two sets", |(_, _, set4, set6)| set4 != set6)
+        .prop_map(|(family, table, set4, set6)| Gate::Sets(GateSets { family, table, set4, set6 }));
+    prop_oneof![Just(Gate::Own), sets]
 }
 
 prop_compose! {
@@ -92,9 +108,13 @@ prop_compose! {
         state_file in path(),
         control_socket in prop::option::of(path()),
         keep in any::<bool>(),
+        gate in gate(),
+        gate_refuse in prop::sample::select(vec![Refusal::Reject, Refusal::Drop]),
     ) -> Options {
         let on_stop = if keep { OnStop::Keep } else { OnStop::Close };
-        Options { use_syslog, log_file, pid_file, interfaces, scan_guard, max_attempts, state_file, control_socket, on_stop }
+        Options {
+            use_syslog, log_file, pid_file, interfaces, scan_guard, max_attempts, state_file, control_socket, on_stop, gate, gate_refuse
+        }
     }
 }
 
@@ -115,6 +135,9 @@ fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
         "tcpflags = ",
         "target = ",
         "allow = ",
+        "open = ",
+        "Gate = ",
+        "GateRefuse = ",
         "one_time_sequences = ",
         "[options]\n",
         "LogFile = ",

@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use portknock_core::config::parse_sequence;
 use portknock_core::{
-    Config, Door, DoorId, Engine, FlagMask, Knock, LocalAddresses, Protocol, Sequence, TcpFlags, Timestamp,
+    Config, Door, DoorId, Engine, FlagMask, Knock, LocalAddresses, OpenPort, Protocol, Sequence, TcpFlags, Timestamp,
 };
 
 const SERVER: [u8; 4] = [192, 0, 2, 1];
@@ -236,6 +237,30 @@ fn a_door_that_runs_nothing_to_open_has_nothing_to_close() {
     assert_eq!(bench.knock("10.0.0.9", 7000), ["10.0.0.9: ssh: Stage 1", "10.0.0.9: ssh: OPEN SESAME"]);
     assert_eq!(bench.engine.stats().openings, 0);
     assert!(bench.wait(Duration::from_secs(100)).is_empty());
+}
+
+#[test]
+fn a_door_that_opens_ports_needs_no_command_to_open_to_extend_and_to_close() {
+    let port = OpenPort { protocol: Protocol::Tcp, port: NonZeroU16::new(22).unwrap() };
+    let mut ports = door("ssh", "7000");
+    ports.start_command = None;
+    ports.open = [port].into();
+    let mut bench = Bench::new(vec![ports.clone()]);
+    let stage = "10.0.0.9: ssh: Stage 1";
+    assert_eq!(bench.knock("10.0.0.9", 7000), [stage, "10.0.0.9: ssh: OPEN SESAME"]);
+    assert_eq!(bench.engine.openings().map(|opening| opening.open.to_vec()).collect::<Vec<_>>(), [[port]]);
+    bench.wait(Duration::from_secs(9));
+    assert_eq!(bench.knock("10.0.0.9", 7000)[1], "10.0.0.9: ssh: still open, closing time extended");
+    assert_eq!(bench.wait(Duration::from_secs(10)), ["10.0.0.9: ssh: command timeout"]);
+
+    // With a stop command beside it, that is run, though no start command was.
+    ports.stop_command = Some("close %IP%".into());
+    bench.engine.reload(&Config { doors: vec![ports], ..Config::default() }, Timestamp::default());
+    bench.knock("10.0.0.9", 7000);
+    bench.engine.close_all(Timestamp::default());
+    let events: Vec<_> = std::iter::from_fn(|| bench.engine.poll_event()).collect();
+    let commands: Vec<_> = events.iter().filter_map(|event| event.command_request()).collect();
+    assert_eq!(commands[0].command, "close 10.0.0.9");
 }
 
 #[test]

@@ -42,7 +42,11 @@ pub(crate) struct Args {
     /// Read the configuration, show everything that is wrong with it, and exit: 0 without errors, else 1
     #[arg(long)]
     pub(crate) check: bool,
-    /// Match and log, but run no command, write no state and use up no one-time sequence
+    /// Remove the table that refuses the ports of the doors with `open`, which a stopped daemon leaves behind, and exit: 0
+    /// also where there is none
+    #[arg(long)]
+    pub(crate) ungate: bool,
+    /// Match and log, but run no command, open no port, write no state and use up no one-time sequence
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Read packets for the daemon at the other end of standard input; only portknockd itself can use this

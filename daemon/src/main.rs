@@ -18,6 +18,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
+use portknock_core::gate::remove_table;
 use portknock_core::reader;
 use portknock_core::service::Service;
 use portknock_core::sys::process::{close_inherited, set_process_name};
@@ -35,6 +36,15 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if args.check {
         return ExitCode::from(check(&args.config));
+    }
+    if args.ungate {
+        return match remove_table() {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error);
+                ExitCode::FAILURE
+            }
+        };
     }
     let result = if args.reader { read_packets() } else { run(args) };
     match result {

@@ -9,6 +9,7 @@ use std::ptr;
 use portknock_core::Printable;
 use portknock_core::capture::CaptureError;
 use portknock_core::config::LoadError;
+use portknock_core::gate::GateError;
 use portknock_core::host::HostError;
 use portknock_core::knock::KnockError;
 use portknock_core::probe::ProbeError;
@@ -100,8 +101,11 @@ impl From<ServiceError> for Failure {
         let status = match &error {
             ServiceError::Capture(CaptureError::NotAllowed) => PORTKNOCK_ERR_PERMISSION,
             ServiceError::Capture(CaptureError::BadName { .. }) => PORTKNOCK_ERR_ARGUMENT,
+            ServiceError::Gate(GateError::NotAllowed) => PORTKNOCK_ERR_PERMISSION,
             ServiceError::State(_) | ServiceError::OneTime { .. } => PORTKNOCK_ERR_FILE,
-            ServiceError::Capture(_) | ServiceError::Reader(_) | ServiceError::System(_) => PORTKNOCK_ERR_SYSTEM,
+            ServiceError::Capture(_) | ServiceError::Gate(_) | ServiceError::Reader(_) | ServiceError::System(_) => {
+                PORTKNOCK_ERR_SYSTEM
+            }
             ServiceError::Panicked => PORTKNOCK_ERR_PANICKED,
         };
         Self::new(status, error)

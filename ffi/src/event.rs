@@ -19,7 +19,7 @@ pub enum portknock_event_kind {
     PORTKNOCK_EVENT_OPEN = 2,
     /// A complete knock while the door is open: it closes later, and nothing is run.
     PORTKNOCK_EVENT_EXTEND = 3,
-    /// The door's time is over. `command` is what closes it.
+    /// The door's time is over. `command` is what closes it, or NULL where the kernel shuts its ports and no command does.
     PORTKNOCK_EVENT_CLOSE = 4,
     /// The attempt took longer than seq_timeout; `stage` steps were done.
     PORTKNOCK_EVENT_TIMEOUT = 5,
@@ -65,7 +65,7 @@ pub struct portknock_event {
     pub stage: u32,
     /// For STAGE: how many steps the sequence has. Else 0.
     pub steps: u32,
-    /// For OPEN and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for an OPEN without one.
+    /// For OPEN and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has none.
     pub command: *const c_char,
     /// For a NOTICE: a line for a log, without control characters and without a line's end. Else NULL.
     pub message: *const c_char,
@@ -124,9 +124,10 @@ impl LastEvent {
                 shown.command = command.as_ref().map_or(ptr::null(), |command| self.text.set(command));
             }
             EventKind::Extend { .. } => shown.kind = portknock_event_kind::PORTKNOCK_EVENT_EXTEND,
-            EventKind::Close { command } => {
+            EventKind::Close { opening } => {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_CLOSE;
-                shown.command = self.text.set(command);
+                let command = opening.stop_command.as_ref();
+                shown.command = command.map_or(ptr::null(), |command| self.text.set(command));
             }
             EventKind::Timeout { stage } => {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_TIMEOUT;
@@ -206,11 +207,18 @@ mod tests {
             ip: [1, 2, 3, 4].into(),
             kind,
         };
+        let close = |command: Option<&str>| {
+            let (door, ip, closes_at) = ("d".into(), [1, 2, 3, 4].into(), portknock_core::Timestamp::from_nanos(7));
+            let stop_command = command.map(str::to_owned);
+            let opening = portknock_core::Opening { door, ip, closes_at, stop_command, open: [].into() };
+            EventKind::Close { opening: Box::new(opening) }
+        };
         let mut last = LastEvent::default();
         for kind in [
             EventKind::Stage { stage: 1, steps: 2 },
             EventKind::Open { door_id: portknock_core::DoorId(0), command: Some("run".into()), opening: None },
-            EventKind::Close { command: "run".into() },
+            close(Some("run")),
+            close(None),
             EventKind::Timeout { stage: 1 },
             EventKind::Fail { stage: 1, reason: Scan },
         ] {

@@ -38,7 +38,7 @@ pub struct portknock_listener_options {
     pub interfaces: *const *const c_char,
     /// How many they are.
     pub interface_count: usize,
-    /// Not 0: run the doors' commands, keep openings in the state file, mark one-time sequences as used. 0: nothing
+    /// Not 0: run the doors' commands, open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
     /// outside of the process changes; the commands are yours to run, from the events, and one-time sequences open again
     /// and again.
     pub run_commands: i32,
@@ -58,7 +58,7 @@ unsafe impl Options for portknock_listener_options {}
 ///
 /// On success *listener is a new handle, to be freed by portknock_listener_free(); else it is NULL.
 ///
-/// Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
+/// Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW, or without CAP_NET_ADMIN where doors have `open`; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
 /// with run_commands PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted;
 /// PORTKNOCK_ERR_FILE where a file of one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
 #[unsafe(no_mangle)]

@@ -16,7 +16,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
             "doors":[{"name":"a\nb\\","openings":1}],"attempts":{"alive":1,"evicted":2,"refused":3},
             "packets":{"seen":4,"dropped":5,"filtered":6},"knocks":7,"commands":{"run":1,"failed":1,"running":0,"waiting":0},
             "openings":2,"openings_saved":false,"followers":1,"open":[{"door":"a","ip":"10.0.0.1",
-            "closes_at":1690000000.123456789,"closes_in":1.5,"stop_command":"x\u0007"}]}}"#,
+            "closes_at":1690000000.123456789,"closes_in":1.5,"stop_command":"x\u0007","ports":[]},{"door":"b","ip":"::1","closes_at":1,"closes_in":1e300,
+            "stop_command":null,"ports":["tcp/22"]}]}}"#,
     ]
     .map(|text| text.as_bytes().to_vec())
     .into()

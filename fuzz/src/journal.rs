@@ -100,7 +100,8 @@ fn restore(path: &Path) -> Option<Restored> {
         door: request.door,
         ip: request.ip,
         closes_at: Timestamp::default(),
-        stop_command: request.command,
+        stop_command: Some(request.command),
+        open: [].into(),
     }));
     assert!(openings.iter().all(|it| it.closes_at == Timestamp::default() || it.closes_at >= clocks().now));
     openings.sort_by_key(|opening| format!("{opening:?}"));
@@ -113,7 +114,8 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
         door: "new door".into(),
         ip: [10, 0, 0, 1].into(),
         closes_at: clocks().now.saturating_add(Duration::from_secs(7)),
-        stop_command: "close %\n".into(),
+        stop_command: Some("close %\n".into()),
+        open: [].into(),
     };
     state.opened(&opening, clocks());
     state.commit(clocks().now);
@@ -122,6 +124,7 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     more.sort_by_key(|opening| format!("{opening:?}"));
     let mut state = again(path, &more);
     let Opening { door, ip, stop_command: command, .. } = opening;
+    let command = command.expect("it has one");
     let id = state.closing(&CommandRequest { door, ip, action: Action::Close, command });
     state.closed(id.expect("it is known"));
     state.commit(clocks().now);

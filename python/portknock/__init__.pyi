@@ -227,10 +227,10 @@ class Close(Event):
 
     __match_args__ = ("door", "ip", "command")
 
-    def __new__(cls, door: str, ip: Address, command: str, *, time_ns: int = 0) -> Self: ...
+    def __new__(cls, door: str, ip: Address, command: Optional[str] = None, *, time_ns: int = 0) -> Self: ...
     @property
-    def command(self) -> str:
-        """What closes it: a command for /bin/sh, with the address in it."""
+    def command(self) -> Optional[str]:
+        """What closes it: a command for /bin/sh, with the address in it; None where the kernel shuts its ports."""
 
 @final
 class Timeout(Event):
@@ -373,7 +373,7 @@ class Listener:
 
         interface: one interface or several, "any" for all. None: those of the configuration. What does not exist
         (yet) is waited for.
-        run_commands: run the doors' commands, keep openings in the state file, mark one-time sequences as used. Else
+        run_commands: run the doors' commands, open their ports, keep openings in the state file, mark one-time sequences as used. Else
         nothing outside of the process changes; the commands are yours to run, from the events, and one-time sequences
         open again and again.
         ipv4_only: pass over IPv6 packets.

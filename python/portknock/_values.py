@@ -94,6 +94,10 @@ class Options:
     """Where the daemon answers `portknock status` and its like; None for nowhere."""
     on_stop: Literal["close", "keep"]
     """What happens to open doors at a stop, "close" or "keep"."""
+    gate: str
+    """Where the doors' `open` ports are opened: "own", or "set FAMILY TABLE SET4 SET6"."""
+    gate_refuse: Literal["reject", "drop"]
+    """How the own table refuses everybody else, "reject" or "drop"."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,9 @@ class Door:
     stop_command_6: Optional[str]
     """What closes it for IPv6, where that differs; "" does nothing."""
     cmd_timeout: int
-    """How many seconds it stays open, where a command closes it."""
+    """How many seconds it stays open, where a command closes it or it has `open`."""
+    open: tuple[Step, ...]
+    """The ports that are opened without a command."""
     allow: tuple[str, ...]
     """The networks that may knock; empty for all."""
     seq_cooldown: Optional[int]
@@ -216,10 +222,17 @@ def doors(found: list[dict[str, Any]]) -> tuple[Door, ...]:
     return tuple(_door(**one) for one in found)
 
 
-def _door(sequence: Optional[list[dict[str, Any]]], tcpflags: dict[str, bool], allow: list[str], **others: Any) -> Door:
+def _door(
+    sequence: Optional[list[dict[str, Any]]],
+    tcpflags: dict[str, bool],
+    open: list[dict[str, Any]],
+    allow: list[str],
+    **others: Any,
+) -> Door:
     steps = None if sequence is None else tuple(Step(**step) for step in sequence)
     flags = tuple(name if is_set else f"!{name}" for name, is_set in tcpflags.items())
-    return Door(sequence=steps, tcpflags=flags, allow=tuple(allow), **others)
+    opened = tuple(Step(**port) for port in open)
+    return Door(sequence=steps, tcpflags=flags, open=opened, allow=tuple(allow), **others)
 
 
 def probe_result(found: dict[str, Any], rtt: Optional[float]) -> ProbeResult:

@@ -93,7 +93,7 @@ fn parts(kind: &EventKind) -> Parts<'_> {
         EventKind::Stage { stage, steps } => (Some(*stage), Some(*steps), None, None),
         EventKind::Open { command, .. } => (None, None, command.as_deref(), None),
         EventKind::Extend { .. } => (None, None, None, None),
-        EventKind::Close { command } => (None, None, Some(command), None),
+        EventKind::Close { opening } => (None, None, opening.stop_command.as_deref(), None),
         EventKind::Timeout { stage } => (Some(*stage), None, None, None),
         EventKind::Fail { stage, reason } => (Some(*stage), None, None, Some(*reason)),
     }
@@ -229,7 +229,7 @@ impl Extend {
     #[pyo3(signature = (door, ip, *, time_ns = 0))]
     fn new(door: &str, ip: &Bound<'_, PyAny>, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
         let kind = |door: &Arc<str>, ip, closes_at| {
-            let opening = Opening { door: door.clone(), ip, closes_at, stop_command: String::new() };
+            let opening = Opening { door: door.clone(), ip, closes_at, stop_command: None, open: [].into() };
             EventKind::Extend { door_id: DoorId(0), opening: Box::new(opening) }
         };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
@@ -243,14 +243,23 @@ impl Close {
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("door", "ip", "command");
 
     #[new]
-    #[pyo3(signature = (door, ip, command, *, time_ns = 0))]
-    fn new(door: &str, ip: &Bound<'_, PyAny>, command: String, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
-        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Close { command })?.add_subclass(Self))
+    #[pyo3(signature = (door, ip, command = None, *, time_ns = 0))]
+    fn new(
+        door: &str,
+        ip: &Bound<'_, PyAny>,
+        command: Option<String>,
+        time_ns: u64,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let kind = |door: &Arc<str>, ip, closes_at| {
+            let opening = Opening { door: door.clone(), ip, closes_at, stop_command: command, open: [].into() };
+            EventKind::Close { opening: Box::new(opening) }
+        };
+        Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 
     #[getter]
-    fn command(slf: PyRef<'_, Self>) -> String {
-        parts(&slf.as_super().0.kind).2.unwrap_or_default().to_owned()
+    fn command(slf: PyRef<'_, Self>) -> Option<String> {
+        parts(&slf.as_super().0.kind).2.map(str::to_owned)
     }
 }
 

@@ -70,7 +70,7 @@ def test_texts_and_bytes_are_the_same():
 def test_doors_and_options_are_values():
     config = Config.parse(
         "[options]\nInterface = eth0,lo\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n"
-        "target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nseq_cooldown = 60\n"
+        "target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22,udp/53\nseq_cooldown = 60\n"
     )
     door = portknock.Door(
         name="a",
@@ -84,6 +84,7 @@ def test_doors_and_options_are_values():
         start_command_6="",
         stop_command_6=None,
         cmd_timeout=10,
+        open=(Step(22), Step(53, "udp")),
         allow=("10.0.0.0/8",),
         seq_cooldown=60,
     )
@@ -92,6 +93,7 @@ def test_doors_and_options_are_values():
     assert config.options.interfaces == ("eth0", "lo")
     assert config.options.control_socket == "/run/portknock/control"
     assert portknock.Config.parse("[options]\nControlSocket = none\n").options.control_socket is None
+    assert (config.options.gate, config.options.gate_refuse) == ("own", "reject")
     assert (config.options.on_stop, config.options.scan_guard, config.options.log_file) == ("keep", 8, None)
     for name, value in [("doors", ()), ("options", None), ("more", 1)]:
         with pytest.raises(AttributeError):

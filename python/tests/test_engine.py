@@ -38,6 +38,14 @@ def test_a_door_opens_is_extended_and_closes(config):
     assert engine.next_timeout() is None
 
 
+def test_ports_are_opened_without_a_command():
+    engine = Engine(Config.parse("[ssh]\nsequence = 7000:udp\nopen = tcp/22\n"))
+    events = engine.feed(udp(7000), START, LINKTYPE_RAW) + engine.advance(START + 10)
+    assert events[1:] == [Open("ssh", KNOCKER, time_ns=START * NS), Close("ssh", KNOCKER, time_ns=(START + 10) * NS)]
+    assert [event.command for event in events[1:]] == [None, None]
+    assert events[2].as_dict()["command"] is None
+
+
 def test_attempts_end_and_open_doors_are_closed(config):
     engine = Engine(config)
     engine.feed(udp(7000), START, LINKTYPE_RAW)

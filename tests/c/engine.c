@@ -31,6 +31,20 @@ static const portknock_event *next(portknock_engine *engine) {
     return portknock_engine_next_event(engine, &event) == PORTKNOCK_OK ? event : NULL;
 }
 
+static void ports_are_opened_without_a_command(void) {
+    portknock_error *error = NULL;
+    portknock_engine *engine = engine_for("[vpn]\nsequence = 7000:udp\nopen = tcp/22\ncmd_timeout = 10\n");
+    const portknock_event *event;
+    knock(engine, 1, 7, 7000);
+    CHECK(next(engine)->kind == PORTKNOCK_EVENT_STAGE);
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_OPEN && event->command == NULL);
+    OK(portknock_engine_advance(engine, 11 * SECOND, &error));
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_CLOSE && event->command == NULL && event->time_ns == 11 * SECOND);
+    portknock_engine_free(engine);
+}
+
 static void a_door_opens_and_closes(void) {
     portknock_error *error = NULL;
     portknock_engine *engine = engine_for(CONFIG);
@@ -224,6 +238,7 @@ static void several_threads(void) {
 
 int main(void) {
     a_door_opens_and_closes();
+    ports_are_opened_without_a_command();
     other_events();
     local_addresses();
     misuse();

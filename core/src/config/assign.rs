@@ -4,7 +4,8 @@ use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::{Door, OnStop, Options};
+use super::model::{Door, OnStop, Options, Refusal};
+use super::open;
 use super::parse::{Reader, own_line};
 use super::quoted::quoted;
 use super::sequence;
@@ -165,6 +166,11 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
             let choices = [("close", OnStop::Close), ("keep", OnStop::Keep)];
             set(&mut options.on_stop, values::choice(value, choices, found));
         }
+        Key::Gate => set(&mut options.gate, open::gate(value, found)),
+        Key::GateRefuse => {
+            let choices = [("reject", Refusal::Reject), ("drop", Refusal::Drop)];
+            set(&mut options.gate_refuse, values::choice(value, choices, found));
+        }
         _ => {}
     }
 }
@@ -186,6 +192,7 @@ fn assign_door(door: &mut Door, key: Key, value: Slice<'_>, found: &mut Findings
             }
         }
         Key::Target => set(&mut door.target, values::address(value, found).map(Some)),
+        Key::Open => set(&mut door.open, open::ports(value, found)),
         Key::Allow => set(&mut door.allow, values::networks(value, found)),
         Key::StartCommand => door.start_command = command(),
         Key::StopCommand => door.stop_command = command(),

@@ -5,16 +5,16 @@ use std::num::NonZeroU16;
 
 use super::codes;
 use super::diagnostic::Diagnostic;
-use super::draft::DoorDraft;
+use super::draft::{DoorDraft, Seen};
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::{Door, Protocol, Step};
+use super::model::{Door, Gate, Options, Protocol, Step};
 use super::quoted::quoted;
 
 /// The sequence of the example in knockd's manual, which is known to everyone.
 const STOCK: [u16; 3] = [7000, 8000, 9000];
 
-pub(super) fn check(doors: &[DoorDraft], found: &mut Findings) {
+pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft], found: &mut Findings) {
     if doors.is_empty() {
         let help = "a door is a section like `[openSSH]` with a `sequence`";
         found.push(Diagnostic::warning(codes::NO_DOOR, 0..0, "there is no door, so no knock does anything").help(help));
@@ -22,8 +22,10 @@ pub(super) fn check(doors: &[DoorDraft], found: &mut Findings) {
     for draft in doors {
         check_sequence_keys(draft, found);
         check_closing(draft, found);
+        check_gate(options, draft, found);
         check_strength(draft, found);
     }
+    check_gate_use(options, options_seen, doors, found);
     check_names(doors, found);
     check_beginnings(doors, found);
 }
@@ -53,10 +55,11 @@ fn check_sequence_keys(draft: &DoorDraft, found: &mut Findings) {
 /// What closes a door, when, and whether there is anything to close.
 fn check_closing(draft: &DoorDraft, found: &mut Findings) {
     let runs = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
-    let Door { start_command, start_command_6, stop_command, stop_command_6, .. } = &draft.door;
+    let Door { start_command, start_command_6, stop_command, stop_command_6, open, .. } = &draft.door;
     let closes = runs(stop_command) || runs(stop_command_6);
     if let Some(place) = draft.seen.get(&Key::CmdTimeout)
         && !closes
+        && open.is_empty()
     {
         found.push(
             Diagnostic::warning(
@@ -72,6 +75,7 @@ fn check_closing(draft: &DoorDraft, found: &mut Findings) {
         && closes
         && !runs(start_command)
         && !runs(start_command_6)
+        && open.is_empty()
     {
         found.push(
             Diagnostic::warning(
@@ -81,6 +85,34 @@ fn check_closing(draft: &DoorDraft, found: &mut Findings) {
             )
             .help("add the `start_command` that opens the door, or make this one the `start_command`"),
         );
+    }
+}
+
+/// Warns where the own table does not see what a door is about.
+fn check_gate(options: &Options, draft: &DoorDraft, found: &mut Findings) {
+    let Some(place) = draft.seen.get(&Key::Open) else { return };
+    if options.gate == Gate::Own
+        && let Some(target) = draft.door.target
+        && !target.is_loopback()
+    {
+        let message = format!("the ports are opened on this host alone, where `target` is {target}");
+        let help = "where that is another host, use `Gate = set …` with rules for what is forwarded, or commands";
+        found.push(Diagnostic::warning(codes::OPEN_BEHIND_THIS_HOST, place.key.clone(), message).help(help));
+    }
+}
+
+/// Warns of options that nothing uses.
+fn check_gate_use(options: &Options, seen: &Seen, doors: &[DoorDraft], found: &mut Findings) {
+    let opens = doors.iter().any(|draft| !draft.door.open.is_empty());
+    for (key, word) in [(Key::Gate, "Gate"), (Key::GateRefuse, "GateRefuse")] {
+        let Some(place) = seen.get(&key) else { continue };
+        let why = match options.gate {
+            _ if !opens => "no door has `open`",
+            Gate::Sets(_) if key == Key::GateRefuse => "the rules that use the sets say how a port is refused",
+            _ => continue,
+        };
+        let message = format!("`{word}` does nothing: {why}");
+        found.push(Diagnostic::warning(codes::USELESS_GATE, place.key.clone(), message).help("remove this line"));
     }
 }
 

@@ -66,7 +66,11 @@ codes! {
     ONE_TIME_USED_UP = "PK052",
     ONE_TIME_BAD_LINE = "PK053",
     USELESS_STOP_COMMAND = "PK054",
-    SOCKET_PATH = "PK055",
+    NOT_AN_OPEN_PORT = "PK055",
+    NOT_A_GATE = "PK056",
+    OPEN_BEHIND_THIS_HOST = "PK057",
+    USELESS_GATE = "PK058",
+    SOCKET_PATH = "PK059",
 }
 
 #[cfg(test)]

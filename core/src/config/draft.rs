@@ -41,7 +41,7 @@ pub(super) struct Place {
 impl Draft {
     /// Makes the checks that need the whole text, which is `text_len` bytes long.
     pub(super) fn finish(mut self, text_len: usize) -> Parsed {
-        checks::check(&self.doors, &mut self.found);
+        checks::check(&self.options, &self.options_seen, &self.doors, &mut self.found);
         let config = (!self.found.has_errors())
             .then(|| Config { options: self.options, doors: self.doors.into_iter().map(|draft| draft.door).collect() });
         Parsed { config, report: self.found.into_report(text_len) }

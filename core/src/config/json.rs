@@ -1,5 +1,6 @@
 //! The JSON form of a report and a configuration, for `portknock check --format json`.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
@@ -7,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::Locator;
-use super::model::{Config, Door, FlagMask, Options, Step};
+use super::model::{Config, Door, FlagMask, Options, Protocol};
 use super::values::FLAGS;
 
 /// One JSON object, on one line, with the findings and, where there are no errors, the configuration. `text` is the
@@ -98,6 +99,8 @@ struct OptionsJson<'a> {
     state_file: String,
     control_socket: Option<String>,
     on_stop: String,
+    gate: String,
+    gate_refuse: String,
 }
 
 fn options(options: &Options) -> OptionsJson<'_> {
@@ -111,13 +114,15 @@ fn options(options: &Options) -> OptionsJson<'_> {
         state_file: options.state_file.display().to_string(),
         control_socket: options.control_socket.as_ref().map(|path| path.display().to_string()),
         on_stop: options.on_stop.to_string(),
+        gate: options.gate.to_string(),
+        gate_refuse: options.gate_refuse.to_string(),
     }
 }
 
 #[derive(Serialize)]
 struct DoorJson<'a> {
     name: &'a str,
-    sequence: Option<Vec<StepJson>>,
+    sequence: Option<Vec<PortJson>>,
     one_time_sequences: Option<String>,
     seq_timeout: u64,
     tcpflags: FlagsJson,
@@ -127,6 +132,7 @@ struct DoorJson<'a> {
     start_command_6: Option<&'a str>,
     stop_command_6: Option<&'a str>,
     cmd_timeout: u64,
+    open: Vec<PortJson>,
     allow: Vec<String>,
     seq_cooldown: Option<u64>,
 }
@@ -134,7 +140,10 @@ struct DoorJson<'a> {
 fn door(door: &Door) -> DoorJson<'_> {
     DoorJson {
         name: &door.name,
-        sequence: door.sequence.as_ref().map(|sequence| sequence.steps().iter().map(step).collect()),
+        sequence: door
+            .sequence
+            .as_ref()
+            .map(|sequence| sequence.steps().iter().map(|step| port(step.port, step.protocol)).collect()),
         one_time_sequences: door.one_time_sequences.as_ref().map(|path| path.display().to_string()),
         seq_timeout: door.seq_timeout.as_secs(),
         tcpflags: FlagsJson(door.tcpflags),
@@ -144,19 +153,20 @@ fn door(door: &Door) -> DoorJson<'_> {
         start_command_6: door.start_command_6.as_deref(),
         stop_command_6: door.stop_command_6.as_deref(),
         cmd_timeout: door.cmd_timeout.as_secs(),
+        open: door.open.iter().map(|open| port(open.port, open.protocol)).collect(),
         allow: door.allow.iter().map(ToString::to_string).collect(),
         seq_cooldown: door.seq_cooldown.map(|time| Duration::as_secs(&time)),
     }
 }
 
 #[derive(Serialize)]
-struct StepJson {
+struct PortJson {
     port: u16,
     protocol: String,
 }
 
-fn step(step: &Step) -> StepJson {
-    StepJson { port: step.port.get(), protocol: step.protocol.to_string() }
+fn port(port: NonZeroU16, protocol: Protocol) -> PortJson {
+    PortJson { port: port.get(), protocol: protocol.to_string() }
 }
 
 /// Only the flags that matter: true for one that must be set, false for one that must be clear.
@@ -208,7 +218,7 @@ mod tests {
     #[test]
     fn a_configuration_has_every_key() {
         let text = "[options]\nInterface = eth0,eth1\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n\
-                    target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nseq_cooldown = 60\n\
+                    target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22\nseq_cooldown = 60\n\
                     [b]\none_time_sequences = /etc/b\n";
         assert_eq!(
             json(text),
@@ -216,14 +226,16 @@ mod tests {
                 r#"{"file":"knockd.conf","errors":0,"warnings":0,"diagnostics":[],"config":{"options":"#,
                 r#"{"use_syslog":false,"log_file":null,"pid_file":"/var/run/knockd.pid","interfaces":["eth0","eth1"],"#,
                 r#""scan_guard":8,"max_attempts":1048576,"state_file":"/var/lib/portknock/openings","#,
-                r#""control_socket":"/run/portknock/control","on_stop":"keep"},"#,
+                r#""control_socket":"/run/portknock/control","on_stop":"keep","#,
+                r#""gate":"own","gate_refuse":"reject"},"#,
                 r#""doors":[{"name":"a","sequence":[{"port":7000,"protocol":"tcp"},{"port":5,"protocol":"udp"},"#,
                 r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"seq_timeout":25,"#,
                 r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":"o","stop_command":"x","#,
-                r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
+                r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"open":[{"port":22,"protocol":"tcp"}],"#,
+                r#""allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
                 r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
-                r#""allow":[],"seq_cooldown":null}]}}"#,
+                r#""open":[],"allow":[],"seq_cooldown":null}]}}"#,
             )
         );
     }

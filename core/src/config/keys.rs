@@ -12,6 +12,8 @@ pub(super) enum Key {
     StateFile,
     ControlSocket,
     OnStop,
+    Gate,
+    GateRefuse,
     Sequence,
     OneTimeSequences,
     SeqTimeout,
@@ -22,6 +24,7 @@ pub(super) enum Key {
     StartCommand6,
     StopCommand6,
     CmdTimeout,
+    Open,
     Allow,
     SeqCooldown,
 }
@@ -37,6 +40,8 @@ const SPELLINGS: &[(&str, Key)] = &[
     ("StateFile", Key::StateFile),
     ("ControlSocket", Key::ControlSocket),
     ("OnStop", Key::OnStop),
+    ("Gate", Key::Gate),
+    ("GateRefuse", Key::GateRefuse),
     ("sequence", Key::Sequence),
     ("one_time_sequences", Key::OneTimeSequences),
     ("seq_timeout", Key::SeqTimeout),
@@ -50,6 +55,7 @@ const SPELLINGS: &[(&str, Key)] = &[
     ("command_6", Key::StartCommand6),
     ("stop_command_6", Key::StopCommand6),
     ("cmd_timeout", Key::CmdTimeout),
+    ("open", Key::Open),
     ("allow", Key::Allow),
     ("seq_cooldown", Key::SeqCooldown),
 ];
@@ -62,7 +68,7 @@ impl Key {
 
     /// True where the key belongs into `[options]`, false where it belongs into a door.
     pub(super) fn is_option(self) -> bool {
-        self <= Self::OnStop
+        self <= Self::GateRefuse
     }
 
     /// True for the keys whose value is a command.

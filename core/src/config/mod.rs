@@ -12,6 +12,7 @@ mod keys;
 mod load;
 mod locate;
 mod model;
+mod open;
 mod parse;
 mod print;
 mod quoted;
@@ -27,7 +28,10 @@ pub use fix::apply_fixes;
 pub use json::check_json;
 pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
-pub use model::{Config, Door, DoorId, FlagMask, MAX_STEPS, OnStop, Options, Protocol, Sequence, SequenceError, Step};
+pub use model::{
+    Config, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, Options, Protocol, Refusal, Sequence,
+    SequenceError, Step, TableFamily,
+};
 pub use parse::{Parsed, parse};
 pub use sequence::parse_sequence;
 pub(crate) use sequence_lines::{SequenceLine, unused_lines};

@@ -47,6 +47,10 @@ pub struct Options {
     pub control_socket: Option<PathBuf>,
     /// `OnStop`: what happens to open doors when the daemon stops. Default `close`.
     pub on_stop: OnStop,
+    /// `Gate`: where the doors' `open` ports are opened. Default `own`.
+    pub gate: Gate,
+    /// `GateRefuse`: how the own table refuses who may not connect. Default `reject`.
+    pub gate_refuse: Refusal,
 }
 
 impl Default for Options {
@@ -61,6 +65,8 @@ impl Default for Options {
             state_file: PathBuf::from("/var/lib/portknock/openings"),
             control_socket: Some(PathBuf::from(DEFAULT_SOCKET)),
             on_stop: OnStop::Close,
+            gate: Gate::Own,
+            gate_refuse: Refusal::Reject,
         }
     }
 }
@@ -73,6 +79,54 @@ pub enum OnStop {
     Close,
     /// Leave them to the next start, which finds them in the state file.
     Keep,
+}
+
+/// Where the ports of the doors' `open` are opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    /// `own`: in the table `inet portknock`, which refuses everybody else.
+    #[default]
+    Own,
+    /// `set FAMILY TABLE SET4 SET6`: in the sets of a rule set that is not portknock's.
+    Sets(GateSets),
+}
+
+/// Two sets of a table that the administrator made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateSets {
+    /// The table's family.
+    pub family: TableFamily,
+    /// The table's name.
+    pub table: String,
+    /// The set for IPv4, of type `ipv4_addr . inet_proto . inet_service`, with timeouts.
+    pub set4: String,
+    /// The set for IPv6, of type `ipv6_addr . inet_proto . inet_service`, with timeouts.
+    pub set6: String,
+}
+
+/// The family of a table of nftables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableFamily {
+    /// Both IPv4 and IPv6.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// Bridges.
+    Bridge,
+    /// Interfaces.
+    Netdev,
+}
+
+/// How a port is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusal {
+    /// As a closed port answers.
+    #[default]
+    Reject,
+    /// Without an answer.
+    Drop,
 }
 
 /// The place of a door in [`Config::doors`].
@@ -103,8 +157,10 @@ pub struct Door {
     pub start_command_6: Option<String>,
     /// `stop_command_6`: in place of `stop_command` for IPv6 sources; empty means "do nothing".
     pub stop_command_6: Option<String>,
-    /// `cmd_timeout`: how long a door with a stop command stays open. Default 10 s.
+    /// `cmd_timeout`: how long a door with `open` or a stop command stays open. Default 10 s.
     pub cmd_timeout: Duration,
+    /// `open`: the ports that are opened for the source for `cmd_timeout`, without a command, each of them once.
+    pub open: Arc<[OpenPort]>,
     /// `allow`: only these sources can knock; empty means every source.
     pub allow: Vec<IpNet>,
     /// `seq_cooldown`: how long after an opening the source's knocks on this door are ignored.
@@ -126,6 +182,7 @@ impl Door {
             start_command_6: None,
             stop_command_6: None,
             cmd_timeout: Duration::from_secs(10),
+            open: Arc::new([]),
             allow: Vec::new(),
             seq_cooldown: None,
         }
@@ -163,6 +220,22 @@ impl fmt::Display for Protocol {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
         })
+    }
+}
+
+/// A port that a door opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpenPort {
+    /// The protocol of what comes in.
+    pub protocol: Protocol,
+    /// The destination port.
+    pub port: NonZeroU16,
+}
+
+/// `tcp/22`.
+impl fmt::Display for OpenPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.protocol, self.port)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use super::model::{Config, Door, FlagMask, OnStop, Options};
+use super::model::{Config, Door, FlagMask, Gate, GateSets, OnStop, Options, Refusal, TableFamily};
 use super::values::{FLAGS, NO_SOCKET};
 
 /// The canonical text: options that differ from the defaults, then the doors in order. Parsing it gives the same
@@ -40,14 +40,17 @@ fn print_options(options: &Options, f: &mut Formatter<'_>) -> fmt::Result {
         let path = options.control_socket.as_ref().map_or(NO_SOCKET.into(), |path| path.display().to_string());
         line(f, "ControlSocket", Some(path))?;
     }
-    line(f, "OnStop", unless(&options.on_stop, &default.on_stop))
+    line(f, "OnStop", unless(&options.on_stop, &default.on_stop))?;
+    line(f, "Gate", unless(&options.gate, &default.gate))?;
+    line(f, "GateRefuse", unless(&options.gate_refuse, &default.gate_refuse))
 }
 
 fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
-    let closes = door.stop_command.is_some() || door.stop_command_6.is_some();
+    let closes = door.stop_command.is_some() || door.stop_command_6.is_some() || !door.open.is_empty();
     let cmd_timeout =
         if closes { Some(&door.cmd_timeout) } else { unless(&door.cmd_timeout, &Duration::from_secs(10)) };
     let allow: Vec<String> = door.allow.iter().map(ToString::to_string).collect();
+    let open: Vec<String> = door.open.iter().map(ToString::to_string).collect();
     writeln!(f, "[{}]", door.name)?;
     match &door.one_time_sequences {
         Some(path) => line(f, "one_time_sequences", Some(path.display()))?,
@@ -57,6 +60,7 @@ fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
     line(f, "tcpflags", unless(&door.tcpflags, &FlagMask::default()))?;
     line(f, "target", door.target)?;
     line(f, "allow", Some(allow.join(",")).filter(|list| !list.is_empty()))?;
+    line(f, "open", Some(open.join(",")).filter(|list| !list.is_empty()))?;
     line(f, "start_command", door.start_command.as_ref())?;
     line(f, "start_command_6", door.start_command_6.as_ref())?;
     line(f, "cmd_timeout", cmd_timeout.map(Duration::as_secs))?;
@@ -96,6 +100,39 @@ impl Display for OnStop {
         f.write_str(match self {
             Self::Close => "close",
             Self::Keep => "keep",
+        })
+    }
+}
+
+/// The value of `Gate =`.
+impl Display for Gate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => f.write_str("own"),
+            Self::Sets(GateSets { family, table, set4, set6 }) => write!(f, "set {family} {table} {set4} {set6}"),
+        }
+    }
+}
+
+/// The word that nft has for it.
+impl Display for TableFamily {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Bridge => "bridge",
+            Self::Netdev => "netdev",
+        })
+    }
+}
+
+/// The value of `GateRefuse =`.
+impl Display for Refusal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reject => "reject",
+            Self::Drop => "drop",
         })
     }
 }

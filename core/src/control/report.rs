@@ -91,7 +91,9 @@ pub struct OpenDoor {
     /// As the time of an event. Kept as written: a floating-point number does not hold nanoseconds.
     pub(super) closes_at: Box<RawValue>,
     pub(super) closes_in: f64,
-    pub(super) stop_command: String,
+    pub(super) stop_command: Option<String>,
+    /// What is open without a command, as in `tcp/22`.
+    pub(super) ports: Vec<String>,
 }
 
 impl OpenDoor {
@@ -103,6 +105,7 @@ impl OpenDoor {
             closes_at: RawValue::from_string(opening.closes_at.to_string()).unwrap_or_default(),
             closes_in: opening.closes_at.saturating_since(now).as_secs_f64(),
             stop_command: opening.stop_command.clone(),
+            ports: opening.open.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -165,7 +168,8 @@ pub(super) fn sample() -> Report {
         door: door.into(),
         ip: ip.parse().unwrap(),
         closes_at: Timestamp::from_secs(secs),
-        stop_command: format!("close {ip}\u{1b}"),
+        stop_command: Some(format!("close {ip}\u{1b}")),
+        open: [].into(),
     };
     let now = Timestamp::from_secs(1_000);
     Report {

@@ -41,7 +41,9 @@ impl Report {
         let open = self.open.iter().map(|open| {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
             let closes_in = open.closes_in.ceil() as u64;
-            let [door, command] = [&open.door, &open.stop_command].map(|text| Printable(text).to_string());
+            let by_gate = || format!("shutting {}", open.ports.join(","));
+            let by = open.stop_command.clone().unwrap_or_else(by_gate);
+            let [door, command] = [&open.door, &by].map(|text| Printable(text).to_string());
             [door, open.ip.to_string(), span(closes_in), command]
         });
         table(out, ["OPEN DOOR", "ADDRESS", "CLOSES IN", "BY"].map(String::from), open)?;

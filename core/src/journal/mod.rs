@@ -159,9 +159,11 @@ impl StateFile {
         self.retry_at.is_none()
     }
 
-    /// Records that a door opens, or that its closing time moved.
+    /// Records that a door opens, or that its closing time moved. One that no command closes needs no record: its ports
+    /// are shut by the kernel.
     pub fn opened(&mut self, opening: &Opening, clocks: Clocks) {
-        let key: Key = (opening.door.clone(), opening.ip, opening.stop_command.clone());
+        let Some(stop_command) = &opening.stop_command else { return };
+        let key: Key = (opening.door.clone(), opening.ip, stop_command.clone());
         let id = *self.current.entry(key).or_insert_with(|| {
             self.next_id += 1;
             OpeningId(self.next_id - 1)
@@ -169,7 +171,7 @@ impl StateFile {
         let saved = Saved {
             door: opening.door.clone(),
             ip: opening.ip,
-            stop_command: opening.stop_command.clone(),
+            stop_command: stop_command.clone(),
             times: times(opening.closes_at, clocks, self.boot_id.clone()),
         };
         self.record_open(id, saved);
@@ -398,7 +400,8 @@ impl StateFile {
                     door: saved.door.clone(),
                     ip: saved.ip,
                     closes_at: closes_at(&saved.times, clocks, &self.boot_id),
-                    stop_command: saved.stop_command.clone(),
+                    stop_command: Some(saved.stop_command.clone()),
+                    open: Arc::new([]),
                 });
             }
         }

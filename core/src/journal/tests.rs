@@ -20,13 +20,14 @@ fn opening(host: u8, closes: u64) -> Opening {
         door: "front door".into(),
         ip,
         closes_at: at(closes).now,
-        stop_command: format!("iptables -D INPUT -s {ip} -m comment --comment '100% \n x'"),
+        stop_command: Some(format!("iptables -D INPUT -s {ip} -m comment --comment '100% \n x'")),
+        open: [].into(),
     }
 }
 
 fn close(state: &mut StateFile, opening: &Opening) {
     let Opening { door, ip, stop_command, .. } = opening.clone();
-    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command };
+    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap() };
     let id = state.closing(&request).unwrap();
     state.closed(id);
 }
@@ -96,7 +97,7 @@ fn nothing_is_struck_off_before_the_stop_command_has_ended() {
     let (mut state, _) = open(&path);
     state.opened(&opening(1, 5), at(0));
     let Opening { door, ip, stop_command, .. } = opening(1, 5);
-    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command };
+    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap() };
     let first = state.closing(&request).unwrap();
     // Knocked at again while the stop command is under way: a second opening, which the first's end does not end.
     state.opened(&opening(1, 40), at(9));

@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn events_come_to_whoever_waits_and_the_commands_are_the_callers() {
-        if !in_namespace_of("listener::tests", "events_come_to_whoever_waits_and_the_commands_are_the_callers") {
+        if !in_namespace_of("service::listener::tests", "events_come_to_whoever_waits_and_the_commands_are_the_callers")
+        {
             return;
         }
         let listener = open();
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_interruption_ends_one_wait_and_a_wait_keeps_nobody_out() {
-        if !in_namespace_of("listener::tests", "an_interruption_ends_one_wait_and_a_wait_keeps_nobody_out") {
+        if !in_namespace_of("service::listener::tests", "an_interruption_ends_one_wait_and_a_wait_keeps_nobody_out") {
             return;
         }
         let listener = open();

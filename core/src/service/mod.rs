@@ -8,7 +8,7 @@
 //! In each turn packets are matched first, by the times they were captured at, which also ends the attempts and
 //! openings that were due by then; when no packet is left, the clock ends what is due by now. Then, for all that
 //! happened: one-time sequences are marked as used, openings and the ends of stop commands are written to the state file
-//! with one sync, and only then commands start. So a stop command that has ended never runs again, after a crash, on the
+//! with one sync, the kernel opens the ports, and only then commands start. So a stop command that has ended never runs again, after a crash, on the
 //! door that was opened anew.
 
 pub(crate) mod clock;
@@ -17,10 +17,11 @@ mod notice;
 mod one_time;
 mod open;
 mod options;
+mod ports;
 mod sight;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -35,6 +36,7 @@ pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
 pub use open::CloseError;
 pub use options::ServiceOptions;
+use ports::Ports;
 use sight::Sight;
 pub use status::{CommandCounts, Status};
 
@@ -42,6 +44,7 @@ use crate::capture::CaptureNotice;
 use crate::config::{Config, OnStop};
 use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
+use crate::gate::Gate;
 use crate::journal::{OpeningId, StateFile, boot_id};
 use crate::reader::Counts;
 use crate::sys::epoll::Epoll;
@@ -79,6 +82,7 @@ pub struct Service {
     sight: Sight,
     executor: Executor,
     state: Option<StateFile>,
+    ports: Ports,
     one_time: OneTimeDoors,
     /// Stop commands under way and the openings that they end.
     closing: HashMap<CommandId, OpeningId>,
@@ -105,7 +109,7 @@ pub struct Service {
 }
 
 /// What makes an opening the one that it is: door, address and stop command.
-type OpeningKey = (Arc<str>, std::net::IpAddr, String);
+type OpeningKey = (Arc<str>, std::net::IpAddr, Option<String>);
 
 #[derive(Clone, Copy)]
 #[repr(u64)]
@@ -117,11 +121,11 @@ enum Token {
 }
 
 impl Service {
-    /// Opens everything that `config` needs. No command runs before the first [`Service::next`], not even those of
+    /// Opens everything that `config` needs; where doors have `open`, their ports are refused from here on. No command runs before the first [`Service::next`], not even those of
     /// overdue openings that the state file has. An interface that does not exist is waited for.
     ///
     /// # Errors
-    /// Fails without the right to capture, where the state file is another's or cannot be trusted, where a file of
+    /// Fails without the right to capture, or to change the firewall where doors have `open`, where the state file is another's or cannot be trusted, where a file of
     /// one-time sequences cannot be read, and without descriptors.
     pub fn start(mut config: Config, options: ServiceOptions) -> Result<Self, ServiceError> {
         let one_time = OneTimeDoors::open(&mut config)?;
@@ -131,8 +135,11 @@ impl Service {
         let mut notices = VecDeque::new();
         let mut closing = HashMap::new();
         let mut state = None;
+        let mut ports = Ports::default();
         if options.run_commands {
-            let (file, restored) = StateFile::open(&config.options.state_file, &boot_id(), clock.read())?;
+            let (file, mut restored) = StateFile::open(&config.options.state_file, &boot_id(), clock.read())?;
+            ports = Ports::start(&config)?;
+            restored.openings = ports.adopt(&config, restored.openings, clock.now())?;
             executor.set_state_file(file.path());
             state = Some(file);
             let count = restored.openings.len() + restored.unfinished.len();
@@ -164,6 +171,7 @@ impl Service {
             sight,
             executor,
             state,
+            ports,
             one_time,
             closing,
             withheld: HashSet::new(),
@@ -244,9 +252,11 @@ impl Service {
         {
             state = Some(StateFile::open(&config.options.state_file, &boot_id(), clocks)?);
         }
+        let gate = if self.options.run_commands { Gate::find(&config)? } else { None };
         let interfaces = interfaces(&config, &self.options);
         self.look_for(&config, interfaces)?;
         // From here on nothing fails.
+        self.ports.replace(gate, &mut self.notices);
         if let (Some((mut new, restored)), Some(old)) = (state, &mut self.state) {
             let numbers = new.take_over(old, clocks.now);
             for id in self.closing.values_mut() {
@@ -278,7 +288,9 @@ impl Service {
         self.stop_limit = Some(now.saturating_add(STOP_LIMIT));
         self.notices.push_back(Notice::ShuttingDown);
         let keep = self.config.options.on_stop == OnStop::Keep;
-        let kept = keep && self.state.as_ref().is_some_and(StateFile::is_saving);
+        // The kernel shuts ports with or without us.
+        let by_kernel = self.engine.openings().all(|opening| opening.stop_command.is_none());
+        let kept = keep && (by_kernel || self.state.as_ref().is_some_and(StateFile::is_saving));
         if keep && !kept && self.engine.stats().openings > 0 {
             self.notices.push_back(Notice::NotKept);
         }

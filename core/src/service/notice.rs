@@ -10,6 +10,7 @@ use crate::capture::{CaptureError, CaptureNotice};
 use crate::decode::Knock;
 use crate::event::{CommandRequest, Event};
 use crate::exec::Outcome;
+use crate::gate::{Element, GateError};
 use crate::journal::{StateError, StateNotice};
 use crate::one_time::OneTimeError;
 use crate::printable::Printable;
@@ -58,6 +59,35 @@ pub enum Notice {
         /// What is wrong.
         error: OneTimeError,
     },
+    /// A port that would be opened now if anything were done.
+    OpenSkipped {
+        /// The door's name.
+        door: Arc<str>,
+        /// The port, and for whom.
+        element: Element,
+    },
+    /// A port cannot be opened: the door stays shut.
+    NotOpened {
+        /// The door's name.
+        door: Arc<str>,
+        /// The port, and for whom.
+        element: Element,
+        /// Why.
+        error: GateError,
+    },
+    /// A port cannot be shut before its time; the kernel shuts it then.
+    NotShut {
+        /// The door's name.
+        door: Arc<str>,
+        /// The port, and for whom.
+        element: Element,
+        /// Why.
+        error: GateError,
+    },
+    /// The own table, which refuses who has not knocked, was gone; it was made again.
+    GateMadeAgain,
+    /// The own table cannot be made or removed.
+    Gate(GateError),
     /// At the stop, open doors are closed in spite of `OnStop = keep`, since the state file does not have them.
     NotKept,
     /// At the stop, so many commands still ran and so many waited after [`STOP_LIMIT`](super::STOP_LIMIT). The next
@@ -117,6 +147,19 @@ impl fmt::Display for Notice {
             ),
             Self::OneTime { door, ip: Some(ip), error } => write!(f, "{ip}: {}: {error}", Printable(door)),
             Self::OneTime { door, ip: None, error } => write!(f, "{}: {error}", Printable(door)),
+            Self::OpenSkipped { door, element: Element { ip, port } } => {
+                write!(f, "{}: would open {port} for {ip}", Printable(door))
+            }
+            Self::NotOpened { door, element: Element { ip, port }, error } => {
+                write!(f, "{}: {ip}: cannot open {port}: {error}", Printable(door))
+            }
+            Self::NotShut { door, element: Element { ip, port }, error } => {
+                write!(f, "{}: {ip}: cannot shut {port}: {error}", Printable(door))
+            }
+            Self::GateMadeAgain => {
+                f.write_str("the table inet portknock was gone, and the ports open to everybody; it is made again")
+            }
+            Self::Gate(error) => error.fmt(f),
             Self::NotKept => f.write_str("open doors are closed, since the state file does not have them"),
             Self::LeftBehind { running, waiting } => {
                 write!(f, "commands left behind: {running} still running, {waiting} not started")
@@ -145,6 +188,9 @@ pub enum ServiceError {
         /// What is wrong.
         error: OneTimeError,
     },
+    /// The ports of the doors' `open` cannot be protected or opened.
+    #[error("open: {0}")]
+    Gate(#[from] GateError),
     /// A system call failed, mostly for want of descriptors.
     #[error("system error: {0}")]
     System(#[from] io::Error),

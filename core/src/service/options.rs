@@ -7,8 +7,9 @@ use crate::reader::ReaderProgram;
 pub struct ServiceOptions {
     /// Listen on these interfaces, whatever the configuration says, also after a reload.
     pub interfaces: Option<Vec<String>>,
-    /// Run the doors' commands. Where this is false nothing outside of the process changes: commands are only told by
-    /// [`Notice::CommandSkipped`](super::Notice::CommandSkipped), there is no state file, and one-time sequences stay
+    /// Run the doors' commands and open their ports. Where this is false nothing outside of the process changes: commands are only told by
+    /// [`Notice::CommandSkipped`](super::Notice::CommandSkipped), ports by
+    /// [`Notice::OpenSkipped`](super::Notice::OpenSkipped), there is no state file, and one-time sequences stay
     /// unused and open again and again.
     pub run_commands: bool,
     /// Pass over IPv6 packets.

@@ -12,17 +12,17 @@ use crate::exec::OutcomeKind;
 
 /// True in the namespace. Elsewhere it runs the named test there, and asserts that it succeeds.
 fn in_namespace(test: &str) -> bool {
-    in_namespace_of("tests", test)
+    in_namespace_of("service::tests", test)
 }
 
-/// The same for a test of another module of the service.
-pub(super) fn in_namespace_of(module: &str, test: &str) -> bool {
+/// The same for a test of another module.
+pub(crate) fn in_namespace_of(module: &str, test: &str) -> bool {
     if std::env::var_os("PORTKNOCK_TEST_NET").is_some() {
         return true;
     }
     let output = Command::new("unshare")
         .args(["--map-root-user", "--net", "--mount", "sh", "-c"])
-        .arg("ip link set lo up && exec \"$0\" --exact \"service::$1::$2\"")
+        .arg("ip link set lo up && exec \"$0\" --exact \"$1::$2\"")
         .arg(std::env::current_exe().unwrap())
         .args([module, test])
         .env("PORTKNOCK_TEST_NET", "1")

@@ -26,6 +26,7 @@ impl Service {
         self.take_outcomes();
         let requests = self.take_events();
         self.commit(now);
+        self.apply_ports(now);
         for (request, ends) in requests {
             let id = self.executor.submit(request);
             self.closing.extend(ends.map(|ends| (id, ends)));
@@ -55,6 +56,7 @@ impl Service {
             {
                 state.opened(opening, self.clock.read());
             }
+            self.ports.note(&event, &self.config, !self.options.run_commands, &mut self.notices);
             let request = event.command_request();
             self.notices.push_back(Notice::Event(event));
             match request {
@@ -90,7 +92,7 @@ impl Service {
                 event.kind = EventKind::Open { door_id: *door_id, command, opening: Some(opening.clone()) };
                 true
             }
-            EventKind::Close { command } => !self.withheld.remove(&(event.door.clone(), event.ip, command.clone())),
+            EventKind::Close { opening } => !self.withheld.remove(&key_of(opening)),
             _ => true,
         }
     }
@@ -180,7 +182,8 @@ impl Service {
             None => self.engine.poll_timeout(),
         };
         let state = self.state.as_ref().and_then(StateFile::poll_timeout);
-        let due = [engine, self.executor.poll_timeout(), state, self.stop_limit].into_iter().flatten().min();
+        let ports = self.ports.poll_timeout();
+        let due = [engine, self.executor.poll_timeout(), state, ports, self.stop_limit].into_iter().flatten().min();
         // Most turns leave the next due time as it was, and a system call is dear.
         if due != self.armed || due.is_some_and(|due| due <= now) {
             self.timer.arm(due.map(|due| due.saturating_since(now)))?;

@@ -10,6 +10,7 @@ pub mod error_queue;
 pub mod lock;
 pub mod names;
 pub mod netlink;
+pub mod nfnetlink;
 pub mod packet;
 pub mod poll;
 pub mod privileges;

@@ -267,12 +267,14 @@ impl Model {
         let door = self.config.doors[door_index].clone();
         let (ip, door_id) = (knock.source, DoorId(u16::try_from(door_index).unwrap()));
         let command = command(ip, door.start_command.as_ref(), door.start_command_6.as_ref());
-        let stop_command = command.as_ref().and(command_of_stop(ip, &door));
-        let opening = stop_command.map(|stop_command| Opening {
+        let opens = command.is_some() || !door.open.is_empty();
+        let stop_command = if opens { command_of_stop(ip, &door) } else { None };
+        let opening = (stop_command.is_some() || !door.open.is_empty()).then(|| Opening {
             door: door.name.clone(),
             ip,
             closes_at: self.now.saturating_add(door.cmd_timeout),
             stop_command,
+            open: door.open.clone(),
         });
         let open = opening.as_ref().and_then(|new| self.openings.iter_mut().find(|held| is_same(held, new)));
         let kind = match (open, opening) {
@@ -348,9 +350,9 @@ impl Model {
     fn close(&mut self, which: impl Fn(&Opening) -> bool, time: Timestamp) -> Vec<Event> {
         let gone: Vec<Opening> = self.openings.iter().filter(|opening| which(opening)).cloned().collect();
         self.openings.retain(|opening| !which(opening));
-        let event = |Opening { door, ip, stop_command, .. }| {
-            let kind = EventKind::Close { command: stop_command };
-            Event { time, door, ip, kind }
+        let event = |opening: Opening| {
+            let (door, ip) = (opening.door.clone(), opening.ip);
+            Event { time, door, ip, kind: EventKind::Close { opening: Box::new(opening) } }
         };
         gone.into_iter().map(event).collect()
     }

@@ -2,18 +2,22 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use fastrand::Rng;
 use portknock_core::{
-    Config, Door, DoorId, FlagMask, Knock, LocalAddresses, Opening, Options, Protocol, Sequence, Step, TcpFlags,
-    Timestamp,
+    Config, Door, DoorId, FlagMask, Knock, LocalAddresses, OpenPort, Opening, Options, Protocol, Sequence, Step,
+    TcpFlags, Timestamp,
 };
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const ABSENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
 /// Few, so that what ends together is common.
+/// What some doors open without a command.
+const SSH: OpenPort = OpenPort { protocol: Protocol::Tcp, port: NonZeroU16::MIN };
+
 const TICK: Duration = Duration::from_millis(500);
 /// Ports up to this one are used by doors.
 const PORTS: u16 = 6;
@@ -223,6 +227,7 @@ fn door(rng: &mut Rng, others: &Config) -> Door {
     door.start_command_6 = one_of(rng, &[None, None, Some(""), Some("open6 %IP%")]).map(str::to_owned);
     door.stop_command_6 = one_of(rng, &[None, None, Some(""), Some("close6")]).map(str::to_owned);
     door.seq_cooldown = often(rng, 25).then(|| span(rng, 10));
+    door.open = if often(rng, 25) { [SSH].into() } else { [].into() };
     door.target = often(rng, 20).then_some(TARGET);
     if often(rng, 20) {
         let nets = ["10.0.1.2/31", "10.0.1.0/32", "2001:db8::/32", "0.0.0.0/0"];
@@ -278,7 +283,8 @@ fn opening(rng: &mut Rng, config: &Config) -> (Opening, Duration) {
         door: door.map_or_else(|| "gone".into(), |door| door.name.clone()),
         ip,
         closes_at: Timestamp::default(),
-        stop_command: door.and_then(|door| door.stop_command_for(ip)).unwrap_or_else(|| "close what is gone".into()),
+        stop_command: door.map_or_else(|| Some("close what is gone".into()), |door| door.stop_command_for(ip)),
+        open: door.map_or_else(|| [].into(), |door| door.open.clone()),
     };
     let overdue = often(rng, 30);
     (opening, if overdue { Duration::ZERO } else { span(rng, 12) })

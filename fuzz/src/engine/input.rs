@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use ipnet::IpNet;
 use portknock_core::{
-    Config, Door, FlagMask, Knock, LinkType, Opening, Options, Protocol, Sequence, Step, TcpFlags, Timestamp,
+    Config, Door, FlagMask, Knock, LinkType, OpenPort, Opening, Options, Protocol, Sequence, Step, TcpFlags, Timestamp,
 };
 
 use crate::packets::LINK_TYPES;
@@ -66,6 +66,7 @@ fn door(u: &mut Unstructured<'_>) -> Result<Door> {
     door.start_command = (!has(0)).then(|| "open %IP%".into());
     door.stop_command = has(1).then(|| "close %IP%".into());
     door.stop_command_6 = has(2).then(|| "close6 %IP%".into());
+    door.open = if has(6) && has(1) { [open_port()].into() } else { [].into() };
     door.target = has(3).then(|| ip(LOCAL[1]));
     door.allow = if has(4) { vec![net("10.0.1.1/32"), net("2001:db8:1::/64")] } else { Vec::new() };
     door.one_time_sequences = has(5).then(|| "/a".into());
@@ -75,6 +76,10 @@ fn door(u: &mut Unstructured<'_>) -> Result<Door> {
     door.seq_timeout = super::span(u.int_in_range(1..=8)?);
     door.cmd_timeout = super::span(u.int_in_range(1..=8)?);
     Ok(door)
+}
+
+fn open_port() -> OpenPort {
+    OpenPort { protocol: Protocol::Tcp, port: NonZeroU16::MIN }
 }
 
 fn sequence(u: &mut Unstructured<'_>) -> Result<Sequence> {
@@ -111,7 +116,8 @@ pub(super) fn action(u: &mut Unstructured<'_>) -> Result<Action> {
                 door: ["a", "b"][kind % 2].into(),
                 ip: addresses(source, 0).0,
                 closes_at: Timestamp::default(),
-                stop_command: format!("close {}", addresses(source, 0).0),
+                stop_command: Some(format!("close {}", addresses(source, 0).0)),
+                open: [].into(),
             };
             Action::Restore { opening, overdue: kind > 1 }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use portknock_core::{Config, Event, EventKind, Opening, Timestamp};
 
-type Key = (Arc<str>, IpAddr, String);
+type Key = (Arc<str>, IpAddr, Option<String>);
 
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -52,9 +52,8 @@ impl Ledger {
             }
             EventKind::Open { .. } => {}
             EventKind::Extend { opening, .. } => assert!(self.open.contains(&key(opening)), "{event:?}"),
-            EventKind::Close { command } => {
-                let closed = self.open.remove(&(event.door.clone(), event.ip, command.clone()));
-                assert!(closed, "{event:?} of what is not open");
+            EventKind::Close { opening } => {
+                assert!(self.open.remove(&key(opening)), "{event:?} of what is not open");
             }
             EventKind::Timeout { stage } | EventKind::Fail { stage, .. } => {
                 assert!(*stage > 0, "{event:?}");

@@ -164,7 +164,8 @@ fn a_change_of_the_disk_that_fails_once_loses_no_opening() {
         door: "door".into(),
         ip: [10, 0, 0, host].into(),
         closes_at: clocks(100).now,
-        stop_command: "close".into(),
+        stop_command: Some("close".into()),
+        open: [].into(),
     };
     const STAY: [u8; 2] = [1, 19];
     let mut rng = Rng::with_seed(1);
@@ -177,7 +178,8 @@ fn a_change_of_the_disk_that_fails_once_loses_no_opening() {
             state.commit(clocks(host.into()).now);
             if !STAY.contains(&host) {
                 let Opening { door, ip, stop_command: command, .. } = opening(host);
-                let request = CommandRequest { door, ip, action: crate::event::Action::Close, command };
+                let request =
+                    CommandRequest { door, ip, action: crate::event::Action::Close, command: command.unwrap() };
                 state.closing(&request).map(|id| state.closed(id)).unwrap();
                 state.commit(clocks(host.into()).now);
             }

@@ -1,0 +1,171 @@
+//! The values of what opens doors without a command: `open` and `Gate`.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use super::codes;
+use super::diagnostic::Diagnostic;
+use super::findings::Findings;
+use super::model::{Gate, GateSets, OpenPort, Protocol, TableFamily};
+use super::quoted::quoted;
+use super::slice::{Slice, is_blank};
+
+/// The most ports that a door opens.
+const MAX_PORTS: usize = 64;
+
+/// The longest name that the kernel takes, without the final zero.
+const MAX_NAME: usize = 255;
+
+/// A list of ports with their protocols, as in `tcp/22,udp/51820`. One that is named twice is opened once.
+pub(super) fn ports(value: Slice<'_>, found: &mut Findings) -> Option<Arc<[OpenPort]>> {
+    let mut ports: Vec<OpenPort> = Vec::new();
+    let mut good = true;
+    for part in value.split(',') {
+        match port(part.trim(), found) {
+            Some(port) if ports.contains(&port) => {}
+            Some(port) => ports.push(port),
+            None => good = false,
+        }
+    }
+    if ports.len() > MAX_PORTS {
+        let message = format!("a door opens {MAX_PORTS} ports at most, this one has {}", ports.len());
+        found.push(Diagnostic::error(codes::NOT_AN_OPEN_PORT, value.span(), message));
+        good = false;
+    }
+    good.then(|| ports.into())
+}
+
+fn port(word: Slice<'_>, found: &mut Findings) -> Option<OpenPort> {
+    let (protocol, number) = word.text().split_once('/').unwrap_or((word.text(), ""));
+    let protocol = match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        _ => None,
+    };
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let (Some(protocol), true) = (protocol, digits) else {
+        let message = match word.is_empty() {
+            true => "a port is missing".to_owned(),
+            false => format!("{} is not a port with its protocol", quoted(word.text())),
+        };
+        let help = "write ports as in `tcp/22,udp/51820`";
+        found.push(Diagnostic::error(codes::NOT_AN_OPEN_PORT, word.span(), message).help(help));
+        return None;
+    };
+    let port = number.parse::<NonZeroU16>().ok();
+    if port.is_none() {
+        let message = format!("the port in {} is not from 1 to 65535", quoted(word.text()));
+        found.push(Diagnostic::error(codes::PORT_RANGE, word.span(), message));
+    }
+    port.map(|port| OpenPort { protocol, port })
+}
+
+/// `own`, or `set FAMILY TABLE SET4 SET6`.
+pub(super) fn gate(value: Slice<'_>, found: &mut Findings) -> Option<Gate> {
+    let words: Vec<&str> = value.text().split(is_blank).filter(|word| !word.is_empty()).collect();
+    let (message, help) = match *words.as_slice() {
+        [own] if own.eq_ignore_ascii_case("own") => return Some(Gate::Own),
+        [set, family, table, set4, set6] if set.eq_ignore_ascii_case("set") => {
+            let names = [table, set4, set6];
+            match (family_of(family), names.iter().find(|name| !is_name(name))) {
+                (Some(_), None) if set4 == set6 => (
+                    format!("{} cannot be both sets: one has IPv4 addresses, the other IPv6 addresses", quoted(set4)),
+                    "name two sets, as in `set inet filter open4 open6`",
+                ),
+                (Some(family), None) => {
+                    let [table, set4, set6] = names.map(str::to_owned);
+                    return Some(Gate::Sets(GateSets { family, table, set4, set6 }));
+                }
+                (None, _) => (
+                    format!("{} is not the family of a table", quoted(family)),
+                    "the families are inet, ip, ip6, bridge and netdev",
+                ),
+                (_, Some(name)) => (
+                    format!("{} cannot be the name of a table or a set", quoted(name)),
+                    "a name begins with a letter, and has letters, digits, and any of `/\\_.-`",
+                ),
+            }
+        }
+        _ => (
+            format!("{} is no gate", quoted(value.text())),
+            "write `own`, or `set FAMILY TABLE SET4 SET6` as in `set inet filter open4 open6`",
+        ),
+    };
+    found.push(Diagnostic::error(codes::NOT_A_GATE, value.span(), message).help(help));
+    None
+}
+
+fn family_of(word: &str) -> Option<TableFamily> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "inet" => TableFamily::Inet,
+        "ip" => TableFamily::Ip,
+        "ip6" => TableFamily::Ip6,
+        "bridge" => TableFamily::Bridge,
+        "netdev" => TableFamily::Netdev,
+        _ => return None,
+    })
+}
+
+/// True for what nft can name (see nft(8), "lexical conventions").
+fn is_name(word: &str) -> bool {
+    word.len() <= MAX_NAME
+        && word.starts_with(|c: char| c.is_ascii_alphabetic())
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || "/\\_.-".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    /// What `line` is found to be wrong with, in a door, or in `[options]` beside a door that opens something.
+    fn codes_of(door: &str, options: &str) -> Vec<&'static str> {
+        let text = format!("[options]\n{options}\n[a]\nsequence = 7342,1201:udp,23045\n{door}\n");
+        parse(text.as_bytes()).report.diagnostics.iter().map(|found| found.code).collect()
+    }
+
+    #[test]
+    fn ports_have_a_protocol_and_are_opened_once() {
+        let parsed = parse(b"[a]\nsequence = 7342,1201:udp,23045\nopen = tcp/22, UDP/51820,tcp/22 # both\n");
+        assert!(parsed.report.diagnostics.is_empty(), "{:?}", parsed.report);
+        let door = &parsed.config.unwrap().doors[0];
+        assert_eq!(door.open.iter().map(ToString::to_string).collect::<Vec<_>>(), ["tcp/22", "udp/51820"]);
+        for bad in ["22", "tcp/", "tcp/ssh", "tcp/+22", "sctp/22", "tcp/22,", "tcp 22", "22/tcp"] {
+            assert_eq!(codes_of(&format!("open = {bad}"), ""), [codes::NOT_AN_OPEN_PORT], "{bad}");
+        }
+        for bad in ["tcp/0", "udp/65536", "udp/99999999999"] {
+            assert_eq!(codes_of(&format!("open = {bad}"), ""), [codes::PORT_RANGE], "{bad}");
+        }
+        let many: Vec<String> = (1..=MAX_PORTS + 1).map(|port| format!("tcp/{port}")).collect();
+        assert_eq!(codes_of(&format!("open = {}", many.join(",")), ""), [codes::NOT_AN_OPEN_PORT]);
+    }
+
+    #[test]
+    fn a_gate_is_the_own_table_or_two_sets() {
+        for good in ["own", "OWN", "set inet filter open4 open6", "Set  ip6\tfilter open-4 o.p/e_n6"] {
+            assert_eq!(codes_of("open = tcp/22", &format!("Gate = {good}")), [""; 0], "{good}");
+        }
+        for bad in [
+            "mine",
+            "set",
+            "set inet filter open4",
+            "set inet filter open4 open6 more",
+            "set arp filter open4 open6",
+            "set inet 1filter open4 open6",
+            "set inet filter open4 {x}",
+            "set inet filter open open",
+        ] {
+            assert_eq!(codes_of("open = tcp/22", &format!("Gate = {bad}")), [codes::NOT_A_GATE], "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_gate_does_not_do_is_told() {
+        assert_eq!(codes_of("", "Gate = own\nGateRefuse = drop"), [codes::USELESS_GATE; 2]);
+        let sets = "Gate = set inet a b c";
+        assert_eq!(codes_of("open = tcp/22", &format!("{sets}\nGateRefuse = drop")), [codes::USELESS_GATE]);
+        assert_eq!(codes_of("open = tcp/22\ntarget = 192.0.2.7", ""), [codes::OPEN_BEHIND_THIS_HOST]);
+        assert_eq!(codes_of("open = tcp/22\ntarget = 192.0.2.7", sets), [""; 0]);
+        assert_eq!(codes_of("open = tcp/22\ncmd_timeout = 5\nstop_command = x", ""), [""; 0]);
+    }
+}

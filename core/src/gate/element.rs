@@ -1,0 +1,76 @@
+//! What is in the sets: a source, a protocol and a port, each filled up to four bytes.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use crate::config::{OpenPort, Protocol};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// A port that is open for a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Element {
+    /// The source.
+    pub ip: IpAddr,
+    /// The port.
+    pub port: OpenPort,
+}
+
+/// The key of a port alone.
+pub(super) fn port_key(port: OpenPort) -> [u8; 8] {
+    let protocol = match port.protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    };
+    let [high, low] = port.port.get().to_be_bytes();
+    [protocol, 0, 0, 0, high, low, 0, 0]
+}
+
+impl Element {
+    /// The key as the kernel has it.
+    pub(super) fn key(&self) -> Vec<u8> {
+        let mut key = match self.ip {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        key.extend(port_key(self.port));
+        key
+    }
+
+    /// What the key stands for; `None` for one that doors do not open.
+    pub(super) fn of_key(key: &[u8]) -> Option<Self> {
+        let (ip, port) = key.split_at_checked(key.len().checked_sub(8)?)?;
+        let ip = match ip.len() {
+            4 => <[u8; 4]>::try_from(ip).ok()?.into(),
+            16 => <[u8; 16]>::try_from(ip).ok()?.into(),
+            _ => return None,
+        };
+        let protocol = match port[0] {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            _ => return None,
+        };
+        let port = NonZeroU16::new(u16::from_be_bytes([port[4], port[5]]))?;
+        Some(Self { ip, port: OpenPort { protocol, port } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_address_the_protocol_and_the_port() {
+        let port = OpenPort { protocol: Protocol::Udp, port: NonZeroU16::new(51820).unwrap() };
+        let element = Element { ip: [10, 0, 0, 2].into(), port };
+        assert_eq!(element.key(), [10, 0, 0, 2, 17, 0, 0, 0, 0xca, 0x6c, 0, 0]);
+        for ip in ["10.0.0.2", "2001:db8::7"] {
+            let element = Element { ip: ip.parse().unwrap(), port };
+            assert_eq!(Element::of_key(&element.key()), Some(element));
+        }
+        for broken in [&[][..], &[1; 7], &[6; 9], &[1; 12], &[6, 6, 6, 6, 6, 0, 0, 0, 0, 0, 0, 0]] {
+            assert_eq!(Element::of_key(broken), None, "{broken:?}");
+        }
+    }
+}

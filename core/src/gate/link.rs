@@ -1,0 +1,72 @@
+//! Questions to the kernel, and transactions.
+
+use super::error::GateError;
+use super::message::{Answer, Messages, answers};
+use crate::sys::nfnetlink::NfSocket;
+
+/// A part of a list comes in at most so many bytes (netlink's `NLMSG_GOODSIZE` is half of it).
+const ANSWER: usize = 64 * 1024;
+
+/// The connection to nftables.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: NfSocket,
+    buffer: Box<[u8]>,
+}
+
+/// A message of a transaction that failed; nothing of the transaction happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) number: u32,
+    pub(super) errno: i32,
+}
+
+impl Link {
+    pub(super) fn open() -> Result<Self, GateError> {
+        Ok(Self { socket: NfSocket::open()?, buffer: vec![0; ANSWER].into() })
+    }
+
+    /// Sends a transaction. What comes back are the messages that failed, all of them; nothing where all is done.
+    ///
+    /// # Errors
+    /// Fails where the transaction as a whole was refused.
+    pub(super) fn transact(&mut self, messages: Messages) -> Result<Vec<Failure>, GateError> {
+        let last = messages.next() - 1;
+        let (mut failures, mut done) = (Vec::new(), false);
+        self.talk(&messages.commit(), |answer| {
+            if let Answer::Outcome { number, errno } = answer {
+                match errno {
+                    0 => done |= number == last,
+                    _ => failures.push(Failure { number, errno }),
+                }
+            }
+        })?;
+        match failures.iter().find(|failure| failure.number == 0 || failure.number > last) {
+            Some(whole) => Err(GateError::of(whole.errno)),
+            None if failures.is_empty() && !done => Err(GateError::Kernel(libc::EIO)),
+            None => Ok(failures),
+        }
+    }
+
+    /// Asks for a thing, or for a list, and hands each one's attributes to `take`.
+    ///
+    /// # Errors
+    /// [`GateError::Kernel`] with `ENOENT` where it does not exist.
+    pub(super) fn ask(&mut self, question: Messages, mut take: impl FnMut(&[u8])) -> Result<(), GateError> {
+        let mut failed = 0;
+        self.talk(&question.question(), |answer| match answer {
+            Answer::Outcome { errno, .. } if errno != 0 => failed = errno,
+            Answer::Outcome { .. } | Answer::Done => {}
+            Answer::Thing(attributes) => take(attributes),
+        })?;
+        if failed == 0 { Ok(()) } else { Err(GateError::of(failed)) }
+    }
+
+    fn talk(&mut self, messages: &[u8], mut take: impl FnMut(Answer<'_>)) -> Result<(), GateError> {
+        self.socket.send(messages)?;
+        while let Some(received) = self.socket.receive(&mut self.buffer)? {
+            answers(received).for_each(&mut take);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! The gate on the kernel, beside what nft says of it.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::*;
+use crate::config::parse;
+use crate::service::tests::in_namespace_of;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn in_namespace(test: &str) -> bool {
+    in_namespace_of("gate::tests", test)
+}
+
+fn nft(arguments: &str) -> String {
+    let output = Command::new("nft").args(["-n", arguments]).output().expect("nft: apt-get install nftables");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nft {arguments}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn config(options: &str, open: &str) -> Config {
+    let text = format!("[options]\n{options}\n[a]\nsequence = 7342,1201:udp,23045\n{open}\n");
+    parse(text.as_bytes()).config.unwrap()
+}
+
+fn open(options: &str, ports: &str) -> Result<Gate, GateError> {
+    let mut gate = Gate::find(&config(options, &format!("open = {ports}")))?.unwrap();
+    gate.make().map(|()| gate)
+}
+
+fn element(ip: &str, port: &str) -> Element {
+    Element { ip: ip.parse().unwrap(), port: config("", &format!("open = {port}")).doors[0].open[0] }
+}
+
+/// The rules of the table, as nft lists them, without the sets of what is open.
+fn listed() -> String {
+    let table = nft("list table inet portknock");
+    table.lines().map(str::trim).skip_while(|line| !line.starts_with("set ports")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_table_is_what_nft_would_make() {
+    if !in_namespace("the_table_is_what_nft_would_make") {
+        return;
+    }
+    let of = |options, ports| {
+        let gate = open(options, ports).unwrap();
+        assert!(gate.is_own());
+        listed()
+    };
+    let (with_udp, drop, tcp) =
+        (of("", "tcp/22,udp/51820"), of("GateRefuse = drop", "tcp/22,udp/51820"), of("", "tcp/22"));
+    for (made, ports, refuses) in [
+        (
+            with_udp,
+            "6 . 22, 17 . 51820",
+            "meta l4proto 6 tcp flags rst,ack accept
+             meta l4proto 17 ct state 0x2,0x4 accept
+             ip saddr . meta l4proto . th dport @open4 accept
+             ip6 saddr . meta l4proto . th dport @open6 accept
+             meta l4proto 6 reject with tcp reset
+             reject",
+        ),
+        (
+            drop,
+            "6 . 22, 17 . 51820",
+            "ct state 0x2,0x4 accept
+             ip saddr . meta l4proto . th dport @open4 accept
+             ip6 saddr . meta l4proto . th dport @open6 accept
+             drop",
+        ),
+        (
+            tcp,
+            "6 . 22",
+            "meta l4proto 6 tcp flags rst,ack accept
+             ip saddr . meta l4proto . th dport @open4 accept
+             ip6 saddr . meta l4proto . th dport @open6 accept
+             meta l4proto 6 reject with tcp reset
+             reject",
+        ),
+    ] {
+        assert_eq!(remove_table(), Ok(true));
+        let text = format!(
+            "table inet portknock {{
+                set open4 {{ type ipv4_addr . inet_proto . inet_service; flags timeout; size 131072; }}
+                set open6 {{ type ipv6_addr . inet_proto . inet_service; flags timeout; size 131072; }}
+                set ports {{ type inet_proto . inet_service; elements = {{ {ports} }} }}
+                chain input {{
+                    type filter hook input priority -10; policy accept;
+                    meta l4proto . th dport @ports jump gate
+                }}
+                chain gate {{
+                    iiftype loopback accept
+                    {refuses}
+                }}
+             }}"
+        );
+        let text = text.replace("tcp flags rst,ack", "tcp flags & (rst | ack) != 0");
+        let text = text.replace("ct state 0x2,0x4", "ct state established,related");
+        let text = text.replace("reset\n             reject", "reset\n             reject with icmpx port-unreachable");
+        nft(&text);
+        let theirs = listed();
+        assert_eq!(made, theirs, "{text}");
+        nft("delete table inet portknock");
+        open("", "tcp/1").unwrap();
+    }
+}
+
+#[test]
+fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
+    if !in_namespace("what_is_opened_closes_by_itself_and_is_never_cut_short") {
+        return;
+    }
+    let mut gate = open("", "tcp/22,udp/51820").unwrap();
+    let (ssh, vpn) = (element("10.0.0.2", "tcp/22"), element("2001:db8::2", "udp/51820"));
+    assert_eq!(gate.add(&[(ssh, HOUR), (vpn, HOUR)]), []);
+    let listed = nft("list table inet portknock");
+    assert!(listed.contains("10.0.0.2 . 6 . 22 timeout 3600s expires 3"), "{listed}");
+    assert!(listed.contains("2001:db8::2 . 17 . 51820 timeout 3600s expires 3"), "{listed}");
+
+    let left = |gate: &mut Gate, element| gate.left(&element).unwrap();
+    assert_eq!(gate.add(&[(ssh, HOUR / 2)]), []);
+    assert!(left(&mut gate, ssh).unwrap().unwrap() > HOUR / 2, "the later end counts");
+    assert_eq!(gate.add(&[(ssh, HOUR * 2), (vpn, HOUR * 2)]), []);
+    assert!(left(&mut gate, ssh).unwrap().unwrap() > HOUR, "moved");
+    let mut all = gate.read().unwrap();
+    all.sort();
+    assert_eq!(all.iter().map(|(element, _)| *element).collect::<Vec<_>>(), [ssh, vpn]);
+
+    // The table of the daemon before is taken over, with what is open in it.
+    let mut gate = open("GateRefuse = drop", "tcp/80").unwrap();
+    assert_eq!(gate.read().unwrap().len(), 2);
+    assert_eq!(gate.remove(&[ssh, element("10.0.0.9", "tcp/22")]), []);
+    assert_eq!((left(&mut gate, ssh), gate.read().unwrap().len()), (None, 1));
+
+    let brief = Duration::from_millis(50);
+    assert_eq!(gate.add(&[(ssh, brief)]), []);
+    while left(&mut gate, ssh).is_some() {
+        std::thread::sleep(brief / 10);
+    }
+    nft("flush ruleset");
+    let failed = gate.add(&[(ssh, HOUR)]);
+    assert_eq!(failed, [(ssh, GateError::NoSet("inet portknock open4".into()))]);
+    assert_eq!(gate.make(), Ok(()));
+    assert_eq!(gate.add(&[(ssh, HOUR)]), []);
+    assert_eq!((remove_table(), remove_table()), (Ok(true), Ok(false)));
+}
+
+#[test]
+fn what_is_the_administrators_stays_as_it_is() {
+    if !in_namespace("what_is_the_administrators_stays_as_it_is") {
+        return;
+    }
+    let own = "table inet portknock { comment \"mine\"; chain input { type filter hook input priority 0; }; }";
+    nft(own);
+    let before = nft("list ruleset");
+    assert_eq!(open("", "tcp/22").unwrap_err(), GateError::NotOurs);
+    assert_eq!(remove_table(), Err(GateError::NotOurs));
+    assert_eq!(nft("list ruleset"), before);
+    nft("delete table inet portknock");
+
+    let gate = "Gate = set ip6 knocked four six";
+    assert_eq!(open(gate, "tcp/22").unwrap_err(), GateError::NoSet("ip6 knocked four".into()));
+    let set = |name: &str, kind: &str| format!("add set ip6 knocked {name} {{ {kind}; }}");
+    nft("add table ip6 knocked");
+    nft(&set("four", "type ipv4_addr . inet_proto . inet_service; flags timeout; size 3"));
+    for wrong in ["type ipv6_addr; flags timeout", "type ipv6_addr . inet_proto . inet_service"] {
+        nft(&set("six", wrong));
+        let error = open(gate, "tcp/22").unwrap_err().to_string();
+        let wanted = "the set `ip6 knocked six` is not of `type ipv6_addr . inet_proto . inet_service; flags timeout`";
+        assert_eq!(error, wanted);
+        nft("delete set ip6 knocked six");
+    }
+    nft(&set("six", "type ipv6_addr . inet_proto . inet_service; flags timeout"));
+    let mut gate = open(gate, "tcp/22").unwrap();
+    assert!(!gate.is_own());
+    nft("add element ip6 knocked four { 10.0.0.1 . tcp . 22, 10.0.0.2 . tcp . 22 timeout 1d }");
+    let hosts: Vec<Element> = (1..=4).map(|host| element(&format!("10.0.0.{host}"), "tcp/22")).collect();
+    let six = element("2001:db8::1", "tcp/22");
+    let wanted: Vec<_> = hosts.iter().map(|host| (*host, HOUR)).chain([(six, HOUR)]).collect();
+    let failed = gate.add(&wanted);
+    assert_eq!(failed, [(hosts[3], GateError::Full)], "there is room for one, and only what must fail fails");
+    let listed = nft("list ruleset");
+    assert!(listed.contains("10.0.0.1 . 6 . 22,") && listed.contains("10.0.0.2 . 6 . 22 timeout 86400s"), "{listed}");
+    assert!(listed.contains("10.0.0.3 . 6 . 22 timeout 3600s") && listed.contains("2001:db8::1 . 6 . 22"), "{listed}");
+    assert_eq!(gate.remove(&hosts), []);
+    assert!(nft("list ruleset").contains("{ 10.0.0.1 . 6 . 22 }"), "what has no end is not ours");
+}
+
+#[test]
+fn many_are_opened_together_and_none_is_lost() {
+    if !in_namespace("many_are_opened_together_and_none_is_lost") {
+        return;
+    }
+    let mut gate = open("", "tcp/22").unwrap();
+    let port = element("10.0.0.1", "tcp/22").port;
+    let wanted: Vec<_> = (0..60_000_u32)
+        .map(|host| (Element { ip: std::net::Ipv4Addr::from_bits(0x0a00_0000 + host).into(), port }, HOUR))
+        .collect();
+    for timeout in [HOUR, HOUR * 2] {
+        let wanted: Vec<_> = wanted.iter().map(|(element, _)| (*element, timeout)).collect();
+        assert_eq!(gate.add(&wanted), []);
+        let open: std::collections::HashSet<_> = gate.read().unwrap().into_iter().map(|(element, _)| element).collect();
+        assert_eq!(open.len(), wanted.len());
+    }
+}
+
+#[test]
+fn without_the_right_nothing_is_changed() {
+    // No namespace of its own: here is none, or this may be root's, in which nothing is touched by what follows.
+    let Ok(mut link) = Link::open() else { return };
+    let mut question = Messages::default();
+    question.message(Kind::GetTable, 0, table::INET, |set| set.name(1, "no such table of portknock"));
+    let asked = link.ask(question, |_| panic!("there is none"));
+    assert!(matches!(asked, Err(GateError::Kernel(libc::ENOENT) | GateError::NotAllowed)), "{asked:?}");
+}

@@ -1,0 +1,190 @@
+//! The ports that doors open without a command: what a turn opens and shuts goes to the kernel together.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Notice, Service};
+use crate::config::{Config, DoorId, OpenPort};
+use crate::event::{Event, EventKind};
+use crate::gate::{Element, Gate, GateError};
+use crate::openings::Opening;
+use crate::time::Timestamp;
+
+/// How often the own table is looked at: so long ports are open to everybody after somebody flushed all rules.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The gate, where a door has `open` and nothing is only tried, and what is to be done there.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    gate: Option<Gate>,
+    opening: Vec<(Arc<str>, Element, Duration)>,
+    shutting: Vec<(Arc<str>, Element)>,
+    /// When to look whether the own table is still there.
+    look_at: Option<Timestamp>,
+    /// What is wrong with it was told, and it is still wrong.
+    failing: bool,
+}
+
+impl Ports {
+    /// Opens the gate of a configuration.
+    pub(super) fn start(config: &Config) -> Result<Self, GateError> {
+        let mut gate = Gate::find(config)?;
+        gate.as_mut().map_or(Ok(()), Gate::make)?;
+        let look_at = gate.as_ref().filter(|gate| gate.is_own()).map(|_| Timestamp::default());
+        Ok(Self { gate, look_at, ..Self::default() })
+    }
+
+    /// Takes up the gate of another configuration. An own table that is not used any more is removed.
+    pub(super) fn replace(&mut self, gate: Option<Gate>, notices: &mut VecDeque<Notice>) {
+        let was_own = self.gate.as_ref().is_some_and(Gate::is_own);
+        self.gate = gate;
+        let made = match &mut self.gate {
+            Some(gate) if gate.is_own() => gate.make(),
+            _ if was_own => crate::gate::remove_table().map(drop),
+            _ => Ok(()),
+        };
+        self.look_at = self.gate.as_ref().filter(|gate| gate.is_own()).map(|_| Timestamp::default());
+        if let Err(error) = made {
+            notices.push_back(Notice::Gate(error));
+        }
+    }
+
+    /// Openings of before the start: what the sets have, of doors that no command closes; and those from the state file,
+    /// each with its door's ports.
+    pub(super) fn adopt(
+        &mut self,
+        config: &Config,
+        mut saved: Vec<Opening>,
+        now: Timestamp,
+    ) -> Result<Vec<Opening>, GateError> {
+        let Some(gate) = &mut self.gate else { return Ok(saved) };
+        let doors = || config.doors.iter().filter(|door| !door.open.is_empty());
+        for opening in &mut saved {
+            let is_same = |stop: Option<String>| stop.is_some() && stop == opening.stop_command;
+            let door = doors().find(|door| door.name == opening.door && is_same(door.stop_command_for(opening.ip)));
+            opening.open = door.map_or_else(|| opening.open.clone(), |door| door.open.clone());
+        }
+        let mut sources: HashMap<IpAddr, HashMap<OpenPort, Duration>> = HashMap::new();
+        for (Element { ip, port }, left) in gate.read()? {
+            sources.entry(ip).or_default().insert(port, left);
+        }
+        for (ip, open) in sources {
+            for door in doors().filter(|door| door.stop_command_for(ip).is_none()) {
+                let left: Option<Vec<Duration>> = door.open.iter().map(|port| open.get(port).copied()).collect();
+                if let Some(left) = left.and_then(|left| left.into_iter().min()) {
+                    let (door, open) = (door.name.clone(), door.open.clone());
+                    saved.push(Opening { door, ip, closes_at: now.saturating_add(left), stop_command: None, open });
+                }
+            }
+        }
+        Ok(saved)
+    }
+
+    /// Takes note of what an event asks for, or tells where nothing is to be done.
+    pub(super) fn note(&mut self, event: &Event, config: &Config, dry: bool, notices: &mut VecDeque<Notice>) {
+        let (opening, timeout) = match &event.kind {
+            EventKind::Open { door_id, opening: Some(opening), .. } => (opening, timeout(config, *door_id)),
+            EventKind::Extend { door_id, opening } => (opening, timeout(config, *door_id)),
+            // When its time is over the kernel shuts it.
+            EventKind::Close { opening } if event.time < opening.closes_at => (opening, None),
+            _ => return,
+        };
+        if dry && timeout.is_some() {
+            let open = opening.open.iter().map(|port| (opening.door.clone(), element(opening, *port)));
+            notices.extend(open.map(|(door, element)| Notice::OpenSkipped { door, element }));
+        }
+        if self.gate.is_none() {
+            return;
+        }
+        for port in opening.open.iter() {
+            let (door, element) = (opening.door.clone(), element(opening, *port));
+            match timeout {
+                Some(timeout) => self.opening.push((door, element, timeout)),
+                None => {
+                    self.opening.retain(|(_, open, _)| *open != element);
+                    self.shutting.push((door, element));
+                }
+            }
+        }
+    }
+
+    fn shut<'a>(&mut self, open: impl Iterator<Item = &'a Opening>, notices: &mut VecDeque<Notice>) {
+        let (Some(gate), false) = (&mut self.gate, self.shutting.is_empty()) else { return };
+        let mut wanted: HashMap<Element, Arc<str>> = self.shutting.drain(..).map(|(door, it)| (it, door)).collect();
+        // What another door holds open stays so.
+        for opening in open {
+            for port in opening.open.iter() {
+                wanted.remove(&element(opening, *port));
+            }
+        }
+        let elements: Vec<Element> = wanted.keys().copied().collect();
+        for (element, error) in gate.remove(&elements) {
+            let door = wanted.get(&element).cloned().unwrap_or_default();
+            notices.push_back(Notice::NotShut { door, element, error });
+        }
+    }
+
+    /// When to come again though nothing happened.
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.look_at
+    }
+
+    /// Makes the own table again where somebody flushed all rules: its ports are open to everybody then.
+    fn look(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) {
+        let (Some(gate), Some(due)) = (&mut self.gate, &mut self.look_at) else { return };
+        if now < *due {
+            return;
+        }
+        *due = now.saturating_add(LOOK_EVERY);
+        match gate.mend() {
+            Ok(mended) => {
+                notices.extend(mended.then_some(Notice::GateMadeAgain));
+                self.failing = false;
+            }
+            Err(error) if !self.failing => {
+                notices.push_back(Notice::Gate(error));
+                self.failing = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn open(&mut self, notices: &mut VecDeque<Notice>) {
+        let (Some(gate), false) = (&mut self.gate, self.opening.is_empty()) else { return };
+        let wanted = |opening: &[(Arc<str>, Element, Duration)], only: Option<&HashSet<Element>>| {
+            let wanted = opening.iter().map(|(_, element, timeout)| (*element, *timeout));
+            wanted.filter(|(element, _)| only.is_none_or(|only| only.contains(element))).collect::<Vec<_>>()
+        };
+        let mut failed = gate.add(&wanted(&self.opening, None));
+        if failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_))) && gate.mend() == Ok(true) {
+            notices.push_back(Notice::GateMadeAgain);
+            let elements = failed.iter().map(|(element, _)| *element).collect();
+            failed = gate.add(&wanted(&self.opening, Some(&elements)));
+        }
+        let failed: HashMap<Element, GateError> = failed.into_iter().collect();
+        for (door, element, _) in self.opening.drain(..) {
+            if let Some(error) = failed.get(&element) {
+                notices.push_back(Notice::NotOpened { door, element, error: error.clone() });
+            }
+        }
+    }
+}
+
+impl Service {
+    /// Opens and shuts the ports of this turn.
+    pub(super) fn apply_ports(&mut self, now: Timestamp) {
+        self.ports.look(now, &mut self.notices);
+        self.ports.shut(self.engine.openings(), &mut self.notices);
+        self.ports.open(&mut self.notices);
+    }
+}
+
+fn element(opening: &Opening, port: OpenPort) -> Element {
+    Element { ip: opening.ip, port }
+}
+
+fn timeout(config: &Config, door: DoorId) -> Option<Duration> {
+    config.doors.get(usize::from(door.0)).map(|door| door.cmd_timeout)
+}

@@ -1,0 +1,196 @@
+//! What an opening by the kernel's firewall costs (`open = tcp/22`), beside commands that do the same; how soon the port
+//! is open; and whether any of sixty thousand is lost.
+//!
+//! Run by `make bench`, which prints this as tables and writes them to `target/bench/gate.json` and
+//! `target/bench/gate-latency.json`. CPU times are microseconds for an opening: the daemon's own, those of its children,
+//! and both. `elements` are rows without a daemon: nothing but changes to a set, one at a time or a thousand together.
+//! `no command` is a door that opens nothing, so that the daemon's part can be told from the gate's.
+#![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
+
+use std::env;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use portknock_core::config::parse;
+use portknock_core::gate::{Element, Gate};
+use portknock_tests::{Daemon, Lab, Process, Table, cost, percentile, ratio};
+
+const DOOR: &str = "
+[measured]
+    sequence    = 7000,8000,9000
+    seq_timeout = 60
+    tcpflags    = syn
+    cmd_timeout = 3600
+";
+const IPTABLES: &str = "iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
+const NFT: &str = "nft add element inet filter knocked '{ %IP% }'";
+const MANY: u32 = 60_000;
+/// How long nothing must happen until it is taken for the end.
+const QUIET: Duration = Duration::from_millis(500);
+
+const TRIES: u8 = 200;
+const PORT: u16 = 7777;
+
+fn main() {
+    // Itself, on the lab's hosts.
+    match env::args().nth(1).as_deref() {
+        Some("echo") => return echo(),
+        Some("knocker") => return (1..=TRIES).for_each(|host| println!("{}", time_opening(host))),
+        _ => {}
+    }
+    let mut table = Table::new("gate", &["opened", "lost", "daemon µs", "children µs", "both µs", "/ gate"]);
+    elements(&mut table);
+    let gate = format!("{DOOR}open = tcp/22\n");
+    let mut ours = None;
+    let burst = (MANY, 30_000);
+    for (what, door, rules, (sequences, rate)) in [
+        ("open = tcp/22, 200/s", gate.clone(), 0, (500, 600)),
+        ("no command, 200/s", DOOR.into(), 0, (500, 600)),
+        ("open = tcp/22, 10,000/s", gate.clone(), 0, burst),
+        ("no command, 10,000/s", DOOR.into(), 0, burst),
+        ("sh -c iptables, no rules", format!("{DOOR}command = {IPTABLES}\n"), 0, (200, 60)),
+        ("sh -c iptables, 1,000 rules", format!("{DOOR}command = {IPTABLES}\n"), 1_000, (200, 60)),
+        ("sh -c iptables, 10,000 rules", format!("{DOOR}command = {IPTABLES}\n"), 10_000, (200, 60)),
+        ("sh -c nft", format!("{DOOR}command = {NFT}\n"), 0, (200, 60)),
+    ] {
+        measure(&mut table, what, &door, rules, sequences, rate, &mut ours);
+    }
+    table.save();
+    latency();
+}
+
+fn measure(table: &mut Table, what: &str, door: &str, rules: usize, sequences: u32, rate: u32, ours: &mut Option<f64>) {
+    let lab = Lab::pair();
+    lab.ignore_at_the_server();
+    lab.server.ok("nft 'table inet filter { set knocked { type ipv4_addr; }; }'");
+    if rules > 0 {
+        let rules = "-A INPUT -s 198.51.100.1 -p tcp --dport 22 -j ACCEPT\n".repeat(rules);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), format!("*filter\n{rules}COMMIT\n")).expect("it can be written");
+        lab.server.ok(&format!("iptables-restore -n {}", file.path().display()));
+    }
+    let daemon = Daemon::portknockd(&lab.server, door);
+    let spent = || [cost::cpu(daemon.id()), cost::cpu_of_children(daemon.id())].map(|time| time.as_secs_f64());
+    let before = spent();
+    lab.blast(&format!("--from 172.16.0.0 --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
+    wait_for_the_end(daemon.id());
+    let after = spent();
+    let seen = daemon.count("measured: OPEN SESAME");
+    let opened = if door.contains("open =") { open_ports(&lab) } else { seen };
+    assert!(opened <= seen, "{opened} of {seen}");
+    let each = |i: usize| (after[i] - before[i]) * 1e6 / opened as f64;
+    let both = each(0) + each(1);
+    let ours = *ours.get_or_insert(both);
+    let lost = f64::from(sequences) - opened as f64;
+    let figures =
+        [Some(opened as f64), Some(lost), Some(each(0)), Some(each(1)), Some(both), ratio(Some(both), Some(ours))];
+    table.row(what, "portknockd", &figures);
+}
+
+/// How many elements the set has.
+fn open_ports(lab: &Lab) -> usize {
+    let set = lab.server.ok("nft -n list set inet portknock open4");
+    set.matches(" . 6 . 22 ").count()
+}
+
+/// Changes to a set and nothing else.
+fn elements(table: &mut Table) {
+    let config = parse(format!("{DOOR}open = tcp/22\n").as_bytes()).config.expect("a good door");
+    let port = config.doors[0].open[0];
+    let mut gate = Gate::find(&config).expect("nftables").expect("a gate");
+    gate.make().expect("the table can be made");
+    let mut next = 0x0a00_0000;
+    for (what, together) in [("one", 1), ("a thousand", 1000)] {
+        let begin = spent_here();
+        for _ in 0..20_000 / together {
+            let ips = (next..next + together).map(|ip| IpAddr::from(Ipv4Addr::from_bits(ip)));
+            let elements: Vec<_> = ips.map(|ip| (Element { ip, port }, Duration::from_secs(3600))).collect();
+            assert_eq!(gate.add(&elements), []);
+            next += together;
+        }
+        let each = (spent_here() - begin).as_secs_f64() * 1e6 / 20_000.0;
+        table.row(what, "elements", &[Some(20_000.0), Some(0.0), Some(each), Some(0.0), Some(each), None]);
+    }
+}
+
+/// CPU time of this process, brought up to date.
+fn spent_here() -> Duration {
+    sleep(Duration::from_millis(1));
+    cost::cpu(process::id())
+}
+
+/// Waits until the daemon has no children and does nothing.
+fn wait_for_the_end(pid: u32) {
+    let mut last_busy = Instant::now();
+    let mut before = cost::cpu(pid);
+    while last_busy.elapsed() < QUIET {
+        sleep(Duration::from_millis(10));
+        let now = cost::cpu(pid);
+        if !cost::commands(pid).is_empty() || now - before > Duration::from_micros(500) {
+            last_busy = Instant::now();
+        }
+        before = now;
+    }
+}
+
+/// How soon after the last knock the first datagram gets through.
+fn latency() {
+    let mut table = Table::new("gate-latency", &["median ms", "p99 ms"]);
+    let lab = Lab::pair();
+    for host in 1..=TRIES {
+        lab.client.ok(&format!("ip addr add {}/24 dev eth0", source(host)));
+    }
+    let door = "[a]\nsequence = 7000:udp,8000:udp,9000:udp\ncmd_timeout = 600\nopen = udp/7777\n";
+    let daemon = Daemon::portknockd(&lab.server, door);
+    let this = env::current_exe().expect("its own path");
+    let echo = Process::spawn(lab.server.command(&this).arg("echo"));
+    echo.wait_for("listening");
+    let knocker = Process::spawn(lab.client.command(&this).arg("knocker"));
+    let (status, output) = knocker.finish();
+    assert!(status.success(), "{output}");
+    let times: Vec<f64> = output.lines().filter_map(|line| line.parse().ok()).collect();
+    assert_eq!((times.len(), daemon.count("OPEN SESAME")), (TRIES.into(), TRIES.into()), "{output}");
+    table.row("last knock to open port", "portknockd", &[percentile(&times, 50), percentile(&times, 99)]);
+    table.save();
+}
+
+fn source(host: u8) -> IpAddr {
+    [10, 0, 0, 10 + host].into()
+}
+
+/// Milliseconds.
+fn time_opening(host: u8) -> f64 {
+    let socket = UdpSocket::bind((source(host), 0)).expect("an address of this host");
+    socket.set_nonblocking(true).expect("a socket can be non-blocking");
+    let send = |port| socket.send_to(b"x", SocketAddr::from(([10, 0, 0, 1], port))).expect("it can be sent");
+    for port in [7000, 8000, 9000] {
+        send(port);
+    }
+    let begin = Instant::now();
+    loop {
+        send(PORT);
+        let sent = Instant::now();
+        while sent.elapsed() < Duration::from_micros(100) {
+            match socket.recv_from(&mut [0; 8]) {
+                Ok(_) => return begin.elapsed().as_secs_f64() * 1e3,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Sends datagrams back.
+fn echo() {
+    let socket = UdpSocket::bind(("0.0.0.0", PORT)).expect("a free port");
+    println!("listening");
+    let mut buffer = [0; 8];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer).expect("it can be received");
+        // Whoever knocked may have gone.
+        let _ = socket.send_to(&buffer[..length], from);
+    }
+}

@@ -1,0 +1,361 @@
+//! Doors without commands: the kernel opens and closes ports, and who has not knocked sees nothing of them.
+
+use std::thread;
+
+use portknock_tests::{
+    Daemon, Firewall, Host, Lab, Listener, Output, PATIENCE, PortState, RIGHTLESS, Scan, binary, probe, require,
+    wait_until,
+};
+
+/// Opens two ports for two seconds.
+const SSH: &str = "
+[ssh]
+    sequence    = 7000,8000:udp,9000
+    seq_timeout = 10
+    tcpflags    = syn
+    open        = tcp/22,udp/51820
+    cmd_timeout = 2
+";
+const ADDRESSES: [&str; 2] = ["10.0.0.1", "fd00::1"];
+
+fn long() -> String {
+    SSH.replace("= 2\n", "= 600\n")
+}
+
+fn knock(lab: &Lab, address: &str) {
+    lab.client.ok(&format!("{} knock --delay 5 {address} 7000 8000:udp 9000", binary("portknock").display()));
+}
+
+fn becomes(lab: &Lab, address: &str, port: u16, state: PortState) {
+    let reached = wait_until(PATIENCE, || lab.client.tcp_state(address, port) == state);
+    assert!(reached, "port {port} of {address} does not become {state:?}");
+}
+
+/// The states of a port as seen from one address of the client.
+fn seen_from(host: &Host, source: &str, address: &str) -> String {
+    probe(host, Scan::Connect, &format!("--source {source} {address} 22"))[0].answer.to_string()
+}
+
+/// What is open, as nft has it.
+fn elements(host: &Host) -> String {
+    let table = host.ok("nft -n list table inet portknock");
+    table.lines().filter(|line| line.contains("timeout") && line.contains(" . ")).collect()
+}
+
+#[test]
+fn a_knock_opens_for_one_address_and_the_kernel_closes() {
+    let lab = Lab::pair();
+    lab.client.add_address("eth0", "10.0.0.77/24");
+    lab.client.add_address("eth0", "fd00::77/64");
+    let _listener = Listener::start(&lab.server, 22);
+    let daemon = Daemon::portknockd(&lab.server, SSH);
+    for (address, knocker, other) in [("10.0.0.1", "10.0.0.2", "10.0.0.77"), ("fd00::1", "fd00::2", "fd00::77")] {
+        assert_eq!(seen_from(&lab.client, knocker, address), "closed, conn-refused");
+        assert_eq!(lab.server.tcp_state(address, 22), PortState::Open, "the host itself needs no knock");
+        lab.knock_from(knocker, address, "7000 8000:udp 9000");
+        assert!(wait_until(PATIENCE, || seen_from(&lab.client, knocker, address).starts_with("open")), "{address}");
+        assert_eq!(seen_from(&lab.client, other, address), "closed, conn-refused");
+        let open = elements(&lab.server);
+        assert!(open.contains(&format!("{knocker} . 6 . 22 timeout 2s")), "{open}");
+        assert!(open.contains(&format!("{knocker} . 17 . 51820 timeout 2s")), "{open}");
+        assert!(wait_until(PATIENCE, || seen_from(&lab.client, knocker, address).starts_with("closed")), "{address}");
+        daemon.wait_for(&format!("{knocker}: ssh: command timeout"));
+        for line in ["Stage 3", "OPEN SESAME", "command timeout"] {
+            assert_eq!(daemon.count(&format!("{knocker}: ssh: {line}")), 1, "{}", daemon.log());
+        }
+    }
+    assert_eq!(daemon.count("running command") + daemon.count("cannot"), 0, "{}", daemon.log());
+}
+
+#[test]
+fn connections_outlive_the_opening_and_the_start() {
+    let lab = Lab::pair();
+    require("python3");
+    let _server = lab.server.spawn("python3", ["-c", ECHO]);
+    assert!(wait_until(PATIENCE, || lab.server.run("ss -tlnH | grep -q :22").code == Some(0)));
+    let talk = |name: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let go = folder.path().join("go");
+        let script = format!(
+            "exec 3<>/dev/tcp/10.0.0.1/22; echo {name}; while ! [ -e {} ]; do sleep 0.05; done
+             echo still >&3; read -t 10 -r line <&3; echo got $line",
+            go.display()
+        );
+        let process = lab.client.spawn("bash", ["-c", &script]);
+        process.wait_for(name);
+        (process, go, folder)
+    };
+    let (before, before_go, _folder) = talk("before");
+    let daemon = Daemon::portknockd(&lab.server, SSH);
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    let (during, during_go, _other) = talk("during");
+    daemon.wait_for("command timeout");
+    becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    for (process, go) in [(before, before_go), (during, during_go)] {
+        std::fs::write(go, "").expect("the folder can be written");
+        process.wait_for("got still");
+    }
+}
+
+/// Sends back what comes in on port 22.
+const ECHO: &str = "
+import socketserver
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(line)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+Server(('', 22), Echo).serve_forever()
+";
+
+/// What nmap says of the ports in one kind of scan, in their order: state and reason.
+fn nmap(host: &Host, scan: &str, address: &str, ports: &str) -> Vec<String> {
+    require("nmap");
+    let six = if address.contains(':') { "-6" } else { "-4" };
+    let quick = "--max-retries 1 --initial-rtt-timeout 100ms --max-rtt-timeout 150ms --scan-delay 0";
+    let words = format!("nmap {six} -n -Pn {scan} -vvv --reason {quick} -oX - -p {ports} {address}");
+    let output = Output::of(host.command("nmap").args(words.split_whitespace().skip(1)));
+    assert_eq!(output.code, Some(0), "{words}: {output:?}");
+    let value = |port: &str, name: &str| {
+        let start = port.find(&format!("{name}=\"")).expect("nmap's XML has it") + name.len() + 2;
+        port[start..].split('"').next().unwrap_or_default().to_owned()
+    };
+    let seen: Vec<String> = output
+        .stdout
+        .split("<port ")
+        .skip(1)
+        .map(|port| format!("{} {}", value(port, "state"), value(port, "reason")))
+        .collect();
+    assert_eq!(seen.len(), ports.split(',').count(), "{words}: {}", output.stdout);
+    seen
+}
+
+const TCP_SCANS: [&str; 8] = ["-sS", "-sT", "-sA", "-sW", "-sF", "-sN", "-sX", "-sM"];
+
+/// Asserts that a protected port looks as one on which nothing listens, in every scan.
+fn assert_unseen(lab: &Lab) {
+    thread::scope(|scope| {
+        for address in ADDRESSES {
+            scope.spawn(move || {
+                for scan in TCP_SCANS {
+                    let seen = nmap(&lab.client, scan, address, "22,23,7000");
+                    assert!(seen.iter().all(|port| *port == seen[1]), "{scan} {address}: {seen:?}");
+                }
+                let seen = nmap(&lab.client, "-sU", address, "51820,51821");
+                assert_eq!(seen[0], seen[1], "-sU {address}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_refused_port_looks_as_a_closed_one_in_every_scan() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    require("python3");
+    let _udp = lab.server.spawn("python3", ["-c", UDP]);
+    assert!(wait_until(PATIENCE, || lab.server.run("ss -ulnH | grep -q :51820").code == Some(0)));
+    // The kernel's own limit for ICMP would make ports look filtered, those that are protected and those that are not.
+    lab.server.ok("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0");
+    let seen = nmap(&lab.client, "-sF", "10.0.0.1", "22,23");
+    assert_ne!(seen[0], seen[1], "without a gate they differ");
+    let _daemon = Daemon::portknockd(&lab.server, SSH);
+    assert_eq!(nmap(&lab.client, "-sS", "10.0.0.1", "22"), ["closed reset"]);
+    assert_eq!(nmap(&lab.client, "-sU", "fd00::1", "51820"), ["closed port-unreach"]);
+    assert_unseen(&lab);
+}
+
+/// Takes datagrams on port 51820, of both families.
+const UDP: &str = "
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(('::', 51820))
+while True:
+    s.recvfrom(10)
+";
+
+#[test]
+fn a_dropped_port_looks_as_one_that_the_firewall_drops() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let _firewall = Firewall::closed(&lab.server);
+    lab.server.ok("for tables in iptables ip6tables; do
+                       $tables -w -A INPUT -p tcp --dport 22 -j ACCEPT
+                       $tables -w -A INPUT -p udp --dport 51820 -j ACCEPT
+                   done");
+    let _daemon = Daemon::portknockd(&lab.server, &format!("[options]\nGateRefuse = drop\n{SSH}"));
+    assert_eq!(nmap(&lab.client, "-sA", "10.0.0.1", "22"), ["filtered no-response"]);
+    assert_unseen(&lab);
+    knock(&lab, "fd00::1");
+    becomes(&lab, "fd00::1", 22, PortState::Open);
+    becomes(&lab, "fd00::1", 22, PortState::Filtered);
+}
+
+#[test]
+fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let mut daemon = Daemon::portknockd(&lab.server, SSH);
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    daemon.kill();
+    becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+
+    // The next start takes over what is open, and tells of its end.
+    daemon.rewrite(&SSH.replace("= 2\n", "= 4\n"));
+    daemon.restart(&lab.server, &["-i", "eth0"]);
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    daemon.kill();
+    daemon.restart(&lab.server, &["-i", "eth0"]);
+    assert_eq!(daemon.status("openings"), 1);
+    daemon.wait_for("openings found from before the start: 1");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+    daemon.wait_for("10.0.0.2: ssh: command timeout");
+    becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    assert!(daemon.stop().success());
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed, "shut without a daemon");
+
+    let ungate = format!("{} --ungate", binary("portknockd").display());
+    lab.server.ok(&ungate);
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+    lab.server.ok(&ungate);
+}
+
+#[test]
+fn a_stop_shuts_the_ports_or_leaves_them_to_the_kernel() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let mut daemon = Daemon::portknockd(&lab.server, &format!("[options]\nOnStop = keep\n{}", long()));
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    assert!(daemon.stop().success());
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+    daemon.rewrite(&long());
+    daemon.restart(&lab.server, &["-i", "eth0"]);
+    assert_eq!(daemon.status("openings"), 1);
+    knock(&lab, "10.0.0.1");
+    daemon.wait_for("still open, closing time extended");
+    assert!(daemon.stop().success());
+    assert_eq!((lab.client.tcp_state("10.0.0.1", 22), elements(&lab.server)), (PortState::Closed, String::new()));
+}
+
+#[test]
+fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
+    let lab = Lab::pair();
+    let _listener = Listener::on_ports(&lab.server, [22, 80]);
+    let daemon = Daemon::portknockd(&lab.server, &long());
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    let more = long().replace("tcp/22,", "tcp/22,tcp/80,");
+    daemon.reload(&more);
+    let states = || [22, 80].map(|port| lab.client.tcp_state("10.0.0.1", port));
+    assert_eq!(states(), [PortState::Open, PortState::Closed]);
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 80, PortState::Open);
+
+    // Refused as a whole: there are no such sets.
+    daemon.rewrite(&format!("[options]\nGate = set inet filter a b\n{}", SSH.replace("tcp/22", "tcp/443")));
+    daemon.refuse_reload();
+    daemon.wait_for("open: there is no set `inet filter a`");
+    assert_eq!(states(), [PortState::Open; 2]);
+    // Somebody flushes all rules: the next opening makes the table again, and where there is none, a look at it does.
+    let gone = "the table inet portknock was gone";
+    for (count, knocks) in [(1, true), (2, false)] {
+        lab.server.ok("nft flush ruleset");
+        if knocks {
+            knock(&lab, "fd00::1");
+            becomes(&lab, "fd00::1", 80, PortState::Open);
+        }
+        daemon.wait_for_count(gone, count, PATIENCE);
+        assert_eq!(states(), [PortState::Closed; 2]);
+    }
+    daemon.reload("[ssh]\nsequence = 7000,8000:udp,9000\ncommand = true\n");
+    assert_eq!(states(), [PortState::Open; 2], "no door protects them any more");
+}
+
+#[test]
+fn the_administrators_sets_are_used_and_a_full_one_is_told() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    lab.client.add_address("eth0", "10.0.0.77/24");
+    lab.server.ok("nft -f - <<'RULES'
+table inet filter {
+    set open4 { type ipv4_addr . inet_proto . inet_service; flags timeout; size 2; }
+    set open6 { type ipv6_addr . inet_proto . inet_service; flags timeout; }
+    chain input {
+        type filter hook input priority 0; policy drop;
+        iif lo accept
+        ct state established,related accept
+        icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+        ip saddr . meta l4proto . th dport @open4 accept
+        ip6 saddr . meta l4proto . th dport @open6 accept
+    }
+}
+RULES");
+    let before = lab.server.ok("nft list ruleset");
+    let config = format!("[options]\nGate = set inet filter open4 open6\n{SSH}");
+    let daemon = Daemon::portknockd(&lab.server, &config);
+    assert_eq!(lab.server.ok("nft list ruleset"), before);
+    for address in ADDRESSES {
+        assert_eq!(lab.client.tcp_state(address, 22), PortState::Filtered);
+        knock(&lab, address);
+        becomes(&lab, address, 22, PortState::Open);
+    }
+    lab.knock_from("10.0.0.77", "10.0.0.1", "7000 8000:udp 9000");
+    daemon.wait_for("ssh: 10.0.0.77: cannot open tcp/22: the set is full");
+    becomes(&lab, "10.0.0.1", 22, PortState::Filtered);
+    becomes(&lab, "fd00::1", 22, PortState::Filtered);
+}
+
+#[test]
+fn what_cannot_be_is_told_and_nothing_is_changed() {
+    let lab = Lab::pair();
+    let theirs = "table inet portknock { comment \"mine\"; chain input { type filter hook input priority 0; }; }";
+    lab.server.ok(&format!("nft '{theirs}'"));
+    let before = lab.server.ok("nft list ruleset");
+    let refused = Daemon::run_portknockd(&lab.server, SSH, &["-i", "eth0"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("`inet portknock` was not made by portknockd"), "{refused:?}");
+    let ungate = lab.server.fails(&format!("{} --ungate", binary("portknockd").display()));
+    assert_eq!(ungate.code, Some(1), "{ungate:?}");
+    assert!(ungate.stderr.contains("was not made by portknockd"), "{ungate:?}");
+    assert_eq!(lab.server.ok("nft list ruleset"), before);
+    lab.server.ok("nft delete table inet portknock");
+
+    let config = tempfile::tempdir().expect("a folder");
+    let path = config.path().join("knockd.conf");
+    std::fs::write(&path, format!("[options]\nStateFile = {}/state\n{SSH}", config.path().display())).expect("written");
+    let no_right = ["setpriv", "--inh-caps=-net_admin", "--bounding-set=-net_admin"].join(" ");
+    let daemon = binary("portknockd");
+    let refused = lab.server.fails(&format!("{no_right} {} -i eth0 -c {}", daemon.display(), path.display()));
+    assert!(refused.stderr.contains("no right to change the firewall"), "{refused:?}");
+    let ungate = lab.server.fails(&format!("{} {} --ungate", RIGHTLESS.join(" "), daemon.display()));
+    assert!(ungate.stderr.contains("no right to change the firewall"), "{ungate:?}");
+    assert_eq!(lab.server.ok("nft list ruleset"), "");
+}
+
+#[test]
+fn what_is_only_tried_touches_nothing_and_a_stop_command_still_runs() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd_with(&lab.server, SSH, &["-i", "eth0", "--dry-run"]);
+    knock(&lab, "10.0.0.1");
+    daemon.wait_for("ssh: would open tcp/22 for 10.0.0.2");
+    daemon.wait_for("ssh: would open udp/51820 for 10.0.0.2");
+    daemon.wait_for("10.0.0.2: ssh: command timeout");
+    assert_eq!(lab.server.ok("nft list ruleset"), "");
+    drop(daemon);
+
+    let both =
+        format!("{SSH}    command = echo open %IP% >> %DIR%/said\n    stop_command = echo close >> %DIR%/said\n");
+    let mut daemon = Daemon::portknockd(&lab.server, &both);
+    knock(&lab, "10.0.0.1");
+    daemon.wait_for("OPEN SESAME");
+    assert!(wait_until(PATIENCE, || elements(&lab.server).contains("10.0.0.2 . 6 . 22")));
+    daemon.kill();
+    daemon.restart(&lab.server, &["-i", "eth0"]);
+    assert!(wait_until(PATIENCE, || daemon.read("said") == "open 10.0.0.2\nclose\n"), "{}", daemon.log());
+    assert_eq!(daemon.count("command timeout"), 1, "one opening, by the state file alone:\n{}", daemon.log());
+}
