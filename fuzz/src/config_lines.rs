@@ -15,7 +15,7 @@ const OPTIONS: [&str; 9] = [
     "ControlSocket = none",
     "OnStop = keep #",
 ];
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "seq_timeout = ",
     "cmd_timeout = ",
     "open = tcp/",
