@@ -4,6 +4,7 @@
 
 mod arguments;
 pub mod check;
+pub mod control;
 mod interrupt;
 pub mod knock;
 mod output;

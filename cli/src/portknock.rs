@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::check::{self, CheckArgs};
+use crate::control::{self, CloseArgs, SocketArgs, StatusArgs};
 use crate::knock::{self, KnockArgs, MoreArgs};
 use crate::output::usage;
 use crate::probe::{self, ProbeArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::rules::{self, RulesArgs};
 
-/// Port knocking: check configurations, replay captures, knock, probe ports, print rule sets
+/// Port knocking: check configurations, replay captures, knock, probe ports, print rule sets, control the daemon
 #[derive(Parser)]
 #[command(name = "portknock", version)]
 struct Cli {
@@ -55,9 +56,26 @@ enum Command {
         after_help = "Exit status: 0 when the rules were printed; with --check 0 when a knock opens all of the ports, 1 \
                             when not, or when that cannot be told; 2 for bad usage.\n\
                             Examples: portknock rules --allow 80,443 > rules.nft && nft -f rules.nft\n          \
-                            portknock rules --check --port tcp/22,udp/51820"
+                            portknock rules --check"
     )]
     Rules(RulesArgs),
+    /// Show what the running daemon holds and has counted
+    #[command(after_help = "Exit status: 0, 1 when no daemon answers, 2 for bad usage.")]
+    Status(StatusArgs),
+    /// Close a door for an address now, instead of when its time is over
+    #[command(after_help = "Exit status: 0 when its stop command is on its way, 1 when the door is not open for this \
+                            address or no daemon answers, 2 for bad usage.")]
+    Close(CloseArgs),
+    /// Have the running daemon read its configuration again
+    #[command(
+        after_help = "Exit status: 0 when the new configuration is in force, 1 when it is refused (what is wrong \
+                            with it is shown) or no daemon answers, 2 for bad usage."
+    )]
+    Reload(SocketArgs),
+    /// Follow the events of the running daemon as they happen, as lines of JSON
+    #[command(after_help = "The lines are those of `portknock replay --format json`.\n\n\
+                            Exit status: 1 when the daemon ends or no daemon answers, 2 for bad usage.")]
+    Events(SocketArgs),
 }
 
 /// Runs a command line, of which the first argument is the name of the program for usage texts, and gives the exit
@@ -71,6 +89,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             Command::Knock { knock, more } => knock::run("portknock", knock, more),
             Command::Probe(args) => probe::run(&args),
             Command::Rules(args) => rules::run(&args),
+            Command::Status(args) => control::status(&args),
+            Command::Close(args) => control::close(&args),
+            Command::Reload(args) => control::reload(&args),
+            Command::Events(args) => control::events(&args),
         },
     }
 }

@@ -31,6 +31,8 @@ pub struct EngineStats {
     pub openings: usize,
     /// Knocks seen, relevant or not.
     pub knocks: u64,
+    /// Knocks among them at ports that no door uses.
+    pub unused: u64,
     /// Attempts that were pushed out of the full table.
     pub evicted: u64,
     /// First knocks that found the table full of attempts further on.
@@ -272,6 +274,19 @@ impl Engine {
         self.check_invariants();
     }
 
+    /// Closes what this door has open for this address, as if it were due at `now`, each with its event; gives how many
+    /// that were. This looks at every opening once.
+    pub fn close(&mut self, door: &str, ip: IpAddr, now: Timestamp) -> usize {
+        self.handle_timeout(now);
+        let mut count = 0;
+        while let Some(opening) = self.outcomes.openings.take(door, ip) {
+            self.outcomes.closed(opening, self.now);
+            count += 1;
+        }
+        self.check_invariants();
+        count
+    }
+
     /// Debug builds end every change with this; matcher and openings look after themselves.
     fn check_invariants(&self) {
         debug_assert!(
@@ -297,6 +312,7 @@ impl Engine {
             attempts: self.matcher.len(),
             openings: self.outcomes.openings.len(),
             knocks: self.knocks,
+            unused: self.matcher.unused(),
             evicted,
             refused,
         }
@@ -306,10 +322,14 @@ impl Engine {
 impl Outcomes {
     /// Closes the door that is due first and not after `until`, as an event of `time`.
     fn close_first(&mut self, until: Timestamp, time: Timestamp) {
-        if let Some(opening) = self.openings.take_first_due(until).map(Box::new) {
-            let (door, ip) = (opening.door.clone(), opening.ip);
-            self.events.push_back(Event { time, door, ip, kind: EventKind::Close { opening } });
+        if let Some(opening) = self.openings.take_first_due(until) {
+            self.closed(opening, time);
         }
+    }
+
+    fn closed(&mut self, opening: Opening, time: Timestamp) {
+        let (door, ip, opening) = (opening.door.clone(), opening.ip, Box::new(opening));
+        self.events.push_back(Event { time, door, ip, kind: EventKind::Close { opening } });
     }
 }
 

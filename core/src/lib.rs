@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod config;
+pub mod control;
 pub mod decode;
 pub mod engine;
 mod event;

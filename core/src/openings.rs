@@ -125,6 +125,15 @@ impl Openings {
         taken
     }
 
+    /// Takes out one that is open at this door for this address. Looks at all: people ask for it, packets do not.
+    pub(crate) fn take(&mut self, door: &str, ip: IpAddr) -> Option<Opening> {
+        let is_wanted = |opening: &Opening| opening.ip == ip && &*opening.door == door;
+        let index = self.slots.iter().position(|slot| slot.opening.as_ref().is_some_and(is_wanted))?;
+        let taken = self.remove(u32::try_from(index).unwrap_or(NIL));
+        self.check_invariants();
+        taken
+    }
+
     /// Debug builds end every change with this.
     fn check_invariants(&mut self) {
         if !cfg!(debug_assertions) || self.slots.len() > CHECKED {
@@ -237,6 +246,18 @@ mod tests {
         let changed = Opening { stop_command: Some("close better".into()), ..opening("door", 6) };
         assert!(!openings.open_or_extend(changed, Duration::from_secs(5)));
         assert_eq!(openings.iter().count(), 2);
+    }
+
+    #[test]
+    fn all_of_a_door_and_an_address_are_taken_and_nothing_else() {
+        let mut openings = Openings::new();
+        let other = Opening { stop_command: Some("close better".into()), ..opening("door", 6) };
+        let of_another = Opening { ip: [10, 0, 0, 2].into(), ..opening("door", 7) };
+        openings.restore([opening("door", 5), other, of_another, opening("back", 8)]);
+        let ip = IpAddr::from([10, 0, 0, 1]);
+        let taken: Vec<_> = std::iter::from_fn(|| openings.take("door", ip)).map(|taken| taken.stop_command).collect();
+        assert_eq!((taken.len(), openings.take("doo", ip)), (2, None));
+        assert_eq!(drain(&mut openings, 100), [("door".into(), 7), ("back".into(), 8)]);
     }
 
     #[test]

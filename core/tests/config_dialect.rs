@@ -439,11 +439,12 @@ fn other_bytes_than_utf8_are_refused_outside_of_comments() {
 fn the_extensions_are_off_until_written() {
     let off = accepted(&sequence("5,1,9"), Accepts, &[]);
     assert_eq!((off.doors[0].allow.len(), off.doors[0].open.len(), off.doors[0].seq_cooldown), (0, 0, None));
-    let text = "[options]\nScanGuard = 0\nMaxAttempts = 16777216\nStateFile = /tmp/s\nOnStop = Keep\n\
+    let text = "[options]\nScanGuard = 0\nMaxAttempts = 16777216\nStateFile = /tmp/s\nControlSocket = None\n\
+                OnStop = Keep\n\
                 Gate = own\nGateRefuse = Drop\n[a]\nsequence = 5,1,9\nopen = tcp/22\nallow = 192.0.2.0/24, 2001:db8::1\nseq_cooldown = 60\n";
     let config = accepted(text, Refuses, &[]);
     assert_eq!((config.options.scan_guard, config.options.max_attempts), (0, 16_777_216));
-    assert_eq!(config.options.on_stop.to_string(), "keep");
+    assert_eq!((config.options.on_stop.to_string().as_str(), config.options.control_socket), ("keep", None));
     assert_eq!(
         (config.options.gate.to_string(), config.options.gate_refuse.to_string()),
         ("own".into(), "drop".into())
@@ -455,11 +456,13 @@ fn the_extensions_are_off_until_written() {
         ("MaxAttempts = 0", "PK038"),
         ("MaxAttempts = 16777217", "PK038"),
         ("OnStop = later", "PK039"),
-        ("GateRefuse = later", "PK039"),
         ("StateFile =", "PK025"),
+        ("ControlSocket =", "PK025"),
+        (&format!("ControlSocket = /{}", "s".repeat(100)), "PK059"),
     ] {
         refused(&format!("[options]\n{line}\n[a]\nsequence = 5,1,9\n"), Refuses, &[code]);
     }
+    refused("[options]\nGateRefuse = later\n[a]\nsequence = 5,1,9\nopen = tcp/22\n", Refuses, &["PK039"]);
     refused(&door("allow = "), Refuses, &["PK025"]);
     refused(&door("allow = nowhere"), Refuses, &["PK043"]);
 }

@@ -42,6 +42,7 @@ fn the_full_example_has_every_key() {
         "ScanGuard",
         "MaxAttempts",
         "StateFile",
+        "ControlSocket",
         "OnStop",
         "Gate",
         "GateRefuse",

@@ -1,5 +1,7 @@
 //! The loop: notices into the log, signals into the service.
 
+mod answers;
+
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -7,19 +9,24 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use portknock_core::control::Reload;
 use portknock_core::service::{DEFAULT_INTERFACE, Notice, Service};
-use portknock_core::sys::clock::local_time;
+use portknock_core::sys::clock::{boottime, local_time};
 use portknock_core::sys::epoll::Epoll;
 use portknock_core::{Config, Printable};
 
 use crate::args::Args;
+use crate::control::Control;
 use crate::log::Log;
 use crate::names::Names;
+use crate::notify::Notify;
 use crate::settings::{log_targets, read_config};
 use crate::signals::{Request, Signals};
 
 /// The names of what is waited for that are signals'.
 const SIGNALS: Range<u64> = 0..Signals::COUNT as u64;
+/// The name of the control socket.
+const CONTROL: u64 = u64::MAX;
 
 /// A service with its log.
 #[derive(Debug)]
@@ -34,6 +41,11 @@ pub(crate) struct Daemon {
     names: Option<Names>,
     signals: Signals,
     epoll: Epoll,
+    control: Option<Control>,
+    notify: Option<Notify>,
+    /// By the clock that sleeps with nobody, [`boottime`].
+    started: Duration,
+    config_read: Duration,
     stopping: bool,
     failed: bool,
 }
@@ -46,6 +58,7 @@ impl Daemon {
         service: Service,
         log: Log,
         signals: Signals,
+        notify: Option<Notify>,
     ) -> io::Result<Self> {
         let names = args.lookup.then(Names::start).transpose()?;
         let epoll = Epoll::new()?;
@@ -54,33 +67,62 @@ impl Daemon {
         for (fd, token) in fds.zip(0..) {
             epoll.add(fd, token)?;
         }
-        Ok(Self { args, config, directory, service, log, names, signals, epoll, stopping: false, failed: false })
+        let (control, now) = (None, boottime());
+        Ok(Self {
+            args,
+            config,
+            directory,
+            service,
+            log,
+            names,
+            signals,
+            epoll,
+            control,
+            notify,
+            started: now,
+            config_read: now,
+            stopping: false,
+            failed: false,
+        })
     }
 
     /// Works until a signal stops it; true where nothing failed.
     pub(crate) fn run(mut self) -> bool {
         let mut tokens = Vec::new();
         let mut at_once = false;
+        if let Some(notify) = &mut self.notify {
+            notify.ready();
+        }
         loop {
             let signals = if tokens.iter().any(|token| SIGNALS.contains(token)) { self.signals.take() } else { vec![] };
             for request in signals {
                 match request {
                     Request::Stop if self.stopping => at_once = true,
                     Request::Stop => self.stop(),
-                    Request::Reload => self.reload(),
+                    Request::Reload => drop(self.reload()),
                     Request::Status => {
                         let status = self.service.status().to_string();
                         self.say(&status);
                     }
                 }
             }
-            self.take_notices();
+            if tokens.contains(&CONTROL) || self.control.as_ref().is_some_and(Control::is_due) {
+                self.answer_requests();
+            }
+            let has_turned = self.take_notices();
+            self.flush_control();
+            if let Some(notify) = self.notify.as_mut().filter(|_| has_turned) {
+                notify.turned(|| (self.service.door_names().count(), self.service.openings().count()));
+            }
             self.flush_names();
             if self.service.is_stopped() || at_once {
                 break;
             }
             self.log.flush();
-            let patience = self.names.as_ref().and_then(Names::deadline);
+            let names = self.names.as_ref().and_then(Names::deadline);
+            let control = self.control.as_ref().and_then(Control::deadline);
+            let notify = self.notify.as_ref().and_then(Notify::deadline);
+            let patience = [names, control, notify].into_iter().flatten().min();
             let timeout = patience.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if let Err(error) = self.epoll.wait(&mut tokens, timeout) {
                 self.fail(&error.to_string());
@@ -96,21 +138,27 @@ impl Daemon {
         !self.failed
     }
 
-    /// Logs what the service has to tell, after it has done what there was to do.
-    fn take_notices(&mut self) {
+    /// Logs what the service has to tell, after it has done what there was to do; true where it could.
+    fn take_notices(&mut self) -> bool {
         loop {
             match self.service.next(Some(Duration::ZERO)) {
                 Ok(Some(notice)) => self.log_notice(&notice),
-                Ok(None) => return,
+                Ok(None) => return true,
                 Err(error) => {
                     self.fail(&error.to_string());
-                    return;
+                    return false;
                 }
             }
         }
     }
 
     fn log_notice(&mut self, notice: &Notice) {
+        if let (Notice::Event(event), Some(control)) = (notice, &mut self.control) {
+            control.tell(event);
+        }
+        if let (Notice::Event(_), Some(notify)) = (notice, &mut self.notify) {
+            notify.changed();
+        }
         if let Some(line) = notice.log_line() {
             match &mut self.names {
                 Some(names) => names.push(line, notice.ip(), local_time(), Instant::now()),
@@ -136,6 +184,9 @@ impl Daemon {
 
     fn stop(&mut self) {
         self.stopping = true;
+        if let Some(notify) = &mut self.notify {
+            notify.stopping();
+        }
         self.service.stop();
     }
 
@@ -160,9 +211,12 @@ impl Daemon {
     }
 
     /// Reads the configuration again. Whatever is wrong with it, the one in use stays.
-    fn reload(&mut self) {
+    fn reload(&mut self) -> Reload {
         if self.stopping {
-            return;
+            return Reload { taken: false, messages: vec!["the daemon is stopping".to_owned()] };
+        }
+        if let Some(notify) = &mut self.notify {
+            notify.reloading();
         }
         let mut lines = Vec::new();
         let config = self.in_start_directory(|| read_config(&self.config, &mut |line| lines.push(line.to_owned())));
@@ -172,16 +226,26 @@ impl Daemon {
             None => self.log.targets().clone(),
         };
         self.log.reopen(targets);
-        for line in lines {
-            self.say(&line);
+        for line in &lines {
+            self.say(line);
         }
         let result = match config {
             Some(config) => self.service.reload(config).map_err(|error| error.to_string()),
             None => Err("it has errors".to_owned()),
         };
-        if let Err(reason) = result {
-            self.say(&format!("the configuration is not reloaded, the old one stays in use: {reason}"));
+        let taken = result.is_ok();
+        match result {
+            Ok(()) => self.config_read = boottime(),
+            Err(reason) => {
+                let line = format!("the configuration is not reloaded, the old one stays in use: {reason}");
+                self.say(&line);
+                lines.push(line);
+            }
         }
+        if let Some(notify) = &mut self.notify {
+            notify.ready();
+        }
+        Reload { taken, messages: lines }
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod args;
 mod background;
+mod control;
 mod daemon;
 mod log;
 mod names;
+mod notify;
 mod sandbox;
 mod settings;
 mod signals;
@@ -25,6 +27,7 @@ use crate::args::Args;
 use crate::background::{PidFile, detach};
 use crate::daemon::{Daemon, interface_advice};
 use crate::log::Log;
+use crate::notify::Notify;
 use crate::sandbox::give_up_rights;
 use crate::settings::{absolute, check, log_targets, read_config, service_options};
 use crate::signals::Signals;
@@ -63,9 +66,12 @@ fn run(mut args: Args) -> Result<bool, String> {
     let Some(config) = read_config(&args.config, &mut |line| complain_plainly(line)) else { return Ok(false) };
     let targets = log_targets(&args, &config);
     let pid_file = absolute(args.pidfile.as_ref().unwrap_or(&config.options.pid_file));
+    let control = config.options.control_socket.clone();
     let advice = interface_advice(&args, &config);
     // First of all: a signal that comes during the start is handled after it.
     let signals = Signals::register().map_err(|error| error.to_string())?;
+    // Before the daemon is another process: the supervisor's watchdog is for this one.
+    let notify = Notify::from_environment();
     // The service is the parent of processes, so it has to be in the one that stays.
     let birth = args.daemon.then(detach).transpose().map_err(|error| format!("cannot become a daemon: {error}"))?;
     let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
@@ -74,13 +80,19 @@ fn run(mut args: Args) -> Result<bool, String> {
     if let Some(advice) = &advice {
         log.line(advice);
     }
+    let notify = notify.unwrap_or_else(|error| {
+        log.line(&format!("cannot tell the supervisor anything by NOTIFY_SOCKET: {error}"));
+        None
+    });
     let mut _pid_file = None;
     if args.daemon {
         let written = PidFile::write(&pid_file);
         let written = written.map_err(|error| format!("cannot write the pid file {}: {error}", pid_file.display()))?;
         _pid_file = Some(written);
     }
-    let daemon = Daemon::new(args, path, directory, service, log, signals).map_err(|error| error.to_string())?;
+    let daemon = Daemon::new(args, path, directory, service, log, signals, notify);
+    let mut daemon = daemon.map_err(|error| error.to_string())?;
+    daemon.open_control(control.as_deref());
     if let Some(birth) = birth {
         birth.done().map_err(|error| format!("cannot become a daemon: {error}"))?;
     }

@@ -100,6 +100,7 @@ fn with_absolute_paths(mut config: Config) -> Config {
     options.log_file = options.log_file.take().map(|path| absolute(&path));
     options.pid_file = absolute(&options.pid_file);
     options.state_file = absolute(&options.state_file);
+    options.control_socket = options.control_socket.take().map(|path| absolute(&path));
     for door in &mut config.doors {
         door.one_time_sequences = door.one_time_sequences.take().map(|path| absolute(&path));
     }

@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 
 use crate::config;
 
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
     "UseSyslog #",
     "LogFile = /a",
     "PidFile = /b",
@@ -12,9 +12,10 @@ const OPTIONS: [&str; 8] = [
     "ScanGuard = ",
     "MaxAttempts = ",
     "StateFile = /c",
+    "ControlSocket = none",
     "OnStop = keep #",
 ];
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "seq_timeout = ",
     "cmd_timeout = ",
     "open = tcp/",

@@ -3,6 +3,7 @@
 pub mod c_api;
 pub mod config;
 pub mod config_lines;
+pub mod control;
 pub mod engine;
 pub mod frame;
 pub mod journal;

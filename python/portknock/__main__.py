@@ -1,4 +1,4 @@
-"""``python -m portknock``: check, replay, knock and probe, as the program ``portknock`` does them."""
+"""``python -m portknock``: all commands of the program ``portknock``, as that does them."""
 
 import signal
 import sys

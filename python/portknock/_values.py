@@ -90,6 +90,8 @@ class Options:
     """How many attempts may be alive at once, 1 to 16,777,216."""
     state_file: str
     """Where openings survive a crash."""
+    control_socket: Optional[str]
+    """Where the daemon answers `portknock status` and its like; None for nowhere."""
     on_stop: Literal["close", "keep"]
     """What happens to open doors at a stop, "close" or "keep"."""
     gate: str

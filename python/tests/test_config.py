@@ -91,6 +91,8 @@ def test_doors_and_options_are_values():
     assert config.doors == (door,)
     assert {config.doors[0]: 1}[door] == 1
     assert config.options.interfaces == ("eth0", "lo")
+    assert config.options.control_socket == "/run/portknock/control"
+    assert portknock.Config.parse("[options]\nControlSocket = none\n").options.control_socket is None
     assert (config.options.gate, config.options.gate_refuse) == ("own", "reject")
     assert (config.options.on_stop, config.options.scan_guard, config.options.log_file) == ("keep", 8, None)
     for name, value in [("doors", ()), ("options", None), ("more", 1)]:

@@ -285,9 +285,13 @@ fn program(original: bool) -> PathBuf {
 /// Writes the file in one step, so that a reload never sees half of it.
 fn write_config(folder: &Path, config: &str, original: bool) {
     let config = config.replace("%DIR%", utf8(folder));
-    // Sections repeat and the last value counts, so a configuration can still name another file.
-    let state = format!("[options]\nStateFile = {}\n", folder.join("openings").display());
-    let text = if original || config.contains("StateFile") { config } else { state + &config };
+    // Sections repeat and the last value counts, so a configuration can still name other paths.
+    let own = [("StateFile", "openings"), ("ControlSocket", "control")].map(|(key, name)| {
+        let is_needed = !original && !config.contains(key);
+        if is_needed { format!("{key} = {}\n", folder.join(name).display()) } else { String::new() }
+    });
+    let own = own.concat();
+    let text = if own.is_empty() { config } else { format!("[options]\n{own}{config}") };
     let new = folder.join("knockd.conf.new");
     fs::write(&new, text).expect("the daemon's folder can be written");
     fs::rename(&new, folder.join("knockd.conf")).expect("the daemon's folder can be written");

@@ -21,6 +21,7 @@ mod both;
 mod c;
 mod capture_file;
 mod compliance;
+mod control;
 pub mod cost;
 mod counter;
 mod daemon;

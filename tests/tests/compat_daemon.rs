@@ -230,7 +230,7 @@ fn agree_on_the_background() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let dir = folder.path().display();
-        let state = if original { String::new() } else { format!("StateFile = {dir}/state\n") };
+        let state = if original { String::new() } else { format!("StateFile = {dir}/state\nControlSocket = none\n") };
         let options = format!("[options]\nLogFile = {dir}/log\nPidFile = {dir}/pid\nInterface = eth0\n{state}");
         fs::write(path("conf"), format!("{options}{}", Both::DOOR)).unwrap();
         let program = if original { "knockd".into() } else { binary("portknockd") };
@@ -257,7 +257,7 @@ fn differ_on_the_name_in_the_system_log() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     for original in [false, true] {
         let dir = folder.path().display();
-        let state = if original { String::new() } else { format!("StateFile = {dir}/state\n") };
+        let state = if original { String::new() } else { format!("StateFile = {dir}/state\nControlSocket = none\n") };
         fs::write(folder.path().join("conf"), format!("[options]\nUseSyslog\n{state}{}", Both::DOOR)).unwrap();
         let program = if original { "knockd".into() } else { binary("portknockd") };
         // A /dev of its own, with the system log in it.

@@ -28,7 +28,7 @@ impl Folder {
         let folder = Self(TempDir::new().expect("a temporary folder"));
         let dir = folder.dir();
         let state = if config.contains("StateFile") { "" } else { "StateFile = %DIR%/openings\n" };
-        let text = format!("[options]\n{state}{config}").replace("%DIR%", dir);
+        let text = format!("[options]\nControlSocket = %DIR%/control\n{state}{config}").replace("%DIR%", dir);
         fs::write(folder.path("knockd.conf"), text).expect("the folder can be written");
         folder
     }
@@ -136,10 +136,10 @@ fn check_tells_everything_and_opens_nothing() {
     assert_eq!(good.stdout.lines().count(), 1, "{}", good.stdout);
     let weak = check("[door]\nsequence = 1000\n");
     assert_eq!(weak.code, Some(0));
-    assert!(weak.stdout.contains("knockd.conf:4:12: warning[PK047]"), "{}", weak.stdout);
+    assert!(weak.stdout.contains("knockd.conf:5:12: warning[PK047]"), "{}", weak.stdout);
     let bad = check("[a]\nsequence = 0,5,3\n[b]\nseq_timeout = 1m\n");
     assert_eq!(bad.code, Some(1));
-    for line in ["conf:4:12: error[PK028]", "conf:5:1: error[PK023]", "conf:6:15: error[PK037]", "3 errors"] {
+    for line in ["conf:5:12: error[PK028]", "conf:6:1: error[PK023]", "conf:7:15: error[PK037]", "3 errors"] {
         assert!(bad.stdout.contains(line), "`{line}` in\n{}", bad.stdout);
     }
     let missing = Output::of(host.command(binary("portknockd")).args(["--check", "-c", "/nonexistent"]));
@@ -153,7 +153,7 @@ fn a_bad_configuration_or_none_ends_the_start_with_everything_said() {
         let folder = Folder::with("[a]\nsequence = 0,5,3\n[b]\nseq_timeout = 1m\n");
         let output = Output::of(&mut folder.portknockd(&lab.server, &format!("{detach} -p %DIR%/pid -g %DIR%/log")));
         assert_eq!((output.code, &*output.stdout), (Some(1), ""));
-        for line in ["conf:4:12: error[PK028]", "conf:5:1: error[PK023]", "conf:6:15: error[PK037]"] {
+        for line in ["conf:5:12: error[PK028]", "conf:6:1: error[PK023]", "conf:7:15: error[PK037]"] {
             assert!(output.stderr.contains(line), "`{line}` in\n{}", output.stderr);
         }
         fs::remove_file(folder.path("knockd.conf")).unwrap();

@@ -65,12 +65,10 @@ fn a_bad_file_changes_nothing_and_everything_wrong_in_it_is_logged() {
     lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
     daemon.wait_for("10.0.0.2: door: Stage 1");
 
-    let bad = format!(
-        "[options]\nStateFile = %DIR%/openings\n{good}[bad]\nsequence = 1,0\nseq_timeout = soon\nnonsense = 1\n"
-    );
+    let bad = format!("{good}[bad]\nsequence = 1,0\nseq_timeout = soon\nnonsense = 1\n");
     daemon.rewrite(&bad);
     daemon.refuse_reload();
-    for line in ["knockd.conf:9:14: error[PK028]", "knockd.conf:10:15: error[PK036]", "knockd.conf:11:1: error[PK014]"]
+    for line in ["knockd.conf:10:14: error[PK028]", "knockd.conf:11:15: error[PK036]", "knockd.conf:12:1: error[PK014]"]
     {
         assert_eq!(daemon.count(line), 1, "`{line}` in\n{}", daemon.log());
     }
@@ -152,7 +150,7 @@ fn the_log_file_is_opened_anew_after_it_was_moved_away() {
     fs::rename(daemon.path("log"), daemon.path("log.2")).unwrap();
     daemon.rewrite("[bad]\n");
     daemon.refuse_reload();
-    daemon.wait_for("knockd.conf:3:1: error[PK023]");
+    daemon.wait_for("knockd.conf:4:1: error[PK023]");
 }
 
 #[test]

@@ -163,6 +163,8 @@ impl CaptureSet {
             self.again_armed = false;
         }
         let changed = tokens.contains(&NETWORK) && self.watch.acknowledge()?;
+        // What was told before the last change is told anew.
+        self.told_network.take_if(|_| changed);
         self.told = self.told_network.is_some();
         if self.sealed && !self.told && (changed || again) {
             self.network_wanted = true;

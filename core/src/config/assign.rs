@@ -52,7 +52,7 @@ impl Reader {
             return value;
         };
         match key {
-            Key::LogFile | Key::PidFile | Key::StateFile | Key::OneTimeSequences => {
+            Key::LogFile | Key::PidFile | Key::StateFile | Key::ControlSocket | Key::OneTimeSequences => {
                 let message = "the original knockd takes this for a part of the path";
                 let found = Diagnostic::error(codes::VALUE_COMMENT, comment.span(), message);
                 self.push_own_line(found, line, value, comment);
@@ -129,7 +129,7 @@ fn may_be_empty(key: Key) -> bool {
 }
 
 fn is_path(key: Key) -> bool {
-    matches!(key, Key::LogFile | Key::PidFile | Key::StateFile | Key::OneTimeSequences)
+    matches!(key, Key::LogFile | Key::PidFile | Key::StateFile | Key::ControlSocket | Key::OneTimeSequences)
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {
@@ -151,6 +151,7 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
         Key::LogFile => options.log_file = Some(value.text().into()),
         Key::PidFile => options.pid_file = value.text().into(),
         Key::StateFile => options.state_file = value.text().into(),
+        Key::ControlSocket => set(&mut options.control_socket, values::socket(value, found)),
         Key::Interface => {
             let names = values::interfaces(value, found);
             // An empty line does not take back what another one named; knockd has it so.

@@ -70,6 +70,7 @@ codes! {
     NOT_A_GATE = "PK056",
     OPEN_BEHIND_THIS_HOST = "PK057",
     USELESS_GATE = "PK058",
+    SOCKET_PATH = "PK059",
 }
 
 #[cfg(test)]

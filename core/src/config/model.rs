@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::control::DEFAULT_SOCKET;
 use crate::decode::TcpFlags;
 
 /// The most steps that a sequence can have (knockd's limit).
@@ -41,6 +42,9 @@ pub struct Options {
     pub max_attempts: u32,
     /// `StateFile`: where openings survive a crash. Default `/var/lib/portknock/openings`.
     pub state_file: PathBuf,
+    /// `ControlSocket`: where the daemon answers `portknock status` and its like; `None` for nowhere (`none`). Default
+    /// [`DEFAULT_SOCKET`].
+    pub control_socket: Option<PathBuf>,
     /// `OnStop`: what happens to open doors when the daemon stops. Default `close`.
     pub on_stop: OnStop,
     /// `Gate`: where the doors' `open` ports are opened. Default `own`.
@@ -59,6 +63,7 @@ impl Default for Options {
             scan_guard: 8,
             max_attempts: 1_048_576,
             state_file: PathBuf::from("/var/lib/portknock/openings"),
+            control_socket: Some(PathBuf::from(DEFAULT_SOCKET)),
             on_stop: OnStop::Close,
             gate: Gate::Own,
             gate_refuse: Refusal::Reject,

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::model::{Config, Door, FlagMask, Gate, GateSets, OnStop, Options, Refusal, TableFamily};
-use super::values::FLAGS;
+use super::values::{FLAGS, NO_SOCKET};
 
 /// The canonical text: options that differ from the defaults, then the doors in order. Parsing it gives the same
 /// configuration, but for the current sequence of a door with `one_time_sequences`, which stays in its file.
@@ -36,6 +36,10 @@ fn print_options(options: &Options, f: &mut Formatter<'_>) -> fmt::Result {
     line(f, "ScanGuard", unless(&options.scan_guard, &default.scan_guard))?;
     line(f, "MaxAttempts", unless(&options.max_attempts, &default.max_attempts))?;
     line(f, "StateFile", unless(&options.state_file, &default.state_file).map(|path| path.display()))?;
+    if options.control_socket != default.control_socket {
+        let path = options.control_socket.as_ref().map_or(NO_SOCKET.into(), |path| path.display().to_string());
+        line(f, "ControlSocket", Some(path))?;
+    }
     line(f, "OnStop", unless(&options.on_stop, &default.on_stop))?;
     line(f, "Gate", unless(&options.gate, &default.gate))?;
     line(f, "GateRefuse", unless(&options.gate_refuse, &default.gate_refuse))

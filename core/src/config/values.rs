@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,6 +20,12 @@ const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 /// The longest interface name: the kernel's `IFNAMSIZ` without the final zero.
 const MAX_INTERFACE_NAME: usize = 15;
+
+/// The longest path of a socket: the kernel's 107 bytes, less what the name gets while the socket is made.
+const MAX_SOCKET_PATH: usize = 100;
+
+/// The value of `ControlSocket` for no socket.
+pub(super) const NO_SOCKET: &str = "none";
 
 /// Whole seconds, from 1 to ten years.
 pub(super) fn seconds(value: Slice<'_>, found: &mut Findings) -> Option<Duration> {
@@ -172,6 +179,20 @@ fn network(word: Slice<'_>, found: &mut Findings) -> Option<IpNet> {
         );
     }
     Some(whole)
+}
+
+/// The path of a socket; `None` inside for the word that stands for none.
+pub(super) fn socket(value: Slice<'_>, found: &mut Findings) -> Option<Option<PathBuf>> {
+    if value.text().eq_ignore_ascii_case(NO_SOCKET) {
+        return Some(None);
+    }
+    if value.text().len() > MAX_SOCKET_PATH {
+        let message = format!("the path of a socket is longer than {MAX_SOCKET_PATH} bytes");
+        let help = "choose a shorter one, as in `/run/portknock/control`";
+        found.push(Diagnostic::error(codes::SOCKET_PATH, value.span(), message).help(help));
+        return None;
+    }
+    Some(Some(value.text().into()))
 }
 
 /// A list of interfaces, or `any`; an empty value means the default and leaves the list empty.

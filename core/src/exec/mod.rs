@@ -3,7 +3,7 @@
 //! A command runs as `/bin/sh -c COMMAND` in a process group of its own (so that a Ctrl-C on the terminal does not
 //! reach it), with `/dev/null` as standard input and this process's standard output and error. Its environment is this
 //! process's with `PORTKNOCK_DOOR`, `PORTKNOCK_IP` and `PORTKNOCK_EVENT` (`open` or `close`) added, and with
-//! `PORTKNOCK_STATE_FILE`, which tells whose command it is. No command is ever killed: people write
+//! `PORTKNOCK_STATE_FILE`, which tells whose command it is, and without `NOTIFY_SOCKET`. No command is ever killed: people write
 //! `open; sleep 30; close` in one command.
 
 mod line;
@@ -39,6 +39,8 @@ const DOOR: &str = "PORTKNOCK_DOOR";
 const IP: &str = "PORTKNOCK_IP";
 const EVENT: &str = "PORTKNOCK_EVENT";
 const STATE_FILE: &str = "PORTKNOCK_STATE_FILE";
+/// What a supervisor tells the daemon alone; see sd_notify(3).
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 /// How long after a failed start the next try comes.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often children are looked at that no descriptor tells about.
@@ -340,6 +342,7 @@ fn spawn(request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
         .env(IP, request.ip.to_string())
         .env(EVENT, request.action.to_string())
         .env(STATE_FILE, state_file)
+        .env_remove(NOTIFY_SOCKET)
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()

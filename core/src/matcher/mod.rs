@@ -60,6 +60,8 @@ pub(crate) struct Matcher {
     local: Option<HashSet<IpAddr, RandomState>>,
     /// One-time doors that the current knock opened.
     spent: Vec<u16>,
+    /// Knocks at ports that no door uses.
+    unused: u64,
     evicted: u64,
     refused: u64,
 }
@@ -77,6 +79,7 @@ impl Matcher {
             scan_log: ScanLog::new(config.options.scan_guard),
             local: None,
             spent: Vec::new(),
+            unused: 0,
             evicted: 0,
             refused: 0,
         }
@@ -92,6 +95,11 @@ impl Matcher {
     /// Attempts (cooldowns among them) that are held.
     pub(crate) fn len(&self) -> usize {
         self.attempts.len()
+    }
+
+    /// Knocks at ports that no door uses, since the start.
+    pub(crate) fn unused(&self) -> u64 {
+        self.unused
     }
 
     /// Attempts pushed out of the full table, and first knocks that found no room, since the start.
@@ -131,6 +139,7 @@ impl Matcher {
         let key = PortKey::new(knock.protocol, knock.port);
         let mut cursor = self.attempts.cursor(Source::from(knock.source));
         if !self.ports.is_used(key) {
+            self.unused += 1;
             if self.scan_guard && cursor.index().is_some() && is_scan_like(knock) {
                 self.guard(knock, key, now, &mut cursor, sink);
                 self.check_invariants();
@@ -188,7 +197,7 @@ impl Matcher {
     pub(crate) fn reload(&mut self, old: &[Door], new: &Config, now: Timestamp, sink: &mut impl Sink) {
         let mut fresh = Self::new(new);
         fresh.local = self.local.take();
-        (fresh.evicted, fresh.refused) = (self.evicted, self.refused);
+        (fresh.unused, fresh.evicted, fresh.refused) = (self.unused, self.evicted, self.refused);
         let before = std::mem::replace(self, fresh);
         let moved = places_of_unchanged(old, &new.doors);
         for removed in before.attempts.drain_by_age() {

@@ -263,6 +263,7 @@ pub(crate) struct Counts {
     pub(crate) attempts: u64,
     pub(crate) packets: u64,
     pub(crate) knocks: u64,
+    pub(crate) unused: u64,
     pub(crate) evicted: u64,
     pub(crate) refused: u64,
     pub(crate) dropped: u64,
@@ -271,8 +272,8 @@ pub(crate) struct Counts {
 impl Counts {
     /// Those of an engine, with the packets that came through the filter and those that were lost.
     pub(crate) fn of(engine: &EngineStats, packets: u64, dropped: u64) -> Self {
-        let EngineStats { attempts, knocks, evicted, refused, .. } = *engine;
-        Self { attempts: attempts as u64, packets, knocks, evicted, refused, dropped }
+        let EngineStats { attempts, knocks, unused, evicted, refused, .. } = *engine;
+        Self { attempts: attempts as u64, packets, knocks, unused, evicted, refused, dropped }
     }
 
     /// These, after the readers before had counted `earlier`.
@@ -281,6 +282,7 @@ impl Counts {
             attempts: self.attempts,
             packets: self.packets.saturating_add(earlier.packets),
             knocks: self.knocks.saturating_add(earlier.knocks),
+            unused: self.unused.saturating_add(earlier.unused),
             evicted: self.evicted.saturating_add(earlier.evicted),
             refused: self.refused.saturating_add(earlier.refused),
             dropped: self.dropped.saturating_add(earlier.dropped),

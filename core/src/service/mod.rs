@@ -15,6 +15,7 @@ pub(crate) mod clock;
 mod listener;
 mod notice;
 mod one_time;
+mod open;
 mod options;
 mod ports;
 mod sight;
@@ -33,10 +34,11 @@ use clock::Clock;
 pub use listener::Listener;
 pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
+pub use open::CloseError;
 pub use options::ServiceOptions;
 use ports::Ports;
 use sight::Sight;
-pub use status::Status;
+pub use status::{CommandCounts, Status};
 
 use crate::capture::CaptureNotice;
 use crate::config::{Config, OnStop};
@@ -92,6 +94,7 @@ pub struct Service {
     /// What the timer is armed for.
     armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
+    commands: CommandCounts,
     /// A turn is due that the descriptor may not tell of.
     turn_due: bool,
     /// A turn was just made.
@@ -177,6 +180,7 @@ impl Service {
             timer,
             armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
+            commands: CommandCounts::default(),
             turn_due: true,
             has_turned: false,
             woken: false,
@@ -304,14 +308,16 @@ impl Service {
     pub fn status(&mut self) -> Status {
         // Asking for the counts may bring other news.
         self.turn_due = true;
-        let Counts { attempts, packets, knocks, evicted, refused, dropped } = self.sight.counts(&self.engine);
+        let Counts { attempts, packets, knocks, unused, evicted, refused, dropped } = self.sight.counts(&self.engine);
         let openings = self.engine.stats().openings;
         let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
         Status {
             doors: self.config.doors.len(),
-            engine: EngineStats { attempts, openings, knocks, evicted, refused },
+            engine: EngineStats { attempts, openings, knocks, unused, evicted, refused },
             packets,
             drops: dropped,
+            filtered: (packets + unused).saturating_sub(knocks),
+            commands: self.commands,
             commands_running: self.executor.running(),
             commands_waiting: self.executor.waiting(),
             saving: self.state.as_ref().is_none_or(StateFile::is_saving),

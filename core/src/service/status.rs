@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::engine::EngineStats;
+use crate::exec::OutcomeKind;
 
 /// What a service holds now, and what it counted since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +16,36 @@ pub struct Status {
     pub packets: u64,
     /// Packets that were lost, in the kernel's buffer or at the interface.
     pub drops: u64,
+    /// Packets among those that came through, but that no door uses: a sample of the others, for the scan guard.
+    pub filtered: u64,
+    /// Commands that were started, and how many of them failed or could not be started.
+    pub commands: CommandCounts,
     /// Commands that run.
     pub commands_running: usize,
     /// Commands that wait for their turn.
     pub commands_waiting: usize,
     /// True where the state file has every opening.
     pub saving: bool,
+}
+
+/// What became of commands since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandCounts {
+    /// Commands that were started.
+    pub run: u64,
+    /// Commands that ended otherwise than with status 0, could not be started, or got lost.
+    pub failed: u64,
+}
+
+impl CommandCounts {
+    pub(super) fn count(&mut self, outcome: &OutcomeKind) {
+        match outcome {
+            OutcomeKind::Started => self.run += 1,
+            OutcomeKind::Finished(status) => self.failed += u64::from(!status.success()),
+            OutcomeKind::NotStarted(_) | OutcomeKind::Lost(_) => self.failed += 1,
+            OutcomeKind::StillRunning | OutcomeKind::Delayed(_) => {}
+        }
+    }
 }
 
 /// The line for a log.

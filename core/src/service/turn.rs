@@ -144,6 +144,7 @@ impl Service {
 
     fn take_outcomes(&mut self) {
         while let Some(outcome) = self.executor.poll_outcome() {
+            self.commands.count(&outcome.kind);
             if outcome.kind.is_final()
                 && let (Some(id), Some(state)) = (self.closing.remove(&outcome.id), &mut self.state)
             {
@@ -192,6 +193,6 @@ impl Service {
     }
 }
 
-fn key_of(opening: &Opening) -> OpeningKey {
+pub(super) fn key_of(opening: &Opening) -> OpeningKey {
     (opening.door.clone(), opening.ip, opening.stop_command.clone())
 }

@@ -45,8 +45,18 @@ impl Epoll {
     /// # Errors
     /// See epoll_ctl(2).
     pub fn set_enabled(&self, fd: BorrowedFd<'_>, token: u64, enabled: bool) -> io::Result<()> {
-        let interest = if enabled { libc::EPOLLIN as u32 } else { 0 };
-        self.control(libc::EPOLL_CTL_MOD, fd, interest, token)
+        self.set_interest(fd, token, enabled, false)
+    }
+
+    /// Says what of a descriptor that is in the set is reported from now on: that it is readable, that it has room to write,
+    /// both or neither. Hang-ups and errors are always reported.
+    ///
+    /// # Errors
+    /// See epoll_ctl(2).
+    pub fn set_interest(&self, fd: BorrowedFd<'_>, token: u64, read: bool, write: bool) -> io::Result<()> {
+        let read = if read { libc::EPOLLIN as u32 } else { 0 };
+        let write = if write { libc::EPOLLOUT as u32 } else { 0 };
+        self.control(libc::EPOLL_CTL_MOD, fd, read | write, token)
     }
 
     /// Takes a descriptor out of the set; needed before it is closed where a duplicate of it lives on.

@@ -64,6 +64,30 @@ fn descriptor_limit() -> io::Result<libc::rlimit> {
     Ok(limit)
 }
 
+/// Does `work` with this mask for the modes of files (umask(2)), and sets the mask back. The mask is the process's: no other
+/// thread should make files meanwhile.
+pub fn with_umask<T>(mask: libc::mode_t, work: impl FnOnce() -> T) -> T {
+    // SAFETY: no memory is passed; the call cannot fail.
+    let before = unsafe { libc::umask(mask) };
+    let result = work();
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    result
+}
+
+/// The user whose process made a connection of a Unix socket, as it was then (`SO_PEERCRED`, unix(7)).
+///
+/// # Errors
+/// Fails for sockets of other families.
+pub fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: libc::uid_t::MAX, gid: libc::gid_t::MAX };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    let (fd, value) = (socket.as_raw_fd(), (&raw mut peer).cast());
+    // SAFETY: `peer` has as many bytes as `length` says; both outlive the call.
+    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, value, &raw mut length) };
+    super::check(result).map(|_| peer.uid)
+}
+
 /// Which of the two processes after [`fork`] this is.
 #[derive(Debug)]
 pub enum Forked {
@@ -113,6 +137,15 @@ pub fn redirect_standard_streams(file: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_user_of_a_peer_is_known() {
+        use std::os::fd::AsFd;
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(peer_user(one.as_fd()).unwrap(), effective_user());
+        let (pipe, _end) = io::pipe().unwrap();
+        peer_user(pipe.as_fd()).unwrap_err();
+    }
 
     #[test]
     fn the_descriptor_limit_is_raised_to_what_is_allowed() {

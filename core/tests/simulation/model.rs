@@ -40,6 +40,7 @@ pub(crate) struct Model {
     openings: Vec<Opening>,
     told: Vec<Vec<Event>>,
     knocks: u64,
+    unused: u64,
     evicted: u64,
     refused: u64,
 }
@@ -54,6 +55,7 @@ impl Model {
             openings: Vec::new(),
             told: Vec::new(),
             knocks: 0,
+            unused: 0,
             evicted: 0,
             refused: 0,
         }
@@ -77,6 +79,7 @@ impl Model {
             attempts: self.held.len(),
             openings: self.openings.len(),
             knocks: self.knocks,
+            unused: self.unused,
             evicted: self.evicted,
             refused: self.refused,
         }
@@ -128,6 +131,12 @@ impl Model {
         }
     }
 
+    pub(crate) fn close_by_hand(&mut self, door: &str, ip: IpAddr, now: Timestamp) {
+        self.advance(now);
+        let group = self.close(|opening| &*opening.door == door && opening.ip == ip, self.now);
+        self.told.extend((!group.is_empty()).then_some(group));
+    }
+
     pub(crate) fn restore(&mut self, openings: &[Opening]) {
         for opening in openings {
             match self.openings.iter_mut().find(|held| is_same(held, opening)) {
@@ -144,6 +153,7 @@ impl Model {
             return;
         }
         let is_used = self.config.doors.iter().any(|door| steps_of(door).iter().any(|step| is_step(knock, *step)));
+        self.unused += u64::from(!is_used);
         let mut spent = Vec::new();
         for door in 0..self.config.doors.len() {
             if !self.is_relevant(knock, door) {

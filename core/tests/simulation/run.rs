@@ -119,6 +119,13 @@ impl<'a> Run<'a> {
                 self.each(|engine, _| engine.restore_openings(openings.clone()));
                 self.model.restore(&openings);
             }
+            Action::Close(place) => {
+                let Some(Opening { door, ip, .. }) = self.model.openings().get(*place).cloned() else { return };
+                self.each(|engine, clock| {
+                    engine.close(&door, ip, clock);
+                });
+                self.model.close_by_hand(&door, ip, self.clock);
+            }
             Action::CloseAll => {
                 self.each(Engine::close_all);
                 self.model.close_all(self.clock);

@@ -69,6 +69,8 @@ pub(crate) enum Action {
     ReloadSame,
     SetSequence(DoorId, Option<Sequence>),
     Restore(Vec<(Opening, Duration)>),
+    /// Closes by hand what stands open, the door of this place among the open ones and its address.
+    Close(usize),
     CloseAll,
     SetLocal(LocalAddresses),
 }
@@ -144,7 +146,8 @@ fn action(rng: &mut Rng, latest: &mut Config) -> Action {
             Action::Reload(latest.clone())
         }
         92..93 => Action::ReloadSame,
-        93..96 => Action::SetSequence(DoorId(rng.u16(..6)), often(rng, 90).then(|| sequence(rng, latest))),
+        93..95 => Action::SetSequence(DoorId(rng.u16(..6)), often(rng, 90).then(|| sequence(rng, latest))),
+        95..96 => Action::Close(rng.usize(..5)),
         96..98 => Action::Restore((0..rng.usize(..4)).map(|_| opening(rng, latest)).collect()),
         98..99 => Action::CloseAll,
         _ => Action::SetLocal(if rng.bool() {

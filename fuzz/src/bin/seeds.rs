@@ -4,12 +4,13 @@ use std::env::args_os;
 use std::fs;
 use std::path::PathBuf;
 
-use portknock_fuzz::{c_api, config_lines, engine, frame, journal, one_time, replay};
+use portknock_fuzz::{c_api, config_lines, control, engine, frame, journal, one_time, replay};
 
 fn main() -> std::io::Result<()> {
     let Some(folder) = args_os().nth(1).map(PathBuf::from) else { panic!("usage: seeds FOLDER") };
     for (target, seeds) in [
         ("config_lines", config_lines::seeds()),
+        ("control", control::seeds()),
         ("frame", frame::seeds()),
         ("engine", engine::seeds()),
         ("journal", journal::seeds()),

@@ -1,0 +1,81 @@
+//! `portknock status` and its like against what is no daemon, or one of another version.
+#![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+/// Runs `portknock ARGUMENTS --socket SOCKET`: its exit status, its output, and its complaint.
+fn portknock(args: &[&str], socket: &Path) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portknock"));
+    let output = command.args(args).arg("--socket").arg(socket).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The same, with a daemon that answers this to the one request that comes; gives the request too.
+fn answered(args: &[&str], answer: &str) -> (String, (Option<i32>, String, String)) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control");
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::scope(|scope| {
+        let daemon = scope.spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            BufReader::new(&stream).read_line(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            request
+        });
+        let ran = portknock(args, &socket);
+        (daemon.join().unwrap(), ran)
+    })
+}
+
+#[test]
+fn without_a_daemon_it_says_where_it_looked() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control");
+    let path = socket.to_str().unwrap();
+    for args in [&["status"][..], &["close", "door", "::1"], &["reload"], &["events"]] {
+        let (code, out, complaint) = portknock(args, &socket);
+        assert_eq!((code, out.as_str()), (Some(1), ""));
+        assert!(complaint.starts_with(&format!("portknock: no daemon answers at {path}: ")), "{complaint}");
+        assert!(complaint.contains("is portknockd running?"), "{complaint}");
+    }
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(portknock(&["status"], &socket).2.contains("left the socket behind"));
+}
+
+#[test]
+fn what_makes_no_sense_is_an_error() {
+    for (answer, complaint) in [
+        ("", "the daemon has ended the connection without an answer"),
+        ("{\"closed\":1}\n", "the daemon has answered something else; is it of another version?"),
+        ("{\"error\":\"no\\u001b\"}\n", "the daemon says: no\\x1b"),
+        ("{}\n", "the answer makes no sense: "),
+        ("{\"status\":{}}\n", "the answer makes no sense: "),
+    ] {
+        let (request, (code, out, said)) = answered(&["status"], answer);
+        assert_eq!((request.as_str(), code, out.as_str()), ("{\"request\":\"status\"}\n", Some(1), ""));
+        assert!(said.starts_with(&format!("portknock: {complaint}")), "{said}");
+    }
+}
+
+#[test]
+fn events_are_passed_on_as_they_are_up_to_an_error() {
+    let events = "{\"time\":1.0,\"event\":\"a new one\"}\n{\"time\":2.000000001}\n";
+    let (request, (code, out, said)) = answered(&["events"], events);
+    assert_eq!((request.as_str(), code, out.as_str()), ("{\"request\":\"events\"}\n", Some(1), events));
+    assert_eq!(said, "portknock: the daemon has ended the connection\n");
+    let (_, (code, out, said)) = answered(&["events"], &format!("{events}{{\"error\":\"too slow\"}}\n"));
+    assert_eq!((code, out.as_str(), said.as_str()), (Some(1), events, "portknock: the daemon says: too slow\n"));
+}
+
+#[test]
+fn a_door_is_named_as_it_is() {
+    let (request, (code, out, _)) = answered(&["close", "a \"b\"", "2001:db8:0::1"], "{\"closed\":1}\n");
+    assert_eq!(request, "{\"request\":\"close\",\"door\":\"a \\\"b\\\"\",\"ip\":\"2001:db8::1\"}\n");
+    assert_eq!((code, out.as_str()), (Some(0), "a \"b\" is closed for 2001:db8::1\n"));
+}

@@ -1,0 +1,86 @@
+//! A status for Prometheus, in its text exposition format 0.0.4
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+
+use std::fmt::{Display, Write};
+
+use super::report::Report;
+
+impl Report {
+    /// The status as metrics. All labels are doors of the configuration, but for the version.
+    pub fn prometheus(&self) -> String {
+        let mut out = String::new();
+        let version = format!("{{version=\"{}\"}}", escaped(&self.version));
+        family(&mut out, "build_info", "gauge", "The version of the daemon.", [(version, 1_u64)]);
+        let mut one = |name: &str, kind: &str, help: &str, value: u64| {
+            family(&mut out, name, kind, help, [(String::new(), value)]);
+        };
+        let size = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let mut gauge = |name: &str, help: &str, value: u64| one(name, "gauge", help, value);
+        gauge("uptime_seconds", "For how long the daemon has been running.", self.uptime);
+        gauge("config_age_seconds", "How long ago the configuration in force was read.", self.config.age);
+        gauge("doors", "Doors of the configuration, each name counted once.", size(self.doors.len()));
+        gauge("attempts", "Attempts under way, running cooldowns among them.", size(self.attempts.alive));
+        gauge("openings", "Doors that stand open, each address of a door counted.", size(self.openings));
+        gauge("openings_saved", "1 where the state file has every opening, else 0.", self.openings_saved.into());
+        gauge("commands_running", "Commands that run.", size(self.commands.running));
+        gauge("commands_waiting", "Commands that wait for their turn.", size(self.commands.waiting));
+        gauge("followers", "Connections that follow the events.", size(self.followers));
+        let mut counter = |name: &str, help: &str, value: u64| one(name, "counter", help, value);
+        counter("packets_total", "Packets that came through the kernel's filter.", self.packets.seen);
+        counter("packets_filtered_total", "Packets among them that no door uses.", self.packets.filtered);
+        counter("packets_dropped_total", "Packets that were lost because they came too fast.", self.packets.dropped);
+        counter("knocks_total", "Knocks seen, at whatever port.", self.knocks);
+        counter("attempts_evicted_total", "Attempts pushed out of the full table.", self.attempts.evicted);
+        counter("attempts_refused_total", "First knocks that found no room in the table.", self.attempts.refused);
+        counter("commands_total", "Commands that were started.", self.commands.run);
+        counter("commands_failed_total", "Commands that failed or could not be started.", self.commands.failed);
+        let doors = self.doors.iter();
+        let doors = doors.map(|door| (format!("{{door=\"{}\"}}", escaped(&door.name)), door.openings));
+        family(&mut out, "door_openings", "gauge", "Addresses that a door stands open for.", doors);
+        out
+    }
+}
+
+/// Writes a metric with its samples, each a set of labels and a value.
+fn family(
+    out: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = (String, impl Display)>,
+) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "# HELP portknock_{name} {help}\n# TYPE portknock_{name} {kind}");
+    for (labels, value) in samples {
+        let _ = writeln!(out, "portknock_{name}{labels} {value}");
+    }
+}
+
+/// The value of a label between its quotes.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::sample;
+
+    #[test]
+    fn every_number_has_its_metric_and_labels_are_escaped() {
+        let text = sample().prometheus();
+        for line in [
+            "portknock_build_info{version=\"0.1.0\"} 1",
+            "portknock_uptime_seconds 90061",
+            "portknock_openings_saved 0",
+            "portknock_packets_total 50",
+            "portknock_commands_failed_total 9",
+            "portknock_door_openings{door=\"openSSH\"} 1",
+            "portknock_door_openings{door=\"a \\\"b\\\"\\\\\\nc\"} 0",
+            "# TYPE portknock_packets_total counter",
+            "# TYPE portknock_openings gauge",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with('\n'));
+    }
+}

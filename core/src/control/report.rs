@@ -1,0 +1,212 @@
+//! A daemon's status, as it goes over the socket.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::openings::Opening;
+use crate::service::{Service, Status};
+use crate::time::Timestamp;
+
+/// So many open doors are listed at most, so that an answer is made and sent quickly: those that close first.
+pub const MAX_LISTED: usize = 10_000;
+
+/// What the daemon knows and its service does not.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its configuration file.
+    pub config: String,
+    /// How many seconds ago the configuration in force was read.
+    pub config_age: u64,
+    /// For how many seconds it has been running.
+    pub uptime: u64,
+    /// How many follow its events.
+    pub followers: usize,
+}
+
+/// A daemon's status. Counters count from its start; spans are in seconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub(super) version: String,
+    pub(super) pid: u32,
+    pub(super) uptime: u64,
+    pub(super) config: ConfigReport,
+    pub(super) interfaces: Vec<String>,
+    /// One for each name.
+    pub(super) doors: Vec<DoorReport>,
+    pub(super) attempts: AttemptsReport,
+    pub(super) packets: PacketsReport,
+    pub(super) knocks: u64,
+    pub(super) commands: CommandsReport,
+    /// How many doors stand open, each address of a door counted.
+    pub(super) openings: usize,
+    /// False while openings cannot be written to the state file.
+    pub(super) openings_saved: bool,
+    pub(super) followers: usize,
+    /// The openings in the order in which they close, the first [`MAX_LISTED`].
+    pub(super) open: Vec<OpenDoor>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ConfigReport {
+    pub(super) file: String,
+    pub(super) age: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct DoorReport {
+    pub(super) name: String,
+    pub(super) openings: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct AttemptsReport {
+    pub(super) alive: usize,
+    pub(super) evicted: u64,
+    pub(super) refused: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct PacketsReport {
+    pub(super) seen: u64,
+    pub(super) dropped: u64,
+    pub(super) filtered: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct CommandsReport {
+    pub(super) run: u64,
+    pub(super) failed: u64,
+    pub(super) running: usize,
+    pub(super) waiting: usize,
+}
+
+/// A door that stands open for an address.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenDoor {
+    pub(super) door: String,
+    pub(super) ip: IpAddr,
+    /// As the time of an event. Kept as written: a floating-point number does not hold nanoseconds.
+    pub(super) closes_at: Box<RawValue>,
+    pub(super) closes_in: f64,
+    pub(super) stop_command: Option<String>,
+    /// What is open without a command, as in `tcp/22`.
+    pub(super) ports: Vec<String>,
+}
+
+impl OpenDoor {
+    fn new(opening: &Opening, now: Timestamp) -> Self {
+        Self {
+            door: opening.door.to_string(),
+            ip: opening.ip,
+            // Digits and a point are a number.
+            closes_at: RawValue::from_string(opening.closes_at.to_string()).unwrap_or_default(),
+            closes_in: opening.closes_at.saturating_since(now).as_secs_f64(),
+            stop_command: opening.stop_command.clone(),
+            ports: opening.open.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl Report {
+    /// The status of a daemon with this service.
+    pub fn new(service: &mut Service, facts: Facts) -> Self {
+        let Status { engine, packets, drops, filtered, commands, commands_running, commands_waiting, saving, .. } =
+            service.status();
+        let now = service.now();
+        let mut openings: Vec<_> = service.openings().collect();
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for opening in &openings {
+            *counts.entry(&opening.door).or_default() += 1;
+        }
+        let mut doors: Vec<DoorReport> = Vec::new();
+        let mut named = std::collections::HashSet::new();
+        for name in service.door_names().filter(|name| named.insert(*name)) {
+            doors.push(DoorReport { name: name.to_string(), openings: counts.get(&**name).copied().unwrap_or(0) });
+        }
+        if openings.len() > MAX_LISTED {
+            openings.select_nth_unstable_by_key(MAX_LISTED, |opening| opening.closes_at);
+        }
+        let total = openings.len();
+        openings.truncate(MAX_LISTED);
+        openings.sort_by_key(|opening| opening.closes_at);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: facts.uptime,
+            config: ConfigReport { file: facts.config, age: facts.config_age },
+            interfaces: service.interfaces(),
+            doors,
+            attempts: AttemptsReport { alive: engine.attempts, evicted: engine.evicted, refused: engine.refused },
+            packets: PacketsReport { seen: packets, dropped: drops, filtered },
+            knocks: engine.knocks,
+            commands: CommandsReport {
+                run: commands.run,
+                failed: commands.failed,
+                running: commands_running,
+                waiting: commands_waiting,
+            },
+            openings: total,
+            openings_saved: saving,
+            followers: facts.followers,
+            open: openings.into_iter().map(|opening| OpenDoor::new(opening, now)).collect(),
+        }
+    }
+
+    /// The status as one line of JSON, without the line's end.
+    pub fn json(&self) -> String {
+        // Only maps with keys that are no strings could fail here, and there are none.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+pub(super) fn sample() -> Report {
+    let opening = |door: &str, ip: &str, secs| Opening {
+        door: door.into(),
+        ip: ip.parse().unwrap(),
+        closes_at: Timestamp::from_secs(secs),
+        stop_command: Some(format!("close {ip}\u{1b}")),
+        open: [].into(),
+    };
+    let now = Timestamp::from_secs(1_000);
+    Report {
+        version: "0.1.0".into(),
+        pid: 77,
+        uptime: 90_061,
+        config: ConfigReport { file: "/etc/knockd.conf".into(), age: 59 },
+        interfaces: vec!["eth0".into(), "wlan0".into()],
+        doors: vec![
+            DoorReport { name: "openSSH".into(), openings: 1 },
+            DoorReport { name: "a \"b\"\\\nc".into(), openings: 0 },
+        ],
+        attempts: AttemptsReport { alive: 2, evicted: 3, refused: 4 },
+        packets: PacketsReport { seen: 50, dropped: 6, filtered: 7 },
+        knocks: 45,
+        commands: CommandsReport { run: 8, failed: 9, running: 10, waiting: 11 },
+        openings: 3,
+        openings_saved: false,
+        followers: 1,
+        open: vec![
+            OpenDoor::new(&opening("openSSH", "10.0.0.2", 1_012), now),
+            OpenDoor::new(&opening("gone", "2001:db8::1", 4_600), now),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Answer;
+
+    #[test]
+    fn a_report_comes_out_as_it_went_in_with_all_digits() {
+        let report = sample();
+        let line = Answer::Status(Box::new(report.clone())).to_line();
+        assert!(line.contains(r#""closes_at":1012.000000000,"closes_in":12.0,"#), "{line}");
+        let Ok(Answer::Status(read)) = Answer::parse(line.as_bytes()) else { panic!("{line}") };
+        assert_eq!(read.json(), report.json());
+    }
+}

@@ -1,0 +1,117 @@
+//! A status for people.
+
+use std::fmt::Write;
+
+use super::report::{AttemptsReport, CommandsReport, PacketsReport, Report};
+use crate::printable::Printable;
+
+impl Report {
+    /// The status on a screen. Control characters are made visible.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write_text(&mut out);
+        out
+    }
+
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        let AttemptsReport { alive, evicted, refused } = self.attempts;
+        let PacketsReport { seen, dropped, filtered } = self.packets;
+        let CommandsReport { run, failed, running, waiting } = self.commands;
+        writeln!(out, "portknockd {}, process {}, up for {}", Printable(&self.version), self.pid, span(self.uptime))?;
+        let file = Printable(&self.config.file);
+        writeln!(out, "  configuration  {file}, read {} ago", span(self.config.age))?;
+        writeln!(out, "  interfaces     {}", Printable(&self.interfaces.join(", ")))?;
+        writeln!(out, "  packets        {seen} seen, {filtered} of them filtered out, {dropped} dropped")?;
+        writeln!(out, "  attempts       {alive} under way; {evicted} evicted, {refused} refused")?;
+        writeln!(out, "  commands       {running} running, {waiting} waiting; {run} run, {failed} failed")?;
+        if self.followers > 0 {
+            writeln!(out, "  followers      {}", self.followers)?;
+        }
+        if !self.openings_saved {
+            writeln!(out, "  WARNING        the state file does not have every opening: see the log")?;
+        }
+        let doors = self.doors.iter().map(|door| [Printable(&door.name).to_string(), door.openings.to_string()]);
+        writeln!(out)?;
+        table(out, ["DOOR".into(), "OPEN FOR".into()], doors)?;
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        let open = self.open.iter().map(|open| {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+            let closes_in = open.closes_in.ceil() as u64;
+            let by_gate = || format!("shutting {}", open.ports.join(","));
+            let by = open.stop_command.clone().unwrap_or_else(by_gate);
+            let [door, command] = [&open.door, &by].map(|text| Printable(text).to_string());
+            [door, open.ip.to_string(), span(closes_in), command]
+        });
+        table(out, ["OPEN DOOR", "ADDRESS", "CLOSES IN", "BY"].map(String::from), open)?;
+        match self.openings.saturating_sub(self.open.len()) {
+            0 => Ok(()),
+            more => writeln!(out, "and {more} more"),
+        }
+    }
+}
+
+/// Writes rows in columns, two blanks apart.
+fn table<const N: usize>(
+    out: &mut String,
+    head: [String; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> std::fmt::Result {
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            write!(line, "{cell:width$}  ")?;
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A span in its two largest units.
+fn span(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::sample;
+
+    #[test]
+    fn an_administrator_sees_everything_at_a_glance() {
+        let expected = r#"portknockd 0.1.0, process 77, up for 1 d 1 h
+  configuration  /etc/knockd.conf, read 59 s ago
+  interfaces     eth0, wlan0
+  packets        50 seen, 7 of them filtered out, 6 dropped
+  attempts       2 under way; 3 evicted, 4 refused
+  commands       10 running, 11 waiting; 8 run, 9 failed
+  followers      1
+  WARNING        the state file does not have every opening: see the log
+
+DOOR         OPEN FOR
+openSSH      1
+a "b"\\x0ac  0
+
+OPEN DOOR  ADDRESS      CLOSES IN  BY
+openSSH    10.0.0.2     12 s       close 10.0.0.2\x1b
+gone       2001:db8::1  1 h 0 min  close 2001:db8::1\x1b
+and 1 more
+"#;
+        assert_eq!(sample().text(), expected);
+    }
+}

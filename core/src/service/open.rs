@@ -1,0 +1,67 @@
+//! The doors that stand open, for those who ask and those who close them by hand.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::turn::key_of;
+use super::{Service, interfaces};
+use crate::openings::Opening;
+use crate::printable::Printable;
+use crate::time::Timestamp;
+
+/// Why nothing was closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseError {
+    /// No door has this name, and none of this name stands open from before.
+    #[error("there is no door {}", Printable(.0))]
+    UnknownDoor(String),
+    /// The door is there, but not open for this address.
+    #[error("{} is not open for {ip}", Printable(.door))]
+    NotOpen {
+        /// The door's name.
+        door: String,
+        /// The address.
+        ip: IpAddr,
+    },
+}
+
+impl Service {
+    /// The names of the doors of the configuration, in its order; names may repeat.
+    pub fn door_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.config.doors.iter().map(|door| &door.name)
+    }
+
+    /// The doors that stand open, in no particular order.
+    pub fn openings(&self) -> impl Iterator<Item = &Opening> {
+        self.engine.openings().filter(|opening| self.withheld.is_empty() || !self.withheld.contains(&key_of(opening)))
+    }
+
+    /// The service's time, which [`Opening::closes_at`] and the events are by.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The interfaces that are listened on, or waited for.
+    pub fn interfaces(&self) -> Vec<String> {
+        interfaces(&self.config, &self.options)
+    }
+
+    /// Closes what this door has open for this address, as if its time were over, and gives how many openings that were (a
+    /// door whose stop command was changed by a reload may have one for each). The stop commands run from the next
+    /// [`Service::next`] on.
+    ///
+    /// # Errors
+    /// Fails where there is nothing to close.
+    pub fn close(&mut self, door: &str, ip: IpAddr) -> Result<usize, CloseError> {
+        let open = self.openings().filter(|opening| opening.ip == ip && &*opening.door == door).count();
+        if open == 0 {
+            let is_known =
+                self.door_names().chain(self.openings().map(|opening| &opening.door)).any(|name| **name == *door);
+            let door = door.to_owned();
+            return Err(if is_known { CloseError::NotOpen { door, ip } } else { CloseError::UnknownDoor(door) });
+        }
+        self.engine.close(door, ip, self.clock.now());
+        self.turn_due = true;
+        Ok(open)
+    }
+}

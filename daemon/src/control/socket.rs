@@ -1,0 +1,149 @@
+//! The socket itself: made so that nobody else can ever connect to it, and never taken from a daemon that lives.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use portknock_core::sys::lock::try_lock;
+use portknock_core::sys::process::with_umask;
+
+/// What nobody but the owner may do.
+const PRIVATE: libc::mode_t = 0o177;
+
+/// A listening socket with its name in the file system, which goes when this is dropped.
+#[derive(Debug)]
+pub(super) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Held as long as the daemon lives: whoever has it may take the name.
+    _lock: File,
+}
+
+impl Socket {
+    /// Makes the socket, and the directory it is in where that is missing. It has the mode 0600 from the first moment, and
+    /// gets its name when it listens. One that a dead daemon left behind is replaced.
+    pub(super) fn make(path: &Path) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            match DirBuilder::new().mode(0o755).create(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        let lock = lock(path)?;
+        match fs::symlink_metadata(path) {
+            Ok(meta) if !meta.file_type().is_socket() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there"));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let new = beside(path, ".new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = with_umask(PRIVATE, || UnixListener::bind(&new))?;
+        let named = listener.set_nonblocking(true).and_then(|()| fs::rename(&new, path));
+        if let Err(error) = named {
+            let _ = fs::remove_file(&new);
+            return Err(error);
+        }
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+    }
+
+    /// Takes the next connection; `None` where there is none.
+    pub(super) fn accept(&self) -> io::Result<Option<UnixStream>> {
+        match self.listener.accept() {
+            Ok((stream, _)) => stream.set_nonblocking(true).map(|()| Some(stream)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Readable when somebody connects.
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // The lock is still held, so the name is this socket's. The lock file stays, since another daemon may have opened it
+        // by now.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A file of its own, as for the state file: the socket's name comes and goes.
+fn lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(beside(path, ".lock"))?;
+    match try_lock(&file)? {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::AddrInUse, "another portknockd answers there")),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn it_is_for_its_owner_alone_replaces_a_stale_one_and_leaves_no_name_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/control");
+        let socket = Socket::make(&path).unwrap();
+        assert_eq!((mode(&path), mode(&dir.path().join("run"))), (0o600, 0o755));
+        assert!(socket.accept().unwrap().is_none());
+        let _stream = UnixStream::connect(&path).unwrap();
+        assert!(socket.accept().unwrap().is_some());
+        let error = Socket::make(&path).unwrap_err();
+        assert_eq!(error.to_string(), "another portknockd answers there");
+        UnixStream::connect(&path).unwrap();
+        drop(socket);
+        assert!(!path.exists());
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a stale one");
+        let _socket = Socket::make(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn nothing_but_a_socket_is_replaced_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let file = dir.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        let in_the_way: [fn(&Path, &Path) -> io::Result<()>; 2] =
+            [|_, path| fs::write(path, "precious"), |file, path| symlink(file, path)];
+        for make in in_the_way {
+            make(&file, &path).unwrap();
+            let error = Socket::make(&path).unwrap_err();
+            assert_eq!(error.to_string(), "something that is no socket is there");
+            fs::remove_file(&path).unwrap();
+        }
+        fs::remove_file(dir.path().join("control.lock")).unwrap();
+        symlink(&file, dir.path().join("control.lock")).unwrap();
+        Socket::make(&path).unwrap_err();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+        Socket::make(&dir.path().join("no/such/control")).unwrap_err();
+    }
+}

@@ -1,0 +1,190 @@
+//! What a supervisor is told by sd_notify(3), where it listens: that the daemon is ready, reloads, stops, what it holds, and
+//! that its loop turns.
+
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+/// How long after a supervisor took no more the next try comes.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The shortest time between two changes of the status line.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// The connection to the supervisor. Sending never waits.
+#[derive(Debug)]
+pub(crate) struct Notify {
+    socket: UnixDatagram,
+    /// Messages that it has not taken yet.
+    waiting: VecDeque<String>,
+    retry_at: Option<Instant>,
+    /// How often it wants to hear that the loop turns, and when it hears that next.
+    watchdog: Option<(Duration, Instant)>,
+    status: String,
+    /// The status may have changed; when it may be told.
+    status_due: Option<Instant>,
+    status_told: Option<Instant>,
+}
+
+impl Notify {
+    /// Connects to the supervisor that `NOTIFY_SOCKET` names; `None` where it names none. Before the process forks, since
+    /// `WATCHDOG_PID` is the process that the supervisor started.
+    pub(crate) fn from_environment() -> io::Result<Option<Self>> {
+        let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(None) };
+        Self::connect(&name, sd_notify::watchdog_enabled()).map(Some)
+    }
+
+    fn connect(name: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {
+        let address = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(name)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.connect_addr(&address)?;
+        let watchdog = watchdog.filter(|limit| !limit.is_zero()).map(|limit| (limit / 2, Instant::now()));
+        Ok(Self {
+            socket,
+            waiting: VecDeque::new(),
+            retry_at: None,
+            watchdog,
+            status: String::new(),
+            status_due: None,
+            status_told: None,
+        })
+    }
+
+    /// Everything is in place.
+    pub(crate) fn ready(&mut self) {
+        self.send(&[NotifyState::Ready]);
+        self.changed();
+    }
+
+    /// The configuration is read again; [`Notify::ready`] says when that is done.
+    pub(crate) fn reloading(&mut self) {
+        // The clock is always there; see clock_gettime(2).
+        let now = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
+        self.send(&[NotifyState::Reloading, now]);
+    }
+
+    /// The end begins.
+    pub(crate) fn stopping(&mut self) {
+        self.send(&[NotifyState::Stopping]);
+    }
+
+    /// The status may be another now.
+    pub(crate) fn changed(&mut self) {
+        let now = Instant::now();
+        let earliest = self.status_told.map_or(now, |told| told + STATUS_EVERY);
+        self.status_due.get_or_insert(earliest.max(now));
+    }
+
+    /// Does what is due, after the loop has turned: tells how many doors there are and how many stand open, as `counts` says,
+    /// and that the loop turns.
+    pub(crate) fn turned(&mut self, counts: impl FnOnce() -> (usize, usize)) {
+        let now = Instant::now();
+        if self.status_due.is_some_and(|due| due <= now) {
+            let (doors, openings) = counts();
+            let line = format!("doors {doors}, openings {openings}");
+            if line != self.status {
+                self.send(&[NotifyState::Status(&line)]);
+                self.status = line;
+            }
+            (self.status_due, self.status_told) = (None, Some(now));
+        }
+        if let Some((every, due)) = &mut self.watchdog
+            && *due <= now
+        {
+            *due = now + *every;
+            // What is told later than it should be proves nothing.
+            if self.waiting.is_empty() {
+                self.send(&[NotifyState::Watchdog]);
+            }
+        }
+        if self.retry_at.is_some_and(|due| due <= now) {
+            self.flush();
+        }
+    }
+
+    /// When [`Notify::turned`] is due, whatever happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.watchdog.map(|(_, due)| due), self.status_due, self.retry_at].into_iter().flatten().min()
+    }
+
+    fn send(&mut self, states: &[NotifyState<'_>]) {
+        self.waiting.push_back(states.iter().map(|state| format!("{state}\n")).collect());
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        self.retry_at = None;
+        while let Some(message) = self.waiting.front() {
+            match self.socket.send(message.as_bytes()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                    return;
+                }
+                // A supervisor that is gone is told nothing.
+                _ => self.waiting.pop_front(),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(socket: &UnixDatagram) -> Option<String> {
+        let mut bytes = [0; 1000];
+        let count = socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..count]).into_owned())
+    }
+
+    #[test]
+    fn a_supervisor_that_takes_nothing_is_told_later_and_waited_for_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut notify = Notify::connect(path.as_os_str(), Some(Duration::from_secs(3600))).unwrap();
+        notify.ready();
+        notify.turned(|| (3, 1));
+        let told: Vec<_> = std::iter::from_fn(|| received(&socket)).collect();
+        assert_eq!(told, ["READY=1\n", "STATUS=doors 3, openings 1\n", "WATCHDOG=1\n"]);
+        assert!(notify.deadline().unwrap() > Instant::now() + Duration::from_secs(1700), "half of the limit");
+        let mut count = 0;
+        while notify.retry_at.is_none() {
+            notify.stopping();
+            count += 1;
+        }
+        while received(&socket).is_some() {
+            count -= 1;
+        }
+        assert_eq!(count, 1, "one waits");
+        notify.flush();
+        assert_eq!(received(&socket).as_deref(), Some("STOPPING=1\n"));
+        drop(socket);
+        notify.ready();
+        assert!(notify.waiting.is_empty() && notify.retry_at.is_none());
+    }
+
+    #[test]
+    fn an_abstract_socket_is_found_and_a_wrong_one_is_told() {
+        let name = format!("portknock-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        let mut notify = Notify::connect(OsStr::new(&format!("@{name}")), None).unwrap();
+        notify.reloading();
+        let message = received(&socket).unwrap();
+        assert!(message.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{message}");
+        assert_eq!(notify.deadline(), None);
+        Notify::connect(OsStr::new("/no/such/socket"), None).unwrap_err();
+    }
+}
