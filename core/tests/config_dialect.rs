@@ -455,11 +455,11 @@ fn the_extensions_are_off_until_written() {
         ("MaxAttempts = 0", "PK038"),
         ("MaxAttempts = 16777217", "PK038"),
         ("OnStop = later", "PK039"),
-        ("GateRefuse = later", "PK039"),
         ("StateFile =", "PK025"),
     ] {
         refused(&format!("[options]\n{line}\n[a]\nsequence = 5,1,9\n"), Refuses, &[code]);
     }
+    refused(&format!("[options]\nGateRefuse = later\n{}", door("open = tcp/22")), Refuses, &["PK039"]);
     refused(&door("allow = "), Refuses, &["PK025"]);
     refused(&door("allow = nowhere"), Refuses, &["PK043"]);
 }
