@@ -14,7 +14,7 @@ const OPTIONS: [&str; 8] = [
     "StateFile = /c",
     "OnStop = keep #",
 ];
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "seq_timeout = ",
     "cmd_timeout = ",
     "open = tcp/",
