@@ -220,7 +220,7 @@ enum portknock_event_kind
      */
     PORTKNOCK_EVENT_EXTEND = 3,
     /**
-     * The door's time is over. `command` is what closes it.
+     * The door's time is over. `command` is what closes it, or NULL where the kernel shuts its ports and no command does.
      */
     PORTKNOCK_EVENT_CLOSE = 4,
     /**
@@ -528,7 +528,7 @@ typedef struct portknock_event {
      */
     uint32_t steps;
     /**
-     * For OPEN and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for an OPEN without one.
+     * For OPEN and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has none.
      */
     const char *command;
     /**
@@ -609,7 +609,7 @@ typedef struct portknock_listener_options {
      */
     size_t interface_count;
     /**
-     * Not 0: run the doors' commands, keep openings in the state file, mark one-time sequences as used. 0: nothing
+     * Not 0: run the doors' commands, open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
      * outside of the process changes; the commands are yours to run, from the events, and one-time sequences open again
      * and again.
      */
@@ -937,7 +937,7 @@ portknock_status portknock_knock(const char *host,
  *
  * On success *listener is a new handle, to be freed by portknock_listener_free(); else it is NULL.
  *
- * Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
+ * Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW, or without CAP_NET_ADMIN where doors have `open`; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
  * with run_commands PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted;
  * PORTKNOCK_ERR_FILE where a file of one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
  */

@@ -462,7 +462,7 @@ fn the_extensions_are_off_until_written() {
     ] {
         refused(&format!("[options]\n{line}\n[a]\nsequence = 5,1,9\n"), Refuses, &[code]);
     }
-    refused("[options]\nGateRefuse = later\n[a]\nsequence = 5,1,9\nopen = tcp/22\n", Refuses, &["PK039"]);
+    refused(&format!("[options]\nGateRefuse = later\n{}", door("open = tcp/22")), Refuses, &["PK039"]);
     refused(&door("allow = "), Refuses, &["PK025"]);
     refused(&door("allow = nowhere"), Refuses, &["PK043"]);
 }

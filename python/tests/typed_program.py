@@ -37,8 +37,8 @@ def told(event: portknock.Event) -> str:
         assert_type(event.command, Optional[str])
         return f"{event.ip} at {event.time}"
     if isinstance(event, portknock.Close):
-        assert_type(event.command, str)
-        return event.command
+        assert_type(event.command, Optional[str])
+        return event.command or ""
     return str(event)
 
 

@@ -76,7 +76,7 @@ fn measure(table: &mut Table, what: &str, door: &str, rules: usize, sequences: u
     let spent = || [cost::cpu(daemon.id()), cost::cpu_of_children(daemon.id())].map(|time| time.as_secs_f64());
     let before = spent();
     lab.blast(&format!("--from 172.16.0.0 --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
-    wait_for_the_end(daemon.id());
+    cost::wait_for_the_end(daemon.id(), QUIET);
     let after = spent();
     let seen = daemon.count("measured: OPEN SESAME");
     let opened = if door.contains("open =") { open_ports(&lab) } else { seen };
@@ -120,20 +120,6 @@ fn elements(table: &mut Table) {
 fn spent_here() -> Duration {
     sleep(Duration::from_millis(1));
     cost::cpu(process::id())
-}
-
-/// Waits until the daemon has no children and does nothing.
-fn wait_for_the_end(pid: u32) {
-    let mut last_busy = Instant::now();
-    let mut before = cost::cpu(pid);
-    while last_busy.elapsed() < QUIET {
-        sleep(Duration::from_millis(10));
-        let now = cost::cpu(pid);
-        if !cost::commands(pid).is_empty() || now - before > Duration::from_micros(500) {
-            last_busy = Instant::now();
-        }
-        before = now;
-    }
 }
 
 /// How soon after the last knock the first datagram gets through.

@@ -52,7 +52,7 @@ fn main() {
             let daemon = start(&lab.server, DOORS);
             if size == "large" {
                 lab.blast(&format!("--from 16.0.0.0 {growth}"));
-                wait_for_the_end(daemon.id());
+                cost::wait_for_the_end(daemon.id(), QUIET);
                 // It appends, and so begins anew.
                 File::create(daemon.path("log")).expect("the log can be emptied");
             }
@@ -75,7 +75,7 @@ fn measure(
     let (opened_before, [own_before, children_before]) = (opened(), spent(daemon.id()));
     let begin = Instant::now();
     lab.blast(&format!("--from {from} --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
-    let took = wait_for_the_end(daemon.id()) - begin;
+    let took = cost::wait_for_the_end(daemon.id(), QUIET) - begin;
     let opened = (opened() - opened_before) as f64;
     let [own, children] = spent(daemon.id());
     let each = |seconds: f64| Some(seconds * 1e6 / opened);
@@ -120,20 +120,4 @@ fn floor(table: &mut Table, runs: u32) {
 /// Seconds of CPU time that a process has spent, and its children that have ended.
 fn spent(pid: u32) -> [f64; 2] {
     [cost::cpu(pid), cost::cpu_of_children(pid)].map(|time| time.as_secs_f64())
-}
-
-/// Waits until the daemon has no children and does nothing; says since when.
-fn wait_for_the_end(pid: u32) -> Instant {
-    let mut last_busy = Instant::now();
-    let mut before = cost::cpu(pid);
-    while last_busy.elapsed() < QUIET {
-        sleep(Duration::from_millis(10));
-        let now = cost::cpu(pid);
-        // knockd wakes 20 times a second for nothing.
-        if !cost::commands(pid).is_empty() || now - before > Duration::from_micros(500) {
-            last_busy = Instant::now();
-        }
-        before = now;
-    }
-    last_busy
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// CPU time that all of its threads have spent. It is exact while they sleep.
 pub fn cpu(pid: u32) -> Duration {
@@ -62,6 +62,22 @@ pub fn settle(pid: u32) {
             return;
         }
     }
+}
+
+/// Waits until a daemon has no children and does nothing for so long; says since when.
+pub fn wait_for_the_end(pid: u32, quiet: Duration) -> Instant {
+    let mut last_busy = Instant::now();
+    let mut before = cpu(pid);
+    while last_busy.elapsed() < quiet {
+        sleep(Duration::from_millis(10));
+        let now = cpu(pid);
+        // knockd wakes 20 times a second for nothing.
+        if !commands(pid).is_empty() || now - before > Duration::from_micros(500) {
+            last_busy = Instant::now();
+        }
+        before = now;
+    }
+    last_busy
 }
 
 /// A file of each of its threads, and of its reader's.

@@ -140,7 +140,8 @@ impl Model {
     pub(crate) fn restore(&mut self, openings: &[Opening]) {
         for opening in openings {
             match self.openings.iter_mut().find(|held| is_same(held, opening)) {
-                Some(held) => held.closes_at = held.closes_at.max(opening.closes_at),
+                Some(held) if held.closes_at >= opening.closes_at => {}
+                Some(held) => *held = opening.clone(),
                 None => self.openings.push(opening.clone()),
             }
         }
