@@ -25,7 +25,7 @@ fn each_of_a_thousand_knocks_of_the_original_client_opens_the_door() {
     let lab = Lab::pair();
     require("knock");
     let daemon = Daemon::portknockd(&lab.server, DOOR);
-    lab.client.ok("for i in $(seq 1000); do knock -d 20 10.0.0.1 7000 8000 9000; done");
+    lab.client.ok("for i in $(seq 1000); do knock -d 5 10.0.0.1 7000 8000 9000; done");
     daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 1000, Duration::from_secs(30));
     assert_eq!(daemon.count("10.0.0.2: door: Stage 1"), 1000);
 }
