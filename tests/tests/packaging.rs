@@ -111,7 +111,7 @@ fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
     let trace = ["strace", "-D", "-f", "-q", "-e", "signal=none", "-o", "%DIR%/trace"];
     let starter = [&user[..], &[&inherited, &ambient, &bounding], &trace].concat();
     let lab = Lab::pair();
-    let config = "[options]\nUseSyslog\n[ssh]\nsequence = 7391,2284:udp,48213\ncmd_timeout = 1\n\
+    let config = "[options]\nUseSyslog\n[ssh]\nsequence = 7391,2284:udp,48213\ncmd_timeout = 1\nopen = tcp/22\n\
                   start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT && nft list ruleset && ip address\n\
                   stop_command = iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT && echo closed >%DIR%/done\n";
     let mut daemon = Daemon::portknockd_under(&lab.server, &starter, config);
@@ -121,6 +121,9 @@ fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
     daemon.reload(config);
     daemon.signal("USR1");
     daemon.wait_for("status: doors 1");
+    // Root's question to a daemon that is not root's.
+    let reload = daemon.portknock(&["reload"]);
+    assert_eq!(reload.code, Some(0), "{reload:?}");
     assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
     assert!(!daemon.log().contains("non-zero"), "{}", daemon.log());
 

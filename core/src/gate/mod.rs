@@ -275,12 +275,15 @@ impl Gate {
 /// The flags that matter: timeouts, and what makes a set constant (2) or a map (8).
 const USABLE: u32 = table::TIMEOUT | 2 | 8;
 
-/// Removes the own table with all that is in it; false where there was none.
+/// Removes the own table with all that is in it; false where there was none, as on a kernel without nftables.
 ///
 /// # Errors
 /// See [`GateError`]; somebody else's table of that name is left as it is.
 pub fn remove_table() -> Result<bool, GateError> {
-    let mut link = Link::open()?;
+    let mut link = match Link::open() {
+        Err(GateError::NotSupported) => return Ok(false),
+        link => link?,
+    };
     match is_there(&mut link)? {
         None => Ok(false),
         Some(false) => Err(GateError::NotOurs),
