@@ -228,6 +228,26 @@ fn configurations_in_the_documents_are_without_errors() {
     ok(Command::new(binary("portknock")).arg("check").arg(workspace("packaging/knockd.conf")));
 }
 
+#[test]
+fn the_picture_of_a_session_is_what_the_programs_say_today() {
+    let folder = TempDir::new().unwrap();
+    let drawn = folder.path().join("session.svg");
+    ok(Command::new(workspace("scripts/sandbox")).arg(workspace("scripts/picture")).arg(&drawn));
+    // Times differ, and with them the blanks that fill a column.
+    let without_times = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        let words = text.split_whitespace().map(|word| word.split(|letter: char| letter.is_ascii_digit()));
+        words
+            .map(|parts| parts.filter(|part| !["", ".", "-", ":"].contains(part)).collect::<String>())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        without_times(&drawn),
+        without_times(&workspace("docs/session.svg")),
+        "draw it anew: scripts/sandbox scripts/picture"
+    );
+}
+
 /// What a heading is called in links: lower case, blanks as `-`, no other signs.
 fn anchor(heading: &str) -> String {
     let letters = heading.trim_start_matches('#').trim().to_lowercase();
