@@ -214,7 +214,7 @@ fn logrotate_takes_its_file() {
 fn configurations_in_the_documents_are_without_errors() {
     let folder = TempDir::new().unwrap();
     let mut checked = 0;
-    let texts = files("docs").into_iter().chain(files("packaging/man"));
+    let texts = files("docs").into_iter().chain(files("packaging/man")).chain([workspace("README.md")]);
     for path in texts {
         let text = fs::read_to_string(&path).unwrap();
         let blocks = text.split("```conf\n").skip(1).filter_map(|rest| rest.split("```").next());
@@ -229,6 +229,55 @@ fn configurations_in_the_documents_are_without_errors() {
     }
     assert!(checked >= 4, "{checked}");
     ok(Command::new(binary("portknock")).arg("check").arg(workspace("packaging/knockd.conf")));
+}
+
+#[test]
+fn the_picture_of_a_session_is_what_the_programs_say_today() {
+    let folder = TempDir::new().unwrap();
+    let drawn = folder.path().join("session.svg");
+    ok(Command::new(workspace("scripts/sandbox")).arg(workspace("scripts/picture")).arg(&drawn));
+    // Times differ, and with them the blanks that fill a column.
+    let without_times = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        let words = text.split_whitespace().map(|word| word.split(|letter: char| letter.is_ascii_digit()));
+        words
+            .map(|parts| parts.filter(|part| !["", ".", "-", ":"].contains(part)).collect::<String>())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        without_times(&drawn),
+        without_times(&workspace("docs/session.svg")),
+        "draw it anew: scripts/sandbox scripts/picture"
+    );
+}
+
+/// What a heading is called in links: lower case, blanks as `-`, no other signs.
+fn anchor(heading: &str) -> String {
+    let letters = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = letters.chars().filter(|letter| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter));
+    kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let pages = files("docs").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut followed = 0;
+    for page in pages.chain(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(workspace)) {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (path, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !section.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                assert!(headings.any(|heading| anchor(heading) == section), "{}: {link}", page.display());
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 40, "{followed}");
 }
 
 #[test]
