@@ -69,6 +69,10 @@ fn no_port_scan_opens_a_door() {
 [udp]
     sequence = 1000:udp,1030:udp
     command = true
+[fin]
+    sequence = 3000,3100,3200
+    tcpflags = fin,!ack
+    command = true
 ";
     let daemon = Daemon::portknockd(&lab.server, doors);
     let scans = [
@@ -82,6 +86,10 @@ fn no_port_scan_opens_a_door() {
         "-r -p 1-65535 -g 53",
         "",
         "-r -sU --max-retries 0 --min-rate 2000 -p 900-1100",
+        "-r -sF -p 1-10000",
+        "-r -sN -p 1-10000",
+        "-r -sX -p 1-10000",
+        "-r -sS --scanflags SYNACK -p 1-10000",
     ];
     for scan in scans {
         lab.client.ok(&format!("nmap -n -Pn {scan} 10.0.0.1 > /dev/null"));

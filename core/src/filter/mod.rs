@@ -20,13 +20,19 @@ use crate::decode::TcpFlags;
 use ports::{Class, PortMap};
 use sample::Sample;
 
+/// The TCP segments that the scan guard counts, and few others: those of living connections have ACK or RST, and no SYN.
+const SCANS: [FlagMask; 2] = [
+    FlagMask { set: TcpFlags::SYN, clear: TcpFlags::NONE },
+    FlagMask { set: TcpFlags::NONE, clear: TcpFlags::from_bits(TcpFlags::ACK.bits() | TcpFlags::RST.bits()) },
+];
+
 /// The predicate: which protocols, ports and TCP flags matter to the doors of a configuration.
 ///
 /// - A port that some door uses with this protocol passes; with TCP only when the segment's flags satisfy what the
 ///   `tcpflags` of *every* door ask for (each door may fail an attempt because of it).
 /// - With `ScanGuard` on, part of the other ports of a protocol that some step uses passes too, when hit by a UDP
-///   packet or a TCP connection request (SYN set, ACK clear): a secret sample of one in sixteen, and every port around
-///   the steps of a door that leave the sample little room, such as 7000, 7010, 7020.
+///   packet, a TCP segment with SYN, or one with neither ACK nor RST: a secret sample of one in sixteen, and every port
+///   around the steps of a door that leave the sample little room, such as 7000, 7010, 7020.
 ///
 /// Doors without a sequence use no port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +71,12 @@ impl PortFilter {
             Protocol::Tcp => &self.tcp,
             Protocol::Udp => &self.udp,
         };
-        let request = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
+        let scan = SCANS.iter().any(|mask| mask.matches(flags));
         match map.class(port) {
             Class::Used => protocol == Protocol::Udp || self.flags.matches(flags),
-            Class::Near => request,
-            Class::Mixed => self.flags.matches(flags) || request,
-            Class::Other => map.is_guarded() && self.sample.contains(port) && (protocol == Protocol::Udp || request),
+            Class::Near => scan,
+            Class::Mixed => self.flags.matches(flags) || scan,
+            Class::Other => map.is_guarded() && self.sample.contains(port) && (protocol == Protocol::Udp || scan),
         }
     }
 }

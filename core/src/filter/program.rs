@@ -177,8 +177,7 @@ impl Renderer<'_> {
     }
 
     fn tcp(&mut self, map: &PortMap) -> Label {
-        let request = FlagMask { set: TcpFlags::SYN, clear: TcpFlags::ACK };
-        let near = self.flags(request, self.drop);
+        let near = super::SCANS.into_iter().fold(self.drop, |otherwise, scan| self.flags(scan, otherwise));
         let used = self.flags(self.filter.flags, self.drop);
         let mixed = self.flags(self.filter.flags, near);
         let other = if map.is_guarded() { self.sample(near) } else { self.drop };

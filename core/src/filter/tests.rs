@@ -199,11 +199,15 @@ fn used_ports_pass_with_the_flags_that_every_door_asks_for() {
 }
 
 #[test]
-fn the_scan_guard_gets_connection_requests_to_some_other_ports() {
+fn the_scan_guard_gets_what_scanners_send_to_some_other_ports() {
     let filter = PortFilter::new(&config(vec![tcp_door(&[7000, 8000, 9000], SYN)], 8), SECRET);
     let passing = |protocol, flags| (0..=u16::MAX).filter(|port| filter.passes(protocol, *port, flags)).count();
-    assert!((3_500..4_700).contains(&passing(Protocol::Tcp, TcpFlags::SYN)));
-    assert_eq!(passing(Protocol::Tcp, TcpFlags::SYN | TcpFlags::ACK), 3, "the used ports");
+    for flags in [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::FIN, TcpFlags::NONE] {
+        assert!((3_500..4_700).contains(&passing(Protocol::Tcp, flags)), "{flags:?}");
+    }
+    for flags in [TcpFlags::ACK, TcpFlags::FIN | TcpFlags::ACK, TcpFlags::RST, TcpFlags::RST | TcpFlags::ACK] {
+        assert_eq!(passing(Protocol::Tcp, flags), 0, "{flags:?}: connections that live and end");
+    }
     assert_eq!(passing(Protocol::Udp, TcpFlags::NONE), 0, "no step uses UDP");
 }
 

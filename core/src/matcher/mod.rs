@@ -140,7 +140,7 @@ impl Matcher {
         let mut cursor = self.attempts.cursor(Source::from(knock.source));
         if !self.ports.is_used(key) {
             self.unused += 1;
-            if self.scan_guard && cursor.index().is_some() && is_scan_like(knock) {
+            if self.scan_guard && cursor.index().is_some() && knock.is_scan_like() {
                 self.guard(knock, key, now, &mut cursor, sink);
                 self.check_invariants();
             }
@@ -452,11 +452,6 @@ impl Rules {
     fn counts(&self, knock: &Knock) -> bool {
         knock.protocol == Protocol::Udp || self.flags.matches(knock.flags)
     }
-}
-
-/// Scans send UDP packets and connection requests; answers to the host's own traffic are neither.
-fn is_scan_like(knock: &Knock) -> bool {
-    knock.protocol == Protocol::Udp || knock.is_connection_request()
 }
 
 fn keys_of(sequence: Option<&Sequence>) -> Box<[PortKey]> {

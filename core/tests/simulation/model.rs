@@ -302,8 +302,11 @@ impl Model {
     /// The scan guard, for a knock at a port that no door uses.
     fn guard(&mut self, knock: &Knock, door: usize) {
         let limit = usize::from(self.config.options.scan_guard);
-        let is_syn = bits(knock.flags, TcpFlags::SYN) && !bits(knock.flags, TcpFlags::ACK);
-        if limit == 0 || (knock.protocol == Protocol::Tcp && !is_syn) {
+        let has = |flag| bits(knock.flags, flag);
+        // An answer to a connection that this machine began, from a port of those that Linux takes for that.
+        let is_answer = has(TcpFlags::ACK) && (!has(TcpFlags::SYN) || knock.port >= 32_768);
+        let is_end = has(TcpFlags::RST) && !has(TcpFlags::SYN);
+        if limit == 0 || (knock.protocol == Protocol::Tcp && (is_answer || is_end)) {
             return;
         }
         let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
