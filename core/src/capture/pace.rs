@@ -10,11 +10,17 @@ use crate::sys::timer::TimerFd;
 /// arrives meanwhile.
 const REST: Duration = Duration::from_millis(1);
 
+/// So many looks in a row that closely follow each other make a line busy: fewer are the knocks of somebody, whom a rest
+/// would keep waiting.
+const BUSY: u32 = 8;
+
 /// Decides about rests; its descriptor is readable when one is over.
 #[derive(Debug)]
 pub(super) struct Pace {
     timer: TimerFd,
     resting: bool,
+    /// Looks in a row that found frames soon after the one before.
+    close_looks: u32,
     last_frames: Option<Instant>,
 }
 
@@ -30,7 +36,7 @@ pub(super) enum Change {
 
 impl Pace {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { timer: TimerFd::new()?, resting: false, last_frames: None })
+        Ok(Self { timer: TimerFd::new()?, resting: false, close_looks: 0, last_frames: None })
     }
 
     /// True while the captures' descriptors are not waited for, so that every turn must look by itself.
@@ -43,6 +49,7 @@ impl Pace {
         let close_to_the_last = self.last_frames.is_some_and(|last| start.saturating_duration_since(last) < REST);
         if frames > 0 {
             self.last_frames = Some(Instant::now());
+            self.close_looks = if close_to_the_last { self.close_looks.saturating_add(1) } else { 0 };
         }
         match (self.resting, frames > 0) {
             (true, true) => {
@@ -51,9 +58,10 @@ impl Pace {
             }
             (true, false) if self.timer.acknowledge() => {
                 self.resting = false;
+                self.close_looks = 0;
                 Ok(Change::Wake)
             }
-            (false, true) if close_to_the_last && !more => {
+            (false, true) if self.close_looks >= BUSY && !more => {
                 self.timer.arm(Some(REST))?;
                 self.resting = true;
                 Ok(Change::Rest)
@@ -92,7 +100,9 @@ mod tests {
     #[test]
     fn a_busy_line_rests_until_a_look_finds_nothing() {
         let mut pace = Pace::new().unwrap();
-        assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::None);
+        for _ in 0..BUSY {
+            assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::None);
+        }
         assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::Rest);
         wait_for_the_timer(&pace);
         assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::None);
@@ -107,8 +117,9 @@ mod tests {
     #[test]
     fn what_was_left_behind_is_taken_without_a_rest() {
         let mut pace = Pace::new().unwrap();
-        assert_eq!(pace.turned(Instant::now(), 5, true).unwrap(), Change::None);
-        assert_eq!(pace.turned(Instant::now(), 5, true).unwrap(), Change::None);
+        for _ in 0..=BUSY {
+            assert_eq!(pace.turned(Instant::now(), 5, true).unwrap(), Change::None);
+        }
         assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::Rest);
         assert_eq!(pace.turned(Instant::now(), 5, true).unwrap(), Change::None);
         wait_for_the_timer(&pace);
