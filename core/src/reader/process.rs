@@ -182,16 +182,13 @@ impl ReaderProcess {
         if let Some(door) = self.config.doors.get_mut(usize::from(door.0)) {
             door.sequence = sequence.cloned();
         }
-        self.start.doors = Doors::of(&self.config);
         self.tell(&ToReader::Sequence { door: door.0, sequence: sequence.map(WireSequence::of) });
     }
 
     /// Takes up other doors and interfaces. What the old doors still tell is seen before this returns; nothing of it may
     /// be polled after the caller takes up the new doors itself.
     pub(crate) fn reload(&mut self, config: &Config, interfaces: Vec<String>) -> Vec<Seen> {
-        let doors = Doors::of(config);
-        self.start.doors = doors.clone();
-        self.tell(&ToReader::Reload(doors));
+        self.tell(&ToReader::Reload(Doors::of(config)));
         let reloaded = |message| if matches!(message, FromReader::Reloaded) { Ok(()) } else { Err(message) };
         if self.running.is_some()
             && let Err(error) = self.expect(reloaded)
@@ -241,7 +238,9 @@ impl ReaderProcess {
             .map_err(text)?;
         let mut running = Running { child, channel: Channel::new(ours).map_err(text)? };
         let deadline = Some(Instant::now() + PATIENCE);
-        let ready = running.channel.put(&ToReader::Start(self.start.clone()));
+        // The doors as they are now, one-time doors with the sequences that are not used yet.
+        let start = Start { doors: Doors::of(&self.config), ..self.start.clone() };
+        let ready = running.channel.put(&ToReader::Start(start));
         let ready = ready.and_then(|()| running.channel.flush(deadline)).and_then(|()| running.channel.wait(deadline));
         match ready {
             Ok(FromReader::Ready { kept }) => {
