@@ -13,6 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 pub use element::Element;
@@ -126,15 +127,21 @@ impl Gate {
     ///
     /// # Errors
     /// Fails where the sets have gone.
-    pub fn read(&mut self) -> Result<Vec<(Element, Duration)>, GateError> {
-        let mut open = Vec::new();
+    pub fn read(&mut self) -> Result<HashMap<Element, Duration>, GateError> {
+        let mut open = HashMap::new();
         for which in [0, 1] {
-            let mut question = Messages::default();
-            question.message(Kind::GetElement, DUMP, self.place.number(), |set| self.place.name_set(set, which));
-            let asked = self.link.ask(question, |attributes| {
-                open.extend(elements(attributes).filter_map(|(element, left)| Some((element, left?))));
-            });
-            asked.map_err(|error| self.place.explain(error, which))?;
+            // A list leaves elements out while the kernel gives the set more room, and does not say so: it is asked for
+            // until it has nothing new.
+            let mut known = usize::MAX;
+            while known != open.len() {
+                known = open.len();
+                let mut question = Messages::default();
+                question.message(Kind::GetElement, DUMP, self.place.number(), |set| self.place.name_set(set, which));
+                let asked = self.link.ask(question, |attributes| {
+                    open.extend(elements(attributes).filter_map(|(element, left)| Some((element, left?))));
+                });
+                asked.map_err(|error| self.place.explain(error, which))?;
+            }
         }
         Ok(open)
     }
