@@ -2,9 +2,10 @@
 //! and large.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/openings.json`. All CPU times are
-//! microseconds for an opening: the daemon's own, those of its children, and both. The children of portknockd are the
-//! shell and the command; the floor shows what these take where the bench itself starts them. knockd's children
-//! are copies of itself before, which is the part that grows with it. `dropped` is what portknockd says of packets that the
+//! microseconds for an opening: the daemon's own, those of its children, and both. portknockd starts
+//! `/bin/true` without a shell, and one between them where the command has anything for a shell to do; the floors show
+//! what these take where the bench itself starts them. knockd's children are copies of itself before they are a shell,
+//! which is the part that grows with it. `dropped` is what portknockd says of packets that the
 //! kernel had no room for, since its start.
 //!
 //! portknockd is large with a million attempts, knockd with thirty thousand, which are as many as it takes in reasonable
@@ -31,6 +32,8 @@ const DOORS: &str = "
 ";
 /// Whole sequences, each of another source, and packets a second; 0 is as fast as it goes.
 const LOADS: [(&str, u32, u32); 2] = [("200 openings/s", 500, 600), ("burst of 5,000", 5_000, 0)];
+/// How often the floor starts its command.
+const RUNS: u32 = 500;
 /// How long nothing must happen until it is taken for the end.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -38,7 +41,8 @@ fn main() {
     let columns =
         &["opened", "lost", "a second", "daemon µs", "children µs", "both µs", "/ portknockd", "MiB", "dropped"];
     let mut table = Table::new("openings", columns);
-    floor(&mut table, 500);
+    floor(&mut table, &["/bin/true"]);
+    floor(&mut table, &["/bin/sh", "-c", "/bin/true"]);
     let large = [
         ("portknockd", "--sources 1000000 --ports 6000 --rate 50000"),
         ("knockd", "--sources 30000 --ports 6000 --rate 3000"),
@@ -95,8 +99,8 @@ fn measure(
     table.row(what, &format!("{who}, {size}"), &figures);
 }
 
-/// What the shell and the command take, and a process that does nothing but start them, one after the other.
-fn floor(table: &mut Table, runs: u32) {
+/// What a process takes that does nothing but start a command, one after the other.
+fn floor(table: &mut Table, command: &[&str]) {
     // Brings the kernel's account of this process up to date.
     let spent = || {
         sleep(Duration::from_millis(1));
@@ -104,17 +108,17 @@ fn floor(table: &mut Table, runs: u32) {
     };
     let begin = Instant::now();
     let before = spent();
-    for _ in 0..runs {
-        let status = Command::new("/bin/sh").args(["-c", "/bin/true"]).status().expect("sh starts");
+    for _ in 0..RUNS {
+        let status = Command::new(command[0]).args(&command[1..]).status().expect("it starts");
         assert!(status.success(), "{status}");
     }
     let took = begin.elapsed();
     let after = spent();
-    let each = |seconds: f64| seconds * 1e6 / f64::from(runs);
+    let each = |seconds: f64| seconds * 1e6 / f64::from(RUNS);
     let [own, children] = [0, 1].map(|i| each(after[i] - before[i]));
-    let a_second = f64::from(runs) / took.as_secs_f64();
-    let figures = [Some(f64::from(runs)), Some(0.0), Some(a_second), Some(own), Some(children), Some(own + children)];
-    table.row("sh -c /bin/true", "floor", &[figures.as_slice(), &[None; 3]].concat());
+    let a_second = f64::from(RUNS) / took.as_secs_f64();
+    let figures = [Some(f64::from(RUNS)), Some(0.0), Some(a_second), Some(own), Some(children), Some(own + children)];
+    table.row(&command.join(" "), "floor", &[figures.as_slice(), &[None; 3]].concat());
 }
 
 /// Seconds of CPU time that a process has spent, and its children that have ended.

@@ -1,6 +1,6 @@
 //! Commands that an executor before this one started and left running, as a crash does.
 //!
-//! They are known by what their shells were given: a process group of their own, and the state file, the door and the
+//! They are known by what they were given: a process group of their own, and the state file, the door and the
 //! address in their environment, as proc_pid_environ(5) shows it.
 
 use std::fs;

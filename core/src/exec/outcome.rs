@@ -30,16 +30,16 @@ pub struct Outcome {
 /// What happened to a command.
 #[derive(Debug)]
 pub enum OutcomeKind {
-    /// Its shell was started.
+    /// It was started.
     Started,
-    /// Its shell ended.
+    /// It ended.
     Finished(ExitStatus),
     /// It has been running for [`SLOW_AFTER`]. It goes on; the next command of the same door and address no longer
     /// waits for it. `Finished` follows when it ends.
     StillRunning,
-    /// Its shell could not be started and is tried again until it can. Reported once for each kind of error.
+    /// It could not be started and is tried again until it can. Reported once for each kind of error.
     Delayed(io::Error),
-    /// Its shell could not be started and never will be: only of start commands, and only for errors that time does
+    /// It could not be started and never will be: only of start commands, and only for errors that time does
     /// not heal.
     NotStarted(io::Error),
     /// Somebody else in this process waited for it, so its exit status is unknown; it has ended.

@@ -1,6 +1,7 @@
 use super::*;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Instant;
 
@@ -63,6 +64,30 @@ fn a_command_sees_its_environment_and_nothing_on_standard_input() {
     assert!(matches!(outcomes[0].kind, OutcomeKind::Started));
     assert!(matches!(&outcomes[1].kind, OutcomeKind::Finished(status) if status.success()));
     assert_eq!(read(&out), "front 10.0.0.1 close\nSigBlk:\t0000000000000000\n");
+}
+
+#[test]
+fn what_only_a_shell_can_run_or_explain_is_left_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (script, out) = (dir.path().join("script"), dir.path().join("out"));
+    // A shell runs a script that does not say what runs it; no other program can start it.
+    fs::write(&script, "echo $1 >>$2").unwrap();
+    let command = format!("{} opened {}", script.display(), out.display());
+    let mut codes = Vec::new();
+    for mode in [0o600, 0o700] {
+        fs::set_permissions(&script, fs::Permissions::from_mode(mode)).unwrap();
+        let mut executor = Executor::new().unwrap();
+        executor.submit(request(1, Action::Open, &command));
+        executor.submit(request(2, Action::Open, "/no/such/program"));
+        for outcome in finish(&mut executor) {
+            if let OutcomeKind::Finished(status) = outcome.kind {
+                codes.push((outcome.request.ip == IpAddr::from([10, 0, 0, 2]), status.code().unwrap()));
+            }
+        }
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [(false, 0), (false, 126), (true, 127), (true, 127)], "as a shell says it");
+    assert_eq!(read(&out), "opened\n");
 }
 
 #[test]
