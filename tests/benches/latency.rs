@@ -2,8 +2,9 @@
 //! portknockd beside the original knockd.
 //!
 //! Run by `make bench`, which prints this as tables and writes them to `target/bench/latency.json` and
-//! `target/bench/stall.json`. The command writes a byte into a pipe, for which the knocker waits. The floor is the same
-//! command started by the knocker itself: what is more than that is the way through the network and the daemon.
+//! `target/bench/stall.json`. The command writes a byte into a pipe, for which the knocker waits: it is the smallest
+//! program that can do this, or a line for the shell. The floor is the same command started by the knocker itself: what
+//! is more than that is the way through the network and the daemon.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::env;
@@ -14,7 +15,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Host, Lab, Output, Table, cost, percentile, ratio};
+use portknock_tests::{C, Daemon, Host, Lab, Output, Table, cost, percentile, ratio};
 
 const TRIES: usize = 200;
 const PORTS: [u16; 3] = [7000, 8000, 9000];
@@ -32,10 +33,10 @@ const DAEMONS: [(&str, Start); 2] = [("portknockd", Daemon::portknockd), ("knock
 fn main() {
     // Itself, on the client's side.
     let args: Vec<_> = env::args().collect();
-    if let [_, role, pipe] = &args[..]
-        && ["knocker", "starter"].contains(&role.as_str())
-    {
-        return time_commands(role, pipe);
+    match &args[..] {
+        [_, role, pipe] if role == "knocker" => return time_commands(pipe, None),
+        [_, role, pipe, command @ ..] if role == "starter" => return time_commands(pipe, Some(command)),
+        _ => {}
     }
     latencies();
     stalls();
@@ -47,44 +48,48 @@ fn latencies() {
     let pipe = folder.path().join("pipe");
     let pipe = pipe.to_str().expect("a plain name");
     assert_eq!(Output::of(Command::new("mkfifo").arg(pipe)).code, Some(0), "mkfifo {pipe}");
-    let door =
-        format!("[door]\nsequence = 7000:udp,8000:udp,9000:udp\nseq_timeout = 10\ncommand = {}\n", command_into(pipe));
-    let mut ours = None;
-    for (who, start) in DAEMONS {
+    let program = format!("{} {pipe}", C::compile_alone("tests/c/mark.c", &["-static"]).display());
+    let shell = format!("/bin/sh -c echo>{pipe}");
+    for (what, command, in_the_file) in [
+        ("last knock to a small program's effect", &program, program.as_str()),
+        ("last knock to a shell line's effect", &shell, &format!("echo>{pipe}")),
+    ] {
+        let door =
+            format!("[door]\nsequence = 7000:udp,8000:udp,9000:udp\nseq_timeout = 10\ncommand = {in_the_file}\n");
+        let mut ours = None;
+        for (who, start) in DAEMONS {
+            let lab = Lab::pair();
+            let daemon = start(&lab.server, &door);
+            let times = times(&lab.client, &["knocker", pipe]);
+            cost::settle(daemon.id());
+            let wake_ups = cost::wake_ups(daemon.id());
+            sleep(IDLE);
+            let wake_ups = (cost::wake_ups(daemon.id()) - wake_ups) as f64 / IDLE.as_secs_f64();
+            let median = percentile(&times, 50);
+            ours = ours.or(median);
+            let figures = [median, percentile(&times, 99), ratio(median, ours), Some(wake_ups)];
+            table.row(what, who, &figures);
+        }
         let lab = Lab::pair();
-        let daemon = start(&lab.server, &door);
-        let times = times(&lab.client, "knocker", pipe);
-        cost::settle(daemon.id());
-        let wake_ups = cost::wake_ups(daemon.id());
-        sleep(IDLE);
-        let wake_ups = (cost::wake_ups(daemon.id()) - wake_ups) as f64 / IDLE.as_secs_f64();
+        let words: Vec<&str> = ["starter", pipe].into_iter().chain(command.split(' ')).collect();
+        let times = times(&lab.client, &words);
         let median = percentile(&times, 50);
-        ours = ours.or(median);
-        let figures = [median, percentile(&times, 99), ratio(median, ours), Some(wake_ups)];
-        table.row("last knock to the command's effect", who, &figures);
+        let figures = [median, percentile(&times, 99), ratio(median, ours), None];
+        table.row(what, "floor, without network and daemon", &figures);
     }
-    let lab = Lab::pair();
-    let times = times(&lab.client, "starter", pipe);
-    let median = percentile(&times, 50);
-    let figures = [median, percentile(&times, 99), ratio(median, ours), None];
-    table.row("start to the command's effect", "floor, without network and daemon", &figures);
     table.save();
 }
 
-fn command_into(pipe: &str) -> String {
-    format!("echo > {pipe}")
-}
-
 /// Milliseconds that it took each time.
-fn times(client: &Host, role: &str, pipe: &str) -> Vec<f64> {
+fn times(client: &Host, role: &[&str]) -> Vec<f64> {
     let itself = env::current_exe().expect("it runs");
-    let output = Output::of(client.command(itself).args([role, pipe]));
+    let output = Output::of(client.command(itself).args(role));
     assert_eq!(output.code, Some(0), "{output:?}");
     output.stdout.lines().map(|line| line.parse().expect("a number")).collect()
 }
 
-/// Knocks, or starts the command, again and again; prints the milliseconds from there until the pipe has its byte.
-fn time_commands(role: &str, pipe: &str) {
+/// Knocks, or starts a command, again and again; prints the milliseconds from there until the pipe has its byte.
+fn time_commands(pipe: &str, command: Option<&[String]>) {
     // For writing too, so that it is never at its end.
     let mut pipe_end = OpenOptions::new().read(true).write(true).open(pipe).expect("the pipe can be opened");
     let socket = UdpSocket::bind("10.0.0.2:0").expect("an address of this host");
@@ -94,18 +99,18 @@ fn time_commands(role: &str, pipe: &str) {
         sleep(Duration::from_micros(fastrand::u64(30_000..80_000)));
         let mut started = None;
         let mut begin = Instant::now();
-        if role == "knocker" {
+        if let Some(words) = command {
+            started = Some(Command::new(&words[0]).args(&words[1..]).spawn().expect("it starts"));
+        } else {
             socket.send_to(b"x", first).expect("a knock is sent");
             socket.send_to(b"x", second).expect("a knock is sent");
             begin = Instant::now();
             socket.send_to(b"x", last).expect("a knock is sent");
-        } else {
-            started = Some(Command::new("/bin/sh").args(["-c", &command_into(pipe)]).spawn().expect("sh starts"));
         }
         pipe_end.read_exact(&mut [0]).expect("the pipe stays open");
         println!("{:.4}", begin.elapsed().as_secs_f64() * 1e3);
-        if let Some(mut command) = started {
-            command.wait().expect("a child of ours");
+        if let Some(mut child) = started {
+            child.wait().expect("a child of ours");
         }
     }
 }

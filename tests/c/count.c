@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SNAP_LENGTH = 128, BUFFER_BYTES = 4 << 20, FRAMES_A_TURN = 4096, REST_NS = 1000000 };
+enum { SNAP_LENGTH = 128, BUFFER_BYTES = 4 << 20, FRAMES_A_TURN = 4096, REST_NS = 1000000, BUSY = 8 };
 
 static volatile sig_atomic_t asked, ended;
 
@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
     fflush(stdout);
 
     unsigned long counted = 0;
-    int resting = 0;
+    int resting = 0, close_looks = 0;
     long long last_frames = 0;
     const struct timespec rest = {0, REST_NS};
     while (!ended) {
@@ -78,9 +78,13 @@ int main(int argc, char **argv) {
         long long start = now_ns();
         int frames = pcap_dispatch(capture, FRAMES_A_TURN, on_packet, (u_char *)&counted);
         check(frames >= 0, pcap_geterr(capture));
-        resting = frames > 0 && frames < FRAMES_A_TURN && (resting || start - last_frames < REST_NS);
-        if (frames > 0)
+        if (frames > 0) {
+            close_looks = start - last_frames < REST_NS ? close_looks + 1 : 0;
             last_frames = now_ns();
+        } else if (resting) {
+            close_looks = 0;
+        }
+        resting = frames > 0 && frames < FRAMES_A_TURN && (resting || close_looks >= BUSY);
         if (asked) {
             struct pcap_stat stat;
             check(pcap_stats(capture, &stat) == 0, pcap_geterr(capture));

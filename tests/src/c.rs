@@ -1,5 +1,6 @@
 //! Programs in C, against libportknock as it is installed.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,6 +58,19 @@ impl C {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
     }
 
+    /// Compiles a program of this workspace that has nothing to do with the library, beside the test, and says where it is.
+    pub fn compile_alone(source: &str, more: &[&str]) -> PathBuf {
+        require("gcc");
+        let source = Self::source(source);
+        let name = source.file_stem().expect("a source has a name");
+        let program = env::current_exe().expect("the test knows its own path").with_file_name(name);
+        let mut command = Command::new("gcc");
+        command.args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O2", "-o"]).arg(&program);
+        let compiled = Output::of(command.arg(&source).args(more));
+        assert_eq!(compiled.code, Some(0), "{}", compiled.stderr);
+        program
+    }
+
     /// Where it is installed.
     pub fn prefix(&self) -> PathBuf {
         self.folder.join("prefix")
@@ -112,7 +126,7 @@ impl C {
 
 /// Where cargo has put the library.
 fn built() -> PathBuf {
-    let test = std::env::current_exe().expect("the test knows its own path");
+    let test = env::current_exe().expect("the test knows its own path");
     let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned();
     let there = folder.join("libportknock.so").is_file() && folder.join("libportknock.a").is_file();
     assert!(there, "there is no libportknock in {}; build it first: cargo build --workspace --lib", folder.display());

@@ -1,10 +1,9 @@
 //! The floor under every program that captures: one that only counts.
 
-use std::env;
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::{C, Host, Output, PATIENCE, Process, require, wait_until};
+use crate::{C, Host, PATIENCE, Process, wait_until};
 
 /// `tests/c/count.c`, running on a host; it ends when this is dropped.
 #[derive(Debug)]
@@ -15,16 +14,8 @@ pub struct Counter {
 impl Counter {
     /// Compiles it, the first time, starts it on `eth0`, and waits until it listens.
     pub fn start(host: &Host) -> Self {
-        static COMPILED: OnceLock<String> = OnceLock::new();
-        let program = COMPILED.get_or_init(|| {
-            require("gcc");
-            let program = env::current_exe().expect("the test knows its own path").with_file_name("count");
-            let mut command = Command::new("gcc");
-            command.args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O2", "-o"]).arg(&program);
-            let compiled = Output::of(command.arg(C::source("tests/c/count.c")).arg("-lpcap"));
-            assert_eq!(compiled.code, Some(0), "{}", compiled.stderr);
-            program.to_str().expect("a path with a plain name").to_owned()
-        });
+        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+        let program = COMPILED.get_or_init(|| C::compile_alone("tests/c/count.c", &["-lpcap"]));
         let process = Process::spawn(host.command(program).arg("eth0"));
         process.wait_for("listening");
         Self { process }
