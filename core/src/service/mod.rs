@@ -285,6 +285,8 @@ impl Service {
         }
         let now = self.clock.now();
         self.turn_due = true;
+        // Nobody looks any more, so what comes must not wake; where this fails, it does.
+        let _ = self.epoll.remove(self.sight.as_fd());
         self.stop_limit = Some(now.saturating_add(STOP_LIMIT));
         self.notices.push_back(Notice::ShuttingDown);
         let keep = self.config.options.on_stop == OnStop::Keep;

@@ -91,11 +91,11 @@ impl Sight {
         }
     }
 
-    /// How much longer an answer to what was asked before a closing is waited for.
+    /// How much longer an answer to what was asked before a closing is waited for; `None` where it is not.
     pub(super) fn closing_waits(&self) -> Option<Duration> {
         match self {
             Self::Here(_) => None,
-            Self::Apart(reader) => reader.waits_since().map(|since| CLOSING_WAITS.saturating_sub(since)),
+            Self::Apart(reader) => CLOSING_WAITS.checked_sub(reader.waits_since()?),
         }
     }
 }
