@@ -18,7 +18,7 @@ use super::channel::Channel;
 use super::notice::ReaderNotice;
 use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, What, WireSequence};
 use crate::capture::CaptureNotice;
-use crate::config::{Config, DoorId, MAX_STEPS, Sequence};
+use crate::config::{Config, Door, DoorId, MAX_STEPS};
 use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::service::clock::Clock;
@@ -180,12 +180,13 @@ impl ReaderProcess {
         self.asked_at.map(|asked_at| asked_at.elapsed())
     }
 
-    /// Gives a one-time door its next sequence.
-    pub(crate) fn set_sequence(&mut self, door: DoorId, sequence: Option<&Sequence>) {
-        if let Some(door) = self.config.doors.get_mut(usize::from(door.0)) {
-            door.sequence = sequence.cloned();
-        }
-        self.tell(&ToReader::Sequence { door: door.0, sequence: sequence.map(WireSequence::of) });
+    /// Gives a one-time door the sequence that it has now. Nothing happens where that place is another door's, as it may
+    /// be after [`ReaderProcess::reload`], while what the old doors told is taken up.
+    pub(crate) fn set_sequence(&mut self, id: DoorId, door: &Door) {
+        let is_same = |own: &&mut Door| own.name == door.name && own.one_time_sequences == door.one_time_sequences;
+        let Some(own) = self.config.doors.get_mut(usize::from(id.0)).filter(is_same) else { return };
+        own.sequence.clone_from(&door.sequence);
+        self.tell(&ToReader::Sequence { door: id.0, sequence: door.sequence.as_ref().map(WireSequence::of) });
     }
 
     /// Takes up other doors and interfaces. What the old doors still tell is seen before this returns; nothing of it may
@@ -288,8 +289,12 @@ impl ReaderProcess {
 
     /// Starts another reader, which takes over the attempts of the one that there is.
     fn renew(&mut self) -> Result<(), String> {
-        let mut next = self.spawn()?;
+        let next = self.spawn()?;
         self.renewal_wanted = false;
+        self.take_the_place(next)
+    }
+
+    fn take_the_place(&mut self, mut next: Running) -> Result<(), String> {
         let mut after = Timestamp::default();
         if self.running.is_some() {
             match self.hand_over_to(&mut next) {
@@ -299,12 +304,20 @@ impl ReaderProcess {
         }
         self.running = None;
         self.earlier = std::mem::take(&mut self.counts).after(self.earlier);
+        // The one before may have seen sequences being used up that this one was started with.
+        for (id, door) in (0..=u16::MAX).zip(&self.config.doors) {
+            if door.one_time_sequences.is_some() && door.sequence.is_none() {
+                let used_up = ToReader::Sequence { door: id, sequence: None };
+                next.channel.put(&used_up).map_err(|error| error.to_string())?;
+            }
+        }
         self.begin(next, after).map_err(|error| error.to_string())
     }
 
     fn hand_over_to(&mut self, next: &mut Running) -> io::Result<Timestamp> {
         self.channel()?.put(&ToReader::HandOver)?;
         self.channel()?.flush(Some(Instant::now() + PATIENCE))?;
+        let mut count = 0;
         loop {
             let message = self.expect(|message| match message {
                 FromReader::Attempts(_) | FromReader::HandedOver { .. } => Ok(message),
@@ -312,6 +325,11 @@ impl ReaderProcess {
             })?;
             match message {
                 FromReader::Attempts(attempts) => {
+                    // Or it could go on for ever.
+                    count += attempts.len();
+                    if attempts.is_empty() || count > self.config.options.max_attempts as usize {
+                        return Err(lie("it hands over more attempts than there can be"));
+                    }
                     next.channel.put(&ToReader::Attempts(attempts))?;
                     next.channel.flush(Some(Instant::now() + PATIENCE))?;
                 }
@@ -331,14 +349,23 @@ impl ReaderProcess {
         self.earlier = std::mem::take(&mut self.counts).after(self.earlier);
         self.earlier.attempts = 0;
         self.asked_at = None;
+        self.wake();
+    }
+
+    /// Has the descriptor tell that a turn is due: whoever called may wait for it next.
+    fn wake(&self) {
+        // It fails for no timer that is open.
+        let _ = self.again.arm(Some(Duration::ZERO));
     }
 
     /// Sends a message, where there is a reader.
     fn tell(&mut self, message: &ToReader) {
         let Some(running) = &mut self.running else { return };
         let told = running.channel.put(message);
-        if let Err(error) = told.and_then(|()| running.channel.flush(Some(Instant::now() + PATIENCE))) {
-            self.lose(&error);
+        match told.and_then(|()| running.channel.flush(Some(Instant::now() + PATIENCE))) {
+            Ok(()) if running.channel.has_unseen() => self.wake(),
+            Ok(()) => {}
+            Err(error) => self.lose(&error),
         }
     }
 
@@ -440,15 +467,21 @@ impl ReaderProcess {
         }
     }
 
-    /// False for what was told of the interface before.
+    /// False for what was told of the interface before, and for other interfaces.
     fn is_news(&mut self, notice: &CaptureNotice) -> bool {
-        let (name, absence) = match notice {
-            CaptureNotice::Listening { interface } => (interface, None),
-            CaptureNotice::Waiting { interface, reason } | CaptureNotice::Lost { interface, reason } => {
-                (interface, Some(reason.clone()))
-            }
-            CaptureNotice::CoarseFilter { interface, instructions } => {
-                let told = self.told.entry(interface.clone()).or_default();
+        let (CaptureNotice::Listening { interface: name }
+        | CaptureNotice::Waiting { interface: name, .. }
+        | CaptureNotice::Lost { interface: name, .. }
+        | CaptureNotice::Dropped { interface: name, .. }
+        | CaptureNotice::CoarseFilter { interface: name, .. }) = notice;
+        if !self.start.interfaces.contains(name) {
+            return false;
+        }
+        let absence = match notice {
+            CaptureNotice::Listening { .. } => None,
+            CaptureNotice::Waiting { reason, .. } | CaptureNotice::Lost { reason, .. } => Some(reason.clone()),
+            CaptureNotice::CoarseFilter { instructions, .. } => {
+                let told = self.told.entry(name.clone()).or_default();
                 return told.coarse.replace(*instructions) != Some(*instructions);
             }
             CaptureNotice::Dropped { .. } => return true,

@@ -15,6 +15,13 @@ struct Fake {
     clock: Clock,
 }
 
+/// A process at the end of a connection, and that end.
+fn running() -> (Running, UnixStream) {
+    let (ours, other_end) = UnixStream::pair().unwrap();
+    let child = Command::new("sleep").arg("1000").spawn().unwrap();
+    (Running { child, channel: Channel::new(ours).unwrap() }, other_end)
+}
+
 impl Fake {
     fn new() -> Self {
         let clock = Clock::new();
@@ -28,9 +35,7 @@ impl Fake {
             &ServiceOptions { ipv4_only: true, ..ServiceOptions::default() },
         );
         let mut process = ReaderProcess::new(program, &config, start).unwrap();
-        let (ours, other_end) = UnixStream::pair().unwrap();
-        let child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let running = Running { child, channel: Channel::new(ours).unwrap() };
+        let (running, other_end) = running();
         process.begin(running, Timestamp::default()).unwrap();
         Self { process, other_end, clock }
     }
@@ -119,7 +124,8 @@ fn what_cannot_be_ends_the_reader() {
 fn a_door_with_one_time_sequences_opens_once_until_it_has_its_next() {
     let mut fake = Fake::new();
     let sequence = crate::config::parse_sequence("7000,9000").unwrap();
-    fake.process.set_sequence(DoorId(1), Some(&sequence));
+    let door = Door { sequence: Some(sequence), ..fake.process.config.doors[1].clone() };
+    fake.process.set_sequence(DoorId(1), &door);
     let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
     fake.says(&FromReader::Found(complete));
     assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
@@ -165,6 +171,54 @@ proptest::proptest! {
 }
 
 #[test]
+fn a_sequence_never_goes_to_another_door_that_took_the_place() {
+    let mut fake = Fake::new();
+    let old = fake.process.config.doors[1].clone();
+    fake.says(&FromReader::Reloaded);
+    let text = "[c]\nsequence = 7000,8000\ncommand = true\n[d]\nsequence = 9000,8000\ncommand = true\n";
+    let new = crate::config::parse(text.as_bytes()).config.unwrap();
+    fake.process.reload(&new, vec!["lo".into()]);
+    let mut heard = Channel::new(fake.other_end.try_clone().unwrap()).unwrap();
+    assert!(matches!(heard.wait(None).unwrap(), ToReader::Begin { .. }));
+    assert!(matches!(heard.wait(None).unwrap(), ToReader::Reload(_)));
+    fake.process.set_sequence(DoorId(1), &old);
+    assert_eq!(fake.process.config, new);
+    heard.receive().unwrap();
+    assert!(heard.next::<ToReader>().unwrap().is_none());
+}
+
+#[test]
+fn the_next_reader_takes_no_sequence_that_the_one_before_saw_used_up() {
+    let mut fake = Fake::new();
+    let door = Door {
+        sequence: Some(crate::config::parse_sequence("7000,9000").unwrap()),
+        ..fake.process.config.doors[1].clone()
+    };
+    fake.process.set_sequence(DoorId(1), &door);
+    let (next, end_of_next) = running();
+    let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
+    fake.says(&FromReader::Found(complete));
+    fake.says(&FromReader::HandedOver { last: 7, counts: Counts::default() });
+    fake.process.take_the_place(next).unwrap();
+    let mut heard = Channel::new(end_of_next).unwrap();
+    assert!(matches!(heard.wait(None).unwrap(), ToReader::Sequence { door: 1, sequence: None }));
+    assert!(matches!(heard.wait(None).unwrap(), ToReader::Begin { after: 7 }));
+    assert!(fake.seen().iter().any(|seen| matches!(seen, Seen::Found { door_id: DoorId(1), .. })));
+}
+
+#[test]
+fn attempts_are_not_handed_over_for_ever() {
+    let mut fake = Fake::new();
+    fake.process.config.options.max_attempts = 1;
+    fake.says(&FromReader::Attempts(Vec::new()));
+    let (next, _end_of_next) = running();
+    fake.process.take_the_place(next).unwrap();
+    let seen = fake.seen();
+    let [Seen::Notice(ReaderNotice::Ended(why))] = &seen[..] else { panic!("{seen:?}") };
+    assert!(why.contains("more attempts than there can be"), "{why}");
+}
+
+#[test]
 fn half_a_message_is_waited_for_and_the_end_is_noticed() {
     let mut fake = Fake::new();
     fake.other_end.write_all(b"\x10\0\0\0\x02").unwrap();
@@ -174,15 +228,44 @@ fn half_a_message_is_waited_for_and_the_end_is_noticed() {
 }
 
 #[test]
+fn an_end_that_is_noticed_by_telling_it_something_wakes() {
+    let mut fake = Fake::new();
+    fake.other_end.shutdown(std::net::Shutdown::Both).unwrap();
+    let door = fake.process.config.doors[1].clone();
+    fake.process.set_sequence(DoorId(1), &door);
+    assert!(fake.process.running.is_none());
+    fake.is_ended("signal");
+}
+
+#[test]
+fn what_is_received_while_something_is_told_wakes() {
+    let mut fake = Fake::new();
+    let stage = fake.found(0, [192, 0, 2, 9], What::Stage { stage: 1, steps: 2 });
+    fake.says(&FromReader::Found(stage));
+    let other_end = fake.other_end.try_clone().unwrap();
+    let takes_all = std::thread::spawn(move || io::copy(&mut &other_end, &mut io::sink()));
+    // More than fits in between.
+    let doors = Doors::of(&crate::config::parse(DOORS.repeat(20_000).as_bytes()).config.unwrap());
+    fake.process.tell(&ToReader::Reload(doors));
+    let mut waiting = Vec::new();
+    fake.process.epoll.wait(&mut waiting, Some(PATIENCE)).unwrap();
+    assert!(!waiting.is_empty());
+    assert!(matches!(fake.seen()[..], [Seen::Found { .. }]));
+    drop(fake);
+    takes_all.join().unwrap().unwrap();
+}
+
+#[test]
 fn what_each_reader_tells_of_its_interfaces_is_told_once() {
     let mut fake = Fake::new();
-    let name = || "eth7".to_owned();
+    let name = || "lo".to_owned();
+    let other = CaptureNotice::Dropped { interface: "eth7, which it does not listen on".into(), packets: 1 };
     let missing = || CaptureNotice::Waiting { interface: name(), reason: "there is no such interface".into() };
     let listening = || CaptureNotice::Listening { interface: name() };
     let coarse = || CaptureNotice::CoarseFilter { interface: name(), instructions: Some(9) };
     let dropped = || CaptureNotice::Dropped { interface: name(), packets: 1 };
     let all = [missing(), missing(), listening(), coarse(), listening(), coarse(), dropped(), dropped(), missing()];
-    for notice in all {
+    for notice in all.into_iter().chain([other]) {
         fake.says(&FromReader::Capture(notice));
     }
     let told: Vec<_> = fake
