@@ -16,7 +16,7 @@ pub(crate) struct Intake {
     ipv4_only: bool,
     /// Packets stamped up to this time are another's.
     after: Timestamp,
-    /// The last stamp.
+    /// The newest stamp of the last turn that took packets.
     last: Timestamp,
     packets: u64,
     /// Room for knocks that were captured and not handled yet; empty between turns.
@@ -41,7 +41,7 @@ impl Intake {
         self.after = stamp;
     }
 
-    /// The stamp of the last packet that was taken.
+    /// The newest stamp among the packets that were taken last, which may be of several interfaces.
     pub(crate) fn last_stamp(&self) -> Timestamp {
         self.last
     }
@@ -62,12 +62,13 @@ impl Intake {
         let Self { clock, ipv4_only, after, last, packets, knocks } = self;
         let mut clocks = clock.read();
         let before = clocks.now;
-        let mut newest = Timestamp::default();
+        *after = still_before(*after, clocks.wall);
+        let (mut newest, mut last_stamp) = (Timestamp::default(), Timestamp::default());
         let mut on_frame = |link_type, stamp, frame: &[u8]| {
             if stamp <= *after {
                 return;
             }
-            *last = stamp;
+            last_stamp = last_stamp.max(stamp);
             *packets += 1;
             if stamp > clocks.wall {
                 clocks = clock.read();
@@ -86,6 +87,9 @@ impl Intake {
             }
         };
         let taken = capture.turn(&mut on_frame);
+        if last_stamp > Timestamp::default() {
+            *last = last_stamp;
+        }
         engine.handle_knocks(knocks);
         knocks.clear();
         engine.handle_timeout(newest);
@@ -101,6 +105,12 @@ impl Intake {
     }
 }
 
+/// Up to which stamp packets are another's, at this time by the wall clock. A stamp of the future was made before the clock was
+/// set back: to go by it would pass over all packets until it is that late again.
+fn still_before(after: Timestamp, wall: Timestamp) -> Timestamp {
+    if wall < after { Timestamp::default() } else { after }
+}
+
 /// Tells the engine which addresses are the machine's; true where they changed.
 pub(crate) fn follow_addresses(capture: &mut CaptureSet, engine: &mut Engine) -> bool {
     let changed = capture.take_address_change();
@@ -108,4 +118,17 @@ pub(crate) fn follow_addresses(capture: &mut CaptureSet, engine: &mut Engine) ->
         engine.set_local_addresses(LocalAddresses::Only(capture.local_addresses().clone()));
     }
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_since_the_hand_over_hides_no_packets() {
+        let noon = Timestamp::from_secs(12 * 3600);
+        assert_eq!(still_before(noon, noon), noon);
+        assert_eq!(still_before(noon, noon.saturating_add(std::time::Duration::from_secs(1))), noon);
+        assert_eq!(still_before(noon, Timestamp::from_secs(11 * 3600)), Timestamp::default());
+    }
 }

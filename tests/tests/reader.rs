@@ -38,6 +38,14 @@ fn ends(pid: u32) {
     assert!(wait_until(PATIENCE, gone), "process {pid} is still there");
 }
 
+/// Asserts that the daemon waits and does not look again and again.
+fn sleeps(daemon: &Daemon) {
+    let before = cost::cpu(daemon.id());
+    std::thread::sleep(Duration::from_millis(500));
+    let spent = cost::cpu(daemon.id()) - before;
+    assert!(spent < Duration::from_millis(100), "{spent:?} in half a second");
+}
+
 #[test]
 fn it_has_no_rights_and_no_files() {
     let lab = Lab::pair();
@@ -90,6 +98,7 @@ fn one_that_hangs_keeps_no_door_open() {
     let reader = daemon.reader();
     lab.server.ok(&format!("kill -STOP {reader}"));
     closes(&daemon, 1);
+    sleeps(&daemon);
     // It is asked for its numbers and does not answer.
     daemon.signal("USR1");
     daemon.wait_for(ENDED);
@@ -112,6 +121,20 @@ fn it_ends_with_the_daemon() {
     assert!(daemon.stop().success());
     ends(reader);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn knocks_while_the_daemon_stops_do_not_keep_it_busy() {
+    let lab = Lab::pair();
+    let config = door(60).replace("echo close", "sleep 3; echo close");
+    let mut daemon = Daemon::portknockd(&lab.server, &config);
+    opens(&lab, &daemon);
+    daemon.signal("TERM");
+    daemon.wait_for("running command: sleep 3");
+    lab.client.ok("knock 10.0.0.1 7000");
+    sleeps(&daemon);
+    assert!(daemon.exit_within(PATIENCE).is_some_and(|status| status.success()), "{}", daemon.log());
+    assert_eq!(daemon.read("done"), "open 10.0.0.2\nclose 10.0.0.2\n");
 }
 
 #[test]

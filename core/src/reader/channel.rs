@@ -24,16 +24,28 @@ const KEPT: usize = 64 << 20;
 pub(super) struct Channel {
     stream: UnixStream,
     received: Vec<u8>,
+    /// Where what is received comes in.
+    room: Box<[u8]>,
     /// Where in `received` the next message begins.
     start: usize,
     to_send: Vec<u8>,
+    /// Something came that [`Channel::next`] was not asked for since, and no descriptor tells of.
+    unseen: bool,
     ended: bool,
 }
 
 impl Channel {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, received: Vec::new(), start: 0, to_send: Vec::new(), ended: false })
+        Ok(Self {
+            stream,
+            received: Vec::new(),
+            room: vec![0; AT_ONCE].into(),
+            start: 0,
+            to_send: Vec::new(),
+            unseen: false,
+            ended: false,
+        })
     }
 
     /// Puts a message behind those that [`Channel::flush`] will send.
@@ -62,7 +74,8 @@ impl Channel {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.poll(Interest::ReadOrWrite, deadline)?;
-                    if self.receive()? && self.received.len() - self.start > KEPT {
+                    self.unseen |= self.receive()?;
+                    if self.received.len() - self.start > KEPT {
                         return Err(io::Error::other("the other end says much and takes nothing"));
                     }
                 }
@@ -88,7 +101,14 @@ impl Channel {
         Ok(Some(message))
     }
 
+    /// True where sending has received something that [`Channel::next`] was not asked for yet: a wait for the descriptor
+    /// would miss it.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.unseen
+    }
+
     fn nothing<T>(&mut self) -> io::Result<Option<T>> {
+        self.unseen = false;
         if self.ended {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -100,16 +120,15 @@ impl Channel {
     /// Receives what is there; false where nothing is. The end of the connection is told by [`Channel::next`], after the
     /// last message.
     pub(super) fn receive(&mut self) -> io::Result<bool> {
-        let old = self.received.len();
-        self.received.resize(old + AT_ONCE, 0);
-        let result = self.stream.read(&mut self.received[old..]);
-        self.received.truncate(old + *result.as_ref().unwrap_or(&0));
-        match result {
+        match self.stream.read(&mut self.room) {
             Ok(0) => {
                 self.ended = true;
                 Ok(false)
             }
-            Ok(_) => Ok(true),
+            Ok(count) => {
+                self.received.extend_from_slice(&self.room[..count]);
+                Ok(true)
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
             // The other process is gone, as at an end.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {

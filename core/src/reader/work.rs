@@ -172,9 +172,10 @@ impl<'a> Reader<'a> {
             let message = self.link.channel.wait(None)?;
             match message {
                 ToReader::Attempts(attempts) => {
-                    attempts
-                        .iter()
-                        .for_each(|attempt| self.engine.iter_mut().for_each(|engine| engine.take_up(attempt)));
+                    let Some(engine) = &mut self.engine else { continue };
+                    for attempt in &attempts {
+                        engine.take_up(attempt);
+                    }
                 }
                 ToReader::Begin { after } => {
                     self.intake.begin_after(Timestamp::from_nanos(after));
@@ -330,7 +331,8 @@ impl<'a> Reader<'a> {
 
     /// How long to wait for packets and messages.
     fn time_left(&mut self) -> Option<Duration> {
-        if self.catch_up.is_some() || std::mem::take(&mut self.look_again) {
+        let look_again = std::mem::take(&mut self.look_again) || self.link.channel.has_unseen();
+        if self.catch_up.is_some() || look_again {
             return Some(Duration::ZERO);
         }
         let due = self.engine.as_mut().and_then(Engine::poll_timeout);

@@ -244,7 +244,7 @@ impl Service {
     /// Fails as [`Service::start`] does; then everything goes on as before.
     pub fn reload(&mut self, mut config: Config) -> Result<(), ServiceError> {
         self.turn()?;
-        let one_time = OneTimeDoors::open(&mut config)?;
+        let mut one_time = OneTimeDoors::open(&mut config)?;
         let clocks = self.clock.read();
         let mut state = None;
         if let Some(old) = &self.state
@@ -255,7 +255,18 @@ impl Service {
         let gate = if self.options.run_commands { Gate::find(&config)? } else { None };
         let interfaces = interfaces(&config, &self.options);
         self.look_for(&config, interfaces)?;
-        // From here on nothing fails.
+        // From here on nothing fails. What was seen of the old doors may have used up sequences.
+        for (id, next) in one_time.read_again() {
+            let door = &mut config.doors[usize::from(id.0)];
+            let next = next.unwrap_or_else(|error| {
+                self.notices.push_back(Notice::OneTime { door: door.name.clone(), ip: None, error });
+                None
+            });
+            if door.sequence != next {
+                door.sequence = next;
+                self.sight.set_sequence(&config, id);
+            }
+        }
         self.ports.replace(gate, &mut self.notices);
         if let (Some((mut new, restored)), Some(old)) = (state, &mut self.state) {
             let numbers = new.take_over(old, clocks.now);
@@ -285,6 +296,8 @@ impl Service {
         }
         let now = self.clock.now();
         self.turn_due = true;
+        // Nobody looks any more, so what comes must not wake; where this fails, it does.
+        let _ = self.epoll.remove(self.sight.as_fd());
         self.stop_limit = Some(now.saturating_add(STOP_LIMIT));
         self.notices.push_back(Notice::ShuttingDown);
         let keep = self.config.options.on_stop == OnStop::Keep;

@@ -37,6 +37,11 @@ impl OneTimeDoors {
         Some((marked, next))
     }
 
+    /// Reads all files again, for the sequences whose turn it is now.
+    pub(super) fn read_again(&mut self) -> impl Iterator<Item = (DoorId, Next)> {
+        self.0.iter_mut().map(|(&door, file)| (door, file.advance().map(Option::<&Sequence>::cloned)))
+    }
+
     /// The sequence that is in use again where nothing is marked.
     pub(super) fn current(&self, door: DoorId) -> Option<Sequence> {
         self.0.get(&door)?.current().cloned()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::{Notice, Service, ServiceError, ServiceOptions, Token};
 use crate::capture::CaptureSet;
-use crate::config::{Config, DoorId, Sequence};
+use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::filter::PortFilter;
@@ -84,18 +84,19 @@ impl Sight {
     }
 
     /// Gives a one-time door its next sequence; `config` has it already.
-    pub(super) fn set_sequence(&mut self, config: &Config, door: DoorId, sequence: Option<&Sequence>) {
-        match self {
-            Self::Here(here) => here.capture.set_filter(PortFilter::new(config, here.secret)),
-            Self::Apart(reader) => reader.set_sequence(door, sequence),
+    pub(super) fn set_sequence(&mut self, config: &Config, id: DoorId) {
+        match (self, config.doors.get(usize::from(id.0))) {
+            (Self::Here(here), _) => here.capture.set_filter(PortFilter::new(config, here.secret)),
+            (Self::Apart(reader), Some(door)) => reader.set_sequence(id, door),
+            (Self::Apart(_), None) => {}
         }
     }
 
-    /// How much longer an answer to what was asked before a closing is waited for.
+    /// How much longer an answer to what was asked before a closing is waited for; `None` where it is not.
     pub(super) fn closing_waits(&self) -> Option<Duration> {
         match self {
             Self::Here(_) => None,
-            Self::Apart(reader) => reader.waits_since().map(|since| CLOSING_WAITS.saturating_sub(since)),
+            Self::Apart(reader) => CLOSING_WAITS.checked_sub(reader.waits_since()?),
         }
     }
 }

@@ -125,7 +125,7 @@ impl Service {
         if let Some(door) = self.config.doors.get_mut(usize::from(door_id.0)) {
             door.sequence.clone_from(&sequence);
         }
-        self.sight.set_sequence(&self.config, door_id, sequence.as_ref());
+        self.sight.set_sequence(&self.config, door_id);
         self.engine.set_sequence(door_id, sequence);
     }
 

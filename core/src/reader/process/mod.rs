@@ -1,5 +1,8 @@
 //! The daemon's side: starts the reader, believes nothing that cannot be, and starts another one where it has to.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -15,7 +18,7 @@ use super::channel::Channel;
 use super::notice::ReaderNotice;
 use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, What, WireSequence};
 use crate::capture::CaptureNotice;
-use crate::config::{Config, DoorId, MAX_STEPS, Sequence};
+use crate::config::{Config, Door, DoorId, MAX_STEPS};
 use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::service::clock::Clock;
@@ -177,12 +180,13 @@ impl ReaderProcess {
         self.asked_at.map(|asked_at| asked_at.elapsed())
     }
 
-    /// Gives a one-time door its next sequence.
-    pub(crate) fn set_sequence(&mut self, door: DoorId, sequence: Option<&Sequence>) {
-        if let Some(door) = self.config.doors.get_mut(usize::from(door.0)) {
-            door.sequence = sequence.cloned();
-        }
-        self.tell(&ToReader::Sequence { door: door.0, sequence: sequence.map(WireSequence::of) });
+    /// Gives a one-time door the sequence that it has now. Nothing happens where that place is another door's, as it may
+    /// be after [`ReaderProcess::reload`], while what the old doors told is taken up.
+    pub(crate) fn set_sequence(&mut self, id: DoorId, door: &Door) {
+        let is_same = |own: &&mut Door| own.name == door.name && own.one_time_sequences == door.one_time_sequences;
+        let Some(own) = self.config.doors.get_mut(usize::from(id.0)).filter(is_same) else { return };
+        own.sequence.clone_from(&door.sequence);
+        self.tell(&ToReader::Sequence { door: id.0, sequence: door.sequence.as_ref().map(WireSequence::of) });
     }
 
     /// Takes up other doors and interfaces. What the old doors still tell is seen before this returns; nothing of it may
@@ -285,8 +289,12 @@ impl ReaderProcess {
 
     /// Starts another reader, which takes over the attempts of the one that there is.
     fn renew(&mut self) -> Result<(), String> {
-        let mut next = self.spawn()?;
+        let next = self.spawn()?;
         self.renewal_wanted = false;
+        self.take_the_place(next)
+    }
+
+    fn take_the_place(&mut self, mut next: Running) -> Result<(), String> {
         let mut after = Timestamp::default();
         if self.running.is_some() {
             match self.hand_over_to(&mut next) {
@@ -296,12 +304,20 @@ impl ReaderProcess {
         }
         self.running = None;
         self.earlier = std::mem::take(&mut self.counts).after(self.earlier);
+        // The one before may have seen sequences being used up that this one was started with.
+        for (id, door) in (0..=u16::MAX).zip(&self.config.doors) {
+            if door.one_time_sequences.is_some() && door.sequence.is_none() {
+                let used_up = ToReader::Sequence { door: id, sequence: None };
+                next.channel.put(&used_up).map_err(|error| error.to_string())?;
+            }
+        }
         self.begin(next, after).map_err(|error| error.to_string())
     }
 
     fn hand_over_to(&mut self, next: &mut Running) -> io::Result<Timestamp> {
         self.channel()?.put(&ToReader::HandOver)?;
         self.channel()?.flush(Some(Instant::now() + PATIENCE))?;
+        let mut count = 0;
         loop {
             let message = self.expect(|message| match message {
                 FromReader::Attempts(_) | FromReader::HandedOver { .. } => Ok(message),
@@ -309,6 +325,11 @@ impl ReaderProcess {
             })?;
             match message {
                 FromReader::Attempts(attempts) => {
+                    // Or it could go on for ever.
+                    count += attempts.len();
+                    if attempts.is_empty() || count > self.config.options.max_attempts as usize {
+                        return Err(lie("it hands over more attempts than there can be"));
+                    }
                     next.channel.put(&ToReader::Attempts(attempts))?;
                     next.channel.flush(Some(Instant::now() + PATIENCE))?;
                 }
@@ -328,14 +349,23 @@ impl ReaderProcess {
         self.earlier = std::mem::take(&mut self.counts).after(self.earlier);
         self.earlier.attempts = 0;
         self.asked_at = None;
+        self.wake();
+    }
+
+    /// Has the descriptor tell that a turn is due: whoever called may wait for it next.
+    fn wake(&self) {
+        // It fails for no timer that is open.
+        let _ = self.again.arm(Some(Duration::ZERO));
     }
 
     /// Sends a message, where there is a reader.
     fn tell(&mut self, message: &ToReader) {
         let Some(running) = &mut self.running else { return };
         let told = running.channel.put(message);
-        if let Err(error) = told.and_then(|()| running.channel.flush(Some(Instant::now() + PATIENCE))) {
-            self.lose(&error);
+        match told.and_then(|()| running.channel.flush(Some(Instant::now() + PATIENCE))) {
+            Ok(()) if running.channel.has_unseen() => self.wake(),
+            Ok(()) => {}
+            Err(error) => self.lose(&error),
         }
     }
 
@@ -437,15 +467,21 @@ impl ReaderProcess {
         }
     }
 
-    /// False for what was told of the interface before.
+    /// False for what was told of the interface before, and for other interfaces.
     fn is_news(&mut self, notice: &CaptureNotice) -> bool {
-        let (name, absence) = match notice {
-            CaptureNotice::Listening { interface } => (interface, None),
-            CaptureNotice::Waiting { interface, reason } | CaptureNotice::Lost { interface, reason } => {
-                (interface, Some(reason.clone()))
-            }
-            CaptureNotice::CoarseFilter { interface, instructions } => {
-                let told = self.told.entry(interface.clone()).or_default();
+        let (CaptureNotice::Listening { interface: name }
+        | CaptureNotice::Waiting { interface: name, .. }
+        | CaptureNotice::Lost { interface: name, .. }
+        | CaptureNotice::Dropped { interface: name, .. }
+        | CaptureNotice::CoarseFilter { interface: name, .. }) = notice;
+        if !self.start.interfaces.contains(name) {
+            return false;
+        }
+        let absence = match notice {
+            CaptureNotice::Listening { .. } => None,
+            CaptureNotice::Waiting { reason, .. } | CaptureNotice::Lost { reason, .. } => Some(reason.clone()),
+            CaptureNotice::CoarseFilter { instructions, .. } => {
+                let told = self.told.entry(name.clone()).or_default();
                 return told.coarse.replace(*instructions) != Some(*instructions);
             }
             CaptureNotice::Dropped { .. } => return true,
@@ -485,200 +521,4 @@ impl AsFd for ReaderProcess {
 
 fn lie(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reader::wire::What;
-    use crate::service::ServiceOptions;
-    use std::io::Write;
-
-    const DOORS: &str = "[a]\nsequence = 7000,8000\ncommand = true\nallow = 192.0.2.0/24\n\
-                         [b]\none_time_sequences = /nowhere\ncommand = true\n";
-
-    /// The daemon's side, with the other end of its connection in our hands.
-    struct Fake {
-        process: ReaderProcess,
-        other_end: UnixStream,
-        clock: Clock,
-    }
-
-    impl Fake {
-        fn new() -> Self {
-            let clock = Clock::new();
-            let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
-            let config = crate::config::parse(DOORS.as_bytes()).config.unwrap();
-            let start = Start::new(
-                &config,
-                vec!["lo".into()],
-                0,
-                clock,
-                &ServiceOptions { ipv4_only: true, ..ServiceOptions::default() },
-            );
-            let mut process = ReaderProcess::new(program, &config, start).unwrap();
-            let (ours, other_end) = UnixStream::pair().unwrap();
-            let child = Command::new("sleep").arg("1000").spawn().unwrap();
-            let running = Running { child, channel: Channel::new(ours).unwrap() };
-            process.begin(running, Timestamp::default()).unwrap();
-            Self { process, other_end, clock }
-        }
-
-        fn says(&mut self, message: &FromReader) {
-            let mut bytes = postcard::to_allocvec(message).unwrap();
-            let length = u32::try_from(bytes.len()).unwrap();
-            bytes.splice(0..0, length.to_le_bytes());
-            self.other_end.write_all(&bytes).unwrap();
-        }
-
-        fn found(&self, door: u16, ip: [u8; 4], what: What) -> Found {
-            Found { time: self.clock.now().as_nanos(), door, ip: ip.into(), what }
-        }
-
-        /// What the daemon takes from it.
-        fn seen(&mut self) -> Vec<Seen> {
-            self.process.turn().unwrap();
-            std::iter::from_fn(|| self.process.poll_seen()).collect()
-        }
-
-        /// Asserts that it was ended for this reason, and that nothing was believed.
-        fn is_ended(&mut self, reason: &str) {
-            // Another test's child may hold the other end for a moment.
-            let descriptor = self.process.as_fd();
-            crate::sys::poll::wait([(descriptor, crate::sys::poll::Interest::Read)], PATIENCE).unwrap();
-            let seen = self.seen();
-            let Some(Seen::Notice(ReaderNotice::Ended(why))) = seen.first() else { panic!("{seen:?}") };
-            assert!(why.contains(reason), "{why}");
-            // The program does not exist, which is told too.
-            assert!(matches!(seen[1..], [Seen::Notice(ReaderNotice::NotStarted(_))]), "{seen:?}");
-            assert!(self.process.running.is_none());
-        }
-    }
-
-    #[test]
-    fn what_can_be_is_believed() {
-        let mut fake = Fake::new();
-        let stage = fake.found(0, [192, 0, 2, 9], What::Stage { stage: 1, steps: 2 });
-        fake.says(&FromReader::Found(stage));
-        let complete = fake.found(0, [192, 0, 2, 9], What::Complete);
-        fake.says(&FromReader::Found(complete));
-        let seen = fake.seen();
-        assert!(
-            matches!(
-                seen[..],
-                [
-                    Seen::Found { kind: EventKind::Stage { stage: 1, steps: 2 }, .. },
-                    Seen::Found { door_id: DoorId(0), kind: EventKind::Open { command: None, opening: None, .. }, .. }
-                ]
-            ),
-            "{seen:?}"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_ends_the_reader() {
-        type Lie = fn(&Fake) -> Found;
-        let cases: [(&str, Lie); 7] = [
-            ("a door that does not exist", |fake| fake.found(2, [192, 0, 2, 9], What::Complete)),
-            ("an address that may not knock", |fake| fake.found(0, [192, 0, 3, 9], What::Complete)),
-            ("an address that may not knock", |fake| Found {
-                ip: "2001:db8::1".parse().unwrap(),
-                ..fake.found(1, [0; 4], What::Stage { stage: 1, steps: 2 })
-            }),
-            ("an address that may not knock", |fake| Found {
-                ip: "::ffff:192.0.2.9".parse().unwrap(),
-                ..fake.found(0, [0; 4], What::Complete)
-            }),
-            ("a door that takes no knocks", |fake| fake.found(1, [192, 0, 2, 9], What::Complete)),
-            ("no stage", |fake| fake.found(0, [192, 0, 2, 9], What::Timeout { stage: 0 })),
-            ("the future", |fake| {
-                let found = fake.found(0, [192, 0, 2, 9], What::Complete);
-                Found { time: found.time + 3_600_000_000_000, ..found }
-            }),
-        ];
-        for (reason, found) in cases {
-            let mut fake = Fake::new();
-            let found = found(&fake);
-            fake.says(&FromReader::Found(found));
-            fake.is_ended(reason);
-        }
-    }
-
-    #[test]
-    fn a_door_with_one_time_sequences_opens_once_until_it_has_its_next() {
-        let mut fake = Fake::new();
-        let sequence = crate::config::parse_sequence("7000,9000").unwrap();
-        fake.process.set_sequence(DoorId(1), Some(&sequence));
-        let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
-        fake.says(&FromReader::Found(complete));
-        assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
-        fake.says(&FromReader::Found(complete));
-        fake.is_ended("a door that takes no knocks");
-    }
-
-    #[test]
-    fn messages_out_of_turn_and_what_is_no_message_end_the_reader() {
-        let mut fake = Fake::new();
-        fake.says(&FromReader::Ready { kept: Vec::new() });
-        fake.is_ended("out of turn");
-        let mut fake = Fake::new();
-        let later = fake.clock.now().saturating_add(Duration::from_secs(9));
-        fake.says(&FromReader::CaughtUp { time: later.as_nanos() });
-        fake.is_ended("out of turn");
-        for bytes in [&b"\xff\xff\xff\xff"[..], b"\x01\0\0\0\x7f", b"\x02\0\0\0\x02\x05", b"\0\0\0\0"] {
-            let mut fake = Fake::new();
-            fake.other_end.write_all(bytes).unwrap();
-            fake.is_ended("");
-        }
-    }
-
-    proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn whatever_bytes_come_nothing_is_believed_that_cannot_be(
-            messages in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40), 1..20)
-        ) {
-            let mut fake = Fake::new();
-            for message in messages {
-                let length = u32::try_from(message.len()).unwrap();
-                // The daemon may have ended it by now.
-                let _ = fake.other_end.write_all(&[&length.to_le_bytes(), &message[..]].concat());
-                for seen in fake.seen() {
-                    if let Seen::Found { time, door_id, .. } = seen {
-                        assert!(door_id.0 < 2 && time <= fake.clock.now());
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn half_a_message_is_waited_for_and_the_end_is_noticed() {
-        let mut fake = Fake::new();
-        fake.other_end.write_all(b"\x10\0\0\0\x02").unwrap();
-        assert!(fake.seen().is_empty() && fake.process.running.is_some());
-        fake.other_end = UnixStream::pair().unwrap().0;
-        fake.is_ended("signal");
-    }
-
-    #[test]
-    fn what_each_reader_tells_of_its_interfaces_is_told_once() {
-        let mut fake = Fake::new();
-        let name = || "eth7".to_owned();
-        let missing = || CaptureNotice::Waiting { interface: name(), reason: "there is no such interface".into() };
-        let listening = || CaptureNotice::Listening { interface: name() };
-        let coarse = || CaptureNotice::CoarseFilter { interface: name(), instructions: Some(9) };
-        let dropped = || CaptureNotice::Dropped { interface: name(), packets: 1 };
-        let all = [missing(), missing(), listening(), coarse(), listening(), coarse(), dropped(), dropped(), missing()];
-        for notice in all {
-            fake.says(&FromReader::Capture(notice));
-        }
-        let told: Vec<_> = fake
-            .seen()
-            .into_iter()
-            .map(|seen| if let Seen::Capture(notice) = seen { notice } else { panic!("{seen:?}") })
-            .collect();
-        assert_eq!(told, [missing(), listening(), coarse(), dropped(), dropped(), missing()]);
-    }
 }
