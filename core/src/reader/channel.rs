@@ -15,7 +15,7 @@ const LENGTH: usize = 4;
 /// The longest message: a configuration may have 16 MiB.
 const LONGEST: usize = 32 << 20;
 /// So much is received at once.
-const AT_ONCE: usize = 64 << 10;
+pub(super) const AT_ONCE: usize = 64 << 10;
 /// So much of what was received may wait while a message cannot be sent.
 const KEPT: usize = 64 << 20;
 
@@ -74,7 +74,7 @@ impl Channel {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.poll(Interest::ReadOrWrite, deadline)?;
-                    self.unseen |= self.receive()?;
+                    self.unseen |= self.receive()? > 0;
                     if self.received.len() - self.start > KEPT {
                         return Err(io::Error::other("the other end says much and takes nothing"));
                     }
@@ -117,23 +117,23 @@ impl Channel {
         Ok(None)
     }
 
-    /// Receives what is there; false where nothing is. The end of the connection is told by [`Channel::next`], after the
-    /// last message.
-    pub(super) fn receive(&mut self) -> io::Result<bool> {
+    /// Receives some of what is there, and says how many bytes: 0 where nothing is, [`AT_ONCE`] where there may be more. The
+    /// end of the connection is told by [`Channel::next`], after the last message.
+    pub(super) fn receive(&mut self) -> io::Result<usize> {
         match self.stream.read(&mut self.room) {
             Ok(0) => {
                 self.ended = true;
-                Ok(false)
+                Ok(0)
             }
             Ok(count) => {
                 self.received.extend_from_slice(&self.room[..count]);
-                Ok(true)
+                Ok(count)
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
             // The other process is gone, as at an end.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 self.ended = true;
-                Ok(false)
+                Ok(0)
             }
             Err(error) => Err(error),
         }

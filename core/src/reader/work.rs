@@ -22,6 +22,9 @@ use crate::sys::epoll::Epoll;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
+/// The names of what is waited for.
+const PACKETS: u64 = 0;
+const MESSAGES: u64 = 1;
 /// What is only for the log may wait so long, so that a flood of first knocks wakes the daemon less often.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// What waits is sent when it is so much.
@@ -126,8 +129,8 @@ impl<'a> Reader<'a> {
             CaptureSet::open(&interfaces, PortFilter::new(&config, secret)).map_err(|error| error.to_string())?;
         follow_addresses(&mut capture, &mut engine);
         let epoll = Epoll::new().map_err(text)?;
-        epoll.add(capture.as_fd(), 0).map_err(text)?;
-        epoll.add(link.channel.as_fd(), 1).map_err(text)?;
+        epoll.add(capture.as_fd(), PACKETS).map_err(text)?;
+        epoll.add(link.channel.as_fd(), MESSAGES).map_err(text)?;
         capture.seal();
         let kept = give_up_rights(link.channel.as_fd())?;
         let mut reader = Self {
@@ -155,7 +158,9 @@ impl<'a> Reader<'a> {
         self.begin()?;
         let mut tokens = Vec::new();
         while self.engine.is_some() {
-            self.link.channel.receive()?;
+            if tokens.contains(&MESSAGES) {
+                self.link.channel.receive()?;
+            }
             while let Some(message) = self.link.next()? {
                 self.obey(message)?;
             }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::channel::Channel;
+use super::channel::{AT_ONCE, Channel};
 use super::notice::ReaderNotice;
 use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, What, WireSequence};
 use crate::capture::CaptureNotice;
@@ -385,7 +385,7 @@ impl ReaderProcess {
 
     fn receive(&mut self) -> io::Result<()> {
         for _ in 0..RECEIVED_A_TURN {
-            let more = self.channel()?.receive()?;
+            let more = self.channel()?.receive()? == AT_ONCE;
             while let Some(message) = self.channel()?.next()? {
                 self.take(message)?;
             }
