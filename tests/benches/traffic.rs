@@ -1,4 +1,4 @@
-//! What a packet costs: portknockd beside the original knockd, with and without `TZ`, and beside a program that only counts
+//! What a packet costs: portknockd beside the original knockd, with and without `TZ` or its waiting, and beside a program that only counts
 //! packets, which is the floor under all of them.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/traffic.json`. All peers listen on cables
@@ -11,14 +11,15 @@
 //! - `lost %` of the packets found no room in the buffer.
 //!
 //! The counting program and portknockd see a packet within a millisecond. knockd waits 50 ms for more of them, 25 ms on
-//! average, which spares it wake-ups. Without `TZ` it looks at `/etc/localtime` for each packet.
+//! average, which spares it wake-ups; to compare at equal latency there is also a knockd whose capture does not wait
+//! (`tests/c/at_once.c`). Without `TZ` it looks at `/etc/localtime` for each packet.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
-use portknock_tests::{Counter, Daemon, Lab, Sent, Table, cost, median, ports_but, ratio};
+use portknock_tests::{C, Counter, Daemon, Lab, Sent, Table, cost, median, ports_but, ratio};
 
 const RUNS: usize = 3;
 const DOOR: &str = "
@@ -107,7 +108,9 @@ impl Traffic<'_> {
         match who {
             Who::Counting | Who::Ours => true,
             // New knockers come to a daemon of their own each time, which takes minutes with very many before them.
-            Who::TheirsWithZone => alive <= 1 || (busy < 0.9 && (self.kind != Kind::New || alive <= 20_000)),
+            Who::TheirsAtOnce | Who::TheirsWithZone => {
+                alive <= 1 || (busy < 0.9 && (self.kind != Kind::New || alive <= 20_000))
+            }
             // Where the walk is long, the look at a file makes no difference.
             Who::Theirs => alive <= 1 || (busy < 0.9 && alive <= 5_000),
         }
@@ -123,17 +126,19 @@ fn walk_micros(alive: u32) -> f64 {
 enum Who {
     Counting,
     Ours,
+    TheirsAtOnce,
     TheirsWithZone,
     Theirs,
 }
 
 impl Who {
-    const ALL: [Self; 4] = [Self::Counting, Self::Ours, Self::TheirsWithZone, Self::Theirs];
+    const ALL: [Self; 5] = [Self::Counting, Self::Ours, Self::TheirsAtOnce, Self::TheirsWithZone, Self::Theirs];
 
     fn name(self) -> &'static str {
         match self {
             Self::Counting => "counting (1 ms)",
             Self::Ours => "portknockd (1 ms)",
+            Self::TheirsAtOnce => "knockd with TZ (0 ms)",
             Self::TheirsWithZone => "knockd with TZ (50 ms)",
             Self::Theirs => "knockd (50 ms)",
         }
@@ -192,6 +197,11 @@ fn program(who: Who, lab: &Lab, alive: u32) -> Program {
     let program = match who {
         Who::Counting => Program::Counter(Counter::start(&lab.server)),
         Who::Ours => Program::Ours(Daemon::portknockd(&lab.server, DOOR)),
+        Who::TheirsAtOnce => {
+            let at_once = C::compile_alone("tests/c/at_once.c", &["-shared", "-fPIC", "-lpcap"]);
+            let preload = format!("LD_PRELOAD={}", at_once.display());
+            Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0", &preload], DOOR))
+        }
         Who::TheirsWithZone => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0"], DOOR)),
         Who::Theirs => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "-u", "TZ"], DOOR)),
     };
