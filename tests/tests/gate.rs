@@ -371,6 +371,46 @@ fn what_is_only_tried_touches_nothing_and_a_stop_command_still_runs() {
 }
 
 #[test]
+fn a_close_by_hand_shuts_at_once_for_one_address() {
+    let sets = SETS.replace("size 2", "size 200");
+    for (options, rules) in [("", ""), ("[options]\nGate = set inet filter open4 open6\n", sets.as_str())] {
+        let lab = Lab::pair();
+        let _listener = Listener::start(&lab.server, 22);
+        lab.client.add_address("eth0", "10.0.0.77/24");
+        lab.server.ok(rules);
+        let daemon = Daemon::portknockd(&lab.server, &format!("{options}{}", long()));
+        let events = daemon.follow();
+        knock(&lab, "fd00::1");
+        for knocker in ["10.0.0.2", "10.0.0.77"] {
+            lab.knock_from(knocker, "10.0.0.1", "7000 8000:udp 9000");
+        }
+        let is_open = |source: &str| elements(&lab.server).contains(&format!("{source} . 6 . 22 timeout"));
+        assert!(wait_until(PATIENCE, || ["fd00::2", "10.0.0.2", "10.0.0.77"].into_iter().all(is_open)));
+        assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+
+        let close = || daemon.portknock(&["close", "ssh", "10.0.0.2"]);
+        let closed = close();
+        // No wait: it says so when it is done.
+        let open = elements(&lab.server);
+        assert_eq!((closed.code, &*closed.stdout), (Some(0), "ssh is closed for 10.0.0.2\n"), "{closed:?}");
+        assert!(!open.contains("10.0.0.2 . "), "{open}");
+        assert_ne!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+        for other in ["fd00::2", "10.0.0.77"] {
+            for port in ["6 . 22", "17 . 51820"] {
+                assert!(open.contains(&format!("{other} . {port} timeout")), "{open}");
+            }
+        }
+        assert!(seen_from(&lab.client, "10.0.0.77", "10.0.0.1").starts_with("open"));
+        events.wait_for(r#""event":"close","door":"ssh","ip":"10.0.0.2","command":null}"#);
+        assert_eq!(daemon.count("10.0.0.2: ssh: command timeout"), 1, "{}", daemon.log());
+        assert_eq!((close().code, daemon.status_json()["openings"].as_u64()), (Some(1), Some(2)));
+        lab.knock_from("10.0.0.2", "10.0.0.1", "7000 8000:udp 9000");
+        becomes(&lab, "10.0.0.1", 22, PortState::Open);
+        assert_eq!(daemon.count("cannot"), 0, "{}", daemon.log());
+    }
+}
+
+#[test]
 fn a_daemon_with_a_gate_sleeps_while_nothing_happens() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, SSH);
