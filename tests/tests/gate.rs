@@ -4,8 +4,8 @@ use std::fs;
 use std::thread;
 
 use portknock_tests::{
-    Daemon, Firewall, Host, Lab, Listener, Output, PATIENCE, PortState, RIGHTLESS, Scan, binary, probe, require,
-    wait_until,
+    Daemon, Firewall, Host, Lab, Listener, NOBODY, Output, PATIENCE, PortState, RIGHTLESS, Scan, binary, other_users,
+    probe, require, wait_until,
 };
 
 /// Opens two ports for two seconds.
@@ -408,6 +408,58 @@ fn a_close_by_hand_shuts_at_once_for_one_address() {
         becomes(&lab, "10.0.0.1", 22, PortState::Open);
         assert_eq!(daemon.count("cannot"), 0, "{}", daemon.log());
     }
+}
+
+/// Beside it a door that has to start a process.
+fn with_command() -> String {
+    format!("{SSH}[other]\n    sequence = 7001,8001\n    command = true\n")
+}
+
+#[test]
+fn a_door_without_commands_starts_no_process() {
+    require("strace");
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let trace = ["strace", "-D", "-f", "-q", "-e", "signal=none", "-e", "trace=process", "-o", "%DIR%/trace"];
+    let mut daemon = Daemon::portknockd_under(&lab.server, &trace, &with_command());
+    for _ in 0..2 {
+        knock(&lab, "10.0.0.1");
+        becomes(&lab, "10.0.0.1", 22, PortState::Open);
+        becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    }
+    daemon.wait_for_count("ssh: command timeout", 2, PATIENCE);
+    lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
+    daemon.wait_for("other: running command");
+    assert!(daemon.stop().success());
+    let trace = daemon.read("trace");
+    let programs: Vec<_> = trace.lines().filter(|line| line.contains(" execve(")).collect();
+    let [daemon, reader, command] = programs[..] else { panic!("{trace}") };
+    assert!(daemon.contains("portknockd") && reader.contains("--reader") && command.contains("true"), "{trace}");
+    let new = ["clone(", "clone3(", "fork("];
+    let processes = trace.lines().filter(|line| new.iter().any(|call| line.contains(call)));
+    let processes = processes.filter(|line| !line.contains("CLONE_THREAD")).count();
+    assert_eq!(processes, 2, "the reader and the command of the other door: {trace}");
+}
+
+#[test]
+fn a_door_without_commands_works_where_no_process_can_be_started() {
+    if !other_users() {
+        return;
+    }
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    // The limit is for all processes of a user, so this is not the one of other tests.
+    let own = |word: &&str| word.replace("54321", "54322").replace("+net_raw", "+net_raw,+net_admin");
+    let user: Vec<_> = NOBODY.iter().map(own).collect();
+    // For the daemon and its reader.
+    let starter: Vec<_> = ["prlimit", "--nproc=2:2"].into_iter().chain(user.iter().map(String::as_str)).collect();
+    let daemon = Daemon::portknockd_under(&lab.server, &starter, &with_command());
+    lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
+    daemon.wait_for("other: could not start the command");
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    daemon.wait_for("ssh: command timeout");
 }
 
 #[test]
