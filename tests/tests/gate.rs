@@ -463,6 +463,17 @@ fn a_door_without_commands_works_where_no_process_can_be_started() {
 }
 
 #[test]
+fn a_table_that_is_removed_for_ever_keeps_the_daemon_quiet_and_comes_back() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let daemon = Daemon::portknockd(&lab.server, SSH);
+    lab.server.ok("for i in $(seq 300); do nft flush ruleset; done");
+    becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    let mended = daemon.count("it is made again");
+    assert!((1..100).contains(&mended), "{mended} times");
+}
+
+#[test]
 fn a_daemon_with_a_gate_sleeps_while_nothing_happens() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, SSH);

@@ -89,6 +89,7 @@ impl Gate {
         let link = Link::open()?;
         let (place, own) = match &config.options.gate {
             config::Gate::Own => {
+                // Whoever may not watch may not make the table either, so there is no need for a substitute.
                 let (refusal, watch) = (config.options.gate_refuse, link.watch()?);
                 (Place::own(), Some(Own { ports, refusal, rules: Vec::new(), watch }))
             }

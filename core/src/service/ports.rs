@@ -43,12 +43,12 @@ impl Ports {
         Ok(Self { gate, ..Self::default() })
     }
 
-    /// Readable when somebody else has changed the firewall, which the own table is to outlive.
+    /// Readable when somebody else has changed the firewall; [`Ports::tell`] is for that. `None` without an own table.
     pub(super) fn watch(&self) -> Option<BorrowedFd<'_>> {
         self.gate.as_ref()?.watch()
     }
 
-    /// Says that it is.
+    /// Has the next turn see what became of the own table.
     pub(super) fn tell(&mut self) {
         self.is_told = true;
     }
@@ -62,11 +62,10 @@ impl Ports {
             _ if was_own => crate::gate::remove_table().map(drop),
             _ => Ok(()),
         };
-        self.look_at = None;
-        if let Err(error) = made {
-            notices.push_back(Notice::Gate(error));
-            self.look_at = Some(Timestamp::default());
-        }
+        self.failing = made.is_err();
+        // Tried again, where there is a table to make.
+        self.look_at = self.gate.as_ref().filter(|_| self.failing).map(|_| Timestamp::default());
+        notices.extend(made.err().map(Notice::Gate));
     }
 
     /// Openings of before the start: what the sets have, of doors that no command closes; and those from the state file,
