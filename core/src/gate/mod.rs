@@ -110,10 +110,15 @@ impl Gate {
     /// # Errors
     /// See [`GateError`]; then nothing is changed.
     pub fn make(&mut self) -> Result<(), GateError> {
-        let Some(own) = &mut self.own else { return Ok(()) };
-        if is_there(&mut self.link)? == Some(false) {
+        if self.is_own() && is_there(&mut self.link)? == Some(false) {
             return Err(GateError::NotOurs);
         }
+        self.make_unasked()
+    }
+
+    /// The same where it is known that the table is not somebody else's.
+    fn make_unasked(&mut self) -> Result<(), GateError> {
+        let Some(own) = &mut self.own else { return Ok(()) };
         let mut rules = Vec::new();
         let made = table::make(&own.ports, own.refusal);
         match self.link.transact_and(made, |rule| rules.extend(MadeRule::of(rule)))?.first() {
@@ -139,15 +144,12 @@ impl Gate {
         if self.is_whole()? {
             return Ok(false);
         }
-        self.make().map(|()| true)
+        self.make_unasked().map(|()| true)
     }
 
     /// True where all that was made of the own table is there and at work, or where there is none of it.
     fn is_whole(&mut self) -> Result<bool, GateError> {
         let Some(own) = &self.own else { return Ok(true) };
-        if own.rules.is_empty() {
-            return Ok(false);
-        }
         let (mut ours, mut dormant, mut rules) = (None, false, Vec::new());
         let mut asked = self.link.ask(table::ask(&own.rules), |attributes| {
             // The table is the first.
@@ -165,7 +167,7 @@ impl Gate {
         }
         match asked {
             Err(GateError::Kernel(libc::ENOENT)) => Ok(false),
-            result => result.map(|()| !dormant && rules == own.rules),
+            result => result.map(|()| !dormant && !rules.is_empty() && rules == own.rules),
         }
     }
 
