@@ -42,6 +42,8 @@ pub(crate) struct Daemon {
     signals: Signals,
     epoll: Epoll,
     control: Option<Control>,
+    /// `ControlSocket` at the start.
+    control_path: Option<PathBuf>,
     notify: Option<Notify>,
     /// By the clock that sleeps with nobody, [`boottime`].
     started: Duration,
@@ -67,7 +69,7 @@ impl Daemon {
         for (fd, token) in fds.zip(0..) {
             epoll.add(fd, token)?;
         }
-        let (control, now) = (None, boottime());
+        let now = boottime();
         Ok(Self {
             args,
             config,
@@ -77,7 +79,8 @@ impl Daemon {
             names,
             signals,
             epoll,
-            control,
+            control: None,
+            control_path: None,
             notify,
             started: now,
             config_read: now,
@@ -229,18 +232,27 @@ impl Daemon {
         for line in &lines {
             self.say(line);
         }
+        let control_path = config.as_ref().and_then(|config| config.options.control_socket.clone());
         let result = match config {
             Some(config) => self.service.reload(config).map_err(|error| error.to_string()),
             None => Err("it has errors".to_owned()),
         };
         let taken = result.is_ok();
-        match result {
-            Ok(()) => self.config_read = boottime(),
-            Err(reason) => {
-                let line = format!("the configuration is not reloaded, the old one stays in use: {reason}");
-                self.say(&line);
-                lines.push(line);
+        let line = match result {
+            Ok(()) => {
+                self.config_read = boottime();
+                (control_path != self.control_path).then(|| {
+                    let [new, old] = [&control_path, &self.control_path]
+                        .map(|path| path.as_ref().map_or("none".into(), |path| path.to_string_lossy()));
+                    let (new, old) = (Printable(&new), Printable(&old));
+                    format!("ControlSocket = {new} takes effect at the next start; until then it is {old}")
+                })
             }
+            Err(reason) => Some(format!("the configuration is not reloaded, the old one stays in use: {reason}")),
+        };
+        if let Some(line) = line {
+            self.say(&line);
+            lines.push(line);
         }
         if let Some(notify) = &mut self.notify {
             notify.ready();

@@ -241,6 +241,25 @@ fn a_reload_tells_what_is_wrong_with_the_configuration() {
 }
 
 #[test]
+fn a_reload_leaves_the_socket_where_it_is_and_says_so() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOORS);
+    let old = daemon.path("control").display().to_string();
+    for (new, path) in [("%DIR%/other", daemon.path("other").display().to_string()), ("none", "none".into())] {
+        daemon.rewrite(&format!("[options]\nControlSocket = {new}\n{DOORS}"));
+        let taken = daemon.portknock(&["reload"]);
+        let told = format!("ControlSocket = {path} takes effect at the next start; until then it is {old}");
+        assert_eq!(taken.code, Some(0), "{taken:?}");
+        assert!(taken.stdout.contains(&told), "{taken:?}");
+        daemon.wait_for(&told);
+    }
+    assert!(!daemon.path("other").exists());
+    daemon.rewrite(DOORS);
+    let taken = daemon.portknock(&["reload"]);
+    assert!(taken.code == Some(0) && !taken.stdout.contains("takes effect"), "{taken:?}");
+}
+
+#[test]
 fn who_is_silent_slow_or_talks_nonsense_holds_up_nobody() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOORS);

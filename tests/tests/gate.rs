@@ -1,10 +1,11 @@
 //! Doors without commands: the kernel opens and closes ports, and who has not knocked sees nothing of them.
 
+use std::fs;
 use std::thread;
 
 use portknock_tests::{
-    Daemon, Firewall, Host, Lab, Listener, Output, PATIENCE, PortState, RIGHTLESS, Scan, binary, probe, require,
-    wait_until,
+    Daemon, Firewall, Host, Lab, Listener, NOBODY, Output, PATIENCE, PortState, RIGHTLESS, Scan, binary, other_users,
+    probe, require, wait_until,
 };
 
 /// Opens two ports for two seconds.
@@ -38,8 +39,8 @@ fn seen_from(host: &Host, source: &str, address: &str) -> String {
 
 /// What is open, as nft has it.
 fn elements(host: &Host) -> String {
-    let table = host.ok("nft -n list table inet portknock");
-    table.lines().filter(|line| line.contains("timeout") && line.contains(" . ")).collect()
+    let rules = host.ok("nft -n list ruleset");
+    rules.lines().filter(|line| line.contains("timeout") && line.contains(" . ")).collect()
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn connections_outlive_the_opening_and_the_start() {
     daemon.wait_for("command timeout");
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
     for (process, go) in [(before, before_go), (during, during_go)] {
-        std::fs::write(go, "").expect("the folder can be written");
+        fs::write(go, "").expect("the folder can be written");
         process.wait_for("got still");
     }
 }
@@ -261,27 +262,25 @@ fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
     daemon.refuse_reload();
     daemon.wait_for("open: there is no set `inet filter a`");
     assert_eq!(states(), [PortState::Open; 2]);
-    // Somebody flushes all rules: the next opening makes the table again, and where there is none, a look at it does.
-    let gone = "the table inet portknock was gone";
-    for (count, knocks) in [(1, true), (2, false)] {
-        lab.server.ok("nft flush ruleset");
-        if knocks {
-            knock(&lab, "fd00::1");
-            becomes(&lab, "fd00::1", 80, PortState::Open);
-        }
-        daemon.wait_for_count(gone, count, PATIENCE);
-        assert_eq!(states(), [PortState::Closed; 2]);
+    // Somebody flushes all rules, or those of the table.
+    let gone = "the table inet portknock or a part of it was gone, and ports open to everybody; it is made again";
+    for (i, flushed) in ["ruleset", "table inet portknock", "ruleset", "chain inet portknock gate"].iter().enumerate() {
+        lab.server.ok(&format!("nft flush {flushed}"));
+        daemon.wait_for_count(gone, i + 1, PATIENCE);
+        assert_eq!(states(), [PortState::Closed; 2], "{flushed}");
+        knock(&lab, "fd00::1");
+        becomes(&lab, "fd00::1", 80, PortState::Open);
     }
+    lab.server.ok("nft flush chain inet portknock input; nft add table inet other");
+    daemon.wait_for_count(gone, 5, PATIENCE);
+    assert_eq!(states(), [PortState::Closed; 2]);
+    assert_eq!(lab.client.tcp_state("fd00::1", 80), PortState::Open, "what was open stays so where its set does");
     daemon.reload("[ssh]\nsequence = 7000,8000:udp,9000\ncommand = true\n");
     assert_eq!(states(), [PortState::Open; 2], "no door protects them any more");
 }
 
-#[test]
-fn the_administrators_sets_are_used_and_a_full_one_is_told() {
-    let lab = Lab::pair();
-    let _listener = Listener::start(&lab.server, 22);
-    lab.client.add_address("eth0", "10.0.0.77/24");
-    lab.server.ok("nft -f - <<'RULES'
+/// Rules with the sets of `Gate = set inet filter open4 open6`, where there is room for one address.
+const SETS: &str = "nft -f - <<'RULES'
 table inet filter {
     set open4 { type ipv4_addr . inet_proto . inet_service; flags timeout; size 2; }
     set open6 { type ipv6_addr . inet_proto . inet_service; flags timeout; }
@@ -294,7 +293,14 @@ table inet filter {
         ip6 saddr . meta l4proto . th dport @open6 accept
     }
 }
-RULES");
+RULES";
+
+#[test]
+fn the_administrators_sets_are_used_and_a_full_one_is_told() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    lab.client.add_address("eth0", "10.0.0.77/24");
+    lab.server.ok(SETS);
     let before = lab.server.ok("nft list ruleset");
     let config = format!("[options]\nGate = set inet filter open4 open6\n{SSH}");
     let daemon = Daemon::portknockd(&lab.server, &config);
@@ -327,7 +333,7 @@ fn what_cannot_be_is_told_and_nothing_is_changed() {
 
     let config = tempfile::tempdir().expect("a folder");
     let path = config.path().join("knockd.conf");
-    std::fs::write(&path, format!("[options]\nStateFile = {}/state\n{SSH}", config.path().display())).expect("written");
+    fs::write(&path, format!("[options]\nStateFile = {}/state\n{SSH}", config.path().display())).expect("written");
     let no_right = ["setpriv", "--inh-caps=-net_admin", "--bounding-set=-net_admin"].join(" ");
     let daemon = binary("portknockd");
     let refused = lab.server.fails(&format!("{no_right} {} -i eth0 -c {}", daemon.display(), path.display()));
@@ -362,4 +368,127 @@ fn what_is_only_tried_touches_nothing_and_a_stop_command_still_runs() {
     daemon.restart(&lab.server, &["-i", "eth0"]);
     assert!(wait_until(PATIENCE, || daemon.read("said") == "open 10.0.0.2\nclose\n"), "{}", daemon.log());
     assert_eq!(daemon.count("command timeout"), 1, "one opening, by the state file alone:\n{}", daemon.log());
+}
+
+#[test]
+fn a_close_by_hand_shuts_at_once_for_one_address() {
+    let sets = SETS.replace("size 2", "size 200");
+    for (options, rules) in [("", ""), ("[options]\nGate = set inet filter open4 open6\n", sets.as_str())] {
+        let lab = Lab::pair();
+        let _listener = Listener::start(&lab.server, 22);
+        lab.client.add_address("eth0", "10.0.0.77/24");
+        lab.server.ok(rules);
+        let daemon = Daemon::portknockd(&lab.server, &format!("{options}{}", long()));
+        let events = daemon.follow();
+        knock(&lab, "fd00::1");
+        for knocker in ["10.0.0.2", "10.0.0.77"] {
+            lab.knock_from(knocker, "10.0.0.1", "7000 8000:udp 9000");
+        }
+        let is_open = |source: &str| elements(&lab.server).contains(&format!("{source} . 6 . 22 timeout"));
+        assert!(wait_until(PATIENCE, || ["fd00::2", "10.0.0.2", "10.0.0.77"].into_iter().all(is_open)));
+        assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+
+        let close = || daemon.portknock(&["close", "ssh", "10.0.0.2"]);
+        let closed = close();
+        // No wait: it says so when it is done.
+        let open = elements(&lab.server);
+        assert_eq!((closed.code, &*closed.stdout), (Some(0), "ssh is closed for 10.0.0.2\n"), "{closed:?}");
+        assert!(!open.contains("10.0.0.2 . "), "{open}");
+        assert_ne!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+        for other in ["fd00::2", "10.0.0.77"] {
+            for port in ["6 . 22", "17 . 51820"] {
+                assert!(open.contains(&format!("{other} . {port} timeout")), "{open}");
+            }
+        }
+        assert!(seen_from(&lab.client, "10.0.0.77", "10.0.0.1").starts_with("open"));
+        events.wait_for(r#""event":"close","door":"ssh","ip":"10.0.0.2","command":null}"#);
+        assert_eq!(daemon.count("10.0.0.2: ssh: command timeout"), 1, "{}", daemon.log());
+        assert_eq!((close().code, daemon.status_json()["openings"].as_u64()), (Some(1), Some(2)));
+        lab.knock_from("10.0.0.2", "10.0.0.1", "7000 8000:udp 9000");
+        becomes(&lab, "10.0.0.1", 22, PortState::Open);
+        assert_eq!(daemon.count("cannot"), 0, "{}", daemon.log());
+    }
+}
+
+/// Beside it a door that has to start a process.
+fn with_command() -> String {
+    format!("{SSH}[other]\n    sequence = 7001,8001\n    command = true\n")
+}
+
+#[test]
+fn a_door_without_commands_starts_no_process() {
+    require("strace");
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let trace = ["strace", "-D", "-f", "-q", "-e", "signal=none", "-e", "trace=process", "-o", "%DIR%/trace"];
+    let mut daemon = Daemon::portknockd_under(&lab.server, &trace, &with_command());
+    for _ in 0..2 {
+        knock(&lab, "10.0.0.1");
+        becomes(&lab, "10.0.0.1", 22, PortState::Open);
+        becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    }
+    daemon.wait_for_count("ssh: command timeout", 2, PATIENCE);
+    lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
+    daemon.wait_for("other: running command");
+    assert!(daemon.stop().success());
+    let trace = daemon.read("trace");
+    let programs: Vec<_> = trace.lines().filter(|line| line.contains(" execve(")).collect();
+    let [daemon, reader, command] = programs[..] else { panic!("{trace}") };
+    assert!(daemon.contains("portknockd") && reader.contains("--reader") && command.contains("true"), "{trace}");
+    let new = ["clone(", "clone3(", "fork("];
+    let processes = trace.lines().filter(|line| new.iter().any(|call| line.contains(call)));
+    let processes = processes.filter(|line| !line.contains("CLONE_THREAD")).count();
+    assert_eq!(processes, 2, "the reader and the command of the other door: {trace}");
+}
+
+#[test]
+fn a_door_without_commands_works_where_no_process_can_be_started() {
+    if !other_users() {
+        return;
+    }
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    // The limit is for all processes of a user, so this is not the one of other tests.
+    let own = |word: &&str| word.replace("54321", "54322").replace("+net_raw", "+net_raw,+net_admin");
+    let user: Vec<_> = NOBODY.iter().map(own).collect();
+    // For the daemon and its reader.
+    let starter: Vec<_> = ["prlimit", "--nproc=2:2"].into_iter().chain(user.iter().map(String::as_str)).collect();
+    let daemon = Daemon::portknockd_under(&lab.server, &starter, &with_command());
+    lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
+    daemon.wait_for("other: could not start the command");
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    daemon.wait_for("ssh: command timeout");
+}
+
+#[test]
+fn a_table_that_is_removed_for_ever_keeps_the_daemon_quiet_and_comes_back() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let daemon = Daemon::portknockd(&lab.server, SSH);
+    lab.server.ok("for i in $(seq 300); do nft flush ruleset; done");
+    becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    let mended = daemon.count("it is made again");
+    assert!((1..100).contains(&mended), "{mended} times");
+}
+
+#[test]
+fn a_daemon_with_a_gate_sleeps_while_nothing_happens() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, SSH);
+    // Timers that will wake it, by the kernel's account (proc_pid_fdinfo(5)).
+    let timers = || {
+        let files = fs::read_dir(format!("/proc/{}/fdinfo", daemon.id())).expect("the daemon runs");
+        let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+        let timers: Vec<_> = texts.filter(|text| text.contains("it_value:")).collect();
+        assert!(!timers.is_empty());
+        timers.iter().filter(|text| !text.contains("it_value: (0, 0)")).count()
+    };
+    assert!(wait_until(PATIENCE, || timers() == 0), "a timer is set");
+    knock(&lab, "10.0.0.1");
+    daemon.wait_for("OPEN SESAME");
+    assert!(timers() > 0, "for the end");
+    daemon.wait_for("command timeout");
+    assert!(wait_until(PATIENCE, || timers() == 0), "a timer is set");
 }

@@ -2,7 +2,7 @@
 
 use super::error::GateError;
 use super::message::{Answer, Messages, answers};
-use crate::sys::nfnetlink::NfSocket;
+use crate::sys::nfnetlink::{NfSocket, NfWatch};
 
 /// A part of a list comes in at most so many bytes (netlink's `NLMSG_GOODSIZE` is half of it).
 const ANSWER: usize = 64 * 1024;
@@ -26,20 +26,35 @@ impl Link {
         Ok(Self { socket: NfSocket::open()?, buffer: vec![0; ANSWER].into() })
     }
 
+    /// Watches for changes that others make.
+    pub(super) fn watch(&self) -> Result<NfWatch, GateError> {
+        Ok(NfWatch::new(&self.socket)?)
+    }
+
     /// Sends a transaction. What comes back are the messages that failed, all of them; nothing where all is done.
     ///
     /// # Errors
     /// Fails where the transaction as a whole was refused.
     pub(super) fn transact(&mut self, messages: Messages) -> Result<Vec<Failure>, GateError> {
+        self.transact_and(messages, |_| {})
+    }
+
+    /// The same, with the attributes of each change that is to be told, where all is done.
+    ///
+    /// # Errors
+    /// See [`Link::transact`].
+    pub(super) fn transact_and(
+        &mut self,
+        messages: Messages,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<Vec<Failure>, GateError> {
         let last = messages.next() - 1;
         let (mut failures, mut done) = (Vec::new(), false);
-        self.talk(&messages.commit(), |answer| {
-            if let Answer::Outcome { number, errno } = answer {
-                match errno {
-                    0 => done |= number == last,
-                    _ => failures.push(Failure { number, errno }),
-                }
-            }
+        self.talk(&messages.commit(), |answer| match answer {
+            Answer::Outcome { number, errno: 0 } => done |= number == last,
+            Answer::Outcome { number, errno } => failures.push(Failure { number, errno }),
+            Answer::Thing(attributes) => take(attributes),
+            Answer::Done => {}
         })?;
         match failures.iter().find(|failure| failure.number == 0 || failure.number > last) {
             Some(whole) => Err(GateError::of(whole.errno)),
@@ -48,10 +63,10 @@ impl Link {
         }
     }
 
-    /// Asks for a thing, or for a list, and hands each one's attributes to `take`.
+    /// Asks for things, or for a list, and hands each one's attributes to `take`.
     ///
     /// # Errors
-    /// [`GateError::Kernel`] with `ENOENT` where it does not exist.
+    /// [`GateError::Kernel`] with `ENOENT` where one does not exist.
     pub(super) fn ask(&mut self, question: Messages, mut take: impl FnMut(&[u8])) -> Result<(), GateError> {
         let mut failed = 0;
         self.talk(&question.question(), |answer| match answer {

@@ -18,6 +18,8 @@ pub(super) const DUMP: u16 = 0x300;
 pub(super) const CREATE: u16 = 0x400;
 /// In a change: it is an error where it exists.
 pub(super) const EXCLUSIVE: u16 = 0x200;
+/// In a change: it is told to this socket as others hear of it.
+pub(super) const ECHO: u16 = 8;
 /// In a change: a rule goes behind the others.
 pub(super) const APPEND: u16 = 0x800;
 
@@ -33,6 +35,7 @@ pub(super) enum Kind {
     DeleteTable = 2,
     NewChain = 3,
     NewRule = 6,
+    GetRule = 7,
     DeleteRule = 8,
     NewSet = 9,
     GetSet = 10,

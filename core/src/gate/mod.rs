@@ -14,15 +14,18 @@ mod table;
 mod tests;
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 pub use element::Element;
 pub use error::GateError;
 use link::{Failure, Link};
 use message::{CREATE, DUMP, EXCLUSIVE, Kind, Messages};
+use table::MadeRule;
 pub use table::{SETS, TABLE};
 
 use crate::config::{self, Config, GateSets, OpenPort, Refusal, TableFamily};
+use crate::sys::nfnetlink::NfWatch;
 
 /// How many elements go into one transaction: more would not be cheaper each.
 const TOGETHER: usize = 1000;
@@ -38,8 +41,18 @@ const TYPES: [&str; 2] = ["ipv4_addr . inet_proto . inet_service", "ipv6_addr . 
 pub struct Gate {
     link: Link,
     place: Place,
-    /// What the own table is made of; `None` where the table is the administrator's.
-    own: Option<(Vec<OpenPort>, Refusal)>,
+    /// `None` where the table is the administrator's.
+    own: Option<Own>,
+}
+
+/// What the own table is made of.
+#[derive(Debug)]
+struct Own {
+    ports: Vec<OpenPort>,
+    refusal: Refusal,
+    /// The rules that were made last.
+    rules: Vec<MadeRule>,
+    watch: NfWatch,
 }
 
 /// Where the sets are.
@@ -73,11 +86,16 @@ impl Gate {
         if ports.is_empty() {
             return Ok(None);
         }
+        let link = Link::open()?;
         let (place, own) = match &config.options.gate {
-            config::Gate::Own => (Place::own(), Some((ports, config.options.gate_refuse))),
+            config::Gate::Own => {
+                // Whoever may not watch may not make the table either, so there is no need for a substitute.
+                let (refusal, watch) = (config.options.gate_refuse, link.watch()?);
+                (Place::own(), Some(Own { ports, refusal, rules: Vec::new(), watch }))
+            }
             config::Gate::Sets(sets) => (Place::of(sets), None),
         };
-        let mut gate = Self { link: Link::open()?, place, own };
+        let mut gate = Self { link, place, own };
         if !gate.is_own() {
             gate.check_sets()?;
         } else if is_there(&mut gate.link)? == Some(false) {
@@ -92,12 +110,22 @@ impl Gate {
     /// # Errors
     /// See [`GateError`]; then nothing is changed.
     pub fn make(&mut self) -> Result<(), GateError> {
-        let Some((ports, refusal)) = &self.own else { return Ok(()) };
-        if is_there(&mut self.link)? == Some(false) {
+        if self.is_own() && is_there(&mut self.link)? == Some(false) {
             return Err(GateError::NotOurs);
         }
-        match self.link.transact(table::make(ports, *refusal))?.first() {
-            None => Ok(()),
+        self.make_unasked()
+    }
+
+    /// The same where it is known that the table is not somebody else's.
+    fn make_unasked(&mut self) -> Result<(), GateError> {
+        let Some(own) = &mut self.own else { return Ok(()) };
+        let mut rules = Vec::new();
+        let made = table::make(&own.ports, own.refusal);
+        match self.link.transact_and(made, |rule| rules.extend(MadeRule::of(rule)))?.first() {
+            None => {
+                own.rules = rules;
+                Ok(())
+            }
             // The sets are the second and the third message.
             Some(Failure { number: number @ 2..=3, errno: libc::EEXIST | libc::EINVAL }) => {
                 Err(self.place.wrong_type(usize::from(*number == 3)))
@@ -107,15 +135,51 @@ impl Gate {
         }
     }
 
-    /// Makes the own table again where somebody removed it, as a flush of all rules does; true where that was so.
+    /// Makes the own table again where somebody removed it or a part of it that protects ports, as a flush of all rules
+    /// does; true where that was so.
     ///
     /// # Errors
     /// See [`GateError`].
     pub fn mend(&mut self) -> Result<bool, GateError> {
-        if !self.is_own() || is_there(&mut self.link)?.is_some() {
+        if self.is_whole()? {
             return Ok(false);
         }
-        self.make().map(|()| true)
+        self.make_unasked().map(|()| true)
+    }
+
+    /// True where all that was made of the own table is there and at work, or where there is none of it.
+    fn is_whole(&mut self) -> Result<bool, GateError> {
+        let Some(own) = &self.own else { return Ok(true) };
+        let (mut ours, mut dormant, mut rules) = (None, false, Vec::new());
+        let mut asked = self.link.ask(table::ask(&own.rules), |attributes| {
+            // The table is the first.
+            if ours.is_some() {
+                rules.extend(MadeRule::of(attributes));
+            } else {
+                (ours, dormant) = (Some(table::is_ours(attributes)), table::is_dormant(attributes));
+            }
+        });
+        if ours == Some(false) {
+            return Err(GateError::NotOurs);
+        }
+        for ports in own.ports.chunks(TOGETHER) {
+            asked = asked.and_then(|()| self.link.ask(table::ask_for_ports(ports), |_| {}));
+        }
+        match asked {
+            Err(GateError::Kernel(libc::ENOENT)) => Ok(false),
+            result => result.map(|()| !dormant && !rules.is_empty() && rules == own.rules),
+        }
+    }
+
+    /// Readable when others have changed what nftables has; `None` where the own table is not used.
+    pub fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.own.as_ref().map(|own| own.watch.as_fd())
+    }
+
+    /// Takes note of such changes; true where there was one, which [`Gate::mend`] then is for.
+    pub fn was_changed(&self) -> bool {
+        // Whoever cannot know looks.
+        self.own.as_ref().is_some_and(|own| own.watch.acknowledge().unwrap_or(true))
     }
 
     /// True where the ports are protected by the own table.
@@ -304,7 +368,7 @@ pub fn remove_table() -> Result<bool, GateError> {
 /// Whether there is a table of the own name, and whether it is ours.
 fn is_there(link: &mut Link) -> Result<Option<bool>, GateError> {
     let mut ours = None;
-    match link.ask(table::ask(), |attributes| ours = Some(table::is_ours(attributes))) {
+    match link.ask(table::ask(&[]), |attributes| ours = Some(table::is_ours(attributes))) {
         Err(GateError::Kernel(libc::ENOENT)) => Ok(None),
         result => result.map(|()| ours),
     }

@@ -28,7 +28,7 @@
 //! closed port. So connections from before the table go on, be they tracked or not.
 
 use super::element::port_key;
-use super::message::{APPEND, Attributes, CREATE, Kind, Messages};
+use super::message::{APPEND, Attributes, CREATE, ECHO, Kind, Messages, find, long, number};
 use crate::config::{OpenPort, Protocol, Refusal};
 
 /// The number of the family inet.
@@ -55,6 +55,7 @@ const USERDATA_COMMENT: u8 = 0;
 
 // Attributes of the table, the set, the chain and the rule.
 const TABLE_NAME: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
 const TABLE_USERDATA: u16 = 6;
 pub(super) const SET_TABLE: u16 = 1;
 pub(super) const SET_NAME: u16 = 2;
@@ -76,10 +77,14 @@ const CHAIN_POLICY: u16 = 5;
 const CHAIN_TYPE: u16 = 7;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 
 /// The flag of a set whose elements have timeouts.
 pub(super) const TIMEOUT: u32 = 0x10;
+
+/// The flag of a table that is there and does nothing.
+const DORMANT: u32 = 1;
 
 /// nft's numbers of what a key is made of, six bits each.
 const INET_PROTO: u32 = 12;
@@ -88,17 +93,57 @@ const PORT_TYPE: u32 = INET_PROTO << 6 | INET_SERVICE;
 /// The types of the keys of the sets for IPv4 and IPv6.
 pub(super) const KEY_TYPES: [u32; 2] = [7 << 12 | PORT_TYPE, 8 << 12 | PORT_TYPE];
 
-/// Asks for the own table.
-pub(super) fn ask() -> Messages {
+/// A rule as the kernel tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MadeRule {
+    /// The chain's name, with the zero at its end.
+    chain: Vec<u8>,
+    /// The number that it has in the table; one that replaces it has the same.
+    handle: u64,
+    expressions: Vec<u8>,
+}
+
+impl MadeRule {
+    /// Of a rule's attributes.
+    pub(super) fn of(attributes: &[u8]) -> Option<Self> {
+        let [chain, expressions] = [RULE_CHAIN, RULE_EXPRESSIONS].map(|kind| find(attributes, kind));
+        let handle = find(attributes, RULE_HANDLE).and_then(long)?;
+        Some(Self { chain: chain?.to_vec(), handle, expressions: expressions?.to_vec() })
+    }
+}
+
+/// Asks for the own table, and for these rules of it.
+pub(super) fn ask(rules: &[MadeRule]) -> Messages {
     let mut question = Messages::default();
     question.message(Kind::GetTable, 0, INET, |table| table.name(TABLE_NAME, TABLE));
+    for MadeRule { chain, handle, .. } in rules {
+        question.message(Kind::GetRule, 0, INET, |rule| {
+            rule.name(RULE_TABLE, TABLE);
+            rule.bytes(RULE_CHAIN, chain);
+            rule.long(RULE_HANDLE, *handle);
+        });
+    }
+    question
+}
+
+/// Asks for these ports among those that are protected.
+pub(super) fn ask_for_ports(ports: &[OpenPort]) -> Messages {
+    let mut question = Messages::default();
+    for port in ports {
+        protected(&mut question, Kind::GetElement, 0, *port);
+    }
     question
 }
 
 /// True where a table with these attributes was made here.
 pub(super) fn is_ours(attributes: &[u8]) -> bool {
-    let userdata = super::message::find(attributes, TABLE_USERDATA).unwrap_or_default();
+    let userdata = find(attributes, TABLE_USERDATA).unwrap_or_default();
     matches!(userdata, [USERDATA_COMMENT, _, comment @ ..] if comment.starts_with(MARK.as_bytes()))
+}
+
+/// True where a table with these attributes is there and does nothing.
+pub(super) fn is_dormant(attributes: &[u8]) -> bool {
+    find(attributes, TABLE_FLAGS).and_then(number).is_some_and(|flags| flags & DORMANT != 0)
 }
 
 /// Removes the own table with all that is in it.
@@ -108,11 +153,12 @@ pub(super) fn remove() -> Messages {
     messages
 }
 
-/// Makes the table, or takes over the one that is there: its open ports stay open.
+/// Makes the table, or takes over the one that is there: its open ports stay open. The rules are told.
 pub(super) fn make(ports: &[OpenPort], refusal: Refusal) -> Messages {
     let mut messages = Messages::transaction();
     messages.message(Kind::NewTable, CREATE, INET, |table| {
         table.name(TABLE_NAME, TABLE);
+        table.number(TABLE_FLAGS, 0);
         let length = u8::try_from(COMMENT.len() + 1).unwrap_or(u8::MAX);
         let userdata = [&[USERDATA_COMMENT, length], COMMENT.as_bytes(), &[0]].concat();
         table.bytes(TABLE_USERDATA, &userdata);
@@ -142,14 +188,19 @@ pub(super) fn make(ports: &[OpenPort], refusal: Refusal) -> Messages {
         all.name(ELEMENTS_SET, PORTS);
     });
     for port in ports {
-        messages.message(Kind::NewElement, CREATE, INET, |element| {
-            element.name(ELEMENTS_TABLE, TABLE);
-            element.name(ELEMENTS_SET, PORTS);
-            key(element, &port_key(*port), |_| {});
-        });
+        protected(&mut messages, Kind::NewElement, CREATE, *port);
     }
     rules(&mut messages, ports, refusal);
     messages
+}
+
+/// A message about a port among those that are protected.
+fn protected(messages: &mut Messages, kind: Kind, flags: u16, port: OpenPort) {
+    messages.message(kind, flags, INET, |element| {
+        element.name(ELEMENTS_TABLE, TABLE);
+        element.name(ELEMENTS_SET, PORTS);
+        key(element, &port_key(port), |_| {});
+    });
 }
 
 /// One element with its key, and what `more` puts beside it.
@@ -178,7 +229,7 @@ fn set(messages: &mut Messages, name: &str, key_type: u32, key_length: u32, id: 
 
 fn rules(messages: &mut Messages, ports: &[OpenPort], refusal: Refusal) {
     let mut rule = |chain, write: &dyn Fn(&mut Rule<'_, '_>)| {
-        messages.message(Kind::NewRule, CREATE | APPEND, INET, |rule| {
+        messages.message(Kind::NewRule, CREATE | APPEND | ECHO, INET, |rule| {
             rule.name(RULE_TABLE, TABLE);
             rule.name(RULE_CHAIN, chain);
             rule.nested(RULE_EXPRESSIONS, |list| write(&mut Rule(list)));

@@ -14,10 +14,14 @@ fn in_namespace(test: &str) -> bool {
     in_namespace_of("gate::tests", test)
 }
 
-fn nft(arguments: &str) -> String {
-    let output = Command::new("nft").args(["-n", arguments]).output().expect("nft: apt-get install nftables");
+fn nft(command: &str) -> String {
+    nft_with("-n", command)
+}
+
+fn nft_with(option: &str, command: &str) -> String {
+    let output = Command::new("nft").args([option, command]).output().expect("nft: apt-get install nftables");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "nft {arguments}: {errors}");
+    assert!(output.status.success(), "nft {command}: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -146,6 +150,62 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
     assert_eq!(gate.make(), Ok(()));
     assert_eq!(gate.add(&[(ssh, HOUR)]), []);
     assert_eq!((remove_table(), remove_table()), (Ok(true), Ok(false)));
+}
+
+#[test]
+fn what_others_take_away_is_told_at_once_and_made_again() {
+    if !in_namespace("what_others_take_away_is_told_at_once_and_made_again") {
+        return;
+    }
+    let mut gate = open("", "tcp/22,udp/51820").unwrap();
+    // Chains are listed in the order in which they were made.
+    let sorted = || {
+        let mut lines: Vec<_> = listed().lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let whole = sorted();
+    let ssh = element("10.0.0.2", "tcp/22");
+    let handle_of = |rule: &str| {
+        let table = nft_with("-na", "list table inet portknock");
+        let line = table.lines().find(|line| line.contains(rule)).unwrap_or_else(|| panic!("{rule}: {table}"));
+        line.rsplit(' ').next().unwrap().to_owned()
+    };
+    for (what, keeps_open) in [
+        ("flush ruleset", false),
+        ("delete table inet portknock", false),
+        ("flush ruleset; add table inet other", false),
+        ("flush table inet portknock", true),
+        ("flush chain inet portknock input", true),
+        ("flush chain inet portknock gate", true),
+        ("flush chain inet portknock input; delete chain inet portknock input", true),
+        ("flush table inet portknock; delete set inet portknock ports; delete set inet portknock open4", false),
+        ("delete rule inet portknock gate handle RESET", true),
+        ("replace rule inet portknock gate handle RESET accept", true),
+        ("flush set inet portknock ports", true),
+        ("delete element inet portknock ports { tcp . 22 }", true),
+        ("add table inet portknock { flags dormant; }", true),
+    ] {
+        assert_eq!(gate.add(&[(ssh, HOUR)]), []);
+        assert!(!gate.was_changed(), "own changes are not told");
+        nft(&what.replace("RESET", &handle_of("tcp reset")));
+        assert!(gate.was_changed(), "{what}");
+        assert_eq!(gate.mend(), Ok(true), "{what}");
+        assert!(!nft("list table inet portknock").contains("dormant"), "{what}");
+        assert_eq!(sorted(), whole, "{what}");
+        assert_eq!(gate.read().unwrap().contains_key(&ssh), keeps_open, "{what}");
+        assert_eq!((gate.was_changed(), gate.mend()), (false, Ok(false)), "{what}");
+    }
+
+    // What others add is theirs, and a removal is seen behind any number of openings.
+    nft("insert rule inet portknock gate ip saddr 192.0.2.1 accept; add table inet other");
+    assert_eq!((gate.was_changed(), gate.mend()), (true, Ok(false)));
+    let hosts: Vec<String> = (0..2000).map(|host| format!("10.1.{}.{} . 6 . 22", host / 250, host % 250)).collect();
+    let many = format!("add element inet portknock open4 {{ {} }}", hosts.join(", "));
+    nft(&format!("{many}; flush chain inet portknock input"));
+    assert_eq!((gate.was_changed(), gate.mend()), (true, Ok(true)));
+    nft("delete table inet portknock; add table inet portknock");
+    assert_eq!((gate.was_changed(), gate.mend()), (true, Err(GateError::NotOurs)));
 }
 
 #[test]

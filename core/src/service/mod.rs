@@ -26,6 +26,7 @@ mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -118,6 +119,7 @@ enum Token {
     Commands,
     Timer,
     Wake,
+    Firewall,
 }
 
 impl Service {
@@ -162,6 +164,7 @@ impl Service {
         epoll.add(executor.as_fd(), Token::Commands as u64)?;
         epoll.add(timer.as_fd(), Token::Timer as u64)?;
         epoll.add(waker.as_fd(), Token::Wake as u64)?;
+        watch_firewall(&epoll, ports.watch())?;
         // The first turn has to come even on a quiet line.
         timer.arm(Some(Duration::ZERO))?;
         let mut service = Self {
@@ -229,6 +232,9 @@ impl Service {
         if self.tokens.contains(&(Token::Wake as u64)) {
             self.woken = self.waker.acknowledge();
         }
+        if self.tokens.contains(&(Token::Firewall as u64)) {
+            self.ports.tell();
+        }
         Ok(!self.tokens.is_empty())
     }
 
@@ -253,6 +259,7 @@ impl Service {
             state = Some(StateFile::open(&config.options.state_file, &boot_id(), clocks)?);
         }
         let gate = if self.options.run_commands { Gate::find(&config)? } else { None };
+        watch_firewall(&self.epoll, gate.as_ref().and_then(Gate::watch))?;
         let interfaces = interfaces(&config, &self.options);
         self.look_for(&config, interfaces)?;
         // From here on nothing fails. What was seen of the old doors may have used up sequences.
@@ -351,6 +358,10 @@ fn interfaces(config: &Config, options: &ServiceOptions) -> Vec<String> {
         None if config.options.interfaces.is_empty() => vec![DEFAULT_INTERFACE.to_owned()],
         None => config.options.interfaces.clone(),
     }
+}
+
+fn watch_firewall(epoll: &Epoll, watch: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    watch.map_or(Ok(()), |watch| epoll.add(watch, Token::Firewall as u64))
 }
 
 /// A number that nobody can guess: std seeds its hashers from the system's random numbers.

@@ -84,7 +84,7 @@ pub enum Notice {
         /// Why.
         error: GateError,
     },
-    /// The own table, which refuses who has not knocked, was gone; it was made again.
+    /// The own table, which refuses who has not knocked, was gone, or a part of it; it was made again.
     GateMadeAgain,
     /// The own table cannot be made or removed.
     Gate(GateError),
@@ -156,9 +156,9 @@ impl fmt::Display for Notice {
             Self::NotShut { door, element: Element { ip, port }, error } => {
                 write!(f, "{}: {ip}: cannot shut {port}: {error}", Printable(door))
             }
-            Self::GateMadeAgain => {
-                f.write_str("the table inet portknock was gone, and the ports open to everybody; it is made again")
-            }
+            Self::GateMadeAgain => f.write_str(
+                "the table inet portknock or a part of it was gone, and ports open to everybody; it is made again",
+            ),
             Self::Gate(error) => error.fmt(f),
             Self::NotKept => f.write_str("open doors are closed, since the state file does not have them"),
             Self::LeftBehind { running, waiting } => {

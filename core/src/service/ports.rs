@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +14,9 @@ use crate::gate::{Element, Gate, GateError};
 use crate::openings::Opening;
 use crate::time::Timestamp;
 
-/// How often the own table is looked at: so long ports are open to everybody after somebody flushed all rules.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long the own table is left alone after it was made again: one that somebody removes for ever must not keep this
+/// process busy. Each time it is twice as long, until the table has been left in peace.
+const RESTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(5);
 
 /// The gate, where a door has `open` and nothing is only tried, and what is to be done there.
 #[derive(Debug, Default)]
@@ -21,8 +24,13 @@ pub(super) struct Ports {
     gate: Option<Gate>,
     opening: Vec<(Arc<str>, Element, Duration)>,
     shutting: Vec<(Arc<str>, Element)>,
-    /// When to look whether the own table is still there.
+    /// Somebody may have changed the firewall.
+    is_told: bool,
+    /// When to look whether the own table is still whole.
     look_at: Option<Timestamp>,
+    /// Not before this.
+    rests_until: Timestamp,
+    rest: Duration,
     /// What is wrong with it was told, and it is still wrong.
     failing: bool,
 }
@@ -32,8 +40,17 @@ impl Ports {
     pub(super) fn start(config: &Config) -> Result<Self, GateError> {
         let mut gate = Gate::find(config)?;
         gate.as_mut().map_or(Ok(()), Gate::make)?;
-        let look_at = gate.as_ref().filter(|gate| gate.is_own()).map(|_| Timestamp::default());
-        Ok(Self { gate, look_at, ..Self::default() })
+        Ok(Self { gate, ..Self::default() })
+    }
+
+    /// Readable when somebody else has changed the firewall; [`Ports::tell`] is for that. `None` without an own table.
+    pub(super) fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.gate.as_ref()?.watch()
+    }
+
+    /// Has the next turn see what became of the own table.
+    pub(super) fn tell(&mut self) {
+        self.is_told = true;
     }
 
     /// Takes up the gate of another configuration. An own table that is not used any more is removed.
@@ -45,10 +62,10 @@ impl Ports {
             _ if was_own => crate::gate::remove_table().map(drop),
             _ => Ok(()),
         };
-        self.look_at = self.gate.as_ref().filter(|gate| gate.is_own()).map(|_| Timestamp::default());
-        if let Err(error) = made {
-            notices.push_back(Notice::Gate(error));
-        }
+        self.failing = made.is_err();
+        // Tried again, where there is a table to make.
+        self.look_at = self.gate.as_ref().filter(|_| self.failing).map(|_| Timestamp::default());
+        notices.extend(made.err().map(Notice::Gate));
     }
 
     /// Openings of before the start: what the sets have, of doors that no command closes; and those from the state file,
@@ -133,21 +150,31 @@ impl Ports {
 
     /// Makes the own table again where somebody flushed all rules: its ports are open to everybody then.
     fn look(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) {
-        let (Some(gate), Some(due)) = (&mut self.gate, &mut self.look_at) else { return };
-        if now < *due {
+        let Some(gate) = &mut self.gate else { return };
+        if std::mem::take(&mut self.is_told) && gate.was_changed() && self.look_at.is_none() {
+            self.look_at = Some(self.rests_until);
+        }
+        if self.look_at.is_none_or(|due| now < due) {
             return;
         }
-        *due = now.saturating_add(LOOK_EVERY);
+        self.look_at = None;
         match gate.mend() {
             Ok(mended) => {
-                notices.extend(mended.then_some(Notice::GateMadeAgain));
                 self.failing = false;
+                if mended {
+                    notices.push_back(Notice::GateMadeAgain);
+                    let was_in_peace = self.rests_until.saturating_add(*RESTS.end()) < now;
+                    self.rest = if was_in_peace { *RESTS.start() } else { (self.rest * 2).min(*RESTS.end()) };
+                    self.rests_until = now.saturating_add(self.rest);
+                }
             }
-            Err(error) if !self.failing => {
-                notices.push_back(Notice::Gate(error));
-                self.failing = true;
+            Err(error) => {
+                if !self.failing {
+                    notices.push_back(Notice::Gate(error));
+                    self.failing = true;
+                }
+                self.look_at = Some(now.saturating_add(*RESTS.end()));
             }
-            Err(_) => {}
         }
     }
 

@@ -1,8 +1,10 @@
-//! The socket over which nftables is asked and changed (netlink(7), `NETLINK_NETFILTER`).
+//! The socket over which nftables is asked and changed, and word of others' changes (netlink(7), `NETLINK_NETFILTER`).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::netlink;
+use super::packet::{attach_filter, instruction};
 use super::socket::set_option;
 
 /// Room for what waits in the socket: a thousand changes, and an answer to each of them.
@@ -18,9 +20,7 @@ impl NfSocket {
     /// # Errors
     /// `EPROTONOSUPPORT` where the kernel has no netfilter, and what else socket(2) may say.
     pub fn open() -> io::Result<Self> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no pointers are passed.
-        let socket = super::owned(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) })?;
+        let socket = netlink::open(libc::NETLINK_NETFILTER, 0)?;
         let fd = socket.as_fd();
         // Beyond the system's limit where that is allowed, up to it elsewhere.
         for (option, forced) in [(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE), (libc::SO_RCVBUF, libc::SO_RCVBUFFORCE)] {
@@ -31,6 +31,16 @@ impl NfSocket {
         // Errors without a copy of what was sent; kernels before 4.3 do not know it and lack more than this.
         let _ = set_option(fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, &1_i32);
         Ok(Self(socket))
+    }
+
+    /// The number that the kernel knows this socket by, among all of this network namespace (netlink(7), `nl_pid`).
+    fn number(&self) -> io::Result<u32> {
+        let mut address = netlink::no_address();
+        let mut length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
+        // SAFETY: both pointers are to variables that outlive the call, and `length` is that of `address`.
+        let result = unsafe { libc::getsockname(self.0.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+        super::check(result)?;
+        Ok(address.nl_pid)
     }
 
     /// Sends messages to the kernel.
@@ -68,6 +78,52 @@ impl NfSocket {
                 error => return Err(error),
             }
         }
+    }
+}
+
+/// A descriptor that becomes readable when others change what nftables has, rules or elements, in this network namespace.
+#[derive(Debug)]
+pub struct NfWatch(OwnedFd);
+
+impl NfWatch {
+    /// Watches from now on, and is silent about the changes that `ours` makes.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without CAP_NET_ADMIN, and what else socket(2) may say.
+    pub fn new(ours: &NfSocket) -> io::Result<Self> {
+        // The kernel packs what a transaction did into few messages, so that a removal may stand behind any number of
+        // openings. But each transaction ends with a message of its own, NFT_MSG_NEWGEN, with its author's number.
+        const NEW_GENERATION: u16 = 10 << 8 | 15; // NFNL_SUBSYS_NFTABLES, and the type
+        const TYPE: u32 = 4;
+        const NUMBER: u32 = 12;
+        let socket = netlink::open(libc::NETLINK_NETFILTER, 0)?;
+        // A filter reads numbers as if they were in the network's order.
+        let (kind, ours) = (NEW_GENERATION.to_be().into(), ours.number()?.to_be());
+        let program = [
+            instruction(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
+            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 2, kind),
+            instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, NUMBER),
+            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, ours),
+            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        ];
+        attach_filter(socket.as_fd(), &program)?;
+        set_option(socket.as_fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &libc::NFNLGRP_NFTABLES)?;
+        Ok(Self(socket))
+    }
+
+    /// Takes note of all changes so far; true where there was one. What it was is to be asked for.
+    ///
+    /// # Errors
+    /// See recv(2).
+    pub fn acknowledge(&self) -> io::Result<bool> {
+        netlink::acknowledge(&self.0)
+    }
+}
+
+impl AsFd for NfWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

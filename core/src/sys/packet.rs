@@ -31,6 +31,12 @@ pub fn attach_filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Res
     set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
+/// An instruction of a program by libc's names.
+pub(super) fn instruction(code: libc::c_uint, jt: u8, jf: u8, k: u32) -> Instruction {
+    // All opcodes are below 256.
+    Instruction { code: code.to_le_bytes()[0].into(), jt, jf, k }
+}
+
 /// Lets every packet through again; nothing happens where no filter is attached.
 ///
 /// # Errors

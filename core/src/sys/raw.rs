@@ -5,9 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
-use super::packet::attach_filter;
+use super::packet::{attach_filter, instruction};
 use super::socket::{self, RawAddress};
-use crate::filter::Instruction;
 
 /// So many packets are sent or received by one call at the most.
 pub const BATCH: usize = 64;
@@ -58,10 +57,6 @@ impl RawSocket {
     pub fn only_answers(&self, local: SocketAddr) -> io::Result<()> {
         const SYN_OR_RST: u32 = 0x02 | 0x04;
         const FLAGS: u32 = 13;
-        let instruction = |code: libc::c_uint, jt, jf, k| {
-            // All opcodes are below 256.
-            Instruction { code: code.to_le_bytes()[0].into(), jt, jf, k }
-        };
         let load_flags = match local {
             SocketAddr::V4(_) => vec![
                 instruction(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, 0),

@@ -14,6 +14,7 @@ use crate::control::Control;
 impl Daemon {
     /// Listens on the control socket at `path`. Where that is not possible, that is said, and everything else works.
     pub(crate) fn open_control(&mut self, path: Option<&Path>) {
+        self.control_path = path.map(Path::to_owned);
         let Some(path) = path else { return };
         let opened = Control::open(path).and_then(|control| self.epoll.add(control.as_fd(), CONTROL).map(|()| control));
         match opened {
