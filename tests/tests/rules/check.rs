@@ -85,6 +85,7 @@ fn check_knows_what_stands_in_the_way() {
             OPENS,
             OPENS,
         ),
+        (chain("rt type 0 drop; ip daddr 10.0.0.9 drop; ip daddr 127.0.0.1 iif != lo drop;"), OPENS, OPENS),
         // What cannot be told.
         (chain("meta mark 0x1 drop;"), DOUBT, DOUBT),
         (chain("iifname \"eth7\" drop;"), DOUBT, DOUBT),

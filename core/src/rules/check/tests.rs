@@ -59,6 +59,8 @@ fn iptables_rules_are_understood() {
         "-m conntrack --ctstate RELATED,ESTABLISHED",
         "-p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE",
         "-p icmp -m icmp --icmp-type 8",
+        "-m rt --rt-type 0",
+        "-m rt ! --rt-type 0",
         "-p tcp -m hashlimit --hashlimit-above 5/sec --hashlimit-mode srcip --hashlimit-name x",
         "-m rpfilter --invert",
     ] {
