@@ -166,6 +166,11 @@ fn made(
     Ok(Event(portknock_core::Event { time, door, ip, kind }).into())
 }
 
+/// The opening behind what Python code makes, of which events show the stop command alone.
+fn opening(door: &Arc<str>, ip: IpAddr, closes_at: Timestamp, stop_command: Option<String>) -> Box<Opening> {
+    Box::new(Opening { door: door.clone(), ip, closes_at, stop_command, open: [].into() })
+}
+
 #[pymethods]
 impl Stage {
     #[classattr]
@@ -228,9 +233,9 @@ impl Extend {
     #[new]
     #[pyo3(signature = (door, ip, *, time_ns = 0))]
     fn new(door: &str, ip: &Bound<'_, PyAny>, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
-        let kind = |door: &Arc<str>, ip, closes_at| {
-            let opening = Opening { door: door.clone(), ip, closes_at, stop_command: None, open: [].into() };
-            EventKind::Extend { door_id: DoorId(0), opening: Box::new(opening) }
+        let kind = |door: &Arc<str>, ip, time| EventKind::Extend {
+            door_id: DoorId(0),
+            opening: opening(door, ip, time, None),
         };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
     }
@@ -250,10 +255,7 @@ impl Close {
         command: Option<String>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let kind = |door: &Arc<str>, ip, closes_at| {
-            let opening = Opening { door: door.clone(), ip, closes_at, stop_command: command, open: [].into() };
-            EventKind::Close { opening: Box::new(opening) }
-        };
+        let kind = |door: &Arc<str>, ip, time| EventKind::Close { opening: opening(door, ip, time, command) };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 

@@ -237,3 +237,31 @@ fn a_storm_of_reloads_harms_nothing() {
     assert_eq!(daemon.count("10.0.0.2: door: command timeout"), 1, "{}", daemon.log());
     assert_eq!(daemon.count("attempt failed"), 0, "{}", daemon.log());
 }
+
+#[test]
+fn a_sequence_that_is_used_while_the_doors_change_places_opens_once_and_its_own_door() {
+    let lab = Lab::pair();
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("sequences");
+    let line = |number: u16| format!("{},{}", 2000 + 2 * number, 2001 + 2 * number);
+    fs::write(&file, (0..40).map(|number| line(number) + "\n").collect::<String>()).unwrap();
+    let one_time = format!("[door]\none_time_sequences = {}\ncommand = true\n", file.display());
+    let other = door("other", "1000,500");
+    let orders = [format!("{one_time}{other}"), format!("{other}{one_time}")];
+    let daemon = Daemon::portknockd(&lab.server, &orders[0]);
+    std::thread::scope(|scope| {
+        let knocking = scope.spawn(|| {
+            for number in 0..39 {
+                let steps = line(number).replace(',', " ");
+                opens(&lab, &daemon, "door", &steps);
+                // It is used up.
+                lab.knock_from("10.0.0.2", "10.0.0.1", &steps);
+            }
+        });
+        for order in orders.iter().cycle().skip(1).take_while(|_| !knocking.is_finished()) {
+            daemon.reload(order);
+        }
+    });
+    assert_eq!(daemon.count("door: OPEN SESAME"), 39, "{}", daemon.log());
+    assert_eq!(daemon.count("was changed after it was read") + daemon.count("other: "), 0, "{}", daemon.log());
+}

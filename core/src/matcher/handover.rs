@@ -42,11 +42,7 @@ impl Matcher {
     /// Goes on with what [`Matcher::hand_over`] gave; to be called before the first knock. What cannot be an attempt at
     /// these doors is passed over.
     pub(crate) fn take_up(&mut self, saved: &SavedAttempt, now: Timestamp, sink: &mut impl Sink) {
-        let is_right = self.doors.get(usize::from(saved.door)).is_some_and(|rules| match saved.stage {
-            0 => rules.has_cooldown,
-            stage => usize::from(stage) < rules.steps.len(),
-        });
-        if !is_right {
+        if !super::may_be(&self.doors, saved.door, saved.stage) {
             return;
         }
         let mut attempt = Attempt::new(Source::from(saved.ip), saved.door, saved.stage);

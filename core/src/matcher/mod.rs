@@ -232,14 +232,8 @@ impl Matcher {
         if !cfg!(debug_assertions) {
             return;
         }
-        let is_right = |attempt: &Attempt| {
-            let rules = self.doors.get(usize::from(attempt.door()));
-            rules.is_some_and(|rules| match attempt.stage() {
-                0 => rules.has_cooldown,
-                stage => usize::from(stage) < rules.steps.len(),
-            })
-        };
-        if self.attempts.check(is_right) {
+        let doors = &self.doors;
+        if self.attempts.check(|attempt| may_be(doors, attempt.door(), attempt.stage())) {
             let (sets, free) = self.scan_log.sets();
             assert_eq!(free + self.attempts.scan_sets(), sets, "sets of the scan log that are free or used");
         }
@@ -452,6 +446,14 @@ impl Rules {
     fn counts(&self, knock: &Knock) -> bool {
         knock.protocol == Protocol::Udp || self.flags.matches(knock.flags)
     }
+}
+
+/// Whether a source may have an attempt of this stage, or a cooldown, at this door.
+fn may_be(doors: &[Rules], door: u16, stage: u8) -> bool {
+    doors.get(usize::from(door)).is_some_and(|rules| match stage {
+        0 => rules.has_cooldown,
+        stage => usize::from(stage) < rules.steps.len(),
+    })
 }
 
 fn keys_of(sequence: Option<&Sequence>) -> Box<[PortKey]> {

@@ -16,7 +16,12 @@ pub(super) fn lines(rule_set: &RuleSet, format: Format) -> String {
         Format::Ip6tables => "ip6tables",
     };
     let allow = rule_set.allow.to_string();
-    let option = if allow.is_empty() { String::new() } else { format!(" --allow {allow}") };
+    let option = match allow.len() {
+        0 => String::new(),
+        // iptables-restore takes no line of more than 10,240 bytes, not even a comment.
+        1..1_000 => format!(" --allow {allow}"),
+        _ => " --allow …".into(),
+    };
     let style = rule_set.style;
     let mut head = says(&format!("The packet filter of a host behind doors, {families}."));
     head += &says(&format!("Made by: portknock rules --style {style} --format {name}{option}"));

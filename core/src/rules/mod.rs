@@ -145,6 +145,18 @@ mod tests {
         }
     }
 
+    /// As iptables-restore reads them.
+    #[test]
+    fn no_line_is_too_long() {
+        let ports: Vec<_> = (1..=u16::MAX).step_by(2).map(|port| port.to_string()).collect();
+        let allow: AllowedPorts = ports.join(",").parse().unwrap();
+        for format in [Format::Iptables, Format::Ip6tables] {
+            let text = RuleSet { style: Style::Reject, allow: allow.clone(), explain: true }.render(format);
+            assert!(text.lines().all(|line| line.len() < 10_240));
+            assert!(text.contains(" --allow …\n"), "{}", &text[..1_000]);
+        }
+    }
+
     /// What is explained is the same rules.
     #[test]
     fn explanations_are_comments_alone() {

@@ -108,14 +108,13 @@ fn holds(option: &str, values: &[String], packet: &Packet) -> Truth {
     let value = values.first().map(String::as_str).unwrap_or_default();
     let listed = |test: &dyn Fn(&str) -> Truth| Truth::any(value.split(',').map(test));
     match option {
-        // Which module the next options belong to. This one looks at something without any option.
-        "-m" => {
-            if value == "socket" {
-                Truth::Maybe
-            } else {
-                Truth::Yes
-            }
-        }
+        // Which module the next options belong to. Some look at something without any option.
+        "-m" => match value {
+            "socket" => Truth::Maybe,
+            // The headers of IPv6 that the first packet of a connection does not have.
+            "rt" | "frag" | "dst" | "hbh" | "mh" => Truth::No,
+            _ => Truth::Yes,
+        },
         "-p" => {
             if value == "all" {
                 Truth::Yes

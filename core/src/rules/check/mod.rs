@@ -58,7 +58,7 @@ pub fn check(running: &Running, gate: &Gate, ports: &[(Protocol, u16)], from: Op
     families
         .flat_map(|ipv6| ports.iter().map(move |&(protocol, port)| (ipv6, protocol, port)))
         .map(|(ipv6, protocol, port)| {
-            let packet = |knocked| Packet { ipv6, protocol, port, from, knocked, gate };
+            let packet = |knocked| Packet { ipv6, protocol, port, from, knocked, to: &running.addresses, gate };
             let [before, after] = [false, true].map(|knocked| ends(running, &packet(knocked)));
             Finding { protocol, port, ipv6, outcome: Outcome::of(&before, &after) }
         })

@@ -208,6 +208,10 @@ impl Judge<'_> {
         if let Some(parts) = left["concat"].as_array() {
             return parts.iter().fold(Truth::Yes, |all, part| all.and(self.possible(part)));
         }
+        // The headers of IPv6 that the first packet of a connection does not have.
+        if left["exthdr"]["field"].is_string() {
+            return Truth::No;
+        }
         let looked_at = if left["&"].is_array() { &left["&"][0] } else { left };
         match looked_at["payload"]["protocol"].as_str() {
             Some("ip") => (!self.packet.ipv6).into(),

@@ -1,5 +1,6 @@
 //! The first packet of a connection, and what is known of it.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -43,6 +44,8 @@ pub(super) struct Packet<'a> {
     /// `None` is an address that no rule names.
     pub(super) from: Option<IpAddr>,
     pub(super) knocked: bool,
+    /// The addresses of this host; empty where they are not known.
+    pub(super) to: &'a HashSet<IpAddr>,
     pub(super) gate: &'a Gate,
 }
 
@@ -65,14 +68,19 @@ impl Packet<'_> {
         }
     }
 
-    /// Whether it goes to an address or a network. Which ones this host has is not known.
+    /// Whether it goes to an address or a network. Which of this host's addresses it goes to is not known.
     pub(super) fn is_to(&self, network: &str) -> Truth {
         match parse_network(network) {
             Some(network) if network.prefix_len() == 0 => Truth::Yes,
             Some(network) if network.addr().is_multicast() || network.addr().to_string() == "255.255.255.255" => {
                 Truth::No
             }
-            _ => Truth::Maybe,
+            Some(network) => {
+                // From outside, nothing comes to a loopback address.
+                let is_own = self.to.iter().any(|own| !own.is_loopback() && network.contains(own));
+                if is_own || self.to.is_empty() { Truth::Maybe } else { Truth::No }
+            }
+            None => Truth::Maybe,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The packet filter that is in force, as the programs tell it that manage it.
 
+use std::collections::HashSet;
 use std::fs;
+use std::net::IpAddr;
 use std::process::Command;
 
 use serde_json::Value;
@@ -8,6 +10,7 @@ use serde_json::Value;
 use super::chain::Table;
 use super::packet::Packet;
 use super::{iptables, nft};
+use crate::sys::netlink::Network;
 
 /// The packet filter that is in force.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,8 @@ pub struct Running {
     pub(super) nft_text: String,
     /// What iptables' own programs say of what is theirs: a name for it, whether it is IPv6, and the text.
     pub(super) saved: Vec<Saved>,
+    /// The addresses of this host; empty where they are not known.
+    pub(super) addresses: HashSet<IpAddr>,
 }
 
 /// What a program of iptables says.
@@ -79,7 +84,8 @@ impl Running {
                 saved.push(Saved { program: legacy, ipv6, legacy: true, text });
             }
         }
-        Ok(Self { nft, nft_text, saved })
+        let addresses = Network::read().map(|network| network.addresses).unwrap_or_default();
+        Ok(Self { nft, nft_text, saved, addresses })
     }
 
     /// All tables that the packet meets.

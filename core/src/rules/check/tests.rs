@@ -4,9 +4,12 @@ use super::chain::{Action, Base, Chain, Rule, Table};
 use super::packet::Truth;
 use super::running::Saved;
 use super::*;
+use std::collections::HashSet;
+use std::sync::LazyLock;
 
 fn packet(gate: &Gate, knocked: bool) -> Packet<'_> {
-    Packet { ipv6: false, protocol: Protocol::Tcp, port: 22, from: None, knocked, gate }
+    static NOT_KNOWN: LazyLock<HashSet<IpAddr>> = LazyLock::new(HashSet::new);
+    Packet { ipv6: false, protocol: Protocol::Tcp, port: 22, from: None, knocked, to: &NOT_KNOWN, gate }
 }
 
 /// The only finding for TCP port 22 over IPv4 of a machine whose iptables-save says this.
@@ -56,6 +59,8 @@ fn iptables_rules_are_understood() {
         "-m conntrack --ctstate RELATED,ESTABLISHED",
         "-p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE",
         "-p icmp -m icmp --icmp-type 8",
+        "-m rt --rt-type 0",
+        "-m rt ! --rt-type 0",
         "-p tcp -m hashlimit --hashlimit-above 5/sec --hashlimit-mode srcip --hashlimit-name x",
         "-m rpfilter --invert",
     ] {
@@ -146,4 +151,27 @@ fn what_is_no_json_of_nfts_is_refused() {
         assert!(nft::objects(text).is_err(), "{text}");
     }
     assert_eq!(nft::objects("{\"nftables\": []}").unwrap().len(), 0);
+}
+
+/// Docker drops what comes from outside for the addresses of containers, and for published ports on 127.0.0.1.
+#[test]
+fn a_packet_goes_to_an_address_of_this_host() {
+    let text = "*filter\n:INPUT DROP [0:0]\n:PORTKNOCK - [0:0]\n-A INPUT -j PORTKNOCK\nCOMMIT\n*raw\n:PREROUTING ACCEPT [0:0]\n";
+    let outcome = |rule: &str, addresses: &[&str]| {
+        let text = format!("{text}{rule}\nCOMMIT\n");
+        let saved = vec![Saved { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let running = Running { saved, addresses, ..Running::default() };
+        check(&running, &Gate::default(), &[(Protocol::Tcp, 22)], Some("192.0.2.7".parse().unwrap())).remove(0).outcome
+    };
+    let own = ["127.0.0.1", "192.0.2.1", "172.17.0.1", "fe80::1"];
+    for rule in [
+        "-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP",
+        "-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 22 -j DROP",
+    ] {
+        assert_eq!(outcome(rule, &own), Outcome::Opens, "{rule}");
+        assert!(matches!(outcome(rule, &[]), Outcome::CannotTell(_)), "{rule}");
+    }
+    let doubtful = "-A PREROUTING -d 172.17.0.0/16 ! -i docker0 -j DROP";
+    assert!(matches!(outcome(doubtful, &own), Outcome::CannotTell(_)));
 }

@@ -1,14 +1,16 @@
 //! What the process that reads packets may still do: next to nothing.
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, BorrowedFd};
+#[cfg(target_endian = "little")]
+mod calls;
+
+use std::os::fd::BorrowedFd;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use portknock_core::sys::privileges::{become_user, drop_bounding_set, drop_capabilities, find_user, hide};
 use portknock_core::sys::process::effective_user;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-};
+
+#[cfg(target_endian = "little")]
+use calls::restrict_calls;
 
 /// Gives up everything that reading from open descriptors does not need, one layer behind the other, so that a hole in
 /// one is no way out: the user, capabilities, new privileges, files and networks (landlock(7)), and all system calls
@@ -50,74 +52,11 @@ fn restrict_files() -> Result<bool, landlock::RulesetError> {
     Ok(rules.restrict_self()?.ruleset == RulesetStatus::NotEnforced)
 }
 
-/// Every other system call fails with `EPERM`.
-fn restrict_calls(daemon: BorrowedFd<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
-    let is = |argument, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
-    let lacks = |argument, bits: libc::c_int| {
-        let bits = u64::from(bits.unsigned_abs());
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits), 0)
-    };
-    let number = |value: libc::c_int| u64::from(value.unsigned_abs());
-    // A packet socket can send, too.
-    for call in [libc::SYS_write, libc::SYS_writev, libc::SYS_sendto] {
-        rules.insert(call, vec![SeccompRule::new(vec![is(0, number(daemon.as_raw_fd()))?])?]);
-    }
-    // Memory, but no code.
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![SeccompRule::new(vec![lacks(2, libc::PROT_EXEC)?])?]);
-    }
-    // The filters of the captures.
-    let mut options = Vec::new();
-    for option in [libc::SO_ATTACH_FILTER, libc::SO_DETACH_FILTER] {
-        options.push(SeccompRule::new(vec![is(1, number(libc::SOL_SOCKET))?, is(2, number(option))?])?);
-    }
-    rules.insert(libc::SYS_setsockopt, options);
-    // abort(3).
-    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![is(0, u64::from(std::process::id()))?])?]);
-    let refuse = SeccompAction::Errno(number(libc::EPERM).try_into()?);
-    let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
-    seccompiler::apply_filter(&BpfProgram::try_from(filter)?)?;
-    Ok(())
+/// No filter is written for machines of the other byte order.
+#[cfg(target_endian = "big")]
+fn restrict_calls(_daemon: BorrowedFd<'_>) -> Result<(), &'static str> {
+    Err("portknock has no filter for a big-endian machine")
 }
-
-/// System calls that are allowed whatever their arguments.
-const ALLOWED: &[i64] = &[
-    // Waiting, and reading what is open.
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_ctl,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll,
-    libc::SYS_ppoll,
-    libc::SYS_read,
-    libc::SYS_recvfrom,
-    libc::SYS_getsockopt,
-    libc::SYS_getsockname,
-    libc::SYS_timerfd_settime,
-    libc::SYS_close,
-    // The time, where the kernel does not have it in memory.
-    libc::SYS_clock_gettime,
-    libc::SYS_gettimeofday,
-    // Memory and locks.
-    libc::SYS_brk,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_futex,
-    libc::SYS_getrandom,
-    // The end, be it in a panic.
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_restart_syscall,
-];
 
 #[cfg(test)]
 mod tests {
