@@ -1,12 +1,13 @@
 //! The ports that doors open without a command: what a turn opens and shuts goes to the kernel together.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::turn::key_of;
 use super::{Notice, Service};
 use crate::config::{Config, DoorId, OpenPort};
 use crate::event::{Event, EventKind};
@@ -148,14 +149,14 @@ impl Ports {
         self.look_at
     }
 
-    /// Makes the own table again where somebody flushed all rules: its ports are open to everybody then.
-    fn look(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) {
-        let Some(gate) = &mut self.gate else { return };
+    /// Makes the own table again where somebody flushed all rules: its ports are open to everybody then. True where it did.
+    fn look(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) -> bool {
+        let Some(gate) = &mut self.gate else { return false };
         if std::mem::take(&mut self.is_told) && gate.was_changed() && self.look_at.is_none() {
             self.look_at = Some(self.rests_until);
         }
         if self.look_at.is_none_or(|due| now < due) {
-            return;
+            return false;
         }
         self.look_at = None;
         match gate.mend() {
@@ -167,6 +168,7 @@ impl Ports {
                     self.rest = if was_in_peace { *RESTS.start() } else { (self.rest * 2).min(*RESTS.end()) };
                     self.rests_until = now.saturating_add(self.rest);
                 }
+                mended
             }
             Err(error) => {
                 if !self.failing {
@@ -174,24 +176,31 @@ impl Ports {
                     self.failing = true;
                 }
                 self.look_at = Some(now.saturating_add(*RESTS.end()));
+                false
             }
+        }
+    }
+
+    /// Opens again what was open in a table that was made again.
+    fn reopen<'a>(&mut self, open: impl Iterator<Item = &'a Opening>, now: Timestamp) {
+        for opening in open {
+            let left = opening.closes_at.saturating_since(now);
+            let ports = opening.open.iter().map(|port| (opening.door.clone(), element(opening, *port), left));
+            self.opening.extend(ports);
         }
     }
 
     fn open(&mut self, notices: &mut VecDeque<Notice>) {
         let (Some(gate), false) = (&mut self.gate, self.opening.is_empty()) else { return };
-        let wanted = |opening: &[(Arc<str>, Element, Duration)], only: Option<&HashSet<Element>>| {
-            let wanted = opening.iter().map(|(_, element, timeout)| (*element, *timeout));
-            wanted.filter(|(element, _)| only.is_none_or(|only| only.contains(element))).collect::<Vec<_>>()
-        };
-        let mut failed = gate.add(&wanted(&self.opening, None));
-        if failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_))) && gate.mend() == Ok(true) {
-            notices.push_back(Notice::GateMadeAgain);
-            let elements = failed.iter().map(|(element, _)| *element).collect();
-            failed = gate.add(&wanted(&self.opening, Some(&elements)));
+        let opening = std::mem::take(&mut self.opening);
+        let failed = gate.add(&opening.iter().map(|(_, element, left)| (*element, *left)).collect::<Vec<_>>());
+        if gate.is_own() && failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_))) {
+            // Somebody has flushed it since the look: the next one makes it again, with all that is to be open.
+            self.look_at.get_or_insert(self.rests_until);
+            return;
         }
         let failed: HashMap<Element, GateError> = failed.into_iter().collect();
-        for (door, element, _) in self.opening.drain(..) {
+        for (door, element, _) in opening {
             if let Some(error) = failed.get(&element) {
                 notices.push_back(Notice::NotOpened { door, element, error: error.clone() });
             }
@@ -202,9 +211,12 @@ impl Ports {
 impl Service {
     /// Opens and shuts the ports of this turn.
     pub(super) fn apply_ports(&mut self, now: Timestamp) {
-        self.ports.look(now, &mut self.notices);
-        self.ports.shut(self.engine.openings(), &mut self.notices);
-        self.ports.open(&mut self.notices);
+        let Self { engine, withheld, ports, notices, .. } = self;
+        if ports.look(now, notices) {
+            ports.reopen(engine.openings().filter(|opening| !withheld.contains(&key_of(opening))), now);
+        }
+        ports.shut(engine.openings(), notices);
+        ports.open(notices);
     }
 }
 
