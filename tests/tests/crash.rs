@@ -71,6 +71,8 @@ fn a_door_left_open_by_a_crash_is_closed_on_time() {
     becomes(&daemon, OPEN_AND_CLOSE);
     let after = start.elapsed().as_secs_f32();
     assert!((3.0..4.0).contains(&after), "closed after {after} s");
+    // The command has written that, but may not have ended.
+    assert!(wait_until(PATIENCE, || saved(&daemon) == 0));
     daemon.kill();
     restart(&lab, &mut daemon);
     sleep(Duration::from_millis(300));

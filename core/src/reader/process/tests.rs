@@ -22,6 +22,14 @@ fn running() -> (Running, UnixStream) {
     (Running { child, channel: Channel::new(ours).unwrap() }, other_end)
 }
 
+/// A message as it is sent.
+fn message(message: &FromReader) -> Vec<u8> {
+    let mut bytes = postcard::to_allocvec(message).unwrap();
+    let length = u32::try_from(bytes.len()).unwrap();
+    bytes.splice(0..0, length.to_le_bytes());
+    bytes
+}
+
 impl Fake {
     fn new() -> Self {
         let clock = Clock::new();
@@ -41,10 +49,14 @@ impl Fake {
     }
 
     fn says(&mut self, message: &FromReader) {
-        let mut bytes = postcard::to_allocvec(message).unwrap();
-        let length = u32::try_from(bytes.len()).unwrap();
-        bytes.splice(0..0, length.to_le_bytes());
-        self.other_end.write_all(&bytes).unwrap();
+        self.other_end.write_all(&self::message(message)).unwrap();
+    }
+
+    /// Whether its descriptor tells that a turn is due.
+    fn wakes(&self) -> bool {
+        let mut tokens = Vec::new();
+        self.process.epoll.wait(&mut tokens, Some(PATIENCE)).unwrap();
+        !tokens.is_empty()
     }
 
     fn found(&self, door: u16, ip: [u8; 4], what: What) -> Found {
@@ -234,23 +246,27 @@ fn an_end_that_is_noticed_by_telling_it_something_wakes() {
     let door = fake.process.config.doors[1].clone();
     fake.process.set_sequence(DoorId(1), &door);
     assert!(fake.process.running.is_none());
+    assert!(fake.wakes());
     fake.is_ended("signal");
 }
 
 #[test]
 fn what_is_received_while_something_is_told_wakes() {
     let mut fake = Fake::new();
-    let stage = fake.found(0, [192, 0, 2, 9], What::Stage { stage: 1, steps: 2 });
-    fake.says(&FromReader::Found(stage));
-    let other_end = fake.other_end.try_clone().unwrap();
-    let takes_all = std::thread::spawn(move || io::copy(&mut &other_end, &mut io::sink()));
+    let message = message(&FromReader::Found(fake.found(0, [192, 0, 2, 9], What::Stage { stage: 1, steps: 2 })));
+    fake.other_end.set_nonblocking(true).unwrap();
+    while fake.other_end.write(&message).is_ok() {}
+    fake.other_end.set_nonblocking(false).unwrap();
+    let mut other_end = fake.other_end.try_clone().unwrap();
+    let takes_all = std::thread::spawn(move || {
+        // There is room again when the daemon has received something.
+        other_end.write_all(&message).and_then(|()| io::copy(&mut &other_end, &mut io::sink()))
+    });
     // More than fits in between.
     let doors = Doors::of(&crate::config::parse(DOORS.repeat(20_000).as_bytes()).config.unwrap());
     fake.process.tell(&ToReader::Reload(doors));
-    let mut waiting = Vec::new();
-    fake.process.epoll.wait(&mut waiting, Some(PATIENCE)).unwrap();
-    assert!(!waiting.is_empty());
-    assert!(matches!(fake.seen()[..], [Seen::Found { .. }]));
+    assert!(fake.wakes());
+    assert!(matches!(fake.seen()[..], [Seen::Found { .. }, ..]));
     drop(fake);
     takes_all.join().unwrap().unwrap();
 }
