@@ -16,6 +16,9 @@ pub(crate) const FETCHED_TOGETHER: usize = 32;
 /// Up to so many attempts are in the processor's caches anyway, and quickly copied.
 const FEW: usize = 4_096;
 
+/// The third part of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2).
+const MAPPED: u32 = 0xffff;
+
 /// A source address in 16 bytes; IPv4 as IPv4-mapped IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Source([u32; 4]);
@@ -23,7 +26,7 @@ pub(super) struct Source([u32; 4]);
 impl From<IpAddr> for Source {
     fn from(ip: IpAddr) -> Self {
         let bits = match ip {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+            IpAddr::V4(ip) => return Self([0, 0, MAPPED, ip.to_bits()]),
             IpAddr::V6(ip) => ip.to_bits(),
         };
         #[allow(clippy::cast_possible_truncation, reason = "each part is the low 32 bits of a shift")]
@@ -37,8 +40,10 @@ impl Source {
     }
 
     pub(super) fn ip(self) -> IpAddr {
-        let ip = Ipv6Addr::from_bits(self.bits());
-        ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), |ip: Ipv4Addr| IpAddr::V4(ip))
+        match self.0 {
+            [0, 0, MAPPED, ip] => Ipv4Addr::from_bits(ip).into(),
+            _ => Ipv6Addr::from_bits(self.bits()).into(),
+        }
     }
 }
 
@@ -300,16 +305,42 @@ impl Attempts {
     /// Takes out the cursor's current attempt; the cursor then stands on the next one.
     pub(super) fn remove(&mut self, cursor: &mut Cursor) -> Removed {
         let index = cursor.at;
-        let attempt = self.slots[index as usize];
-        let term = self.terms[index as usize];
-        cursor.at = attempt.next_of_source;
+        cursor.at = self.slots[index as usize].next_of_source;
         if cursor.prev != NIL {
             self.slots[cursor.prev as usize].next_of_source = cursor.at;
-        } else if cursor.at != NIL {
-            self.replace_head(cursor.hash, index, cursor.at);
-        } else if let Ok(entry) = self.sources.find_entry(cursor.hash, |&head| head == index) {
-            entry.remove();
+        } else {
+            self.remove_head(cursor.hash, index);
         }
+        self.take_out(index)
+    }
+
+    /// Takes out an attempt that was not reached by a walk along its source.
+    pub(super) fn remove_at(&mut self, index: u32) -> Removed {
+        let source = self.slots[index as usize].source;
+        if self.remove_head(hash_of(&self.hasher, source), index) {
+            return self.take_out(index);
+        }
+        let mut cursor = self.cursor(source);
+        while cursor.at != index {
+            self.advance(&mut cursor);
+        }
+        self.remove(&mut cursor)
+    }
+
+    /// Has the source begin with the attempt behind this one. False where it did not begin with this one.
+    fn remove_head(&mut self, hash: u64, index: u32) -> bool {
+        let Ok(mut head) = self.sources.find_entry(hash, |&head| head == index) else { return false };
+        match self.slots[index as usize].next_of_source {
+            NIL => drop(head.remove()),
+            next => *head.get_mut() = next,
+        }
+        true
+    }
+
+    /// Takes out an attempt to which its source does not lead any more.
+    fn take_out(&mut self, index: u32) -> Removed {
+        let attempt = self.slots[index as usize];
+        let term = self.terms[index as usize];
         if attempt.is_fresh() {
             self.fresh.unlink(&mut self.terms, index);
         }
@@ -318,15 +349,6 @@ impl Attempts {
         self.free = index;
         self.live -= 1;
         Removed { attempt, started: term.started(), scan_set: term.scan_set }
-    }
-
-    /// Takes out an attempt that was not reached by a walk along its source.
-    pub(super) fn remove_at(&mut self, index: u32) -> Removed {
-        let mut cursor = self.cursor(self.slots[index as usize].source);
-        while cursor.at != index {
-            self.advance(&mut cursor);
-        }
-        self.remove(&mut cursor)
     }
 
     /// A cursor on the source's first attempt at a door behind `door`.
