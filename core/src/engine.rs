@@ -138,8 +138,8 @@ impl Engine {
         match kind {
             EventKind::Open { .. } => self.outcomes.complete(self.now.max(time), door_id, ip),
             kind => {
-                let name = door.name.clone();
-                self.outcomes.event(time, &name, ip, kind);
+                let door = door.name.clone();
+                self.outcomes.events.push_back(Event { time, door, ip, kind });
             }
         }
     }
@@ -360,7 +360,6 @@ impl Sink for Outcomes {
         if door.one_time_sequences.is_some() {
             door.sequence = None;
         }
-        let name = door.name.clone();
-        self.event(time, &name, ip, kind);
+        self.events.push_back(Event { time, door: door.name.clone(), ip, kind });
     }
 }

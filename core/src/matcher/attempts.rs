@@ -288,8 +288,8 @@ impl Attempts {
         if attempt.is_fresh() {
             self.fresh.push_back(&mut self.terms, index);
         }
-        let due = due_of(&self.spans, attempt.class(), &term);
-        self.timeline.push(&mut self.terms, attempt.class(), index, due);
+        let (class, spans) = (attempt.class(), &self.spans);
+        self.timeline.push(&mut self.terms, class, index, |term| due_of(spans, class, term));
         index
     }
 
@@ -376,6 +376,7 @@ impl Attempts {
     }
 
     /// What is due first, if not later than `until`.
+    #[inline]
     pub(super) fn first_due(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
         let spans = &self.spans;
         self.timeline.first(&self.terms, until, |class, term| due_of(spans, class, term))
