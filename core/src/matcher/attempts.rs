@@ -15,6 +15,8 @@ use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
 pub(crate) const FETCHED_TOGETHER: usize = 32;
 /// Up to so many attempts are in the processor's caches anyway, and quickly copied.
 const FEW: usize = 4_096;
+/// From so many attempts on, the way to them does not stay in the processor's caches either.
+const MANY: usize = 262_144;
 
 /// The third part of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2).
 const MAPPED: u32 = 0xffff;
@@ -217,29 +219,42 @@ impl Attempts {
         &mut self.terms[index as usize].scan_set
     }
 
-    /// Has the memory fetched in which the attempts of these sources are, or will be, and those that are due by `until`.
+    /// Has the memory fetched in which the attempts of these sources are, or will be where a source may begin one (then with
+    /// true), and those that are due by `until`.
     /// The processor does that for many of them at a time, while one knock after the other would wait for its own.
-    pub(super) fn fetch(&mut self, sources: impl Iterator<Item = Source>, until: Timestamp) {
+    pub(super) fn fetch(&mut self, sources: impl Iterator<Item = (Source, bool)>, until: Timestamp) {
         if self.live < FEW {
             return;
         }
-        let mut hashes = [0; 2 * FETCHED_TOGETHER];
+        let mut hashes = [(0, false); 2 * FETCHED_TOGETHER];
         let mut count = 0;
-        for source in sources.take(FETCHED_TOGETHER) {
-            hashes[count] = hash_of(&self.hasher, source);
+        for (source, may_begin) in sources.take(FETCHED_TOGETHER) {
+            hashes[count] = (hash_of(&self.hasher, source), may_begin);
             count += 1;
         }
         let mut due = self.first_due(until).map_or(NIL, |(_, index)| index);
         while due != NIL && count < hashes.len() {
-            hashes[count] = hash_of(&self.hasher, self.slots[due as usize].source);
+            hashes[count] = (hash_of(&self.hasher, self.slots[due as usize].source), false);
             count += 1;
             due = self.terms[due as usize].by_due.next();
         }
         // The first that has a few bits of the hash is nearly always the right one. To make sure would be to wait for it.
-        let heads = hashes[..count].iter().filter_map(|&hash| self.sources.iter_hash(hash).next());
-        for &head in heads {
-            black_box(self.slots[head as usize].stage);
+        for &(hash, may_begin) in &hashes[..count] {
+            if let Some(&head) = self.sources.iter_hash(hash).next() {
+                black_box(self.slots[head as usize].stage);
+            } else if may_begin && self.live >= MANY {
+                black_box(self.near_its_place(hash));
+            }
         }
+    }
+
+    /// What is next to where a new source with this hash will be put in, if there is anything: the table does not let us
+    /// look at the free place itself, but its neighbours come from memory together with it.
+    fn near_its_place(&self, hash: u64) -> Option<u32> {
+        #[allow(clippy::cast_possible_truncation, reason = "the low bits say where")]
+        let (place, buckets) = (hash as usize, self.sources.num_buckets());
+        // There is a power of two of them, some half in use; if these four are free, one has to wait.
+        (0..4).find_map(|i| self.sources.get_bucket(place.wrapping_add(i) & (buckets - 1)).copied())
     }
 
     /// A cursor before the first attempt of a source.

@@ -134,7 +134,10 @@ impl Matcher {
     /// Has the memory fetched that these knocks will need; of more than [`FETCHED_TOGETHER`] for the first ones.
     pub(crate) fn fetch(&mut self, knocks: &[Knock]) {
         let until = knocks.last().map_or(Timestamp::default(), |knock| knock.time);
-        self.attempts.fetch(knocks.iter().map(|knock| Source::from(knock.source)), until);
+        let ports = &self.ports;
+        let source =
+            |knock: &Knock| (Source::from(knock.source), ports.is_used(PortKey::new(knock.protocol, knock.port)));
+        self.attempts.fetch(knocks.iter().map(source), until);
     }
 
     /// Takes a knock that arrives at `now`.
