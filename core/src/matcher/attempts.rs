@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn addresses_survive_the_key() {
-        for ip in ["10.0.0.1", "255.255.255.255", "::1", "2001:db8::ffff"] {
+        for ip in ["0.0.0.0", "10.0.0.1", "255.255.255.255", "::1", "::fffe:0:1", "1::ffff:0:1", "2001:db8::ffff"] {
             let ip: IpAddr = ip.parse().unwrap();
             assert_eq!(Source::from(ip).ip(), ip);
         }
@@ -514,5 +514,26 @@ mod tests {
             assert_eq!(doors(&table), left);
         }
         assert_eq!((table.len(), table.sources.len(), table.oldest_fresh()), (0, 0, None));
+    }
+
+    #[test]
+    fn most_new_sources_are_put_in_next_to_what_was_fetched_for_them() {
+        let mut table = Attempts::new(2 * MANY, vec![[Duration::from_secs(5); 2]].into());
+        let begin = |ip: u32| {
+            let source = Source::from(IpAddr::from(ip.to_be_bytes()));
+            let mut cursor = table.cursor(source);
+            let near = table.near_its_place(cursor.hash);
+            let index = table.insert(&mut cursor, Attempt::new(source, 0, 1), Timestamp::from_secs(1));
+            let bucket = |index: u32| {
+                let hash = hash_of(&table.hasher, table.get(index).source);
+                table.sources.find_bucket_index(hash, |&head| head == index).unwrap()
+            };
+            // A cache line has room for sixteen.
+            near.is_some_and(|near| bucket(near).abs_diff(bucket(index)) < 16)
+        };
+        let first = u32::try_from(MANY).unwrap();
+        let near: Vec<bool> = (0..first + 1_000).map(begin).collect();
+        let near = near[MANY..].iter().filter(|near| **near).count();
+        assert!(near > 750, "{near} of 1,000");
     }
 }
