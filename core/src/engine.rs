@@ -138,8 +138,8 @@ impl Engine {
         match kind {
             EventKind::Open { .. } => self.outcomes.complete(self.now.max(time), door_id, ip),
             kind => {
-                let name = door.name.clone();
-                self.outcomes.event(time, &name, ip, kind);
+                let door = door.name.clone();
+                self.outcomes.events.push_back(Event { time, door, ip, kind });
             }
         }
     }
@@ -211,10 +211,10 @@ impl Engine {
         self.now = self.now.max(now);
         loop {
             let attempt = self.matcher.next_due(self.now);
-            let closing = self.outcomes.openings.next_due(attempt.unwrap_or(self.now));
+            let closing = self.outcomes.openings.next_due(attempt.as_ref().map_or(self.now, |attempt| attempt.time));
             match (attempt, closing) {
-                (Some(attempt), closing) if closing.is_none_or(|closing| attempt <= closing) => {
-                    self.matcher.end_first_due(&mut self.outcomes);
+                (Some(attempt), closing) if closing.is_none_or(|closing| attempt.time <= closing) => {
+                    self.matcher.end_due(attempt, &mut self.outcomes);
                 }
                 (_, Some(due)) => self.outcomes.close_first(due, due),
                 (_, None) => return,
@@ -235,7 +235,7 @@ impl Engine {
     /// When [`Engine::handle_timeout`] is due next, if ever; may change with every input.
     pub fn poll_timeout(&mut self) -> Option<Timestamp> {
         let end_of_time = Timestamp::from_nanos(u64::MAX);
-        let attempt = self.matcher.next_due(end_of_time);
+        let attempt = self.matcher.next_due(end_of_time).map(|attempt| attempt.time);
         let closing = self.outcomes.openings.next_due(end_of_time);
         attempt.into_iter().chain(closing).min()
     }
@@ -360,7 +360,6 @@ impl Sink for Outcomes {
         if door.one_time_sequences.is_some() {
             door.sequence = None;
         }
-        let name = door.name.clone();
-        self.event(time, &name, ip, kind);
+        self.events.push_back(Event { time, door: door.name.clone(), ip, kind });
     }
 }

@@ -113,6 +113,7 @@ impl Openings {
     }
 
     /// When the next door closes, if not later than `until`.
+    #[inline]
     pub(crate) fn next_due(&mut self, until: Timestamp) -> Option<Timestamp> {
         self.first(until).map(|(due, _)| due)
     }
@@ -152,6 +153,7 @@ impl Openings {
         });
     }
 
+    #[inline]
     fn first(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
         self.timeline.first(&self.slots, until, |_, slot| {
             slot.opening.as_ref().map_or(Timestamp::default(), |opening| opening.closes_at)
@@ -170,7 +172,7 @@ impl Openings {
     }
 
     fn insert(&mut self, opening: Opening, class: usize) {
-        let (hash, due) = (hash_of(&self.hasher, &opening), opening.closes_at);
+        let (hash, closes_at) = (hash_of(&self.hasher, &opening), opening.closes_at);
         let slot = Slot { opening: Some(opening), class, by_due: Links::default() };
         let index = match self.free.pop() {
             Some(index) => {
@@ -187,7 +189,7 @@ impl Openings {
         self.table.insert_unique(hash, index, |&index| {
             slots[index as usize].opening.as_ref().map_or(0, |opening| hash_of(hasher, opening))
         });
-        self.timeline.push(&mut self.slots, class, index, due);
+        self.timeline.push(&mut self.slots, class, index, |_| closes_at);
     }
 
     fn remove(&mut self, index: u32) -> Option<Opening> {

@@ -28,7 +28,7 @@ impl Timestamp {
     /// This time moved forward by `span`; the latest representable time where that is too far.
     #[must_use]
     pub fn saturating_add(self, span: Duration) -> Self {
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = span.as_secs().saturating_mul(NANOS_PER_SEC).saturating_add(span.subsec_nanos().into());
         Self(self.0.saturating_add(nanos))
     }
 

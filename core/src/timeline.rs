@@ -95,7 +95,7 @@ impl<K> List<K> {
     where
         K: Link<T>,
     {
-        let Links { prev, next } = std::mem::take(K::links(&mut slab[index as usize]));
+        let Links { prev, next } = *K::links(&mut slab[index as usize]);
         match prev {
             NIL => self.head = next,
             prev => K::links(&mut slab[prev as usize]).next = next,
@@ -139,8 +139,8 @@ impl<K> Timeline<K> {
         self.classes[class].list.head()
     }
 
-    /// Appends an entry that is due at `due`, which must not be earlier than what the class already holds.
-    pub(crate) fn push<T>(&mut self, slab: &mut [T], class: usize, index: u32, due: Timestamp)
+    /// Appends an entry. When it is due, as `due` says, must not be earlier than for those that the class already holds.
+    pub(crate) fn push<T>(&mut self, slab: &mut [T], class: usize, index: u32, due: impl FnOnce(&T) -> Timestamp)
     where
         K: Link<T>,
     {
@@ -148,7 +148,7 @@ impl<K> Timeline<K> {
         entry.list.push_back(slab, index);
         if !entry.in_heap {
             entry.in_heap = true;
-            self.heap.push(Reverse((due, index_of_class(class))));
+            self.heap.push(Reverse((due(&slab[index as usize]), index_of_class(class))));
         }
     }
 
@@ -264,8 +264,7 @@ mod tests {
             [5, 7, 6, 6, 9].iter().map(|&due| Entry { due: at(due), ..Entry::default() }).collect();
         let mut timeline = Timeline::<Due>::new(2);
         for (index, class) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 0)] {
-            let due = slab[index as usize].due;
-            timeline.push(&mut slab, class, index, due);
+            timeline.push(&mut slab, class, index, |entry| entry.due);
         }
         assert_eq!(timeline.first(&slab, at(4), |_, entry| entry.due), None);
         // The head of class 0 goes away early: its bound in the heap is stale from here on.
@@ -285,11 +284,11 @@ mod tests {
         let mut timeline = Timeline::<Due>::new(0);
         assert_eq!(timeline.add_class(), 0);
         for _ in 0..3 {
-            timeline.push(&mut slab, 0, 0, at(1));
+            timeline.push(&mut slab, 0, 0, |_| at(1));
             timeline.unlink(&mut slab, 0, 0);
             assert_eq!(timeline.first(&slab, at(9), |_, entry| entry.due), None);
         }
-        timeline.push(&mut slab, 0, 0, at(1));
+        timeline.push(&mut slab, 0, 0, |_| at(1));
         assert_eq!(timeline.first(&slab, at(9), |_, entry| entry.due), Some((at(1), 0)));
         assert_eq!(timeline.head(0), 0);
     }

@@ -15,6 +15,11 @@ use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
 pub(crate) const FETCHED_TOGETHER: usize = 32;
 /// Up to so many attempts are in the processor's caches anyway, and quickly copied.
 const FEW: usize = 4_096;
+/// From so many attempts on, the way to them does not stay in the processor's caches either.
+const MANY: usize = 262_144;
+
+/// The third part of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2).
+const MAPPED: u32 = 0xffff;
 
 /// A source address in 16 bytes; IPv4 as IPv4-mapped IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +28,7 @@ pub(super) struct Source([u32; 4]);
 impl From<IpAddr> for Source {
     fn from(ip: IpAddr) -> Self {
         let bits = match ip {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+            IpAddr::V4(ip) => return Self([0, 0, MAPPED, ip.to_bits()]),
             IpAddr::V6(ip) => ip.to_bits(),
         };
         #[allow(clippy::cast_possible_truncation, reason = "each part is the low 32 bits of a shift")]
@@ -37,8 +42,10 @@ impl Source {
     }
 
     pub(super) fn ip(self) -> IpAddr {
-        let ip = Ipv6Addr::from_bits(self.bits());
-        ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), |ip: Ipv4Addr| IpAddr::V4(ip))
+        match self.0 {
+            [0, 0, MAPPED, ip] => Ipv4Addr::from_bits(ip).into(),
+            _ => Ipv6Addr::from_bits(self.bits()).into(),
+        }
     }
 }
 
@@ -212,29 +219,42 @@ impl Attempts {
         &mut self.terms[index as usize].scan_set
     }
 
-    /// Has the memory fetched in which the attempts of these sources are, or will be, and those that are due by `until`.
+    /// Has the memory fetched in which the attempts of these sources are, or will be where a source may begin one (then with
+    /// true), and those that are due by `until`.
     /// The processor does that for many of them at a time, while one knock after the other would wait for its own.
-    pub(super) fn fetch(&mut self, sources: impl Iterator<Item = Source>, until: Timestamp) {
+    pub(super) fn fetch(&mut self, sources: impl Iterator<Item = (Source, bool)>, until: Timestamp) {
         if self.live < FEW {
             return;
         }
-        let mut hashes = [0; 2 * FETCHED_TOGETHER];
+        let mut hashes = [(0, false); 2 * FETCHED_TOGETHER];
         let mut count = 0;
-        for source in sources.take(FETCHED_TOGETHER) {
-            hashes[count] = hash_of(&self.hasher, source);
+        for (source, may_begin) in sources.take(FETCHED_TOGETHER) {
+            hashes[count] = (hash_of(&self.hasher, source), may_begin);
             count += 1;
         }
         let mut due = self.first_due(until).map_or(NIL, |(_, index)| index);
         while due != NIL && count < hashes.len() {
-            hashes[count] = hash_of(&self.hasher, self.slots[due as usize].source);
+            hashes[count] = (hash_of(&self.hasher, self.slots[due as usize].source), false);
             count += 1;
             due = self.terms[due as usize].by_due.next();
         }
         // The first that has a few bits of the hash is nearly always the right one. To make sure would be to wait for it.
-        let heads = hashes[..count].iter().filter_map(|&hash| self.sources.iter_hash(hash).next());
-        for &head in heads {
-            black_box(self.slots[head as usize].stage);
+        for &(hash, may_begin) in &hashes[..count] {
+            if let Some(&head) = self.sources.iter_hash(hash).next() {
+                black_box(self.slots[head as usize].stage);
+            } else if may_begin && self.live >= MANY {
+                black_box(self.near_its_place(hash));
+            }
         }
+    }
+
+    /// What is next to where a new source with this hash will be put in, if there is anything: the table does not let us
+    /// look at the free place itself, but its neighbours come from memory together with it.
+    fn near_its_place(&self, hash: u64) -> Option<u32> {
+        #[allow(clippy::cast_possible_truncation, reason = "the low bits say where")]
+        let (place, buckets) = (hash as usize, self.sources.num_buckets());
+        // There is a power of two of them, some half in use; if these four are free, one has to wait.
+        (0..4).find_map(|i| self.sources.get_bucket(place.wrapping_add(i) & (buckets - 1)).copied())
     }
 
     /// A cursor before the first attempt of a source.
@@ -283,8 +303,8 @@ impl Attempts {
         if attempt.is_fresh() {
             self.fresh.push_back(&mut self.terms, index);
         }
-        let due = due_of(&self.spans, attempt.class(), &term);
-        self.timeline.push(&mut self.terms, attempt.class(), index, due);
+        let (class, spans) = (attempt.class(), &self.spans);
+        self.timeline.push(&mut self.terms, class, index, |term| due_of(spans, class, term));
         index
     }
 
@@ -300,16 +320,42 @@ impl Attempts {
     /// Takes out the cursor's current attempt; the cursor then stands on the next one.
     pub(super) fn remove(&mut self, cursor: &mut Cursor) -> Removed {
         let index = cursor.at;
-        let attempt = self.slots[index as usize];
-        let term = self.terms[index as usize];
-        cursor.at = attempt.next_of_source;
+        cursor.at = self.slots[index as usize].next_of_source;
         if cursor.prev != NIL {
             self.slots[cursor.prev as usize].next_of_source = cursor.at;
-        } else if cursor.at != NIL {
-            self.replace_head(cursor.hash, index, cursor.at);
-        } else if let Ok(entry) = self.sources.find_entry(cursor.hash, |&head| head == index) {
-            entry.remove();
+        } else {
+            self.remove_head(cursor.hash, index);
         }
+        self.take_out(index)
+    }
+
+    /// Takes out an attempt that was not reached by a walk along its source.
+    pub(super) fn remove_at(&mut self, index: u32) -> Removed {
+        let source = self.slots[index as usize].source;
+        if self.remove_head(hash_of(&self.hasher, source), index) {
+            return self.take_out(index);
+        }
+        let mut cursor = self.cursor(source);
+        while cursor.at != index {
+            self.advance(&mut cursor);
+        }
+        self.remove(&mut cursor)
+    }
+
+    /// Has the source begin with the attempt behind this one. False where it did not begin with this one.
+    fn remove_head(&mut self, hash: u64, index: u32) -> bool {
+        let Ok(mut head) = self.sources.find_entry(hash, |&head| head == index) else { return false };
+        match self.slots[index as usize].next_of_source {
+            NIL => drop(head.remove()),
+            next => *head.get_mut() = next,
+        }
+        true
+    }
+
+    /// Takes out an attempt to which its source does not lead any more.
+    fn take_out(&mut self, index: u32) -> Removed {
+        let attempt = self.slots[index as usize];
+        let term = self.terms[index as usize];
         if attempt.is_fresh() {
             self.fresh.unlink(&mut self.terms, index);
         }
@@ -318,15 +364,6 @@ impl Attempts {
         self.free = index;
         self.live -= 1;
         Removed { attempt, started: term.started(), scan_set: term.scan_set }
-    }
-
-    /// Takes out an attempt that was not reached by a walk along its source.
-    pub(super) fn remove_at(&mut self, index: u32) -> Removed {
-        let mut cursor = self.cursor(self.slots[index as usize].source);
-        while cursor.at != index {
-            self.advance(&mut cursor);
-        }
-        self.remove(&mut cursor)
     }
 
     /// A cursor on the source's first attempt at a door behind `door`.
@@ -354,6 +391,7 @@ impl Attempts {
     }
 
     /// What is due first, if not later than `until`.
+    #[inline]
     pub(super) fn first_due(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
         let spans = &self.spans;
         self.timeline.first(&self.terms, until, |class, term| due_of(spans, class, term))
@@ -446,7 +484,7 @@ mod tests {
 
     #[test]
     fn addresses_survive_the_key() {
-        for ip in ["10.0.0.1", "255.255.255.255", "::1", "2001:db8::ffff"] {
+        for ip in ["0.0.0.0", "10.0.0.1", "255.255.255.255", "::1", "::fffe:0:1", "1::ffff:0:1", "2001:db8::ffff"] {
             let ip: IpAddr = ip.parse().unwrap();
             assert_eq!(Source::from(ip).ip(), ip);
         }
@@ -476,5 +514,26 @@ mod tests {
             assert_eq!(doors(&table), left);
         }
         assert_eq!((table.len(), table.sources.len(), table.oldest_fresh()), (0, 0, None));
+    }
+
+    #[test]
+    fn most_new_sources_are_put_in_next_to_what_was_fetched_for_them() {
+        let mut table = Attempts::new(2 * MANY, vec![[Duration::from_secs(5); 2]].into());
+        let begin = |ip: u32| {
+            let source = Source::from(IpAddr::from(ip.to_be_bytes()));
+            let mut cursor = table.cursor(source);
+            let near = table.near_its_place(cursor.hash);
+            let index = table.insert(&mut cursor, Attempt::new(source, 0, 1), Timestamp::from_secs(1));
+            let bucket = |index: u32| {
+                let hash = hash_of(&table.hasher, table.get(index).source);
+                table.sources.find_bucket_index(hash, |&head| head == index).unwrap()
+            };
+            // A cache line has room for sixteen.
+            near.is_some_and(|near| bucket(near).abs_diff(bucket(index)) < 16)
+        };
+        let first = u32::try_from(MANY).unwrap();
+        let near: Vec<bool> = (0..first + 1_000).map(begin).collect();
+        let near = near[MANY..].iter().filter(|near| **near).count();
+        assert!(near > 750, "{near} of 1,000");
     }
 }

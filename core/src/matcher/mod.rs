@@ -35,6 +35,14 @@ pub(crate) trait Sink {
     fn complete(&mut self, time: Timestamp, door: DoorId, ip: IpAddr);
 }
 
+/// An attempt or a cooldown that ends.
+#[derive(Debug)]
+pub(crate) struct Due {
+    /// When.
+    pub(crate) time: Timestamp,
+    index: u32,
+}
+
 /// What the matcher needs to know of a door.
 #[derive(Debug)]
 struct Rules {
@@ -107,19 +115,18 @@ impl Matcher {
         (self.evicted, self.refused)
     }
 
-    /// When the next attempt or cooldown ends, if not later than `until`.
-    pub(crate) fn next_due(&mut self, until: Timestamp) -> Option<Timestamp> {
-        self.attempts.first_due(until).map(|(due, _)| due)
+    /// The attempt or cooldown that ends next, if not later than `until`.
+    pub(crate) fn next_due(&mut self, until: Timestamp) -> Option<Due> {
+        self.attempts.first_due(until).map(|(time, index)| Due { time, index })
     }
 
-    /// Ends what is due first; call only after [`Matcher::next_due`] said that there is something.
-    pub(crate) fn end_first_due(&mut self, sink: &mut impl Sink) {
-        let Some((due, index)) = self.attempts.first_due(Timestamp::from_nanos(u64::MAX)) else { return };
+    /// Ends what [`Matcher::next_due`] just gave.
+    pub(crate) fn end_due(&mut self, Due { time, index }: Due, sink: &mut impl Sink) {
         let removed = self.attempts.remove_at(index);
         let stage = removed.attempt.stage();
         // A cooldown ends without a word.
         if stage > 0 {
-            self.end(&removed, due, EventKind::Timeout { stage }, sink);
+            self.end(&removed, time, EventKind::Timeout { stage }, sink);
         }
         self.check_invariants();
     }
@@ -127,7 +134,10 @@ impl Matcher {
     /// Has the memory fetched that these knocks will need; of more than [`FETCHED_TOGETHER`] for the first ones.
     pub(crate) fn fetch(&mut self, knocks: &[Knock]) {
         let until = knocks.last().map_or(Timestamp::default(), |knock| knock.time);
-        self.attempts.fetch(knocks.iter().map(|knock| Source::from(knock.source)), until);
+        let ports = &self.ports;
+        let source =
+            |knock: &Knock| (Source::from(knock.source), ports.is_used(PortKey::new(knock.protocol, knock.port)));
+        self.attempts.fetch(knocks.iter().map(source), until);
     }
 
     /// Takes a knock that arrives at `now`.
