@@ -22,7 +22,8 @@ const RESTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fr
 /// The gate, where a door has `open` and nothing is only tried, and what is to be done there.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
-    gate: Option<Gate>,
+    /// Boxed, since the compiler looks at what it holds, where it is none, in a way that valgrind takes for a mistake.
+    gate: Option<Box<Gate>>,
     opening: Vec<(Arc<str>, Element, Duration)>,
     shutting: Vec<(Arc<str>, Element)>,
     /// Somebody may have changed the firewall.
@@ -41,7 +42,7 @@ impl Ports {
     pub(super) fn start(config: &Config) -> Result<Self, GateError> {
         let mut gate = Gate::find(config)?;
         gate.as_mut().map_or(Ok(()), Gate::make)?;
-        Ok(Self { gate, ..Self::default() })
+        Ok(Self { gate: gate.map(Box::new), ..Self::default() })
     }
 
     /// Readable when somebody else has changed the firewall; [`Ports::tell`] is for that. `None` without an own table.
@@ -56,8 +57,8 @@ impl Ports {
 
     /// Takes up the gate of another configuration. An own table that is not used any more is removed.
     pub(super) fn replace(&mut self, gate: Option<Gate>, notices: &mut VecDeque<Notice>) {
-        let was_own = self.gate.as_ref().is_some_and(Gate::is_own);
-        self.gate = gate;
+        let was_own = self.gate.as_ref().is_some_and(|gate| gate.is_own());
+        self.gate = gate.map(Box::new);
         let made = match &mut self.gate {
             Some(gate) if gate.is_own() => gate.make(),
             _ if was_own => crate::gate::remove_table().map(drop),
