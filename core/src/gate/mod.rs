@@ -29,6 +29,8 @@ use crate::sys::nfnetlink::NfWatch;
 
 /// How many elements go into one transaction: more would not be cheaper each.
 const TOGETHER: usize = 1000;
+/// So many elements are cheaper without a watch and with a look at the table afterwards.
+const MANY: usize = 100;
 // Attributes of an element, beside its key.
 const ELEMENT_TIMEOUT: u16 = 4;
 const ELEMENT_EXPIRATION: u16 = 5;
@@ -53,6 +55,7 @@ struct Own {
     /// The rules that were made last.
     rules: Vec<MadeRule>,
     watch: NfWatch,
+    is_paused: bool,
 }
 
 /// Where the sets are.
@@ -91,7 +94,7 @@ impl Gate {
             config::Gate::Own => {
                 // Whoever may not watch may not make the table either, so there is no need for a substitute.
                 let (refusal, watch) = (config.options.gate_refuse, link.watch()?);
-                (Place::own(), Some(Own { ports, refusal, rules: Vec::new(), watch }))
+                (Place::own(), Some(Own { ports, refusal, rules: Vec::new(), watch, is_paused: false }))
             }
             config::Gate::Sets(sets) => (Place::of(sets), None),
         };
@@ -141,6 +144,11 @@ impl Gate {
     /// # Errors
     /// See [`GateError`].
     pub fn mend(&mut self) -> Result<bool, GateError> {
+        // Before the look, so that nothing falls between the two.
+        if let Some(own) = self.own.as_mut().filter(|own| own.is_paused) {
+            own.watch.resume()?;
+            own.is_paused = false;
+        }
         if self.is_whole()? {
             return Ok(false);
         }
@@ -182,6 +190,11 @@ impl Gate {
         self.own.as_ref().is_some_and(|own| own.watch.acknowledge().unwrap_or(true))
     }
 
+    /// True after [`Gate::add`] had so much to do that it did not watch; [`Gate::mend`] then goes on with that.
+    pub fn is_paused(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.is_paused)
+    }
+
     /// True where the ports are protected by the own table.
     pub fn is_own(&self) -> bool {
         self.own.is_some()
@@ -214,6 +227,9 @@ impl Gate {
     /// stays so. What could not be opened comes back, each with its reason; the others are open.
     pub fn add(&mut self, elements: &[(Element, Duration)]) -> Vec<(Element, GateError)> {
         let mut failed = Vec::new();
+        if let Some(own) = self.own.as_mut().filter(|own| elements.len() >= MANY && !own.is_paused) {
+            own.is_paused = own.watch.pause().is_ok();
+        }
         for part in elements.chunks(TOGETHER) {
             let wanted = part.iter().map(|&(element, timeout)| Wanted { element, timeout, replace: false });
             self.add_part(wanted.collect(), &mut failed);

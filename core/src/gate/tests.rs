@@ -204,6 +204,18 @@ fn what_others_take_away_is_told_at_once_and_made_again() {
     let many = format!("add element inet portknock open4 {{ {} }}", hosts.join(", "));
     nft(&format!("{many}; flush chain inet portknock input"));
     assert_eq!((gate.was_changed(), gate.mend()), (true, Ok(true)));
+    // While it opens many it does not listen, and so has to look.
+    let port = element("10.0.0.1", "tcp/22").port;
+    let hosts = (1..=200_u8).map(|host| (Element { ip: [10, 2, 0, host].into(), port }, HOUR));
+    for flush in [true, false] {
+        assert_eq!(gate.add(&hosts.clone().collect::<Vec<_>>()), []);
+        if flush {
+            nft("flush ruleset");
+        }
+        assert_eq!((gate.is_paused(), gate.was_changed(), gate.mend()), (true, false, Ok(flush)));
+        nft("add table inet third; delete table inet third");
+        assert_eq!((gate.is_paused(), gate.was_changed()), (false, true));
+    }
     nft("delete table inet portknock; add table inet portknock");
     assert_eq!((gate.was_changed(), gate.mend()), (true, Err(GateError::NotOurs)));
 }

@@ -195,9 +195,12 @@ impl Ports {
         let (Some(gate), false) = (&mut self.gate, self.opening.is_empty()) else { return };
         let opening = std::mem::take(&mut self.opening);
         let failed = gate.add(&opening.iter().map(|(_, element, left)| (*element, *left)).collect::<Vec<_>>());
-        if gate.is_own() && failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_))) {
-            // Somebody has flushed it since the look: the next one makes it again, with all that is to be open.
+        // Somebody has flushed it since the look: the next one makes it again, with all that is to be open.
+        let is_gone = gate.is_own() && failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_)));
+        if is_gone || gate.is_paused() {
             self.look_at.get_or_insert(self.rests_until);
+        }
+        if is_gone {
             return;
         }
         let failed: HashMap<Element, GateError> = failed.into_iter().collect();

@@ -108,8 +108,29 @@ impl NfWatch {
             instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
         ];
         attach_filter(socket.as_fd(), &program)?;
-        set_option(socket.as_fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &libc::NFNLGRP_NFTABLES)?;
-        Ok(Self(socket))
+        let watch = Self(socket);
+        watch.resume()?;
+        Ok(watch)
+    }
+
+    /// Watches no more. Where nobody does, an element costs the kernel half.
+    ///
+    /// # Errors
+    /// See setsockopt(2).
+    pub fn pause(&self) -> io::Result<()> {
+        self.set(libc::NETLINK_DROP_MEMBERSHIP)
+    }
+
+    /// Watches again. What happened meanwhile is to be asked for.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without CAP_NET_ADMIN, and what else setsockopt(2) may say.
+    pub fn resume(&self) -> io::Result<()> {
+        self.set(libc::NETLINK_ADD_MEMBERSHIP)
+    }
+
+    fn set(&self, option: libc::c_int) -> io::Result<()> {
+        set_option(self.0.as_fd(), libc::SOL_NETLINK, option, &libc::NFNLGRP_NFTABLES)
     }
 
     /// Takes note of all changes so far; true where there was one. What it was is to be asked for.
