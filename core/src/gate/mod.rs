@@ -454,7 +454,9 @@ impl Place {
             self.name_set(message, usize::from(element.ip.is_ipv6()));
             table::key(message, &element.key(), |more| {
                 if let Some(timeout) = timeout {
-                    more.long(ELEMENT_TIMEOUT, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+                    // None at all would be no end.
+                    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+                    more.long(ELEMENT_TIMEOUT, millis);
                 }
             });
         });

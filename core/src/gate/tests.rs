@@ -139,10 +139,12 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
     assert_eq!(gate.remove(&[ssh, element("10.0.0.9", "tcp/22")]), []);
     assert_eq!((left(&mut gate, ssh), gate.read().unwrap().len()), (None, 1));
 
-    let brief = Duration::from_millis(50);
-    assert_eq!(gate.add(&[(ssh, brief)]), []);
-    while left(&mut gate, ssh).is_some() {
-        std::thread::sleep(brief / 10);
+    for brief in [Duration::from_millis(50), Duration::from_micros(1), Duration::ZERO] {
+        assert_eq!(gate.add(&[(ssh, brief)]), []);
+        while let Some(end) = left(&mut gate, ssh) {
+            assert!(end.is_some(), "{brief:?} has no end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
     nft("flush ruleset");
     let failed = gate.add(&[(ssh, HOUR)]);

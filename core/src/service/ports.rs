@@ -184,7 +184,8 @@ impl Ports {
 
     /// Opens again what was open in a table that was made again.
     fn reopen<'a>(&mut self, open: impl Iterator<Item = &'a Opening>, now: Timestamp) {
-        for opening in open {
+        // One that is over may wait for word of a knock that extended it.
+        for opening in open.filter(|opening| opening.closes_at > now) {
             let left = opening.closes_at.saturating_since(now);
             let ports = opening.open.iter().map(|port| (opening.door.clone(), element(opening, *port), left));
             self.opening.extend(ports);
