@@ -253,6 +253,8 @@ fn the_bar_is_for_terminals_only() {
     // Standard error is the terminal that `script` makes, standard output is not.
     let terminal = Command::new("script")
         .args(["-qec", &format!("stty cols 100; {probe} > {}", out.display()), "/dev/null"])
+        // Whoever runs this test may have none, and on a terminal that is not known there is no bar.
+        .env("TERM", "xterm")
         .stdin(Stdio::null())
         .output()
         .unwrap();
