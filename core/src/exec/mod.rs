@@ -338,11 +338,12 @@ impl AsFd for Executor {
 /// Where the program cannot be started the shell is to say so, or knows how to run it, as with a script that does not
 /// say what runs it.
 fn spawn(request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
-    let without_shell = words::plain(&request.command).and_then(|words| {
-        let (program, arguments) = words.split_first()?;
-        spawn_program(program, arguments, request, state_file).ok()
-    });
-    without_shell.map_or_else(|| spawn_program("/bin/sh", &["-c", &request.command], request, state_file), Ok)
+    if let Some([program, arguments @ ..]) = words::plain(&request.command).as_deref()
+        && let Ok(child) = spawn_program(program, arguments, request, state_file)
+    {
+        return Ok(child);
+    }
+    spawn_program("/bin/sh", &["-c", &request.command], request, state_file)
 }
 
 /// Without a closure to run in the child, std uses posix_spawn(3), which costs the same however much memory this process

@@ -250,7 +250,7 @@ impl Service {
     /// Fails as [`Service::start`] does; then everything goes on as before.
     pub fn reload(&mut self, mut config: Config) -> Result<(), ServiceError> {
         self.turn()?;
-        let mut one_time = OneTimeDoors::open(&mut config)?;
+        let one_time = OneTimeDoors::open(&mut config)?;
         let clocks = self.clock.read();
         let mut state = None;
         if let Some(old) = &self.state
@@ -262,18 +262,7 @@ impl Service {
         watch_firewall(&self.epoll, gate.as_ref().and_then(Gate::watch))?;
         let interfaces = interfaces(&config, &self.options);
         self.look_for(&config, interfaces)?;
-        // From here on nothing fails. What was seen of the old doors may have used up sequences.
-        for (id, next) in one_time.read_again() {
-            let door = &mut config.doors[usize::from(id.0)];
-            let next = next.unwrap_or_else(|error| {
-                self.notices.push_back(Notice::OneTime { door: door.name.clone(), ip: None, error });
-                None
-            });
-            if door.sequence != next {
-                door.sequence = next;
-                self.sight.set_sequence(&config, id);
-            }
-        }
+        // From here on nothing fails.
         self.ports.replace(gate, &mut self.notices);
         if let (Some((mut new, restored)), Some(old)) = (state, &mut self.state) {
             let numbers = new.take_over(old, clocks.now);
@@ -290,6 +279,7 @@ impl Service {
         self.one_time = one_time;
         self.config = config;
         self.engine.reload(&self.config, clocks.now);
+        self.read_sequences_again();
         self.notices.push_back(Notice::Reloaded);
         self.tell_used_up();
         self.turn()

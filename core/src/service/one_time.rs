@@ -38,8 +38,9 @@ impl OneTimeDoors {
     }
 
     /// Reads all files again, for the sequences whose turn it is now.
-    pub(super) fn read_again(&mut self) -> impl Iterator<Item = (DoorId, Next)> {
-        self.0.iter_mut().map(|(&door, file)| (door, file.advance().map(Option::<&Sequence>::cloned)))
+    pub(super) fn read_again(&mut self) -> Vec<(DoorId, Next)> {
+        let files = self.0.iter_mut();
+        files.map(|(&door, file)| (door, file.advance().map(Option::<&Sequence>::cloned))).collect()
     }
 
     /// The sequence that is in use again where nothing is marked.

@@ -26,8 +26,6 @@ pub(super) struct Ports {
     gate: Option<Box<Gate>>,
     opening: Vec<(Arc<str>, Element, Duration)>,
     shutting: Vec<(Arc<str>, Element)>,
-    /// Somebody may have changed the firewall.
-    is_told: bool,
     /// When to look whether the own table is still whole.
     look_at: Option<Timestamp>,
     /// Not before this.
@@ -50,9 +48,11 @@ impl Ports {
         self.gate.as_ref()?.watch()
     }
 
-    /// Has the next turn see what became of the own table.
+    /// Has the next turn see what became of the own table, where somebody else has changed the firewall.
     pub(super) fn tell(&mut self) {
-        self.is_told = true;
+        if self.gate.as_ref().is_some_and(|gate| gate.was_changed()) {
+            self.look_at.get_or_insert(self.rests_until);
+        }
     }
 
     /// Takes up the gate of another configuration. An own table that is not used any more is removed.
@@ -153,9 +153,6 @@ impl Ports {
     /// Makes the own table again where somebody flushed all rules: its ports are open to everybody then. True where it did.
     fn look(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) -> bool {
         let Some(gate) = &mut self.gate else { return false };
-        if std::mem::take(&mut self.is_told) && gate.was_changed() && self.look_at.is_none() {
-            self.look_at = Some(self.rests_until);
-        }
         if self.look_at.is_none_or(|due| now < due) {
             return false;
         }

@@ -1,5 +1,6 @@
 //! One round of a service's work: packets, time, events, files, commands.
 
+use super::one_time::Next;
 use super::{Notice, OpeningKey, Service, ServiceError};
 use crate::config::{DoorId, Sequence};
 use crate::event::{Action, CommandRequest, Event, EventKind};
@@ -110,15 +111,32 @@ impl Service {
         if let Err(error) = marked {
             self.notices.push_back(Notice::OneTime { door: event.door.clone(), ip: Some(event.ip), error });
         }
-        let next = next.unwrap_or_else(|error| {
-            self.notices.push_back(Notice::OneTime { door: event.door.clone(), ip: None, error });
-            None
-        });
+        let next = self.or_none(door_id, next);
         self.set_sequence(door_id, next);
         if allowed {
             self.tell_if_used_up(door_id);
         }
         allowed
+    }
+
+    /// Gives doors the sequences whose turn it is by now: those that the files had when they were opened may have been used
+    /// since, by what was still seen of the doors before.
+    pub(super) fn read_sequences_again(&mut self) {
+        for (door_id, next) in self.one_time.read_again() {
+            let next = self.or_none(door_id, next);
+            if self.config.doors[usize::from(door_id.0)].sequence != next {
+                self.set_sequence(door_id, next);
+            }
+        }
+    }
+
+    /// No sequence, and word of it, where the next one cannot be read.
+    fn or_none(&mut self, door_id: DoorId, next: Next) -> Option<Sequence> {
+        next.unwrap_or_else(|error| {
+            let door = self.config.doors[usize::from(door_id.0)].name.clone();
+            self.notices.push_back(Notice::OneTime { door, ip: None, error });
+            None
+        })
     }
 
     fn set_sequence(&mut self, door_id: DoorId, sequence: Option<Sequence>) {
