@@ -2,10 +2,9 @@
 //! and large.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/openings.json`. All CPU times are
-//! microseconds for an opening: the daemon's own, those of its children, and both. portknockd starts
-//! `/bin/true` without a shell, and one between them where the command has anything for a shell to do; the floors show
-//! what these take where the bench itself starts them. knockd's children are copies of itself before they are a shell,
-//! which is the part that grows with it. `dropped` is what portknockd says of packets that the
+//! microseconds for an opening: the daemon's own, those of its children, and both. The floors are
+//! what the children take where the bench itself starts them, without a shell, as portknockd starts `/bin/true`, and with
+//! one. knockd's children are copies of itself before they are a shell, which is the part that grows with it. `dropped` is what portknockd says of packets that the
 //! kernel had no room for, since its start.
 //!
 //! portknockd is large with a million attempts, knockd with thirty thousand, which are as many as it takes in reasonable

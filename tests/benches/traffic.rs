@@ -1,5 +1,5 @@
-//! What a packet costs: portknockd beside the original knockd, with and without `TZ` or its waiting, and beside a program that only counts
-//! packets, which is the floor under all of them.
+//! What a packet costs: portknockd beside the original knockd, with and without `TZ` or its waiting, and beside a program
+//! that only counts packets, which is the floor under all of them.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/traffic.json`. All peers listen on cables
 //! of their own and take turns; figures are medians.
@@ -18,6 +18,8 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use portknock_tests::{C, Counter, Daemon, Lab, Sent, Table, cost, median, ports_but, ratio};
 
@@ -198,8 +200,9 @@ fn program(who: Who, lab: &Lab, alive: u32) -> Program {
         Who::Counting => Program::Counter(Counter::start(&lab.server)),
         Who::Ours => Program::Ours(Daemon::portknockd(&lab.server, DOOR)),
         Who::TheirsAtOnce => {
-            let at_once = C::compile_alone("tests/c/at_once.c", &["-shared", "-fPIC", "-lpcap"]);
-            let preload = format!("LD_PRELOAD={}", at_once.display());
+            static AT_ONCE: LazyLock<PathBuf> =
+                LazyLock::new(|| C::compile_alone("tests/c/at_once.c", &["-shared", "-fPIC", "-lpcap"]));
+            let preload = format!("LD_PRELOAD={}", AT_ONCE.display());
             Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0", &preload], DOOR))
         }
         Who::TheirsWithZone => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0"], DOOR)),

@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use crate::{Output, require};
 
+/// No warning is passed over.
+const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-pedantic", "-Werror"];
+
 /// How a program is compiled.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
@@ -65,7 +68,7 @@ impl C {
         let name = source.file_stem().expect("a source has a name");
         let program = env::current_exe().expect("the test knows its own path").with_file_name(name);
         let mut command = Command::new("gcc");
-        command.args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O2", "-o"]).arg(&program);
+        command.args(["-std=c99", "-O2"]).args(STRICT).arg("-o").arg(&program);
         let compiled = Output::of(command.arg(&source).args(more));
         assert_eq!(compiled.code, Some(0), "{}", compiled.stderr);
         program
@@ -94,7 +97,7 @@ impl C {
         if standard.starts_with("c++") {
             command.args(["-x", "c++"]);
         }
-        command.arg(format!("-std={standard}")).args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-g", "-pthread"]);
+        command.arg(format!("-std={standard}")).args(STRICT).args(["-g", "-pthread"]);
         // Another test may be running the same program, or building it: only what is complete takes the name.
         let making = TempDir::new_in(&self.folder).expect("a folder in cargo's");
         let made = making.path().join("program");

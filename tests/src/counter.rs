@@ -1,7 +1,7 @@
 //! The floor under every program that captures: one that only counts.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use crate::{C, Host, PATIENCE, Process, wait_until};
 
@@ -14,9 +14,8 @@ pub struct Counter {
 impl Counter {
     /// Compiles it, the first time, starts it on `eth0`, and waits until it listens.
     pub fn start(host: &Host) -> Self {
-        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
-        let program = COMPILED.get_or_init(|| C::compile_alone("tests/c/count.c", &["-lpcap"]));
-        let process = Process::spawn(host.command(program).arg("eth0"));
+        static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| C::compile_alone("tests/c/count.c", &["-lpcap"]));
+        let process = Process::spawn(host.command(&*PROGRAM).arg("eth0"));
         process.wait_for("listening");
         Self { process }
     }
