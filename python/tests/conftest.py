@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 
 import portknock
@@ -6,6 +7,10 @@ import pytest
 import support
 
 collect_ignore = [] if sys.version_info >= (3, 10) else ["test_match.py"]
+
+
+# A shell has it ignored for what it starts in the background, and the programs that tests start would take that from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
