@@ -33,6 +33,8 @@ pub(crate) struct Log {
     plain: String,
     /// Lines for the file.
     stamped: String,
+    /// What stands before the lines of now in the file; empty where a line has to look at the clock.
+    stamp: String,
     /// What is wrong with the file was said, and it is still wrong.
     failing: bool,
 }
@@ -45,6 +47,7 @@ impl Log {
             file: None,
             plain: String::new(),
             stamped: String::new(),
+            stamp: String::new(),
             failing: false,
         };
         log.reopen(targets);
@@ -70,11 +73,22 @@ impl Log {
 
     /// Takes one line, which must not have control characters, as of now.
     pub(crate) fn line(&mut self, line: &str) {
-        self.line_of(line, local_time());
+        if self.stamp.is_empty() {
+            self.stamp = stamp_of(local_time());
+        }
+        let stamp = std::mem::take(&mut self.stamp);
+        self.put(&stamp, line);
+        self.stamp = stamp;
+        self.flush_many();
     }
 
     /// Takes one line that was made at `time`.
     pub(crate) fn line_of(&mut self, line: &str, time: LocalTime) {
+        self.put(&stamp_of(time), line);
+        self.flush_many();
+    }
+
+    fn put(&mut self, stamp: &str, line: &str) {
         if self.targets.syslog {
             syslog::notice(line);
         }
@@ -83,9 +97,11 @@ impl Log {
             let _ = writeln!(self.plain, "{line}");
         }
         if self.targets.file.is_some() {
-            let LocalTime { year, month, day, hour, minute, .. } = time;
-            let _ = writeln!(self.stamped, "[{year}-{month:02}-{day:02} {hour:02}:{minute:02}] {line}");
+            let _ = writeln!(self.stamped, "{stamp}{line}");
         }
+    }
+
+    fn flush_many(&mut self) {
         if self.plain.len().max(self.stamped.len()) >= MANY {
             self.flush();
         }
@@ -93,6 +109,7 @@ impl Log {
 
     /// Writes what was taken. Lines that the file does not accept are lost, but not those that come after it works again.
     pub(crate) fn flush(&mut self) {
+        self.stamp.clear();
         if !self.plain.is_empty() {
             let mut stdout = io::stdout().lock();
             // Nobody may be there to read it.
@@ -133,6 +150,10 @@ impl Log {
         }
         let _ = writeln!(io::stderr(), "portknockd: {line}");
     }
+}
+
+fn stamp_of(LocalTime { year, month, day, hour, minute, .. }: LocalTime) -> String {
+    format!("[{year}-{month:02}-{day:02} {hour:02}:{minute:02}] ")
 }
 
 #[cfg(test)]

@@ -14,11 +14,13 @@ const REST: Duration = Duration::from_millis(1);
 /// would keep waiting.
 const BUSY: u32 = 8;
 
-/// Decides about rests; its descriptor is readable when one is over.
+/// Decides about rests.
 #[derive(Debug)]
 pub(super) struct Pace {
-    timer: TimerFd,
-    resting: bool,
+    /// Readable when a rest is over. `None` where whoever waits does so no longer than for [`Pace::rest_left`].
+    timer: Option<TimerFd>,
+    /// When this rest is over.
+    rests_until: Option<Instant>,
     /// Looks in a row that found frames soon after the one before.
     close_looks: u32,
     last_frames: Option<Instant>,
@@ -28,7 +30,7 @@ pub(super) struct Pace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     None,
-    /// Stop waiting for them: the timer will tell when to look again.
+    /// Stop waiting for them until the rest is over.
     Rest,
     /// Wait for them again.
     Wake,
@@ -36,44 +38,63 @@ pub(super) enum Change {
 
 impl Pace {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { timer: TimerFd::new()?, resting: false, close_looks: 0, last_frames: None })
+        Ok(Self { timer: Some(TimerFd::new()?), rests_until: None, close_looks: 0, last_frames: None })
+    }
+
+    /// The descriptor that is readable when a rest is over.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.timer.as_ref().map(TimerFd::as_fd)
+    }
+
+    /// Goes without that descriptor.
+    pub(super) fn drop_timer(&mut self) {
+        self.timer = None;
     }
 
     /// True while the captures' descriptors are not waited for, so that every turn must look by itself.
     pub(super) fn is_resting(&self) -> bool {
-        self.resting
+        self.rests_until.is_some()
+    }
+
+    /// How much of a rest is left.
+    pub(super) fn rest_left(&self) -> Option<Duration> {
+        self.rests_until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Takes note of a turn that began at `start` and found this many frames; `more` where it left some behind.
     pub(super) fn turned(&mut self, start: Instant, frames: usize, more: bool) -> io::Result<Change> {
         let close_to_the_last = self.last_frames.is_some_and(|last| start.saturating_duration_since(last) < REST);
+        let now = Instant::now();
         if frames > 0 {
-            self.last_frames = Some(Instant::now());
+            self.last_frames = Some(now);
             self.close_looks = if close_to_the_last { self.close_looks.saturating_add(1) } else { 0 };
         }
-        match (self.resting, frames > 0) {
-            (true, true) => {
-                self.timer.arm(Some(if more { Duration::ZERO } else { REST }))?;
+        match (self.rests_until, frames > 0) {
+            (Some(_), true) => {
+                self.rest(now, if more { Duration::ZERO } else { REST })?;
                 Ok(Change::None)
             }
-            (true, false) if self.timer.acknowledge() => {
-                self.resting = false;
+            (Some(until), false) if self.is_over(until, now) => {
+                self.rests_until = None;
                 self.close_looks = 0;
                 Ok(Change::Wake)
             }
-            (false, true) if self.close_looks >= BUSY && !more => {
-                self.timer.arm(Some(REST))?;
-                self.resting = true;
+            (None, true) if self.close_looks >= BUSY && !more => {
+                self.rest(now, REST)?;
                 Ok(Change::Rest)
             }
             _ => Ok(Change::None),
         }
     }
-}
 
-impl AsFd for Pace {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.timer.as_fd()
+    fn rest(&mut self, now: Instant, span: Duration) -> io::Result<()> {
+        self.rests_until = Some(now + span);
+        self.timer.as_mut().map_or(Ok(()), |timer| timer.arm(Some(span)))
+    }
+
+    /// By the timer where there is one: it would still wake somebody who goes by the clock.
+    fn is_over(&mut self, until: Instant, now: Instant) -> bool {
+        self.timer.as_mut().map_or(until <= now, TimerFd::acknowledge)
     }
 }
 
@@ -84,7 +105,7 @@ mod tests {
 
     fn wait_for_the_timer(pace: &Pace) {
         let epoll = Epoll::new().unwrap();
-        epoll.add(pace.as_fd(), 0).unwrap();
+        epoll.add(pace.fd().unwrap(), 0).unwrap();
         epoll.wait(&mut Vec::new(), None).unwrap();
     }
 

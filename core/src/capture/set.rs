@@ -22,7 +22,8 @@ use crate::time::Timestamp;
 const NETWORK: u64 = 0;
 const PACE: u64 = 1;
 const AGAIN: u64 = 2;
-const INTERFACES: u64 = 3;
+const OTHER: u64 = 3;
+const INTERFACES: u64 = 4;
 
 /// How long to wait before trying once more what should have worked.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -57,7 +58,10 @@ pub struct CaptureSet {
     notices: VecDeque<CaptureNotice>,
     drops_looked_for: Option<Instant>,
     drops_told: Option<Instant>,
+    /// What was found readable.
     tokens: Vec<u64>,
+    /// That was just now.
+    looked: bool,
 }
 
 impl CaptureSet {
@@ -97,9 +101,10 @@ impl CaptureSet {
             drops_looked_for: None,
             drops_told: None,
             tokens: Vec::new(),
+            looked: false,
         };
-        let fds = [(set.watch.as_fd(), NETWORK), (set.pace.as_fd(), PACE), (set.again.as_fd(), AGAIN)];
-        for (fd, token) in fds {
+        let fds = [(Some(set.watch.as_fd()), NETWORK), (set.pace.fd(), PACE), (Some(set.again.as_fd()), AGAIN)];
+        for (fd, token) in fds.into_iter().filter_map(|(fd, token)| Some((fd?, token))) {
             set.epoll.add(fd, token).map_err(system("cannot wait for packets"))?;
         }
         if set.take_up().map_err(system("cannot wait for packets"))? == Outlook::TryAgain {
@@ -113,6 +118,24 @@ impl CaptureSet {
     /// [`CaptureSet::take_network_wanted`] and [`CaptureSet::take_renewal`].
     pub(crate) fn seal(&mut self) {
         self.sealed = true;
+    }
+
+    /// Has [`CaptureSet::wait`] wait for this descriptor too. From now on nobody may wait for the set's own one, which
+    /// costs two more system calls a turn.
+    pub(crate) fn wait_also_for(&mut self, other: BorrowedFd<'_>) -> io::Result<()> {
+        self.pace.drop_timer();
+        self.epoll.add(other, OTHER)
+    }
+
+    /// Waits until a turn is due or the other descriptor is readable, at most so long (`None`: for ever). True where the
+    /// other one is.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let timeout = timeout.into_iter().chain(self.pace.rest_left()).min();
+        self.epoll.wait(&mut self.tokens, timeout)?;
+        let is_other = self.tokens.contains(&OTHER);
+        // What is done about the other one may take its time; then the turn has to look again.
+        self.looked = !is_other && (self.pace.is_resting() || !self.tokens.is_empty());
+        Ok(is_other)
     }
 
     /// True once after the network changed: [`CaptureSet::set_network`] has to say how it is now. Until then no frame is
@@ -156,7 +179,10 @@ impl CaptureSet {
     fn try_turn(&mut self, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> io::Result<usize> {
         let start = Instant::now();
         let mut tokens = std::mem::take(&mut self.tokens);
-        self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
+        let looked = std::mem::take(&mut self.looked);
+        if !looked {
+            self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
+        }
         let mut frames = 0;
         let again = tokens.contains(&AGAIN) && self.again.acknowledge();
         if again {
@@ -196,6 +222,10 @@ impl CaptureSet {
         let calm = again || change == Change::Wake;
         if frames > 0 || calm {
             self.look_for_drops(start, calm)?;
+        }
+        if looked && frames == 0 {
+            // That there is nothing can only be said after a look of this turn.
+            return self.try_turn(on_frame);
         }
         Ok(frames)
     }

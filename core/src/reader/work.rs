@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+
 use super::channel::Channel;
 use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, WireSequence};
 use crate::capture::CaptureSet;
@@ -18,13 +20,9 @@ use crate::event::EventKind;
 use crate::filter::PortFilter;
 use crate::intake::{Intake, follow_addresses};
 use crate::service::clock::Clock;
-use crate::sys::epoll::Epoll;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
-/// The names of what is waited for.
-const PACKETS: u64 = 0;
-const MESSAGES: u64 = 1;
 /// What is only for the log may wait so long, so that a flood of first knocks wakes the daemon less often.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// What waits is sent when it is so much.
@@ -94,14 +92,13 @@ impl Link {
 
 struct Reader<'a> {
     link: &'a mut Link,
-    epoll: Epoll,
     capture: CaptureSet,
     intake: Intake,
     /// `None` after it was handed over.
     engine: Option<Engine>,
     config: Config,
     /// The doors by their names.
-    places: HashMap<Arc<str>, u16>,
+    places: HashMap<Arc<str>, u16, RandomState>,
     clock: Clock,
     secret: u32,
     report_knocks: bool,
@@ -128,14 +125,11 @@ impl<'a> Reader<'a> {
         let mut capture =
             CaptureSet::open(&interfaces, PortFilter::new(&config, secret)).map_err(|error| error.to_string())?;
         follow_addresses(&mut capture, &mut engine);
-        let epoll = Epoll::new().map_err(text)?;
-        epoll.add(capture.as_fd(), PACKETS).map_err(text)?;
-        epoll.add(link.channel.as_fd(), MESSAGES).map_err(text)?;
+        capture.wait_also_for(link.channel.as_fd()).map_err(text)?;
         capture.seal();
         let kept = give_up_rights(link.channel.as_fd())?;
         let mut reader = Self {
             link,
-            epoll,
             capture,
             intake: Intake::new(clock, ipv4_only),
             engine: Some(engine),
@@ -156,9 +150,9 @@ impl<'a> Reader<'a> {
 
     fn run(&mut self) -> io::Result<()> {
         self.begin()?;
-        let mut tokens = Vec::new();
+        let mut has_messages = false;
         while self.engine.is_some() {
-            if tokens.contains(&MESSAGES) {
+            if has_messages {
                 self.link.channel.receive()?;
             }
             while let Some(message) = self.link.next()? {
@@ -166,7 +160,7 @@ impl<'a> Reader<'a> {
             }
             self.turn()?;
             let left = self.time_left();
-            self.epoll.wait(&mut tokens, left)?;
+            has_messages = self.capture.wait(left)?;
         }
         Ok(())
     }
@@ -348,6 +342,6 @@ impl<'a> Reader<'a> {
 }
 
 /// The place of a door of each name: doors of one name differ in nothing that is told.
-fn places(config: &Config) -> HashMap<Arc<str>, u16> {
+fn places(config: &Config) -> HashMap<Arc<str>, u16, RandomState> {
     config.doors.iter().zip(0..=u16::MAX).map(|(door, place)| (door.name.clone(), place)).collect()
 }

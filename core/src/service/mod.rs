@@ -159,7 +159,7 @@ impl Service {
         let interfaces = interfaces(&config, &options);
         notices.push_front(Notice::StartingUp(interfaces.clone()));
         let sight = Sight::open(&config, interfaces, &options, clock, random())?;
-        let (epoll, timer, waker) = (Epoll::new()?, TimerFd::new()?, WakeFd::new()?);
+        let (epoll, mut timer, waker) = (Epoll::new()?, TimerFd::new()?, WakeFd::new()?);
         epoll.add(sight.as_fd(), Token::Packets as u64)?;
         epoll.add(executor.as_fd(), Token::Commands as u64)?;
         epoll.add(timer.as_fd(), Token::Timer as u64)?;

@@ -1,12 +1,13 @@
 //! epoll(7): one descriptor that is readable when any of many is.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
 /// At most this many descriptors are reported by one [`Epoll::wait`]; the others by the next.
-const BATCH: libc::c_int = 64;
+const BATCH: usize = 64;
 
 /// A set of descriptors that is waited for as one; itself a descriptor that can be waited for.
 #[derive(Debug)]
@@ -79,15 +80,17 @@ impl Epoll {
             let rounded_up = span.as_nanos().div_ceil(1_000_000);
             libc::c_int::try_from(rounded_up).unwrap_or(libc::c_int::MAX)
         });
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH as usize];
+        let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; BATCH];
         // SAFETY: `events` has room for BATCH entries and outlives the call.
-        let result = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), BATCH, millis) };
+        let result =
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr().cast(), BATCH as libc::c_int, millis) };
         let count = match super::check(result) {
             Ok(count) => usize::try_from(count).unwrap_or(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => return Err(error),
         };
-        tokens.extend(events[..count].iter().map(|event| event.u64));
+        // SAFETY: the kernel has written so many.
+        tokens.extend(events[..count].iter().map(|event| unsafe { event.assume_init_ref() }.u64));
         Ok(())
     }
 

@@ -8,7 +8,11 @@ use std::time::Duration;
 /// A one-shot timer that can be waited for like a socket. It runs on `CLOCK_BOOTTIME`: steps of the wall clock do not
 /// move it, and the time that the machine sleeps counts.
 #[derive(Debug)]
-pub struct TimerFd(OwnedFd);
+pub struct TimerFd {
+    fd: OwnedFd,
+    /// It was armed, and nobody took note that its time is over.
+    armed: bool,
+}
 
 impl TimerFd {
     /// A timer that is not armed.
@@ -18,7 +22,7 @@ impl TimerFd {
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let fd = unsafe { libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
-        super::owned(fd).map(Self)
+        super::owned(fd).map(|fd| Self { fd, armed: false })
     }
 
     /// Makes the descriptor readable once, `after` from now, in place of what it was armed for before (`None`: not at
@@ -26,7 +30,7 @@ impl TimerFd {
     ///
     /// # Errors
     /// See timerfd_settime(2); a time that the kernel cannot hold is cut to 68 years.
-    pub fn arm(&self, after: Option<Duration>) -> io::Result<()> {
+    pub fn arm(&mut self, after: Option<Duration>) -> io::Result<()> {
         // All zeros disarms the timer, so "at once" is a nanosecond.
         let span = after.map_or(Duration::ZERO, |span| span.max(Duration::from_nanos(1)));
         let seconds = i32::try_from(span.as_secs()).unwrap_or(i32::MAX);
@@ -35,23 +39,29 @@ impl TimerFd {
             it_value: libc::timespec { tv_sec: seconds.into(), tv_nsec: span.subsec_nanos() as libc::c_long },
         };
         // SAFETY: `value` is a valid itimerspec that outlives the call; no old value is asked for.
-        let result = unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &raw const value, ptr::null_mut()) };
-        super::check(result).map(drop)
+        let result = unsafe { libc::timerfd_settime(self.fd.as_raw_fd(), 0, &raw const value, ptr::null_mut()) };
+        super::check(result)?;
+        self.armed = after.is_some();
+        Ok(())
     }
 
     /// Takes note that the time is over: the descriptor is not readable until the timer is armed again. True where it
     /// was over.
-    pub fn acknowledge(&self) -> bool {
+    pub fn acknowledge(&mut self) -> bool {
+        if !self.armed {
+            return false;
+        }
         let mut expirations = [0_u8; 8];
         // SAFETY: the buffer has the eight bytes that a timerfd writes and outlives the call.
-        let result = unsafe { libc::read(self.0.as_raw_fd(), expirations.as_mut_ptr().cast(), expirations.len()) };
-        result > 0
+        let result = unsafe { libc::read(self.fd.as_raw_fd(), expirations.as_mut_ptr().cast(), expirations.len()) };
+        self.armed = result <= 0;
+        !self.armed
     }
 }
 
 impl AsFd for TimerFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -70,7 +80,7 @@ mod tests {
 
     #[test]
     fn fires_once_and_not_before_its_time() {
-        let timer = TimerFd::new().unwrap();
+        let mut timer = TimerFd::new().unwrap();
         assert!(!readable(&timer, Duration::ZERO));
         let start = std::time::Instant::now();
         timer.arm(Some(Duration::from_millis(20))).unwrap();
@@ -83,7 +93,7 @@ mod tests {
 
     #[test]
     fn arming_again_replaces_and_none_disarms() {
-        let timer = TimerFd::new().unwrap();
+        let mut timer = TimerFd::new().unwrap();
         timer.arm(Some(Duration::ZERO)).unwrap();
         assert!(readable(&timer, Duration::from_secs(10)));
         timer.arm(Some(Duration::MAX)).unwrap();
