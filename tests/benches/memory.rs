@@ -1,8 +1,8 @@
 //! How much memory the daemons take: idle, with many attempts, and after many finished ones.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/memory.json`: what the kernel says is
-//! resident, in mebibytes, and bytes for each of the attempts. The original takes minutes for many attempts, so it
-//! gets fewer.
+//! resident, in mebibytes, and bytes for each of the attempts, also without what other processes take than the one that holds
+//! them. The original takes minutes for many attempts, so it gets fewer.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::fs::File;
@@ -24,7 +24,7 @@ const DOORS: &str = "
 const AT_ONCE: u32 = 500_000;
 
 fn main() {
-    let mut table = Table::new("memory", &["seen", "MiB", "bytes each"]);
+    let mut table = Table::new("memory", &["seen", "MiB", "bytes each", "holder's"]);
     measure(&mut table, "portknockd", Daemon::portknockd, &OURS);
     measure(&mut table, "knockd", Daemon::knockd, &THEIRS);
     table.save();
@@ -47,20 +47,21 @@ fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load:
     lab.ignore_at_the_server();
     let daemon = start(&lab.server, DOORS);
     cost::settle(daemon.id());
-    let idle = cost::resident_mib(daemon.id());
-    table.row("idle", who, &[None, Some(idle), None]);
-    let mut row = |what: String, before: f64, seen: usize| {
-        let now = cost::resident_mib(daemon.id());
-        let each = (now - before) * 1024.0 * 1024.0 / seen as f64;
-        table.row(&what, who, &[Some(seen as f64), Some(now), Some(each)]);
+    let holder = cost::reader(daemon.id()).unwrap_or(daemon.id());
+    let idle = [cost::resident_mib(daemon.id()), cost::resident_mib_alone(holder)];
+    table.row("idle", who, &[None, Some(idle[0]), None, None]);
+    let mut row = |what: String, seen: usize| {
+        let now = [cost::resident_mib(daemon.id()), cost::resident_mib_alone(holder)];
+        let each = |i: usize| Some((now[i] - idle[i]) * 1024.0 * 1024.0 / seen as f64);
+        table.row(&what, who, &[Some(seen as f64), Some(now[0]), each(0), each(1)]);
     };
 
     lab.blast(&format!("--from 172.16.0.0 --sources 1000 --ports 7000 --rate {rate}"));
     cost::settle(daemon.id());
-    row("1,000 attempts".into(), idle, daemon.count("long: Stage 1"));
+    row("1,000 attempts".into(), daemon.count("long: Stage 1"));
     lab.blast(&format!("--from 172.20.0.0 --sources {} --ports 7000 --rate {rate}", load.alive - 1_000));
     cost::settle(daemon.id());
-    row(format!("{} attempts", load.alive), idle, daemon.count("long: Stage 1"));
+    row(format!("{} attempts", load.alive), daemon.count("long: Stage 1"));
     drop(daemon);
 
     let daemon = start(&lab.server, DOORS);
@@ -77,5 +78,9 @@ fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load:
     }
     let now = cost::resident_mib(daemon.id());
     let each = (now - idle) * 1024.0 * 1024.0 / finished as f64;
-    table.row(&format!("{} finished attempts", load.finished), who, &[Some(finished as f64), Some(now), Some(each)]);
+    table.row(
+        &format!("{} finished attempts", load.finished),
+        who,
+        &[Some(finished as f64), Some(now), Some(each), None],
+    );
 }

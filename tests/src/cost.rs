@@ -45,8 +45,12 @@ pub fn wake_ups(pid: u32) -> u64 {
 
 /// Mebibytes that it has in memory.
 pub fn resident_mib(pid: u32) -> f64 {
-    let of = |pid| labelled(&read(&format!("/proc/{pid}/status")), "VmRSS:");
-    let kib: u64 = [pid].into_iter().chain(reader(pid)).map(of).sum();
+    [pid].into_iter().chain(reader(pid)).map(resident_mib_alone).sum()
+}
+
+/// Mebibytes that this process alone has in memory, without its reader.
+pub fn resident_mib_alone(pid: u32) -> f64 {
+    let kib = labelled(&read(&format!("/proc/{pid}/status")), "VmRSS:");
     #[allow(clippy::cast_precision_loss, reason = "no machine has so much memory")]
     let mib = kib as f64 / 1024.0;
     mib

@@ -136,6 +136,22 @@ mod tests {
     }
 
     #[test]
+    fn without_a_timer_a_rest_is_over_by_the_clock() {
+        let mut pace = Pace::new().unwrap();
+        pace.drop_timer();
+        for _ in 0..BUSY {
+            assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::None);
+        }
+        assert!(pace.fd().is_none() && pace.rest_left().is_none());
+        assert_eq!(pace.turned(Instant::now(), 5, false).unwrap(), Change::Rest);
+        let left = pace.rest_left().unwrap();
+        assert!(left <= REST);
+        std::thread::sleep(left);
+        assert_eq!(pace.turned(Instant::now(), 0, false).unwrap(), Change::Wake);
+        assert_eq!(pace.rest_left(), None);
+    }
+
+    #[test]
     fn what_was_left_behind_is_taken_without_a_rest() {
         let mut pace = Pace::new().unwrap();
         for _ in 0..=BUSY {

@@ -120,8 +120,8 @@ impl CaptureSet {
         self.sealed = true;
     }
 
-    /// Has [`CaptureSet::wait`] wait for this descriptor too. From now on nobody may wait for the set's own one, which
-    /// costs two more system calls a turn.
+    /// Has [`CaptureSet::wait`] wait for this descriptor too, which from now on is to be called in place of a wait for the
+    /// set's own one: that would take two more system calls a turn.
     pub(crate) fn wait_also_for(&mut self, other: BorrowedFd<'_>) -> io::Result<()> {
         self.pace.drop_timer();
         self.epoll.add(other, OTHER)
