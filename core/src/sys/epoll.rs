@@ -7,7 +7,7 @@ use std::ptr;
 use std::time::Duration;
 
 /// At most this many descriptors are reported by one [`Epoll::wait`]; the others by the next.
-const BATCH: usize = 64;
+const BATCH: libc::c_int = 64;
 
 /// A set of descriptors that is waited for as one; itself a descriptor that can be waited for.
 #[derive(Debug)]
@@ -80,10 +80,9 @@ impl Epoll {
             let rounded_up = span.as_nanos().div_ceil(1_000_000);
             libc::c_int::try_from(rounded_up).unwrap_or(libc::c_int::MAX)
         });
-        let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; BATCH];
+        let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; BATCH as usize];
         // SAFETY: `events` has room for BATCH entries and outlives the call.
-        let result =
-            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr().cast(), BATCH as libc::c_int, millis) };
+        let result = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr().cast(), BATCH, millis) };
         let count = match super::check(result) {
             Ok(count) => usize::try_from(count).unwrap_or(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
