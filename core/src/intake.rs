@@ -9,6 +9,9 @@ use crate::time::Timestamp;
 /// So many knocks are kept back at most while a capture is read: those that are handled together cost less.
 const KNOCKS_AT_ONCE: usize = 256;
 
+/// A flood may never leave the buffers empty; after so many turns what is left is lost, where others are to take its place.
+pub(crate) const LAST_TURNS: usize = 64;
+
 /// Feeds an engine with what was captured, and moves its time on.
 #[derive(Debug)]
 pub(crate) struct Intake {

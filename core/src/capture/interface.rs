@@ -99,6 +99,10 @@ impl Interface {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The descriptor to wait for, while it is listened on.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {

@@ -25,6 +25,9 @@ const AGAIN: u64 = 2;
 const OTHER: u64 = 3;
 const INTERFACES: u64 = 4;
 
+/// So often a capture that ends is drained: more than its buffer holds, and not for ever where the interface lives on under
+/// another name.
+const LAST_DRAINS: usize = 8;
 /// How long to wait before trying once more what should have worked.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// The shortest time between two notices of dropped packets, and between two looks for them.
@@ -51,7 +54,8 @@ pub struct CaptureSet {
     /// In this turn someone told.
     told: bool,
     network_wanted: bool,
-    renewal_wanted: bool,
+    /// Interfaces that are up and that only a new set can listen on.
+    renewal_wanted: Vec<String>,
     addresses_changed: bool,
     interfaces: Vec<Interface>,
     filter: PortFilter,
@@ -93,7 +97,7 @@ impl CaptureSet {
             told_network: None,
             told: false,
             network_wanted: false,
-            renewal_wanted: false,
+            renewal_wanted: Vec::new(),
             addresses_changed: true,
             interfaces: names.into_iter().map(|name| Interface::new(name)).collect(),
             filter,
@@ -159,8 +163,8 @@ impl CaptureSet {
         self.told_network = Some(network);
     }
 
-    /// True once after an interface could be listened on that is not: only a new set can do that.
-    pub(crate) fn take_renewal(&mut self) -> bool {
+    /// The interfaces, told once, that could be listened on and are not: only a new set can do that.
+    pub(crate) fn take_renewal(&mut self) -> Vec<String> {
         std::mem::take(&mut self.renewal_wanted)
     }
 
@@ -249,6 +253,8 @@ impl CaptureSet {
     /// Replaces the filter. Packets that passed the old one may still come.
     pub fn set_filter(&mut self, filter: PortFilter) {
         self.filter = filter;
+        // Many captures take their time, in which the network may change.
+        self.looked = false;
         for interface in &mut self.interfaces {
             interface.set_filter(&self.filter, &mut |notice| self.notices.push_back(notice));
         }
@@ -271,7 +277,13 @@ impl CaptureSet {
         let mut frames = 0;
         for index in 0..self.interfaces.len() {
             if self.interfaces[index].is_outdated(&self.network) {
-                frames += self.drain(index, on_frame)?;
+                for _ in 0..LAST_DRAINS {
+                    let found = self.drain(index, on_frame)?;
+                    frames += found;
+                    if found < FRAMES_A_TURN {
+                        break;
+                    }
+                }
                 // The drain may have found out by itself.
                 if self.interfaces[index].is_outdated(&self.network) {
                     self.stop_waiting(index)?;
@@ -302,11 +314,12 @@ impl CaptureSet {
 
     /// Begins to listen wherever that is possible.
     fn take_up(&mut self) -> io::Result<Outlook> {
+        self.renewal_wanted.clear();
         let mut outlook = Outlook::Settled;
         let waiting = self.interfaces.iter_mut().enumerate().filter(|(_, interface)| interface.fd().is_none());
         for (index, interface) in waiting {
             if self.sealed && interface.is_up(&self.network) {
-                self.renewal_wanted = true;
+                self.renewal_wanted.push(interface.name().to_owned());
                 continue;
             }
             let mut tell = |notice| self.notices.push_back(notice);
@@ -315,6 +328,9 @@ impl CaptureSet {
             }
             if let Some(fd) = interface.fd() {
                 self.epoll.add(fd, token(index))?;
+                if self.pace.is_resting() {
+                    self.epoll.set_enabled(fd, token(index), false)?;
+                }
             }
         }
         if outlook == Outlook::TryAgain {

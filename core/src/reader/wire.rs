@@ -58,8 +58,8 @@ pub(super) enum FromReader {
     Reloaded,
     /// The network changed: how is it now?
     AskNetwork,
-    /// There is an interface to listen on that is not listened on.
-    AskRenewal,
+    /// These interfaces could be listened on, which only another reader can begin.
+    AskRenewal { interfaces: Vec<String> },
     /// Everything counted so far.
     Counts(Counts),
     /// Attempts under way.
@@ -150,7 +150,8 @@ impl WireSequence {
     }
 }
 
-/// What happened at a door: its number, the address, and nothing that anybody sent.
+/// What happened at a door: its number, the address, and nothing that anybody sent. All but [`What::Complete`] has the number
+/// of the first door of that name.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Found {
     pub(super) time: u64,

@@ -18,7 +18,7 @@ use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::event::EventKind;
 use crate::filter::PortFilter;
-use crate::intake::{Intake, follow_addresses};
+use crate::intake::{Intake, LAST_TURNS, follow_addresses};
 use crate::service::clock::Clock;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
@@ -29,8 +29,6 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const MUCH: usize = 32 << 10;
 /// So many attempts go into a message.
 const ATTEMPTS_AT_ONCE: usize = 1_024;
-/// A flood may never leave the buffers empty; what is left then is lost.
-const LAST_TURNS: usize = 64;
 
 /// Reads packets for the daemon at the other end of `socket`, until that closes it. Before the first packet is read,
 /// `give_up_rights` is called with that connection, the one thing that is written to; it returns in words what rights it
@@ -97,7 +95,7 @@ struct Reader<'a> {
     /// `None` after it was handed over.
     engine: Option<Engine>,
     config: Config,
-    /// The doors by their names.
+    /// The first door of each name.
     places: HashMap<Arc<str>, u16, RandomState>,
     clock: Clock,
     secret: u32,
@@ -186,6 +184,10 @@ impl<'a> Reader<'a> {
     }
 
     fn obey(&mut self, message: ToReader) -> io::Result<()> {
+        if matches!(message, ToReader::Reload(_)) {
+            // What has come by now is for the doors of before.
+            self.read_on()?;
+        }
         let Some(engine) = &mut self.engine else { return Ok(()) };
         match message {
             ToReader::Reload(doors) => {
@@ -289,20 +291,27 @@ impl<'a> Reader<'a> {
             self.say(&FromReader::Capture(notice))?;
             told = true;
         }
-        if self.capture.take_renewal() {
-            self.say(&FromReader::AskRenewal)?;
+        let interfaces = self.capture.take_renewal();
+        if !interfaces.is_empty() {
+            self.say(&FromReader::AskRenewal { interfaces })?;
             told = true;
         }
         Ok(told)
     }
 
-    /// Reads to the end of the buffers and gives the attempts to the next reader.
-    fn hand_over(&mut self) -> io::Result<()> {
+    /// Reads to the end of the buffers.
+    fn read_on(&mut self) -> io::Result<()> {
         for _ in 0..LAST_TURNS {
             if self.turn()? {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Reads to the end of the buffers and gives the attempts to the next reader.
+    fn hand_over(&mut self) -> io::Result<()> {
+        self.read_on()?;
         let counts = Counts { attempts: 0, ..self.counts() };
         let Some(engine) = self.engine.take() else { return Ok(()) };
         let mut attempts = engine.hand_over();
@@ -341,7 +350,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The place of a door of each name: doors of one name differ in nothing that is told.
+/// The place of the first door of each name.
 fn places(config: &Config) -> HashMap<Arc<str>, u16, RandomState> {
-    config.doors.iter().zip(0..=u16::MAX).map(|(door, place)| (door.name.clone(), place)).collect()
+    let mut places = HashMap::default();
+    for (door, place) in config.doors.iter().zip(0..=u16::MAX) {
+        places.entry(door.name.clone()).or_insert(place);
+    }
+    places
 }

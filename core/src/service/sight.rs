@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::{Notice, Service, ServiceError, ServiceOptions, Token};
-use crate::capture::CaptureSet;
+use crate::capture::{CaptureError, CaptureSet};
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::filter::PortFilter;
-use crate::intake::{Intake, follow_addresses};
+use crate::intake::{Intake, LAST_TURNS, follow_addresses};
 use crate::reader::{Counts, ReaderProcess, Seen, Start};
+use crate::time::Timestamp;
 
 /// A reader that cannot say what came before a closing is due is not waited for any longer: the door is closed.
 const CLOSING_WAITS: Duration = Duration::from_secs(1);
@@ -32,6 +33,8 @@ pub(super) struct Here {
     capture: CaptureSet,
     intake: Intake,
     interfaces: Vec<String>,
+    /// Packets that captures before this one lost.
+    dropped_before: u64,
     /// Chooses the ports that the filter passes for the scan guard; the same over reloads.
     secret: u32,
 }
@@ -48,7 +51,7 @@ impl Sight {
         let Some(program) = &options.reader else {
             let capture = CaptureSet::open(&interfaces, PortFilter::new(config, secret))?;
             let intake = Intake::new(clock, options.ipv4_only);
-            return Ok(Self::Here(Box::new(Here { capture, intake, interfaces, secret })));
+            return Ok(Self::Here(Box::new(Here { capture, intake, interfaces, dropped_before: 0, secret })));
         };
         // What can be said better here than there.
         CaptureSet::check(&interfaces)?;
@@ -78,7 +81,10 @@ impl Sight {
     /// What was counted, and how many attempts there are.
     pub(super) fn counts(&mut self, engine: &Engine) -> Counts {
         match self {
-            Self::Here(here) => Counts::of(&engine.stats(), here.intake.packets(), here.capture.stats().dropped),
+            Self::Here(here) => {
+                let dropped = here.dropped_before + here.capture.stats().dropped;
+                Counts::of(&engine.stats(), here.intake.packets(), dropped)
+            }
             Self::Apart(reader) => reader.counts(),
         }
     }
@@ -101,6 +107,23 @@ impl Sight {
     }
 }
 
+impl Here {
+    /// Takes what was captured into the engine; the time up to which nothing is missing then, where that is known.
+    fn turn(
+        &mut self,
+        engine: &mut Engine,
+        options: &ServiceOptions,
+        notices: &mut VecDeque<Notice>,
+    ) -> Result<Option<Timestamp>, CaptureError> {
+        let mut on_knock = |knock: &Knock| {
+            if options.report_knocks {
+                notices.push_back(Notice::Knock(*knock));
+            }
+        };
+        self.intake.turn(&mut self.capture, engine, &mut on_knock)
+    }
+}
+
 /// Readable when there is something to see.
 impl AsFd for Sight {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -116,14 +139,7 @@ impl Service {
     pub(super) fn look(&mut self) -> Result<(), ServiceError> {
         let Self { engine, sight, options, notices, clock, .. } = self;
         match sight {
-            Sight::Here(here) => {
-                let mut on_knock = |knock: &Knock| {
-                    if options.report_knocks {
-                        notices.push_back(Notice::Knock(*knock));
-                    }
-                };
-                here.intake.turn(&mut here.capture, engine, &mut on_knock)?;
-            }
+            Sight::Here(here) => drop(here.turn(engine, options, notices)?),
             Sight::Apart(reader) => reader.turn()?,
         }
         sight.follow(engine, notices);
@@ -142,15 +158,29 @@ impl Service {
         match &mut self.sight {
             Sight::Here(here) => {
                 let filter = PortFilter::new(config, here.secret);
-                if interfaces == here.interfaces {
-                    here.capture.set_filter(filter);
+                let opened = if interfaces == here.interfaces {
+                    None
                 } else {
-                    let capture = CaptureSet::open(&interfaces, filter)?;
+                    let capture = CaptureSet::open(&interfaces, filter.clone())?;
                     self.epoll.add(capture.as_fd(), Token::Packets as u64)?;
-                    (here.capture, here.interfaces) = (capture, interfaces);
-                    self.sight.follow(&mut self.engine, &mut self.notices);
+                    Some(capture)
+                };
+                // What has come by now is for the doors of before. A capture that fails has nothing more to tell.
+                for _ in 0..LAST_TURNS {
+                    if !matches!(here.turn(&mut self.engine, &self.options, &mut self.notices), Ok(None)) {
+                        break;
+                    }
                 }
-                Ok(())
+                match opened {
+                    Some(capture) => {
+                        here.intake.begin_after(here.intake.last_stamp());
+                        here.dropped_before += here.capture.stats().dropped;
+                        (here.capture, here.interfaces) = (capture, interfaces);
+                    }
+                    None => here.capture.set_filter(filter),
+                }
+                self.sight.follow(&mut self.engine, &mut self.notices);
+                self.work()
             }
             Sight::Apart(reader) => {
                 CaptureSet::check(&interfaces)?;

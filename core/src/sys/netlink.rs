@@ -53,10 +53,7 @@ impl Network {
                 Some(libc::AF_PACKET) | None => {
                     // SAFETY: `ifa_name` is a string that lives as long as the list.
                     let name = unsafe { CStr::from_ptr(entry.ifa_name) };
-                    // SAFETY: `name` is a string that outlives the call.
-                    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-                    // Zero where it has gone meanwhile.
-                    if index != 0 {
+                    if let Some(index) = index_of(name)? {
                         let up = entry.ifa_flags & libc::IFF_UP.unsigned_abs() != 0;
                         network.links.insert(name.to_string_lossy().into_owned(), Link { index, up });
                     }
@@ -66,6 +63,18 @@ impl Network {
         }
         Ok(network)
     }
+}
+
+/// The number of an interface; `None` where it has gone meanwhile.
+fn index_of(name: &CStr) -> io::Result<Option<u32>> {
+    // SAFETY: `name` is a string that outlives the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index != 0 {
+        return Ok(Some(index));
+    }
+    // It needs a descriptor of its own.
+    let error = io::Error::last_os_error();
+    if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) { Ok(None) } else { Err(error) }
 }
 
 /// The list that getifaddrs(3) makes.

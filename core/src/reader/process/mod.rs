@@ -31,6 +31,9 @@ use crate::time::Timestamp;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The shortest time from one start to the next.
 const BETWEEN_STARTS: Duration = Duration::from_millis(200);
+/// The longest time from one reader to the next that is started for the same interfaces, which the ones before could not listen
+/// on.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long after a failed start the next try comes.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// So often at most what has come is received in one turn, so that other work gets its time.
@@ -68,6 +71,8 @@ pub(crate) struct ReaderProcess {
     start: Start,
     /// The doors that its reports are checked against.
     config: Config,
+    /// The doors of each name that several have, by the first of them, which stands for all in most reports.
+    namesakes: HashMap<u16, Vec<u16>>,
     clock: Clock,
     /// A time that is over.
     past: Timestamp,
@@ -78,7 +83,10 @@ pub(crate) struct ReaderProcess {
     again: TimerFd,
     /// Not before this time.
     next_start: Instant,
-    renewal_wanted: bool,
+    /// When another one is to take the place of the one that runs.
+    renew_at: Option<Instant>,
+    /// How long to wait before the next one is started for these interfaces, which this one cannot listen on.
+    pauses: HashMap<String, Duration>,
     /// Since when an answer to [`ToReader::CatchUp`] is waited for.
     asked_at: Option<Instant>,
     /// What all readers before this one counted.
@@ -129,12 +137,14 @@ impl ReaderProcess {
             clock: Clock::from_zero(Timestamp::from_nanos(start.clock)),
             start,
             config: config.clone(),
+            namesakes: namesakes(config),
             past: Timestamp::default(),
             epoll,
             running: None,
             again,
             next_start: Instant::now(),
-            renewal_wanted: false,
+            renew_at: None,
+            pauses: HashMap::new(),
             asked_at: None,
             earlier: Counts::default(),
             counts: Counts::default(),
@@ -149,17 +159,18 @@ impl ReaderProcess {
     pub(crate) fn turn(&mut self) -> io::Result<()> {
         self.again.acknowledge();
         self.take_received();
-        if self.running.is_none() || self.renewal_wanted {
-            let wait = self.next_start.saturating_duration_since(Instant::now());
-            if !wait.is_zero() {
-                return self.again.arm(Some(wait));
-            }
+        if self.start_due().is_some_and(|due| due <= Instant::now()) {
             self.start_another();
-            if self.running.is_none() || self.renewal_wanted {
-                self.again.arm(Some(self.next_start.saturating_duration_since(Instant::now())))?;
-            }
         }
-        Ok(())
+        match self.start_due() {
+            Some(due) => self.again.arm(Some(due.saturating_duration_since(Instant::now()))),
+            None => Ok(()),
+        }
+    }
+
+    /// When to start another reader, if at all.
+    fn start_due(&self) -> Option<Instant> {
+        if self.running.is_none() { Some(self.next_start) } else { self.renew_at.map(|at| at.max(self.next_start)) }
     }
 
     /// What has been seen; call until `None` after each other call.
@@ -170,6 +181,9 @@ impl ReaderProcess {
     /// Asks for [`Seen::CaughtUp`], where that is not done yet. False where there is no answer to be had, or none came in
     /// this time.
     pub(crate) fn catch_up(&mut self, patience: Duration) -> bool {
+        if self.running.is_none() {
+            return false;
+        }
         if let Some(waits) = self.waits_since() {
             return waits < patience;
         }
@@ -205,10 +219,12 @@ impl ReaderProcess {
         // What is behind that message is about the new doors.
         let before = self.seen.drain(..).collect();
         self.config = config.clone();
+        self.namesakes = namesakes(config);
         if self.start.interfaces != interfaces {
             self.start.interfaces = interfaces;
             self.told.retain(|name, _| self.start.interfaces.contains(name));
-            self.renewal_wanted = true;
+            self.pauses.retain(|name, _| self.start.interfaces.contains(name));
+            self.renew_at = Some(Instant::now());
             self.start_another();
         }
         self.take_received();
@@ -293,7 +309,7 @@ impl ReaderProcess {
     /// Starts another reader, which takes over the attempts of the one that there is.
     fn renew(&mut self) -> Result<(), String> {
         let next = self.spawn()?;
-        self.renewal_wanted = false;
+        self.renew_at = None;
         self.take_the_place(next)
     }
 
@@ -443,7 +459,7 @@ impl ReaderProcess {
                 self.channel()?.put(&ToReader::Network(network))?;
                 self.channel()?.flush(Some(Instant::now() + PATIENCE))?;
             }
-            FromReader::AskRenewal => self.renewal_wanted = true,
+            FromReader::AskRenewal { interfaces } => self.want_renewal(&interfaces),
             FromReader::Failed(reason) => return Err(io::Error::other(reason)),
             _ => return Err(lie("it says something out of turn")),
         }
@@ -459,7 +475,11 @@ impl ReaderProcess {
             return Err(lie("it tells of a door that does not exist"));
         };
         let is_mapped = matches!(found.ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
-        let is_allowed = door.allow.is_empty() || door.allow.iter().any(|net| net.contains(&found.ip));
+        let allows = |door: &Door| door.allow.is_empty() || door.allow.iter().any(|net| net.contains(&found.ip));
+        let is_allowed = match (found.what, self.namesakes.get(&found.door)) {
+            (What::Complete, _) | (_, None) => allows(door),
+            (_, Some(doors)) => doors.iter().any(|place| allows(&self.config.doors[usize::from(*place)])),
+        };
         if is_mapped || !is_allowed || self.start.ipv4_only && found.ip.is_ipv6() {
             return Err(lie("it tells of an address that may not knock"));
         }
@@ -467,6 +487,16 @@ impl ReaderProcess {
             (None, None) => Err(lie("it opens a door that takes no knocks")),
             (Some(stage), _) if stage == 0 || usize::from(stage) > MAX_STEPS => Err(lie("it tells of no stage")),
             _ => Ok(()),
+        }
+    }
+
+    /// At once where nobody tried before for one of these interfaces.
+    fn want_renewal(&mut self, interfaces: &[String]) {
+        for name in interfaces.iter().filter(|name| self.start.interfaces.contains(name)) {
+            let pause = self.pauses.entry(name.clone()).or_default();
+            let at = Instant::now() + *pause;
+            self.renew_at = Some(self.renew_at.map_or(at, |before| before.min(at)));
+            *pause = (*pause * 2).clamp(BETWEEN_STARTS, LONGEST_PAUSE);
         }
     }
 
@@ -499,7 +529,11 @@ impl ReaderProcess {
         };
         let is_first = !self.told.contains_key(name);
         let told = self.told.entry(name.clone()).or_default();
-        std::mem::replace(&mut told.absence, absence.clone()) != absence || is_first
+        let is_news = std::mem::replace(&mut told.absence, absence.clone()) != absence || is_first;
+        if is_news {
+            self.pauses.remove(name);
+        }
+        is_news
     }
 }
 
@@ -528,6 +562,14 @@ impl AsFd for ReaderProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
+}
+
+fn namesakes(config: &Config) -> HashMap<u16, Vec<u16>> {
+    let mut by_name: HashMap<&str, Vec<u16>> = HashMap::new();
+    for (place, door) in (0..=u16::MAX).zip(&config.doors) {
+        by_name.entry(&door.name).or_default().push(place);
+    }
+    by_name.into_values().filter(|places| places.len() > 1).map(|places| (places[0], places)).collect()
 }
 
 fn lie(what: &'static str) -> io::Error {

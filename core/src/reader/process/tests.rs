@@ -32,9 +32,13 @@ fn message(message: &FromReader) -> Vec<u8> {
 
 impl Fake {
     fn new() -> Self {
+        Self::of(DOORS)
+    }
+
+    fn of(doors: &str) -> Self {
         let clock = Clock::new();
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
-        let config = crate::config::parse(DOORS.as_bytes()).config.unwrap();
+        let config = crate::config::parse(doors.as_bytes()).config.unwrap();
         let start = Start::new(
             &config,
             vec!["lo".into()],
@@ -130,6 +134,50 @@ fn what_cannot_be_ends_the_reader() {
         fake.says(&FromReader::Found(found));
         fake.is_ended(reason);
     }
+}
+
+#[test]
+fn a_report_that_stands_for_all_doors_of_a_name_may_be_of_whom_one_of_them_allows() {
+    let door = |port: u16, net: &str| format!("[a]\nsequence = {port},8000\ncommand = true\nallow = {net}\n");
+    let mut fake = Fake::of(&(door(7000, "192.0.2.0/24") + &door(9000, "198.51.100.0/24")));
+    let ip = [198, 51, 100, 9];
+    for found in [fake.found(0, ip, What::Stage { stage: 1, steps: 2 }), fake.found(1, ip, What::Complete)] {
+        fake.says(&FromReader::Found(found));
+        assert!(matches!(fake.seen()[..], [Seen::Found { .. }]));
+    }
+    let other_door = fake.found(0, ip, What::Complete);
+    fake.says(&FromReader::Found(other_door));
+    fake.is_ended("an address that may not knock");
+}
+
+#[test]
+fn other_readers_for_what_none_could_listen_on_come_ever_later() {
+    let mut fake = Fake::new();
+    let wait = |process: &mut ReaderProcess| {
+        let interfaces = vec!["lo".into(), "eth7, which it does not listen on".into()];
+        process.take(FromReader::AskRenewal { interfaces }).unwrap();
+        process.renew_at.take().unwrap().saturating_duration_since(Instant::now())
+    };
+    let process = &mut fake.process;
+    assert_eq!(wait(process), Duration::ZERO);
+    let mut before = Duration::ZERO;
+    for _ in 0..20 {
+        let now = wait(process);
+        assert!(before < now || now > LONGEST_PAUSE - BETWEEN_STARTS, "{before:?}, then {now:?}");
+        before = now;
+    }
+    assert!(before <= LONGEST_PAUSE);
+    process.take(FromReader::Capture(CaptureNotice::Listening { interface: "lo".into() })).unwrap();
+    assert_eq!(wait(process), Duration::ZERO);
+    assert_eq!(process.pauses.len(), 1);
+}
+
+#[test]
+fn nobody_is_waited_for_where_there_is_no_reader() {
+    let mut fake = Fake::new();
+    fake.process.running = None;
+    assert!(!fake.process.catch_up(PATIENCE) && !fake.process.catch_up(PATIENCE));
+    assert_eq!(fake.process.waits_since(), None);
 }
 
 #[test]
