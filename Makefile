@@ -15,7 +15,7 @@ demo: install-deps ## filtered, knock, open, closed again: the whole way, in two
 	$(CARGO) build --locked --bins
 	scripts/sandbox scripts/demo
 
-check: ## formatting, lints and unit tests; needs no rights
+check: ## formatting, lints and unit tests
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings

@@ -141,7 +141,8 @@ enum portknock_status
      */
     PORTKNOCK_ERR_LINK_TYPE = -4,
     /**
-     * The process has no right to capture packets or to send through raw sockets (CAP_NET_RAW).
+     * The process has no right to capture packets or to send through raw sockets (CAP_NET_RAW), or to change the firewall
+     * (CAP_NET_ADMIN).
      */
     PORTKNOCK_ERR_PERMISSION = -5,
     /**
@@ -937,9 +938,9 @@ portknock_status portknock_knock(const char *host,
  *
  * On success *listener is a new handle, to be freed by portknock_listener_free(); else it is NULL.
  *
- * Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW, or without CAP_NET_ADMIN where doors have `open`; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
- * with run_commands PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted;
- * PORTKNOCK_ERR_FILE where a file of one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
+ * Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
+ * with run_commands PORTKNOCK_ERR_PERMISSION where doors have `open` and CAP_NET_ADMIN is missing, and
+ * PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted; PORTKNOCK_ERR_FILE where a file of one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
  */
 portknock_status portknock_listener_open(const struct portknock_config *config,
                                          const struct portknock_listener_options *options,

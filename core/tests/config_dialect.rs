@@ -162,6 +162,7 @@ fn a_second_interface_line_is_no_list() {
     };
     refused(&with("eth0", "eth1"), Misreads, &["PK018"]);
     assert_eq!(accepted(&with("eth0", ""), Accepts, &["PK018", "PK041"]).options.interfaces, ["eth0"]);
+    assert_eq!(accepted(&with("eth0", "eth0"), Accepts, &["PK018"]).options.interfaces, ["eth0"]);
     assert_eq!(accepted(&with("", "eth1"), Accepts, &["PK041", "PK018"]).options.interfaces, ["eth1"]);
 }
 

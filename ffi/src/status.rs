@@ -20,7 +20,8 @@ pub enum portknock_status {
     PORTKNOCK_ERR_FILE = -3,
     /// Frames of this link type cannot be read.
     PORTKNOCK_ERR_LINK_TYPE = -4,
-    /// The process has no right to capture packets or to send through raw sockets (CAP_NET_RAW).
+    /// The process has no right to capture packets or to send through raw sockets (CAP_NET_RAW), or to change the firewall
+    /// (CAP_NET_ADMIN).
     PORTKNOCK_ERR_PERMISSION = -5,
     /// The host is not found, or has no address of the wanted kind.
     PORTKNOCK_ERR_HOST = -6,

@@ -382,7 +382,8 @@ class Listener:
 
         Raises CaptureError without CAP_NET_RAW (errno EPERM) and where the system refuses something; ValueError for
         names that no interface can have; PortknockError where the state file is in use by someone else or cannot be
-        trusted, and where a file of one-time sequences cannot be used.
+        trusted, where a file of one-time sequences cannot be used, and, with run_commands, where the ports of `open`
+        cannot be opened (CAP_NET_ADMIN, the sets of `Gate`).
         """
 
     def fileno(self) -> int:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 class PortknockError(Exception):
     """What all errors of this package are.
 
-    Raised as such where a state file or a file of one-time sequences cannot be used.
+    Raised as such where a state file or a file of one-time sequences cannot be used,
+    or the ports of `open` cannot be opened.
     Wrong arguments are a plain `ValueError` or `TypeError`, and a configuration file
     that cannot be read is the `OSError` that `open` would raise.
     """

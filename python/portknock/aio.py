@@ -31,7 +31,9 @@ async def knock(
     wait: float = DEFAULT_WAIT,
     retries: int = 0,
 ) -> Optional[float]:
-    """As `portknock.knock`. A cancelled task sends no further knock, and its thread has ended when the task has."""
+    """As `portknock.knock`. A cancelled task sends no further knock, and its thread has ended when the task has, but for
+    one that waits for the name service, which cannot be stopped: it sends nothing any more.
+    """
     plan = knock_plan(
         host,
         ports,
@@ -62,7 +64,9 @@ async def probe(
     family: Literal[0, 4, 6] = 0,
     all_addresses: bool = False,
 ) -> list[ProbeResult]:
-    """As `portknock.probe`. A cancelled task sends no further probe, and its thread has ended when the task has."""
+    """As `portknock.probe`. A cancelled task sends no further probe, and its thread has ended when the task has, but for
+    one that waits for the name service, which cannot be stopped: it sends nothing any more.
+    """
     plan = probe_plan(
         host,
         ports,

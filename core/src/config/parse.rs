@@ -372,7 +372,9 @@ impl Reader {
     fn repeated(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>, first: usize) {
         let both = format!("{} is set in line {first} and again in line {}", quoted(word.text()), line.number);
         self.push(match key {
-            Key::Interface if !self.draft.options.interfaces.is_empty() && !value.is_empty() => {
+            Key::Interface
+                if !self.draft.options.interfaces.is_empty() && !value.is_empty() && !self.are_interfaces(value) =>
+            {
                 Diagnostic::error(codes::REPEATED_KEY, word.span(), both)
                     .help("the original knockd takes the first; write one line, a list as in `Interface = eth0,wlan0`")
             }
@@ -383,6 +385,11 @@ impl Reader {
             _ => Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the last one counts"))
                 .help(format!("remove line {first}")),
         });
+    }
+
+    /// True where the line before has the same interfaces.
+    fn are_interfaces(&self, value: Slice<'_>) -> bool {
+        value.split(',').map(|name| name.trim().text()).eq(&self.draft.options.interfaces)
     }
 
     fn seen(&mut self, key: Key) -> &mut Seen {
