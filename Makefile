@@ -15,20 +15,24 @@ demo: install-deps ## filtered, knock, open, closed again: the whole way, in two
 	$(CARGO) build --locked --bins
 	scripts/sandbox scripts/demo
 
-check: ## formatting, lints and unit tests
+check: lint ## formatting, lints and unit tests
+	$(CARGO) test --locked --workspace --exclude portknock-tests
+
+# Always of the whole workspace: with other packages chosen cargo builds what they need with other features once more.
+test: export RUSTDOCFLAGS := -D warnings
+test: install-deps lint ## everything: check, documentation, a little fuzzing, end-to-end tests in a sandbox
+	$(CARGO) test --locked --workspace --lib --bins
+	$(CARGO) test --locked --workspace --doc
+	$(CARGO) doc --locked --workspace --no-deps
+	scripts/fuzz short
+	$(CARGO) build --locked --workspace --lib --bins --tests
+	scripts/test-python
+	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast --workspace --test '*'
+
+lint: ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) test --locked --workspace --exclude portknock-tests
-
-test: export RUSTDOCFLAGS := -D warnings
-test: install-deps check ## everything: check, documentation, a little fuzzing, end-to-end tests in a sandbox
-	$(CARGO) doc --locked --workspace --no-deps
-	scripts/fuzz short
-	$(CARGO) build --locked --workspace --lib --bins
-	$(CARGO) test --locked -p portknock-tests --no-run
-	scripts/test-python
-	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast -p portknock-tests
 
 test-python: install-deps ## the Python package alone, on every Python that is there
 	$(CARGO) build --locked --workspace --lib --bins
@@ -78,4 +82,4 @@ install-deps-packages:
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo check test test-python fuzz bench test-packages wheel install install-programs deb dist install-deps install-deps-packages clean
+.PHONY: help demo lint check test test-python fuzz bench test-packages wheel install install-programs deb dist install-deps install-deps-packages clean
