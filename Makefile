@@ -25,9 +25,9 @@ test: install-deps lint ## everything: check, documentation, a little fuzzing, e
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) doc --locked --workspace --no-deps
 	scripts/fuzz short
-	$(CARGO) build --locked --workspace --lib --bins --tests
+	$(CARGO) build --locked --workspace --lib --bins --tests --examples
 	scripts/test-python
-	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast --workspace --test '*'
+	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast --workspace --examples --test '*'
 
 lint: ## formatting and lints
 	$(CARGO) fmt --all --check
