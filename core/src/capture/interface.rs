@@ -99,8 +99,9 @@ impl Interface {
         }
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// True where it is not listened on since its capture failed.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.told, Some(Absence::Failed(_)))
     }
 
     /// The descriptor to wait for, while it is listened on.

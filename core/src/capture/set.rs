@@ -54,8 +54,8 @@ pub struct CaptureSet {
     /// In this turn someone told.
     told: bool,
     network_wanted: bool,
-    /// Interfaces that are up and that only a new set can listen on.
-    renewal_wanted: Vec<String>,
+    /// Only a new set can listen on all that is up; true where this set has failed to.
+    renewal_wanted: Option<bool>,
     addresses_changed: bool,
     interfaces: Vec<Interface>,
     filter: PortFilter,
@@ -97,7 +97,7 @@ impl CaptureSet {
             told_network: None,
             told: false,
             network_wanted: false,
-            renewal_wanted: Vec::new(),
+            renewal_wanted: None,
             addresses_changed: true,
             interfaces: names.into_iter().map(|name| Interface::new(name)).collect(),
             filter,
@@ -163,9 +163,10 @@ impl CaptureSet {
         self.told_network = Some(network);
     }
 
-    /// The interfaces, told once, that could be listened on and are not: only a new set can do that.
-    pub(crate) fn take_renewal(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.renewal_wanted)
+    /// Told once after an interface is up that is not listened on, which only a new set can do: true where this one tried, as
+    /// for all such interfaces, so that the next may fail as well.
+    pub(crate) fn take_renewal(&mut self) -> Option<bool> {
+        self.renewal_wanted.take()
     }
 
     /// Does what there is to do and hands each captured frame to `on_frame`, those of an interface in the order of their
@@ -314,12 +315,12 @@ impl CaptureSet {
 
     /// Begins to listen wherever that is possible.
     fn take_up(&mut self) -> io::Result<Outlook> {
-        self.renewal_wanted.clear();
+        self.renewal_wanted = None;
         let mut outlook = Outlook::Settled;
         let waiting = self.interfaces.iter_mut().enumerate().filter(|(_, interface)| interface.fd().is_none());
         for (index, interface) in waiting {
             if self.sealed && interface.is_up(&self.network) {
-                self.renewal_wanted.push(interface.name().to_owned());
+                self.renewal_wanted = Some(self.renewal_wanted.unwrap_or(true) && interface.has_failed());
                 continue;
             }
             let mut tell = |notice| self.notices.push_back(notice);

@@ -58,8 +58,8 @@ pub(super) enum FromReader {
     Reloaded,
     /// The network changed: how is it now?
     AskNetwork,
-    /// These interfaces could be listened on, which only another reader can begin.
-    AskRenewal { interfaces: Vec<String> },
+    /// There is an interface to listen on, which only another reader can begin; `failed`: as this one tried to.
+    AskRenewal { failed: bool },
     /// Everything counted so far.
     Counts(Counts),
     /// Attempts under way.

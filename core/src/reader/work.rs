@@ -291,9 +291,8 @@ impl<'a> Reader<'a> {
             self.say(&FromReader::Capture(notice))?;
             told = true;
         }
-        let interfaces = self.capture.take_renewal();
-        if !interfaces.is_empty() {
-            self.say(&FromReader::AskRenewal { interfaces })?;
+        if let Some(failed) = self.capture.take_renewal() {
+            self.say(&FromReader::AskRenewal { failed })?;
             told = true;
         }
         Ok(told)

@@ -31,8 +31,7 @@ use crate::time::Timestamp;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The shortest time from one start to the next.
 const BETWEEN_STARTS: Duration = Duration::from_millis(200);
-/// The longest time from one reader to the next that is started for the same interfaces, which the ones before could not listen
-/// on.
+/// The longest wait for the next reader, where those before could not listen on an interface that is up.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long after a failed start the next try comes.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -85,8 +84,8 @@ pub(crate) struct ReaderProcess {
     next_start: Instant,
     /// When another one is to take the place of the one that runs.
     renew_at: Option<Instant>,
-    /// How long to wait before the next one is started for these interfaces, which this one cannot listen on.
-    pauses: HashMap<String, Duration>,
+    /// How long to wait for the next one where this one cannot do what it was started for.
+    pause: Duration,
     /// Since when an answer to [`ToReader::CatchUp`] is waited for.
     asked_at: Option<Instant>,
     /// What all readers before this one counted.
@@ -144,7 +143,7 @@ impl ReaderProcess {
             again,
             next_start: Instant::now(),
             renew_at: None,
-            pauses: HashMap::new(),
+            pause: Duration::ZERO,
             asked_at: None,
             earlier: Counts::default(),
             counts: Counts::default(),
@@ -223,7 +222,6 @@ impl ReaderProcess {
         if self.start.interfaces != interfaces {
             self.start.interfaces = interfaces;
             self.told.retain(|name, _| self.start.interfaces.contains(name));
-            self.pauses.retain(|name, _| self.start.interfaces.contains(name));
             self.renew_at = Some(Instant::now());
             self.start_another();
         }
@@ -459,7 +457,7 @@ impl ReaderProcess {
                 self.channel()?.put(&ToReader::Network(network))?;
                 self.channel()?.flush(Some(Instant::now() + PATIENCE))?;
             }
-            FromReader::AskRenewal { interfaces } => self.want_renewal(&interfaces),
+            FromReader::AskRenewal { failed } => self.want_renewal(failed),
             FromReader::Failed(reason) => return Err(io::Error::other(reason)),
             _ => return Err(lie("it says something out of turn")),
         }
@@ -490,13 +488,14 @@ impl ReaderProcess {
         }
     }
 
-    /// At once where nobody tried before for one of these interfaces.
-    fn want_renewal(&mut self, interfaces: &[String]) {
-        for name in interfaces.iter().filter(|name| self.start.interfaces.contains(name)) {
-            let pause = self.pauses.entry(name.clone()).or_default();
-            let at = Instant::now() + *pause;
-            self.renew_at = Some(self.renew_at.map_or(at, |before| before.min(at)));
-            *pause = (*pause * 2).clamp(BETWEEN_STARTS, LONGEST_PAUSE);
+    /// Has another reader take the place: at once, or later each time where this one `failed` as the next may.
+    fn want_renewal(&mut self, failed: bool) {
+        if !failed {
+            self.pause = Duration::ZERO;
+            self.renew_at = Some(Instant::now());
+        } else if self.renew_at.is_none() {
+            self.renew_at = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).clamp(BETWEEN_STARTS, LONGEST_PAUSE);
         }
     }
 
@@ -531,7 +530,7 @@ impl ReaderProcess {
         let told = self.told.entry(name.clone()).or_default();
         let is_news = std::mem::replace(&mut told.absence, absence.clone()) != absence || is_first;
         if is_news {
-            self.pauses.remove(name);
+            self.pause = Duration::ZERO;
         }
         is_news
     }

@@ -153,23 +153,27 @@ fn a_report_that_stands_for_all_doors_of_a_name_may_be_of_whom_one_of_them_allow
 #[test]
 fn other_readers_for_what_none_could_listen_on_come_ever_later() {
     let mut fake = Fake::new();
-    let wait = |process: &mut ReaderProcess| {
-        let interfaces = vec!["lo".into(), "eth7, which it does not listen on".into()];
-        process.take(FromReader::AskRenewal { interfaces }).unwrap();
+    let wait = |process: &mut ReaderProcess, failed| {
+        for _ in 0..20 {
+            process.take(FromReader::AskRenewal { failed }).unwrap();
+        }
         process.renew_at.take().unwrap().saturating_duration_since(Instant::now())
     };
     let process = &mut fake.process;
-    assert_eq!(wait(process), Duration::ZERO);
+    assert_eq!(wait(process, true), Duration::ZERO);
     let mut before = Duration::ZERO;
     for _ in 0..20 {
-        let now = wait(process);
+        let now = wait(process, true);
         assert!(before < now || now > LONGEST_PAUSE - BETWEEN_STARTS, "{before:?}, then {now:?}");
         before = now;
     }
     assert!(before <= LONGEST_PAUSE);
+    assert!(wait(process, true) > BETWEEN_STARTS);
+    assert_eq!(wait(process, false), Duration::ZERO);
+    wait(process, true);
+    assert!(wait(process, true) > Duration::ZERO);
     process.take(FromReader::Capture(CaptureNotice::Listening { interface: "lo".into() })).unwrap();
-    assert_eq!(wait(process), Duration::ZERO);
-    assert_eq!(process.pauses.len(), 1);
+    assert_eq!(wait(process, true), Duration::ZERO);
 }
 
 #[test]
