@@ -109,15 +109,18 @@ int main(int argc, char **argv) {
         /* Descriptors of your own go here too. */
         struct pollfd entries[] = {{.fd = portknock_listener_fd(listener), .events = POLLIN}};
         poll(entries, 1, -1);
-        if (stop) {
-            stop = 0;
-            well = portknock_listener_stop(listener, NULL) == PORTKNOCK_OK;
-        }
-        if (reload) {
-            reload = 0;
-            read_again(path);
-        }
-        well = well && take_events();
+        do {
+            if (stop) {
+                stop = 0;
+                well = portknock_listener_stop(listener, NULL) == PORTKNOCK_OK;
+            }
+            if (reload) {
+                reload = 0;
+                read_again(path);
+            }
+            well = well && take_events();
+            /* What made the descriptor readable is taken by now, also for a signal that came after the looks above. */
+        } while (well && (stop || reload));
     }
     portknock_listener_free(listener);
     return !well;
