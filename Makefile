@@ -27,7 +27,9 @@ test: install-deps lint ## everything: check, documentation, a little fuzzing, e
 	scripts/fuzz short
 	$(CARGO) build --locked --workspace --lib --bins --tests --examples
 	scripts/test-python
-	scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast --workspace --examples --test '*'
+	@# They wait more than they work.
+	RUST_TEST_THREADS=$$(($$(nproc) * 2)) scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast --workspace \
+		--examples --test '*'
 
 lint: ## formatting and lints
 	$(CARGO) fmt --all --check
