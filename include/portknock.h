@@ -940,7 +940,8 @@ portknock_status portknock_knock(const char *host,
  *
  * Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
  * with run_commands PORTKNOCK_ERR_PERMISSION where doors have `open` and CAP_NET_ADMIN is missing, and
- * PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted; PORTKNOCK_ERR_FILE where a file of one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
+ * PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted; PORTKNOCK_ERR_FILE where a file of
+ * one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
  */
 portknock_status portknock_listener_open(const struct portknock_config *config,
                                          const struct portknock_listener_options *options,

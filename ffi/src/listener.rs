@@ -60,7 +60,8 @@ unsafe impl Options for portknock_listener_options {}
 ///
 /// Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
 /// with run_commands PORTKNOCK_ERR_PERMISSION where doors have `open` and CAP_NET_ADMIN is missing, and
-/// PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted; PORTKNOCK_ERR_FILE where a file of one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
+/// PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted; PORTKNOCK_ERR_FILE where a file of
+/// one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_open(
     config: *const portknock_config,
