@@ -45,7 +45,6 @@ pub struct CaptureSet {
     pace: Pace,
     /// Readable when something is to be tried again, or dropped packets are to be told.
     again: TimerFd,
-    again_armed: bool,
     network: Network,
     /// This process may neither open captures nor ask the kernel about the network.
     sealed: bool,
@@ -90,7 +89,6 @@ impl CaptureSet {
             epoll: Epoll::new().map_err(system("cannot wait for packets"))?,
             pace: Pace::new().map_err(system("cannot make a timer"))?,
             again: TimerFd::new().map_err(system("cannot make a timer"))?,
-            again_armed: false,
             network: Network::read().map_err(system("cannot list the network's interfaces"))?,
             watch,
             sealed: false,
@@ -190,9 +188,6 @@ impl CaptureSet {
         }
         let mut frames = 0;
         let again = tokens.contains(&AGAIN) && self.again.acknowledge();
-        if again {
-            self.again_armed = false;
-        }
         let changed = tokens.contains(&NETWORK) && self.watch.acknowledge()?;
         // What was told before the last change is told anew.
         self.told_network.take_if(|_| changed);
@@ -364,9 +359,8 @@ impl CaptureSet {
 
     /// Has the descriptor become readable after this time, or before where that was due already.
     fn try_again(&mut self, after: Duration) -> io::Result<()> {
-        if !self.again_armed {
+        if !self.again.is_armed() {
             self.again.arm(Some(after))?;
-            self.again_armed = true;
         }
         Ok(())
     }

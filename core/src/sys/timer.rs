@@ -45,6 +45,11 @@ impl TimerFd {
         Ok(())
     }
 
+    /// True from [`TimerFd::arm`] until [`TimerFd::acknowledge`] takes note that the time is over.
+    pub fn is_armed(&self) -> bool {
+        self.armed
+    }
+
     /// Takes note that the time is over: the descriptor is not readable until the timer is armed again. True where it
     /// was over.
     pub fn acknowledge(&mut self) -> bool {
