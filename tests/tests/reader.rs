@@ -156,35 +156,14 @@ fn a_door_that_a_knock_extends_in_its_last_moment_stays_open() {
 
 #[test]
 fn two_doors_of_one_name_may_be_for_different_addresses() {
-    let lab = Lab::pair();
-    let doors = "
-[ssh]
-    sequence = 7000,5000
-    allow = 10.0.0.2
-[ssh]
-    sequence = 7100,5100
-    allow = 192.0.2.0/24
-";
-    let daemon = Daemon::portknockd(&lab.server, doors);
-    let reader = daemon.reader();
-    opens(&lab, &daemon);
-    assert_eq!((daemon.reader(), daemon.count(ENDED)), (reader, 0), "{}", daemon.log());
-}
-
-#[test]
-fn what_came_before_a_reload_is_for_the_doors_of_before() {
-    let lab = Lab::pair();
-    let daemon = Daemon::portknockd(&lab.server, &door(60));
-    lab.client.ok("knock 10.0.0.1 7000");
-    daemon.wait_for("Stage 1");
-    let reader = daemon.reader();
-    lab.server.ok(&format!("kill -STOP {reader}"));
-    lab.client.ok("knock 10.0.0.1 5000");
-    daemon.rewrite(&door(60).replace("7000,5000", "7000,6000"));
-    daemon.signal("HUP");
-    // By then the daemon has told its reader.
-    std::thread::sleep(Duration::from_millis(500));
-    lab.server.ok(&format!("kill -CONT {reader}"));
-    daemon.wait_for("the configuration is reloaded");
-    assert_eq!(daemon.count("OPEN SESAME"), 1, "{}", daemon.log());
+    let ours = "[ssh]\nsequence = 7000,5000\nallow = 10.0.0.2\n";
+    let theirs = "[ssh]\nsequence = 7100,5100\nallow = 192.0.2.0/24\n";
+    // Most reports name the first of them, whichever is meant.
+    for doors in [[ours, theirs], [theirs, ours]] {
+        let lab = Lab::pair();
+        let daemon = Daemon::portknockd(&lab.server, &doors.concat());
+        let reader = daemon.reader();
+        opens(&lab, &daemon);
+        assert_eq!((daemon.reader(), daemon.count(ENDED)), (reader, 0), "{}", daemon.log());
+    }
 }
