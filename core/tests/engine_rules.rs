@@ -133,6 +133,78 @@ fn a_packet_without_the_asked_flags_is_as_if_not_seen() {
 }
 
 #[test]
+fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
+    let ack = TcpFlags::ACK;
+    for (protocol, steps) in [(Protocol::Udp, "7001:udp,9002:udp,8003:udp"), (Protocol::Tcp, "7001,9002,8003")] {
+        let mut admin = door("admin", steps);
+        admin.tcpflags = FlagMask::default();
+        let mut fin = door("fin", "22");
+        fin.tcpflags = FlagMask { set: TcpFlags::FIN, clear: TcpFlags::NONE };
+        let mut elsewhere = door("elsewhere", "23");
+        elsewhere.target = Some([192, 0, 2, 9].into());
+        let mut others = door("others", "24");
+        others.allow = vec!["198.51.100.0/24".parse().unwrap()];
+        let mut bench = Bench::new(vec![admin, fin, elsewhere, others]);
+        let mut send = |port, protocol, flags| {
+            bench.segment += 1;
+            bench.send(&bench.packet("10.0.0.9", port, protocol, flags))
+        };
+        let mut told = Vec::new();
+        for port in [7001, 9002, 8003] {
+            told.extend(send(port, protocol, ack));
+            // A session with ports of doors that do not ask for these flags, this destination, this source.
+            for other in [22, 23, 24] {
+                told.extend(send(other, Protocol::Tcp, ack));
+                told.extend(send(other, Protocol::Tcp, ack | TcpFlags::PSH));
+            }
+        }
+        let stages = [1, 2, 3].map(|stage| format!("10.0.0.9: admin: Stage {stage}"));
+        assert_eq!(told[..3], stages);
+        assert_eq!(told[3..], ["10.0.0.9: admin: OPEN SESAME"]);
+        // The end of a session is what a door asks for, so it is seen.
+        send(7001, protocol, ack);
+        let told = send(22, Protocol::Tcp, TcpFlags::FIN | ack);
+        assert_eq!(told[0], "10.0.0.9: admin: attempt failed: wrong-port (stage 1)");
+        assert_eq!(told[1..], ["10.0.0.9: fin: Stage 1", "10.0.0.9: fin: OPEN SESAME"]);
+    }
+}
+
+#[test]
+fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_port() {
+    // At a port that no door uses, and at one of a door that does not take it.
+    let counted = |tcpflags: FlagMask, steps: &str, protocol, flags, first: u16| {
+        let mut guarded = door("guarded", steps);
+        guarded.tcpflags = tcpflags;
+        let other = door("other", "100,101,102,103,104,105,106,107,108,109");
+        let mut bench = Bench::new(vec![guarded, other]);
+        let step: Vec<&str> = steps.split([',', ':']).collect();
+        let protocol_of_step = if step[1] == "udp" { Protocol::Udp } else { Protocol::Tcp };
+        bench.send(&bench.packet("10.0.0.9", step[0].parse().unwrap(), protocol_of_step, tcpflags.set));
+        let told: Vec<_> =
+            (first..first + 9).flat_map(|port| bench.send(&bench.packet("10.0.0.9", port, protocol, flags))).collect();
+        told.iter().any(|told| told.contains("guarded: attempt failed: scan"))
+    };
+    let mask = |set, clear| FlagMask { set, clear };
+    let (syn, ack, fin, none) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN, TcpFlags::NONE);
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    for (first, is_others) in [(40_000, false), (100, true)] {
+        assert!(counted(mask(fin, none), "7000,8000", tcp, fin | ack, first));
+        assert!(counted(mask(ack, none), "7000,8000", tcp, syn | ack, first));
+        assert!(counted(mask(TcpFlags::RST, none), "7000,8000", tcp, TcpFlags::RST, first));
+        assert!(counted(mask(none, none), "7000,8000", tcp, ack, first));
+        assert!(counted(mask(none, none), "7000,8000", tcp, none, first));
+        assert!(counted(mask(none, none), "7000:udp,8000", tcp, ack, first));
+        assert!(counted(mask(none, none), "7000:udp,8000:udp", udp, none, first));
+        assert_eq!(counted(mask(syn, ack), "7000,8000", tcp, syn, first), !is_others, "a wrong port fails at once");
+        assert!(!counted(mask(none, none), "7000,8000", tcp, syn | ack, first), "an answer");
+        assert!(!counted(mask(none, none), "7000,8000", tcp, TcpFlags::RST | ack, first), "an answer");
+        assert!(!counted(mask(syn, none), "7000,8000", tcp, syn | ack, first), "an answer");
+        assert!(!counted(mask(none, none), "7000:udp,8000:udp", tcp, ack, first), "no step uses TCP");
+        assert!(!counted(mask(none, none), "7000,8000", udp, none, first), "no step uses UDP");
+    }
+}
+
+#[test]
 fn a_rising_scan_opens_no_door_but_the_sequence_alone_does() {
     let mut bench = Bench::new(vec![door("ssh", "7000,8000,9000"), door("narrow", "100,110,120")]);
     let told: Vec<_> = (1..=10_000).flat_map(|port| bench.knock("10.0.0.9", port)).collect();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::control::DEFAULT_SOCKET;
-use crate::decode::TcpFlags;
+use crate::decode::{SegmentSet, TcpFlags};
 
 /// The most steps that a sequence can have (knockd's limit).
 pub const MAX_STEPS: usize = 32;
@@ -316,8 +316,43 @@ pub struct FlagMask {
 }
 
 impl FlagMask {
-    /// True where a segment with these flags counts.
+    /// True if a segment with these flags is a knock.
+    ///
+    /// Segments with SYN and ACK, and those with RST, answer what this machine sends. They are knocks only if `set` has
+    /// ACK or RST respectively.
     pub fn matches(self, flags: TcpFlags) -> bool {
-        flags.bits() & (self.set.bits() | self.clear.bits()) == self.set.bits()
+        let asked = flags.bits() & (self.set.bits() | self.clear.bits()) == self.set.bits();
+        let accepts_connection = flags.contains(TcpFlags::SYN | TcpFlags::ACK) && !self.set.contains(TcpFlags::ACK);
+        let refuses_connection = flags.contains(TcpFlags::RST) && !self.set.contains(TcpFlags::RST);
+        asked && !accepts_connection && !refuses_connection
+    }
+
+    /// The segments that are knocks.
+    pub(crate) fn segments(self) -> SegmentSet {
+        SegmentSet::of(|flags| self.matches(flags))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: TcpFlags = TcpFlags::NONE;
+    const SYN_ACK: TcpFlags = TcpFlags::from_bits(0x12);
+
+    #[test]
+    fn answers_are_knocks_only_for_masks_that_name_them() {
+        let takes = |set, clear, flags| FlagMask { set, clear }.matches(flags);
+        for (set, clear) in [(NONE, NONE), (TcpFlags::SYN, NONE), (NONE, TcpFlags::FIN), (NONE, TcpFlags::ACK)] {
+            assert!(!takes(set, clear, SYN_ACK), "{set:?} {clear:?}");
+            assert!(!takes(set, clear, TcpFlags::RST), "{set:?} {clear:?}");
+            assert!(!takes(set, clear, TcpFlags::SYN | TcpFlags::RST), "{set:?} {clear:?}");
+            assert!(takes(set, clear, TcpFlags::SYN), "{set:?} {clear:?}");
+        }
+        assert!(takes(TcpFlags::ACK, NONE, SYN_ACK) && takes(SYN_ACK, NONE, SYN_ACK));
+        assert!(takes(TcpFlags::RST, NONE, TcpFlags::RST | TcpFlags::ACK));
+        assert!(!takes(TcpFlags::ACK, NONE, TcpFlags::RST | TcpFlags::ACK));
+        assert!(!takes(TcpFlags::RST, NONE, SYN_ACK | TcpFlags::RST));
+        assert!(takes(NONE, NONE, NONE) && takes(NONE, NONE, TcpFlags::ACK) && takes(NONE, NONE, TcpFlags::FIN));
     }
 }

@@ -50,10 +50,6 @@ impl BitOr for TcpFlags {
     }
 }
 
-/// Where Linux begins to take the ports of outgoing connections from, if nobody changes that (ip(7),
-/// `ip_local_port_range`).
-const FIRST_EPHEMERAL: u16 = 32_768;
-
 /// A packet that may be a step of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knock {
@@ -73,19 +69,4 @@ pub struct Knock {
     pub source_port: u16,
     /// The TCP sequence number; 0 for UDP, and where the frame was cut before it.
     pub sequence_number: u32,
-}
-
-impl Knock {
-    /// True for what only a scanner sends to a port without a listener, and answers to this machine's own traffic are
-    /// not: a UDP packet; a TCP segment with neither ACK nor RST, one of which every segment but the first of a
-    /// connection has (RFC 9293, section 3.10); and SYN with ACK, but for ports that this machine's own connections
-    /// come from.
-    pub(crate) fn is_scan_like(&self) -> bool {
-        let has = |flag| self.flags.contains(flag);
-        match self.protocol {
-            Protocol::Udp => true,
-            Protocol::Tcp if has(TcpFlags::SYN) => !has(TcpFlags::ACK) || self.port < FIRST_EPHEMERAL,
-            Protocol::Tcp => !has(TcpFlags::ACK) && !has(TcpFlags::RST),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod ip;
 mod knock;
 mod link;
+mod segments;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,7 @@ pub(crate) use ip::IPV6_EXTENSIONS;
 pub use knock::{Knock, TcpFlags};
 pub use link::LinkType;
 pub(crate) use link::network_packet;
+pub(crate) use segments::SegmentSet;
 
 use crate::time::Timestamp;
 

@@ -1,148 +1,91 @@
-//! The classes of all ports of a protocol, as few intervals.
+//! The ports of a protocol whose packets always pass, as few intervals.
 
 use std::ops::RangeInclusive;
 
-/// The sample alone catches a scan where a door's steps have this many ports for each that `ScanGuard` allows between
-/// them: it holds one in sixteen, and four times what is needed leaves little to chance.
-const SAMPLED_ROOM: u16 = 64;
-/// Near ports go on for twice `ScanGuard` beyond the first and the last step, but not further than this.
+use super::sample::Sample;
+
+/// The sample alone catches a scan if it has this many ports between a door's steps for each that `ScanGuard` allows:
+/// more than needed, since a capture may lose packets of a fast scan.
+const SAMPLED_PER_ALLOWED: u32 = 4;
+/// Number of ports before the first and after the last step of a door with close steps that pass too, for each that
+/// `ScanGuard` allows.
+const MARGIN_PER_ALLOWED: u16 = 2;
+/// Maximum number of ports before the first and after the last step that pass too.
 const MAX_MARGIN: u16 = 32;
-/// Fewer doors get near ports where those would be more than this: a quarter of all ports.
-const MAX_NEAR: usize = 1 << 14;
-/// Fewer doors get near ports where telling them from the others would take more comparisons than this.
-const MAX_COMPARISONS: usize = 1_500;
 
-/// What a port is to the doors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Class {
-    /// Nothing; it may be in the sample.
-    Other,
-    /// Close to the steps of a door: the scan guard counts it.
-    Near,
-    /// Some door uses it.
-    Used,
-    /// Used or near: only in programs that were made coarser.
-    Mixed,
-}
-
-impl Class {
-    /// The class whose packets include those of both.
-    fn with(self, other: Self) -> Self {
-        match (self, other) {
-            (one, two) if one == two => one,
-            (Self::Other, class) | (class, Self::Other) => class,
-            _ => Self::Mixed,
-        }
-    }
-}
-
-/// Ports in a row of one class.
+/// Consecutive ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Interval {
-    pub(super) first: u16,
-    pub(super) last: u16,
-    pub(super) class: Class,
+struct Interval {
+    first: u16,
+    last: u16,
 }
 
-/// The class of each port of a protocol.
+/// The ports of a protocol that always pass: those that doors use, and those around the steps of doors that leave the
+/// sample too little room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PortMap {
-    /// In rising order, without [`Class::Other`]; no two of the same class touch.
+    /// In rising order; no two touch.
     intervals: Vec<Interval>,
+    /// The scan guard counts other ports of this protocol, so a sample of them passes too.
     guarded: bool,
 }
 
 impl PortMap {
-    /// The map for ports that doors use, each door with those of its steps. With `guard` (the `ScanGuard`; 0 is off) the
-    /// ports of doors with little room between their steps are near ones, too; `near` is the class these get.
-    pub(super) fn new(used: &[u16], doors: &[RangeInclusive<u16>], guard: u8, near: Class) -> Self {
-        let margin = (u16::from(guard) * 2).min(MAX_MARGIN);
-        let mut room = if guard == 0 { 0 } else { SAMPLED_ROOM * (u16::from(guard) + 1) };
-        loop {
-            let mut classes = vec![Class::Other; 1 << 16];
-            // A door with a single port has nothing between its steps.
-            for steps in doors.iter().filter(|steps| (1..room).contains(&(steps.end() - steps.start()))) {
-                let [first, last] = [steps.start().saturating_sub(margin), steps.end().saturating_add(margin)];
-                classes[usize::from(first)..=usize::from(last)].fill(near);
-            }
-            let covered = classes.iter().filter(|class| **class != Class::Other).count();
-            for port in used {
-                classes[usize::from(*port)] = Class::Used;
-            }
-            let map = Self { intervals: intervals(&classes), guarded: guard > 0 && !used.is_empty() };
-            if room <= 1 || (covered <= MAX_NEAR && map.comparisons().len() <= MAX_COMPARISONS) {
-                return map;
-            }
-            room /= 2;
+    /// The map for ports that doors use, with the range of each door's steps. `guard` is the `ScanGuard`; 0 is off.
+    pub(super) fn new(used: &[u16], doors: &[RangeInclusive<u16>], guard: u8, sample: Sample) -> Self {
+        let mut passes = vec![false; 1 << 16];
+        for port in used {
+            passes[usize::from(*port)] = true;
         }
+        if guard > 0 {
+            mark_close(&mut passes, doors, guard, sample);
+        }
+        Self { intervals: intervals(&passes), guarded: guard > 0 && !used.is_empty() }
     }
 
-    pub(super) fn class(&self, port: u16) -> Class {
+    /// True if every packet to the port passes that has the right flags.
+    pub(super) fn contains(&self, port: u16) -> bool {
         let after = self.intervals.partition_point(|interval| interval.first <= port);
-        match after.checked_sub(1).map(|index| self.intervals[index]) {
-            Some(interval) if port <= interval.last => interval.class,
-            _ => Class::Other,
-        }
+        after.checked_sub(1).is_some_and(|index| port <= self.intervals[index].last)
     }
 
-    /// True where the scan guard counts other ports of this protocol.
+    /// True if a sample of the other ports passes.
     pub(super) fn is_guarded(&self) -> bool {
         self.guarded
     }
 
-    /// True where no port of this protocol passes.
+    /// True if no port of this protocol passes.
     pub(super) fn is_empty(&self) -> bool {
         self.intervals.is_empty()
     }
 
-    /// How many ports lie between each interval and the next.
+    /// Number of ports between each interval and the next.
     pub(super) fn gaps(&self) -> impl Iterator<Item = u16> {
         self.intervals.windows(2).map(|pair| pair[1].first - pair[0].last - 1)
     }
 
-    /// A coarser map, in which each of the gaps that `close` (by index) says is closed.
+    /// A coarser map, in which each of the gaps that `close` (by index) names is closed.
     pub(super) fn coarser(&self, close: &[bool]) -> Self {
         let mut intervals: Vec<Interval> = Vec::with_capacity(self.intervals.len());
         for (index, next) in self.intervals.iter().enumerate() {
             match intervals.last_mut() {
-                Some(last) if close[index - 1] => {
-                    let sampled = self.guarded && next.first - last.last > 1;
-                    let between = if sampled { Class::Near } else { Class::Other };
-                    last.class = last.class.with(between).with(next.class);
-                    last.last = next.last;
-                }
+                Some(last) if close[index - 1] => last.last = next.last,
                 _ => intervals.push(*next),
             }
         }
         Self { intervals, guarded: self.guarded }
     }
 
-    /// The comparisons that tell the class of any port, in rising order; below the first the class is `Other`.
+    /// The comparisons that find out whether a port passes, in rising order; below the first no port does.
     pub(super) fn comparisons(&self) -> Vec<Comparison> {
-        let mut starts: Vec<(u16, Class)> = Vec::with_capacity(self.intervals.len() * 2 + 1);
-        for (index, interval) in self.intervals.iter().enumerate() {
-            starts.push((interval.first, interval.class));
-            let next = self.intervals.get(index + 1).map_or(u32::MAX, |next| next.first.into());
-            if let Some(end) = interval.last.checked_add(1).filter(|end| u32::from(*end) != next) {
-                starts.push((end, Class::Other));
+        let mut comparisons = Vec::with_capacity(self.intervals.len() * 2);
+        for Interval { first, last } in &self.intervals {
+            if first == last {
+                comparisons.push(Comparison::Is(*first));
+                continue;
             }
-        }
-        let mut comparisons = Vec::with_capacity(starts.len());
-        let mut class = Class::Other;
-        let mut rest = &starts[..];
-        while let [(port, next), tail @ ..] = rest {
-            match tail {
-                // A single port inside an interval of one class needs one comparison instead of two.
-                [(end, after), tail @ ..] if *end == port + 1 && *after == class => {
-                    comparisons.push(Comparison::Is(*port, *next));
-                    rest = tail;
-                }
-                _ => {
-                    comparisons.push(Comparison::From(*port, *next));
-                    class = *next;
-                    rest = tail;
-                }
-            }
+            comparisons.push(Comparison::From(*first, true));
+            comparisons.extend(last.checked_add(1).map(|end| Comparison::From(end, false)));
         }
         comparisons
     }
@@ -151,21 +94,47 @@ impl PortMap {
 /// One question about a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
-    /// This port has this class, whatever the interval around it.
-    Is(u16, Class),
-    /// From this port on the class is this.
-    From(u16, Class),
+    /// This port passes, those around it do not.
+    Is(u16),
+    /// From this port on ports pass, or do not.
+    From(u16, bool),
 }
 
-fn intervals(classes: &[Class]) -> Vec<Interval> {
-    let mut intervals: Vec<Interval> = Vec::new();
-    for (port, class) in (0..=u16::MAX).zip(classes) {
-        match intervals.last_mut() {
-            Some(last) if last.class == *class => last.last = port,
-            _ => intervals.push(Interval { first: port, last: port, class: *class }),
+/// Has the ports around the steps of each door pass if the sample has too few ports between them.
+fn mark_close(passes: &mut [bool], doors: &[RangeInclusive<u16>], guard: u8, sample: Sample) {
+    // Ports of the sample that no door uses, up to each port.
+    let mut sampled = Vec::with_capacity(passes.len());
+    let mut count = 0;
+    for (port, used) in (0..=u16::MAX).zip(&*passes) {
+        count += u32::from(!used && sample.contains(port));
+        sampled.push(count);
+    }
+    let enough = SAMPLED_PER_ALLOWED * (u32::from(guard) + 1);
+    let margin = (MARGIN_PER_ALLOWED * u16::from(guard)).min(MAX_MARGIN);
+    // How many more ranges begin at a port than end before it.
+    let mut change = vec![0_i32; passes.len() + 1];
+    // A door with a single port has nothing between its steps.
+    for steps in doors.iter().filter(|steps| steps.start() < steps.end()) {
+        if sampled[usize::from(*steps.end())] - sampled[usize::from(*steps.start())] < enough {
+            change[usize::from(steps.start().saturating_sub(margin))] += 1;
+            change[usize::from(steps.end().saturating_add(margin)) + 1] -= 1;
         }
     }
-    intervals.retain(|interval| interval.class != Class::Other);
+    let mut ranges = 0;
+    for (passes, change) in passes.iter_mut().zip(change) {
+        ranges += change;
+        *passes |= ranges > 0;
+    }
+}
+
+fn intervals(passes: &[bool]) -> Vec<Interval> {
+    let mut intervals: Vec<Interval> = Vec::new();
+    for (port, _) in (0..=u16::MAX).zip(passes).filter(|(_, passes)| **passes) {
+        match intervals.last_mut() {
+            Some(last) if last.last + 1 == port => last.last = port,
+            _ => intervals.push(Interval { first: port, last: port }),
+        }
+    }
     intervals
 }
 
@@ -175,64 +144,55 @@ mod tests {
 
     fn map(used: &[u16], guard: u8) -> PortMap {
         let steps = *used.iter().min().unwrap()..=*used.iter().max().unwrap();
-        PortMap::new(used, &[steps], guard, Class::Near)
+        PortMap::new(used, &[steps], guard, Sample::new(1))
     }
 
-    fn ports_of(class: Class, map: &PortMap) -> Vec<u16> {
-        (0..=u16::MAX).filter(|port| map.class(*port) == class).collect()
+    fn ports_of(map: &PortMap) -> Vec<u16> {
+        (0..=u16::MAX).filter(|port| map.contains(*port)).collect()
     }
 
     #[test]
-    fn ports_between_and_around_close_steps_are_near() {
+    fn ports_between_and_around_close_steps_pass() {
         let narrow = map(&[7010, 7000, 7020], 8);
-        assert_eq!(ports_of(Class::Used, &narrow), [7000, 7010, 7020]);
-        let near: Vec<u16> = (7000 - 16..=7020 + 16).filter(|port| ![7000, 7010, 7020].contains(port)).collect();
-        assert_eq!(ports_of(Class::Near, &narrow), near);
-        assert!(ports_of(Class::Near, &map(&[7000, 8000], 8)).is_empty());
-        assert!(ports_of(Class::Near, &map(&[7000, 7001], 0)).is_empty());
-        assert!(ports_of(Class::Near, &map(&[7000], 8)).is_empty());
-        assert_eq!(ports_of(Class::Near, &map(&[1, 3], 1)), [0, 2, 4, 5]);
-        assert_eq!(ports_of(Class::Near, &map(&[u16::MAX, 65_533], 1)), [65_531, 65_532, 65_534]);
+        assert_eq!(ports_of(&narrow), (7000 - 16..=7020 + 16).collect::<Vec<_>>());
+        assert_eq!(ports_of(&map(&[7000, 8000], 8)), [7000, 8000]);
+        assert_eq!(ports_of(&map(&[7000, 7002], 0)), [7000, 7002]);
+        assert_eq!(ports_of(&map(&[7000], 8)), [7000]);
+        assert_eq!(ports_of(&map(&[1, 3], 1)), (0..=5).collect::<Vec<_>>());
+        assert_eq!(ports_of(&map(&[u16::MAX, 65_533], 1)), (65_531..=u16::MAX).collect::<Vec<_>>());
     }
 
     #[test]
-    fn near_ports_stay_few() {
-        let near = |width: u16, count: u16| {
-            let doors: Vec<_> = (1..=count).map(|index| index * 60..=index * 60 + width).collect();
-            let used: Vec<u16> = doors.iter().flat_map(|door| [*door.start(), *door.end()]).collect();
-            ports_of(Class::Near, &PortMap::new(&used, &doors, 1, Class::Near)).len()
-        };
-        assert_eq!(near(20, 1), 19 + 4);
-        assert_eq!(near(20, 300), 300 * (19 + 4));
-        assert_eq!(near(55, 300), 0, "too many ports");
-        assert_eq!(near(5, 1_000), 0, "too many comparisons");
+    fn between_the_steps_of_any_door_more_ports_pass_than_the_guard_allows() {
+        for (secret, guard) in (0..5).flat_map(|secret| [1, 8, 255].map(|guard| (secret, guard))) {
+            let sample = Sample::new(secret);
+            for width in [300, 576, 640, 20_000] {
+                let doors: Vec<_> = (0..100).map(|door| door * 370..=door * 370 + width).collect();
+                let used: Vec<u16> = doors.iter().flat_map(|door| [*door.start(), *door.end()]).collect();
+                let map = PortMap::new(&used, &doors, guard, sample);
+                let mut met = vec![0_usize; 1 << 16];
+                for port in 1..=u16::MAX {
+                    let is_met = (map.contains(port) || sample.contains(port)) && !used.contains(&port);
+                    met[usize::from(port)] = met[usize::from(port) - 1] + usize::from(is_met);
+                }
+                for door in &doors {
+                    let met = met[usize::from(*door.end())] - met[usize::from(*door.start())];
+                    assert!(met > usize::from(guard), "{secret} {guard} {door:?}: {met}");
+                }
+            }
+        }
     }
 
     #[test]
     fn a_single_port_takes_one_comparison() {
-        assert_eq!(
-            map(&[7, 9, 20, 21], 0).comparisons(),
-            [
-                Comparison::Is(7, Class::Used),
-                Comparison::Is(9, Class::Used),
-                Comparison::From(20, Class::Used),
-                Comparison::From(22, Class::Other),
-            ]
-        );
-        assert_eq!(
-            map(&[100, 102], 1).comparisons(),
-            [
-                Comparison::From(98, Class::Near),
-                Comparison::Is(100, Class::Used),
-                Comparison::Is(102, Class::Used),
-                Comparison::From(105, Class::Other)
-            ]
-        );
+        let expected = [Comparison::Is(7), Comparison::Is(9), Comparison::From(20, true), Comparison::From(22, false)];
+        assert_eq!(map(&[7, 9, 20, 21], 0).comparisons(), expected);
+        assert_eq!(map(&[u16::MAX, 65_534], 0).comparisons(), [Comparison::From(65_534, true)]);
     }
 
     #[test]
     fn closing_a_gap_keeps_every_port_of_it() {
         let map = map(&[10, 20], 0).coarser(&[true]);
-        assert_eq!(map.comparisons(), [Comparison::From(10, Class::Used), Comparison::From(21, Class::Other)]);
+        assert_eq!(map.comparisons(), [Comparison::From(10, true), Comparison::From(21, false)]);
     }
 }

@@ -1,10 +1,9 @@
 //! The predicate as a program that the kernel runs for each packet.
 
 use super::assembler::{Assembler, Instruction, Label, code};
-use super::ports::{Class, Comparison, PortMap};
+use super::ports::{Comparison, PortMap};
 use super::{PortFilter, sample};
-use crate::config::FlagMask;
-use crate::decode::{IPV6_EXTENSIONS, LinkType, TcpFlags};
+use crate::decode::{IPV6_EXTENSIONS, LinkType, SegmentSet, TcpFlags};
 
 /// A capture filter in classic BPF.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +31,9 @@ const VLAN_DEPTH: u32 = 2;
 const TCP: u32 = 6;
 const UDP: u32 = 17;
 const TCP_FLAGS: u32 = 13;
+/// The order in which flags are tested: what belongs to living connections is dropped by the first tests.
+const FLAG_ORDER: [TcpFlags; 6] =
+    [TcpFlags::SYN, TcpFlags::ACK, TcpFlags::RST, TcpFlags::FIN, TcpFlags::PSH, TcpFlags::URG];
 
 /// So many comparisons are made one after another: halving further would cost instructions and save no time.
 const RUN: usize = 8;
@@ -171,33 +173,29 @@ impl Renderer<'_> {
     }
 
     fn udp(&mut self, map: &PortMap) -> Label {
-        let other = if map.is_guarded() { self.sample(self.accept) } else { self.drop };
-        let accept = self.accept;
-        self.ports(map, |class| if class == Class::Other { other } else { accept })
+        self.ports(map)
     }
 
+    /// Looks at the flags first: most segments of a busy host are those of its connections.
     fn tcp(&mut self, map: &PortMap) -> Label {
-        let near = super::SCANS.into_iter().fold(self.drop, |otherwise, scan| self.flags(scan, otherwise));
-        let used = self.flags(self.filter.flags, self.drop);
-        let mixed = self.flags(self.filter.flags, near);
-        let other = if map.is_guarded() { self.sample(near) } else { self.drop };
-        self.ports(map, |class| match class {
-            Class::Other => other,
-            Class::Near => near,
-            Class::Used => used,
-            Class::Mixed => mixed,
-        })
+        let ports = self.ports(map);
+        let tests = self.flags(self.filter.segments, &FLAG_ORDER, ports);
+        if tests == ports || tests == self.drop {
+            return tests;
+        }
+        self.assembler.block(&[(code::LOAD_BYTE_X, self.network + TCP_FLAGS)], tests)
     }
 
-    /// Accepts segments whose flags match, and goes on at `otherwise` with the rest.
-    fn flags(&mut self, mask: FlagMask, otherwise: Label) -> Label {
-        let relevant = mask.set | mask.clear;
-        if relevant == TcpFlags::NONE {
-            return self.accept;
+    /// Goes on at `belongs` with the segments of a set in which only these flags matter, and drops the rest.
+    fn flags(&mut self, set: SegmentSet, flags: &[TcpFlags], belongs: Label) -> Label {
+        let [flag, rest @ ..] = flags else { return if set.is_empty() { self.drop } else { belongs } };
+        let (with, without) = (set.given(*flag, true), set.given(*flag, false));
+        if with == without {
+            return self.flags(set, rest, belongs);
         }
-        let compare = self.assembler.branch(code::IF_EQUAL, mask.set.bits().into(), self.accept, otherwise);
-        let load = [(code::LOAD_BYTE_X, self.network + TCP_FLAGS), (code::AND, relevant.bits().into())];
-        self.assembler.block(&load, compare)
+        let without = self.flags(without, rest, belongs);
+        let with = self.flags(with, rest, belongs);
+        self.assembler.branch(code::IF_ANY_BIT, flag.bits().into(), with, without)
     }
 
     /// Goes on at `sampled` with the ports of the sample and drops the rest.
@@ -207,51 +205,58 @@ impl Renderer<'_> {
         self.assembler.block(&[(code::MULTIPLY, sample.multiplier), (code::SHIFT_RIGHT, sample::SHIFT)], compare)
     }
 
-    /// Goes on at the place for the class of the destination port.
-    fn ports(&mut self, map: &PortMap, place: impl Fn(Class) -> Label) -> Label {
+    /// Accepts the destination ports that pass, and drops the rest.
+    fn ports(&mut self, map: &PortMap) -> Label {
         if map.is_empty() {
             return self.drop;
         }
-        let search = search(&mut self.assembler, &map.comparisons(), Class::Other, &place);
+        let other = if map.is_guarded() { self.sample(self.accept) } else { self.drop };
+        let search = Search { accept: self.accept, other }.among(&mut self.assembler, &map.comparisons(), false);
         self.assembler.block(&[(code::LOAD_HALF_X, self.network + 2)], search)
     }
 }
 
-/// Finds the port's class by halves, and at the end one comparison after another. `below` is the class of the ports
-/// below the first comparison.
-fn search(
-    assembler: &mut Assembler,
-    comparisons: &[Comparison],
-    below: Class,
-    place: &impl Fn(Class) -> Label,
-) -> Label {
-    let class_after = |comparisons: &[Comparison]| {
-        let last = comparisons.iter().rev().find_map(|comparison| match comparison {
-            Comparison::From(_, class) => Some(*class),
-            Comparison::Is(..) => None,
-        });
-        last.unwrap_or(below)
-    };
-    if comparisons.len() <= RUN {
-        let mut label = place(class_after(comparisons));
-        for (index, comparison) in comparisons.iter().enumerate().rev() {
-            label = match comparison {
-                Comparison::Is(port, class) => assembler.branch(code::IF_EQUAL, (*port).into(), place(*class), label),
-                Comparison::From(port, _) => {
-                    let before = place(class_after(&comparisons[..index]));
-                    assembler.branch(code::IF_AT_LEAST, (*port).into(), label, before)
-                }
-            };
+/// Where the search for a port ends.
+struct Search {
+    /// With the ports that pass.
+    accept: Label,
+    /// With the other ones.
+    other: Label,
+}
+
+impl Search {
+    /// Searches by halves, and at the end one comparison after another. `below`: the ports below the first comparison
+    /// pass.
+    fn among(&self, assembler: &mut Assembler, comparisons: &[Comparison], below: bool) -> Label {
+        let passes_after = |comparisons: &[Comparison]| {
+            let last = comparisons.iter().rev().find_map(|comparison| match comparison {
+                Comparison::From(_, passes) => Some(*passes),
+                Comparison::Is(_) => None,
+            });
+            last.unwrap_or(below)
+        };
+        let end = |passes: bool| if passes { self.accept } else { self.other };
+        if comparisons.len() <= RUN {
+            let mut label = end(passes_after(comparisons));
+            for (index, comparison) in comparisons.iter().enumerate().rev() {
+                label = match comparison {
+                    Comparison::Is(port) => assembler.branch(code::IF_EQUAL, (*port).into(), self.accept, label),
+                    Comparison::From(port, _) => {
+                        let before = end(passes_after(&comparisons[..index]));
+                        assembler.branch(code::IF_AT_LEAST, (*port).into(), label, before)
+                    }
+                };
+            }
+            return label;
         }
-        return label;
+        // Parting the ports at the start of an interval saves a comparison, if one is near enough to the middle.
+        let middle = comparisons.len() / 2;
+        let is_start = |index: &usize| matches!(comparisons[*index], Comparison::From(..));
+        let pivot = (middle..middle + middle / 2).find(is_start).or_else(|| (middle / 2..middle).rfind(is_start));
+        let (pivot, right) = pivot.map_or((middle, middle), |start| (start, start + 1));
+        let (Comparison::Is(port) | Comparison::From(port, _)) = comparisons[pivot];
+        let upper = self.among(assembler, &comparisons[right..], passes_after(&comparisons[..right]));
+        let lower = self.among(assembler, &comparisons[..pivot], below);
+        assembler.branch(code::IF_AT_LEAST, port.into(), upper, lower)
     }
-    // To part the ports at the start of an interval saves a comparison, so take one that is near enough the middle.
-    let middle = comparisons.len() / 2;
-    let is_start = |index: &usize| matches!(comparisons[*index], Comparison::From(..));
-    let pivot = (middle..middle + middle / 2).find(is_start).or_else(|| (middle / 2..middle).rfind(is_start));
-    let (pivot, right) = pivot.map_or((middle, middle), |start| (start, start + 1));
-    let (Comparison::Is(port, _) | Comparison::From(port, _)) = comparisons[pivot];
-    let upper = search(assembler, &comparisons[right..], class_after(&comparisons[..right]), place);
-    let lower = search(assembler, &comparisons[..pivot], below, place);
-    assembler.branch(code::IF_AT_LEAST, port.into(), upper, lower)
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::assembler::code;
 use super::*;
-use crate::config::{Door, Step};
+use crate::config::{Door, FlagMask, Step};
 use crate::decode::LinkType;
 
 const SECRET: u32 = 0x5eed;
@@ -157,14 +157,20 @@ fn assert_acceptable(program: &[Instruction]) {
     }
 }
 
-/// Compares the program with the predicate for every port, protocol and some flags.
+/// Compares the program with the predicate for every port, protocol and some flags, and for some ports with all flags.
 fn assert_agrees(filter: &PortFilter, program: &Program, packets: &[Network]) {
-    let flags = [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::ACK, TcpFlags::FIN | TcpFlags::PSH];
+    let some = [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::ACK, TcpFlags::FIN | TcpFlags::PSH];
+    let all: Vec<TcpFlags> = (0..64).map(TcpFlags::from_bits).collect();
     for (protocol, number) in [(Protocol::Tcp, TCP), (Protocol::Udp, UDP)] {
         for packet in packets {
             let mut packet = framed(LinkType::Ethernet, 0, packet(number));
             for port in 0..=u16::MAX {
-                for flags in if protocol == Protocol::Tcp { &flags[..] } else { &[TcpFlags::NONE] } {
+                let flags = match protocol {
+                    Protocol::Udp => &[TcpFlags::NONE][..],
+                    Protocol::Tcp if port % 1021 == 7 => &all,
+                    Protocol::Tcp => &some,
+                };
+                for flags in flags {
                     let passes = filter.passes(protocol, port, *flags);
                     let kept = run(&program.instructions, packet.aimed_at(port, *flags));
                     assert!(kept == passes || (!program.exact && kept), "{protocol} {port} {flags:?}: {kept}");
@@ -175,40 +181,55 @@ fn assert_agrees(filter: &PortFilter, program: &Program, packets: &[Network]) {
 }
 
 #[test]
-fn used_ports_pass_with_the_flags_that_every_door_asks_for() {
-    let syn_ack = FlagMask { set: TcpFlags::SYN | TcpFlags::ACK, clear: TcpFlags::RST };
-    let filter = PortFilter::new(
-        &config(
-            vec![tcp_door(&[7000, 8000], SYN), tcp_door(&[9000], syn_ack), door(&[step(53, Protocol::Udp)], SYN)],
-            0,
-        ),
-        SECRET,
-    );
+fn packets_pass_with_the_flags_that_are_knocks_for_some_door() {
+    let fin_not_urg = FlagMask { set: TcpFlags::FIN, clear: TcpFlags::URG };
+    let doors = |third| vec![tcp_door(&[7000, 8000], SYN), tcp_door(&[9000], fin_not_urg), third];
+    let udp_door = door(&[step(53, Protocol::Udp)], ANY);
+    let filter = PortFilter::new(&config(doors(udp_door), 0), SECRET);
     for port in [7000, 8000, 9000] {
-        assert!(filter.passes(Protocol::Tcp, port, TcpFlags::SYN));
-        assert!(filter.passes(Protocol::Tcp, port, TcpFlags::SYN | TcpFlags::RST));
-        assert!(!filter.passes(Protocol::Tcp, port, TcpFlags::ACK));
+        for flags in (0..64).map(TcpFlags::from_bits) {
+            let passes = SYN.matches(flags) || fin_not_urg.matches(flags);
+            assert_eq!(filter.passes(Protocol::Tcp, port, flags), passes, "{port} {flags:?}");
+        }
         assert!(!filter.passes(Protocol::Udp, port, TcpFlags::NONE));
     }
     assert!(filter.passes(Protocol::Udp, 53, TcpFlags::NONE));
     assert!(!filter.passes(Protocol::Tcp, 53, TcpFlags::SYN));
     assert!(!filter.passes(Protocol::Tcp, 7001, TcpFlags::SYN));
 
-    let filter = PortFilter::new(&config(vec![tcp_door(&[7000], SYN), tcp_door(&[8000], ANY)], 0), SECRET);
-    assert!(filter.passes(Protocol::Tcp, 7000, TcpFlags::ACK));
+    let filter = PortFilter::new(&config(doors(tcp_door(&[8000], ANY)), 0), SECRET);
+    for flags in (0..64).map(TcpFlags::from_bits) {
+        assert_eq!(filter.passes(Protocol::Tcp, 7000, flags), ANY.matches(flags), "{flags:?}");
+    }
 }
 
 #[test]
-fn the_scan_guard_gets_what_scanners_send_to_some_other_ports() {
-    let filter = PortFilter::new(&config(vec![tcp_door(&[7000, 8000, 9000], SYN)], 8), SECRET);
-    let passing = |protocol, flags| (0..=u16::MAX).filter(|port| filter.passes(protocol, *port, flags)).count();
-    for flags in [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::FIN, TcpFlags::NONE] {
-        assert!((3_500..4_700).contains(&passing(Protocol::Tcp, flags)), "{flags:?}");
+fn the_scan_guard_gets_a_sample_of_the_other_ports_with_the_flags_of_knocks() {
+    let passing = |tcpflags, flags| {
+        let filter = PortFilter::new(&config(vec![tcp_door(&[7000, 8000, 9000], tcpflags)], 8), SECRET);
+        assert!(!(0..=u16::MAX).any(|port| filter.passes(Protocol::Udp, port, TcpFlags::NONE)), "no step uses UDP");
+        (0..=u16::MAX).filter(|port| filter.passes(Protocol::Tcp, *port, flags)).count()
+    };
+    let syn_not_ack = FlagMask { set: TcpFlags::SYN, clear: TcpFlags::ACK };
+    for tcpflags in [SYN, syn_not_ack, FIN_WITHOUT_RST, ANY] {
+        for flags in (0..64).map(TcpFlags::from_bits) {
+            let range = if tcpflags.matches(flags) { 3_500..4_700 } else { 0..1 };
+            assert!(range.contains(&passing(tcpflags, flags)), "{tcpflags:?} {flags:?}");
+        }
     }
-    for flags in [TcpFlags::ACK, TcpFlags::FIN | TcpFlags::ACK, TcpFlags::RST, TcpFlags::RST | TcpFlags::ACK] {
-        assert_eq!(passing(Protocol::Tcp, flags), 0, "{flags:?}: connections that live and end");
+}
+
+#[test]
+fn segments_of_living_connections_are_dropped_after_few_instructions() {
+    let filter = PortFilter::new(&many_doors(1_000), SECRET);
+    let program = filter.program(LinkType::Ethernet, LIMIT);
+    let flags_at = program.instructions.iter().position(|instruction| instruction.k == 14 + 13).unwrap();
+    let syn = program.instructions[flags_at + 1];
+    assert_eq!((syn.code, syn.k), (code::IF_ANY_BIT, u32::from(TcpFlags::SYN.bits())));
+    let mut packet = framed(LinkType::Ethernet, 0, ipv4(TCP));
+    for flags in [TcpFlags::ACK, TcpFlags::ACK | TcpFlags::PSH, TcpFlags::FIN | TcpFlags::ACK, TcpFlags::RST] {
+        assert!((0..=u16::MAX).all(|port| !run(&program.instructions, packet.aimed_at(port, flags))), "{flags:?}");
     }
-    assert_eq!(passing(Protocol::Udp, TcpFlags::NONE), 0, "no step uses UDP");
 }
 
 #[test]
@@ -295,7 +316,7 @@ fn the_shortest_program_is_short_whatever_the_limit() {
 #[test]
 fn programs_are_made_in_milliseconds() {
     let doors = (0..10_000).map(|door| tcp_door(&[1 + door * 6, 3 + door * 6, 4 + door * 6], SYN)).collect();
-    let config = config(doors, 8);
+    let config = config(doors, 0);
     let start = Instant::now();
     let program = PortFilter::new(&config, SECRET).program(LinkType::Ethernet, LIMIT);
     // Far from it when optimised; what grows with the square of the ports would take minutes.

@@ -19,10 +19,10 @@ use ipnet::IpNet;
 pub(crate) use self::attempts::FETCHED_TOGETHER;
 use self::attempts::{Attempt, Attempts, Cursor, Removed, Source};
 pub(crate) use self::handover::SavedAttempt;
-use self::ports::{PortIndex, PortKey};
+use self::ports::{DoorPorts, PortIndex, PortKey, PortUse};
 use self::scan_log::ScanLog;
-use crate::config::{Config, Door, DoorId, FlagMask, Protocol, Sequence};
-use crate::decode::Knock;
+use crate::config::{Config, Door, DoorId, Protocol, Sequence};
+use crate::decode::{Knock, SegmentSet};
 use crate::engine::LocalAddresses;
 use crate::event::{EventKind, FailReason};
 use crate::time::Timestamp;
@@ -49,7 +49,8 @@ struct Rules {
     name: Arc<str>,
     /// Empty while the door takes no knocks.
     steps: Box<[PortKey]>,
-    flags: FlagMask,
+    /// The TCP segments that satisfy the door's `tcpflags`.
+    segments: SegmentSet,
     target: Option<IpAddr>,
     allow: Vec<IpNet>,
     one_time: bool,
@@ -80,7 +81,7 @@ impl Matcher {
         let doors: Vec<_> = config.doors.iter().map(Rules::of).collect();
         let spans = config.doors.iter().map(|door| [door.seq_timeout, door.seq_cooldown.unwrap_or(Duration::ZERO)]);
         Self {
-            ports: PortIndex::new(doors.iter().map(|door| &*door.steps)),
+            ports: PortIndex::new(doors.iter().map(Rules::ports)),
             doors,
             attempts: Attempts::new(config.options.max_attempts.max(1) as usize, spans.collect()),
             scan_guard: config.options.scan_guard > 0,
@@ -148,16 +149,18 @@ impl Matcher {
         }
         let key = PortKey::new(knock.protocol, knock.port);
         let mut cursor = self.attempts.cursor(Source::from(knock.source));
-        if !self.ports.is_used(key) {
-            self.unused += 1;
-            if self.scan_guard && cursor.index().is_some() && knock.is_scan_like() {
-                self.guard(knock, key, now, &mut cursor, sink);
+        let port_use = self.ports.port_use(key);
+        self.unused += u64::from(port_use.is_none());
+        let is_local = || self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
+        let is_local = (port_use.is_some() || cursor.index().is_some()) && is_local();
+        let seen = port_use.filter(|port_use| self.is_seen(knock, is_local, port_use));
+        let Some(mut starters) = seen.map(|port_use| port_use.starters.clone()) else {
+            if self.scan_guard && cursor.index().is_some() {
+                self.guard(knock, key, is_local, now, &mut cursor, sink);
                 self.check_invariants();
             }
             return;
-        }
-        let is_local = self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
-        let mut starters = self.ports.starters(key);
+        };
         loop {
             let current = cursor.index().map(|index| (self.attempts.get(index).door(), index));
             let starter = starters.clone().next().map(|place| self.ports.starter(place));
@@ -354,13 +357,29 @@ impl Matcher {
         true
     }
 
-    /// Counts a hit on an unused port for every attempt of the source that it is relevant to.
-    fn guard(&mut self, knock: &Knock, key: PortKey, now: Timestamp, cursor: &mut Cursor, sink: &mut impl Sink) {
-        let is_local = self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
+    /// True if some door that uses the port takes the packet. What none takes does not count as seen.
+    fn is_seen(&self, knock: &Knock, is_local: bool, port_use: &PortUse) -> bool {
+        let takes = |door: &u16| {
+            let rules = &self.doors[usize::from(*door)];
+            rules.counts(knock) && rules.is_relevant(knock, is_local)
+        };
+        is_local && port_use.packets.contains(knock.flags) || self.ports.restricted(port_use).iter().any(takes)
+    }
+
+    /// Counts a packet that no door takes at its port for every attempt of the source at whose door it would be a knock.
+    fn guard(
+        &mut self,
+        knock: &Knock,
+        key: PortKey,
+        is_local: bool,
+        now: Timestamp,
+        cursor: &mut Cursor,
+        sink: &mut impl Sink,
+    ) {
         while let Some(index) = cursor.index() {
             let attempt = self.attempts.get(index);
-            let is_counted =
-                attempt.stage() > 0 && self.doors[usize::from(attempt.door())].is_relevant(knock, is_local);
+            let rules = &self.doors[usize::from(attempt.door())];
+            let is_counted = attempt.stage() > 0 && rules.guards_against(knock) && rules.is_relevant(knock, is_local);
             if is_counted && !self.scan_log.note(self.attempts.scan_set(index), key) {
                 let failed = self.attempts.remove(cursor);
                 let kind = EventKind::Fail { stage: failed.attempt.stage(), reason: FailReason::Scan };
@@ -377,7 +396,7 @@ impl Matcher {
             return;
         }
         rules.steps = steps.into();
-        self.ports = PortIndex::new(self.doors.iter().map(|door| &*door.steps));
+        self.ports = PortIndex::new(self.doors.iter().map(Rules::ports));
         while let Some(index) = self.attempts.oldest_at_door(door) {
             let removed = self.attempts.remove_at(index);
             let kind = EventKind::Fail { stage: removed.attempt.stage(), reason: FailReason::Reload };
@@ -438,7 +457,7 @@ impl Rules {
         Self {
             name: door.name.clone(),
             steps: keys_of(door.sequence.as_ref()),
-            flags: door.tcpflags,
+            segments: door.tcpflags.segments(),
             target: door.target,
             allow: door.allow.clone(),
             one_time: door.one_time_sequences.is_some(),
@@ -454,7 +473,17 @@ impl Rules {
 
     /// The knock's TCP flags, where it has any, are those that the door looks at.
     fn counts(&self, knock: &Knock) -> bool {
-        knock.protocol == Protocol::Udp || self.flags.matches(knock.flags)
+        knock.protocol == Protocol::Udp || self.segments.contains(knock.flags)
+    }
+
+    /// The scan guard counts the knock: at another port it could be one for this door.
+    fn guards_against(&self, knock: &Knock) -> bool {
+        self.counts(knock) && self.steps.iter().any(|step| step.protocol() == knock.protocol)
+    }
+
+    fn ports(&self) -> DoorPorts<'_> {
+        let is_restricted = self.target.is_some() || !self.allow.is_empty();
+        DoorPorts { steps: &self.steps, segments: self.segments, is_restricted }
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use foldhash::fast::RandomState;
 
 use crate::config::{Protocol, Step};
+use crate::decode::SegmentSet;
 
 /// A port with its protocol, as one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +15,10 @@ pub(super) struct PortKey(u32);
 impl PortKey {
     pub(super) fn new(protocol: Protocol, port: u16) -> Self {
         Self(u32::from(protocol == Protocol::Udp) << 16 | u32::from(port))
+    }
+
+    pub(super) fn protocol(self) -> Protocol {
+        if self.0 >> 16 == 0 { Protocol::Tcp } else { Protocol::Udp }
     }
 
     pub(super) fn number(self) -> u32 {
@@ -32,65 +37,138 @@ impl From<Step> for PortKey {
     }
 }
 
-/// All ports of all doors: which are used at all, and which doors begin with one.
+/// What a door uses of the ports.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DoorPorts<'a> {
+    /// Empty for a door that takes no knocks.
+    pub(super) steps: &'a [PortKey],
+    /// The TCP segments that are knocks for the door.
+    pub(super) segments: SegmentSet,
+    /// The door looks at addresses too: it has a `target` or an `allow`.
+    pub(super) is_restricted: bool,
+}
+
+/// All ports of all doors: which are used at all, which doors begin with one, and who takes what there.
 #[derive(Debug)]
 pub(super) struct PortIndex {
     /// One bit for each (protocol, port).
     used: Box<[u64]>,
-    /// Where in `starter_doors` those that begin with a port are.
-    starters: HashMap<PortKey, Range<usize>, RandomState>,
+    uses: HashMap<PortKey, PortUse, RandomState>,
     /// The doors by their first ports, those of a port in the order of the file.
-    starter_doors: Vec<u16>,
+    starters: Vec<u16>,
+    /// The restricted doors by all of their ports.
+    restricted: Vec<u16>,
+}
+
+/// What the doors are to a port.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PortUse {
+    /// Where in [`PortIndex`] the doors are that begin with the port.
+    pub(super) starters: Range<usize>,
+    /// The packets that some unrestricted door takes, if they are for this machine. All of UDP.
+    pub(super) packets: SegmentSet,
+    /// Where in [`PortIndex`] the restricted doors are that use the port.
+    pub(super) restricted: Range<usize>,
 }
 
 impl PortIndex {
-    /// The index of these sequences; a door that is closed to knocks has an empty one.
-    pub(super) fn new<'a>(sequences: impl Iterator<Item = &'a [PortKey]>) -> Self {
+    /// The index of these doors, in the order of the file.
+    pub(super) fn new<'a>(doors: impl Iterator<Item = DoorPorts<'a>>) -> Self {
         let mut used = vec![0; 2 * 65_536 / 64].into_boxed_slice();
-        let mut by_first = Vec::new();
-        for (door, sequence) in (0..=u16::MAX).zip(sequences) {
-            for key in sequence {
+        let mut uses: HashMap<PortKey, PortUse, RandomState> = HashMap::default();
+        let (mut by_first, mut by_port) = (Vec::new(), Vec::new());
+        for (door, DoorPorts { steps, segments, is_restricted }) in (0..=u16::MAX).zip(doors) {
+            for &key in steps {
                 used[key.0 as usize / 64] |= 1 << (key.0 % 64);
+                let port_use = uses.entry(key).or_default();
+                if is_restricted {
+                    by_port.push((key, door));
+                } else {
+                    port_use.packets =
+                        port_use.packets | if key.protocol() == Protocol::Udp { SegmentSet::ALL } else { segments };
+                }
             }
-            by_first.extend(sequence.first().map(|&first| (first, door)));
+            by_first.extend(steps.first().map(|&first| (first, door)));
         }
-        by_first.sort_unstable();
-        let mut starters = HashMap::default();
-        for (place, (first, _)) in by_first.iter().enumerate() {
-            starters.entry(*first).or_insert(place..place).end = place + 1;
-        }
-        Self { used, starters, starter_doors: by_first.into_iter().map(|(_, door)| door).collect() }
+        let starters = grouped(by_first, &mut uses, |port_use| &mut port_use.starters);
+        let restricted = grouped(by_port, &mut uses, |port_use| &mut port_use.restricted);
+        Self { used, uses, starters, restricted }
     }
 
-    /// True where some door uses the port.
+    /// True if some door uses the port.
     pub(super) fn is_used(&self, key: PortKey) -> bool {
         self.used[key.0 as usize / 64] >> (key.0 % 64) & 1 == 1
     }
 
-    /// The places of the doors whose sequence begins with the port, in the order of the file, for [`PortIndex::starter`].
-    pub(super) fn starters(&self, key: PortKey) -> Range<usize> {
-        self.starters.get(&key).cloned().unwrap_or_default()
+    /// What the doors are to a port; `None` if none uses it.
+    pub(super) fn port_use(&self, key: PortKey) -> Option<&PortUse> {
+        if self.is_used(key) { self.uses.get(&key) } else { None }
     }
 
-    /// The door at a place.
+    /// The door at a place of [`PortUse::starters`], which are in the order of the file.
     pub(super) fn starter(&self, place: usize) -> u16 {
-        self.starter_doors[place]
+        self.starters[place]
     }
+
+    /// The restricted doors that use a port.
+    pub(super) fn restricted(&self, port_use: &PortUse) -> &[u16] {
+        &self.restricted[port_use.restricted.clone()]
+    }
+}
+
+/// The doors of each port one after the other, each once and in the order of the file; notes for each port where its
+/// doors are.
+fn grouped(
+    mut doors: Vec<(PortKey, u16)>,
+    uses: &mut HashMap<PortKey, PortUse, RandomState>,
+    range: impl Fn(&mut PortUse) -> &mut Range<usize>,
+) -> Vec<u16> {
+    doors.sort_unstable();
+    doors.dedup();
+    for (place, (key, _)) in doors.iter().enumerate() {
+        let range = range(uses.entry(*key).or_default());
+        let start = if range.end == 0 { place } else { range.start };
+        *range = start..place + 1;
+    }
+    doors.into_iter().map(|(_, door)| door).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::TcpFlags;
+
+    fn door(steps: &[PortKey], flag: TcpFlags, is_restricted: bool) -> DoorPorts<'_> {
+        DoorPorts { steps, segments: SegmentSet::of(|flags| flags == flag), is_restricted }
+    }
 
     #[test]
     fn tells_protocols_apart_and_keeps_the_order_of_the_file() {
         let (tcp, udp) = (PortKey::new(Protocol::Tcp, 65_535), PortKey::new(Protocol::Udp, 65_535));
         let other = PortKey::new(Protocol::Tcp, 1);
-        let index = PortIndex::new([&[tcp, other][..], &[], &[other], &[tcp]].into_iter());
+        let doors = [&[tcp, other][..], &[], &[other], &[tcp]];
+        let index = PortIndex::new(doors.iter().map(|steps| door(steps, TcpFlags::SYN, false)));
         assert!(index.is_used(tcp) && index.is_used(other) && !index.is_used(udp));
-        let starters = |key| index.starters(key).map(|place| index.starter(place)).collect::<Vec<_>>();
+        let starters = |key| {
+            let places = index.port_use(key).map_or(0..0, |port_use| port_use.starters.clone());
+            places.map(|place| index.starter(place)).collect::<Vec<_>>()
+        };
         assert_eq!(starters(tcp), [0, 3]);
         assert_eq!(starters(other), [2]);
         assert_eq!(starters(udp), [0; 0]);
+    }
+
+    #[test]
+    fn restricted_doors_are_listed_and_the_flags_of_the_others_are_one_set() {
+        let (tcp, udp) = (PortKey::new(Protocol::Tcp, 7), PortKey::new(Protocol::Udp, 7));
+        let (syn, fin, ack) = (TcpFlags::SYN, TcpFlags::FIN, TcpFlags::ACK);
+        let doors =
+            [(&[tcp, tcp][..], syn, true), (&[tcp], fin, false), (&[tcp, udp], ack, false), (&[tcp], syn, true)];
+        let index = PortIndex::new(doors.iter().map(|(steps, flag, restricted)| door(steps, *flag, *restricted)));
+        let port_use = index.port_use(tcp).unwrap();
+        assert_eq!(index.restricted(port_use), [0, 3]);
+        assert_eq!([syn, fin, ack].map(|flags| port_use.packets.contains(flags)), [false, true, true]);
+        let port_use = index.port_use(udp).unwrap();
+        assert!(index.restricted(port_use).is_empty() && port_use.packets.contains(TcpFlags::NONE));
     }
 }

@@ -153,16 +153,16 @@ impl Model {
         if matches!(knock.source, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some()) {
             return;
         }
-        let is_used = self.config.doors.iter().any(|door| steps_of(door).iter().any(|step| is_step(knock, *step)));
-        self.unused += u64::from(!is_used);
+        let is_used_by = |door: &Door| steps_of(door).iter().any(|step| is_step(knock, *step));
+        let doors = 0..self.config.doors.len();
+        self.unused += u64::from(!self.config.doors.iter().any(is_used_by));
+        let is_taken_at = |door: usize| self.takes(knock, door) && is_used_by(&self.config.doors[door]);
+        let is_seen = doors.clone().any(is_taken_at);
         let mut spent = Vec::new();
-        for door in 0..self.config.doors.len() {
-            if !self.is_relevant(knock, door) {
-                continue;
-            }
-            if !is_used {
+        for door in doors.filter(|door| self.takes(knock, *door)).collect::<Vec<_>>() {
+            if !is_seen {
                 self.guard(knock, door);
-            } else if has_flags(knock, &self.config.doors[door]) && self.step(knock, door) {
+            } else if self.step(knock, door) {
                 spent.push(door);
             }
         }
@@ -299,14 +299,10 @@ impl Model {
         is_spent
     }
 
-    /// The scan guard, for a knock at a port that no door uses.
+    /// The scan guard, for a packet that no door takes at its port and that this door would take at another one.
     fn guard(&mut self, knock: &Knock, door: usize) {
         let limit = usize::from(self.config.options.scan_guard);
-        let has = |flag| bits(knock.flags, flag);
-        // An answer to a connection that this machine began, from a port of those that Linux takes for that.
-        let is_answer = has(TcpFlags::ACK) && (!has(TcpFlags::SYN) || knock.port >= 32_768);
-        let is_end = has(TcpFlags::RST) && !has(TcpFlags::SYN);
-        if limit == 0 || (knock.protocol == Protocol::Tcp && (is_answer || is_end)) {
+        if limit == 0 || !steps_of(&self.config.doors[door]).iter().any(|step| step.protocol == knock.protocol) {
             return;
         }
         let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
@@ -371,6 +367,11 @@ impl Model {
         is_for_door && (allow.is_empty() || allow.iter().any(|net| net.contains(&knock.source)))
     }
 
+    /// The packet's flags and addresses are right for the door.
+    fn takes(&self, knock: &Knock, door: usize) -> bool {
+        has_flags(knock, &self.config.doors[door]) && self.is_relevant(knock, door)
+    }
+
     fn end_of(&self, held: &Held) -> Timestamp {
         let door = &self.config.doors[held.door];
         held.since.saturating_add(match held.what {
@@ -399,12 +400,18 @@ fn is_step(knock: &Knock, step: Step) -> bool {
 
 fn has_flags(knock: &Knock, door: &Door) -> bool {
     let each = [TcpFlags::FIN, TcpFlags::SYN, TcpFlags::RST, TcpFlags::PSH, TcpFlags::ACK, TcpFlags::URG];
+    let has = |flag| bits(knock.flags, flag);
+    let asks_for = |flag| bits(door.tcpflags.set, flag);
+    // What a host sends by itself, as an answer, has to be asked for.
+    let is_answer = has(TcpFlags::RST) && !asks_for(TcpFlags::RST)
+        || has(TcpFlags::SYN) && has(TcpFlags::ACK) && !asks_for(TcpFlags::ACK);
     knock.protocol == Protocol::Udp
-        || each.into_iter().all(|flag| match (bits(door.tcpflags.set, flag), bits(door.tcpflags.clear, flag)) {
-            (true, _) => bits(knock.flags, flag),
-            (false, true) => !bits(knock.flags, flag),
-            (false, false) => true,
-        })
+        || !is_answer
+            && each.into_iter().all(|flag| match (asks_for(flag), bits(door.tcpflags.clear, flag)) {
+                (true, _) => has(flag),
+                (false, true) => !has(flag),
+                (false, false) => true,
+            })
 }
 
 fn bits(flags: TcpFlags, flag: TcpFlags) -> bool {

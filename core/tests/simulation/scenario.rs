@@ -160,7 +160,7 @@ fn action(rng: &mut Rng, latest: &mut Config) -> Action {
 }
 
 fn packet(rng: &mut Rng, ports: u16) -> Packet {
-    let flags = [0x02, 0x02, 0x02, 0x02, 0x12, 0x10, 0x03, 0x29, 0x00];
+    let flags = [0x02, 0x02, 0x02, 0x02, 0x12, 0x10, 0x14, 0x04, 0x03, 0x11, 0x29, 0x00];
     Packet {
         source: if often(rng, 1) { "::ffff:10.0.1.1".parse().unwrap() } else { source(rng) },
         destination: destination(rng),
@@ -208,7 +208,17 @@ fn sequence(rng: &mut Rng, others: &Config) -> Sequence {
 }
 
 fn door(rng: &mut Rng, others: &Config) -> Door {
-    let masks = [(0x00, 0x00), (0x02, 0x00), (0x02, 0x10), (0x02, 0x15), (0x29, 0x00)];
+    let masks = [
+        (0x00, 0x00),
+        (0x00, 0x10),
+        (0x02, 0x00),
+        (0x02, 0x10),
+        (0x02, 0x15),
+        (0x04, 0x00),
+        (0x10, 0x00),
+        (0x01, 0x00),
+        (0x29, 0x00),
+    ];
     let (set, clear) = one_of(rng, &masks);
     let sequence = sequence(rng, others);
     let mut door = Door::new(one_of(rng, &["a", "b", "c", "d", "e"]), Some(sequence));
