@@ -10,7 +10,7 @@ use portknock_core::{Engine, Knock, Protocol, TcpFlags, Timestamp};
 const CONFIGURATION: &str = "
 [ssh]
     sequence = 7000,8000:udp
-    tcpflags = syn
+    tcpflags = syn,!ack
     start_command = open-ssh %IP%
     stop_command = close-ssh %IP%
     cmd_timeout = 30

@@ -8,7 +8,7 @@ BROKEN = """\
 [ssh]
     sequence = 7001,70000
     seq_timeout = five
-    tcpflags = syn
+    tcpflags = syn,!ack
     comand = open %IP%
 """
 

@@ -10,7 +10,7 @@ const DOOR: &str = "
 [door]
     sequence    = 7000,8000,9000
     seq_timeout = 60
-    tcpflags    = syn
+    tcpflags    = syn,!ack
     command     = echo %IP% >> %DIR%/opened
 ";
 
@@ -66,6 +66,14 @@ fn no_port_scan_opens_a_door() {
 [two]
     sequence = 2000,40000
     command = true
+[high]
+    sequence = 33000,40000,50000
+    tcpflags = syn
+    command = true
+[ack]
+    sequence = 4000,4100,4200
+    tcpflags = ack
+    command = true
 [udp]
     sequence = 1000:udp,1030:udp
     command = true
@@ -90,6 +98,10 @@ fn no_port_scan_opens_a_door() {
         "-r -sN -p 1-10000",
         "-r -sX -p 1-10000",
         "-r -sS --scanflags SYNACK -p 1-10000",
+        "-r -sS --scanflags SYNACK -p 32768-65535",
+        "-r -sA -p 1-10000",
+        "-r -sM -p 1-10000",
+        "-sA -p 1-65535 -T5",
     ];
     for scan in scans {
         lab.client.ok(&format!("nmap -n -Pn {scan} 10.0.0.1 > /dev/null"));
@@ -98,6 +110,36 @@ fn no_port_scan_opens_a_door() {
     assert!(daemon.count("attempt failed: scan") > 0, "{}", daemon.log());
     lab.client.ok("knock 10.0.0.1 7000 8000 9000");
     daemon.wait_for("10.0.0.2: stock: OPEN SESAME");
+}
+
+/// Three rising and three falling sweeps over all ports, faster than nmap's.
+#[test]
+fn sweeps_with_any_flags_open_no_order_of_three_ports() {
+    let rising: Vec<String> = (1..=u16::MAX).map(|port| port.to_string()).collect();
+    let falling: Vec<String> = rising.iter().rev().cloned().collect();
+    for (mask, flags) in [("tcpflags = syn", "SA"), ("tcpflags = syn,!ack", "S"), ("", "A"), ("tcpflags = fin", "FA")] {
+        let lab = Lab::pair();
+        lab.ignore_at_the_server();
+        let mut config = String::new();
+        for (a, b, c) in [(33, 40, 50), (33, 50, 40), (40, 33, 50), (40, 50, 33), (50, 33, 40), (50, 40, 33)] {
+            writeln!(config, "[door{a}-{b}]\nsequence = {a}000,{b}000,{c}000\n{mask}\ncommand = true")
+                .expect("a string grows");
+        }
+        let daemon = Daemon::portknockd(&lab.server, &config);
+        for ports in [&rising, &rising, &rising, &falling, &falling, &falling] {
+            for ports in ports.chunks(16_384) {
+                lab.blast(&format!("--rate 100000 --flags {flags} --ports {}", ports.join(",")));
+            }
+        }
+        daemon.signal("USR1");
+        daemon.wait_for("attempts ");
+        assert_eq!(daemon.count("OPEN SESAME"), 0, "{mask} {flags}:\n{}", daemon.log());
+        assert_eq!(daemon.count("attempt failed: scan") > 0, flags != "SA", "{mask} {flags}:\n{}", daemon.log());
+        // The right segments one after the other do open one.
+        let right = if flags == "SA" { "S" } else { flags };
+        lab.blast(&format!("--from 10.0.0.7 --flags {right} --ports 33000,40000,50000"));
+        daemon.wait_for("10.0.0.7: door33-40: OPEN SESAME");
+    }
 }
 
 #[test]

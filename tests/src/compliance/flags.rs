@@ -6,6 +6,8 @@ use super::{OPENED, Scenario, door, plain};
 /// A name, a mask, segments that do not count, and segments that do: each opens the door once.
 type Mask = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
+const ANSWERS: &str = "no client sends them by itself; they would let unseen port scans pass, or have the server's own connections end attempts";
+
 macro_rules! knock {
     ($flags:literal) => {
         concat!("--ports 7000,8000 --flags ", $flags)
@@ -13,18 +15,18 @@ macro_rules! knock {
 }
 
 const MASKS: &[Mask] = &[
-    ("the_flag_fin", "fin", &[knock!("SRPAU")], &[knock!("F")]),
+    ("the_flag_fin", "fin", &[knock!("SRPAU")], &[knock!("F"), knock!("FA")]),
     ("the_flag_syn", "syn", &[knock!("FRPAU")], &[knock!("S")]),
     ("the_flag_rst", "rst", &[knock!("FSPAU")], &[knock!("R")]),
     ("the_flag_psh", "psh", &[knock!("FSRAU")], &[knock!("P")]),
     ("the_flag_ack", "ack", &[knock!("FSRPU")], &[knock!("A")]),
     ("the_flag_urg", "urg", &[knock!("FSRPA")], &[knock!("U")]),
-    ("not_the_flag_fin", "!fin", &[knock!("FSRPAU")], &[knock!("SRPAU")]),
-    ("not_the_flag_syn", "!syn", &[knock!("FSRPAU")], &[knock!("FRPAU")]),
-    ("not_the_flag_rst", "!rst", &[knock!("FSRPAU")], &[knock!("FSPAU")]),
-    ("not_the_flag_psh", "!psh", &[knock!("FSRPAU")], &[knock!("FSRAU")]),
-    ("not_the_flag_ack", "!ack", &[knock!("FSRPAU")], &[knock!("FSRPU")]),
-    ("not_the_flag_urg", "!urg", &[knock!("FSRPAU")], &[knock!("FSRPA")]),
+    ("not_the_flag_fin", "!fin", &[knock!("FSRPAU")], &[knock!("PAU")]),
+    ("not_the_flag_syn", "!syn", &[knock!("FSRPAU")], &[knock!("FPAU")]),
+    ("not_the_flag_rst", "!rst", &[knock!("FSRPAU")], &[knock!("FPAU")]),
+    ("not_the_flag_psh", "!psh", &[knock!("FSRPAU")], &[knock!("FAU")]),
+    ("not_the_flag_ack", "!ack", &[knock!("FSRPAU")], &[knock!("FSPU")]),
+    ("not_the_flag_urg", "!urg", &[knock!("FSRPAU")], &[knock!("FPA")]),
     ("two_flags", "syn,ack", &[knock!("S"), knock!("A"), knock!("F")], &[knock!("SA"), knock!("SAP")]),
     ("a_flag_and_not_another", "syn,!ack", &[knock!("SA"), knock!("A"), knock!("F")], &[knock!("S"), knock!("SU")]),
     (
@@ -45,9 +47,23 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::same(
             "no_flags",
             door("7000,8000,9000", ""),
-            &[Blast("--ports 7000 --flags A"), Blast("--ports 8000 --flags FR"), Blast("--ports 9000 --flags ''")],
+            &[Blast("--ports 7000 --flags A"), Blast("--ports 8000 --flags FP"), Blast("--ports 9000 --flags ''")],
             &[OPENED],
         ),
+        Scenario::same(
+            "answers_to_what_the_server_sends",
+            door("7000,8000", "tcpflags = syn"),
+            &[Blast(knock!("SA")), Blast(knock!("SR"))],
+            &[OPENED, OPENED],
+        )
+        .differs(&[], ANSWERS),
+        Scenario::same(
+            "answers_at_a_door_without_flags",
+            door("7000,8000", ""),
+            &[Blast(knock!("SA")), Blast(knock!("R"))],
+            &[OPENED, OPENED],
+        )
+        .differs(&[], ANSWERS),
         Scenario::same(
             "flags_are_for_tcp_only",
             door("7000,8000:udp", "tcpflags = fin"),

@@ -11,20 +11,29 @@ use super::door::{Door, Packet, Step};
 struct Attempts {
     /// Each with its door's place and the number of steps matched.
     live: Vec<(usize, usize)>,
+    /// Where packets went that no door takes there: the scan guard may count them.
+    unseen: Vec<Step>,
 }
+
+/// Number of ports that the scan guard allows by default.
+const SCAN_GUARD: usize = 8;
 
 impl Attempts {
     /// Takes the packet in; false where the two differ on purpose, so that the packet must not be sent:
     ///
     /// - The step just matched comes once more: an attempt ends at knockd.
-    /// - It goes to a port of other doors, but not to their address or with their flags: an attempt ends at portknockd.
+    /// - It answers what the server sent and some door does not name that: it is a knock at knockd.
+    /// - No door takes it at its port and it is one more than the scan guard allows: an attempt ends at portknockd.
     /// - A first step comes while the source has an attempt: it is lost at knockd.
     fn take(&mut self, doors: &[Door], packet: &Packet, source: IpAddr) -> bool {
-        let is_seen = |door: &Door| door.sees(packet, source);
-        let ours = |door: &&Door| door.steps.contains(&packet.step);
-        if !doors.iter().filter(ours).any(is_seen) {
-            // No attempt ends at a port of no door.
-            return !doors.iter().any(|door| ours(&door)) || !self.live.iter().any(|&(door, _)| is_seen(&doors[door]));
+        if doors.iter().any(|door| door.sees(packet, source) && !door.names_answer(packet)) {
+            return false;
+        }
+        if !doors.iter().any(|door| door.steps.contains(&packet.step) && door.sees(packet, source)) {
+            if !self.unseen.contains(&packet.step) {
+                self.unseen.push(packet.step);
+            }
+            return self.unseen.len() <= SCAN_GUARD;
         }
         let mut next = Vec::new();
         for &(door, stage) in &self.live {

@@ -144,9 +144,26 @@ impl Door {
         self.is_for(packet, source) && (packet.step.is_udp || flags_match)
     }
 
+    /// True if the packet is no answer to what the server sent (SYN with ACK, or RST), or the door names ACK or RST.
+    pub(super) fn names_answer(&self, packet: &Packet) -> bool {
+        packet.step.is_udp || self.without_answers(packet.flags) == packet.flags
+    }
+
+    /// The flags without those that make a segment an answer that the door does not name.
+    fn without_answers(&self, mut flags: u8) -> u8 {
+        let (syn, rst, ack) = (0b10, 0b100, 0b1_0000);
+        if self.must & rst == 0 {
+            flags &= !rst;
+        }
+        if flags & syn != 0 && self.must & ack == 0 {
+            flags &= !ack;
+        }
+        flags
+    }
+
     /// A packet for its step of this number, which it sees if the source is of the family of its target.
     pub(super) fn right_packet(&self, rng: &mut Rng, stage: usize) -> Packet {
-        let flags = (rng.u8(..64) & rng.u8(..64) | self.must) & !self.must_not;
+        let flags = self.without_answers((rng.u8(..64) & rng.u8(..64) | self.must) & !self.must_not);
         let to_second = self.target.is_some() || rng.u8(..10) < 2;
         Packet { to_second, step: self.steps[stage], flags }
     }
