@@ -266,6 +266,59 @@ fn a_table_full_of_attempts_further_on_refuses_newcomers() {
 }
 
 #[test]
+fn a_flood_of_attempts_further_on_at_one_door_keeps_nobody_out_of_another() {
+    let mut config =
+        Config { doors: vec![door("ssh", "7000,8000,9000"), door("web", "7001,8001,9001")], ..Config::default() };
+    config.options.max_attempts = 100;
+    let mut bench = Bench::with(config);
+    let other = |host: u16| IpAddr::from([172, 16, host.to_be_bytes()[0], host.to_be_bytes()[1]]).to_string();
+    let flood = |bench: &mut Bench, hosts: std::ops::Range<u16>| {
+        hosts.for_each(|host| {
+            bench.knock(&other(host), 7000);
+            bench.knock(&other(host), 8000);
+        });
+    };
+    // Somebody who knows the sequence of one door fills the table with attempts at two steps.
+    flood(&mut bench, 0..200);
+    assert_eq!((bench.engine.stats().attempts, bench.engine.stats().refused), (100, 100));
+    for round in 1..=5_u16 {
+        assert_eq!(
+            bench.knock("10.0.0.9", 7001),
+            [format!("{}: ssh: attempt failed: full (stage 2)", other(round - 1)), "10.0.0.9: web: Stage 1".to_owned()]
+        );
+        flood(&mut bench, round * 1_000..round * 1_000 + 200);
+        bench.knock("10.0.0.9", 8001);
+        flood(&mut bench, round * 1_000..round * 1_000 + 200);
+        assert_eq!(bench.knock("10.0.0.9", 9001)[1], "10.0.0.9: web: OPEN SESAME", "{round}");
+        flood(&mut bench, round * 1_000 + 500..round * 1_000 + 501);
+    }
+}
+
+#[test]
+fn two_floods_share_the_table_and_first_knocks_push_out_nobody_further_on() {
+    let mut config =
+        Config { doors: vec![door("ssh", "7000,8000,9000"), door("web", "7001,8001,9001")], ..Config::default() };
+    config.options.max_attempts = 100;
+    let mut bench = Bench::with(config);
+    let other = |host: u16| IpAddr::from([172, 16, host.to_be_bytes()[0], host.to_be_bytes()[1]]).to_string();
+    for port in [7000, 8000] {
+        (0..10).for_each(|host| drop(bench.knock(&other(host), port)));
+    }
+    for host in 10..1_000 {
+        bench.knock(&other(host), 7001);
+    }
+    for host in 1_000..2_000 {
+        bench.knock(&other(host), 7000);
+    }
+    for host in 0..10 {
+        assert_eq!(bench.knock(&other(host), 9000)[1], format!("{}: ssh: OPEN SESAME", other(host)));
+    }
+    let is_here = |told: Vec<String>| told.iter().any(|told| told.contains("web: Stage 2"));
+    let at_web = (10..1_000).filter(|&host| is_here(bench.knock(&other(host), 8001))).count();
+    assert_eq!(at_web, 50, "attempts at the other door, its fair share");
+}
+
+#[test]
 fn an_open_door_is_extended_and_closed_once() {
     let mut timed = door("ssh", "7000,8000");
     timed.stop_command = Some("close %IP%".into());

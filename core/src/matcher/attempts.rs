@@ -8,6 +8,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::shares::Shares;
 use crate::time::Timestamp;
 use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
 
@@ -178,7 +179,9 @@ pub(super) struct Attempts {
     /// For each door how long an attempt lives, and a cooldown.
     spans: Box<[[Duration; 2]]>,
     timeline: Timeline<ByDue>,
-    fresh: List<ByFreshness>,
+    /// For each door the attempts that make room, the oldest first.
+    fresh: Box<[List<ByFreshness>]>,
+    shares: Shares,
 }
 
 impl Attempts {
@@ -193,8 +196,9 @@ impl Attempts {
             sources: HashTable::new(),
             hasher: RandomState::default(),
             timeline: Timeline::new(2 * spans.len()),
+            fresh: spans.iter().map(|_| List::default()).collect(),
+            shares: Shares::new(spans.len()),
             spans,
-            fresh: List::default(),
         }
     }
 
@@ -301,8 +305,9 @@ impl Attempts {
         }
         cursor.prev = index;
         if attempt.is_fresh() {
-            self.fresh.push_back(&mut self.terms, index);
+            self.fresh[usize::from(attempt.door)].push_back(&mut self.terms, index);
         }
+        self.shares.add(attempt.door);
         let (class, spans) = (attempt.class(), &self.spans);
         self.timeline.push(&mut self.terms, class, index, |term| due_of(spans, class, term));
         index
@@ -357,8 +362,9 @@ impl Attempts {
         let attempt = self.slots[index as usize];
         let term = self.terms[index as usize];
         if attempt.is_fresh() {
-            self.fresh.unlink(&mut self.terms, index);
+            self.fresh[usize::from(attempt.door)].unlink(&mut self.terms, index);
         }
+        self.shares.remove(attempt.door);
         self.timeline.unlink(&mut self.terms, attempt.class(), index);
         self.slots[index as usize].next_of_source = self.free;
         self.free = index;
@@ -381,13 +387,20 @@ impl Attempts {
         let was_fresh = attempt.is_fresh();
         attempt.stage += 1;
         if was_fresh {
-            self.fresh.unlink(&mut self.terms, index);
+            self.fresh[usize::from(attempt.door)].unlink(&mut self.terms, index);
         }
     }
 
-    /// The attempt or cooldown that makes room when the table is full: the oldest at stage 1.
-    pub(super) fn oldest_fresh(&self) -> Option<u32> {
-        Some(self.fresh.head()).filter(|&head| head != NIL)
+    /// The attempt or cooldown that makes room for one more at `door` when the table is full: one at the door that holds
+    /// most, the oldest at stage 1 if there is any. Attempts further on make room only for doors that hold fewer
+    /// attempts, so that no door can have the table to itself and first knocks alone push out none of them.
+    pub(super) fn makes_room_for(&self, door: u16) -> Option<u32> {
+        let most = self.shares.most();
+        let oldest_fresh = |door: u16| Some(self.fresh[usize::from(door)].head()).filter(|&head| head != NIL);
+        oldest_fresh(most).or_else(|| {
+            let evens_out = self.shares.held(door) + 1 < self.shares.held(most);
+            if evens_out { self.oldest_at_door(most) } else { oldest_fresh(door) }
+        })
     }
 
     /// What is due first, if not later than `until`.
@@ -439,8 +452,14 @@ impl Attempts {
         }
         assert_eq!(found, self.live, "attempts of all sources");
         let (attempt, spans) = (|index: u32| &self.slots[index as usize], &self.spans);
-        let is_fresh = |index, _: &Term| attempt(index).is_fresh();
-        assert_eq!(self.fresh.check(&mut self.terms, is_fresh), fresh, "attempts that make room");
+        let mut listed = 0;
+        for (door, list) in self.fresh.iter().enumerate() {
+            let is_here = |index, _: &Term| attempt(index).is_fresh() && usize::from(attempt(index).door) == door;
+            listed += list.check(&mut self.terms, is_here);
+        }
+        assert_eq!(listed, fresh, "attempts that make room");
+        let held = (0..=u16::MAX).zip(&self.spans).map(|(door, _)| self.shares.held(door) as usize).sum::<usize>();
+        assert_eq!(held, self.live, "attempts of all doors");
         let class_and_due = |index, term: &Term| {
             let class = attempt(index).class();
             (class, due_of(spans, class, term))
@@ -513,7 +532,7 @@ mod tests {
             table.remove_at(index);
             assert_eq!(doors(&table), left);
         }
-        assert_eq!((table.len(), table.sources.len(), table.oldest_fresh()), (0, 0, None));
+        assert_eq!((table.len(), table.sources.len(), table.makes_room_for(0)), (0, 0, None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod attempts;
 mod handover;
 mod ports;
 mod scan_log;
+mod shares;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -329,7 +330,7 @@ impl Matcher {
         }
     }
 
-    /// Makes sure that one more attempt fits. False where only attempts that are further on hold the table.
+    /// Makes sure that one more attempt at the door fits. False if only attempts that are further on hold the table.
     fn make_room(
         &mut self,
         source: Source,
@@ -341,14 +342,15 @@ impl Matcher {
         if !self.attempts.is_full() {
             return true;
         }
-        let Some(oldest) = self.attempts.oldest_fresh() else {
+        let Some(oldest) = self.attempts.makes_room_for(door) else {
             self.refused += 1;
             return false;
         };
         let evicted = self.attempts.remove_at(oldest);
-        if evicted.attempt.stage() > 0 {
+        let stage = evicted.attempt.stage();
+        if stage > 0 {
             self.evicted += 1;
-            self.end(&evicted, now, EventKind::Fail { stage: 1, reason: FailReason::Full }, sink);
+            self.end(&evicted, now, EventKind::Fail { stage, reason: FailReason::Full }, sink);
         }
         if evicted.attempt.source() == source {
             // The one that made room may be the very one that the cursor stood on.

@@ -208,7 +208,7 @@ impl Model {
                 // A guard that is lower now has seen as many as it allows.
                 hits.truncate(config.options.scan_guard.into());
             }
-            if self.make_room() {
+            if self.make_room(place) {
                 self.held.push(held);
             } else if let What::Attempt { stage, .. } = held.what {
                 self.say(place, held.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
@@ -255,7 +255,7 @@ impl Model {
             self.say(door, knock.source, stage);
             return self.open(knock, door);
         }
-        if self.make_room() {
+        if self.make_room(door) {
             let segment = (knock.source_port, knock.sequence_number);
             let what = What::Attempt { stage: 1, segment, hits: Vec::new() };
             self.held.push(Held { source: knock.source, door, since: self.now, what });
@@ -289,7 +289,7 @@ impl Model {
             }
         };
         self.say(door_index, ip, kind);
-        if door.seq_cooldown.is_some() && self.make_room() {
+        if door.seq_cooldown.is_some() && self.make_room(door_index) {
             self.held.push(Held { source: ip, door: door_index, since: self.now, what: What::Cooldown });
         }
         let is_spent = door.one_time_sequences.is_some();
@@ -319,20 +319,34 @@ impl Model {
         }
     }
 
-    /// The oldest at stage 1 makes room, and so does a cooldown.
-    fn make_room(&mut self) -> bool {
+    /// The oldest at stage 1 makes room, and so does a cooldown, at the door that holds most (the first of several); if it
+    /// has none, its oldest for a door that then still holds fewer, else one at the newcomer's own door.
+    fn make_room(&mut self, door: usize) -> bool {
         if self.held.len() < self.config.options.max_attempts.max(1) as usize {
             return true;
         }
+        let at = |door: usize| self.held.iter().filter(|held| held.door == door).count();
+        let mut most = 0;
+        for other in 0..self.config.doors.len() {
+            if at(other) > at(most) {
+                most = other;
+            }
+        }
         let gives_way = |held: &Held| matches!(held.what, What::Cooldown | What::Attempt { stage: 1, .. });
-        let Some(i) = self.held.iter().position(gives_way) else {
+        let first_step = |door: usize| self.held.iter().position(|held| held.door == door && gives_way(held));
+        let found = match first_step(most) {
+            Some(i) => Some(i),
+            None if at(door) + 1 < at(most) => self.held.iter().position(|held| held.door == most),
+            None => first_step(door),
+        };
+        let Some(i) = found else {
             self.refused += 1;
             return false;
         };
         let gone = self.held.remove(i);
-        if matches!(gone.what, What::Attempt { .. }) {
+        if let What::Attempt { stage, .. } = gone.what {
             self.evicted += 1;
-            self.say(gone.door, gone.source, EventKind::Fail { stage: 1, reason: FailReason::Full });
+            self.say(gone.door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
         }
         true
     }

@@ -1,0 +1,93 @@
+//! How many attempts each door holds, and which door holds most.
+
+/// The number of attempts of each door, with a tournament among them: a change costs a comparison for each round, and
+/// asking for the winner costs nothing.
+#[derive(Debug)]
+pub(super) struct Shares {
+    /// For each door; filled up with zeros to a power of two.
+    held: Box<[u32]>,
+    /// The door that holds most in the two halves below: those of node n are 2n and 2n + 1. Node 1 is the final; from
+    /// `held.len()` on, nodes are single doors and not kept here.
+    winners: Box<[u16]>,
+}
+
+impl Shares {
+    pub(super) fn new(doors: usize) -> Self {
+        let held = vec![0; doors.next_power_of_two()].into_boxed_slice();
+        let mut shares = Self { winners: vec![0; held.len()].into(), held };
+        for node in (1..shares.held.len()).rev() {
+            shares.winners[node] = shares.winner(2 * node);
+        }
+        shares
+    }
+
+    /// Number of attempts at a door.
+    pub(super) fn held(&self, door: u16) -> u32 {
+        self.held[usize::from(door)]
+    }
+
+    /// The door that holds most; of those that hold the same, the first in the file.
+    pub(super) fn most(&self) -> u16 {
+        self.winner(1)
+    }
+
+    /// Counts one more attempt.
+    pub(super) fn add(&mut self, door: u16) {
+        self.held[usize::from(door)] += 1;
+        self.play(door);
+    }
+
+    /// Counts one attempt less.
+    pub(super) fn remove(&mut self, door: u16) {
+        self.held[usize::from(door)] -= 1;
+        self.play(door);
+    }
+
+    /// Plays the rounds of a door that changed, until one whose winner is another door and stays the same.
+    fn play(&mut self, door: u16) {
+        let mut node = (self.held.len() + usize::from(door)) / 2;
+        while node > 0 {
+            let (left, right) = (self.winner(2 * node), self.winner(2 * node + 1));
+            let winner = if self.held(right) > self.held(left) { right } else { left };
+            if std::mem::replace(&mut self.winners[node], winner) == winner && winner != door {
+                return;
+            }
+            node /= 2;
+        }
+    }
+
+    fn winner(&self, node: usize) -> u16 {
+        match node.checked_sub(self.held.len()) {
+            // There are at most 65,536 doors.
+            Some(door) => u16::try_from(door).unwrap_or(u16::MAX),
+            None => self.winners[node],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_winner_is_the_first_door_that_holds_most() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for doors in [1_u16, 2, 3, 5, 8, 100] {
+            let mut shares = Shares::new(doors.into());
+            let mut held = vec![0; doors.into()];
+            for _ in 0..2_000 {
+                let door = rng.u16(..doors);
+                if held[usize::from(door)] > 0 && rng.bool() {
+                    held[usize::from(door)] -= 1;
+                    shares.remove(door);
+                } else {
+                    held[usize::from(door)] += 1;
+                    shares.add(door);
+                }
+                let most = held.iter().max().unwrap();
+                let first = held.iter().position(|held| held == most).unwrap();
+                assert_eq!((usize::from(shares.most()), shares.held(door)), (first, held[usize::from(door)]));
+            }
+        }
+    }
+}
