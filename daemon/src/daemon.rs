@@ -137,7 +137,7 @@ impl Daemon {
         while let Some((line, time)) = self.names.as_mut().and_then(Names::pop_without_name) {
             self.log.line_of(&line, time);
         }
-        self.log.flush();
+        self.log.finish();
         !self.failed
     }
 
@@ -196,7 +196,7 @@ impl Daemon {
     fn fail(&mut self, error: &str) {
         self.say(&Printable(error).to_string());
         if self.failed {
-            self.log.flush();
+            self.log.finish();
             // Twice: not even the stop works.
             std::process::exit(1);
         }
@@ -228,7 +228,9 @@ impl Daemon {
             Some(config) => log_targets(&self.args, config),
             None => self.log.targets().clone(),
         };
-        self.log.reopen(targets);
+        if let Err(error) = self.log.reopen(targets) {
+            lines.push(format!("the log goes where it went before: {error}"));
+        }
         for line in &lines {
             self.say(line);
         }
