@@ -48,6 +48,8 @@ pub(crate) struct Daemon {
     /// By the clock that sleeps with nobody, [`boottime`].
     started: Duration,
     config_read: Duration,
+    /// Events that were not logged one by one.
+    suppressed: u64,
     stopping: bool,
     failed: bool,
 }
@@ -84,6 +86,7 @@ impl Daemon {
             notify,
             started: now,
             config_read: now,
+            suppressed: 0,
             stopping: false,
             failed: false,
         })
@@ -158,6 +161,12 @@ impl Daemon {
     fn log_notice(&mut self, notice: &Notice) {
         if let (Notice::Event(event), Some(control)) = (notice, &mut self.control) {
             control.tell(event);
+        }
+        if let Notice::Suppressed(suppressed) = notice {
+            self.suppressed = self.suppressed.saturating_add(suppressed.total());
+            if let Some(control) = &mut self.control {
+                control.tell_suppressed(suppressed);
+            }
         }
         if let (Notice::Event(_), Some(notify)) = (notice, &mut self.notify) {
             notify.changed();
