@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::event::{Event, EventKind};
+use crate::log_limit::{EventCounts, Suppressed};
 
 /// The fields of an event in the order in which they are written; those that the event does not have are left out.
 #[derive(Serialize)]
@@ -54,6 +55,35 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
     serde_json::to_string(&line)
 }
 
+/// Numbers of events that are no lines each, by door. `door` is missing where they are those of all doors that have no line.
+#[derive(Serialize)]
+struct SuppressedLine<'a> {
+    time: Box<RawValue>,
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    door: Option<&'a str>,
+    #[serde(flatten)]
+    counts: EventCounts,
+}
+
+/// The numbers of events that were not reported one by one as lines of JSON, one for each door and one for those of all other
+/// doors, each with its end.
+///
+/// # Errors
+/// None in practice, as with [`event_line`].
+pub fn suppressed_lines(suppressed: &Suppressed) -> serde_json::Result<String> {
+    let Suppressed { time, doors, others } = suppressed;
+    let doors = doors.iter().map(|(door, counts)| (Some(&**door), *counts));
+    let others = (others.total() > 0).then_some((None, *others));
+    let mut lines = String::new();
+    for (door, counts) in doors.chain(others) {
+        let time = RawValue::from_string(time.to_string())?;
+        let line = SuppressedLine { time, event: "suppressed", door, counts };
+        lines = lines + &serde_json::to_string(&line)? + "\n";
+    }
+    Ok(lines)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +91,22 @@ mod tests {
     use crate::event::FailReason;
     use crate::openings::Opening;
     use crate::time::Timestamp;
+
+    #[test]
+    fn suppressed_events_have_a_line_for_each_door() {
+        let counts = EventCounts { first_stages: 7, scan: 2, ..Default::default() };
+        let mut suppressed = Suppressed {
+            time: Timestamp::from_secs(5),
+            doors: vec![("a\n".into(), counts)],
+            others: EventCounts::default(),
+        };
+        let numbers = r#""first_stages":7,"later_stages":0,"timeouts":0,"wrong_port":0,"scan":2,"full":0,"reload":0}"#;
+        let line = format!(r#"{{"time":5.000000000,"event":"suppressed","door":"a\n",{numbers}"#) + "\n";
+        assert_eq!(suppressed_lines(&suppressed).unwrap(), line);
+        suppressed.others = counts;
+        let others = format!(r#"{{"time":5.000000000,"event":"suppressed",{numbers}"#) + "\n";
+        assert_eq!(suppressed_lines(&suppressed).unwrap(), line + &others);
+    }
 
     #[test]
     fn lines_have_the_promised_fields_in_order() {

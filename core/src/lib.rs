@@ -17,6 +17,7 @@ mod intake;
 pub mod journal;
 pub mod json;
 pub mod knock;
+mod log_limit;
 mod matcher;
 pub mod one_time;
 mod openings;
@@ -36,6 +37,7 @@ pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, Options, 
 pub use decode::{Knock, LinkType, TcpFlags};
 pub use engine::{Engine, EngineStats, LocalAddresses};
 pub use event::{Action, CommandRequest, Event, EventKind, FailReason};
+pub use log_limit::{EventCounts, Suppressed};
 pub use openings::Opening;
 pub use printable::Printable;
 pub use time::Timestamp;

@@ -440,11 +440,12 @@ fn other_bytes_than_utf8_are_refused_outside_of_comments() {
 fn the_extensions_are_off_until_written() {
     let off = accepted(&sequence("5,1,9"), Accepts, &[]);
     assert_eq!((off.doors[0].allow.len(), off.doors[0].open.len(), off.doors[0].seq_cooldown), (0, 0, None));
-    let text = "[options]\nScanGuard = 0\nMaxAttempts = 16777216\nStateFile = /tmp/s\nControlSocket = None\n\
+    let text = "[options]\nScanGuard = 0\nMaxAttempts = 16777216\nLogRate = 0\nStateFile = /tmp/s\nControlSocket = None\n\
                 OnStop = Keep\n\
                 Gate = own\nGateRefuse = Drop\n[a]\nsequence = 5,1,9\nopen = tcp/22\nallow = 192.0.2.0/24, 2001:db8::1\nseq_cooldown = 60\n";
     let config = accepted(text, Refuses, &[]);
     assert_eq!((config.options.scan_guard, config.options.max_attempts), (0, 16_777_216));
+    assert_eq!((off.options.log_rate, config.options.log_rate), (1_000, 0));
     assert_eq!((config.options.on_stop.to_string().as_str(), config.options.control_socket), ("keep", None));
     assert_eq!(
         (config.options.gate.to_string(), config.options.gate_refuse.to_string()),
@@ -456,6 +457,8 @@ fn the_extensions_are_off_until_written() {
         ("ScanGuard = 256", "PK038"),
         ("MaxAttempts = 0", "PK038"),
         ("MaxAttempts = 16777217", "PK038"),
+        ("LogRate = 1000001", "PK038"),
+        ("LogRate = none", "PK038"),
         ("OnStop = later", "PK039"),
         ("StateFile =", "PK025"),
         ("ControlSocket =", "PK025"),

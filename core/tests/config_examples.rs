@@ -41,6 +41,7 @@ fn the_full_example_has_every_key() {
         "Interface",
         "ScanGuard",
         "MaxAttempts",
+        "LogRate",
         "StateFile",
         "ControlSocket",
         "OnStop",

@@ -48,6 +48,8 @@ pub(crate) struct Daemon {
     /// By the clock that sleeps with nobody, [`boottime`].
     started: Duration,
     config_read: Duration,
+    /// Events that were not logged one by one.
+    suppressed: u64,
     stopping: bool,
     failed: bool,
 }
@@ -84,6 +86,7 @@ impl Daemon {
             notify,
             started: now,
             config_read: now,
+            suppressed: 0,
             stopping: false,
             failed: false,
         })
@@ -137,7 +140,7 @@ impl Daemon {
         while let Some((line, time)) = self.names.as_mut().and_then(Names::pop_without_name) {
             self.log.line_of(&line, time);
         }
-        self.log.flush();
+        self.log.finish();
         !self.failed
     }
 
@@ -158,6 +161,12 @@ impl Daemon {
     fn log_notice(&mut self, notice: &Notice) {
         if let (Notice::Event(event), Some(control)) = (notice, &mut self.control) {
             control.tell(event);
+        }
+        if let Notice::Suppressed(suppressed) = notice {
+            self.suppressed = self.suppressed.saturating_add(suppressed.total());
+            if let Some(control) = &mut self.control {
+                control.tell_suppressed(suppressed);
+            }
         }
         if let (Notice::Event(_), Some(notify)) = (notice, &mut self.notify) {
             notify.changed();
@@ -196,7 +205,7 @@ impl Daemon {
     fn fail(&mut self, error: &str) {
         self.say(&Printable(error).to_string());
         if self.failed {
-            self.log.flush();
+            self.log.finish();
             // Twice: not even the stop works.
             std::process::exit(1);
         }
@@ -228,7 +237,9 @@ impl Daemon {
             Some(config) => log_targets(&self.args, config),
             None => self.log.targets().clone(),
         };
-        self.log.reopen(targets);
+        if let Err(error) = self.log.reopen(targets) {
+            lines.push(format!("the log goes where it went before: {error}"));
+        }
         for line in &lines {
             self.say(line);
         }

@@ -76,7 +76,7 @@ fn run(mut args: Args) -> Result<bool, String> {
     let birth = args.daemon.then(detach).transpose().map_err(|error| format!("cannot become a daemon: {error}"))?;
     let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
     // After the last thing that can be wrong, so that a failed start leaves no trace.
-    let mut log = Log::open(targets);
+    let mut log = Log::open(targets).map_err(|error| format!("cannot start the log: {error}"))?;
     if let Some(advice) = &advice {
         log.line(advice);
     }

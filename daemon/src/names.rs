@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use portknock_core::Printable;
 use portknock_core::sys::clock::LocalTime;
 use portknock_core::sys::names::host_name;
+use portknock_core::sys::signals::with_signals_blocked;
 use portknock_core::sys::wake::WakeFd;
 
 /// How long a line waits for a name.
@@ -60,7 +61,7 @@ impl Names {
         let (requests, asked) = sync_channel::<IpAddr>(MAX_REQUESTS);
         let (answer, answers) = sync_channel(MAX_REQUESTS);
         let done = waker.clone();
-        thread::Builder::new().name("names".into()).spawn(move || {
+        let work = move || {
             for ip in asked {
                 let name = resolve(ip);
                 if answer.send((ip, name)).is_err() {
@@ -68,7 +69,8 @@ impl Names {
                 }
                 done.wake();
             }
-        })?;
+        };
+        with_signals_blocked(|| thread::Builder::new().name("names".into()).spawn(work))?;
         Ok(Self { lines: VecDeque::new(), known: HashMap::new(), requests, answers, waker })
     }
 

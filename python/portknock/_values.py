@@ -88,6 +88,8 @@ class Options:
     """How many ports that no door uses an attempt survives, 1 to 255; 0 turns this off."""
     max_attempts: int
     """How many attempts may be alive at once, 1 to 16,777,216."""
+    log_rate: int
+    """How many stages, timeouts and failures the daemon logs a second, up to 1,000,000; 0 for no limit."""
     state_file: str
     """Where openings survive a crash."""
     control_socket: Optional[str]

@@ -308,7 +308,7 @@ fn who_asks_nothing_is_let_go_after_a_while_and_who_follows_is_not() {
 #[test]
 fn a_follower_that_never_reads_holds_up_nobody_and_is_told_what_it_lost() {
     let lab = Lab::pair();
-    let daemon = Daemon::portknockd(&lab.server, DOORS);
+    let daemon = Daemon::portknockd(&lab.server, &format!("[options]\nLogRate = 0\n{DOORS}"));
     let events = daemon.follow();
     let mut stuck = daemon.connect();
     stuck.write_all(b"{\"request\":\"events\"}\n").unwrap();

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Host, Lab, Output, PATIENCE, Process, binary, require, wait_until};
+use portknock_tests::{Daemon, Disk, Host, Lab, Output, PATIENCE, Process, binary, require, wait_until};
 use tempfile::TempDir;
 
 const DOOR: &str = "
@@ -474,13 +474,21 @@ fn a_log_file_that_cannot_be_written_is_told_and_tried_again() {
 }
 
 #[test]
-fn a_log_file_on_a_full_disk_stops_nothing() {
+fn a_log_file_on_a_full_disk_stops_nothing_and_what_is_missing_is_counted() {
     let lab = Lab::pair();
     let folder = Folder::with(DOOR);
-    let process = Process::spawn(&mut folder.portknockd(&lab.server, "-i eth0 -g /dev/full"));
-    process.wait_for("portknockd: cannot write to the log file /dev/full: No space left on device");
+    let disk = Disk::new();
+    disk.fill();
+    let log = disk.path("log");
+    let process = Process::spawn(&mut folder.portknockd(&lab.server, &format!("-i eth0 -g {}", log.display())));
+    process.wait_for(&format!("portknockd: cannot write to the log file {}: No space left on device", log.display()));
     knock(&lab);
     folder.wait_for("opened", "10.0.0.2");
+    disk.free();
+    lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
+    let text = || fs::read_to_string(&log).unwrap_or_default();
+    assert!(wait_until(PATIENCE, || text().ends_with("] 10.0.0.2: door: Stage 1\n")), "{}", text());
+    assert!(text().lines().next().is_some_and(|line| line.ends_with("] 6 lines were not logged")), "{}", text());
 }
 
 #[test]

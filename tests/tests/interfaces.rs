@@ -257,9 +257,10 @@ fn what_comes_while_the_daemon_is_held_up_is_seen_afterwards() {
 fn dropped_packets_are_counted_and_told() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
-    daemon.signal("STOP");
+    let signal_reader = |signal: &str| lab.server.ok(&format!("kill -{signal} {}", daemon.reader()));
+    signal_reader("STOP");
     blast(&lab, "--from 10.1.0.0 --sources 40000 --ports 1000");
-    daemon.signal("CONT");
+    signal_reader("CONT");
     daemon.wait_for("packets were dropped because they came too fast");
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
     let number = |text: &str, after: &str| -> u64 {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::Command;
 use std::time::Duration;
 
-use portknock_tests::{Daemon, Lab, Output, binary, require};
+use portknock_tests::{Daemon, Lab, Output, PATIENCE, binary, require, wait_until};
 
 const DOOR: &str = "
 [door]
@@ -36,9 +36,7 @@ fn honest_knockers_get_in_while_spoofed_first_knocks_pour_in() {
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let first = Output::of(&mut blast(&lab, "--from 172.16.0.0 --sources 100000 --ports 7000 --rate 50000"));
     assert_eq!(first.code, Some(0), "{}", first.stderr);
-    daemon.wait_for_count("Stage 1", 100_000, Duration::from_secs(10));
-    daemon.signal("USR1");
-    daemon.wait_for("attempts 100000");
+    assert!(wait_until(PATIENCE, || daemon.status("attempts") == 100_000), "{}", daemon.status("attempts"));
     let mut flood = blast(&lab, "--from 172.24.0.0 --sources 500000 --ports 7000 --rate 20000 --count 400000")
         .spawn()
         .expect("blast starts");

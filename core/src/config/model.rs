@@ -40,6 +40,9 @@ pub struct Options {
     pub scan_guard: u8,
     /// `MaxAttempts`: how many attempts may be alive at once, 1 to 16,777,216. Default 1,048,576.
     pub max_attempts: u32,
+    /// `LogRate`: maximum number of stages, timeouts and failures that the daemon logs a second, up to 1,000,000; 0 for no limit.
+    /// Default 1,000.
+    pub log_rate: u32,
     /// `StateFile`: where openings survive a crash. Default `/var/lib/portknock/openings`.
     pub state_file: PathBuf,
     /// `ControlSocket`: where the daemon answers `portknock status` and its like; `None` for nowhere (`none`). Default
@@ -62,6 +65,7 @@ impl Default for Options {
             interfaces: Vec::new(),
             scan_guard: 8,
             max_attempts: 1_048_576,
+            log_rate: 1_000,
             state_file: PathBuf::from("/var/lib/portknock/openings"),
             control_socket: Some(PathBuf::from(DEFAULT_SOCKET)),
             on_stop: OnStop::Close,

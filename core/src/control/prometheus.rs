@@ -34,6 +34,7 @@ impl Report {
         counter("attempts_refused_total", "First knocks that found no room in the table.", self.attempts.refused);
         counter("commands_total", "Commands that were started.", self.commands.run);
         counter("commands_failed_total", "Commands that failed or could not be started.", self.commands.failed);
+        counter("events_suppressed_total", "Events that were not logged one by one, as LogRate says.", self.suppressed);
         let doors = self.doors.iter();
         let doors = doors.map(|door| (format!("{{door=\"{}\"}}", escaped(&door.name)), door.openings));
         family(&mut out, "door_openings", "gauge", "Addresses that a door stands open for.", doors);
@@ -74,6 +75,7 @@ mod tests {
             "portknock_openings_saved 0",
             "portknock_packets_total 50",
             "portknock_commands_failed_total 9",
+            "portknock_events_suppressed_total 12",
             "portknock_door_openings{door=\"openSSH\"} 1",
             "portknock_door_openings{door=\"a \\\"b\\\"\\\\\\nc\"} 0",
             "# TYPE portknock_packets_total counter",

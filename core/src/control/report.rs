@@ -24,6 +24,8 @@ pub struct Facts {
     pub uptime: u64,
     /// How many follow its events.
     pub followers: usize,
+    /// Events that were not logged one by one since the start.
+    pub suppressed: u64,
 }
 
 /// A daemon's status. Counters count from its start; spans are in seconds.
@@ -45,6 +47,9 @@ pub struct Report {
     /// False while openings cannot be written to the state file.
     pub(super) openings_saved: bool,
     pub(super) followers: usize,
+    /// Events that were not logged one by one.
+    #[serde(default)]
+    pub(super) suppressed: u64,
     /// The openings in the order in which they close, the first [`MAX_LISTED`].
     pub(super) open: Vec<OpenDoor>,
 }
@@ -151,6 +156,7 @@ impl Report {
             openings: total,
             openings_saved: saving,
             followers: facts.followers,
+            suppressed: facts.suppressed,
             open: openings.into_iter().map(|opening| OpenDoor::new(opening, now)).collect(),
         }
     }
@@ -189,6 +195,7 @@ pub(super) fn sample() -> Report {
         openings: 3,
         openings_saved: false,
         followers: 1,
+        suppressed: 12,
         open: vec![
             OpenDoor::new(&opening("openSSH", "10.0.0.2", 1_012), now),
             OpenDoor::new(&opening("gone", "2001:db8::1", 4_600), now),

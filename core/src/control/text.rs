@@ -28,6 +28,9 @@ impl Report {
         if self.followers > 0 {
             writeln!(out, "  followers      {}", self.followers)?;
         }
+        if self.suppressed > 0 {
+            writeln!(out, "  not logged     {} events, beyond LogRate", self.suppressed)?;
+        }
         if !self.openings_saved {
             writeln!(out, "  WARNING        the state file does not have every opening: see the log")?;
         }
@@ -101,6 +104,7 @@ mod tests {
   attempts       2 under way; 3 evicted, 4 refused
   commands       10 running, 11 waiting; 8 run, 9 failed
   followers      1
+  not logged     12 events, beyond LogRate
   WARNING        the state file does not have every opening: see the log
 
 DOOR         OPEN FOR

@@ -10,6 +10,7 @@ use crate::config::{Config, DoorId, Protocol, Sequence, Step};
 use crate::decode::{Knock, TcpFlags};
 use crate::engine::EngineStats;
 use crate::event::{Event, EventKind, FailReason};
+use crate::log_limit::Counted;
 use crate::matcher::SavedAttempt;
 use crate::service::ServiceOptions;
 use crate::service::clock::Clock;
@@ -66,6 +67,8 @@ pub(super) enum FromReader {
     Attempts(Vec<SavedAttempt>),
     /// The last message: everything up to this stamp is read and told.
     HandedOver { last: u64, counts: Counts },
+    /// Numbers of events up to this time that were not reported one by one.
+    Suppressed { time: u64, counted: Counted },
 }
 
 /// What a reader begins with.

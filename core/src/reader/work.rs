@@ -19,6 +19,7 @@ use crate::engine::Engine;
 use crate::event::EventKind;
 use crate::filter::PortFilter;
 use crate::intake::{Intake, LAST_TURNS, follow_addresses};
+use crate::log_limit::LogLimit;
 use crate::service::clock::Clock;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
@@ -95,6 +96,7 @@ struct Reader<'a> {
     /// `None` after it was handed over.
     engine: Option<Engine>,
     config: Config,
+    log_limit: LogLimit,
     /// The first door of each name.
     places: HashMap<Arc<str>, u16, RandomState>,
     clock: Clock,
@@ -132,6 +134,7 @@ impl<'a> Reader<'a> {
             intake: Intake::new(clock, ipv4_only),
             engine: Some(engine),
             places: places(&config),
+            log_limit: log_limit(&config),
             config,
             clock,
             secret,
@@ -196,7 +199,9 @@ impl<'a> Reader<'a> {
                 self.capture.set_filter(PortFilter::new(&self.config, self.secret));
                 // Under the names of before.
                 self.tell_events()?;
+                self.report_suppressed()?;
                 self.places = places(&self.config);
+                self.log_limit = log_limit(&self.config);
                 self.tell_capture()?;
                 self.say(&FromReader::Reloaded)?;
                 self.flush()
@@ -253,6 +258,9 @@ impl<'a> Reader<'a> {
             self.say(&knock)?;
         }
         let mut urgent = self.tell_events()?;
+        if self.log_limit.poll_timeout().is_some_and(|due| due <= self.clock.now()) {
+            self.report_suppressed()?;
+        }
         urgent |= self.tell_capture()?;
         if let (Some(asked), Some(time)) = (self.catch_up, caught_up)
             && time >= asked
@@ -268,7 +276,15 @@ impl<'a> Reader<'a> {
         Ok(caught_up.is_some())
     }
 
-    /// Tells what the engine found; true where a door is to be opened.
+    /// Reports the numbers of events that were not reported one by one since the last time.
+    fn report_suppressed(&mut self) -> io::Result<()> {
+        match self.log_limit.take_report() {
+            Some(counted) => self.say(&FromReader::Suppressed { time: self.clock.now().as_nanos(), counted }),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells what the engine found, so far as the rate of log lines admits it; true where a door is to be opened.
     fn tell_events(&mut self) -> io::Result<bool> {
         let mut opens = false;
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
@@ -277,7 +293,10 @@ impl<'a> Reader<'a> {
                 _ => self.places.get(&event.door).copied(),
             };
             opens |= matches!(event.kind, EventKind::Open { .. });
-            if let Some(found) = door.and_then(|door| Found::of(&event, door)) {
+            if let Some(door) = door
+                && self.log_limit.admits(door, &event.kind, event.time)
+                && let Some(found) = Found::of(&event, door)
+            {
                 self.say(&FromReader::Found(found))?;
             }
         }
@@ -311,6 +330,7 @@ impl<'a> Reader<'a> {
     /// Reads to the end of the buffers and gives the attempts to the next reader.
     fn hand_over(&mut self) -> io::Result<()> {
         self.read_on()?;
+        self.report_suppressed()?;
         let counts = Counts { attempts: 0, ..self.counts() };
         let Some(engine) = self.engine.take() else { return Ok(()) };
         let mut attempts = engine.hand_over();
@@ -342,11 +362,17 @@ impl<'a> Reader<'a> {
         if self.catch_up.is_some() || look_again {
             return Some(Duration::ZERO);
         }
-        let due = self.engine.as_mut().and_then(Engine::poll_timeout);
+        let due =
+            self.engine.as_mut().and_then(Engine::poll_timeout).into_iter().chain(self.log_limit.poll_timeout()).min();
         let due = due.map(|due| due.saturating_since(self.clock.now()));
         let flush = self.waits_since.map(|since| PATIENCE.saturating_sub(since.elapsed()));
         due.into_iter().chain(flush).min()
     }
+}
+
+/// The limit that the configuration sets to log lines.
+fn log_limit(config: &Config) -> LogLimit {
+    LogLimit::new(config.options.log_rate, config.doors.len())
 }
 
 /// The place of the first door of each name.

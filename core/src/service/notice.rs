@@ -12,6 +12,7 @@ use crate::event::{CommandRequest, Event};
 use crate::exec::Outcome;
 use crate::gate::{Element, GateError};
 use crate::journal::{StateError, StateNotice};
+use crate::log_limit::Suppressed;
 use crate::one_time::OneTimeError;
 use crate::printable::Printable;
 use crate::reader::ReaderNotice;
@@ -30,6 +31,9 @@ pub enum Notice {
     Knock(Knock),
     /// Something happened at a door.
     Event(Event),
+    /// Events that are no [`Notice::Event`] each, since there were more than `LogRate` of them in a second. Only a service with a
+    /// [`ReaderProgram`](crate::reader::ReaderProgram) has this limit.
+    Suppressed(Suppressed),
     /// Something happened to a command.
     Command(Outcome),
     /// A command that would run now if commands were run.
@@ -131,6 +135,7 @@ impl fmt::Display for Notice {
                 write!(f, "{}: {from} -> {to}", knock.protocol)
             }
             Self::Event(event) => event.fmt(f),
+            Self::Suppressed(suppressed) => suppressed.fmt(f),
             Self::Command(outcome) => outcome.fmt(f),
             Self::CommandSkipped(CommandRequest { door, command, .. }) => {
                 write!(f, "{}: would run command: {}", Printable(door), Printable(command))

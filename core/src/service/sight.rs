@@ -197,6 +197,7 @@ fn take(seen: Seen, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
     match seen {
         Seen::Found { time, door_id, ip, kind } => engine.take_over(time, door_id, ip, kind),
         Seen::CaughtUp(time) => engine.handle_timeout(time),
+        Seen::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),
         Seen::Knock(knock) => notices.push_back(Notice::Knock(knock)),
         Seen::Capture(notice) => notices.push_back(Notice::Capture(notice)),
         Seen::Notice(notice) => notices.push_back(Notice::Reader(notice)),

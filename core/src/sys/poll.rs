@@ -12,6 +12,8 @@ pub enum Interest {
     Read,
     /// Something to read, or room to write.
     ReadOrWrite,
+    /// Room to write.
+    Write,
 }
 
 /// Waits until one of the descriptors is ready, has hung up or has an error, or the time is over.
@@ -22,8 +24,12 @@ pub fn wait<'a>(entries: impl IntoIterator<Item = (BorrowedFd<'a>, Interest)>, t
     let mut entries: Vec<libc::pollfd> = entries
         .into_iter()
         .map(|(fd, interest)| {
-            let write = if interest == Interest::ReadOrWrite { libc::POLLOUT } else { 0 };
-            libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN | write, revents: 0 }
+            let events = match interest {
+                Interest::Read => libc::POLLIN,
+                Interest::ReadOrWrite => libc::POLLIN | libc::POLLOUT,
+                Interest::Write => libc::POLLOUT,
+            };
+            libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }
         })
         .collect();
     let timeout = libc::timespec {

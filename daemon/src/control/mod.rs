@@ -10,10 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use portknock_core::Event;
 use portknock_core::control::{Answer, Request};
-use portknock_core::json::event_line;
+use portknock_core::json::{event_line, suppressed_lines};
 use portknock_core::sys::epoll::Epoll;
+use portknock_core::{Event, Suppressed};
 
 use peer::Peer;
 use socket::Socket;
@@ -119,10 +119,20 @@ impl Control {
         if self.followers() == 0 {
             return;
         }
-        let now = Instant::now();
         // Never fails, as `event_line` says.
-        let line = event_line(event).unwrap_or_default() + "\n";
-        self.peers.values_mut().for_each(|peer| peer.tell(&line, now));
+        self.tell_line(&(event_line(event).unwrap_or_default() + "\n"));
+    }
+
+    /// Tells those who follow of events that they are not told of one by one.
+    pub(crate) fn tell_suppressed(&mut self, suppressed: &Suppressed) {
+        if self.followers() > 0 {
+            self.tell_line(&suppressed_lines(suppressed).unwrap_or_default());
+        }
+    }
+
+    fn tell_line(&mut self, line: &str) {
+        let now = Instant::now();
+        self.peers.values_mut().for_each(|peer| peer.tell(line, now));
     }
 
     /// Writes what peers take, and lets go of those that are done, gone, or took too long.

@@ -61,6 +61,7 @@ impl Daemon {
             config_age: now.saturating_sub(self.config_read).as_secs(),
             uptime: now.saturating_sub(self.started).as_secs(),
             followers: self.control.as_ref().map_or(0, Control::followers),
+            suppressed: self.suppressed,
         }
     }
 

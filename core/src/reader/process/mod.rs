@@ -21,6 +21,7 @@ use crate::capture::CaptureNotice;
 use crate::config::{Config, Door, DoorId, MAX_STEPS};
 use crate::decode::Knock;
 use crate::event::EventKind;
+use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::service::clock::Clock;
 use crate::sys::epoll::Epoll;
 use crate::sys::netlink::Network;
@@ -56,6 +57,8 @@ pub(crate) enum Seen {
     Knock(Knock),
     /// Something happened to a capture.
     Capture(CaptureNotice),
+    /// Events that were not reported one by one.
+    Suppressed(Suppressed),
     /// Nothing that came up to this time is missing.
     CaughtUp(Timestamp),
     /// Something about the reader itself.
@@ -458,10 +461,25 @@ impl ReaderProcess {
                 self.channel()?.flush(Some(Instant::now() + PATIENCE))?;
             }
             FromReader::AskRenewal { failed } => self.want_renewal(failed),
+            FromReader::Suppressed { time, counted } => {
+                let suppressed = self.suppressed(Timestamp::from_nanos(time), counted)?;
+                self.seen.push_back(Seen::Suppressed(suppressed));
+            }
             FromReader::Failed(reason) => return Err(io::Error::other(reason)),
             _ => return Err(lie("it says something out of turn")),
         }
         Ok(())
+    }
+
+    /// Numbers of events with the names of their doors.
+    fn suppressed(&mut self, time: Timestamp, counted: Counted) -> io::Result<Suppressed> {
+        if !self.is_past(time) || counted.doors.len() > MAX_REPORTED_DOORS {
+            return Err(lie("it reports numbers of events that cannot be"));
+        }
+        let named = |(place, counts)| self.config.doors.get(usize::from(place)).map(|door| (door.name.clone(), counts));
+        let doors: Option<Vec<_>> = counted.doors.into_iter().map(named).collect();
+        let doors = doors.ok_or_else(|| lie("it tells of a door that does not exist"))?;
+        Ok(Suppressed { time, doors, others: counted.others })
     }
 
     /// Refuses what a reader cannot have found.

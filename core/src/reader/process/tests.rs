@@ -1,6 +1,7 @@
 //! What the daemon believes of a reader that says whatever it likes.
 
 use super::*;
+use crate::log_limit::EventCounts;
 use crate::reader::wire::What;
 use crate::service::ServiceOptions;
 use std::io::Write;
@@ -148,6 +149,23 @@ fn a_report_that_stands_for_all_doors_of_a_name_may_be_of_whom_one_of_them_allow
     let other_door = fake.found(0, ip, What::Complete);
     fake.says(&FromReader::Found(other_door));
     fake.is_ended("an address that may not knock");
+}
+
+#[test]
+fn numbers_of_events_get_the_names_of_their_doors() {
+    let mut fake = Fake::new();
+    let counts = EventCounts { first_stages: 3, ..EventCounts::default() };
+    let time = fake.clock.now().as_nanos();
+    let message = |doors| FromReader::Suppressed { time, counted: Counted { doors, others: counts } };
+    fake.says(&message(vec![(0, counts)]));
+    let name = fake.process.config.doors[0].name.clone();
+    let [Seen::Suppressed(Suppressed { doors, others, .. })] = &fake.seen()[..] else { panic!() };
+    assert_eq!((&doors[..], *others), (&[(name, counts)][..], counts));
+    fake.says(&message(vec![(u16::MAX, counts)]));
+    fake.is_ended("a door that does not exist");
+    let mut fake = Fake::new();
+    fake.says(&message(vec![(0, counts); MAX_REPORTED_DOORS + 1]));
+    fake.is_ended("numbers of events that cannot be");
 }
 
 #[test]

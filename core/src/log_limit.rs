@@ -1,0 +1,323 @@
+//! A bounded rate of log lines about attempts, so that packets from forged sources cannot fill a disk.
+//!
+//! `LogRate` lines a second are let through. Half of them are shared: any door may use them, but first stages, and attempts
+//! that end there, only as long as half of what is left of the last second remains. The other half belongs to the doors, in
+//! equal parts, and each part is used in the same way. So a flood of first knocks leaves the lines of those who are further on,
+//! and a flood at one door those of the others. What is not let through is counted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{EventKind, FailReason};
+use crate::printable::Printable;
+use crate::time::Timestamp;
+
+/// Maximum number of doors that a report names.
+pub(crate) const MAX_REPORTED_DOORS: usize = 8;
+/// Time from the first line that is not let through to the report.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Nanoseconds for whose lines may come at once.
+const BURST: u64 = 1_000_000_000;
+
+/// Numbers of events by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCounts {
+    /// First steps that matched.
+    pub first_stages: u64,
+    /// Other steps that matched.
+    pub later_stages: u64,
+    /// Attempts that took too long.
+    pub timeouts: u64,
+    /// Attempts that failed by [`FailReason::WrongPort`].
+    pub wrong_port: u64,
+    /// Attempts that failed by [`FailReason::Scan`].
+    pub scan: u64,
+    /// Attempts that failed by [`FailReason::Full`].
+    pub full: u64,
+    /// Attempts that failed by [`FailReason::Reload`].
+    pub reload: u64,
+}
+
+impl EventCounts {
+    /// Counts an event; openings and closings are not counted.
+    fn count(&mut self, kind: &EventKind) {
+        let number = match kind {
+            EventKind::Stage { stage: 1, .. } => &mut self.first_stages,
+            EventKind::Stage { .. } => &mut self.later_stages,
+            EventKind::Timeout { .. } => &mut self.timeouts,
+            EventKind::Fail { reason: FailReason::WrongPort, .. } => &mut self.wrong_port,
+            EventKind::Fail { reason: FailReason::Scan, .. } => &mut self.scan,
+            EventKind::Fail { reason: FailReason::Full, .. } => &mut self.full,
+            EventKind::Fail { reason: FailReason::Reload, .. } => &mut self.reload,
+            EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. } => return,
+        };
+        *number += 1;
+    }
+
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        self.named().into_iter().fold(0, |sum, (number, _)| sum.saturating_add(number))
+    }
+
+    fn add(&mut self, other: &Self) {
+        let Self { first_stages, later_stages, timeouts, wrong_port, scan, full, reload } = other;
+        for (own, number) in [
+            (&mut self.first_stages, first_stages),
+            (&mut self.later_stages, later_stages),
+            (&mut self.timeouts, timeouts),
+            (&mut self.wrong_port, wrong_port),
+            (&mut self.scan, scan),
+            (&mut self.full, full),
+            (&mut self.reload, reload),
+        ] {
+            *own = own.saturating_add(*number);
+        }
+    }
+
+    fn named(&self) -> [(u64, &'static str); 7] {
+        [
+            (self.first_stages, "stage 1"),
+            (self.later_stages, "later stages"),
+            (self.timeouts, "timeouts"),
+            (self.wrong_port, "failed: wrong-port"),
+            (self.scan, "failed: scan"),
+            (self.full, "failed: full"),
+            (self.reload, "failed: reload"),
+        ]
+    }
+}
+
+/// As in `91234 stage 1, 90210 timeouts`.
+impl fmt::Display for EventCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for (number, name) in self.named().into_iter().filter(|(number, _)| *number > 0) {
+            write!(f, "{comma}{number} {name}")?;
+            comma = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// The events of about a second that were not logged one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppressed {
+    /// When this was counted up.
+    pub time: Timestamp,
+    /// The doors with the most of them, by their names.
+    pub doors: Vec<(Arc<str>, EventCounts)>,
+    /// Those of all other doors together.
+    pub others: EventCounts,
+}
+
+impl Suppressed {
+    /// Number of events.
+    pub fn total(&self) -> u64 {
+        self.doors.iter().fold(self.others.total(), |sum, (_, counts)| sum.saturating_add(counts.total()))
+    }
+}
+
+/// The line for a log, as in `not logged in the last second: ssh: 91234 stage 1, 90210 timeouts; web: 3 timeouts`.
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not logged in the last second: ")?;
+        let mut separator = "";
+        for (door, counts) in &self.doors {
+            write!(f, "{separator}{}: {counts}", Printable(door))?;
+            separator = "; ";
+        }
+        if self.others.total() > 0 {
+            write!(f, "{separator}other doors: {}", self.others)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a [`LogLimit`] has counted, by the doors' places in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) doors: Vec<(u16, EventCounts)>,
+    pub(crate) others: EventCounts,
+}
+
+/// Which events are logged.
+#[derive(Debug)]
+pub(crate) struct LogLimit {
+    /// `None` for no limit.
+    shared: Option<Bucket>,
+    doors: Vec<(Bucket, EventCounts)>,
+    /// When the next report is due.
+    report_at: Option<Timestamp>,
+}
+
+impl LogLimit {
+    /// A limit of `rate` lines a second (0: none) for a configuration with this number of doors.
+    pub(crate) fn new(rate: u32, doors: usize) -> Self {
+        let half = |parts: u64| Bucket { interval: 2 * parts * 1_000_000_000 / u64::from(rate.max(1)), full_at: 0 };
+        let own = half(doors.max(1) as u64);
+        let doors = if rate == 0 { Vec::new() } else { vec![(own, EventCounts::default()); doors] };
+        Self { shared: (rate > 0).then(|| half(1)), doors, report_at: None }
+    }
+
+    /// True for an event to log; any other is counted. `door` is the place of the first door of the event's door name.
+    pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, time: Timestamp) -> bool {
+        let stage = match kind {
+            EventKind::Stage { stage, .. } | EventKind::Timeout { stage } | EventKind::Fail { stage, .. } => *stage,
+            EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. } => return true,
+        };
+        let (Some(shared), Some((own, counts))) = (&mut self.shared, self.doors.get_mut(usize::from(door))) else {
+            return true;
+        };
+        let now = time.as_nanos();
+        let depth = if stage > 1 { BURST } else { BURST / 2 };
+        if own.take(now, depth) || shared.take(now, depth) {
+            return true;
+        }
+        counts.count(kind);
+        self.report_at.get_or_insert(time.saturating_add(REPORT_INTERVAL));
+        false
+    }
+
+    /// When [`LogLimit::take_report`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.report_at
+    }
+
+    /// Takes what was counted since the last report, if anything was.
+    pub(crate) fn take_report(&mut self) -> Option<Counted> {
+        self.report_at.take()?;
+        let places = (0..=u16::MAX).zip(&mut self.doors);
+        let counted = places.map(|(place, (_, counts))| (place, std::mem::take(counts)));
+        let mut doors: Vec<_> = counted.filter(|(_, counts)| counts.total() > 0).collect();
+        doors.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.total()));
+        let mut others = EventCounts::default();
+        for (_, counts) in doors.drain(MAX_REPORTED_DOORS.min(doors.len())..) {
+            others.add(&counts);
+        }
+        Some(Counted { doors, others })
+    }
+}
+
+/// A token bucket, held as the time at which it will be full again.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// Nanoseconds for one token.
+    interval: u64,
+    /// When it is full, in nanoseconds.
+    full_at: u64,
+}
+
+impl Bucket {
+    /// Takes a token if no more than `depth` nanoseconds are missing afterwards; one token can always be had from a full one.
+    fn take(&mut self, now: u64, depth: u64) -> bool {
+        let full_at = self.full_at.max(now).saturating_add(self.interval);
+        let is_there = full_at - now <= depth.max(self.interval);
+        if is_there {
+            self.full_at = full_at;
+        }
+        is_there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: EventKind = EventKind::Stage { stage: 1, steps: 3 };
+    const SECOND: EventKind = EventKind::Stage { stage: 2, steps: 3 };
+    const TIMEOUT: EventKind = EventKind::Timeout { stage: 1 };
+
+    /// The time `millis` after the start.
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_secs(1_000).saturating_add(Duration::from_millis(millis))
+    }
+
+    /// How many of `count` events at one time are admitted.
+    fn admitted(limit: &mut LogLimit, door: u16, kind: &EventKind, millis: u64, count: usize) -> usize {
+        (0..count).filter(|_| limit.admits(door, kind, at(millis))).count()
+    }
+
+    #[test]
+    fn a_flood_is_admitted_at_the_rate_and_the_others_are_counted_once_a_second() {
+        let mut limit = LogLimit::new(1_000, 1);
+        let mut logged = 0;
+        let mut counted = EventCounts::default();
+        for millis in 0..10_000 {
+            logged += admitted(&mut limit, 0, &FIRST, millis, 50) + admitted(&mut limit, 0, &TIMEOUT, millis, 50);
+            if limit.poll_timeout().is_some_and(|due| due <= at(millis)) {
+                counted.add(&limit.take_report().unwrap().doors[0].1);
+            }
+        }
+        counted.add(&limit.take_report().unwrap().doors[0].1);
+        assert!((10_000..=10_600).contains(&logged), "{logged}");
+        assert_eq!(counted.total() + logged as u64, 1_000_000);
+        assert!(counted.first_stages.abs_diff(counted.timeouts) < 1_000_000 / 10, "{counted}");
+        assert_eq!((limit.poll_timeout(), limit.take_report()), (None, None));
+    }
+
+    #[test]
+    fn a_flood_of_first_knocks_leaves_the_lines_of_those_who_are_further_on() {
+        let mut limit = LogLimit::new(1_000, 1);
+        for millis in 0..5_000 {
+            admitted(&mut limit, 0, &FIRST, millis, 100);
+            if millis % 5 == 0 {
+                assert!(limit.admits(0, &SECOND, at(millis)), "{millis}");
+                assert!(limit.admits(0, &EventKind::Timeout { stage: 2 }, at(millis)), "{millis}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flood_at_one_door_leaves_the_lines_of_the_others() {
+        let mut limit = LogLimit::new(1_000, 10);
+        for millis in 0..5_000 {
+            admitted(&mut limit, 3, &FIRST, millis, 50);
+            admitted(&mut limit, 3, &SECOND, millis, 50);
+            if millis % 100 == 0 {
+                assert!(limit.admits(7, &FIRST, at(millis)) && limit.admits(7, &SECOND, at(millis)), "{millis}");
+            }
+        }
+        let report = limit.take_report().unwrap();
+        assert_eq!(report.doors.iter().map(|(door, _)| *door).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn openings_and_closings_are_always_admitted_and_a_rate_of_zero_is_no_limit() {
+        let open = EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None };
+        let mut limit = LogLimit::new(1, 1);
+        assert_eq!(admitted(&mut limit, 0, &open, 0, 10_000), 10_000);
+        assert_eq!(limit.poll_timeout(), None);
+        let mut limit = LogLimit::new(0, 1);
+        assert_eq!(admitted(&mut limit, 0, &FIRST, 0, 10_000), 10_000);
+        // However low the rate is, there is a first line.
+        let mut limit = LogLimit::new(1, 60_000);
+        assert!(admitted(&mut limit, 0, &FIRST, 0, 10) > 0);
+    }
+
+    #[test]
+    fn a_report_names_the_doors_with_the_most_and_sums_up_the_others() {
+        let mut limit = LogLimit::new(1, 20);
+        for door in 0..20 {
+            admitted(&mut limit, door, &TIMEOUT, 0, 100 + usize::from(door));
+        }
+        let Counted { doors, others } = limit.take_report().unwrap();
+        assert_eq!(doors.iter().map(|(door, _)| *door).collect::<Vec<_>>(), [19, 18, 17, 16, 15, 14, 13, 12]);
+        // One line was each door's own, and one the shared half's.
+        assert_eq!(others.timeouts, (0..12).map(|door| 100 + door - 1).sum::<u64>() - 1);
+    }
+
+    #[test]
+    fn the_line_has_counts_by_door_and_kind() {
+        let counts = |first_stages, timeouts, scan| EventCounts { first_stages, timeouts, scan, ..Default::default() };
+        let doors = vec![("ssh".into(), counts(91_234, 90_210, 0)), ("a\nb".into(), counts(0, 0, 3))];
+        let mut suppressed = Suppressed { time: at(0), doors, others: EventCounts::default() };
+        let line = "not logged in the last second: ssh: 91234 stage 1, 90210 timeouts; a\\x0ab: 3 failed: scan";
+        assert_eq!(suppressed.to_string(), line);
+        suppressed.others = counts(0, 5, 0);
+        assert_eq!(suppressed.to_string(), format!("{line}; other doors: 5 timeouts"));
+        assert_eq!(suppressed.total(), 91_234 + 90_210 + 3 + 5);
+    }
+}

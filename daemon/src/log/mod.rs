@@ -1,0 +1,222 @@
+//! Where log lines go: standard output, a file, syslog.
+//!
+//! The daemon puts lines into bounded queues and never waits. A thread for each sink writes them: only a thread can wait for
+//! a file system that hangs, and standard output belongs to other processes too, for which it must not become non-blocking.
+
+mod file;
+mod open;
+mod queue;
+mod writer;
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use portknock_core::sys::clock::{LocalTime, local_time};
+
+use file::{FileTarget, LogFile};
+use writer::{Stderr, Stdout, Syslog, Writer};
+
+/// What is logged to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// Standard output, as in the foreground.
+    pub(crate) stdout: bool,
+    /// A file; absolute, since a daemon changes its directory.
+    pub(crate) file: Option<PathBuf>,
+    /// syslog(3).
+    pub(crate) syslog: bool,
+}
+
+/// Number of bytes that are put into the queues without waiting for the end of the turn.
+const FLUSH_THRESHOLD: usize = 64 * 1024;
+/// How long the start waits for the sinks, so that the log file is there, or the error on standard error, if nothing stalls.
+const START_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the end waits for the sinks.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Collects lines and puts them into the queues of their sinks at each [`Log::flush`]. Nothing that goes wrong there ends
+/// the daemon or holds it up.
+#[derive(Debug)]
+pub(crate) struct Log {
+    targets: Targets,
+    stdout: Option<Writer<Infallible>>,
+    syslog: Option<Writer<Infallible>>,
+    stderr: Option<Writer<Infallible>>,
+    file: Option<Writer<FileTarget>>,
+    /// Lines for standard output and syslog.
+    plain: String,
+    /// Lines for the file.
+    stamped: String,
+    /// Timestamp of the lines of this turn in the file; empty if the next line has to look at the clock.
+    stamp: String,
+}
+
+impl Log {
+    /// A log to these targets. A file that cannot be opened is reported on standard error and to syslog.
+    ///
+    /// # Errors
+    /// Fails if a thread cannot be started.
+    pub(crate) fn open(targets: Targets) -> io::Result<Self> {
+        let mut log = Self {
+            targets: Targets::default(),
+            stdout: None,
+            syslog: None,
+            stderr: None,
+            file: None,
+            plain: String::new(),
+            stamped: String::new(),
+            stamp: String::new(),
+        };
+        log.reopen(targets)?;
+        log.wait_until_idle(START_TIMEOUT);
+        Ok(log)
+    }
+
+    /// Opens the targets again: others, or a file that was moved away by now.
+    ///
+    /// # Errors
+    /// Fails if a thread cannot be started; lines go to the targets of before then.
+    pub(crate) fn reopen(&mut self, targets: Targets) -> io::Result<()> {
+        self.flush();
+        if targets.stdout && self.stdout.is_none() {
+            self.stdout = Some(Writer::start("log-stdout", false, Stdout::new()?)?);
+        }
+        if targets.syslog && self.syslog.is_none() {
+            self.syslog = Some(Writer::start("log-syslog", false, Syslog)?);
+        }
+        if targets.file.is_some() && self.file.is_none() {
+            self.stderr = Some(Writer::start("log-stderr", false, Stderr)?);
+            self.file = Some(Writer::start("log-file", true, LogFile::default())?);
+        }
+        if let Some(file) = &self.file {
+            file.queue().switch(FileTarget {
+                path: targets.file.clone(),
+                stderr: self.stderr.as_ref().map(|stderr| stderr.queue().clone()),
+                syslog: self.syslog.as_ref().filter(|_| targets.syslog).map(|syslog| syslog.queue().clone()),
+            });
+        }
+        self.targets = targets;
+        Ok(())
+    }
+
+    /// What is logged to.
+    pub(crate) fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Takes one line, which must not have control characters, as of now.
+    pub(crate) fn line(&mut self, line: &str) {
+        if self.stamp.is_empty() {
+            self.stamp = stamp_of(local_time());
+        }
+        let stamp = std::mem::take(&mut self.stamp);
+        self.put(&stamp, line);
+        self.stamp = stamp;
+        self.flush_many();
+    }
+
+    /// Takes one line that was made at `time`.
+    pub(crate) fn line_of(&mut self, line: &str, time: LocalTime) {
+        self.put(&stamp_of(time), line);
+        self.flush_many();
+    }
+
+    fn put(&mut self, stamp: &str, line: &str) {
+        // Writing into a string does not fail.
+        if self.targets.stdout || self.targets.syslog {
+            let _ = writeln!(self.plain, "{line}");
+        }
+        if self.targets.file.is_some() {
+            let _ = writeln!(self.stamped, "{stamp}{line}");
+        }
+    }
+
+    fn flush_many(&mut self) {
+        if self.plain.len().max(self.stamped.len()) >= FLUSH_THRESHOLD {
+            self.flush();
+        }
+    }
+
+    /// Puts the lines into the queues. What a queue has no room for is lost and counted.
+    pub(crate) fn flush(&mut self) {
+        self.stamp.clear();
+        if let Some(stdout) = self.stdout.as_ref().filter(|_| self.targets.stdout) {
+            stdout.queue().push(&self.plain);
+        }
+        if let Some(syslog) = self.syslog.as_ref().filter(|_| self.targets.syslog) {
+            syslog.queue().push(&self.plain);
+        }
+        if let Some(file) = &self.file {
+            file.queue().push(&self.stamped);
+        }
+        self.plain.clear();
+        self.stamped.clear();
+    }
+
+    /// Writes everything, but leaves a sink that stalls to itself after a while.
+    pub(crate) fn finish(&mut self) {
+        self.flush();
+        self.wait_until_idle(END_TIMEOUT);
+    }
+
+    fn wait_until_idle(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        // The file comes first: what is wrong with it goes to the others.
+        if let Some(file) = &self.file {
+            file.queue().wait_until_idle(deadline);
+        }
+        for writer in [&self.stdout, &self.syslog, &self.stderr].into_iter().flatten() {
+            writer.queue().wait_until_idle(deadline);
+        }
+    }
+}
+
+/// The timestamp of a line that is made now.
+fn stamp_now() -> String {
+    stamp_of(local_time())
+}
+
+fn stamp_of(LocalTime { year, month, day, hour, minute, .. }: LocalTime) -> String {
+    format!("[{year}-{month:02}-{day:02} {hour:02}:{minute:02}] ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn lines_are_stamped_as_by_knockd_and_a_moved_file_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let targets = Targets { file: Some(path.clone()), ..Targets::default() };
+        let mut log = Log::open(targets.clone()).unwrap();
+        let time = LocalTime { year: 2026, month: 3, day: 9, hour: 7, minute: 5, second: 59 };
+        log.line_of("127.0.0.1: d: Stage 1", time);
+        fs::rename(&path, dir.path().join("old")).unwrap();
+        log.line_of("still the old file", time);
+        log.reopen(targets).unwrap();
+        log.line_of("the new file", time);
+        log.finish();
+        let old = fs::read_to_string(dir.path().join("old")).unwrap();
+        assert_eq!(old, "[2026-03-09 07:05] 127.0.0.1: d: Stage 1\n[2026-03-09 07:05] still the old file\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[2026-03-09 07:05] the new file\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("later/log");
+        let mut log = Log::open(Targets { file: Some(path.clone()), ..Targets::default() }).unwrap();
+        log.line("lost");
+        log.finish();
+        fs::create_dir(dir.path().join("later")).unwrap();
+        log.line("kept");
+        log.finish();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("] 1 lines were not logged\n[") && text.ends_with("] kept\n"), "{text}");
+    }
+}
