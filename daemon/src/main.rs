@@ -21,7 +21,7 @@ use clap::Parser;
 use portknock_core::gate::remove_table;
 use portknock_core::reader;
 use portknock_core::service::Service;
-use portknock_core::sys::process::{close_inherited, set_process_name};
+use portknock_core::sys::process::{close_inherited, close_inherited_on_exec, restrict_umask, set_process_name};
 
 use crate::args::Args;
 use crate::background::{PidFile, detach};
@@ -33,6 +33,10 @@ use crate::settings::{absolute, check, log_targets, read_config, service_options
 use crate::signals::Signals;
 
 fn main() -> ExitCode {
+    // First of all: commands inherit neither descriptors nor umask of the program that started the daemon. Rust's
+    // runtime has opened /dev/null for standard streams that were closed.
+    close_inherited_on_exec();
+    restrict_umask();
     let args = Args::parse();
     if args.check {
         return ExitCode::from(check(&args.config));
