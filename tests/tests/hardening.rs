@@ -1,10 +1,11 @@
-//! What portknockd and its commands inherit, and what its processes may use.
+//! What portknockd and its commands inherit, and the resources that its reader may use.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, PATIENCE, wait_until};
+use portknock_tests::{Daemon, Lab, PATIENCE, cost, require, wait_until};
 
 /// A door whose command records the descriptors and the umask that it has.
 const DOOR: &str = "[door]\nsequence = 7000,5000,6000\nseq_timeout = 30\n\
@@ -48,4 +49,94 @@ fn closed_standard_streams_are_replaced_before_anything_is_opened() {
         let target = fs::read_link(format!("/proc/{}/fd/{stream}", daemon.id())).expect("an open descriptor");
         assert_eq!(target, Path::new("/dev/null"), "after {closed}");
     }
+}
+
+/// The hard limit of a process (proc_pid_limits(5)); `None` for an unlimited one.
+fn limit(pid: u32, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
+    let line = text.lines().find(|line| line.starts_with(name)).expect("a known limit");
+    line[name.len()..].split_whitespace().nth(1).expect("a hard limit").parse().ok()
+}
+
+fn oom_score(pid: u32) -> i32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("it runs");
+    text.trim().parse().expect("a number")
+}
+
+#[test]
+fn the_reader_has_limits_and_goes_first_when_memory_runs_out() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    let reader = daemon.reader();
+    for (name, most) in [
+        ("Max core file size", 0),
+        ("Max file size", 0),
+        ("Max processes", 0),
+        ("Max open files", 16),
+        ("Max address space", 1 << 30),
+    ] {
+        let limit = limit(reader, name);
+        assert!(limit.is_some_and(|limit| limit <= most), "{name}: {limit:?}");
+    }
+    assert_eq!(limit(daemon.id(), "Max address space"), None, "its own limit is not the daemon's");
+    assert_eq!(oom_score(reader), oom_score(daemon.id()) + 500);
+    assert_eq!(daemon.count("keeps rights"), daemon.count("the user root"), "{}", daemon.log());
+}
+
+#[test]
+fn a_reader_whose_attempts_outgrow_its_memory_is_replaced_and_attempts_go_on() {
+    let lab = Lab::pair();
+    let config = |attempts: u32| format!("[options]\nMaxAttempts = {attempts}\n{DOOR}");
+    let daemon = Daemon::portknockd(&lab.server, &config(1_000));
+    let first = daemon.reader();
+    let before = limit(first, "Max address space").expect("a limit");
+    lab.knock_from("10.0.0.2", "10.0.0.1", "7000 5000");
+    daemon.wait_for("Stage 2");
+    daemon.reload(&config(1_000_000));
+    assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some_and(|next| next != first)));
+    let after = limit(daemon.reader(), "Max address space").expect("a limit");
+    assert!(after > before + 300_000_000, "{before} and then {after}");
+    lab.knock_from("10.0.0.2", "10.0.0.1", "6000");
+    daemon.wait_for("OPEN SESAME");
+    // Less is no reason for another.
+    let second = daemon.reader();
+    daemon.reload(&config(1_000));
+    assert_eq!(daemon.reader(), second);
+}
+
+/// The user of a process (proc_pid_status(5)).
+fn user(pid: u32) -> u32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:")).expect("a user");
+    line.split_whitespace().next().expect("a number").parse().expect("a number")
+}
+
+#[test]
+fn a_reader_that_was_root_shares_its_user_with_no_other_program() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    let user = user(daemon.reader());
+    // In a user namespace with few users it stays what it is, or becomes nobody, and that is logged.
+    if daemon.count("keeps rights that it does not need: the user") == 0 {
+        let known = lab.server.run(&format!("getent passwd {user}"));
+        assert!(known.stdout.is_empty() || known.stdout.starts_with("portknock:"), "{}", known.stdout);
+        assert_ne!(user, 0);
+    }
+}
+
+#[test]
+fn a_process_that_burns_the_daemons_processor_keeps_no_door_open() {
+    ["taskset", "timeout"].into_iter().for_each(require);
+    let lab = Lab::pair();
+    let door = format!("{DOOR}cmd_timeout = 2\nstop_command = true\n");
+    // As a reader would that never waits: a process of the daemon's session, on the one processor that the daemon has.
+    let burn = "timeout 8 sh -c 'while :; do :; done' & exec \"$@\"";
+    let pinned = ["taskset", "-c", "0", "sh", "-c", burn, "sh"];
+    let daemon = Daemon::portknockd_under(&lab.server, &pinned, &door);
+    lab.knock_from("10.0.0.2", "10.0.0.1", "7000 5000 6000");
+    daemon.wait_for("OPEN SESAME");
+    let opened = Instant::now();
+    daemon.wait_for("command timeout");
+    let open = opened.elapsed();
+    assert!((Duration::from_millis(1_700)..Duration::from_millis(2_500)).contains(&open), "{open:?}");
 }

@@ -184,7 +184,7 @@ mod tests {
         use std::os::fd::AsFd;
         let (pipe, _end) = io::pipe().unwrap();
         // SAFETY: fcntl takes numbers here.
-        let call = |command, value| unsafe { libc::fcntl(pipe.as_fd().as_raw_fd(), command, value) };
+        let call = |command, value: libc::c_int| unsafe { libc::fcntl(pipe.as_fd().as_raw_fd(), command, value) };
         assert_eq!(call(libc::F_SETFD, 0), 0);
         close_each_on_exec();
         assert_eq!(call(libc::F_GETFD, 0), libc::FD_CLOEXEC);
