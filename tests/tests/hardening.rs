@@ -1,11 +1,12 @@
 //! What portknockd and its commands inherit, and the resources that its reader may use.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, PATIENCE, cost, require, wait_until};
+use portknock_tests::{Daemon, Lab, Output, PATIENCE, Process, binary, cost, other_users, require, wait_until};
+use tempfile::TempDir;
 
 /// A door whose command records the descriptors and the umask that it has.
 const DOOR: &str = "[door]\nsequence = 7000,5000,6000\nseq_timeout = 30\n\
@@ -139,4 +140,82 @@ fn a_process_that_burns_the_daemons_processor_keeps_no_door_open() {
     daemon.wait_for("command timeout");
     let open = opened.elapsed();
     assert!((Duration::from_millis(1_700)..Duration::from_millis(2_500)).contains(&open), "{open:?}");
+}
+
+/// A directory that is none for drafts, as /tmp is; the sandbox has a /run of its own.
+fn system_directory() -> TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir_in("/run").expect("a directory in /run")
+}
+
+#[test]
+fn secrets_that_others_can_read_are_warned_of_at_the_start_and_in_check() {
+    let lab = Lab::pair();
+    let directory = system_directory();
+    let path = |name: &str| directory.path().join(name);
+    let text = format!(
+        "[options]\nInterface = lo\nStateFile = {0}/openings\nControlSocket = none\n[door]\none_time_sequences = {0}/list\n\
+         command = true\n",
+        directory.path().display()
+    );
+    fs::write(path("knockd.conf"), text).expect("a directory of ours");
+    fs::write(path("list"), " 7391,2284:udp,48213\n").expect("a directory of ours");
+    let mode = |mode| {
+        for name in ["knockd.conf", "list"] {
+            fs::set_permissions(path(name), Permissions::from_mode(mode)).expect("a file of ours");
+        }
+    };
+    let conf = path("knockd.conf").display().to_string();
+    let checks = || {
+        let [daemon, cli] = [["portknockd", "--check", "-c", &conf].as_slice(), &["portknock", "check", &conf]]
+            .map(|words| Output::of(lab.server.command(binary(words[0])).args(&words[1..])));
+        let start = Process::spawn(lab.server.command(binary("portknockd")).args(["-c", &conf]));
+        start.wait_for("starting up");
+        [daemon.stdout, cli.stdout, start.output()]
+    };
+    mode(0o644);
+    let warnings = checks();
+    for text in &warnings {
+        assert_eq!(text.matches("warning[PK071]: any user can read ").count(), 2, "{text}");
+    }
+    // The advice is the cure.
+    for line in warnings[0].lines().filter_map(|line| line.trim().strip_prefix("= help: run: ")) {
+        lab.server.ok(line);
+    }
+    for text in checks() {
+        assert!(!text.contains("PK071"), "{text}");
+    }
+}
+
+#[test]
+fn commands_that_the_service_forbids_are_named_at_the_start_and_in_check() {
+    require("setpriv");
+    if !other_users() {
+        return;
+    }
+    let lab = Lab::pair();
+    let config = "[door]\nsequence = 7391,2284:udp,48213\ncmd_timeout = 9\n\
+        start_command = sudo iptables -I INPUT -s %IP% -j ACCEPT && echo %IP% >> /etc/allowed\nstop_command = ufw reload\n";
+    let named = |text: &str| {
+        let found: Vec<_> = text.lines().filter(|line| line.contains("warning[PK070]")).collect();
+        assert_eq!(found.len(), 3, "{text}");
+        for (line, name) in found.iter().zip(["`sudo`", "/etc/allowed", "`ufw`"]) {
+            assert!(line.contains(name), "{text}");
+        }
+        assert!(text.contains("root.conf"), "{text}");
+    };
+    // As the unit runs it.
+    let rights = ["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"];
+    let user = ["setpriv", "--no-new-privs", "--reuid=54321", "--regid=54321", "--clear-groups"];
+    let daemon = Daemon::portknockd_under(&lab.server, &[&user[..], &rights].concat(), config);
+    named(&daemon.output());
+    let conf = daemon.path("knockd.conf");
+    for words in [["portknockd", "--check", "-c"].as_slice(), &["portknock", "check"]] {
+        let mut command = lab.server.command(user[0]);
+        named(&Output::of(command.args(&user[1..]).arg(binary(words[0])).args(&words[1..]).arg(&conf)).stdout);
+        // Root may do all of this, unless the packaged unit is installed here.
+        if !Path::new("/lib/systemd/system/portknockd.service").exists() {
+            let output = Output::of(lab.server.command(binary(words[0])).args(&words[1..]).arg(&conf));
+            assert!(!output.stdout.contains("PK070"), "{}", output.stdout);
+        }
+    }
 }

@@ -93,6 +93,11 @@ pub fn drop_capabilities() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// True if no program that this process starts can get more privileges (prctl(2), `PR_GET_NO_NEW_PRIVS`).
+pub fn has_no_new_privileges() -> bool {
+    prctl(libc::PR_GET_NO_NEW_PRIVS, 0) == 1
+}
+
 /// Keeps others of the same user from looking into this process and from attaching to it, and leaves no core file.
 pub fn hide() {
     prctl(libc::PR_SET_DUMPABLE, 0);

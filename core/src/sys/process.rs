@@ -24,6 +24,12 @@ pub fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The group whose rights this process has (getegid(2)).
+pub fn effective_group() -> u32 {
+    // SAFETY: the call takes nothing, touches nothing and cannot fail.
+    unsafe { libc::getegid() }
+}
+
 /// Names this process for ps(1) and its like, in at most 15 bytes (prctl(2), `PR_SET_NAME`).
 pub fn set_process_name(name: &CStr) {
     // SAFETY: the name is a string that outlives the call.
