@@ -16,6 +16,9 @@
  * other. Only freeing must be the last thing that happens to a handle, and what a handle gave out must be read before the
  * call that may change it. There is no hidden state, neither of a thread nor of the process.
  *
+ * Processes. A child process made by fork(2) has copies of all handles, and can use those that no other thread was using
+ * at that moment. A listener is the exception: it works in the process that opened it alone (PORTKNOCK_ERR_FORKED).
+ *
  * Texts are UTF-8 and end with a zero; names of files may be any bytes. What you pass is copied: it need not outlive
  * the call.
  *
@@ -166,6 +169,10 @@ enum portknock_status
      * only be freed.
      */
     PORTKNOCK_ERR_PANICKED = -10,
+    /**
+     * A listener is used in a child process of the one that opened it. Nothing was done.
+     */
+    PORTKNOCK_ERR_FORKED = -11,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -428,6 +435,10 @@ typedef struct portknock_error portknock_error;
  * Wait by portknock_listener_next(); or wait for portknock_listener_fd() beside descriptors of your own and, when it is
  * readable, call portknock_listener_next() with a timeout of 0 until it gives PORTKNOCK_END. Nothing happens without
  * these calls. A call that waits keeps no other thread from using the listener.
+ *
+ * A listener belongs to the process that opened it. In a child process made by fork(2) every call on it fails with
+ * PORTKNOCK_ERR_FORKED and changes nothing, so the parent loses no packet; only portknock_listener_free() works, and
+ * leaves the parent's listener as it is. The child holds the lock of the state file until it calls exec(3) or ends.
  */
 typedef struct portknock_listener portknock_listener;
 
@@ -610,7 +621,7 @@ typedef struct portknock_listener_options {
      */
     size_t interface_count;
     /**
-     * Not 0: run the doors' commands, open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
+     * Not 0: run the doors' commands (with this process's umask, and with its descriptors that are not close-on-exec), open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
      * outside of the process changes; the commands are yours to run, from the events, and one-time sequences open again
      * and again.
      */
@@ -950,7 +961,7 @@ portknock_status portknock_listener_open(const struct portknock_config *config,
 
 /**
  * A descriptor that is readable when portknock_listener_next() has something to do or to tell. It belongs to the
- * listener: wait for it by poll(2), select(2) or epoll(7), and do nothing else with it. -1 for NULL.
+ * listener: wait for it by poll(2), select(2) or epoll(7), and do nothing else with it. -1 for NULL and in a forked child.
  */
 int portknock_listener_fd(const struct portknock_listener *listener);
 
@@ -962,7 +973,7 @@ int portknock_listener_fd(const struct portknock_listener *listener);
  * PORTKNOCK_END, and a NULL in *event: the time is over, portknock_listener_interrupt() was called, a signal came, or
  * all is done after portknock_listener_stop().
  *
- * Errors: PORTKNOCK_ERR_SYSTEM where the capture has broken down for good.
+ * Errors: PORTKNOCK_ERR_SYSTEM where the capture has broken down for good; PORTKNOCK_ERR_FORKED in a forked child.
  */
 portknock_status portknock_listener_next(struct portknock_listener *listener,
                                          int32_t timeout_ms,
@@ -971,14 +982,14 @@ portknock_status portknock_listener_next(struct portknock_listener *listener,
 
 /**
  * Ends one wait in portknock_listener_next(), now or at the next call. Safe in a signal handler: it writes to a
- * descriptor and takes neither lock nor memory. NULL is allowed.
+ * descriptor and takes neither lock nor memory. Does nothing in a forked child. NULL is allowed.
  */
 void portknock_listener_interrupt(const struct portknock_listener *listener);
 
 /**
  * Takes up another configuration. Doors that did not change keep their attempts, and open doors stay open.
  *
- * Errors: as for portknock_listener_open(); then everything goes on as before.
+ * Errors: as for portknock_listener_open(), then everything goes on as before; PORTKNOCK_ERR_FORKED in a forked child.
  */
 portknock_status portknock_listener_reload(struct portknock_listener *listener,
                                            const struct portknock_config *config,
@@ -988,11 +999,14 @@ portknock_status portknock_listener_reload(struct portknock_listener *listener,
  * Begins to stop: no packet counts any more, and open doors are closed unless the configuration has `OnStop = keep`. Go
  * on taking events until portknock_listener_is_stopped(); commands are waited for, up to a minute. Calling it again
  * changes nothing.
+ *
+ * Errors: PORTKNOCK_ERR_FORKED in a forked child.
  */
 portknock_status portknock_listener_stop(struct portknock_listener *listener, struct portknock_error **err);
 
 /**
- * 1 when everything that portknock_listener_stop() began is done and its events are taken; else 0, also for NULL.
+ * 1 when everything that portknock_listener_stop() began is done and its events are taken, and in a forked child, which
+ * has nothing to wait for; else 0, also for NULL.
  */
 int portknock_listener_is_stopped(const struct portknock_listener *listener);
 

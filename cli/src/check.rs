@@ -52,13 +52,16 @@ pub fn run(args: &CheckArgs) -> u8 {
 /// Reads the file, and gives the name to show for it.
 fn read(file: &Path) -> Result<(String, Loaded), String> {
     if file != Path::new("-") {
-        let loaded = config::load(file).map_err(|error| error.to_string())?;
+        let mut loaded = config::load(file).map_err(|error| error.to_string())?;
+        loaded.check_deployment(Some(file), config::service_is_confined());
         return Ok((file.to_string_lossy().into_owned(), loaded));
     }
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).map_err(|error| format!("cannot read standard input: {error}"))?;
     let Parsed { config, report } = config::load_text(&text);
-    Ok(("<stdin>".into(), Loaded { config, report, text }))
+    let mut loaded = Loaded { config, report, text };
+    loaded.check_deployment(None, config::service_is_confined());
+    Ok(("<stdin>".into(), loaded))
 }
 
 /// The findings and a line that sums them up.

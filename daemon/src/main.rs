@@ -21,7 +21,7 @@ use clap::Parser;
 use portknock_core::gate::remove_table;
 use portknock_core::reader;
 use portknock_core::service::Service;
-use portknock_core::sys::process::{close_inherited, set_process_name};
+use portknock_core::sys::process::{close_inherited, close_inherited_on_exec, restrict_umask, set_process_name};
 
 use crate::args::Args;
 use crate::background::{PidFile, detach};
@@ -33,6 +33,10 @@ use crate::settings::{absolute, check, log_targets, read_config, service_options
 use crate::signals::Signals;
 
 fn main() -> ExitCode {
+    // First of all: commands inherit neither descriptors nor umask of the program that started the daemon. Rust's
+    // runtime has opened /dev/null for standard streams that were closed.
+    close_inherited_on_exec();
+    restrict_umask();
     let args = Args::parse();
     if args.check {
         return ExitCode::from(check(&args.config));
@@ -59,6 +63,9 @@ fn main() -> ExitCode {
 
 /// Starts and works; true after a stop in order. What fails before there is a log is the error.
 fn run(mut args: Args) -> Result<bool, String> {
+    // The supervisor waits for this process; its child could not even write the pid file.
+    let ignores_daemon = args.daemon && Notify::is_wanted();
+    args.daemon &= !ignores_daemon;
     let path = absolute(&args.config);
     args.logfile = args.logfile.as_deref().map(absolute);
     // Where there is none, relative names cannot be read at all.
@@ -70,13 +77,17 @@ fn run(mut args: Args) -> Result<bool, String> {
     let advice = interface_advice(&args, &config);
     // First of all: a signal that comes during the start is handled after it.
     let signals = Signals::register().map_err(|error| error.to_string())?;
-    // Before the daemon is another process: the supervisor's watchdog is for this one.
     let notify = Notify::from_environment();
     // The service is the parent of processes, so it has to be in the one that stays.
     let birth = args.daemon.then(detach).transpose().map_err(|error| format!("cannot become a daemon: {error}"))?;
     let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
     // After the last thing that can be wrong, so that a failed start leaves no trace.
     let mut log = Log::open(targets).map_err(|error| format!("cannot start the log: {error}"))?;
+    if ignores_daemon {
+        log.line(
+            "-d is ignored: a supervisor runs the daemon (NOTIFY_SOCKET is set); remove -d, for instance from KNOCKD_OPTS",
+        );
+    }
     if let Some(advice) = &advice {
         log.line(advice);
     }

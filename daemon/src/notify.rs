@@ -33,11 +33,15 @@ pub(crate) struct Notify {
 }
 
 impl Notify {
-    /// Connects to the supervisor that `NOTIFY_SOCKET` names; `None` where it names none. Before the process forks, since
-    /// `WATCHDOG_PID` is the process that the supervisor started.
+    /// Connects to the supervisor that `NOTIFY_SOCKET` names; `None` where it names none.
     pub(crate) fn from_environment() -> io::Result<Option<Self>> {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(None) };
         Self::connect(&name, sd_notify::watchdog_enabled()).map(Some)
+    }
+
+    /// True if a supervisor wants to hear of the daemon.
+    pub(crate) fn is_wanted() -> bool {
+        env::var_os("NOTIFY_SOCKET").is_some_and(|name| !name.is_empty())
     }
 
     fn connect(name: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use portknock_core::config::{Loaded, load};
+use portknock_core::config::{LoadError, Loaded, load, service_is_confined};
 use portknock_core::reader::ReaderProgram;
 use portknock_core::service::ServiceOptions;
 use portknock_core::{Config, Printable};
@@ -19,7 +19,7 @@ pub(crate) fn read_config(path: &Path, say: &mut dyn FnMut(&str)) -> Option<Conf
     if let Some(warning) = open_to_all(path) {
         say(&warning);
     }
-    match load(path) {
+    match load_here(path) {
         Ok(Loaded { config, report, text }) => {
             let rendered = report.render(&path.to_string_lossy(), &text);
             rendered.lines().filter(|line| !line.trim().is_empty()).for_each(say);
@@ -35,6 +35,13 @@ pub(crate) fn read_config(path: &Path, say: &mut dyn FnMut(&str)) -> Option<Conf
             None
         }
     }
+}
+
+/// Reads the configuration, with what this machine shows of it.
+fn load_here(path: &Path) -> Result<Loaded, LoadError> {
+    let mut loaded = load(path)?;
+    loaded.check_deployment(Some(path), service_is_confined());
+    Ok(loaded)
 }
 
 /// The warning about a file that anybody may fill with commands.
@@ -56,7 +63,7 @@ pub(crate) fn check(path: &Path) -> u8 {
     if let Some(warning) = open_to_all(path) {
         let _ = writeln!(out, "{warning}");
     }
-    let (text, ok) = match load(path) {
+    let (text, ok) = match load_here(path) {
         Ok(Loaded { report, text, .. }) => {
             let found = report.render(&path.to_string_lossy(), &text);
             let gap = if found.is_empty() { "" } else { "\n" };

@@ -19,7 +19,7 @@ use portknock_core::service::ServiceError;
 use crate::border::{free, look};
 use crate::diagnostic::{Findings, portknock_diagnostic};
 use crate::status::portknock_status::{
-    self, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_CONFIG, PORTKNOCK_ERR_FILE, PORTKNOCK_ERR_HOST,
+    self, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_CONFIG, PORTKNOCK_ERR_FILE, PORTKNOCK_ERR_FORKED, PORTKNOCK_ERR_HOST,
     PORTKNOCK_ERR_LINK_TYPE, PORTKNOCK_ERR_NETWORK, PORTKNOCK_ERR_NOT_OPEN, PORTKNOCK_ERR_PANICKED,
     PORTKNOCK_ERR_PERMISSION, PORTKNOCK_ERR_SYSTEM,
 };
@@ -107,6 +107,7 @@ impl From<ServiceError> for Failure {
                 PORTKNOCK_ERR_SYSTEM
             }
             ServiceError::Panicked => PORTKNOCK_ERR_PANICKED,
+            ServiceError::Forked => PORTKNOCK_ERR_FORKED,
         };
         Self::new(status, error)
     }

@@ -22,6 +22,10 @@ use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 /// Wait by portknock_listener_next(); or wait for portknock_listener_fd() beside descriptors of your own and, when it is
 /// readable, call portknock_listener_next() with a timeout of 0 until it gives PORTKNOCK_END. Nothing happens without
 /// these calls. A call that waits keeps no other thread from using the listener.
+///
+/// A listener belongs to the process that opened it. In a child process made by fork(2) every call on it fails with
+/// PORTKNOCK_ERR_FORKED and changes nothing, so the parent loses no packet; only portknock_listener_free() works, and
+/// leaves the parent's listener as it is. The child holds the lock of the state file until it calls exec(3) or ends.
 pub struct portknock_listener {
     listener: Listener,
     notices: bool,
@@ -38,7 +42,7 @@ pub struct portknock_listener_options {
     pub interfaces: *const *const c_char,
     /// How many they are.
     pub interface_count: usize,
-    /// Not 0: run the doors' commands, open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
+    /// Not 0: run the doors' commands (with this process's umask, and with its descriptors that are not close-on-exec), open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
     /// outside of the process changes; the commands are yours to run, from the events, and one-time sequences open again
     /// and again.
     pub run_commands: i32,
@@ -98,11 +102,11 @@ pub unsafe extern "C" fn portknock_listener_open(
 }
 
 /// A descriptor that is readable when portknock_listener_next() has something to do or to tell. It belongs to the
-/// listener: wait for it by poll(2), select(2) or epoll(7), and do nothing else with it. -1 for NULL.
+/// listener: wait for it by poll(2), select(2) or epoll(7), and do nothing else with it. -1 for NULL and in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_fd(listener: *const portknock_listener) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { look(listener, -1, |it| it.listener.as_fd().as_raw_fd()) }
+    unsafe { look(listener, -1, |it| if it.listener.is_forked() { -1 } else { it.listener.as_fd().as_raw_fd() }) }
 }
 
 /// Does what there is to do and takes the next event, waiting for one at most `timeout_ms` milliseconds: 0 to not wait,
@@ -112,7 +116,7 @@ pub unsafe extern "C" fn portknock_listener_fd(listener: *const portknock_listen
 /// PORTKNOCK_END, and a NULL in *event: the time is over, portknock_listener_interrupt() was called, a signal came, or
 /// all is done after portknock_listener_stop().
 ///
-/// Errors: PORTKNOCK_ERR_SYSTEM where the capture has broken down for good.
+/// Errors: PORTKNOCK_ERR_SYSTEM where the capture has broken down for good; PORTKNOCK_ERR_FORKED in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_next(
     listener: *mut portknock_listener,
@@ -137,7 +141,7 @@ pub unsafe extern "C" fn portknock_listener_next(
 }
 
 /// Ends one wait in portknock_listener_next(), now or at the next call. Safe in a signal handler: it writes to a
-/// descriptor and takes neither lock nor memory. NULL is allowed.
+/// descriptor and takes neither lock nor memory. Does nothing in a forked child. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_interrupt(listener: *const portknock_listener) {
     if !listener.is_null() {
@@ -149,7 +153,7 @@ pub unsafe extern "C" fn portknock_listener_interrupt(listener: *const portknock
 
 /// Takes up another configuration. Doors that did not change keep their attempts, and open doors stay open.
 ///
-/// Errors: as for portknock_listener_open(); then everything goes on as before.
+/// Errors: as for portknock_listener_open(), then everything goes on as before; PORTKNOCK_ERR_FORKED in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_reload(
     listener: *mut portknock_listener,
@@ -169,6 +173,8 @@ pub unsafe extern "C" fn portknock_listener_reload(
 /// Begins to stop: no packet counts any more, and open doors are closed unless the configuration has `OnStop = keep`. Go
 /// on taking events until portknock_listener_is_stopped(); commands are waited for, up to a minute. Calling it again
 /// changes nothing.
+///
+/// Errors: PORTKNOCK_ERR_FORKED in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_stop(
     listener: *mut portknock_listener,
@@ -182,11 +188,12 @@ pub unsafe extern "C" fn portknock_listener_stop(
     unsafe { with_listener(listener, err, body) }
 }
 
-/// 1 when everything that portknock_listener_stop() began is done and its events are taken; else 0, also for NULL.
+/// 1 when everything that portknock_listener_stop() began is done and its events are taken, and in a forked child, which
+/// has nothing to wait for; else 0, also for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_is_stopped(listener: *const portknock_listener) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { look(listener, 0, |it| c_int::from(it.listener.is_stopped().unwrap_or(false))) }
+    unsafe { look(listener, 0, |it| c_int::from(it.listener.is_forked() || it.listener.is_stopped().unwrap_or(false))) }
 }
 
 /// Ends listening at once. Commands that run are left alone; with run_commands, open doors are left to the next listener

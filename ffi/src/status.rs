@@ -34,6 +34,8 @@ pub enum portknock_status {
     /// A fault of this library: the call, or an earlier one on the same handle, ended in the middle. Such a handle can
     /// only be freed.
     PORTKNOCK_ERR_PANICKED = -10,
+    /// A listener is used in a child process of the one that opened it. Nothing was done.
+    PORTKNOCK_ERR_FORKED = -11,
 }
 
 /// The name of a status without its prefix, as in "ok" or "argument"; "unknown" for other numbers. The text is static.
@@ -52,6 +54,7 @@ pub extern "C" fn portknock_status_name(status: i32) -> *const c_char {
         -8 => c"not-open",
         -9 => c"system",
         -10 => c"panicked",
+        -11 => c"forked",
         _ => c"unknown",
     };
     name.as_ptr()

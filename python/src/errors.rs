@@ -76,7 +76,8 @@ pub(crate) fn service(error: &ServiceError) -> PyErr {
         | ServiceError::Reader(_)
         | ServiceError::State(_)
         | ServiceError::OneTime { .. }
-        | ServiceError::Panicked => python::PortknockError::new_err(text),
+        | ServiceError::Panicked
+        | ServiceError::Forked => python::PortknockError::new_err(text),
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Listener {
     open: Mutex<Option<Open>>,
     /// What tells an interruption from a tick.
     interrupted: AtomicBool,
+    /// The process that opened it. In a forked child the lock may be held by a thread that does not exist there.
+    owner: u32,
 }
 
 struct Open {
@@ -52,7 +54,7 @@ impl Listener {
             .detach(|| service::Listener::open(config.config.clone(), options))
             .map_err(|error| errors::service(&error))?;
         let open = Open { listener: Arc::new(listener), on_notice };
-        Ok(Self { open: Mutex::new(Some(open)), interrupted: AtomicBool::new(false) })
+        Ok(Self { open: Mutex::new(Some(open)), interrupted: AtomicBool::new(false), owner: std::process::id() })
     }
 
     /// A descriptor that is readable when `next` has something to do or to tell.
@@ -71,6 +73,7 @@ impl Listener {
 
     /// End one wait.
     fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
+        self.refuse_child()?;
         // In this order: who is woken finds out why.
         self.interrupted.store(true, Ordering::SeqCst);
         self.listener(py)?.interrupt();
@@ -95,6 +98,11 @@ impl Listener {
 
     /// End listening at once.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_forked() {
+            // The child's copy alone.
+            drop(self.open.try_lock().map(|mut open| open.take()));
+            return Ok(());
+        }
         let open = self.open.lock_py_attached(py).map_err(|_| panicked())?.take();
         if let Some(open) = open {
             // Whoever waits finds it closed, wakes the next one, and the last one lets go of it.
@@ -107,6 +115,9 @@ impl Listener {
     /// True after `close`.
     #[getter]
     fn closed(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.is_forked() {
+            return Ok(self.open.try_lock().is_ok_and(|open| open.is_none()));
+        }
         Ok(self.open.lock_py_attached(py).map_err(|_| panicked())?.is_none())
     }
 
@@ -143,8 +154,17 @@ impl Listener {
 }
 
 impl Listener {
+    fn is_forked(&self) -> bool {
+        std::process::id() != self.owner
+    }
+
+    fn refuse_child(&self) -> PyResult<()> {
+        if self.is_forked() { Err(errors::service(&ServiceError::Forked)) } else { Ok(()) }
+    }
+
     /// The listener, unless it is closed.
     fn listener(&self, py: Python<'_>) -> PyResult<Arc<service::Listener>> {
+        self.refuse_child()?;
         match &*self.open.lock_py_attached(py).map_err(|_| panicked())? {
             Some(open) => Ok(Arc::clone(&open.listener)),
             None => Err(PyValueError::new_err("the listener is closed")),
@@ -162,6 +182,7 @@ impl Listener {
 
     /// The next event; `None` when the time is over, and when it is interrupted, stopped or closed.
     fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Option<Py<PyAny>>> {
+        self.refuse_child()?;
         let start = Instant::now();
         loop {
             let (listener, on_notice) = match &*self.open.lock_py_attached(py).map_err(|_| panicked())? {

@@ -1,4 +1,6 @@
 import gc
+import multiprocessing
+import os
 import select
 import signal
 import socket
@@ -71,6 +73,72 @@ def test_commands_run_where_that_is_asked_for(tmp_path):
     assert lines[0] == "starting up, listening on lo" and "ssh: running command: echo open 127.0.0.1" in "\n".join(
         lines
     )
+
+
+def in_child(work):
+    """What `work` raises or returns in a forked child, as text."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            said = f"returned {work()!r}"
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return said
+
+
+FORKED = "PortknockError: the listener belongs to the process that opened it; a forked child cannot use it"
+
+
+def test_a_forked_child_cannot_use_a_listener_and_takes_no_event():
+    with Listener(QUICK, interface="lo") as listener:
+        knock("127.0.0.1", KNOCKS)
+        for work in (
+            lambda: listener.next(0),
+            lambda: next(iter(listener)),
+            lambda: listener.reload(QUICK),
+            listener.stop,
+            listener.interrupt,
+            listener.fileno,
+            lambda: listener.stopped,
+        ):
+            assert in_child(work) == FORKED
+        assert in_child(lambda: (listener.closed, listener.close(), listener.closed)) == "returned (False, None, True)"
+        assert [type(listener.next(PATIENCE)) for _ in range(4)] == [Stage, Stage, Open, Close]
+
+
+def use(listener, answers):
+    try:
+        answers.put(repr(listener.next(0)))
+    except portknock.PortknockError as error:
+        answers.put(f"{type(error).__name__}: {error}")
+
+
+def test_a_child_of_multiprocessing_cannot_use_a_listener_while_threads_wait():
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    with Listener(QUICK, interface="lo") as listener:
+        seen = []
+        thread = threading.Thread(target=lambda: seen.extend(event for event in listener))
+        thread.start()
+        for _ in range(5):
+            child = context.Process(target=use, args=(listener, answers))
+            child.start()
+            assert answers.get() == FORKED
+            child.join(PATIENCE)
+            assert child.exitcode == 0
+        knock("127.0.0.1", KNOCKS)
+        while len(seen) < 4 and thread.is_alive():
+            time.sleep(0.01)
+        listener.close()
+        thread.join(PATIENCE)
+    assert [type(event) for event in seen] == [Stage, Stage, Open, Close]
 
 
 def test_no_command_runs_by_default(tmp_path):

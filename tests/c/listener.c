@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -191,11 +192,44 @@ static void misuse(void) {
     portknock_config_free(config);
 }
 
+/* A forked child can use the listener no more, and takes nothing from the parent. */
+static void a_forked_child(const char *folder) {
+    portknock_error *error = NULL;
+    const portknock_event *event = NULL;
+    portknock_config *config = config_in(folder, 7000, 600);
+    int status = 0;
+    open_listener(config, 0, 0);
+    knock("7000:udp,8000:udp");
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(20);
+        FAILS(portknock_listener_next(listener, 0, &event, &error), PORTKNOCK_ERR_FORKED, "process that opened it");
+        FAILS(portknock_listener_next(listener, -1, &event, &error), PORTKNOCK_ERR_FORKED, "forked child");
+        FAILS(portknock_listener_reload(listener, config, &error), PORTKNOCK_ERR_FORKED, "forked child");
+        FAILS(portknock_listener_stop(listener, &error), PORTKNOCK_ERR_FORKED, "forked child");
+        CHECK(portknock_listener_fd(listener) == -1 && portknock_listener_is_stopped(listener) == 1);
+        portknock_listener_interrupt(listener);
+        portknock_listener_free(listener);
+        /* What is no listener works. */
+        portknock_config_free(config);
+        portknock_config_free(config_in(folder, 7000, 1));
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    /* Not interrupted, not stopped, and nothing is lost. */
+    CHECK(next(10000)->stage == 1 && next(10000)->stage == 2);
+    CHECK(next(10000)->kind == PORTKNOCK_EVENT_OPEN);
+    portknock_listener_free(listener);
+    portknock_config_free(config);
+}
+
 int main(int argc, char **argv) {
     CHECK(argc == 2);
     events_without_commands(argv[1]);
     commands_and_a_loop_of_ones_own(argv[1]);
     interruptions(argv[1]);
+    a_forked_child(argv[1]);
     misuse();
     return 0;
 }

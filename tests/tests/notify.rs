@@ -133,7 +133,7 @@ fn a_missing_interface_is_no_reason_not_to_be_ready() {
 }
 
 #[test]
-fn a_daemon_that_detaches_tells_for_itself() {
+fn under_a_supervisor_it_does_not_detach_and_says_so() {
     let lab = Lab::pair();
     let supervisor = Supervisor::new();
     let dir = supervisor.folder.path().display().to_string();
@@ -143,12 +143,17 @@ fn a_daemon_that_detaches_tells_for_itself() {
         supervisor.variable(),
         binary("portknockd").display()
     );
-    lab.server.ok(&start);
+    // As the unit's user cannot write it.
+    let start = start.replace("knockd.conf", "knockd.conf -p /proc/portknockd.pid");
+    let mut daemon = Process::spawn(lab.server.command("sh").args(["-c", &start]));
     supervisor.wait_for("READY=1\n", 1);
     supervisor.wait_for("WATCHDOG=1\n", 2);
-    lab.server.ok(&format!("kill $(cat {dir}/pid)"));
+    assert_eq!(daemon.exit_within(Duration::ZERO), None, "{}", daemon.output());
+    let log = fs::read_to_string(supervisor.path("log")).unwrap();
+    assert!(log.contains("-d is ignored: a supervisor runs the daemon"), "{log}");
+    assert!(daemon.stop().success());
     supervisor.wait_for("STOPPING=1\n", 1);
-    assert!(wait_until(PATIENCE, || !supervisor.path("pid").exists()));
+    assert!(!supervisor.path("pid").exists());
 }
 
 #[test]

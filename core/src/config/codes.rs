@@ -71,6 +71,8 @@ codes! {
     OPEN_BEHIND_THIS_HOST = "PK057",
     USELESS_GATE = "PK058",
     SOCKET_PATH = "PK059",
+    FORBIDDEN_BY_SERVICE = "PK070",
+    READABLE_SECRET = "PK071",
 }
 
 #[cfg(test)]
@@ -80,9 +82,11 @@ mod tests {
     const DOCS: &str = include_str!("../../../docs/diagnostics.md");
 
     #[test]
-    fn codes_are_numbered_in_order() {
-        for (i, code) in ALL.iter().enumerate() {
-            assert_eq!(*code, format!("PK{:03}", i + 1));
+    fn codes_are_numbers_in_order() {
+        assert!(ALL.is_sorted_by(|a, b| a < b), "{ALL:?}");
+        for code in ALL {
+            let number = code.strip_prefix("PK").unwrap();
+            assert!(number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit()), "{code}");
         }
     }
 

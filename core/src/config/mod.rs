@@ -1,8 +1,10 @@
-//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load()`].
+//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load()`] and
+//! [`Loaded::check_deployment`].
 
 mod assign;
 mod checks;
 mod codes;
+mod deployment;
 mod diagnostic;
 mod draft;
 mod findings;
@@ -23,6 +25,7 @@ mod slice;
 mod typography;
 mod values;
 
+pub use deployment::service_is_confined;
 pub use diagnostic::{Diagnostic, Fix, Report, Severity};
 pub use fix::apply_fixes;
 pub use json::check_json;

@@ -10,7 +10,7 @@ use crate::printable::shown_path;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Another process holds it.
-    #[error("the state file {path} is in use by another portknockd; set StateFile to give each its own", path = shown_path(.0))]
+    #[error("the state file {path} is in use by another portknockd; one daemon listens on several interfaces (-i eth0,lo), or set StateFile to give each its own", path = shown_path(.0))]
     InUse(PathBuf),
     /// Its contents cannot be trusted with this process's rights, since they are commands to run. The text says why.
     #[error("the state file {path} is not trusted: {1}; remove it, or set StateFile to another path", path = shown_path(.0))]

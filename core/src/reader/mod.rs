@@ -9,6 +9,7 @@
 //! the attempts; where a reader dies, the next one begins without any.
 
 mod channel;
+mod memory;
 mod notice;
 mod process;
 mod wire;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::channel::Channel;
+use super::memory::memory_for;
 use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, WireSequence};
 use crate::capture::CaptureSet;
 use crate::config::{Config, DoorId};
@@ -32,14 +33,14 @@ const MUCH: usize = 32 << 10;
 const ATTEMPTS_AT_ONCE: usize = 1_024;
 
 /// Reads packets for the daemon at the other end of `socket`, until that closes it. Before the first packet is read,
-/// `give_up_rights` is called with that connection, the one thing that is written to; it returns in words what rights it
-/// could not give up.
+/// `give_up_rights` is called with that connection, the one thing that is written to, and with the maximum number of
+/// bytes that the reader may still allocate; it returns in words what rights it could not give up.
 ///
 /// # Errors
 /// Where something failed, which the daemon has been told as far as possible.
 pub fn run(
     socket: OwnedFd,
-    give_up_rights: impl FnOnce(BorrowedFd<'_>) -> Result<Vec<String>, String>,
+    give_up_rights: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Vec<String>, String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut link = Link { channel: Channel::new(UnixStream::from(socket))?, waiting: VecDeque::new() };
     let work = AssertUnwindSafe(|| -> Result<(), String> {
@@ -114,7 +115,7 @@ impl<'a> Reader<'a> {
     /// `None` where the daemon is gone before it said what to do.
     fn start(
         link: &'a mut Link,
-        give_up_rights: impl FnOnce(BorrowedFd<'_>) -> Result<Vec<String>, String>,
+        give_up_rights: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Vec<String>, String>,
     ) -> Result<Option<Self>, String> {
         let text = |error: io::Error| error.to_string();
         let Ok(ToReader::Start(start)) = link.channel.wait(None) else { return Ok(None) };
@@ -127,7 +128,7 @@ impl<'a> Reader<'a> {
         follow_addresses(&mut capture, &mut engine);
         capture.wait_also_for(link.channel.as_fd()).map_err(text)?;
         capture.seal();
-        let kept = give_up_rights(link.channel.as_fd())?;
+        let kept = give_up_rights(link.channel.as_fd(), memory_for(&config))?;
         let mut reader = Self {
             link,
             capture,

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::{Notice, Service, ServiceError, ServiceOptions, Waker};
@@ -16,14 +16,20 @@ use crate::sys::poll::{self, Interest};
 ///
 /// Nobody waits for long for anybody else: a thread that waits for events lets the others in. Its descriptor is readable
 /// when [`Listener::next`] has something to do or to tell.
+///
+/// A listener belongs to the process that opened it. In a forked child every call fails with [`ServiceError::Forked`] and
+/// changes nothing: the descriptors of both processes are the same, so the child would take the parent's packets. The
+/// child holds the lock of the state file until it executes another program or exits.
 #[derive(Debug)]
 pub struct Listener {
-    service: Mutex<Service>,
+    service: Arc<Mutex<Service>>,
     /// The service's descriptor, at hand without the lock.
     fd: OwnedFd,
     waker: Waker,
     /// What tells an interruption from a wake for another reason.
     interrupted: AtomicBool,
+    /// The process that opened it.
+    owner: u32,
 }
 
 impl Listener {
@@ -35,7 +41,8 @@ impl Listener {
         let service = Service::start(config, options)?;
         let fd = service.as_fd().try_clone_to_owned()?;
         let waker = service.waker();
-        Ok(Self { service: Mutex::new(service), fd, waker, interrupted: AtomicBool::new(false) })
+        let interrupted = AtomicBool::new(false);
+        Ok(Self { service: Arc::new(Mutex::new(service)), fd, waker, interrupted, owner: std::process::id() })
     }
 
     /// Does what there is to do and returns the next notice that has a line for a log, waiting for one until `timeout` is
@@ -90,8 +97,11 @@ impl Listener {
     }
 
     /// Makes one wait end now, or the next one at its beginning. From any thread and from a signal handler: it takes no
-    /// lock and no memory.
+    /// lock and no memory. Does nothing in a forked child.
     pub fn interrupt(&self) {
+        if self.is_forked() {
+            return;
+        }
         // In this order: who is woken finds out why.
         self.interrupted.store(true, Ordering::SeqCst);
         self.waker.wake();
@@ -110,7 +120,7 @@ impl Listener {
     /// Begins to stop, as [`Service::stop`] does. Go on taking events until [`Listener::is_stopped`].
     ///
     /// # Errors
-    /// [`ServiceError::Panicked`].
+    /// [`ServiceError::Panicked`], [`ServiceError::Forked`].
     pub fn stop(&self) -> Result<(), ServiceError> {
         self.lock()?.stop();
         self.waker.wake();
@@ -120,13 +130,31 @@ impl Listener {
     /// True when everything that [`Listener::stop`] began is done, and told.
     ///
     /// # Errors
-    /// [`ServiceError::Panicked`].
+    /// [`ServiceError::Panicked`], [`ServiceError::Forked`].
     pub fn is_stopped(&self) -> Result<bool, ServiceError> {
         Ok(self.lock()?.is_stopped())
     }
 
+    /// True in a process that was forked after the listener was opened. It takes no lock.
+    pub fn is_forked(&self) -> bool {
+        std::process::id() != self.owner
+    }
+
     fn lock(&self) -> Result<MutexGuard<'_, Service>, ServiceError> {
+        // First of all: the thread that held the lock does not exist in a child.
+        if self.is_forked() {
+            return Err(ServiceError::Forked);
+        }
         self.service.lock().map_err(|_| ServiceError::Panicked)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // In a forked child, a thread of the parent may have left the service in the middle of a change.
+        if self.is_forked() && self.service.try_lock().is_err() {
+            std::mem::forget(Arc::clone(&self.service));
+        }
     }
 }
 

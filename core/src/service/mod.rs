@@ -20,6 +20,7 @@ mod options;
 mod ports;
 mod sight;
 mod status;
+mod stored;
 #[cfg(test)]
 pub(crate) mod tests;
 mod turn;
@@ -28,6 +29,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,13 +42,14 @@ pub use options::ServiceOptions;
 use ports::Ports;
 use sight::Sight;
 pub use status::{CommandCounts, Status};
+use stored::open_state;
 
 use crate::capture::CaptureNotice;
 use crate::config::{Config, OnStop};
 use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
 use crate::gate::Gate;
-use crate::journal::{OpeningId, StateFile, boot_id};
+use crate::journal::{OpeningId, StateFile};
 use crate::reader::Counts;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
@@ -139,11 +142,12 @@ impl Service {
         let mut state = None;
         let mut ports = Ports::default();
         if options.run_commands {
-            let (file, mut restored) = StateFile::open(&config.options.state_file, &boot_id(), clock.read())?;
+            let opened = open_state(&config, clock.read(), &mut notices)?;
+            let (file, mut restored) = opened.map_or_else(Default::default, |(file, restored)| (Some(file), restored));
+            state = file;
             ports = Ports::start(&config)?;
             restored.openings = ports.adopt(&config, restored.openings, clock.now())?;
-            executor.set_state_file(file.path());
-            state = Some(file);
+            executor.set_state_file(&absolute(&config.options.state_file));
             let count = restored.openings.len() + restored.unfinished.len();
             if count > 0 {
                 notices.push_back(Notice::Restored(count));
@@ -253,10 +257,9 @@ impl Service {
         let one_time = OneTimeDoors::open(&mut config)?;
         let clocks = self.clock.read();
         let mut state = None;
-        if let Some(old) = &self.state
-            && std::path::absolute(&config.options.state_file)? != old.path()
-        {
-            state = Some(StateFile::open(&config.options.state_file, &boot_id(), clocks)?);
+        let path = absolute(&config.options.state_file);
+        if self.options.run_commands && self.state.as_ref().is_none_or(|old| old.path() != path) {
+            state = open_state(&config, clocks, &mut self.notices)?;
         }
         let gate = if self.options.run_commands { Gate::find(&config)? } else { None };
         watch_firewall(&self.epoll, gate.as_ref().and_then(Gate::watch))?;
@@ -264,18 +267,20 @@ impl Service {
         self.look_for(&config, interfaces)?;
         // From here on nothing fails.
         self.ports.replace(gate, &mut self.notices);
-        if let (Some((mut new, restored)), Some(old)) = (state, &mut self.state) {
-            let numbers = new.take_over(old, clocks.now);
-            for id in self.closing.values_mut() {
-                *id = numbers.get(id).copied().unwrap_or(*id);
+        if let Some((mut new, restored)) = state {
+            if let Some(old) = &mut self.state {
+                let numbers = new.take_over(old, clocks.now);
+                for id in self.closing.values_mut() {
+                    *id = numbers.get(id).copied().unwrap_or(*id);
+                }
             }
             self.engine.restore_openings(restored.openings);
             for (id, request) in restored.unfinished {
                 self.closing.insert(self.executor.submit(request), id);
             }
-            self.executor.set_state_file(new.path());
             self.state = Some(new);
         }
+        self.executor.set_state_file(&path);
         self.one_time = one_time;
         self.config = config;
         self.engine.reload(&self.config, clocks.now);
@@ -348,6 +353,11 @@ fn interfaces(config: &Config, options: &ServiceOptions) -> Vec<String> {
         None if config.options.interfaces.is_empty() => vec![DEFAULT_INTERFACE.to_owned()],
         None => config.options.interfaces.clone(),
     }
+}
+
+/// The path as it is from every directory; as it is where there is no current directory.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn watch_firewall(epoll: &Epoll, watch: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -204,4 +204,7 @@ pub enum ServiceError {
         "an earlier call failed in a way that must not happen (it panicked): this listener cannot be used any more"
     )]
     Panicked,
+    /// A [`Listener`](super::Listener) is used in a process that was forked after it was opened.
+    #[error("the listener belongs to the process that opened it; a forked child cannot use it")]
+    Forked,
 }

@@ -26,6 +26,38 @@ pub fn find_user(name: &CStr) -> Option<User> {
     (result == 0 && !found.is_null()).then_some(User { user: entry.pw_uid, group: entry.pw_gid })
 }
 
+/// User numbers that systemd assigns for the time that a service runs, and that no distribution gives away for good
+/// (systemd.exec(5), `DynamicUser=`).
+const DYNAMIC_USERS: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+/// Number of users that are tried.
+const TRIED_USERS: u32 = 16;
+
+/// A user number that no user has now; `None` if none was found in a few tries.
+pub fn find_unused_user() -> Option<User> {
+    let count = DYNAMIC_USERS.end() - DYNAMIC_USERS.start() + 1;
+    // Two processes that look at the same time get different ones.
+    let first = std::process::id() % count;
+    let numbers = (0..TRIED_USERS).map(|i| DYNAMIC_USERS.start() + (first + i) % count);
+    numbers.map(|number| User { user: number, group: number }).find(|user| !is_known(*user))
+}
+
+/// True if the system has a name for the number of the user or of the group.
+fn is_known(User { user, group }: User) -> bool {
+    let mut buffer: [libc::c_char; 4096] = [0; 4096];
+    // SAFETY: all zeros is a valid passwd.
+    let mut entry: libc::passwd = unsafe { mem::zeroed() };
+    let mut found = ptr::null_mut();
+    // SAFETY: the buffer is as long as said, and all of the pointers outlive the call.
+    unsafe { libc::getpwuid_r(user, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
+    // SAFETY: all zeros is a valid group.
+    let mut group_entry: libc::group = unsafe { mem::zeroed() };
+    let mut group_found = ptr::null_mut();
+    let (at, length) = (buffer.as_mut_ptr(), buffer.len());
+    // SAFETY: as above; nothing of the first entry is read after this.
+    unsafe { libc::getgrgid_r(group, &raw mut group_entry, at, length, &raw mut group_found) };
+    !found.is_null() || !group_found.is_null()
+}
+
 /// Becomes this user for good, without any other group.
 ///
 /// # Errors
@@ -61,9 +93,66 @@ pub fn drop_capabilities() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// True if no program that this process starts can get more privileges (prctl(2), `PR_GET_NO_NEW_PRIVS`).
+pub fn has_no_new_privileges() -> bool {
+    prctl(libc::PR_GET_NO_NEW_PRIVS, 0) == 1
+}
+
 /// Keeps others of the same user from looking into this process and from attaching to it, and leaves no core file.
 pub fn hide() {
     prctl(libc::PR_SET_DUMPABLE, 0);
+}
+
+/// Limits the address space of this process to `memory` bytes, and forbids it core files, files that grow, processes,
+/// and descriptors beyond `descriptors` (setrlimit(2)). The limits hold for good.
+///
+/// # Errors
+/// None that is known; see setrlimit(2).
+pub fn limit_resources(memory: u64, descriptors: u64) -> io::Result<()> {
+    let limits = [
+        (libc::RLIMIT_AS, memory),
+        (libc::RLIMIT_NOFILE, descriptors),
+        (libc::RLIMIT_CORE, 0),
+        (libc::RLIMIT_FSIZE, 0),
+        (libc::RLIMIT_NPROC, 0),
+    ];
+    for (resource, value) in limits {
+        // A limit that is stricter already cannot be raised, and need not be.
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is valid and outlives the call.
+        super::check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+        limit.rlim_max = limit.rlim_max.min(value);
+        limit.rlim_cur = limit.rlim_cur.min(limit.rlim_max);
+        // SAFETY: as above.
+        super::check(unsafe { libc::setrlimit(resource, &raw const limit) })?;
+    }
+    Ok(())
+}
+
+/// Bytes of address space that this process has now (proc_pid_statm(5)).
+///
+/// # Errors
+/// Fails without `/proc`.
+pub fn address_space() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: Option<u64> = text.split(' ').next().and_then(|pages| pages.parse().ok());
+    // SAFETY: no memory is passed.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) });
+    match (pages, page) {
+        (Some(pages), Ok(page)) => Ok(pages.saturating_mul(page)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Has the kernel end this process before others when memory runs out: adds `points` to its badness score
+/// (proc_pid_oom_score_adj(5)). To be called before the process becomes another user.
+///
+/// # Errors
+/// Fails without a writable `/proc`.
+pub fn prefer_for_oom(points: i32) -> io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let now: i32 = std::fs::read_to_string(FILE)?.trim().parse().map_err(|_| io::ErrorKind::InvalidData)?;
+    std::fs::write(FILE, now.saturating_add(points).min(1000).to_string())
 }
 
 fn prctl(option: libc::c_int, value: libc::c_ulong) -> libc::c_int {
@@ -79,5 +168,13 @@ mod tests {
     fn users_are_found_by_name() {
         assert_eq!(find_user(c"root"), Some(User { user: 0, group: 0 }));
         assert_eq!(find_user(c"no-such-user-as-this"), None);
+    }
+
+    #[test]
+    fn an_unused_user_has_no_name() {
+        let user = find_unused_user().unwrap();
+        assert!(DYNAMIC_USERS.contains(&user.user) && !is_known(user), "{user:?}");
+        assert!(is_known(User { user: 0, group: user.group }), "root");
+        assert!(is_known(User { user: user.user, group: 0 }), "its group");
     }
 }

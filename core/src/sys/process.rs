@@ -24,6 +24,12 @@ pub fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The group whose rights this process has (getegid(2)).
+pub fn effective_group() -> u32 {
+    // SAFETY: the call takes nothing, touches nothing and cannot fail.
+    unsafe { libc::getegid() }
+}
+
 /// Names this process for ps(1) and its like, in at most 15 bytes (prctl(2), `PR_SET_NAME`).
 pub fn set_process_name(name: &CStr) {
     // SAFETY: the name is a string that outlives the call.
@@ -35,6 +41,38 @@ pub fn set_process_name(name: &CStr) {
 pub fn close_inherited() {
     // SAFETY: at the start of a program nothing owns a descriptor beyond the standard streams.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
+/// Marks all descriptors besides the standard streams close-on-exec (close_range(2)), so that no program that this one
+/// starts inherits what its own parent left open. They stay open here. To be called before any thread starts.
+pub fn close_inherited_on_exec() {
+    let flags = libc::c_ulong::from(libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: the call takes numbers and closes nothing.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) } == -1 {
+        // Linux before 5.11, or a seccomp filter that does not know the call.
+        close_each_on_exec();
+    }
+}
+
+/// The same descriptor by descriptor: those that `/proc` lists, without it those that the limit permits.
+fn close_each_on_exec() {
+    let listed = std::fs::read_dir("/proc/self/fd").map(|entries| {
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect::<Vec<libc::c_int>>()
+    });
+    let limit = || descriptor_limit().map_or(1024, |limit| libc::c_int::try_from(limit.rlim_cur).unwrap_or(65_536));
+    for fd in listed.unwrap_or_else(|_| (3..limit()).collect()).into_iter().filter(|fd| *fd > libc::STDERR_FILENO) {
+        // SAFETY: fcntl takes numbers here, and says so where the descriptor is not open.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Restricts the inherited mask for the modes of files (umask(2)): files that this process and its programs create are
+/// never writable by group or others, and never unusable for their owner.
+pub fn restrict_umask() {
+    // SAFETY: no memory is passed; the call cannot fail.
+    let inherited = unsafe { libc::umask(0o077) };
+    // SAFETY: as above.
+    unsafe { libc::umask((inherited | 0o022) & 0o077) };
 }
 
 /// How many more descriptors this process may open (getrlimit(2), `RLIMIT_NOFILE`), counted in `/proc`; where that is
@@ -145,6 +183,17 @@ mod tests {
         assert_eq!(peer_user(one.as_fd()).unwrap(), effective_user());
         let (pipe, _end) = io::pipe().unwrap();
         peer_user(pipe.as_fd()).unwrap_err();
+    }
+
+    #[test]
+    fn without_close_range_each_descriptor_is_marked() {
+        use std::os::fd::AsFd;
+        let (pipe, _end) = io::pipe().unwrap();
+        // SAFETY: fcntl takes numbers here.
+        let call = |command, value: libc::c_int| unsafe { libc::fcntl(pipe.as_fd().as_raw_fd(), command, value) };
+        assert_eq!(call(libc::F_SETFD, 0), 0);
+        close_each_on_exec();
+        assert_eq!(call(libc::F_GETFD, 0), libc::FD_CLOEXEC);
     }
 
     #[test]

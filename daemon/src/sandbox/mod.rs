@@ -2,32 +2,36 @@
 
 #[cfg(target_endian = "little")]
 mod calls;
+mod limits;
 
 use std::os::fd::BorrowedFd;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
-use portknock_core::sys::privileges::{become_user, drop_bounding_set, drop_capabilities, find_user, hide};
+use portknock_core::sys::privileges::{
+    become_user, drop_bounding_set, drop_capabilities, find_unused_user, find_user, hide,
+};
 use portknock_core::sys::process::effective_user;
 
 #[cfg(target_endian = "little")]
 use calls::restrict_calls;
+use limits::{limit, prefer_for_oom_killer};
 
 /// Gives up everything that reading from open descriptors does not need, one layer behind the other, so that a hole in
 /// one is no way out: the user, capabilities, new privileges, files and networks (landlock(7)), and all system calls
-/// but a few (seccomp(2)). Nothing is written but to `daemon`. Returns in words what the system did not let it give up.
+/// but a few (seccomp(2)). Nothing is written but to `daemon`, and no more than `memory` bytes are allocated. Returns in
+/// words what the system did not let it give up.
 ///
 /// # Errors
 /// Where the system refused what it should not.
-pub(crate) fn give_up_rights(daemon: BorrowedFd<'_>) -> Result<Vec<String>, String> {
+pub(crate) fn give_up_rights(daemon: BorrowedFd<'_>, memory: u64) -> Result<Vec<String>, String> {
     let mut kept = Vec::new();
+    // Before it becomes a user who cannot write there.
+    kept.extend(prefer_for_oom_killer());
     drop_bounding_set();
     if effective_user() == 0 {
-        let user = find_user(c"portknock").or_else(|| find_user(c"nobody")).ok_or("there is no user `nobody`")?;
-        // As in a container that may not, or that has no other user.
-        if let Err(error) = become_user(user) {
-            kept.push(format!("the user root ({error})"));
-        }
+        kept.extend(leave_root());
     }
+    kept.extend(limit(memory));
     drop_capabilities().map_err(|error| format!("cannot give up capabilities: {error}"))?;
     hide();
     let has_files = restrict_files().map_err(|error| format!("cannot give up files: {error}"))?;
@@ -38,6 +42,22 @@ pub(crate) fn give_up_rights(daemon: BorrowedFd<'_>) -> Result<Vec<String>, Stri
         }
     }
     Ok(kept)
+}
+
+/// Becomes a user that no other process has: `portknock`, or, if there is no such user, a number without a name. Returns
+/// in words what is kept.
+fn leave_root() -> Option<String> {
+    if let Some(user) = find_user(c"portknock").or_else(find_unused_user)
+        && become_user(user).is_ok()
+    {
+        return None;
+    }
+    // As in a user namespace, which may have few users, or root alone.
+    match find_user(c"nobody").map(become_user) {
+        Some(Ok(())) => Some("the user nobody, which other programs may have too (there is no user portknock)".into()),
+        Some(Err(error)) => Some(format!("the user root ({error})")),
+        None => Some("the user root (there is neither portknock nor nobody)".into()),
+    }
 }
 
 /// No file can be opened any more, no address bound or connected to, no process outside signalled, as far as the kernel
@@ -81,7 +101,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         other_end.write_all(b"x").unwrap();
 
-        let kept = give_up_rights(daemon.as_fd());
+        let kept = give_up_rights(daemon.as_fd(), 128 << 20);
         let mut answers = vec![format!("{kept:?}")];
         let mut attempt = |what: &str, result: io::Result<()>| {
             answers
@@ -89,6 +109,7 @@ mod tests {
         };
         attempt("read what is open", pipe.read(&mut [0]).map(drop));
         attempt("take memory", vec![1_u8; 64 << 20].into_iter().max().map(drop).ok_or_else(|| io::Error::other("")));
+        attempt("take more memory than it may", Vec::<u8>::new().try_reserve(128 << 20).map_err(io::Error::other));
         attempt("write a file", File::create("/tmp/portknock-sandbox").map(drop));
         attempt("read a file", File::open("/etc/passwd").map(drop));
         attempt("list a folder", fs::read_dir("/").map(drop));
@@ -130,5 +151,6 @@ mod tests {
         let done: Vec<_> = answers.clone().filter(|answer| answer.ends_with(": done")).collect();
         assert_eq!(done, ["read what is open: done", "take memory: done"], "{answers:?}");
         assert_eq!(denied.len(), 12, "{answers:?}");
+        assert!(answers.clone().any(|answer| answer == "take more memory than it may: other error"), "{answers:?}");
     }
 }

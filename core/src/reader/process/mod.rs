@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::channel::{AT_ONCE, Channel};
+use super::memory::memory_for;
 use super::notice::ReaderNotice;
 use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, What, WireSequence};
 use crate::capture::CaptureNotice;
@@ -220,9 +221,11 @@ impl ReaderProcess {
         }
         // What is behind that message is about the new doors.
         let before = self.seen.drain(..).collect();
+        // A process that has limited its memory cannot raise the limit.
+        let outgrown = memory_for(config) > memory_for(&self.config);
         self.config = config.clone();
         self.namesakes = namesakes(config);
-        if self.start.interfaces != interfaces {
+        if outgrown || self.start.interfaces != interfaces {
             self.start.interfaces = interfaces;
             self.told.retain(|name, _| self.start.interfaces.contains(name));
             self.renew_at = Some(Instant::now());

@@ -1,0 +1,42 @@
+//! The state file of a configuration that has something to store.
+
+use std::collections::VecDeque;
+
+use super::notice::{Notice, ServiceError};
+use crate::config::{Config, Door};
+use crate::journal::{Clocks, Restored, StateError, StateFile, boot_id};
+
+/// Opens the state file, and so keeps other daemons from it. `None` if no door can have anything to store and nothing was
+/// left by others: then several daemons can use the same configuration, each on an interface of its own.
+///
+/// # Errors
+/// Fails as [`StateFile::open`] does, but not where another process has the file and nothing is to be stored.
+pub(super) fn open_state(
+    config: &Config,
+    clocks: Clocks,
+    notices: &mut VecDeque<Notice>,
+) -> Result<Option<(StateFile, Restored)>, ServiceError> {
+    let stores = config.doors.iter().any(stores);
+    match StateFile::open(&config.options.state_file, &boot_id(), clocks) {
+        Ok((mut file, restored)) if stores || !restored.openings.is_empty() || !restored.unfinished.is_empty() => {
+            take_notices(&mut file, notices);
+            Ok(Some((file, restored)))
+        }
+        Ok((mut file, _)) => {
+            take_notices(&mut file, notices);
+            Ok(None)
+        }
+        Err(StateError::InUse(_)) if !stores => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn take_notices(file: &mut StateFile, notices: &mut VecDeque<Notice>) {
+    notices.extend(std::iter::from_fn(|| file.poll_notice()).map(Notice::State));
+}
+
+/// True for a door whose openings a command ends, and for one whose sequences no two daemons may use up side by side.
+fn stores(door: &Door) -> bool {
+    let runs = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
+    runs(&door.stop_command) || runs(&door.stop_command_6) || door.one_time_sequences.is_some()
+}
