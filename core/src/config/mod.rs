@@ -3,6 +3,7 @@
 mod assign;
 mod checks;
 mod codes;
+mod command_checks;
 mod diagnostic;
 mod draft;
 mod findings;
@@ -16,6 +17,7 @@ mod open;
 mod parse;
 mod print;
 mod quoted;
+mod quotes;
 mod render;
 mod sequence;
 mod sequence_lines;
