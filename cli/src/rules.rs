@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use portknock_core::config::{self, GateSets, Protocol};
-use portknock_core::gate;
-use portknock_core::rules::check::{Gate, Outcome, Running, check};
+use portknock_core::config::{self, Protocol};
+use portknock_core::rules::check::{Gate, Outcome, Running, check, opened_ports};
 use portknock_core::rules::{self, AllowedPorts, RuleSet};
 use portknock_core::{Config, Printable};
 
@@ -33,25 +32,20 @@ pub struct RulesArgs {
     /// Print no rules: read the packet filter that is in force and say whether a knock would open these ports (needs root)
     #[arg(long, conflicts_with_all = ["style", "format", "allow", "explain"])]
     check: bool,
-    /// Check these ports, written as for --allow, instead of those of the doors' `open`
+    /// Check these ports, written as for --allow, instead of those that the doors open
     #[arg(long, value_name = "PORTS", requires = "check")]
     port: Option<AllowedPorts>,
-    /// The configuration with the doors to check
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        requires = "check",
-        conflicts_with = "port",
-        default_value = "/etc/knockd.conf"
-    )]
-    config: PathBuf,
+    /// The configuration whose doors are knocked at, with the ports that `open` and the commands name; by default
+    /// /etc/knockd.conf, and with --port none
+    #[arg(short, long, value_name = "FILE", requires = "check")]
+    config: Option<PathBuf>,
     /// The address that knocks; by default one that no rule names
     #[arg(long, value_name = "ADDR", requires = "check")]
     from: Option<IpAddr>,
-    /// The chain of iptables' table `filter` into which the commands of doors insert their rules
-    #[arg(long, value_name = "CHAIN", requires = "check", default_value = rules::OPEN_CHAIN)]
-    chain: String,
+    /// The chain of iptables' table `filter` in which a rule is assumed without a configuration, by default PORTKNOCK, and
+    /// for commands that are not understood
+    #[arg(long, value_name = "CHAIN", requires = "check")]
+    chain: Option<String>,
 }
 
 /// How a rule set treats what nobody allowed.
@@ -108,31 +102,43 @@ impl From<Format> for rules::Format {
 
 /// Tells what would become of a knock; true where it opens everything.
 fn check_running(args: &RulesArgs) -> Result<bool, String> {
-    let (gate, ports) = match &args.port {
-        Some(ports) => (Gate { chain: args.chain.clone(), ..Gate::default() }, ports.iter().collect()),
-        None => of_doors(&args.config, &args.chain)?,
+    let chain = args.chain.as_deref();
+    let named = args.port.as_ref().map(|ports| ports.iter().collect::<Ports>());
+    let checks = match (named, &args.config) {
+        (Some(ports), None) => vec![(Gate::assumed(chain), ports)],
+        (ports, file) => of_doors(file.as_deref().unwrap_or(Path::new("/etc/knockd.conf")), ports, chain)?,
     };
     let running = Running::read().map_err(|error| error.to_string())?;
-    let findings = check(&running, &gate, &ports, args.from);
+    let mut findings: Vec<_> =
+        checks.iter().flat_map(|(gate, ports)| check(&running, gate, ports, args.from)).collect();
+    findings.sort_by_key(|finding| finding.ipv6);
     print(findings.iter().map(|finding| format!("{finding}\n")).collect::<String>().as_bytes());
     Ok(findings.iter().all(|finding| finding.outcome == Outcome::Opens))
 }
 
-/// Where the daemon with this configuration puts openings, and the ports of its doors.
-fn of_doors(file: &Path, chain: &str) -> Result<(Gate, Vec<(Protocol, u16)>), String> {
+/// Ports to check.
+type Ports = Vec<(Protocol, u16)>;
+
+/// For each port what knocks open: at the doors with this configuration that name the port, or if none does, at all of them.
+fn of_doors(file: &Path, ports: Option<Ports>, chain: Option<&str>) -> Result<Vec<(Gate, Ports)>, String> {
     let loaded = config::load(file).map_err(|error| error.to_string())?;
     let name = file.to_string_lossy();
     let Some(Config { options, doors }) = loaded.config else {
         return Err(format!("the configuration is refused\n{}", loaded.report.render(&name, &loaded.text)));
     };
-    let ports: BTreeSet<_> =
-        doors.iter().flat_map(|door| &*door.open).map(|open| (open.protocol, open.port.get())).collect();
+    let opened: Vec<_> = doors.iter().map(opened_ports).collect();
+    let ports = ports.unwrap_or_else(|| BTreeSet::from_iter(opened.iter().flatten().copied()).into_iter().collect());
     if ports.is_empty() {
-        return Err(format!("no door of {} has `open`; name the ports with --port", Printable(&name)));
+        let name = Printable(&name);
+        return Err(format!("no door of {name} has `open` or a command that names a port; name the ports with --port"));
     }
-    let set = match options.gate {
-        config::Gate::Own => ("inet".to_owned(), gate::TABLE.to_owned(), gate::SETS.map(str::to_owned).to_vec()),
-        config::Gate::Sets(GateSets { family, table, set4, set6 }) => (family.to_string(), table, vec![set4, set6]),
+    let gate = |port: (Protocol, u16)| {
+        let named: Vec<_> =
+            doors.iter().zip(&opened).filter(|(_, opened)| opened.contains(&port)).map(|(door, _)| door).collect();
+        match named.is_empty() {
+            true => Gate::of_doors(&options.gate, &doors, chain),
+            false => Gate::of_doors(&options.gate, named, chain),
+        }
     };
-    Ok((Gate { sets: vec![set], chain: chain.to_owned() }, ports.into_iter().collect()))
+    Ok(ports.into_iter().map(|port| (gate(port), vec![port])).collect())
 }

@@ -11,6 +11,7 @@ pub mod engine;
 mod event;
 pub mod exec;
 pub mod filter;
+mod firewall_command;
 pub mod gate;
 pub mod host;
 mod intake;

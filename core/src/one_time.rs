@@ -1,9 +1,10 @@
 //! One-time sequences: a file with one sequence a line, each of which opens the door once.
 //!
-//! As in knockd, a used line is marked by a `#` written over its first column, in place, so that the file keeps its
-//! owner, its mode and its other lines. Where the line began with a digit of the sequence that digit is lost, which
-//! does no harm: the line is a comment from then on. Lines that are empty or begin with `#` (blanks in front do not
-//! matter) are passed over.
+//! As in knockd, a used line is marked by a `#` in its first column, in place, so that the file keeps its owner, its mode
+//! and its other lines. The `#` replaces a leading space. If the line has none, the `#` is inserted: the rest of the file
+//! moves by one byte, in the same write, after the file has grown by that byte. If the disk is too full for the byte, the
+//! `#` overwrites the first digit as knockd does: the line is a comment from then on. Lines that are empty or begin with
+//! `#` (spaces in front do not matter) are skipped.
 //!
 //! A line is marked and synced *before* its command runs. Where that fails (a read-only or broken disk), the command
 //! must not run, since whoever saw the packets could send them again: the door stays shut until the configuration is
@@ -98,7 +99,14 @@ impl OneTimeFile {
             Some(Ok(now)) if now.sequence == line.sequence && now.text == line.text => now,
             _ => return Err(OneTimeError::Edited(self.path.clone(), line.number)),
         };
-        file.write_all_at(b"#", found.offset).and_then(|()| file.sync_data()).map_err(not_marked)
+        let rest = usize::try_from(found.offset).map_or(&[][..], |at| bytes.get(at..).unwrap_or_default());
+        let mut mark = b"#".to_vec();
+        let inserts = rest.first().is_some_and(|first| !first.is_ascii_whitespace());
+        // The file grows first, by an empty line, so that the write below needs no space on the disk.
+        if inserts && file.write_all_at(b"\n", bytes.len() as u64).is_ok() {
+            mark.extend(rest);
+        }
+        file.write_all_at(&mark, found.offset).and_then(|()| file.sync_data()).map_err(not_marked)
     }
 
     /// Goes on with the first line that has not been used, and returns its sequence, `None` where there is no such
@@ -178,12 +186,23 @@ mod tests {
         assert_eq!(step(&mut file).as_deref(), Some("4,5:udp,6"));
         assert_eq!(setup.text(), "# mine\n\n#1,2,3\r\n#9,9,9\n4,5:udp,6\n\t7,8 # last");
         assert_eq!(step(&mut file).as_deref(), Some("7,8"));
-        assert_eq!(setup.text(), "# mine\n\n#1,2,3\r\n#9,9,9\n#,5:udp,6\n\t7,8 # last");
+        assert_eq!(setup.text(), "# mine\n\n#1,2,3\r\n#9,9,9\n#4,5:udp,6\n\t7,8 # last");
         assert_eq!(current(&setup.open()).as_deref(), Some("7,8"), "a restart goes on with the same line");
         assert_eq!(step(&mut file), None);
-        assert_eq!(setup.text(), "# mine\n\n#1,2,3\r\n#9,9,9\n#,5:udp,6\n#7,8 # last");
+        assert_eq!(setup.text(), "# mine\n\n#1,2,3\r\n#9,9,9\n#4,5:udp,6\n#7,8 # last");
         assert_eq!(current(&setup.open()), None);
         file.mark_used().unwrap();
+    }
+
+    #[test]
+    fn a_line_without_a_leading_space_keeps_its_digits() {
+        let setup = setup("7264,3981\n5410:udp,99\n1,2");
+        let mut file = setup.open();
+        assert_eq!(step(&mut file).as_deref(), Some("5410:udp,99"));
+        assert_eq!(setup.text(), "#7264,3981\n5410:udp,99\n1,2");
+        assert_eq!(step(&mut file).as_deref(), Some("1,2"));
+        assert_eq!(step(&mut file), None);
+        assert_eq!(setup.text(), "#7264,3981\n#5410:udp,99\n#1,2");
     }
 
     #[test]

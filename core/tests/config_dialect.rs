@@ -131,6 +131,9 @@ fn use_syslog_stands_bare_or_with_yes_or_no() {
     assert!(syslog(accepted(&with("UseSyslog"), Accepts, &[])));
     assert!(syslog(accepted(&with("UseSyslog = yes"), Refuses, &[])));
     assert!(!syslog(accepted(&with("UseSyslog = NO"), Refuses, &[])));
+    for (word, on) in [("true", true), ("on", true), ("1", true), ("false", false), ("Off", false), ("0", false)] {
+        assert_eq!(syslog(accepted(&with(&format!("UseSyslog = {word}")), Refuses, &[])), on, "{word}");
+    }
     refused(&with("UseSyslog = 2"), Refuses, &["PK039"]);
     refused(&with("UseSyslog ="), Refuses, &["PK025"]);
     fixed(&with("UseSyslog ="), &with("UseSyslog"));
@@ -254,6 +257,48 @@ fn blanks_separate_steps_like_commas() {
     accepted(&sequence("5:tcp 1:udp 9"), Refuses, &["PK032"]);
     fixed(&sequence("5:tcp 1 : UDP  9,4"), &sequence("5:tcp,1:UDP,9,4"));
     accepted(&sequence("5, 1 ,9"), Accepts, &[]);
+}
+
+#[test]
+fn a_step_spelled_with_a_slash_or_backwards_is_read() {
+    for text in ["7264/tcp,3981/udp,5410", "7264,udp/3981,5410"] {
+        let config = accepted(&sequence(text), Misreads, &vec!["PK074"; text.matches('/').count()]);
+        assert_eq!(config.doors[0].sequence.as_ref().unwrap().to_string(), "7264,3981:udp,5410", "{text}");
+    }
+    fixed(&sequence("7264/udp, tcp/3981,5410"), &sequence("7264:udp, 3981:tcp,5410"));
+    refused(&sequence("7264/sctp"), Misreads, &["PK027"]);
+}
+
+#[test]
+fn quotes_around_a_whole_command_are_removed() {
+    let door = |command: &str| format!("[a]\nsequence = 7264,3981:udp,5410\ncommand = {command}\n");
+    for quoted in ["\"logger a\"", "'logger a'", "“logger a”", "„logger a“", "‘logger a’", "«logger a»", "`logger a`"]
+    {
+        accepted(&door(quoted), Accepts, &["PK026"]);
+        fixed(&door(quoted), &door("logger a"));
+    }
+    for meant in ["\"/usr/bin/logger\"", "\"a\" \"b\"", "sh -c \"logger a\""] {
+        accepted(&door(meant), Accepts, &[]);
+    }
+}
+
+#[test]
+fn two_commands_are_joined_and_none_is_removed() {
+    for (first, second) in [("start_command", "start_command"), ("command", "start_command")] {
+        let text = format!("[a]\nsequence = 7264,3981:udp,5410\n{first} = logger a\n{second} = logger b\n");
+        accepted(&text, Accepts, &["PK018"]);
+        let found = parse(text.as_bytes()).report.diagnostics.remove(0);
+        assert!(found.message.ends_with("only the last one runs"), "{found:?}");
+        assert!(found.help.unwrap().starts_with("join the two commands in one line"));
+        assert_eq!(found.fix, None);
+    }
+}
+
+#[test]
+fn commands_that_open_too_much_or_nothing_are_warned_of() {
+    let with = |command: &str| format!("[a]\nsequence = 12034,23045:udp,14056\ncommand = {command}\n");
+    accepted(&with("iptables -I INPUT -p udp --dport 51820 -j ACCEPT"), Accepts, &["PK075", "PK077"]);
+    accepted(&with("iptables -A INPUT -s %IP% -p tcp --dport 2222 -j ACCEPT"), Accepts, &["PK076", "PK077"]);
 }
 
 #[test]

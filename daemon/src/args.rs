@@ -13,7 +13,7 @@ use clap::Parser;
 #[command(name = "portknockd", version, disable_help_subcommand = true, args_override_self = true)]
 pub(crate) struct Args {
     /// Listen on these interfaces, or on `any`, instead of those in the configuration [default: eth0]
-    #[arg(short, long, value_name = "IF", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "IF", value_delimiter = ',', value_parser = interface)]
     pub(crate) interface: Vec<String>,
     /// Read this configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/knockd.conf")]
@@ -54,6 +54,14 @@ pub(crate) struct Args {
     pub(crate) reader: bool,
 }
 
+/// A name of the list, without the spaces around it.
+fn interface(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("an interface is missing"),
+        name => Ok(name.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +92,14 @@ mod tests {
         let paths = (args.config, args.pidfile, args.logfile);
         assert_eq!(paths, ("/c".into(), Some("/p".into()), Some("/g".into())));
         assert_eq!(Args::parse_from(["portknockd"]).config, PathBuf::from("/etc/knockd.conf"));
+    }
+
+    #[test]
+    fn spaces_around_interfaces_do_not_count() {
+        assert_eq!(Args::parse_from(["portknockd", "-i", "lo, eth0"]).interface, ["lo", "eth0"]);
+        for bad in ["", " ", "lo,", "lo, ,eth0"] {
+            assert!(Args::try_parse_from(["portknockd", "-i", bad]).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

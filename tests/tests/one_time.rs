@@ -260,15 +260,15 @@ fn a_line_that_was_edited_away_does_not_count_and_the_new_one_does() {
 }
 
 #[test]
-fn a_line_that_begins_with_a_digit_is_marked_over_it() {
+fn a_line_that_begins_with_a_digit_is_marked_before_it() {
     let door = Sequences::new("7000,8000\n7100,8100\n");
     let mut daemon = door.start();
     door.knock("7000 8000");
-    becomes(&daemon, "open 10.0.0.2\n#000,8000\n7100,8100\n");
+    becomes(&daemon, "open 10.0.0.2\n#7000,8000\n7100,8100\n");
     daemon.kill();
     daemon.restart(&door.lab.server, &["-i", "eth0"]);
     door.knock("7100 8100");
-    assert!(wait_until(PATIENCE, || door.read() == "#000,8000\n#100,8100\n"), "{}", door.read());
+    assert!(wait_until(PATIENCE, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::model::{Door, OnStop, Options, Refusal};
 use super::open;
 use super::parse::{Reader, own_line};
 use super::quoted::quoted;
+use super::quotes;
 use super::sequence;
 use super::slice::{Line, Slice};
 use super::typography;
@@ -89,10 +90,8 @@ impl Reader {
     /// The value without quotes around it: knockd takes them for a part of it.
     fn without_quotes<'a>(&mut self, key: Key, whole: Slice<'a>) -> Slice<'a> {
         let mut value = whole;
-        while let Some(inside) =
-            ['"', '\''].iter().find_map(|quote| value.text().strip_prefix(*quote)?.strip_suffix(*quote))
-        {
-            value = Slice::new(inside, value.start() + 1).trim();
+        while let Some(inside) = quotes::inside(value) {
+            value = inside;
         }
         if value != whole {
             let message = format!("the quotes of {} are taken for a part of the value", quoted(whole.text()));
@@ -110,8 +109,24 @@ impl Reader {
 
     /// Warns of what a command should not hold.
     pub(super) fn check_command(&mut self, command: Slice<'_>) {
+        let command = self.check_quotes(command);
         typography::check(command, &mut self.draft.found);
         self.check_controls(command);
+    }
+
+    /// Warns of quotes around the whole command, and returns what is between them.
+    fn check_quotes<'a>(&mut self, whole: Slice<'a>) -> Slice<'a> {
+        let Some(inside) = quotes::inside(whole) else { return whole };
+        if quotes::is_quoted_word(whole.text(), inside.text()) {
+            return whole;
+        }
+        let message = "there are quotes around the whole command, which the shell takes for the name of one program";
+        self.push(
+            Diagnostic::warning(codes::QUOTED_VALUE, whole.span(), message)
+                .help("remove the quotes")
+                .fix(whole.span(), quotes::unescaped(inside.text())),
+        );
+        inside
     }
 
     /// Warns of the first control character.
@@ -147,7 +162,7 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
                 .help("write `UseSyslog` alone")
                 .fix(word.start()..value.end(), word.text()),
         ),
-        Key::UseSyslog => set(&mut options.use_syslog, values::choice(value, [("yes", true), ("no", false)], found)),
+        Key::UseSyslog => set(&mut options.use_syslog, values::switch(value, found)),
         // knockd takes an empty path for "no log file".
         Key::LogFile if value.is_empty() => options.log_file = None,
         Key::LogFile => options.log_file = Some(value.text().into()),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use super::codes;
+use super::command_checks;
 use super::diagnostic::Diagnostic;
 use super::draft::{DoorDraft, Seen};
 use super::findings::Findings;
@@ -24,6 +25,7 @@ pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft],
         check_closing(draft, found);
         check_gate(options, draft, found);
         check_strength(draft, found);
+        command_checks::check(draft, found);
     }
     check_gate_use(options, options_seen, doors, found);
     check_names(doors, found);
@@ -125,7 +127,13 @@ fn check_strength(draft: &DoorDraft, found: &mut Findings) {
     let warn = |code, message: &str, help: &str| {
         Diagnostic::warning(code, place.value.clone(), format!("weak sequence: {message}")).help(help)
     };
-    let mix = "put the ports in a mixed order, some of them `:udp`";
+    let has_udp = steps.iter().any(|step| step.protocol == Protocol::Udp);
+    let mix = match (steps.len(), has_udp) {
+        (2, true) => "use three steps or more, in a mixed order: two ports always rise or fall",
+        (2, false) => "use three steps or more, in a mixed order, some of them `:udp`: two ports always rise or fall",
+        (_, true) => "put the ports in a mixed order",
+        (_, false) => "put the ports in a mixed order, some of them `:udp`",
+    };
     let rises = steps.is_sorted_by_key(|step| step.port);
     let falls = steps.iter().rev().is_sorted_by_key(|step| step.port);
     if steps.len() == 1 {
@@ -136,7 +144,7 @@ fn check_strength(draft: &DoorDraft, found: &mut Findings) {
         found.push(warn(codes::STOCK_SEQUENCE, message, "choose your own ports, in a mixed order"));
     } else if rises && falls {
         let message = "all steps are the same port";
-        found.push(warn(codes::ORDERED_STEPS, message, mix));
+        found.push(warn(codes::ORDERED_STEPS, message, "use three different ports or more, in a mixed order"));
     } else if rises {
         let message = "the ports only rise, which is the order of a port scan";
         found.push(warn(codes::ORDERED_STEPS, message, mix));

@@ -210,7 +210,7 @@ mod tests {
                 r#""fix":{"start":23,"end":34,"replacement":""}},"#,
                 r#"{"code":"PK048","severity":"warning","message":"weak sequence: the ports only fall, "#,
                 r#"which is an order that port scans use","line":2,"column":25,"end_line":2,"end_column":28,"#,
-                r#""help":"put the ports in a mixed order, some of them `:udp`","fix":null},"#,
+                r#""help":"use three steps or more, in a mixed order, some of them `:udp`: two ports always rise or fall","fix":null},"#,
                 r#"{"code":"PK014","severity":"error","message":"unknown key `stop`","line":3,"column":3,"#,
                 r#""end_line":3,"end_column":7,"help":null,"fix":null}],"config":null}"#,
             )

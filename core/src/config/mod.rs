@@ -4,6 +4,7 @@
 mod assign;
 mod checks;
 mod codes;
+mod command_checks;
 mod deployment;
 mod diagnostic;
 mod draft;
@@ -18,6 +19,7 @@ mod open;
 mod parse;
 mod print;
 mod quoted;
+mod quotes;
 mod render;
 mod sequence;
 mod sequence_lines;

@@ -382,6 +382,10 @@ impl Reader {
                 Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the flags of both count"))
                     .help("write them into one line")
             }
+            _ if key.is_command() => {
+                Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; only the last one runs"))
+                    .help("join the two commands in one line, with ` && ` or `; ` between them")
+            }
             _ => Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the last one counts"))
                 .help(format!("remove line {first}")),
         });

@@ -1,5 +1,6 @@
 //! The text form of a report, the same from every front end.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::diagnostic::{Diagnostic, Report, Severity};
@@ -12,22 +13,49 @@ const WIDTH: usize = 160;
 /// How many of them come before the marked place.
 const LEAD: usize = 60;
 
+/// How many warnings with one code are shown; a file with hundreds of doors can have one for each of them.
+const EQUAL_WARNINGS: usize = 10;
+
 /// How many columns a tab takes, wherever it stands, so that the marks below are in line on every terminal.
 const TAB: &str = "  ";
 
 impl Report {
     /// The report as people read it: for each finding its place in `text`, the line with the place marked, and the
     /// help. `file_name` is only shown; `text` must be the text that the report is about. Control characters are made
-    /// visible, so the result is safe for terminals and logs. Empty where nothing was found.
+    /// visible, so the result is safe for terminals and logs. Of the warnings with one code the first ten are shown, and one
+    /// line counts the others. Empty where nothing was found.
     pub fn render(&self, file_name: &str, text: &[u8]) -> String {
         let locator = Locator::new(text);
         let file_name = Printable(file_name).to_string();
         let mut out = String::new();
-        for (i, found) in self.diagnostics.iter().enumerate() {
-            if i > 0 {
+        let mut warnings: BTreeMap<&str, Vec<&Diagnostic>> = BTreeMap::new();
+        for found in &self.diagnostics {
+            if found.severity == Severity::Warning {
+                let equal = warnings.entry(found.code).or_default();
+                equal.push(found);
+                if equal.len() > EQUAL_WARNINGS {
+                    continue;
+                }
+            }
+            if !out.is_empty() {
                 out.push('\n');
             }
             render(found, &file_name, text, &locator, &mut out);
+        }
+        for (code, equal) in warnings {
+            if let [first, .., last] = &equal[EQUAL_WARNINGS.min(equal.len())..] {
+                let [first, last] = [first, last].map(|found| locator.position(found.span.start).line);
+                let count = equal.len() - EQUAL_WARNINGS;
+                let all = "`portknock check --format json` lists all of them";
+                // Writing to a string cannot fail.
+                let _ = writeln!(
+                    out,
+                    "\n{file_name}: {count} more warnings[{code}] in lines {first} to {last} are not shown; {all}"
+                );
+            } else if let [only] = &equal[EQUAL_WARNINGS.min(equal.len())..] {
+                out.push('\n');
+                render(only, &file_name, text, &locator, &mut out);
+            }
         }
         out
     }
@@ -119,6 +147,26 @@ mod tests {
         let mark = lines[3].find('^').unwrap();
         assert_eq!(lines[2].chars().nth(mark), Some('X'));
         assert!(lines[3].ends_with("^^^"));
+    }
+
+    #[test]
+    fn hundreds_of_equal_warnings_are_summarised_and_errors_are_not() {
+        let text = "x\n".repeat(650);
+        let at = |code, severity, line: usize| Diagnostic {
+            severity,
+            ..Diagnostic::error(code, 2 * line..2 * line + 1, "message")
+        };
+        let mut diagnostics: Vec<Diagnostic> =
+            (0..650).map(|line| at(codes::ORDERED_STEPS, Severity::Warning, line)).collect();
+        diagnostics.extend((0..20).map(|line| at(codes::NOT_A_PORT, Severity::Error, line)));
+        let rendered = Report { diagnostics: diagnostics.clone() }.render("a.conf", text.as_bytes());
+        assert_eq!(rendered.matches(": warning[PK048]").count(), 10);
+        assert_eq!(rendered.matches(": error[PK027]").count(), 20);
+        let summary = "a.conf: 640 more warnings[PK048] in lines 11 to 650 are not shown";
+        assert!(rendered.contains(summary), "{rendered}");
+        diagnostics.truncate(11);
+        let rendered = Report { diagnostics }.render("a.conf", text.as_bytes());
+        assert_eq!(rendered.matches(": warning[PK048]").count(), 11);
     }
 
     #[test]

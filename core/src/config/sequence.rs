@@ -28,6 +28,8 @@ struct Token<'a> {
     port: Slice<'a>,
     /// The words behind the colons.
     protocols: Vec<Slice<'a>>,
+    /// True for `7264/udp`, `udp/7264` and `udp:7264`, which are not knockd's spelling.
+    respelled: bool,
 }
 
 /// Reads a sequence without a comment; `None` where there is an error.
@@ -81,17 +83,44 @@ fn tokenize<'a>(part: Slice<'a>, tokens: &mut Vec<Token<'a>>) {
             protocols.push(protocol);
             rest = tail.trim_start();
         }
-        tokens.push(Token { port, protocols });
+        tokens.push(Token::new(port, protocols));
     }
+}
+
+impl<'a> Token<'a> {
+    /// A step of these words, with the port first where the protocol was.
+    fn new(word: Slice<'a>, mut protocols: Vec<Slice<'a>>) -> Self {
+        let mut port = word;
+        if protocols.is_empty()
+            && let Some((head, tail)) = word.split_once('/')
+            && (is_protocol(head) || is_protocol(tail))
+        {
+            port = head;
+            protocols.push(tail);
+        }
+        if let [other] = &mut protocols[..]
+            && is_protocol(port)
+            && !is_protocol(*other)
+        {
+            std::mem::swap(&mut port, other);
+        }
+        Self { port, protocols, respelled: port != word }
+    }
+
+    /// The step in knockd's spelling.
+    fn text(&self) -> String {
+        let words = std::iter::once(&self.port).chain(&self.protocols);
+        words.map(|word| word.text()).collect::<Vec<_>>().join(":")
+    }
+}
+
+fn is_protocol(word: Slice<'_>) -> bool {
+    ["tcp", "udp"].iter().any(|name| word.text().eq_ignore_ascii_case(name))
 }
 
 /// The steps as they are written, with commas between them.
 fn joined(tokens: &[Token<'_>]) -> String {
-    let texts = tokens.iter().map(|token| {
-        let words = std::iter::once(&token.port).chain(&token.protocols);
-        words.map(|word| word.text()).collect::<Vec<_>>().join(":")
-    });
-    texts.collect::<Vec<_>>().join(",")
+    tokens.iter().map(Token::text).collect::<Vec<_>>().join(",")
 }
 
 fn empty_step(part: Slice<'_>, first: bool) -> Diagnostic {
@@ -105,7 +134,19 @@ fn empty_step(part: Slice<'_>, first: bool) -> Diagnostic {
 fn step(token: &Token<'_>, found: &mut Findings) -> Option<Step> {
     let port = port(token.port, found);
     let protocol = protocol(token, found);
-    Some(Step { port: port?, protocol: protocol? })
+    let step = Step { port: port?, protocol: protocol? };
+    if let [protocol] = token.protocols[..]
+        && token.respelled
+    {
+        let span = token.port.start().min(protocol.start())..token.port.end().max(protocol.end());
+        let text = token.text();
+        found.push(
+            Diagnostic::warning(codes::STEP_SPELLING, span.clone(), format!("this step is read as `{text}`"))
+                .help(format!("write `{text}`: the original knockd reads another port or protocol"))
+                .fix(span, text),
+        );
+    }
+    Some(step)
 }
 
 fn port(word: Slice<'_>, found: &mut Findings) -> Option<NonZeroU16> {
@@ -176,11 +217,12 @@ mod tests {
         assert_eq!(canonical("6:tcp 1450:udp\t8156"), "6,1450:udp,8156");
         assert_eq!(canonical("1,2 # used, on Monday"), "1,2");
         assert_eq!(canonical("1:udp#x"), "1:udp");
+        assert_eq!(canonical("7264/tcp,3981/UDP udp/5410,TCP/80,udp:9"), "7264,3981:udp,5410:udp,80,9:udp");
     }
 
     #[test]
     fn names_each_fault() {
-        for bad in ["abc", "12x", "-1", "0x50", "ssh", "7000;8000", "1-9", "$port", ":udp"] {
+        for bad in ["abc", "12x", "-1", "0x50", "ssh", "7000;8000", "1-9", "$port", ":udp", "tcp/x", "udp/", "1/2"] {
             assert_eq!(codes_of(bad), [codes::NOT_A_PORT], "{bad}");
         }
         for bad in ["0", "000", "65536", "+99999999999999999999"] {

@@ -86,6 +86,17 @@ pub(super) fn choice<T: Copy>(value: Slice<'_>, choices: [(&str, T); 2], found: 
     chosen.map(|(_, chosen)| *chosen)
 }
 
+/// `yes` or `no`, and the other words that say the same.
+pub(super) fn switch(value: Slice<'_>, found: &mut Findings) -> Option<bool> {
+    const ON: [&str; 4] = ["yes", "true", "on", "1"];
+    const OFF: [&str; 4] = ["no", "false", "off", "0"];
+    let is_in = |words: [&str; 4]| words.iter().any(|word| word.eq_ignore_ascii_case(value.text()));
+    match (is_in(ON), is_in(OFF)) {
+        (false, false) => choice(value, [("yes", true), ("no", false)], found),
+        (on, _) => Some(on),
+    }
+}
+
 /// TCP flags that must be set (`syn`) or clear (`!ack`).
 pub(super) fn flags(value: Slice<'_>, found: &mut Findings) -> Option<FlagMask> {
     let mut mask = FlagMask::default();
@@ -261,6 +272,18 @@ mod tests {
         }
         for bad in ["0", "315360001", "99999999999999999999999", "4000 d"] {
             assert_eq!(run(bad, seconds), (None, vec![codes::NUMBER_RANGE]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_switch_has_many_words() {
+        for (words, on) in [(["yes", "True", "ON", "1"], true), (["no", "false", "off", "0"], false)] {
+            for word in words {
+                assert_eq!(run(word, switch), (Some(on), vec![]), "{word}");
+            }
+        }
+        for bad in ["maybe", "2", "y", ""] {
+            assert_eq!(run(bad, switch), (None, vec![codes::UNKNOWN_CHOICE]), "{bad}");
         }
     }
 

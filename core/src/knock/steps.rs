@@ -17,7 +17,8 @@ pub enum StepError {
 }
 
 /// Reads `PORT[:PROTO]`, or several of them with commas between, as a sequence in knockd.conf has them. The protocol
-/// is `tcp` (the default) or `udp`, in any case. Unlike there, the name of a service (`ssh`, see services(5)) is a port.
+/// is `tcp` (the default) or `udp`, in any case; `PORT/PROTO` and `PROTO/PORT` are the same. Unlike there, the name of a
+/// service (`ssh`, see services(5)) is a port.
 ///
 /// # Errors
 /// At the first part that is wrong. The original client sends something else instead: 70000 becomes port 4464, and
@@ -27,7 +28,11 @@ pub fn parse_steps(text: &str) -> Result<Vec<Step>, StepError> {
 }
 
 fn parse_step(text: &str) -> Result<Step, StepError> {
-    let (port, protocol) = match text.split_once(':') {
+    let words = text.split_once([':', '/']).map(|(first, second)| match first.to_ascii_lowercase().as_str() {
+        "tcp" | "udp" => (second, first),
+        _ => (first, second),
+    });
+    let (port, protocol) = match words {
         None => (text, Protocol::Tcp),
         Some((port, name)) if name.eq_ignore_ascii_case("tcp") => (port, Protocol::Tcp),
         Some((port, name)) if name.eq_ignore_ascii_case("udp") => (port, Protocol::Udp),
@@ -64,6 +69,7 @@ mod tests {
         assert_eq!(shown("1:tcp"), "1");
         assert_eq!(shown("65535:UDP"), "65535:udp");
         assert_eq!(shown("7000,8000:udp,9000:tcp"), "7000 8000:udp 9000");
+        assert_eq!(shown("7000/tcp,UDP/8000,9000/udp,tcp:1"), "7000 8000:udp 9000:udp 1");
     }
 
     #[test]

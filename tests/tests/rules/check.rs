@@ -215,7 +215,7 @@ fn check_takes_the_ports_and_the_sets_of_the_configuration() {
     assert!(said.contains("tcp/22 over IPv4: a knock does not open it"), "{said}");
     let (code, said) = check_with(set, "command = true");
     assert_eq!(code, Some(1));
-    assert!(said.contains("knockd.conf has `open`; name the ports with --port"), "{said}");
+    assert!(said.contains("name the ports with --port"), "{said}");
     assert_eq!(check_with(set, "open = 22/tcp").0, Some(1));
     assert_eq!(check(&lab.server, "-c /nonexistent").0, Some(1));
 }
@@ -253,6 +253,37 @@ fn check_reads_iptables_too() {
             check(server, "--port 22 --from 10.0.0.2 --chain INPUT"),
             (Some(0), "tcp/22 over IPv4: a knock opens it\n".into())
         );
+    }
+}
+
+/// The rules of commands are where the commands really put them: what `check` says is what the kernel does.
+#[test]
+fn check_reads_the_commands_of_doors() {
+    for by in loaders().into_iter().filter(|by| *by != By::Nft) {
+        let lab = Lab::pair();
+        let server = &lab.server;
+        let _listener = Listener::start(server, 2222);
+        let program = if by == By::Legacy { "iptables-legacy" } else { "iptables-nft" };
+        server
+            .ok(&format!("{program} -A INPUT -m state --state ESTABLISHED -j ACCEPT && {program} -A INPUT -j REJECT"));
+        let folder = tempfile::tempdir().expect("a folder for temporary files");
+        let file = folder.path().join("knockd.conf");
+        for (how, opens) in [("-A INPUT", false), ("-I INPUT", true), ("-I INPUT 2", true), ("-I INPUT 3", false)] {
+            let rule = format!("{program} {how} -s %IP% -p tcp --dport 2222 -j ACCEPT");
+            let text = format!("[openSSH]\nsequence = 7011,3013,9017\ncommand = {rule}\n");
+            std::fs::write(&file, text).expect("a file can be written");
+            let (_, said) = check(server, &format!("-c {} --from 10.0.0.2", file.display()));
+            let expected = if opens { "a knock opens it" } else { "a knock does not open it" };
+            assert!(said.starts_with(&format!("tcp/2222 over IPv4: {expected}")), "{by:?} {how}: {said}");
+            let (_, said) = check(server, &format!("-c {} --chain INPUT", file.display()));
+            assert!(said.contains("tcp/2222 over IPv6: it is open to everyone"), "{said}");
+            server.ok(&rule.replace("%IP%", "10.0.0.2"));
+            assert_eq!(lab.client.tcp_state("10.0.0.1", 2222) == PortState::Open, opens, "{by:?} {how}");
+            server.ok(&rule.replace(how, "-D INPUT").replace("%IP%", "10.0.0.2"));
+        }
+        // Without the configuration nobody knows where the rule goes.
+        let (code, said) = check(server, "--port 2222 --from 10.0.0.2 --chain INPUT");
+        assert_eq!((code, said.lines().next()), (Some(1), Some("tcp/2222 over IPv4: cannot tell")), "{by:?}: {said}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::packet::{Packet, Truth};
+use super::packet::Truth;
 use crate::Printable;
 
 /// The tables of one packet filter that a packet can meet, with what is known of each rule for this packet.
@@ -118,11 +118,11 @@ const DEEPEST: usize = 32;
 
 impl Table {
     /// Where the packet may end in each base chain.
-    pub(super) fn ends(&self, packet: &Packet) -> Vec<Ends> {
+    pub(super) fn ends(&self) -> Vec<Ends> {
         let bases = self.chains.iter().filter_map(|(name, chain)| Some((name, chain.base.as_ref()?)));
         bases
             .map(|(name, base)| {
-                let mut walk = Walk { table: self, packet, ends: Ends::default(), known: BTreeMap::new() };
+                let mut walk = Walk { table: self, ends: Ends::default(), known: BTreeMap::new() };
                 if walk.chain(name, 0) == Flow::GoesOn {
                     let what = if base.accepts { What::Accepted } else { What::Dropped };
                     walk.end(what, format!("the policy of {}, chain {name}", self.name));
@@ -140,7 +140,6 @@ impl Table {
 
 struct Walk<'a> {
     table: &'a Table,
-    packet: &'a Packet<'a>,
     ends: Ends,
     /// What came of the chains that were walked already.
     known: BTreeMap<&'a str, Flow>,
@@ -165,10 +164,6 @@ impl<'a> Walk<'a> {
     }
 
     fn rules(&mut self, name: &str, chain: &'a Chain, depth: usize) -> Flow {
-        if self.packet.knocked && self.table.has_gate_chain && *name == self.packet.gate.chain {
-            self.end(What::Accepted, format!("the rule that a command inserts into {}, chain {name}", self.table.name));
-            return Flow::Ended;
-        }
         let mut may_return = false;
         for rule in chain.rules.iter().filter(|rule| rule.fits != Truth::No) {
             let place = || format!("{}, chain {name}: {}", self.table.name, rule.text);

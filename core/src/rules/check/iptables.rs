@@ -63,7 +63,7 @@ pub(super) fn tables(saved: &Saved, packet: &Packet) -> Vec<Table> {
 }
 
 /// What is known of a line as in `-A INPUT -p tcp -m tcp --dport 22 -j DROP`.
-fn rule(line: &str, packet: &Packet) -> Rule {
+pub(super) fn rule(line: &str, packet: &Packet) -> Rule {
     let mut words = words(line).into_iter().skip(2).peekable();
     let mut fits = Truth::Yes;
     let mut action = Action::Continue;
@@ -80,7 +80,11 @@ fn rule(line: &str, packet: &Packet) -> Rule {
         while let Some(value) = words.next_if(|word| !word.starts_with("--") && !is_short_option(word) && word != "!") {
             values.push(value);
         }
-        let truth = holds(&option, &values, packet);
+        let truth = match option.as_str() {
+            // With `! --update` the rule fits those that come less often.
+            "--hitcount" if line.contains("! --update") || line.contains("! --rcheck") => Truth::Maybe,
+            option => holds(option, &values, packet),
+        };
         fits = fits.and(if negated { truth.not() } else { truth });
     }
     Rule { text: line.into(), fits, action }
@@ -136,6 +140,9 @@ fn holds(option: &str, values: &[String], packet: &Packet) -> Truth {
             let set = values.get(1).map(String::as_str).unwrap_or_default();
             (if values.first().is_some_and(only_syn) { set == "SYN" } else { set == "NONE" }).into()
         }
+        // Each packet is noted. One connection does not come as often as a list counts hits.
+        "--set" | "--seconds" | "--name" | "--mask" | "--rsource" | "--rdest" => Truth::Yes,
+        "--hitcount" if value.parse::<u32>().is_ok_and(|hits| hits > 1) => Truth::No,
         // Not used up, and not exceeded.
         "--limit" | "--limit-burst" | "--hashlimit-upto" | "--hashlimit" => Truth::Yes,
         "--hashlimit-above" | "--connlimit-above" => Truth::No,

@@ -2,13 +2,15 @@
 //!
 //! A packet has to get through every base chain on its way in: an `accept` ends one of them, a `drop` ends the packet. So the
 //! first packet of a connection is led through all of them, once from an address that has knocked and once from one that has
-//! not. What a chain looks at and this does not know leaves a doubt, which is told.
+//! not. What a chain looks at and this does not know leaves a doubt, which is reported. For the address that has knocked the
+//! rules of the doors' commands are put where the commands put them.
 //!
 //! It is taken for granted that rate limits are not used up, that the packet is for this host and does not come over
 //! loopback, that the way back is the way it came, and that the answer may leave. Packet filters of bridges and what programs
 //! attach themselves (eBPF) are not looked at.
 
 mod chain;
+mod gate;
 mod iptables;
 mod nft;
 mod packet;
@@ -18,12 +20,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use packet::Gate;
+pub use gate::{Gate, opened_ports};
 pub use running::{ReadError, Running};
 
 use crate::Protocol;
-use chain::{End, Ends};
+use chain::{End, Ends, Table};
 use packet::Packet;
+
+use crate::firewall_command::Place;
 
 /// What became of one port over one IP version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,15 +63,26 @@ pub fn check(running: &Running, gate: &Gate, ports: &[(Protocol, u16)], from: Op
         .flat_map(|ipv6| ports.iter().map(move |&(protocol, port)| (ipv6, protocol, port)))
         .map(|(ipv6, protocol, port)| {
             let packet = |knocked| Packet { ipv6, protocol, port, from, knocked, to: &running.addresses, gate };
-            let [before, after] = [false, true].map(|knocked| ends(running, &packet(knocked)));
-            Finding { protocol, port, ipv6, outcome: Outcome::of(&before, &after) }
+            let ends = |knocked, place| ends(running, &packet(knocked), place);
+            let before = ends(false, Place::End);
+            let outcome = Outcome::of(&before, &ends(true, Place::End));
+            let outcome = match gate.assumed_chain() {
+                None => outcome,
+                // The rule may be put before all others as well.
+                Some(chain) => outcome.or(Outcome::of(&before, &ends(true, Place::Before(0))), chain),
+            };
+            Finding { protocol, port, ipv6, outcome: outcome.explained(gate, ipv6) }
         })
         .collect()
 }
 
-/// Where the packet may end, in each base chain that it passes.
-fn ends(running: &Running, packet: &Packet) -> Vec<Ends> {
-    running.tables(packet).iter().flat_map(|table| table.ends(packet)).collect()
+/// Where the packet may end, in each base chain that it passes; `place` is that of the rule that is assumed.
+fn ends(running: &Running, packet: &Packet, place: Place) -> Vec<Ends> {
+    let mut tables = running.tables(packet);
+    if packet.knocked {
+        packet.gate.insert(&mut tables, packet, place);
+    }
+    tables.iter().flat_map(Table::ends).collect()
 }
 
 impl Outcome {
@@ -80,6 +95,30 @@ impl Outcome {
                 doubts.into_iter().map(|doubt| format!("{doubt}; so it may be open without a knock")).collect(),
             ),
             (_, Way::Doubtful(doubts)) => Self::CannotTell(doubts),
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome if the rule is put at the end of the chain, or at its beginning.
+    fn or(self, at_the_beginning: Self, chain: &str) -> Self {
+        match (self, at_the_beginning) {
+            (Self::StaysShut(_), Self::Opens) => Self::CannotTell(vec![format!(
+                "it depends on where in the chain {chain} the command puts its rule: a rule there refuses the packet before the end"
+            )]),
+            (at_the_end, _) => at_the_end,
+        }
+    }
+
+    /// With what the commands of the doors have to do with it.
+    fn explained(self, gate: &Gate, ipv6: bool) -> Self {
+        match (self, gate.doubt(ipv6), gate.reason(ipv6)) {
+            (Self::StaysShut(_), Some(doubt), _) => Self::CannotTell(vec![doubt]),
+            (Self::StaysShut(mut by), _, Some(reason)) => {
+                by.insert(0, reason);
+                Self::StaysShut(by)
+            }
+            (outcome, ..) => outcome,
         }
     }
 }

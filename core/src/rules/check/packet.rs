@@ -5,36 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::gate::Gate;
 use crate::Protocol;
-use crate::gate;
-use crate::rules::{OPEN_CHAIN, OPEN_SETS, TABLE};
-
-/// Where knocks open: what changes in the packet filter when somebody has knocked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gate {
-    /// Sets into which the daemon puts openings: family and table, and the names of the sets.
-    pub sets: Vec<(String, String, Vec<String>)>,
-    /// The chain of iptables' and ip6tables' table `filter` into which the commands of doors insert rules that accept.
-    pub chain: String,
-}
-
-/// The sets of `portknock rules` and of the daemon's own table, and the chain of `portknock rules`.
-impl Default for Gate {
-    fn default() -> Self {
-        let sets = [TABLE, gate::TABLE]
-            .map(|table| ("inet".into(), table.into(), OPEN_SETS.map(String::from).to_vec()))
-            .to_vec();
-        Self { sets, chain: OPEN_CHAIN.into() }
-    }
-}
-
-impl Gate {
-    pub(super) fn has_set(&self, family: &str, table: &str, set: &str) -> bool {
-        self.sets
-            .iter()
-            .any(|(of, in_table, names)| of == family && in_table == table && names.iter().any(|name| name == set))
-    }
-}
 
 /// A TCP segment with SYN alone, or a UDP datagram, from outside to this host.
 pub(super) struct Packet<'a> {

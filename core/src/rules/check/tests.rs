@@ -4,13 +4,6 @@ use super::chain::{Action, Base, Chain, Rule, Table};
 use super::packet::Truth;
 use super::running::Saved;
 use super::*;
-use std::collections::HashSet;
-use std::sync::LazyLock;
-
-fn packet(gate: &Gate, knocked: bool) -> Packet<'_> {
-    static NOT_KNOWN: LazyLock<HashSet<IpAddr>> = LazyLock::new(HashSet::new);
-    Packet { ipv6: false, protocol: Protocol::Tcp, port: 22, from: None, knocked, to: &NOT_KNOWN, gate }
-}
 
 /// The only finding for TCP port 22 over IPv4 of a machine whose iptables-save says this.
 fn of_iptables(rules: &str) -> Outcome {
@@ -18,7 +11,7 @@ fn of_iptables(rules: &str) -> Outcome {
     let saved = vec![Saved { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
     let running = Running { saved, ..Running::default() };
     let from = Some("192.0.2.7".parse().unwrap());
-    check(&running, &Gate::default(), &[(Protocol::Tcp, 22)], from).remove(0).outcome
+    check(&running, &Gate::assumed(None), &[(Protocol::Tcp, 22)], from).remove(0).outcome
 }
 
 fn shut_by(rule: &str) -> Outcome {
@@ -96,8 +89,7 @@ const DROPS: Option<Base> = Some(Base { accepts: false, sees_all: true });
 
 /// Accepted for sure, dropped for sure, or in doubt.
 fn end_of(chains: &[ChainOf]) -> Truth {
-    let gate = Gate::default();
-    match Way::of(&table(chains).ends(&packet(&gate, false))) {
+    match Way::of(&table(chains).ends()) {
         Way::Through => Truth::Yes,
         Way::Shut(_) => Truth::No,
         Way::Doubtful(doubts) => {
@@ -162,7 +154,9 @@ fn a_packet_goes_to_an_address_of_this_host() {
         let saved = vec![Saved { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         let running = Running { saved, addresses, ..Running::default() };
-        check(&running, &Gate::default(), &[(Protocol::Tcp, 22)], Some("192.0.2.7".parse().unwrap())).remove(0).outcome
+        check(&running, &Gate::assumed(None), &[(Protocol::Tcp, 22)], Some("192.0.2.7".parse().unwrap()))
+            .remove(0)
+            .outcome
     };
     let own = ["127.0.0.1", "192.0.2.1", "172.17.0.1", "fe80::1"];
     for rule in [
@@ -174,4 +168,124 @@ fn a_packet_goes_to_an_address_of_this_host() {
     }
     let doubtful = "-A PREROUTING -d 172.17.0.0/16 ! -i docker0 -j DROP";
     assert!(matches!(outcome(doubtful, &own), Outcome::CannotTell(_)));
+}
+
+/// What a knock at a door with these lines does at TCP port 22, over IPv4 and IPv6, on a host with these rules.
+fn of_commands(rules: &str, door: &str) -> [Outcome; 2] {
+    let saved = |ipv6| Saved {
+        program: if ipv6 { "ip6tables-legacy-save" } else { "iptables-legacy-save" },
+        ipv6,
+        legacy: true,
+        text: format!(
+            "*filter\n:INPUT ACCEPT [0:0]\n{}\nCOMMIT\n",
+            if ipv6 { rules.replace("ufw", "ufw6") } else { rules.into() }
+        ),
+    };
+    let running = Running { saved: vec![saved(false), saved(true)], ..Running::default() };
+    let text = format!("[door]\nsequence = 7264,3981:udp,5410\n{door}\n");
+    let config = crate::config::parse(text.as_bytes()).config.unwrap();
+    let gate = Gate::of_doors(&config.options.gate, &config.doors, None);
+    let mut findings = check(&running, &gate, &[(Protocol::Tcp, 22)], None);
+    let six = findings.pop().unwrap();
+    [findings.pop().unwrap().outcome, six.outcome]
+}
+
+const REFUSES: &str = "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -j REJECT";
+
+fn is_shut(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::StaysShut(_))
+}
+
+#[test]
+fn a_rule_that_a_command_appends_opens_nothing_behind_one_that_refuses() {
+    let appends = "command = iptables -A INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
+    let [four, six] = of_commands(REFUSES, appends);
+    assert_eq!(
+        four,
+        Outcome::StaysShut(vec!["shut by table filter of iptables-legacy, chain INPUT: -A INPUT -j REJECT".into()])
+    );
+    let Outcome::StaysShut(by) = six else { panic!("{six:?}") };
+    assert_eq!(by[0], "the command of the door is for IPv4 only");
+    let inserts = "command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\n\
+                   command_6 = ip6tables -I INPUT 1 -s %IP% -p tcp --dport 22 -j ACCEPT";
+    assert_eq!(of_commands(REFUSES, inserts), [Outcome::Opens, Outcome::Opens]);
+    let too_late = "command = iptables -I INPUT 3 -s %IP% -p tcp --dport 22 -j ACCEPT";
+    assert!(is_shut(&of_commands(REFUSES, too_late)[0]));
+    let in_time = "command = iptables -I INPUT 2 -s %IP% -p tcp --dport 22 -j ACCEPT";
+    assert_eq!(of_commands(REFUSES, in_time)[0], Outcome::Opens);
+    let other_port = "command = iptables -I INPUT -s %IP% -p tcp --dport 2222 -j ACCEPT";
+    assert!(is_shut(&of_commands(REFUSES, other_port)[0]));
+}
+
+#[test]
+fn what_commands_do_elsewhere_or_what_is_not_understood_is_a_doubt() {
+    for command in [
+        "iptables -I INPUT -i eth1 -s %IP% -p tcp --dport 22 -j ACCEPT",
+        "/usr/local/bin/open %IP%",
+        "ipset add open %IP%",
+        "iptables -I INPUT -s %IP% -j mychain",
+        "iptables -D INPUT -j REJECT",
+    ] {
+        let [four, _] = of_commands(REFUSES, &format!("command = {command}"));
+        assert!(matches!(four, Outcome::CannotTell(_)), "{command}: {four:?}");
+    }
+    let [four, _] = of_commands(REFUSES, "command = iptables -I FORWARD -s %IP% -p tcp --dport 22 -j ACCEPT");
+    assert!(is_shut(&four));
+}
+
+#[test]
+fn ufw_has_chains_of_its_own_and_a_limit_is_no_doubt() {
+    let rules = ":ufw-user-input - [0:0]\n:ufw-user-limit - [0:0]\n:ufw-user-limit-accept - [0:0]\n\
+        -A INPUT -j ufw-user-input\n-A INPUT -j DROP\n\
+        -A ufw-user-limit -j REJECT --reject-with icmp-port-unreachable\n-A ufw-user-limit-accept -j ACCEPT";
+    let inserts = "command = ufw insert 1 allow from %IP% to any port 22 comment knockd";
+    assert_eq!(of_commands(rules, inserts), [Outcome::Opens, Outcome::Opens]);
+    let denies = format!("{rules}\n-A ufw-user-input -p tcp -m tcp --dport 22 -j DROP");
+    assert_eq!(of_commands(&denies, inserts), [Outcome::Opens, Outcome::Opens]);
+    assert!(of_commands(&denies, "command = ufw allow from %IP% to any port 22").iter().all(is_shut));
+    let limits = "-A ufw-user-input -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -m recent --set --name DEFAULT --mask 255.255.255.255 --rsource\n\
+        -A ufw-user-input -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -m recent --update --seconds 30 --hitcount 6 --name DEFAULT --mask 255.255.255.255 --rsource -j ufw-user-limit";
+    let limited = format!("{rules}\n{limits}\n-A ufw-user-input -p tcp -m tcp --dport 22 -j ufw-user-limit-accept");
+    assert_eq!(of_commands(&limited, "open = tcp/22"), [Outcome::OpenToEveryone, Outcome::OpenToEveryone]);
+    let blocks = "-A INPUT -m recent ! --update --seconds 30 --hitcount 6 --name x --rsource -j DROP";
+    assert!(matches!(of_iptables(&format!("{blocks}\n-A INPUT -j PORTKNOCK")), Outcome::CannotTell(_)));
+}
+
+#[test]
+fn where_an_assumed_rule_is_put_may_matter() {
+    let text = format!("*filter\n:INPUT ACCEPT [0:0]\n{REFUSES}\nCOMMIT\n");
+    let saved = vec![Saved { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
+    let running = Running { saved, ..Running::default() };
+    let from = Some("192.0.2.7".parse().unwrap());
+    let outcome = check(&running, &Gate::assumed(Some("INPUT")), &[(Protocol::Tcp, 22)], from).remove(0).outcome;
+    let Outcome::CannotTell(doubts) = outcome else { panic!("{outcome:?}") };
+    assert!(doubts[0].starts_with("it depends on where in the chain INPUT the command puts its rule"), "{doubts:?}");
+}
+
+#[test]
+fn firewalld_has_a_chain_for_each_zone() {
+    let chain = |name: &str, hook: &str| {
+        format!(r#"{{"chain": {{"family": "inet", "table": "firewalld", "name": "{name}"{hook}}}}}"#)
+    };
+    let jump = |from: &str, to: &str| {
+        format!(
+            r#"{{"rule": {{"family": "inet", "table": "firewalld", "chain": "{from}", "handle": 1, "expr": [{{"jump": {{"target": "{to}"}}}}]}}}}"#
+        )
+    };
+    let json = format!(
+        r#"{{"nftables": [{{"table": {{"family": "inet", "name": "firewalld"}}}}, {}, {}, {}, {}, {}]}}"#,
+        chain("filter_INPUT", r#", "hook": "input", "policy": "accept""#),
+        chain("filter_IN_public", ""),
+        chain("filter_IN_public_allow", ""),
+        jump("filter_INPUT", "filter_IN_public_allow"),
+        r#"{"rule": {"family": "inet", "table": "firewalld", "chain": "filter_INPUT", "handle": 2, "expr": [{"reject": null}]}}"#,
+    );
+    let running = Running { nft: nft::objects(&json).unwrap(), ..Running::default() };
+    let text = "[door]\nsequence = 7264,3981:udp,5410\ncommand = firewall-cmd --zone=public --add-rich-rule='rule family=\"ipv4\" source address=\"%IP%\" port port=\"22\" protocol=\"tcp\" accept' --timeout=3600\n";
+    let config = crate::config::parse(text.as_bytes()).config.unwrap();
+    assert_eq!(opened_ports(&config.doors[0]), [(Protocol::Tcp, 22)]);
+    let gate = Gate::of_doors(&config.options.gate, &config.doors, None);
+    let findings = check(&running, &gate, &[(Protocol::Tcp, 22)], None);
+    assert_eq!(findings[0].outcome, Outcome::Opens);
+    assert!(is_shut(&findings[1].outcome), "the rule is for IPv4");
 }
