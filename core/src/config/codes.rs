@@ -71,6 +71,8 @@ codes! {
     OPEN_BEHIND_THIS_HOST = "PK057",
     USELESS_GATE = "PK058",
     SOCKET_PATH = "PK059",
+    NO_CLIENT_FLAGS = "PK060",
+    COSTLY_GUARD = "PK061",
 }
 
 #[cfg(test)]

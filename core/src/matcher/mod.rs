@@ -144,8 +144,7 @@ impl Matcher {
 
     /// Takes a knock that arrives at `now`.
     pub(crate) fn handle_knock(&mut self, knock: &Knock, now: Timestamp, sink: &mut impl Sink) {
-        // No host sends from such an address (the kernel drops these packets too), and it would be mistaken for IPv4.
-        if matches!(knock.source, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some()) {
+        if !may_be_source(knock.source) {
             return;
         }
         let key = PortKey::new(knock.protocol, knock.port);
@@ -486,6 +485,15 @@ impl Rules {
     fn ports(&self) -> DoorPorts<'_> {
         let is_restricted = self.target.is_some() || !self.allow.is_empty();
         DoorPorts { steps: &self.steps, segments: self.segments, is_restricted }
+    }
+}
+
+/// False for addresses that no host sends from.
+fn may_be_source(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast(),
+        // The kernel drops packets from IPv4-mapped addresses too, and they would be mistaken for IPv4.
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast() && ip.to_ipv4_mapped().is_none(),
     }
 }
 
