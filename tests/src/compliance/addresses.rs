@@ -30,13 +30,6 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         unheard("a_loopback_destination_from_the_network", "--to 127.0.0.1 --ports 7000,8000,9000"),
         Scenario::same(
-            "a_knock_from_the_machine_itself",
-            plain(),
-            &[Server("knock -d 5 10.0.0.1 7000 8000 9000; knock -d 5 127.0.0.1 7000 8000 9000")],
-            &["10.0.0.1: door", "127.0.0.1: door"],
-        )
-        .with_args(&["-i", "lo"]),
-        Scenario::same(
             "targets",
             TARGETS,
             &[
