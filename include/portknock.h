@@ -273,7 +273,7 @@ enum portknock_fail_reason
      */
     PORTKNOCK_FAIL_SCAN = 2,
     /**
-     * The table of attempts was full and this was the oldest at stage 1.
+     * The table of attempts was full and this one made room for another.
      */
     PORTKNOCK_FAIL_FULL = 3,
     /**

@@ -1,6 +1,7 @@
 //! Captured frames on their way into an engine.
 
-use crate::capture::{CaptureError, CaptureSet};
+use crate::arrivals::Arrivals;
+use crate::capture::{CaptureError, CaptureSet, Frame};
 use crate::decode::{Knock, decode};
 use crate::engine::{Engine, LocalAddresses};
 use crate::service::clock::{Clock, packet_time};
@@ -22,6 +23,7 @@ pub(crate) struct Intake {
     /// The newest stamp of the last turn that took packets.
     last: Timestamp,
     packets: u64,
+    arrivals: Arrivals,
     /// Room for knocks that were captured and not handled yet; empty between turns.
     knocks: Vec<Knock>,
 }
@@ -35,6 +37,7 @@ impl Intake {
             after: Timestamp::default(),
             last: Timestamp::default(),
             packets: 0,
+            arrivals: Arrivals::default(),
             knocks: Vec::with_capacity(KNOCKS_AT_ONCE),
         }
     }
@@ -62,12 +65,12 @@ impl Intake {
         engine: &mut Engine,
         on_knock: &mut dyn FnMut(&Knock),
     ) -> Result<Option<Timestamp>, CaptureError> {
-        let Self { clock, ipv4_only, after, last, packets, knocks } = self;
+        let Self { clock, ipv4_only, after, last, packets, arrivals, knocks } = self;
         let mut clocks = clock.read();
         let before = clocks.now;
         *after = still_before(*after, clocks.wall);
         let (mut newest, mut last_stamp) = (Timestamp::default(), Timestamp::default());
-        let mut on_frame = |link_type, stamp, frame: &[u8]| {
+        let mut on_frame = |&Frame { link_type, time: stamp, origin, bytes }: &Frame<'_>| {
             if stamp <= *after {
                 return;
             }
@@ -78,8 +81,8 @@ impl Intake {
             }
             let time = packet_time(stamp, &clocks);
             newest = newest.max(time);
-            let Some(knock) = decode(link_type, time, frame) else { return };
-            if *ipv4_only && knock.source.is_ipv6() {
+            let Some(knock) = decode(link_type, time, bytes) else { return };
+            if *ipv4_only && knock.source.is_ipv6() || !arrivals.takes(&knock, origin, stamp) {
                 return;
             }
             on_knock(&knock);
@@ -97,7 +100,7 @@ impl Intake {
         knocks.clear();
         engine.handle_timeout(newest);
         let taken = taken?;
-        let addresses_changed = follow_addresses(capture, engine);
+        let addresses_changed = self.follow_addresses(capture, engine);
         // Where packets may still wait in the buffer, they may have come before what is due by now. Those that are for
         // new addresses come with the next turn.
         if addresses_changed || taken > 0 || capture.wants_network() {
@@ -106,21 +109,24 @@ impl Intake {
         engine.handle_timeout(before);
         Ok(Some(before))
     }
+
+    /// Goes by the addresses that the machine has now, and has the engine do so; true if they changed.
+    pub(crate) fn follow_addresses(&mut self, capture: &mut CaptureSet, engine: &mut Engine) -> bool {
+        let changed = capture.take_address_change();
+        if changed {
+            let (addresses, broadcasts) = (capture.local_addresses(), capture.broadcast_addresses());
+            engine.set_local_addresses(LocalAddresses::Only(addresses.clone()));
+            self.arrivals.set_addresses(addresses.iter().chain(broadcasts).copied());
+            self.arrivals.expect_copies(capture.may_repeat_packets());
+        }
+        changed
+    }
 }
 
 /// Up to which stamp packets are another's, at this time by the wall clock. A stamp of the future was made before the clock was
 /// set back: to go by it would pass over all packets until it is that late again.
 fn still_before(after: Timestamp, wall: Timestamp) -> Timestamp {
     if wall < after { Timestamp::default() } else { after }
-}
-
-/// Tells the engine which addresses are the machine's; true where they changed.
-pub(crate) fn follow_addresses(capture: &mut CaptureSet, engine: &mut Engine) -> bool {
-    let changed = capture.take_address_change();
-    if changed {
-        engine.set_local_addresses(LocalAddresses::Only(capture.local_addresses().clone()));
-    }
-    changed
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The pure part (`config`, `decode`, `filter`, `matcher`, `openings`, `engine`) does no I/O and reads no clock; the
 //! shells around it (`capture`, `exec`, `journal`, `one_time`, `knock`, `probe`, `rules`, `service`, `sys`) touch the world.
 
+mod arrivals;
 pub mod capture;
 pub mod config;
 pub mod control;

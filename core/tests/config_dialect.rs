@@ -203,7 +203,7 @@ fn of_a_repeated_key_the_last_counts_and_both_lines_are_named() {
 
 #[test]
 fn repeated_flags_add_up() {
-    let config = accepted(&door("tcpflags = syn,!fin\ntcpflags = ack,fin"), Accepts, &["PK018"]);
+    let config = accepted(&door("tcpflags = syn,!fin\ntcpflags = ack,fin"), Accepts, &["PK018", "PK060"]);
     assert_eq!(config.doors[0].tcpflags.to_string(), "fin,syn,ack");
 }
 
@@ -313,7 +313,7 @@ fn protocols_are_tcp_and_udp_in_any_case_and_spacing() {
 
 #[test]
 fn flags_may_have_blanks_around_the_comma() {
-    let config = accepted(&door("tcpflags = syn, ack"), Refuses, &["PK035"]);
+    let config = accepted(&door("tcpflags = syn, ack"), Refuses, &["PK035", "PK060"]);
     assert_eq!(config.doors[0].tcpflags.to_string(), "syn,ack");
     fixed(&door("tcpflags = syn , !ack"), &door("tcpflags = syn,!ack"));
     accepted(&door("tcpflags = syn,!ack"), Accepts, &[]);
@@ -414,6 +414,43 @@ fn weak_doors_are_warned_of() {
     accepted(&sequence("7000,8000,9000"), Accepts, &["PK049"]);
     accepted(&sequence("7000,8000:udp,9000"), Accepts, &["PK048"]);
     accepted(&sequence("5,1,9"), Accepts, &[]);
+    let message = |options: &str, steps: &str| {
+        let parsed = parse(format!("[options]\n{options}\n{}", sequence(steps)).as_bytes());
+        parsed.report.diagnostics[0].message.clone()
+    };
+    let opens = "a port scan in order opens the door";
+    assert!(message("", "7000,7005,7010").contains(opens) && message("", "7010,7001").contains(opens));
+    assert!(
+        !message("", "7000,7005,7011").contains(opens) && message("ScanGuard = 9", "7000,7005,7011").contains(opens)
+    );
+    assert!(message("ScanGuard = 0", "100,20000,40000").contains(opens));
+}
+
+#[test]
+fn flags_that_no_client_sends_are_warned_of() {
+    let with = |flags: &str| format!("[a]\nsequence = 8881:tcp,7777:tcp,9991:tcp\ntcpflags = {flags}\n");
+    for flags in ["syn,ack", "ack", "fin,!ack", "rst", "psh", "urg,!ack", "!syn", "syn,psh"] {
+        accepted(&with(flags), Accepts, &["PK060"]);
+    }
+    for flags in ["syn", "syn,!ack", "!ack", "!fin", "syn,!rst,!urg", "fin", "fin,ack"] {
+        accepted(&with(flags), Accepts, &[]);
+    }
+    accepted("[a]\nsequence = 5:udp,1:udp,9:udp\ntcpflags = ack\n", Accepts, &[]);
+}
+
+#[test]
+fn a_scan_guard_that_looks_at_a_quarter_of_all_ports_is_warned_of() {
+    let doors = |count: u32, width: u32| -> String {
+        let section = |door| {
+            let first = 1_000 + door * 60;
+            format!("[{door}]\nsequence = {},{first},{}\ntcpflags = syn,!ack\n", first + width / 2, first + width)
+        };
+        (0..count).map(section).collect()
+    };
+    let warned = |text: &str| codes(&parse(text.as_bytes())).contains(&"PK061");
+    assert!(!warned(&doors(200, 20)) && warned(&doors(500, 20)));
+    assert!(!warned(&format!("[options]\nScanGuard = 0\n{}", doors(500, 20))));
+    assert!(!warned(&doors(500, 5_000)));
 }
 
 #[test]

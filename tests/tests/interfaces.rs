@@ -79,6 +79,54 @@ fn an_interface_that_flaps_leaks_nothing() {
 }
 
 #[test]
+fn a_packet_counts_once_however_many_interfaces_show_it() {
+    for interfaces in ["any", "eth0,br0", "br0,eth0"] {
+        let lab = Lab::pair();
+        lab.server.ok(
+            "mac=$(cat /sys/class/net/eth0/address); ip link add br0 address $mac type bridge; ip addr flush dev eth0
+             ip link set eth0 master br0; ip link set br0 up; ip addr add 10.0.0.1/24 dev br0",
+        );
+        let doors = "[one]\nsequence = 9000:udp\ncommand = echo %IP% >> %DIR%/one\n\
+                     [four]\nsequence = 9001:udp,9001:udp,9001:udp,9001:udp\ncommand = true\n\
+                     [syn]\nsequence = 9002,9002\ntcpflags = syn,!ack\ncommand = true\n";
+        let daemon = Daemon::portknockd_with(&lab.server, doors, &["-i", interfaces]);
+        let send = |args: &str| lab.client.ok(&format!("{} --interface eth0 {args}", binary("blast").display()));
+        // Equal datagrams: as many as were sent, each once.
+        send("--udp --ports 9001,9001,9001");
+        send("--udp --ports 9000,9000,9000 --rate 20");
+        daemon.wait_for_count("10.0.0.2: one: OPEN SESAME", 3, PATIENCE);
+        daemon.wait_for("10.0.0.2: four: Stage 3");
+        send("--udp --ports 9001");
+        daemon.wait_for("10.0.0.2: four: OPEN SESAME");
+        send("--ports 9002");
+        daemon.wait_for("10.0.0.2: syn: Stage 1");
+        sleep(Duration::from_millis(300));
+        assert_eq!(daemon.count("one: OPEN SESAME"), 3, "{interfaces}:\n{}", daemon.log());
+        assert_eq!(daemon.count("four: OPEN SESAME"), 1, "{interfaces}:\n{}", daemon.log());
+        assert_eq!(daemon.count("four: Stage 1"), 1, "{interfaces}:\n{}", daemon.log());
+        assert_eq!(daemon.read("one"), "10.0.0.2\n".repeat(3), "{interfaces}");
+        // Both interfaces do show what arrives.
+        assert!(daemon.status("packets") >= 16, "{interfaces}:\n{}", daemon.log());
+    }
+}
+
+#[test]
+fn on_any_the_machines_own_addresses_count_by_the_loopback_interface_alone() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "any"]);
+    for (from, to) in [("10.0.0.1", "10.0.0.1"), ("127.0.0.1", "10.0.0.1"), ("10.0.0.2", "127.0.0.1")] {
+        let blast = binary("blast");
+        lab.client.ok(&format!("{} --interface eth0 --from {from} --to {to} --ports 1000,5000,3000", blast.display()));
+    }
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+    assert_eq!(daemon.count("Stage 1"), 1, "{}", daemon.log());
+    lab.server.ok("for to in 10.0.0.1 127.0.0.1 ::1; do knock -d 5 $to 1000 5000 3000; done");
+    for source in ["10.0.0.1", "127.0.0.1", "::1"] {
+        daemon.wait_for_count(&format!("{source}: door: OPEN SESAME"), 1, PATIENCE);
+    }
+}
+
+#[test]
 fn an_interface_that_is_missing_at_the_start_is_waited_for() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth1"]);

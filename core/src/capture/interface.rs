@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Direction, Precision};
 
+use super::frame::{Frame, Origin};
 use super::notice::{CaptureNotice, InterfaceStats};
 use crate::decode::LinkType;
 use crate::filter::PortFilter;
@@ -26,6 +27,8 @@ const BUFFER_BYTES: i32 = 4 << 20;
 pub(super) const FRAMES_A_TURN: usize = 4096;
 /// A capture that fails sooner is not tried again at once.
 const SHORT: Duration = Duration::from_secs(1);
+/// The libpcap number of [`LinkType::LinuxSll2`].
+const LINUX_SLL2: i32 = 276;
 /// The longest filter that the kernel takes (`BPF_MAXINSNS`).
 const MAX_INSTRUCTIONS: usize = 4096;
 
@@ -50,8 +53,8 @@ enum State {
 struct Listener {
     capture: Capture<Active>,
     link_type: LinkType,
-    /// The interface's number; 0 for `any`.
-    index: u32,
+    /// The interface, 0 for `any`.
+    origin: Origin,
     since: Instant,
     /// The kernel's count of dropped packets when it was last read; it wraps around.
     dropped: u32,
@@ -99,6 +102,11 @@ impl Interface {
         }
     }
 
+    /// True where it stands for all interfaces.
+    pub(super) fn is_any(&self) -> bool {
+        self.name == ANY
+    }
+
     /// True where it is not listened on since its capture failed.
     pub(super) fn has_failed(&self) -> bool {
         matches!(self.told, Some(Absence::Failed(_)))
@@ -115,7 +123,7 @@ impl Interface {
     /// True where the capture is not of the interface as it is now, or of none.
     pub(super) fn is_outdated(&self, network: &Network) -> bool {
         match (&self.state, self.link(network)) {
-            (State::Listening(listener), Some(link)) => !link.up || link.index != listener.index,
+            (State::Listening(listener), Some(link)) => !link.up || link.index != listener.origin.interface,
             (State::Listening(_), None) => true,
             (State::Waiting, _) => false,
         }
@@ -160,7 +168,7 @@ impl Interface {
         let absence = match self.link(network) {
             None => Absence::Missing,
             Some(Link { up: false, .. }) => Absence::Down,
-            Some(link) => match Listener::open(&self.name, link.index) {
+            Some(link) => match Listener::open(&self.name, link) {
                 Ok(listener) => {
                     self.state = State::Listening(listener);
                     self.told = None;
@@ -186,7 +194,11 @@ impl Interface {
 
     /// The interface of this name as it is now.
     fn link(&self, network: &Network) -> Option<Link> {
-        if self.name == ANY { Some(Link { index: 0, up: true }) } else { network.links.get(&self.name).copied() }
+        if self.is_any() {
+            Some(Link { index: 0, up: true, is_loopback: false })
+        } else {
+            network.links.get(&self.name).copied()
+        }
     }
 
     /// Has the kernel filter the packets that arrive from now on.
@@ -205,13 +217,15 @@ impl Interface {
     }
 
     /// Hands on what waits, and how many frames that were: at most [`FRAMES_A_TURN`].
-    pub(super) fn drain(&mut self, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> Result<usize, String> {
+    pub(super) fn drain(&mut self, on_frame: &mut dyn FnMut(&Frame<'_>)) -> Result<usize, String> {
         let State::Listening(listener) = &mut self.state else { return Ok(0) };
-        let link_type = listener.link_type;
+        let (link_type, origin) = (listener.link_type, listener.origin);
+        let is_any = self.name == ANY;
         let mut frames = 0;
         let result = listener.capture.dispatch(Some(FRAMES_A_TURN), |packet| {
             frames += 1;
-            on_frame(link_type, timestamp(packet.header.ts), packet.data);
+            let origin = if is_any { Origin::of_cooked(link_type, packet.data) } else { origin };
+            on_frame(&Frame { link_type, time: timestamp(packet.header.ts), origin, bytes: packet.data });
         });
         self.received += frames as u64;
         result.map_err(|error| error.to_string()).map(|_| frames)
@@ -257,7 +271,7 @@ enum Attached {
 
 impl Listener {
     /// Opens a capture without a filter; the message of an error says what to do where there is something.
-    fn open(name: &str, index: u32) -> Result<Self, String> {
+    fn open(name: &str, link: Link) -> Result<Self, String> {
         let open = || {
             Capture::from_device(name)?
                 .promisc(false)
@@ -270,13 +284,18 @@ impl Listener {
         };
         let mut capture = open().map_err(|error: pcap::Error| error.to_string())?;
         packet::close_on_exec(capture.as_fd()).map_err(|error| error.to_string())?;
+        if name == ANY {
+            // The other kind of cooked header does not name the interface. An old libpcap knows no other.
+            let _ = capture.set_datalink(pcap::Linktype(LINUX_SLL2));
+        }
         let number = capture.get_datalink().0;
         let link_type = LinkType::from_dlt(number)
             .ok_or_else(|| format!("its frames (link type {number}) cannot be read; listen on `{ANY}` instead"))?;
         // The filter says the same, but packets may arrive before it is there. Not every link type can tell.
         let _ = capture.direction(Direction::In);
         let dropped = capture.stats().map_or(0, |stat| stat.dropped);
-        Ok(Self { capture, link_type, index, since: Instant::now(), dropped })
+        let origin = Origin { interface: link.index, is_loopback: link.is_loopback };
+        Ok(Self { capture, link_type, origin, since: Instant::now(), dropped })
     }
 
     /// Attaches the filter, or one that lets more through where the kernel finds it too long.

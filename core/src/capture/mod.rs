@@ -1,12 +1,14 @@
 //! Packets off the wire: captures on several interfaces that come and go, behind one descriptor.
 
 mod error;
+mod frame;
 mod interface;
 mod notice;
 mod pace;
 mod set;
 
 pub use error::CaptureError;
+pub use frame::{Frame, Origin};
 pub(crate) use interface::timestamp;
 pub use notice::{CaptureNotice, CaptureStats, InterfaceStats};
 pub use set::CaptureSet;

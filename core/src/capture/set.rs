@@ -7,16 +7,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::error::CaptureError;
+use super::frame::Frame;
 use super::interface::{ANY, FRAMES_A_TURN, Interface, Outlook};
 use super::notice::{CaptureNotice, CaptureStats};
 use super::pace::{Change, Pace};
-use crate::decode::LinkType;
 use crate::filter::PortFilter;
 use crate::sys::epoll::Epoll;
 use crate::sys::netlink::{Network, NetworkWatch};
 use crate::sys::packet;
 use crate::sys::timer::TimerFd;
-use crate::time::Timestamp;
 
 /// The names of what is waited for. The interfaces follow, in their order.
 const NETWORK: u64 = 0;
@@ -175,11 +174,11 @@ impl CaptureSet {
     ///
     /// # Errors
     /// Only where the kernel refuses to wait or to tell about the network.
-    pub fn turn(&mut self, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> Result<usize, CaptureError> {
+    pub fn turn(&mut self, on_frame: &mut dyn FnMut(&Frame<'_>)) -> Result<usize, CaptureError> {
         self.try_turn(on_frame).map_err(|error| CaptureError::from_io("cannot wait for packets", error))
     }
 
-    fn try_turn(&mut self, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> io::Result<usize> {
+    fn try_turn(&mut self, on_frame: &mut dyn FnMut(&Frame<'_>)) -> io::Result<usize> {
         let start = Instant::now();
         let mut tokens = std::mem::take(&mut self.tokens);
         let looked = std::mem::take(&mut self.looked);
@@ -198,9 +197,11 @@ impl CaptureSet {
         }
         let again = again || self.told;
         if changed || again {
-            let addresses = self.network.addresses.clone();
+            let untold = std::mem::take(&mut self.addresses_changed);
             frames += self.follow_network(on_frame)?;
-            if self.network.addresses != addresses {
+            let changed = self.addresses_changed;
+            self.addresses_changed |= untold;
+            if changed {
                 // The caller is to know the addresses before the frames that they are for.
                 return Ok(frames);
             }
@@ -241,6 +242,16 @@ impl CaptureSet {
         &self.network.addresses
     }
 
+    /// The broadcast addresses of the machine's networks, as of the last turn.
+    pub(crate) fn broadcast_addresses(&self) -> &HashSet<IpAddr> {
+        &self.network.broadcasts
+    }
+
+    /// True if one packet may be captured by several interfaces.
+    pub(crate) fn may_repeat_packets(&self) -> bool {
+        self.interfaces.len() > 1 || self.interfaces.iter().any(Interface::is_any)
+    }
+
     /// True once after the addresses changed, and once after [`CaptureSet::open`].
     pub fn take_address_change(&mut self) -> bool {
         std::mem::take(&mut self.addresses_changed)
@@ -268,7 +279,7 @@ impl CaptureSet {
 
     /// Asks what there is now, ends the captures of what is gone, and begins those of what has come. Returns the number
     /// of frames that the ended ones still had.
-    fn follow_network(&mut self, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> io::Result<usize> {
+    fn follow_network(&mut self, on_frame: &mut dyn FnMut(&Frame<'_>)) -> io::Result<usize> {
         self.read_network()?;
         let mut frames = 0;
         for index in 0..self.interfaces.len() {
@@ -299,7 +310,8 @@ impl CaptureSet {
         };
         match network {
             Ok(network) => {
-                self.addresses_changed |= network.addresses != self.network.addresses;
+                self.addresses_changed |=
+                    network.addresses != self.network.addresses || network.broadcasts != self.network.broadcasts;
                 self.network = network;
                 Ok(())
             }
@@ -336,7 +348,7 @@ impl CaptureSet {
     }
 
     /// Takes the frames that wait at an interface. Where its capture has failed, it is ended, and tried again later.
-    fn drain(&mut self, index: usize, on_frame: &mut dyn FnMut(LinkType, Timestamp, &[u8])) -> io::Result<usize> {
+    fn drain(&mut self, index: usize, on_frame: &mut dyn FnMut(&Frame<'_>)) -> io::Result<usize> {
         match self.interfaces[index].drain(on_frame) {
             Ok(frames) => Ok(frames),
             // Whether it is the interface that is gone has to be asked first.

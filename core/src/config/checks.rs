@@ -1,6 +1,6 @@
 //! The checks that need whole doors, or all of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU16;
 
 use super::codes;
@@ -9,11 +9,18 @@ use super::diagnostic::Diagnostic;
 use super::draft::{DoorDraft, Seen};
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::{Door, Gate, Options, Protocol, Step};
+use super::model::{Config, Door, Gate, Options, Protocol, Step};
 use super::quoted::quoted;
+use crate::decode::TcpFlags;
+use crate::filter::PortFilter;
 
 /// The sequence of the example in knockd's manual, which is known to everyone.
 const STOCK: [u16; 3] = [7000, 8000, 9000];
+/// Number of ports of a protocol, a quarter of all, that the capture filter may always pass for the scan guard before a
+/// warning.
+const MANY_GUARDED: usize = 1 << 14;
+/// Maximum number of ports outside of a door's range that the filter passes for the scan guard.
+const MOST_BESIDE: usize = 64;
 
 pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft], found: &mut Findings) {
     if doors.is_empty() {
@@ -24,7 +31,8 @@ pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft],
         check_sequence_keys(draft, found);
         check_closing(draft, found);
         check_gate(options, draft, found);
-        check_strength(draft, found);
+        check_strength(options, draft, found);
+        check_flags(draft, found);
         command_checks::check(draft, found);
     }
     check_gate_use(options, options_seen, doors, found);
@@ -118,8 +126,44 @@ fn check_gate_use(options: &Options, seen: &Seen, doors: &[DoorDraft], found: &m
     }
 }
 
+/// Warns of flags that no client sends by itself.
+fn check_flags(draft: &DoorDraft, found: &mut Findings) {
+    let Some(place) = draft.seen.get(&Key::TcpFlags) else { return };
+    let Door { tcpflags, sequence, .. } = &draft.door;
+    let has_tcp = |steps: &[Step]| steps.iter().any(|step| step.protocol == Protocol::Tcp);
+    let begins_connection = tcpflags.matches(TcpFlags::SYN);
+    let ends_connection = tcpflags.set.contains(TcpFlags::FIN) && tcpflags.matches(TcpFlags::FIN | TcpFlags::ACK);
+    if begins_connection || ends_connection || sequence.as_ref().is_some_and(|sequence| !has_tcp(sequence.steps())) {
+        return;
+    }
+    let message = format!("no client opens this door: none begins or ends a connection with `{tcpflags}`");
+    let help = "clients begin with `syn,!ack`; only programs that craft packets send other flags to a closed port";
+    found.push(Diagnostic::warning(codes::NO_CLIENT_FLAGS, place.value.clone(), message).help(help));
+}
+
+/// Warns if the capture filter must pass much for the scan guard.
+pub(super) fn check_guard(config: &Config, seen: &Seen, found: &mut Findings) {
+    let ranges = config.doors.iter().filter_map(|door| port_range(door.sequence.as_ref()?.steps()));
+    let widths = ranges.map(|(first, last)| usize::from(last - first) + MOST_BESIDE);
+    if widths.sum::<usize>() < MANY_GUARDED {
+        // Making a filter takes longer than reading a small file.
+        return;
+    }
+    // Which ports are in the secret sample makes little difference.
+    let guarded = PortFilter::new(config, 0).guarded_ports();
+    for (ports, protocol) in guarded.into_iter().zip([Protocol::Tcp, Protocol::Udp]) {
+        if ports > MANY_GUARDED {
+            let place = seen.get(&Key::ScanGuard).map_or(0..0, |place| place.value.clone());
+            let message =
+                format!("for the scan guard the kernel passes packets to {ports} of the 65,536 {protocol} ports");
+            let help = "many doors have their ports close together; spread each door's ports, or lower `ScanGuard`";
+            found.push(Diagnostic::warning(codes::COSTLY_GUARD, place, message).help(help));
+        }
+    }
+}
+
 /// Warns of sequences that are found by chance.
-fn check_strength(draft: &DoorDraft, found: &mut Findings) {
+fn check_strength(options: &Options, draft: &DoorDraft, found: &mut Findings) {
     let (Some(sequence), Some(place)) = (&draft.door.sequence, draft.seen.get(&Key::Sequence)) else {
         return;
     };
@@ -145,6 +189,9 @@ fn check_strength(draft: &DoorDraft, found: &mut Findings) {
     } else if rises && falls {
         let message = "all steps are the same port";
         found.push(warn(codes::ORDERED_STEPS, message, "use three different ports or more, in a mixed order"));
+    } else if (rises || falls) && is_beneath_guard(options, steps) {
+        let message = "a port scan in order opens the door: the scan guard allows all the ports between the steps";
+        found.push(warn(codes::ORDERED_STEPS, message, mix));
     } else if rises {
         let message = "the ports only rise, which is the order of a port scan";
         found.push(warn(codes::ORDERED_STEPS, message, mix));
@@ -152,6 +199,19 @@ fn check_strength(draft: &DoorDraft, found: &mut Findings) {
         let message = "the ports only fall, which is an order that port scans use";
         found.push(warn(codes::ORDERED_STEPS, message, mix));
     }
+}
+
+/// True if between the lowest and the highest step there are no more other ports than `ScanGuard` allows.
+fn is_beneath_guard(options: &Options, steps: &[Step]) -> bool {
+    let ports: BTreeSet<u16> = steps.iter().map(|step| step.port.get()).collect();
+    let span = port_range(steps).map_or(0, |(first, last)| usize::from(last - first) + 1);
+    span - ports.len() <= usize::from(options.scan_guard) || options.scan_guard == 0
+}
+
+/// The lowest and the highest port of the steps.
+fn port_range(steps: &[Step]) -> Option<(u16, u16)> {
+    let ports = || steps.iter().map(|step| step.port.get());
+    ports().min().zip(ports().max())
 }
 
 fn is_stock(steps: &[Step]) -> bool {

@@ -44,6 +44,9 @@ impl Draft {
         checks::check(&self.options, &self.options_seen, &self.doors, &mut self.found);
         let config = (!self.found.has_errors())
             .then(|| Config { options: self.options, doors: self.doors.into_iter().map(|draft| draft.door).collect() });
+        if let Some(config) = &config {
+            checks::check_guard(config, &self.options_seen, &mut self.found);
+        }
         Parsed { config, report: self.found.into_report(text_len) }
     }
 }

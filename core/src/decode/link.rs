@@ -78,6 +78,16 @@ pub(crate) fn network_packet(link_type: LinkType, frame: &[u8]) -> Option<(Netwo
     }
 }
 
+/// The number of the interface (0 where it is not told) and the kind of its hardware (`ARPHRD_…`), as cooked headers have
+/// them.
+pub(crate) fn cooked_origin(link_type: LinkType, frame: &[u8]) -> Option<(u32, u16)> {
+    match link_type {
+        LinkType::LinuxSll => Some((0, u16_at(frame, 2)?)),
+        LinkType::LinuxSll2 => Some((u32::from_be_bytes(*frame.get(4..)?.first_chunk()?), u16_at(frame, 8)?)),
+        _ => None,
+    }
+}
+
 /// Skips any depth of VLAN tags in front of the packet.
 fn by_ether_type(mut ether_type: u16, mut packet: &[u8]) -> Option<(Network, &[u8])> {
     loop {

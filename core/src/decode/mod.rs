@@ -10,7 +10,7 @@ mod tests;
 pub(crate) use ip::IPV6_EXTENSIONS;
 pub use knock::{Knock, TcpFlags};
 pub use link::LinkType;
-pub(crate) use link::network_packet;
+pub(crate) use link::{cooked_origin, network_packet};
 pub(crate) use segments::SegmentSet;
 
 use crate::time::Timestamp;

@@ -66,6 +66,11 @@ impl PortFilter {
         let is_knock = protocol == Protocol::Udp || self.segments.contains(flags);
         is_knock && (map.contains(port) || (map.is_guarded() && self.sample.contains(port)))
     }
+
+    /// Number of ports of TCP and of UDP that always pass for the scan guard, beside the sample.
+    pub(crate) fn guarded_ports(&self) -> [usize; 2] {
+        [self.tcp.close(), self.udp.close()]
+    }
 }
 
 /// What the doors use of a protocol.

@@ -28,6 +28,8 @@ pub(super) struct PortMap {
     intervals: Vec<Interval>,
     /// The scan guard counts other ports of this protocol, so a sample of them passes too.
     guarded: bool,
+    /// Number of ports that no door uses among them, before the map was made coarser.
+    close: usize,
 }
 
 impl PortMap {
@@ -37,10 +39,18 @@ impl PortMap {
         for port in used {
             passes[usize::from(*port)] = true;
         }
+        let count = |passes: &[bool]| passes.iter().filter(|passes| **passes).count();
+        let all_used = count(&passes);
         if guard > 0 {
             mark_close(&mut passes, doors, guard, sample);
         }
-        Self { intervals: intervals(&passes), guarded: guard > 0 && !used.is_empty() }
+        let close = count(&passes) - all_used;
+        Self { intervals: intervals(&passes), guarded: guard > 0 && !used.is_empty(), close }
+    }
+
+    /// Number of ports that always pass though no door uses them.
+    pub(super) fn close(&self) -> usize {
+        self.close
     }
 
     /// True if every packet to the port passes that has the right flags.
@@ -73,7 +83,7 @@ impl PortMap {
                 _ => intervals.push(*next),
             }
         }
-        Self { intervals, guarded: self.guarded }
+        Self { intervals, ..*self }
     }
 
     /// The comparisons that find out whether a port passes, in rising order; below the first no port does.
@@ -155,6 +165,7 @@ mod tests {
     fn ports_between_and_around_close_steps_pass() {
         let narrow = map(&[7010, 7000, 7020], 8);
         assert_eq!(ports_of(&narrow), (7000 - 16..=7020 + 16).collect::<Vec<_>>());
+        assert_eq!((narrow.close(), map(&[7000, 8000], 8).close()), (50, 0));
         assert_eq!(ports_of(&map(&[7000, 8000], 8)), [7000, 8000]);
         assert_eq!(ports_of(&map(&[7000, 7002], 0)), [7000, 7002]);
         assert_eq!(ports_of(&map(&[7000], 8)), [7000]);

@@ -6,6 +6,7 @@
 mod attempts;
 mod handover;
 mod ports;
+mod rules;
 mod scan_log;
 mod shares;
 
@@ -15,15 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use ipnet::IpNet;
 
 pub(crate) use self::attempts::FETCHED_TOGETHER;
 use self::attempts::{Attempt, Attempts, Cursor, Removed, Source};
 pub(crate) use self::handover::SavedAttempt;
-use self::ports::{DoorPorts, PortIndex, PortKey, PortUse};
+use self::ports::{PortIndex, PortKey, PortUse};
+use self::rules::{Rules, keys_of};
 use self::scan_log::ScanLog;
 use crate::config::{Config, Door, DoorId, Protocol, Sequence};
-use crate::decode::{Knock, SegmentSet};
+use crate::decode::Knock;
 use crate::engine::LocalAddresses;
 use crate::event::{EventKind, FailReason};
 use crate::time::Timestamp;
@@ -42,20 +43,6 @@ pub(crate) struct Due {
     /// When.
     pub(crate) time: Timestamp,
     index: u32,
-}
-
-/// What the matcher needs to know of a door.
-#[derive(Debug)]
-struct Rules {
-    name: Arc<str>,
-    /// Empty while the door takes no knocks.
-    steps: Box<[PortKey]>,
-    /// The TCP segments that satisfy the door's `tcpflags`.
-    segments: SegmentSet,
-    target: Option<IpAddr>,
-    allow: Vec<IpNet>,
-    one_time: bool,
-    has_cooldown: bool,
 }
 
 /// All doors, and all attempts at them.
@@ -144,8 +131,7 @@ impl Matcher {
 
     /// Takes a knock that arrives at `now`.
     pub(crate) fn handle_knock(&mut self, knock: &Knock, now: Timestamp, sink: &mut impl Sink) {
-        // No host sends from such an address (the kernel drops these packets too), and it would be mistaken for IPv4.
-        if matches!(knock.source, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some()) {
+        if !may_be_source(knock.source) {
             return;
         }
         let key = PortKey::new(knock.protocol, knock.port);
@@ -454,38 +440,12 @@ impl Matcher {
     }
 }
 
-impl Rules {
-    fn of(door: &Door) -> Self {
-        Self {
-            name: door.name.clone(),
-            steps: keys_of(door.sequence.as_ref()),
-            segments: door.tcpflags.segments(),
-            target: door.target,
-            allow: door.allow.clone(),
-            one_time: door.one_time_sequences.is_some(),
-            has_cooldown: door.seq_cooldown.is_some(),
-        }
-    }
-
-    /// The knock is for this door's address and its source may knock here.
-    fn is_relevant(&self, knock: &Knock, is_local: bool) -> bool {
-        self.target.map_or(is_local, |target| target == knock.destination)
-            && (self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&knock.source)))
-    }
-
-    /// The knock's TCP flags, where it has any, are those that the door looks at.
-    fn counts(&self, knock: &Knock) -> bool {
-        knock.protocol == Protocol::Udp || self.segments.contains(knock.flags)
-    }
-
-    /// The scan guard counts the knock: at another port it could be one for this door.
-    fn guards_against(&self, knock: &Knock) -> bool {
-        self.counts(knock) && self.steps.iter().any(|step| step.protocol() == knock.protocol)
-    }
-
-    fn ports(&self) -> DoorPorts<'_> {
-        let is_restricted = self.target.is_some() || !self.allow.is_empty();
-        DoorPorts { steps: &self.steps, segments: self.segments, is_restricted }
+/// False for addresses that no host sends from.
+fn may_be_source(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast(),
+        // The kernel drops packets from IPv4-mapped addresses too, and they would be mistaken for IPv4.
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast() && ip.to_ipv4_mapped().is_none(),
     }
 }
 
@@ -495,10 +455,6 @@ fn may_be(doors: &[Rules], door: u16, stage: u8) -> bool {
         0 => rules.has_cooldown,
         stage => usize::from(stage) < rules.steps.len(),
     })
-}
-
-fn keys_of(sequence: Option<&Sequence>) -> Box<[PortKey]> {
-    sequence.map_or_else(Box::default, |sequence| sequence.steps().iter().map(|&step| step.into()).collect())
 }
 
 /// For each old door its place among the new ones, where one of them is the same in every respect.

@@ -19,7 +19,7 @@ use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::event::EventKind;
 use crate::filter::PortFilter;
-use crate::intake::{Intake, LAST_TURNS, follow_addresses};
+use crate::intake::{Intake, LAST_TURNS};
 use crate::log_limit::LogLimit;
 use crate::service::clock::Clock;
 use crate::sys::netlink::Network;
@@ -125,14 +125,15 @@ impl<'a> Reader<'a> {
         let mut engine = Engine::that_only_tells(&config);
         let mut capture =
             CaptureSet::open(&interfaces, PortFilter::new(&config, secret)).map_err(|error| error.to_string())?;
-        follow_addresses(&mut capture, &mut engine);
+        let mut intake = Intake::new(clock, ipv4_only);
+        intake.follow_addresses(&mut capture, &mut engine);
         capture.wait_also_for(link.channel.as_fd()).map_err(text)?;
         capture.seal();
         let kept = give_up_rights(link.channel.as_fd(), memory_for(&config))?;
         let mut reader = Self {
             link,
             capture,
-            intake: Intake::new(clock, ipv4_only),
+            intake,
             engine: Some(engine),
             places: places(&config),
             log_limit: log_limit(&config),

@@ -11,7 +11,7 @@ use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::filter::PortFilter;
-use crate::intake::{Intake, LAST_TURNS, follow_addresses};
+use crate::intake::{Intake, LAST_TURNS};
 use crate::reader::{Counts, ReaderProcess, Seen, Start};
 use crate::time::Timestamp;
 
@@ -65,7 +65,7 @@ impl Sight {
     pub(super) fn follow(&mut self, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
         match self {
             Self::Here(here) => {
-                follow_addresses(&mut here.capture, engine);
+                here.intake.follow_addresses(&mut here.capture, engine);
                 while let Some(notice) = here.capture.poll_notice() {
                     notices.push_back(Notice::Capture(notice));
                 }

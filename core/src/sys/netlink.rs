@@ -16,6 +16,8 @@ pub struct Link {
     pub index: u32,
     /// True where it is up (`IFF_UP`), be there a carrier or not.
     pub up: bool,
+    /// True for a loopback interface (`IFF_LOOPBACK`).
+    pub is_loopback: bool,
 }
 
 /// The interfaces and addresses that the machine has at one time, in this process' network namespace.
@@ -25,6 +27,8 @@ pub struct Network {
     pub links: HashMap<String, Link>,
     /// The addresses of all of them.
     pub addresses: HashSet<IpAddr>,
+    /// The broadcast addresses of their IPv4 networks.
+    pub broadcasts: HashSet<IpAddr>,
 }
 
 impl Network {
@@ -40,9 +44,14 @@ impl Network {
             match family {
                 Some(libc::AF_INET) => {
                     // SAFETY: an address of this family is a sockaddr_in.
-                    let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
-                    let address = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
+                    let address = unsafe { ipv4(entry.ifa_addr) };
                     network.addresses.insert(address.into());
+                    if !entry.ifa_netmask.is_null() {
+                        // SAFETY: the mask of such an address is a sockaddr_in, too.
+                        network
+                            .broadcasts
+                            .extend(broadcast(address, unsafe { ipv4(entry.ifa_netmask) }).map(IpAddr::V4));
+                    }
                 }
                 Some(libc::AF_INET6) => {
                     // SAFETY: an address of this family is a sockaddr_in6.
@@ -54,8 +63,9 @@ impl Network {
                     // SAFETY: `ifa_name` is a string that lives as long as the list.
                     let name = unsafe { CStr::from_ptr(entry.ifa_name) };
                     if let Some(index) = index_of(name)? {
-                        let up = entry.ifa_flags & libc::IFF_UP.unsigned_abs() != 0;
-                        network.links.insert(name.to_string_lossy().into_owned(), Link { index, up });
+                        let has = |flag: libc::c_int| entry.ifa_flags & flag.unsigned_abs() != 0;
+                        let link = Link { index, up: has(libc::IFF_UP), is_loopback: has(libc::IFF_LOOPBACK) };
+                        network.links.insert(name.to_string_lossy().into_owned(), link);
                     }
                 }
                 Some(_) => {}
@@ -63,6 +73,22 @@ impl Network {
         }
         Ok(network)
     }
+}
+
+/// The address in a sockaddr_in.
+///
+/// # Safety
+/// `address` points to one.
+unsafe fn ipv4(address: *const libc::sockaddr) -> Ipv4Addr {
+    // SAFETY: the caller promises it.
+    let address = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
+    u32::from_be(address.sin_addr.s_addr).into()
+}
+
+/// The broadcast address of the network that an address with this mask is in; networks of one or two addresses have none.
+fn broadcast(address: Ipv4Addr, mask: Ipv4Addr) -> Option<Ipv4Addr> {
+    let hosts = !mask.to_bits();
+    (hosts > 1).then(|| Ipv4Addr::from_bits(address.to_bits() | hosts))
 }
 
 /// The number of an interface; `None` where it has gone meanwhile.
@@ -185,9 +211,19 @@ mod tests {
     fn the_loopback_interface_is_among_the_links() {
         let network = Network::read().unwrap();
         let loopback = network.links["lo"];
-        assert!(loopback.index > 0);
+        assert!(loopback.index > 0 && loopback.is_loopback);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert!(!loopback.up || network.addresses.contains(&address));
+    }
+
+    #[test]
+    fn the_broadcast_address_is_the_last_of_the_network() {
+        let of = |address: [u8; 4], mask: [u8; 4]| broadcast(address.into(), mask.into()).map(|ip| ip.octets());
+        assert_eq!(of([10, 0, 0, 1], [255, 255, 255, 0]), Some([10, 0, 0, 255]));
+        assert_eq!(of([172, 16, 5, 4], [255, 240, 0, 0]), Some([172, 31, 255, 255]));
+        assert_eq!(of([10, 0, 0, 1], [255, 255, 255, 252]), Some([10, 0, 0, 3]));
+        assert_eq!(of([10, 0, 0, 1], [255, 255, 255, 254]), None);
+        assert_eq!(of([10, 0, 0, 1], [255, 255, 255, 255]), None);
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn addresses_are_known_before_the_frames_that_follow_them() {
 
     run("ip addr add 10.0.0.1/24 dev wire0");
     Injector::new("far0").send(&syn(7000));
-    assert_eq!(listener.set.turn(&mut |_, _, _| panic!("the address comes first")).unwrap(), 0);
+    assert_eq!(listener.set.turn(&mut |_| panic!("the address comes first")).unwrap(), 0);
     assert!(listener.set.take_address_change());
     assert!(!listener.set.take_address_change());
     assert!(listener.set.local_addresses().contains(&address));

@@ -139,14 +139,14 @@ fn link_types_follow_the_interface() {
     if !in_namespace() {
         return;
     }
-    for (interface, link_type) in [("lo", LinkType::Ethernet), ("any", LinkType::LinuxSll)] {
+    for (interface, link_type) in [("lo", LinkType::Ethernet), ("any", LinkType::LinuxSll2)] {
         let mut set = CaptureSet::open(&[interface.into()], filter()).unwrap();
         send_udp("127.0.0.1:9000");
         let mut seen = Vec::new();
         let end = Instant::now() + Duration::from_secs(5);
         while seen.is_empty() && Instant::now() < end {
-            set.turn(&mut |link_type, _, _| seen.push(link_type)).unwrap();
+            set.turn(&mut |frame| seen.push((frame.link_type, frame.origin.is_loopback))).unwrap();
         }
-        assert_eq!(seen, [link_type]);
+        assert_eq!(seen, [(link_type, true)]);
     }
 }

@@ -128,7 +128,8 @@ impl Listener {
         }
         self.wakes += 1;
         let knocks = &mut self.knocks;
-        self.frames += self.set.turn(&mut |link, time, frame| knocks.extend(decode(link, time, frame))).unwrap();
+        self.frames +=
+            self.set.turn(&mut |frame| knocks.extend(decode(frame.link_type, frame.time, frame.bytes))).unwrap();
         self.take_notices();
         true
     }

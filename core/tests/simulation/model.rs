@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use portknock_core::{
     Config, Door, DoorId, EngineStats, Event, EventKind, FailReason, Knock, LocalAddresses, Opening, Protocol,
     Sequence, Step, TcpFlags, Timestamp,
@@ -150,7 +151,8 @@ impl Model {
     pub(crate) fn knock(&mut self, knock: &Knock) {
         self.advance(knock.time);
         self.knocks += 1;
-        if matches!(knock.source, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some()) {
+        let impossible = ["0.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/128", "ff00::/8", "::ffff:0:0/96"];
+        if impossible.iter().any(|network| network.parse::<IpNet>().unwrap().contains(&knock.source)) {
             return;
         }
         let is_used_by = |door: &Door| steps_of(door).iter().any(|step| is_step(knock, *step));

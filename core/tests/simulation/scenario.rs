@@ -160,9 +160,11 @@ fn action(rng: &mut Rng, latest: &mut Config) -> Action {
 }
 
 fn packet(rng: &mut Rng, ports: u16) -> Packet {
+    let impossible =
+        ["::ffff:10.0.1.1", "0.0.0.0", "0.1.2.3", "224.0.0.1", "239.1.2.3", "255.255.255.255", "::", "ff02::1"];
     let flags = [0x02, 0x02, 0x02, 0x02, 0x12, 0x10, 0x14, 0x04, 0x03, 0x11, 0x29, 0x00];
     Packet {
-        source: if often(rng, 1) { "::ffff:10.0.1.1".parse().unwrap() } else { source(rng) },
+        source: if often(rng, 2) { one_of(rng, &impossible).parse().unwrap() } else { source(rng) },
         destination: destination(rng),
         step: step(rng, ports),
         flags: TcpFlags::from_bits(one_of(rng, &flags)),
