@@ -88,7 +88,7 @@ impl Log {
             self.syslog = Some(Writer::start("log-syslog", false, Syslog)?);
         }
         if targets.file.is_some() && self.file.is_none() {
-            self.stderr = Some(Writer::start("log-stderr", false, Stderr)?);
+            self.stderr()?;
             self.file = Some(Writer::start("log-file", true, LogFile::default())?);
         }
         if let Some(file) = &self.file {
@@ -100,6 +100,26 @@ impl Log {
         }
         self.targets = targets;
         Ok(())
+    }
+
+    /// Writes whole lines to standard error.
+    ///
+    /// # Errors
+    /// Fails if a thread cannot be started.
+    pub(crate) fn complain(&mut self, lines: &str) -> io::Result<()> {
+        if !lines.is_empty() {
+            self.stderr()?.queue().push(lines);
+            self.wait_until_idle(START_TIMEOUT);
+        }
+        Ok(())
+    }
+
+    fn stderr(&mut self) -> io::Result<&Writer<Infallible>> {
+        let stderr = match self.stderr.take() {
+            Some(stderr) => stderr,
+            None => Writer::start("log-stderr", false, Stderr)?,
+        };
+        Ok(self.stderr.insert(stderr))
     }
 
     /// What is logged to.
