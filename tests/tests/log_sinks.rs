@@ -28,7 +28,7 @@ const DOOR: &str = "
 /// How soon a door opens after its last knock, and how soon a request is answered, with two processors for a flood and all
 /// else.
 const ON_TIME: Duration = Duration::from_secs(2);
-/// `STOP_LIMIT` of what waits for sinks, and what the rest of the end takes.
+/// How soon it ends after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// portknockd with standard output and standard error that nobody reads.

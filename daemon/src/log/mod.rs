@@ -35,7 +35,7 @@ const FLUSH_THRESHOLD: usize = 64 * 1024;
 /// How long the start waits for the sinks, so that the log file is there, or the error on standard error, if nothing stalls.
 const START_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the end waits for the sinks.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Collects lines and puts them into the queues of their sinks at each [`Log::flush`]. Nothing that goes wrong there ends
 /// the daemon or holds it up.
