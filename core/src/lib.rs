@@ -41,5 +41,5 @@ pub use engine::{Engine, EngineStats, LocalAddresses};
 pub use event::{Action, CommandRequest, Event, EventKind, FailReason};
 pub use log_limit::{EventCounts, Suppressed};
 pub use openings::Opening;
-pub use printable::Printable;
+pub use printable::{Excerpt, Printable};
 pub use time::Timestamp;

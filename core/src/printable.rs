@@ -22,6 +22,22 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// Maximum number of characters of an [`Excerpt`].
+const EXCERPT_CHARS: usize = 200;
+
+/// The beginning of a text whose length others choose, as [`Printable`] and with `…` in place of what is left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Excerpt<'a>(pub &'a str);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(EXCERPT_CHARS) {
+            Some((end, _)) => write!(f, "{}…", Printable(&self.0[..end])),
+            None => Printable(self.0).fmt(f),
+        }
+    }
+}
+
 /// The path as a message shows it.
 pub(crate) fn shown_path(path: &Path) -> String {
     Printable(&path.to_string_lossy()).to_string()
@@ -46,5 +62,13 @@ mod tests {
         let text = Printable("a\x1b[0m\u{202e}b\u{9b}—\n").to_string();
         assert_eq!(text, "a\\x1b[0m\\u{202e}b\\u{9b}—\\x0a");
         assert_eq!(Printable("plain — text").to_string(), "plain — text");
+    }
+
+    #[test]
+    fn an_excerpt_ends_after_two_hundred_characters() {
+        let text = "ä".repeat(200);
+        assert_eq!(Excerpt(&text).to_string(), text);
+        assert_eq!(Excerpt(&(text.clone() + "\n")).to_string(), text.clone() + "…");
+        assert_eq!(Excerpt("a\nb").to_string(), "a\\x0ab");
     }
 }

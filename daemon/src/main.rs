@@ -18,6 +18,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
+use portknock_core::Config;
 use portknock_core::gate::remove_table;
 use portknock_core::reader;
 use portknock_core::service::Service;
@@ -62,7 +63,19 @@ fn main() -> ExitCode {
 }
 
 /// Starts and works; true after a stop in order. What fails before there is a log is the error.
-fn run(mut args: Args) -> Result<bool, String> {
+fn run(args: Args) -> Result<bool, String> {
+    let mut findings = String::new();
+    let config = read_config(&args.config, &mut |line| {
+        findings.push_str(line);
+        findings.push('\n');
+    });
+    let result = config.map_or(Ok(false), |config| work(args, config, &mut findings));
+    complain_plainly(&findings);
+    result
+}
+
+/// Works with this configuration. The findings in it are taken when there is a log, which does not wait for standard error.
+fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, String> {
     // The supervisor waits for this process; its child could not even write the pid file.
     let ignores_daemon = args.daemon && Notify::is_wanted();
     args.daemon &= !ignores_daemon;
@@ -70,7 +83,6 @@ fn run(mut args: Args) -> Result<bool, String> {
     args.logfile = args.logfile.as_deref().map(absolute);
     // Where there is none, relative names cannot be read at all.
     let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
-    let Some(config) = read_config(&args.config, &mut |line| complain_plainly(line)) else { return Ok(false) };
     let targets = log_targets(&args, &config);
     let pid_file = absolute(args.pidfile.as_ref().unwrap_or(&config.options.pid_file));
     let control = config.options.control_socket.clone();
@@ -83,6 +95,7 @@ fn run(mut args: Args) -> Result<bool, String> {
     let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
     // After the last thing that can be wrong, so that a failed start leaves no trace.
     let mut log = Log::open(targets).map_err(|error| format!("cannot start the log: {error}"))?;
+    log.complain(&std::mem::take(findings)).map_err(|error| format!("cannot start the log: {error}"))?;
     if ignores_daemon {
         log.line(
             "-d is ignored: a supervisor runs the daemon (NOTIFY_SOCKET is set); remove -d, for instance from KNOCKD_OPTS",
@@ -120,10 +133,10 @@ fn read_packets() -> Result<bool, String> {
 }
 
 fn complain(error: &dyn Display) {
-    complain_plainly(&format!("portknockd: {error}"));
+    complain_plainly(&format!("portknockd: {error}\n"));
 }
 
-fn complain_plainly(line: &str) {
+fn complain_plainly(lines: &str) {
     // Where nobody listens, the exit status still tells.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = std::io::stderr().write_all(lines.as_bytes());
 }

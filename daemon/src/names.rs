@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portknock_core::Printable;
+use portknock_core::Excerpt;
 use portknock_core::sys::clock::LocalTime;
 use portknock_core::sys::names::host_name;
 use portknock_core::sys::signals::with_signals_blocked;
@@ -132,7 +132,7 @@ impl AsFd for Names {
 /// Puts the name where knockd puts it: `10.0.0.1 (host.example): door: Stage 1`.
 fn with_name(line: &str, ip: IpAddr, name: &str) -> String {
     match line.strip_prefix(&ip.to_string()) {
-        Some(rest) => format!("{ip} ({}){rest}", Printable(name)),
+        Some(rest) => format!("{ip} ({}){rest}", Excerpt(name)),
         None => line.to_owned(),
     }
 }

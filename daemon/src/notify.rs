@@ -17,6 +17,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// The shortest time between two changes of the status line.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
+/// Maximum number of messages that wait for a supervisor that takes none; the newest are kept.
+const MAX_WAITING: usize = 32;
+
 /// The connection to the supervisor. Sending never waits.
 #[derive(Debug)]
 pub(crate) struct Notify {
@@ -93,6 +96,10 @@ impl Notify {
     /// and that the loop turns.
     pub(crate) fn turned(&mut self, counts: impl FnOnce() -> (usize, usize)) {
         let now = Instant::now();
+        if self.status_due.is_some_and(|due| due <= now) && !self.waiting.is_empty() {
+            // A supervisor that takes nothing is not given more and more of it.
+            self.status_due = Some(now + STATUS_EVERY);
+        }
         if self.status_due.is_some_and(|due| due <= now) {
             let (doors, openings) = counts();
             let line = format!("doors {doors}, openings {openings}");
@@ -122,6 +129,9 @@ impl Notify {
     }
 
     fn send(&mut self, states: &[NotifyState<'_>]) {
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.pop_front();
+        }
         self.waiting.push_back(states.iter().map(|state| format!("{state}\n")).collect());
         self.flush();
     }
@@ -190,5 +200,29 @@ mod tests {
         assert!(message.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{message}");
         assert_eq!(notify.deadline(), None);
         Notify::connect(OsStr::new("/no/such/socket"), None).unwrap_err();
+    }
+
+    #[test]
+    fn a_supervisor_that_takes_nothing_gets_no_more_than_the_newest_messages_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut notify = Notify::connect(path.as_os_str(), None).unwrap();
+        for round in 0..1_000 {
+            notify.reloading();
+            notify.ready();
+            notify.status_due = Some(Instant::now());
+            notify.turned(|| (round, round));
+        }
+        assert_eq!(notify.waiting.len(), MAX_WAITING);
+        assert!(notify.status_due.unwrap() > Instant::now(), "the loop would spin");
+        let mut last = None;
+        while notify.retry_at.is_some() {
+            last = std::iter::from_fn(|| received(&socket)).last();
+            notify.flush();
+        }
+        last = std::iter::from_fn(|| received(&socket)).last().or(last);
+        assert_eq!(last.as_deref(), Some("READY=1\n"));
     }
 }

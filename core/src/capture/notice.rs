@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::Excerpt;
+
 /// Something about a capture that a log should say. Shown as one line without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CaptureNotice {
@@ -46,17 +48,23 @@ pub enum CaptureNotice {
 impl fmt::Display for CaptureNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listening { interface } => write!(f, "listening on {interface}"),
-            Self::Waiting { interface, reason } => write!(f, "waiting for {interface}: {reason}"),
-            Self::Lost { interface, reason } => write!(f, "no longer listening on {interface}: {reason}"),
+            Self::Listening { interface } => write!(f, "listening on {}", Excerpt(interface)),
+            Self::Waiting { interface, reason } => {
+                write!(f, "waiting for {}: {}", Excerpt(interface), Excerpt(reason))
+            }
+            Self::Lost { interface, reason } => {
+                write!(f, "no longer listening on {}: {}", Excerpt(interface), Excerpt(reason))
+            }
             Self::Dropped { interface, packets } => {
-                write!(f, "{interface}: {packets} packets were dropped because they came too fast")
+                write!(f, "{}: {packets} packets were dropped because they came too fast", Excerpt(interface))
             }
-            Self::CoarseFilter { interface, instructions: Some(length) } => {
-                write!(f, "{interface}: the filter was cut to {length} instructions and lets more packets through")
-            }
+            Self::CoarseFilter { interface, instructions: Some(length) } => write!(
+                f,
+                "{}: the filter was cut to {length} instructions and lets more packets through",
+                Excerpt(interface)
+            ),
             Self::CoarseFilter { interface, instructions: None } => {
-                write!(f, "{interface}: the kernel takes no filter, every packet is looked at")
+                write!(f, "{}: the kernel takes no filter, every packet is looked at", Excerpt(interface))
             }
         }
     }
@@ -84,4 +92,26 @@ pub struct InterfaceStats {
     pub received: u64,
     /// Packets that passed the filter and were dropped.
     pub dropped: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_from_the_reader_can_neither_forge_a_line_nor_fill_a_log() {
+        let text = || format!("a\n\x1b[31m{}", "x".repeat(1 << 20));
+        for notice in [
+            CaptureNotice::Listening { interface: text() },
+            CaptureNotice::Waiting { interface: text(), reason: text() },
+            CaptureNotice::Lost { interface: text(), reason: text() },
+            CaptureNotice::Dropped { interface: text(), packets: 1 },
+            CaptureNotice::CoarseFilter { interface: text(), instructions: Some(1) },
+            CaptureNotice::CoarseFilter { interface: text(), instructions: None },
+        ] {
+            let line = notice.to_string();
+            assert!(line.contains("a\\x0a\\x1b[31m") && line.chars().count() < 500, "{}", line.len());
+            assert!(!line.chars().any(char::is_control));
+        }
+    }
 }

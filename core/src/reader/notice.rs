@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::printable::Printable;
+use crate::printable::Excerpt;
 
 /// Something about the process that reads packets. Shown as one line without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,18 +21,37 @@ impl fmt::Display for ReaderNotice {
             Self::Ended(reason) => write!(
                 f,
                 "the process that reads packets has ended ({}); another one is started, attempts under way are lost",
-                Printable(reason)
+                Excerpt(reason)
             ),
             Self::NotStarted(reason) => {
-                write!(f, "the process that reads packets cannot be started, trying again: {}", Printable(reason))
+                write!(f, "the process that reads packets cannot be started, trying again: {}", Excerpt(reason))
             }
             Self::Keeps(rights) => {
                 write!(
                     f,
                     "the process that reads packets keeps rights that it does not need: {}",
-                    Printable(&rights.join("; "))
+                    Excerpt(&rights.join("; "))
                 )
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_says_can_neither_forge_a_line_nor_fill_a_log() {
+        let text = format!("a\n[2026-01-01 00:00] 10.0.0.1: ssh: OPEN SESAME{}", "x".repeat(1 << 20));
+        let notices = [
+            ReaderNotice::Ended(text.clone()),
+            ReaderNotice::NotStarted(text.clone()),
+            ReaderNotice::Keeps(vec![text.clone(), text]),
+        ];
+        for notice in notices {
+            let line = notice.to_string();
+            assert!(line.contains("a\\x0a[2026") && line.chars().count() < 400, "{}", line.len());
         }
     }
 }

@@ -35,7 +35,7 @@ const FLUSH_THRESHOLD: usize = 64 * 1024;
 /// How long the start waits for the sinks, so that the log file is there, or the error on standard error, if nothing stalls.
 const START_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the end waits for the sinks.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Collects lines and puts them into the queues of their sinks at each [`Log::flush`]. Nothing that goes wrong there ends
 /// the daemon or holds it up.
@@ -88,7 +88,7 @@ impl Log {
             self.syslog = Some(Writer::start("log-syslog", false, Syslog)?);
         }
         if targets.file.is_some() && self.file.is_none() {
-            self.stderr = Some(Writer::start("log-stderr", false, Stderr)?);
+            self.stderr()?;
             self.file = Some(Writer::start("log-file", true, LogFile::default())?);
         }
         if let Some(file) = &self.file {
@@ -100,6 +100,26 @@ impl Log {
         }
         self.targets = targets;
         Ok(())
+    }
+
+    /// Writes whole lines to standard error.
+    ///
+    /// # Errors
+    /// Fails if a thread cannot be started.
+    pub(crate) fn complain(&mut self, lines: &str) -> io::Result<()> {
+        if !lines.is_empty() {
+            self.stderr()?.queue().push(lines);
+            self.wait_until_idle(START_TIMEOUT);
+        }
+        Ok(())
+    }
+
+    fn stderr(&mut self) -> io::Result<&Writer<Infallible>> {
+        let stderr = match self.stderr.take() {
+            Some(stderr) => stderr,
+            None => Writer::start("log-stderr", false, Stderr)?,
+        };
+        Ok(self.stderr.insert(stderr))
     }
 
     /// What is logged to.

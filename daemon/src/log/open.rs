@@ -84,7 +84,9 @@ fn check_link(link: &Metadata, name: &OsStr) -> io::Result<()> {
     }
     let name = name.to_string_lossy();
     let (name, user) = (Printable(&name), link.uid());
-    let message = format!("the symbolic link {name} belongs to user {user}, and only those of root are followed");
+    let message = format!(
+        "the symbolic link {name} belongs to user {user}; only links of root and of this daemon's user are followed"
+    );
     Err(io::Error::new(ErrorKind::PermissionDenied, message))
 }
 

@@ -93,7 +93,9 @@ impl Sink for Stderr {
     type Target = Infallible;
 
     fn write(&mut self, lines: &str, _: &Queue<Infallible>) {
-        let _ = write_all(&mut io::stderr(), lines, || false);
+        // Of its own each time: the lock that std holds while it writes would hold up whoever else complains.
+        let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return };
+        let _ = write_all(&mut File::from(stderr), lines, || false);
     }
 }
 
