@@ -59,8 +59,8 @@ impl Daemon {
 
     fn start_under(host: &Host, starter: &[&str], config: &str, original: bool) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        // For starters that become another user.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a folder of ours");
+        // For starters that become another user, who puts the control socket there.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).expect("a folder of ours");
         write_config(folder.path(), config, original);
         let program = program(original);
         let words = starter.iter().copied().chain([utf8(&program)]);

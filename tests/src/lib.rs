@@ -31,6 +31,7 @@ mod figures;
 mod firewall;
 mod frame;
 mod host;
+pub mod hostile;
 mod lab;
 mod listener;
 mod matrix;

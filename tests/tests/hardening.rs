@@ -208,6 +208,9 @@ fn commands_that_the_service_forbids_are_named_at_the_start_and_in_check() {
     let user = ["setpriv", "--no-new-privs", "--reuid=54321", "--regid=54321", "--clear-groups"];
     let daemon = Daemon::portknockd_under(&lab.server, &[&user[..], &rights].concat(), config);
     named(&daemon.output());
+    // Its reader has its limits all the same.
+    assert_eq!(daemon.count("keeps rights"), 0, "{}", daemon.log());
+    assert_eq!(oom_score(daemon.reader()), oom_score(daemon.id()) + 500);
     let conf = daemon.path("knockd.conf");
     for words in [["portknockd", "--check", "-c"].as_slice(), &["portknock", "check"]] {
         let mut command = lab.server.command(user[0]);

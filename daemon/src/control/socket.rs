@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use portknock_core::sys::lock::try_lock;
-use portknock_core::sys::process::with_umask;
+use portknock_core::sys::process::{effective_user, with_umask};
 
 /// What nobody but the owner may do.
 const PRIVATE: libc::mode_t = 0o177;
@@ -32,6 +32,12 @@ impl Socket {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
+        }
+        if is_foreign(path)? {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "other users can replace files in its directory, and so the socket",
+            ));
         }
         let lock = lock(path)?;
         match fs::symlink_metadata(path) {
@@ -80,6 +86,15 @@ impl Drop for Socket {
     }
 }
 
+/// True if users other than root and the daemon's can rename files in the directory, and so put a socket of their own
+/// under the name: it is theirs, or any user can write to it and it is not sticky.
+fn is_foreign(path: &Path) -> io::Result<bool> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let meta = fs::metadata(directory)?;
+    let is_shared = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
+    Ok(is_shared || ![0, effective_user()].contains(&meta.uid()))
+}
+
 /// A file of its own, as for the state file: the socket's name comes and goes.
 fn lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -124,6 +139,28 @@ mod tests {
         assert!(path.exists(), "a stale one");
         let _socket = Socket::make(&path).unwrap();
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_where_others_can_replace_it_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let set = |mode| fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
+        for mode in [0o777, 0o775, 0o733] {
+            set(mode);
+            let error = Socket::make(&path).unwrap_err();
+            assert_eq!(error.to_string(), "other users can replace files in its directory, and so the socket");
+            assert!(!path.exists() && !dir.path().join("control.lock").exists());
+        }
+        for mode in [0o700, 0o755, 0o1777] {
+            set(mode);
+            Socket::make(&path).unwrap();
+        }
+        // Only root may give a directory away.
+        if effective_user() == 0 && std::os::unix::fs::chown(dir.path(), Some(54_321), None).is_ok() {
+            set(0o755);
+            assert!(Socket::make(&path).is_err());
+        }
     }
 
     #[test]
