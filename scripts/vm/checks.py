@@ -322,7 +322,7 @@ def rules(lab, address):
 @check
 def from_knockd(lab):
     """docs/migrating-from-knockd.md with a running knockd: it stops, its open door closes on time, portknockd runs in its place"""
-    lab.server("apt-get install /knockd_*.deb")
+    lab.server("apt-get update && apt-get install knockd")
     lab.configure(OLD)
     lab.server("sed -i 's/.*KNOCKD_OPTS=.*/KNOCKD_OPTS=\"-i eth0\"/' /etc/default/knockd; systemctl enable --now knockd; sleep 1")
     lab.knock(WEB_KNOCK)

@@ -177,7 +177,7 @@ class Machine:
                 return Result(status.get("exitcode", 128 + status.get("signal", 0)), output)
             if time.monotonic() > deadline:
                 raise TimeoutError("a command in the guest does not end")
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def run(self, command, seconds=COMMAND_TIMEOUT):
         """Runs a shell command in the guest."""
