@@ -58,12 +58,11 @@ def installation(lab):
     lab.follow(manual, "Commands that need more")
     lab.listening()
     lab.opens()
-    lab.server("rm -r /etc/systemd/system/portknockd.service.d && systemctl daemon-reload && systemctl restart portknockd")
-    lab.listening()
     lab.server("systemctl stop portknockd")
     lab.follow(manual, "Without systemd")
     until("portknockd -d ends", lambda: not lab.daemons("portknockd"))
-    lab.server("systemctl start portknockd")
+    lab.server("rm -r /etc/systemd/system/portknockd.service.d && systemctl daemon-reload && systemctl start portknockd")
+    lab.listening()
 
 
 @check
