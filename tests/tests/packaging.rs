@@ -170,7 +170,8 @@ fn systemd_takes_every_line_of_the_unit_and_of_its_drop_in() {
 
 /// The command of nftables.service that the drop-in has for this key, as the shell gets it.
 fn nftables_command(key: &str) -> String {
-    let text = fs::read_to_string(workspace("packaging/systemd/nftables.conf")).unwrap().replace("\\\n", " ");
+    let text =
+        fs::read_to_string(workspace("packaging/systemd/nftables.conf")).expect("it can be read").replace("\\\n", " ");
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix("=/bin/sh -c '")?.strip_suffix('\''));
     let command = line.unwrap_or_else(|| panic!("there is no {key}")).replace("$$", "$").replace("%%", "%");
     command.replace("\\\"", "\"").replace("\\\\", "\\")
