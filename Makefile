@@ -52,6 +52,9 @@ bench: install-deps ## measure speed and memory, beside the original knockd
 test-packages: install-deps-packages ## install, use, upgrade and purge the Debian packages on a Debian of their own; needs root
 	scripts/test-packages
 
+test-vm: install-deps-vm ## the packages on a Debian with systemd in a virtual machine: reboots, firewalls, knockd; needs root
+	scripts/test-vm
+
 dist: install-deps-packages ## build all that a release ships: packages, wheel, source, checksums
 	scripts/build-dist
 
@@ -81,7 +84,10 @@ install-deps: ## install missing system packages
 install-deps-packages:
 	@scripts/install-deps packages
 
+install-deps-vm:
+	@scripts/install-deps vm
+
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help demo lint check test test-python fuzz bench test-packages wheel install install-programs deb dist install-deps install-deps-packages clean
+.PHONY: help demo lint check test test-python fuzz bench test-packages test-vm wheel install install-programs deb dist install-deps install-deps-packages install-deps-vm clean

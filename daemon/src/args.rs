@@ -1,4 +1,4 @@
-//! The command line: knockd's options, and two more.
+//! The command line: knockd's options, and a few more.
 
 use std::path::PathBuf;
 
@@ -42,6 +42,10 @@ pub(crate) struct Args {
     /// Read the configuration, show everything that is wrong with it, and exit: 0 without errors, else 1
     #[arg(long)]
     pub(crate) check: bool,
+    /// Make the table that refuses the ports of the doors with `open`, without starting to listen, and exit. Does nothing if no
+    /// door needs it
+    #[arg(long)]
+    pub(crate) make_table: bool,
     /// Remove the table that refuses the ports of the doors with `open`, which a stopped daemon leaves behind, and exit: 0
     /// also where there is none
     #[arg(long)]

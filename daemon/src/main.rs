@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use portknock_core::Config;
-use portknock_core::gate::remove_table;
+use portknock_core::gate::{make_table, remove_table};
 use portknock_core::reader;
 use portknock_core::service::Service;
 use portknock_core::sys::process::{close_inherited, close_inherited_on_exec, restrict_umask, set_process_name};
@@ -51,7 +51,11 @@ fn main() -> ExitCode {
             }
         };
     }
-    let result = if args.reader { read_packets() } else { run(args) };
+    let result = match () {
+        () if args.reader => read_packets(),
+        () if args.make_table => make_managed_table(&args),
+        () => run(args),
+    };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -121,6 +125,20 @@ fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, S
         birth.done().map_err(|error| format!("cannot become a daemon: {error}"))?;
     }
     Ok(daemon.run())
+}
+
+/// Makes the table that refuses the ports of doors with `open`, as a start would; false if the configuration has errors.
+fn make_managed_table(args: &Args) -> Result<bool, String> {
+    let mut found = Vec::new();
+    let Some(config) = read_config(&args.config, &mut |line| found.push(line.to_owned())) else {
+        found.iter().for_each(|line| complain_plainly(line));
+        return Ok(false);
+    };
+    // The start of the daemon prints the warnings, and a dry run changes nothing.
+    if !args.dry_run {
+        make_table(&config).map_err(|error| format!("open: {error}"))?;
+    }
+    Ok(true)
 }
 
 /// The life of the process that reads packets.

@@ -316,6 +316,42 @@ fn the_administrators_sets_are_used_and_a_full_one_is_told() {
 }
 
 #[test]
+fn the_table_can_be_made_without_the_daemon() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("knockd.conf");
+    let make = |text: &str, options: &str| {
+        fs::write(&config, text).expect("written");
+        format!("{} -i eth7 -c {} --make-table {options} 2>&1", binary("portknockd").display(), config.display())
+    };
+    // Nothing to protect, or not by this table, or not to be touched.
+    for (text, options) in [
+        ("[ssh]\nsequence = 7000,8000:udp,9000\ncommand = true\n".to_owned(), ""),
+        (format!("[options]\nGate = set inet filter open4 open6\n{SSH}"), ""),
+        (SSH.to_owned(), "--dry-run"),
+    ] {
+        lab.server.ok(&make(&text, options));
+        assert_eq!(lab.server.ok("nft list ruleset"), "", "{text} {options}");
+    }
+    let refused = lab.server.run(&make("[ssh]\nsequence = 0\n", ""));
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stdout.contains("knockd.conf:2:"), "{refused:?}");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+
+    assert_eq!(lab.server.ok(&make(&long(), "")), "");
+    for address in ADDRESSES {
+        assert_eq!(lab.client.tcp_state(address, 22), PortState::Closed, "{address}");
+    }
+    // The daemon uses this table, and another run leaves what is open in it.
+    let _daemon = Daemon::portknockd(&lab.server, &long());
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    lab.server.ok(&make(&long(), ""));
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+}
+
+#[test]
 fn what_cannot_be_is_told_and_nothing_is_changed() {
     let lab = Lab::pair();
     let theirs = "table inet portknock { comment \"mine\"; chain input { type filter hook input priority 0; }; }";

@@ -74,9 +74,11 @@ fn every_key_and_option_can_be_read_in_the_pages() {
 #[test]
 fn the_unit_is_hardened() {
     require("systemd-analyze");
-    let unit = workspace("packaging/systemd/portknockd.service");
     let threshold = format!("--threshold={EXPOSURE}");
-    ok(Command::new("systemd-analyze").args(["security", "--offline=true", &threshold]).arg(&unit));
+    for unit in ["portknockd.service", "portknock-gate.service"] {
+        let unit = workspace("packaging/systemd").join(unit);
+        ok(Command::new("systemd-analyze").args(["security", "--offline=true", &threshold]).arg(&unit));
+    }
 }
 
 /// The words behind each `KEY=` of the unit.
@@ -149,16 +151,100 @@ fn systemd_takes_every_line_of_the_unit_and_of_its_drop_in() {
     let daemon = binary("portknockd");
     let text = text.replace("/usr/sbin/portknockd", &daemon.to_string_lossy());
     fs::write(&unit, text.replace("Documentation=", "# ")).unwrap();
+    let gate = folder.path().join("portknock-gate.service");
+    let text = fs::read_to_string(workspace("packaging/systemd/portknock-gate.service")).unwrap();
+    let text = text.replace("/usr/sbin/portknockd", &daemon.to_string_lossy());
+    fs::write(&gate, text.replace("Documentation=", "# ")).unwrap();
     let drop_ins = folder.path().join("portknockd.service.d");
     for drop_in in [false, true] {
         if drop_in {
             fs::create_dir(&drop_ins).unwrap();
             fs::copy(workspace("packaging/systemd/root.conf"), drop_ins.join("root.conf")).unwrap();
         }
-        let output = Output::of(Command::new("systemd-analyze").args(["verify", "--recursive-errors=no"]).arg(&unit));
-        let faults: Vec<_> = output.stderr.lines().filter(|line| line.contains("portknockd")).collect();
-        assert!(faults.is_empty(), "{output:?}");
+        let verify =
+            Output::of(Command::new("systemd-analyze").args(["verify", "--recursive-errors=no"]).args([&unit, &gate]));
+        let faults: Vec<_> = verify.stderr.lines().filter(|line| line.contains("portknock")).collect();
+        assert!(faults.is_empty(), "{verify:?}");
     }
+}
+
+/// The command of nftables.service that the drop-in has for this key, as the shell gets it.
+fn nftables_command(key: &str) -> String {
+    let text =
+        fs::read_to_string(workspace("packaging/systemd/nftables.conf")).expect("it can be read").replace("\\\n", " ");
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix("=/bin/sh -c '")?.strip_suffix('\''));
+    let command = line.unwrap_or_else(|| panic!("there is no {key}")).replace("$$", "$").replace("%%", "%");
+    command.replace("\\\"", "\"").replace("\\\\", "\\")
+}
+
+#[test]
+fn nftables_service_flushes_all_but_the_table() {
+    require("nft");
+    let lab = Lab::pair();
+    let folder = TempDir::new().unwrap();
+    let rules = folder.path().join("nftables.conf");
+    let theirs = "#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter { chain input { type filter hook input priority 0; }; }\n";
+    fs::write(&rules, theirs).unwrap();
+    let run = |key: &str| {
+        let script = nftables_command(key).replace("/etc/nftables.conf", &rules.to_string_lossy());
+        lab.server.run(&format!("exec 2>&1; {script}"))
+    };
+    let table = || lab.server.ok("nft list tables; nft list table inet portknock 2>/dev/null || true");
+    let tables = |names: &[&str]| names.iter().map(|name| format!("table inet {name}\n")).collect::<String>();
+    for key in ["ExecStart", "ExecReload"] {
+        assert_eq!(run(key).code, Some(0));
+        assert_eq!(table(), tables(&["filter"]), "{key} makes nothing that was not there");
+    }
+    assert_eq!(run("ExecStop").code, Some(0));
+    assert_eq!(table(), "");
+
+    let config = "[ssh]\nsequence = 7391,2284:udp,48213\nopen = tcp/22,udp/53\ncmd_timeout = 600\n";
+    fs::write(folder.path().join("knockd.conf"), config).unwrap();
+    lab.server.ok(&format!(
+        "{} -c {}/knockd.conf --make-table",
+        binary("portknockd").display(),
+        folder.path().display()
+    ));
+    lab.server.ok("nft add element inet portknock open4 '{ 10.0.0.2 . tcp . 22 timeout 600s }'");
+    let made = lab.server.ok("nft -s list table inet portknock");
+    assert!(made.contains("10.0.0.2 . tcp . 22 timeout 10m"), "{made}");
+    for (key, names) in [
+        ("ExecReload", &["filter", "portknock"][..]),
+        ("ExecStart", &["filter", "portknock"]),
+        ("ExecStop", &["portknock"]),
+    ] {
+        let monitor = lab.server.spawn("stdbuf", ["-oL", "nft", "monitor"]);
+        assert!(wait_until(PATIENCE, || {
+            lab.server.ok("nft add table inet seen; nft delete table inet seen");
+            monitor.output().contains("delete table inet seen")
+        }));
+        let output = run(key);
+        assert_eq!(output.code, Some(0), "{key}: {output:?}");
+        assert!(table().starts_with(&tables(names)), "{key}: {}", table());
+        assert_eq!(lab.server.ok("nft -s list table inet portknock"), made, "{key}");
+        // The one transaction that removes the table makes it again.
+        lab.server.ok("nft add table inet last; nft delete table inet last");
+        monitor.wait_for("delete table inet last");
+        let output = monitor.output();
+        let transactions = output.split("# new generation").filter(|one| one.contains("delete table inet portknock"));
+        let transactions: Vec<_> = transactions.collect();
+        assert!(matches!(transactions[..], [one] if one.contains("add table inet portknock")), "{key}: {output}");
+    }
+    // Rules that flush nothing are added, as they are without the drop-in.
+    fs::write(&rules, "table inet other { }\n").unwrap();
+    assert_eq!(run("ExecReload").code, Some(0));
+    assert_eq!(lab.server.ok("nft -s list table inet portknock"), made);
+    fs::write(&rules, "flush nothing\n").unwrap();
+    assert_ne!(run("ExecReload").code, Some(0), "an error of the administrator's rules is one");
+    assert_eq!(lab.server.ok("nft -s list table inet portknock"), made);
+    // A table that nft prints but does not take leaves the administrator's rules in force.
+    fs::write(&rules, theirs).unwrap();
+    let shim = folder.path().join("nft");
+    fs::write(&shim, "#!/bin/sh\n[ \"$1\" = list ] && echo broken && exit\nPATH=${PATH#*:} exec nft \"$@\"\n").unwrap();
+    fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = nftables_command("ExecReload").replace("/etc/nftables.conf", &rules.to_string_lossy());
+    lab.server.ok(&format!("PATH={}:$PATH; {script}", folder.path().display()));
+    assert_eq!(lab.server.ok("nft list tables"), tables(&["filter"]));
 }
 
 #[test]

@@ -362,6 +362,17 @@ impl Gate {
 /// The flags that matter: timeouts, and what makes a set constant (2) or a map (8).
 const USABLE: u32 = table::TIMEOUT | 2 | 8;
 
+/// Makes the managed table of a configuration, as [`Gate::make`] does. Nothing happens if no door needs that table.
+///
+/// # Errors
+/// See [`GateError`].
+pub fn make_table(config: &Config) -> Result<(), GateError> {
+    if config.options.gate != config::Gate::Own {
+        return Ok(());
+    }
+    Gate::find(config)?.map_or(Ok(()), |mut gate| gate.make())
+}
+
 /// Removes the own table with all that is in it; false where there was none, as on a kernel without nftables.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ complete -c portknockd -s v -l verbose -d 'Log to the standard output too; witho
 complete -c portknockd -s l -l lookup -d 'Log names beside addresses. Whoever can watch the name server then sees who knocks'
 complete -c portknockd -s 4 -l only-ip-v4 -d 'Pass over IPv6'
 complete -c portknockd -l check -d 'Read the configuration, show everything that is wrong with it, and exit: 0 without errors, else 1'
+complete -c portknockd -l make-table -d 'Make the table that refuses the ports of the doors with `open`, without starting to listen, and exit. Does nothing if no door needs it'
 complete -c portknockd -l ungate -d 'Remove the table that refuses the ports of the doors with `open`, which a stopped daemon leaves behind, and exit: 0 also where there is none'
 complete -c portknockd -l dry-run -d 'Match and log, but run no command, open no port, write no state and use up no one-time sequence'
 complete -c portknockd -l reader -d 'Read packets for the daemon at the other end of standard input; only portknockd itself can use this'

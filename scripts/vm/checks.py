@@ -1,0 +1,361 @@
+"""The checks, in the order in which they run; each leaves the machine with the packages installed and the daemon running."""
+
+import re
+import time
+
+from lab import SERVER, STRANGERS, WEB_KNOCK, Failure, until
+
+FLUSHING = """#!/usr/sbin/nft -f
+flush ruleset
+table inet filter {
+    chain input { type filter hook input priority filter; policy accept; }
+}
+"""
+EXPOSURE = 23  # tenths, as in tests/tests/packaging.rs
+CHECKS = []
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+def write(lab, path, text):
+    lab.server(f"cat >{path} <<'END-OF-FILE'\n{text}\nEND-OF-FILE")
+
+
+def restart_with(lab, config):
+    lab.configure(config)
+    lab.server("systemctl restart portknockd")
+    lab.listening()
+
+
+@check
+def installation(lab):
+    """docs/installation.md, word for word: a fresh machine, a door, each command"""
+    manual = lab.installation
+    lab.lay_packages("old")
+    lab.follow(manual, "Install")
+    lab.configure(lab.the_manual_door(10))
+    lab.server("iptables -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT && iptables -A INPUT -p tcp --dport 443 -j DROP")
+    lab.follow(manual, "Check it")
+    lab.follow(manual, "Start it, now and at each boot")
+    lab.listening()
+    lab.strangers_see("closed")
+    events = lab.machine.start("portknock events")
+    lab.follow(manual, "Knock")
+    lab.expect("closed")
+    until("port 443 is filtered", lambda: lab.state(SERVER, 443) == "filtered")
+    for number in (1, 2, 3):
+        lab.follow(manual, "Watch it", number)
+    lab.opens()
+    lab.follow(manual, "Watch it", 5)
+    until("closed by the command", lambda: lab.state(SERVER, 22) == "closed")
+    lab.follow(manual, "Change it")
+    lab.lay_packages("new")
+    lab.follow(manual, "Upgrade and remove", 1)
+    if not lab.machine.finish(events).output:
+        raise Failure("portknock events printed nothing")
+    lab.follow(manual, "Commands that need more")
+    lab.listening()
+    lab.opens()
+    lab.server("systemctl stop portknockd")
+    lab.follow(manual, "Without systemd")
+    until("portknockd -d ends", lambda: not lab.daemons("portknockd"))
+    lab.server("rm -r /etc/systemd/system/portknockd.service.d && systemctl daemon-reload && systemctl start portknockd")
+    lab.listening()
+
+
+@check
+def unit(lab):
+    """the units are as hardened as they are meant to be, and nothing failed"""
+    for name in ("portknockd.service", "portknock-gate.service"):
+        lab.server(f"systemd-analyze security --threshold={EXPOSURE} {name}")
+    failed = lab.server("systemctl --failed --plain --no-legend")
+    if failed:
+        raise Failure(f"units failed: {failed}")
+
+
+def reboots(lab):
+    restart_with(lab, lab.the_manual_door(600))
+    write(lab, "/etc/nftables.conf", FLUSHING)
+    lab.server("systemctl enable nftables")
+    with lab.never_open():
+        lab.machine.reboot()
+        lab.listening()
+        time.sleep(1)
+    lab.server("systemctl is-active portknock-gate")
+    lab.opens()
+
+
+@check
+def reboot_with_networkd(lab):
+    """a reboot, with systemd-networkd and with an nftables.service that flushes all rules: port 22 is open to no stranger"""
+    reboots(lab)
+
+
+@check
+def reboot_with_ifupdown(lab):
+    """a reboot, with ifupdown: port 22 is open to no stranger"""
+    lab.server("systemctl disable systemd-networkd && systemctl enable networking")
+    reboots(lab)
+
+
+@check
+def reboot_without_doors_with_open(lab):
+    """a reboot without `open`: the early unit does nothing and succeeds"""
+    restart_with(lab, lab.the_manual_door(600).replace("open ", "command = true #"))
+    lab.machine.reboot()
+    lab.listening()
+    lab.server("systemctl is-active portknock-gate && ! nft list table inet portknock")
+    restart_with(lab, lab.the_manual_door(600))
+
+
+@check
+def power_cut(lab):
+    """the power is cut while doors are open: nothing is open afterwards, and knocks open again"""
+    lab.opens(443, WEB_KNOCK)
+    lab.server("sync")
+    lab.machine.reset()
+    lab.listening()
+    lab.expect("closed")
+    lab.server("iptables -S INPUT | grep -q -- '--dport 443 -j ACCEPT'", status=1)
+    lab.opens()
+
+
+def reloads(lab, command, restarts=()):
+    """Under an open door: it stays open for the knocker, and closed to strangers all the time."""
+    lab.opens()
+    with lab.never_open():
+        for one in [command, *restarts]:
+            for _ in range(3):
+                lab.server(one)
+                time.sleep(0.3)
+                lab.expect("open")
+    lab.strangers_see("closed")
+    if not lab.server("nft list table inet portknock | grep -c expires").strip():
+        raise Failure("the openings lost their ends")
+
+
+@check
+def nftables_reload(lab):
+    """nftables.service reloads, restarts and stops under an open door, with the daemon and without it"""
+    lab.server("systemctl start nftables")
+    reloads(lab, "systemctl reload nftables", ["systemctl restart nftables"])
+    with lab.never_open():
+        lab.server("systemctl stop portknockd")
+        for command in ("reload", "restart", "stop", "start"):
+            lab.server(f"systemctl {command} nftables")
+            time.sleep(0.3)
+        lab.server("systemctl start portknockd")
+        lab.listening()
+    lab.server("systemctl stop portknockd portknock-gate && portknockd --ungate && systemctl reload nftables")
+    lab.server("nft list table inet portknock", status=1)
+    lab.server("systemctl start portknockd")
+    lab.listening()
+
+
+@check
+def ufw_reload(lab):
+    """ufw starts and reloads under an open door"""
+    lab.server("ufw allow 22/tcp && ufw --force enable")
+    reloads(lab, "ufw reload")
+    lab.server("ufw --force reset && systemctl stop ufw")
+
+
+@check
+def firewalld_reload(lab):
+    """firewalld starts and reloads under an open door"""
+    lab.server("systemctl start firewalld && firewall-cmd --permanent --add-service=ssh && firewall-cmd --reload")
+    reloads(lab, "firewall-cmd --reload", ["firewall-cmd --complete-reload"])
+    lab.server("systemctl stop firewalld")
+
+
+def inner_host(lab):
+    """Another host in the machine, in a namespace, for interfaces that the network outside cannot have."""
+    lab.server("ip netns del peer 2>/dev/null; ip link del lab0 2>/dev/null; ip netns add peer; ip -n peer link set lo up")
+    lab.server("ip link add lab0 type veth peer name lab0 netns peer && ip link set lab0 up && ip -n peer link set lab0 up")
+
+
+def opens_by(lab, interface, address="10.9.0.1"):
+    """A knock that comes by this interface opens port 22."""
+    restart_with(lab, lab.the_manual_door(600).replace("= eth0", f"= {interface}"))
+    until(f"listening on {interface}", lambda: f"listening on {interface}" in lab.server("tail -5 /var/log/knockd.log"))
+    peer = "ip netns exec peer"
+    until("the address answers", lambda: lab.machine.run(f"{peer} portknock probe {address} 22 | grep closed").status == 0)
+    lab.server(f"{peer} portknock knock --delay 150 --then 22 {address} 7391 2284:udp 48213")
+
+
+@check
+def vlan(lab):
+    """a door on a VLAN interface"""
+    inner_host(lab)
+    lab.server("ip link add link lab0 name lab0.5 type vlan id 5 && ip addr add 10.9.0.1/24 dev lab0.5 && ip link set lab0.5 up")
+    lab.server("ip -n peer link add link lab0 name v5 type vlan id 5 && ip -n peer addr add 10.9.0.2/24 dev v5 && ip -n peer link set v5 up")
+    opens_by(lab, "lab0.5")
+
+
+@check
+def bridge(lab):
+    """a door on a bridge, and on a bridge and its port at once"""
+    inner_host(lab)
+    lab.server("ip link add br0 type bridge && ip link set lab0 master br0 && ip addr add 10.9.0.1/24 dev br0 && ip link set br0 up")
+    lab.server("ip -n peer addr add 10.9.0.2/24 dev lab0")
+    opens_by(lab, "br0")
+    lab.server("portknock close ssh 10.9.0.2")
+    opens_by(lab, "br0,lab0")
+    lab.server("ip link del br0")
+
+
+@check
+def wireguard(lab):
+    """a door on a WireGuard interface"""
+    inner_host(lab)
+    lab.server("""
+        ip addr add 10.8.0.1/24 dev lab0 && ip -n peer addr add 10.8.0.2/24 dev lab0
+        umask 077; wg genkey >a; wg genkey >b
+        ip link del wg0 2>/dev/null; ip link add wg0 type wireguard && ip -n peer link add wg0 type wireguard
+        wg set wg0 private-key a listen-port 51820 peer $(wg pubkey <b) allowed-ips 10.9.0.2/32 endpoint 10.8.0.2:51820
+        ip netns exec peer wg set wg0 private-key b listen-port 51820 peer $(wg pubkey <a) allowed-ips 10.9.0.1/32 endpoint 10.8.0.1:51820
+        ip addr add 10.9.0.1/24 dev wg0 && ip link set wg0 up
+        ip -n peer addr add 10.9.0.2/24 dev wg0 && ip -n peer link set wg0 up
+    """)
+    opens_by(lab, "wg0")
+    lab.server("ip link del wg0")
+
+
+@check
+def netem(lab):
+    """a door behind a line that delays and doubles packets"""
+    inner_host(lab)
+    lab.server("ip addr add 10.9.0.1/24 dev lab0 && ip -n peer addr add 10.9.0.2/24 dev lab0")
+    lab.server("ip netns exec peer tc qdisc add dev lab0 root netem delay 60ms 20ms duplicate 30%")
+    opens_by(lab, "lab0")
+    lab.server("ip netns del peer")
+    restart_with(lab, lab.the_manual_door(600))
+
+
+@check
+def suspend(lab):
+    """suspend to memory and resume: the daemon goes on, and what became due in the meantime is closed"""
+    restart_with(lab, lab.the_manual_door(6))
+    lab.opens(443, WEB_KNOCK)
+    daemon = lab.daemons("portknockd")
+    lab.machine.suspend_and_wake(8)
+    lab.server("iptables -S INPUT | grep -q -- '--dport 443 -j ACCEPT'", status=1)
+    lab.expect("closed")
+    if lab.daemons("portknockd") != daemon:
+        raise Failure("the daemon was restarted")
+    lab.opens()
+    restart_with(lab, lab.the_manual_door(600))
+
+
+@check
+def daemon_dies(lab):
+    """the daemon is killed: systemd starts it again, and port 22 is open to no stranger meanwhile"""
+    lab.opens()
+    with lab.never_open():
+        before = lab.listening()
+        lab.server(f"kill -KILL {before}")
+        until("another daemon", lambda: lab.listening() not in (before, "0"))
+    lab.expect("open")
+
+
+@check
+def daemon_hangs(lab):
+    """the daemon hangs: the watchdog replaces it, and port 22 is open to no stranger meanwhile"""
+    drop_in = "/run/systemd/system/portknockd.service.d"
+    lab.server(f"mkdir -p {drop_in} && printf '[Service]\\nWatchdogSec=3\\nTimeoutAbortSec=3\\n' >{drop_in}/test.conf")
+    lab.server("systemctl daemon-reload && systemctl restart portknockd")
+    before = lab.listening()
+    with lab.never_open():
+        lab.server(f"kill -STOP {before}")
+        until("another daemon", lambda: lab.server("systemctl show -p MainPID --value portknockd").strip() not in (before, "0"))
+        lab.listening()
+    lab.server(f"rm -r {drop_in} && systemctl daemon-reload")
+    lab.opens()
+
+
+@check
+def reader_dies(lab):
+    """the reader is killed, and another one stopped: the daemon replaces it, or systemd both"""
+    for signal in ("KILL", "STOP"):
+        daemon = lab.listening()
+        reader = lab.server(f"pgrep -P {daemon}").split()
+        lab.server(f"kill -{signal} {' '.join(reader)}")
+        until("another reader", lambda: reader != lab.machine.run("pgrep -P $(systemctl show -p MainPID --value portknockd)").output.split(), 60)
+        lab.listening()
+        lab.server("portknock close ssh 10.0.0.2", status=None)
+        lab.opens()
+
+
+@check
+def removal(lab):
+    """docs/installation.md, removing and purging: no daemon and no table is left, and no unit failed"""
+    lab.server("portknockd -d -p /run/second.pid -c /etc/knockd.conf", status=None)
+    lab.follow(lab.installation, "Upgrade and remove", 2)
+    if lab.daemons("portknockd"):
+        raise Failure("a daemon is left")
+    lab.server("nft list table inet portknock", status=1)
+    lab.follow(lab.installation, "Upgrade and remove", 3)
+    left = lab.server("find /etc /lib /usr /var/lib -name '*portknock*' -not -path '*/dpkg/*' | grep -v /sysusers || true")
+    if re.search(r"\.(service|conf)$", left, re.M):
+        raise Failure(f"left: {left}")
+
+
+OLD = """[options]
+    UseSyslog
+[web]
+    sequence      = 31807,5520:udp,9043
+    seq_timeout   = 10
+    tcpflags      = syn
+    start_command = /usr/sbin/iptables -I INPUT -s %IP% -p tcp --dport 443 -j ACCEPT
+    stop_command  = /usr/sbin/iptables -D INPUT -s %IP% -p tcp --dport 443 -j ACCEPT
+    cmd_timeout   = 12
+"""
+
+
+def rules(lab, address):
+    return lab.server("iptables -S INPUT").count(f"-s {address}/32 -p tcp -m tcp --dport 443 -j ACCEPT")
+
+
+@check
+def from_knockd(lab):
+    """docs/migrating-from-knockd.md with a running knockd: it stops, its open door closes on time, portknockd runs in its place"""
+    lab.server("apt-get update && apt-get install knockd")
+    lab.configure(OLD)
+    lab.server("sed -i 's/.*KNOCKD_OPTS=.*/KNOCKD_OPTS=\"-i eth0\"/' /etc/default/knockd; systemctl enable --now knockd; sleep 1")
+    lab.knock(WEB_KNOCK)
+    until("knockd opens", lambda: rules(lab, "10.0.0.2") == 1)
+    lab.lay_packages("new")
+    lab.follow(lab.migrating, "On Debian", 3)
+    if lab.daemons("knockd"):
+        raise Failure(f"knockd still runs: {lab.server('ps -ef')}")
+    lab.listening()
+    if rules(lab, "10.0.0.2") != 1:
+        raise Failure("the open door was closed, or opened again")
+    lab.client(f"portknock knock --delay 20 --source {STRANGERS[0]} {SERVER} {WEB_KNOCK}")
+    until("one rule of the other knocker", lambda: rules(lab, STRANGERS[0]) == 1)
+    time.sleep(1)
+    if rules(lab, STRANGERS[0]) != 1:
+        raise Failure("two daemons opened the door")
+    until("knockd's door closes", lambda: rules(lab, "10.0.0.2") == 0)
+    until("portknockd's door closes", lambda: rules(lab, STRANGERS[0]) == 0)
+    lab.server("systemctl is-enabled portknockd")
+
+
+@check
+def back_to_knockd(lab):
+    """the way back in docs/migrating-from-knockd.md: knockd alone runs, and its door opens"""
+    lab.follow(lab.migrating, "The way back")
+    if lab.daemons("portknockd"):
+        raise Failure("portknockd still runs")
+    lab.server("systemctl daemon-reload; systemctl restart knockd; sleep 1")
+    if "/usr/sbin/knockd" not in lab.server("systemctl show -p ExecStart knockd"):
+        raise Failure("knockd.service is not knockd's")
+    lab.knock(WEB_KNOCK)
+    until("knockd opens", lambda: rules(lab, "10.0.0.2") == 1)
+    until("knockd closes", lambda: rules(lab, "10.0.0.2") == 0)
+    lab.machine.reboot()
+    if lab.daemons("portknockd"):
+        raise Failure("portknockd runs after a reboot")
