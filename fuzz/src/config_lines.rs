@@ -11,6 +11,7 @@ const OPTIONS: [&str; 9] = [
     "Interface = eth",
     "ScanGuard = ",
     "MaxAttempts = ",
+    "MaxOpenings = ",
     "StateFile = /c",
     "ControlSocket = none",
     "OnStop = keep #",

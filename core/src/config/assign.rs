@@ -17,6 +17,8 @@ use crate::printable::Printable;
 
 /// The largest `MaxAttempts`.
 const MAX_ATTEMPTS: u32 = 16_777_216;
+/// The largest `MaxOpenings`.
+const MAX_OPENINGS: u32 = 1_048_576;
 
 impl Reader {
     /// Sets what the key means; a value with an error sets nothing.
@@ -162,6 +164,7 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
             set(&mut options.scan_guard, number.and_then(|number| u8::try_from(number).ok()));
         }
         Key::MaxAttempts => set(&mut options.max_attempts, values::number(value, 1..=MAX_ATTEMPTS, found)),
+        Key::MaxOpenings => set(&mut options.max_openings, values::number(value, 1..=MAX_OPENINGS, found)),
         Key::OnStop => {
             let choices = [("close", OnStop::Close), ("keep", OnStop::Keep)];
             set(&mut options.on_stop, values::choice(value, choices, found));

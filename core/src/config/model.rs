@@ -40,6 +40,8 @@ pub struct Options {
     pub scan_guard: u8,
     /// `MaxAttempts`: how many attempts may be alive at once, 1 to 16,777,216. Default 1,048,576.
     pub max_attempts: u32,
+    /// `MaxOpenings`: maximum number of addresses that one door is open for at a time, 1 to 1,048,576. Default 4096.
+    pub max_openings: u32,
     /// `StateFile`: where openings survive a crash. Default `/var/lib/portknock/openings`.
     pub state_file: PathBuf,
     /// `ControlSocket`: where the daemon answers `portknock status` and its like; `None` for nowhere (`none`). Default
@@ -62,6 +64,7 @@ impl Default for Options {
             interfaces: Vec::new(),
             scan_guard: 8,
             max_attempts: 1_048_576,
+            max_openings: 4096,
             state_file: PathBuf::from("/var/lib/portknock/openings"),
             control_socket: Some(PathBuf::from(DEFAULT_SOCKET)),
             on_stop: OnStop::Close,
@@ -90,6 +93,9 @@ pub enum Gate {
     /// `set FAMILY TABLE SET4 SET6`: in the sets of a rule set that is not portknock's.
     Sets(GateSets),
 }
+
+/// Number of elements that a set of the own table has room for, which all doors with `open` share.
+pub(crate) const GATE_ELEMENTS: u32 = 131_072;
 
 /// Two sets of a table that the administrator made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::FloodCounts;
 use crate::capture::{CaptureError, CaptureNotice};
 use crate::decode::Knock;
 use crate::event::{CommandRequest, Event};
@@ -30,6 +31,17 @@ pub enum Notice {
     Knock(Knock),
     /// Something happened at a door.
     Event(Event),
+    /// The same, without a line for a log: there are too many of them at its door, and [`Notice::Flood`] counts them.
+    SummarisedEvent(Event),
+    /// What was not logged line by line of one door in the last second.
+    Flood {
+        /// The door's name.
+        door: Arc<str>,
+        /// What was not logged.
+        counts: FloodCounts,
+    },
+    /// So many start commands that waited are not run, since the service stops.
+    NotRun(usize),
     /// Something happened to a command.
     Command(Outcome),
     /// A command that would run now if commands were run.
@@ -104,13 +116,13 @@ impl Notice {
     /// The address that the line begins with, for a log that shows names.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Event(event) => Some(event.ip),
+            Self::Event(event) | Self::SummarisedEvent(event) => Some(event.ip),
             _ => None,
         }
     }
 
     /// The line for a log, in knockd's words where knockd has any, without control characters. `None` for what logs
-    /// keep quiet about: commands that ended well.
+    /// keep quiet about: commands that ended well, and what a [`Notice::Flood`] counts.
     pub fn log_line(&self) -> Option<String> {
         let line = self.to_string();
         (!line.is_empty()).then_some(line)
@@ -131,6 +143,9 @@ impl fmt::Display for Notice {
                 write!(f, "{}: {from} -> {to}", knock.protocol)
             }
             Self::Event(event) => event.fmt(f),
+            Self::SummarisedEvent(_) => Ok(()),
+            Self::Flood { door, counts } => flood(f, door, counts),
+            Self::NotRun(count) => write!(f, "start commands that waited and are not run any more: {count}"),
             Self::Command(outcome) => outcome.fmt(f),
             Self::CommandSkipped(CommandRequest { door, command, .. }) => {
                 write!(f, "{}: would run command: {}", Printable(door), Printable(command))
@@ -166,6 +181,24 @@ impl fmt::Display for Notice {
             }
         }
     }
+}
+
+fn flood(f: &mut fmt::Formatter<'_>, door: &str, counts: &FloodCounts) -> fmt::Result {
+    let FloodCounts { replaced, repeated, dropped, commands } = *counts;
+    write!(f, "{}: not logged one by one in the last second:", Printable(door))?;
+    let mut comma = "";
+    for (count, what) in [
+        (replaced, "openings for which the oldest one was closed (MaxOpenings)"),
+        (repeated, "repeated knocks"),
+        (dropped, "start commands that were dropped (MaxOpenings)"),
+        (commands, "commands that were started"),
+    ] {
+        if count > 0 {
+            write!(f, "{comma} {count} {what}")?;
+            comma = ",";
+        }
+    }
+    Ok(())
 }
 
 /// Why a service cannot start, go on, or take up a configuration.
