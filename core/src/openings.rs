@@ -204,8 +204,9 @@ impl Openings {
 
     fn find_where(&self, door: &str, ip: IpAddr, is_wanted: impl Fn(&Opening) -> bool) -> Option<u32> {
         let is_it = |opening: &Opening| opening.ip == ip && *opening.door == *door && is_wanted(opening);
-        let held = |&index: &u32| self.slots[index as usize].opening.as_ref().is_some_and(is_it);
-        self.table.find(hash_of(&self.hasher, door, ip), held).copied()
+        let held = |index: &u32| self.slots[*index as usize].opening.as_ref().is_some_and(is_it);
+        // The first of several, since the order in the table differs from run to run.
+        self.table.iter_hash(hash_of(&self.hasher, door, ip)).copied().filter(held).min()
     }
 
     fn insert(&mut self, opening: Opening, class: usize) {

@@ -4,7 +4,7 @@
 use super::turn::key_of;
 use super::{Notice, OpeningKey, Service};
 use crate::event::{Action, CommandRequest, Event, EventKind, FailReason};
-use crate::exec::{CommandId, Outcome, OutcomeKind};
+use crate::exec::{CommandId, Outcome, OutcomeKind, missing_program};
 use crate::journal::OpeningId;
 use crate::openings::Opening;
 use crate::time::Timestamp;
@@ -16,6 +16,10 @@ pub(super) struct Starting {
     /// The stop command before it, where the opening was open already.
     stop: Option<CommandId>,
 }
+
+/// The shell's exit statuses for a program that it cannot execute and for one that it does not find.
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
 
 impl Service {
     /// True where a complete knock needs no command of its own: the same start command waits already.
@@ -110,7 +114,9 @@ impl Service {
                 _ => false,
             };
             if !is_summarised {
+                let failed_program = failed_program(&outcome);
                 self.notices.push_back(Notice::Command(outcome));
+                self.notices.extend(failed_program);
             }
         }
     }
@@ -152,4 +158,16 @@ impl Service {
             self.notices.push_back(Notice::NotRun(count));
         }
     }
+}
+
+/// What the shell says of a program that it could not run, to standard error, which may go nowhere.
+fn failed_program(outcome: &Outcome) -> Option<Notice> {
+    let OutcomeKind::Finished(status) = &outcome.kind else { return None };
+    let is_found = match status.code()? {
+        NOT_FOUND => false,
+        NOT_EXECUTABLE => true,
+        _ => return None,
+    };
+    let CommandRequest { door, command, .. } = &outcome.request;
+    Some(Notice::FailedProgram { door: door.clone(), program: missing_program(command).map(str::to_owned), is_found })
 }

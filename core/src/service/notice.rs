@@ -44,6 +44,15 @@ pub enum Notice {
     NotRun(usize),
     /// Something happened to a command.
     Command(Outcome),
+    /// The shell could not run a program of a command, by its exit status.
+    FailedProgram {
+        /// The door's name.
+        door: Arc<str>,
+        /// The program, where the command names it plainly.
+        program: Option<String>,
+        /// The program is there, but cannot be executed.
+        is_found: bool,
+    },
     /// A command that would run now if commands were run.
     CommandSkipped(CommandRequest),
     /// Something happened to the capture.
@@ -147,6 +156,11 @@ impl fmt::Display for Notice {
             Self::Flood { door, counts } => flood(f, door, counts),
             Self::NotRun(count) => write!(f, "start commands that waited and are not run any more: {count}"),
             Self::Command(outcome) => outcome.fmt(f),
+            Self::FailedProgram { door, program, is_found } => {
+                let program = program.as_deref().unwrap_or("a program of the command");
+                let what = if *is_found { "cannot be executed" } else { "not found" };
+                write!(f, "{}: {}: {what}", Printable(door), Printable(program))
+            }
             Self::CommandSkipped(CommandRequest { door, command, .. }) => {
                 write!(f, "{}: would run command: {}", Printable(door), Printable(command))
             }
