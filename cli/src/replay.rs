@@ -55,14 +55,12 @@ pub fn run(args: &ReplayArgs) -> u8 {
     }
 }
 
-/// The daemon's log lines behind the packet's time, and the command that would have run.
+/// The daemon's log lines behind the packet's time, and the commands that would have run.
 fn text(event: &Event) -> String {
-    let line = format!("{} {event}\n", event.time);
-    match event.command_request() {
-        None => line,
-        Some(request) => {
-            let (door, command) = (Printable(&request.door), Printable(&request.command));
-            format!("{line}{} {door}: would run command: {command}\n", event.time)
-        }
+    let mut text = format!("{} {event}\n", event.time);
+    for request in event.command_requests() {
+        let (door, command) = (Printable(&request.door), Printable(&request.command));
+        text += &format!("{} {door}: would run command: {command}\n", event.time);
     }
+    text
 }

@@ -4,9 +4,9 @@ use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{Config, Door, DoorId, Sequence};
+use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, Sequence};
 use crate::decode::{Knock, LinkType, decode};
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, FailReason};
 use crate::matcher::{FETCHED_TOGETHER, Matcher, SavedAttempt, Sink};
 use crate::openings::{Opening, Openings};
 use crate::time::Timestamp;
@@ -98,6 +98,10 @@ struct Outcomes {
     doors: Vec<Door>,
     openings: Openings,
     events: VecDeque<Event>,
+    /// `MaxOpenings`.
+    max_openings: usize,
+    /// The same for doors with `open`, where all of them together are not to use up the kernel's set.
+    gate_share: usize,
     /// Complete sequences are only told: the openings are another engine's.
     only_tells: bool,
 }
@@ -106,14 +110,18 @@ impl Engine {
     /// An engine for the doors of `config` (those beyond the first 65,536 are left out, as no file can hold more);
     /// every destination address counts until [`Engine::set_local_addresses`].
     pub fn new(config: &Config) -> Self {
+        let mut outcomes = Outcomes {
+            doors: Vec::new(),
+            openings: Openings::new(),
+            events: VecDeque::new(),
+            max_openings: 0,
+            gate_share: 0,
+            only_tells: false,
+        };
+        outcomes.set_config(config);
         Self {
             matcher: Matcher::new(config),
-            outcomes: Outcomes {
-                doors: config.doors.clone(),
-                openings: Openings::new(),
-                events: VecDeque::new(),
-                only_tells: false,
-            },
+            outcomes,
             now: Timestamp::default(),
             knocks: 0,
             knocks_ahead: Vec::with_capacity(FETCHED_TOGETHER),
@@ -244,7 +252,7 @@ impl Engine {
     /// survive. This looks at every attempt once.
     pub fn reload(&mut self, config: &Config, now: Timestamp) {
         self.handle_timeout(now);
-        let old = std::mem::replace(&mut self.outcomes.doors, config.doors.clone());
+        let old = self.outcomes.set_config(config);
         self.matcher.reload(&old, config, self.now, &mut self.outcomes);
         self.check_invariants();
     }
@@ -275,16 +283,32 @@ impl Engine {
     }
 
     /// Closes what this door has open for this address, as if it were due at `now`, each with its event; gives how many
-    /// that were. This looks at every opening once.
+    /// that were.
     pub fn close(&mut self, door: &str, ip: IpAddr, now: Timestamp) -> usize {
         self.handle_timeout(now);
         let mut count = 0;
-        while let Some(opening) = self.outcomes.openings.take(door, ip) {
-            self.outcomes.closed(opening, self.now);
+        while let Some(opening) = self.outcomes.openings.take(door, ip, |_| true) {
+            self.outcomes.closed(opening, self.now, None);
             count += 1;
         }
         self.check_invariants();
         count
+    }
+
+    /// Closes at `now` the one opening that this stop command closes, where it is open.
+    pub(crate) fn close_early(
+        &mut self,
+        door: &str,
+        ip: IpAddr,
+        stop_command: Option<&str>,
+        reason: Option<FailReason>,
+        now: Timestamp,
+    ) {
+        let is_it = |opening: &Opening| opening.stop_command.as_deref() == stop_command;
+        if let Some(opening) = self.outcomes.openings.take(door, ip, is_it) {
+            self.outcomes.closed(opening, self.now.max(now), reason);
+        }
+        self.check_invariants();
     }
 
     /// Debug builds end every change with this; matcher and openings look after themselves.
@@ -323,13 +347,21 @@ impl Outcomes {
     /// Closes the door that is due first and not after `until`, as an event of `time`.
     fn close_first(&mut self, until: Timestamp, time: Timestamp) {
         if let Some(opening) = self.openings.take_first_due(until) {
-            self.closed(opening, time);
+            self.closed(opening, time, None);
         }
     }
 
-    fn closed(&mut self, opening: Opening, time: Timestamp) {
+    fn closed(&mut self, opening: Opening, time: Timestamp, reason: Option<FailReason>) {
         let (door, ip, opening) = (opening.door.clone(), opening.ip, Box::new(opening));
-        self.events.push_back(Event { time, door, ip, kind: EventKind::Close { opening } });
+        self.events.push_back(Event { time, door, ip, kind: EventKind::Close { opening, reason } });
+    }
+
+    /// Takes the doors and the bounds of a configuration, and returns the doors before.
+    fn set_config(&mut self, config: &Config) -> Vec<Door> {
+        let ports: usize = config.doors.iter().map(|door| door.open.len()).sum();
+        self.max_openings = config.options.max_openings as usize;
+        self.gate_share = self.max_openings.min(GATE_ELEMENTS as usize / ports.max(1)).max(1);
+        std::mem::replace(&mut self.doors, config.doors.clone())
     }
 }
 
@@ -352,14 +384,22 @@ impl Sink for Outcomes {
             stop_command,
             open: door.open.clone(),
         });
-        let is_open = opening.clone().is_some_and(|opening| self.openings.open_or_extend(opening, door.cmd_timeout));
-        let kind = match opening.map(Box::new) {
-            Some(opening) if is_open => EventKind::Extend { door_id, opening },
-            opening => EventKind::Open { door_id, command, opening },
-        };
         if door.one_time_sequences.is_some() {
             door.sequence = None;
         }
-        self.events.push_back(Event { time, door: door.name.clone(), ip, kind });
+        let (door, span) = (door.name.clone(), door.cmd_timeout);
+        let is_open = opening.as_ref().is_some_and(|opening| self.openings.contains(opening));
+        if let Some(opening) = &opening {
+            let limit = if opens_ports { self.gate_share } else { self.max_openings };
+            while !is_open && let Some(oldest) = self.openings.take_oldest_beyond(&door, limit) {
+                self.closed(oldest, time, Some(FailReason::Full));
+            }
+            self.openings.open(opening.clone(), span);
+        }
+        let kind = match opening.map(Box::new) {
+            Some(opening) if is_open => EventKind::Extend { door_id, command, opening },
+            opening => EventKind::Open { door_id, command, opening },
+        };
+        self.events.push_back(Event { time, door, ip, kind });
     }
 }

@@ -41,17 +41,22 @@ pub enum EventKind {
         /// What to open before the command runs, and to keep on disk before that, where the door closes again.
         opening: Option<Box<Opening>>,
     },
-    /// A complete knock while the door is open: the closing time moves and nothing runs.
+    /// A complete knock while the door is open: the closing time moves. The start command opens the door again, since what
+    /// it did may have been removed; the opening's stop command runs before it.
     Extend {
         /// The door's place in the configuration.
         door_id: DoorId,
+        /// The start command, `%IP%` replaced, to run after the opening's stop command. `None` where nothing runs.
+        command: Option<String>,
         /// The opening with its new closing time.
         opening: Box<Opening>,
     },
-    /// The door's time is over.
+    /// The door's time is over, or it closes early.
     Close {
         /// The opening that ends; it has the command to run now. Where it ends early, its closing time is later than the event.
         opening: Box<Opening>,
+        /// Why it closes before its time without a request: [`FailReason::Full`] or [`FailReason::Command`].
+        reason: Option<FailReason>,
     },
     /// The attempt took longer than `seq_timeout`.
     Timeout {
@@ -67,17 +72,20 @@ pub enum EventKind {
     },
 }
 
-/// Why an attempt failed.
+/// Why an attempt failed, or a door closed before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailReason {
     /// A port that some door uses, but not as this door's next step.
     WrongPort,
     /// More ports that no door uses than `ScanGuard` allows.
     Scan,
-    /// The table of attempts was full and this one made room for another.
+    /// The table of attempts was full and this was the oldest at stage 1; or the door had `MaxOpenings` openings and this
+    /// was the oldest.
     Full,
     /// The door changed or went away, or its one-time sequence was used by someone else.
     Reload,
+    /// The start command failed, so the door is not open.
+    Command,
 }
 
 impl EventKind {
@@ -102,6 +110,7 @@ impl FailReason {
             Self::Scan => "scan",
             Self::Full => "full",
             Self::Reload => "reload",
+            Self::Command => "command",
         }
     }
 }
@@ -132,7 +141,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// A command to run, from an [`EventKind::Open`] or [`EventKind::Close`].
+/// A command to run, from an event; see [`Event::command_requests`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRequest {
     /// The door's name.
@@ -153,8 +162,13 @@ impl fmt::Display for Event {
         match &self.kind {
             EventKind::Stage { stage, .. } => write!(f, "Stage {stage}"),
             EventKind::Open { .. } => f.write_str("OPEN SESAME"),
-            EventKind::Extend { .. } => f.write_str("still open, closing time extended"),
-            EventKind::Close { .. } => f.write_str("command timeout"),
+            EventKind::Extend { command: None, .. } => f.write_str("still open, closing time extended"),
+            EventKind::Extend { .. } => f.write_str("OPEN SESAME"),
+            EventKind::Close { reason: None, .. } => f.write_str("command timeout"),
+            EventKind::Close { reason: Some(FailReason::Command), .. } => {
+                f.write_str("closed, because the start command failed")
+            }
+            EventKind::Close { reason: Some(reason), .. } => write!(f, "closed early: {reason}"),
             EventKind::Timeout { stage } => write!(f, "sequence timeout (stage {stage})"),
             EventKind::Fail { stage, reason } => write!(f, "attempt failed: {reason} (stage {stage})"),
         }
@@ -169,14 +183,18 @@ impl fmt::Display for CommandRequest {
 }
 
 impl Event {
-    /// The command that this event asks for.
-    pub fn command_request(&self) -> Option<CommandRequest> {
-        let (action, command) = match &self.kind {
-            EventKind::Open { command, .. } => (Action::Open, command.as_ref()?),
-            EventKind::Close { opening } => (Action::Close, opening.stop_command.as_ref()?),
-            _ => return None,
+    /// The commands that this event asks for, in the order in which they run: the stop command, then the start command.
+    pub fn command_requests(&self) -> impl Iterator<Item = CommandRequest> {
+        let (close, open) = match &self.kind {
+            EventKind::Open { command, .. } => (None, command.as_ref()),
+            EventKind::Extend { command: Some(command), opening, .. } => (opening.stop_command.as_ref(), Some(command)),
+            EventKind::Close { opening, .. } => (opening.stop_command.as_ref(), None),
+            _ => (None, None),
         };
-        Some(CommandRequest { door: self.door.clone(), ip: self.ip, action, command: command.clone() })
+        let request = |action, command: Option<&String>| {
+            Some(CommandRequest { door: self.door.clone(), ip: self.ip, action, command: command?.clone() })
+        };
+        [request(Action::Close, close), request(Action::Open, open)].into_iter().flatten()
     }
 }
 
@@ -184,11 +202,18 @@ impl Event {
 mod tests {
     use super::*;
 
-    fn close(command: Option<&str>) -> EventKind {
+    fn opening(stop_command: Option<&str>) -> Box<Opening> {
         let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
-        let stop_command = command.map(str::to_owned);
-        let opening = Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: Arc::new([]) };
-        EventKind::Close { opening: Box::new(opening) }
+        let stop_command = stop_command.map(str::to_owned);
+        Box::new(Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: Arc::new([]) })
+    }
+
+    fn extend(stop: Option<&str>, start: Option<&str>) -> EventKind {
+        EventKind::Extend { door_id: DoorId(0), command: start.map(str::to_owned), opening: opening(stop) }
+    }
+
+    fn close(command: Option<&str>) -> EventKind {
+        EventKind::Close { opening: opening(command), reason: None }
     }
 
     fn line(kind: EventKind) -> String {
@@ -204,6 +229,12 @@ mod tests {
         assert_eq!(line(open), format!("{door}OPEN SESAME"));
         assert_eq!(line(EventKind::Timeout { stage: 1 }), format!("{door}sequence timeout (stage 1)"));
         assert_eq!(line(close(None)), format!("{door}command timeout"));
+        let failed = EventKind::Close { opening: opening(None), reason: Some(FailReason::Command) };
+        assert_eq!(line(failed), format!("{door}closed, because the start command failed"));
+        for stop in [None, Some("close")] {
+            assert_eq!(line(extend(stop, None)), format!("{door}still open, closing time extended"));
+            assert_eq!(line(extend(stop, Some("open"))), format!("{door}OPEN SESAME"));
+        }
         let fail = EventKind::Fail { stage: 1, reason: FailReason::WrongPort };
         assert_eq!(line(fail), format!("{door}attempt failed: wrong-port (stage 1)"));
     }
@@ -211,11 +242,14 @@ mod tests {
     #[test]
     fn only_openings_and_closings_ask_for_commands() {
         let event = |kind| Event { time: Timestamp::default(), door: "a".into(), ip: [10, 0, 0, 1].into(), kind };
-        let request = event(close(Some("iptables -D"))).command_request().unwrap();
+        let request = event(close(Some("iptables -D"))).command_requests().next().unwrap();
         assert_eq!((request.action, request.to_string().as_str()), (Action::Close, "a: running command: iptables -D"));
+        let requests = event(extend(Some("-D"), Some("-I"))).command_requests().collect::<Vec<_>>();
+        let requests: Vec<_> = requests.iter().map(|request| (request.action, &*request.command)).collect();
+        assert_eq!(requests, [(Action::Close, "-D"), (Action::Open, "-I")]);
         let no_command = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
-        assert_eq!(event(no_command).command_request(), None);
-        assert_eq!(event(close(None)).command_request(), None);
-        assert_eq!(event(EventKind::Timeout { stage: 1 }).command_request(), None);
+        for kind in [no_command, extend(Some("close"), None), close(None), EventKind::Timeout { stage: 1 }] {
+            assert_eq!(event(kind).command_requests().count(), 0);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, FailReason};
 use crate::log_limit::{EventCounts, Suppressed};
 
 /// The fields of an event in the order in which they are written; those that the event does not have are left out.
@@ -21,6 +21,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<u8>,
     /// `Some(None)` is written as `null`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_command: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,14 +41,20 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         ip: event.ip,
         stage: None,
         steps: None,
+        stop_command: None,
         command: None,
         reason: None,
     };
     match &event.kind {
         EventKind::Stage { stage, steps } => (line.stage, line.steps) = (Some(*stage), Some(*steps)),
         EventKind::Open { command, .. } => line.command = Some(command.as_deref()),
-        EventKind::Extend { .. } => {}
-        EventKind::Close { opening } => line.command = Some(opening.stop_command.as_deref()),
+        EventKind::Extend { command, opening, .. } => {
+            let stop_command = command.as_ref().and(opening.stop_command.as_deref());
+            (line.stop_command, line.command) = (Some(stop_command), Some(command.as_deref()));
+        }
+        EventKind::Close { opening, reason } => {
+            (line.command, line.reason) = (Some(opening.stop_command.as_deref()), reason.map(FailReason::as_str));
+        }
         EventKind::Timeout { stage } => line.stage = Some(*stage),
         EventKind::Fail { stage, reason } => {
             (line.stage, line.reason) = (Some(*stage), Some(reason.as_str()));
@@ -88,7 +96,6 @@ pub fn suppressed_lines(suppressed: &Suppressed) -> serde_json::Result<String> {
 mod tests {
     use super::*;
     use crate::config::DoorId;
-    use crate::event::FailReason;
     use crate::openings::Opening;
     use crate::time::Timestamp;
 
@@ -117,17 +124,24 @@ mod tests {
         let head =
             |event| format!(r#"{{"time":1690000000.123456000,"event":"{event}","door":"a \"b\"","ip":"2001:db8::1""#);
         let open = |command| EventKind::Open { door_id: DoorId(0), command, opening: None };
-        let close = |stop_command| {
+        let opening = |stop_command| {
             let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
-            let opening = Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: [].into() };
-            EventKind::Close { opening: Box::new(opening) }
+            Box::new(Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: [].into() })
         };
+        let close = |command| EventKind::Close { opening: opening(command), reason: None };
+        let extend = |command, stop| EventKind::Extend { door_id: DoorId(0), command, opening: opening(stop) };
         let fail = EventKind::Fail { stage: 2, reason: FailReason::WrongPort };
         assert_eq!(line(EventKind::Stage { stage: 1, steps: 3 }), head("stage") + r#","stage":1,"steps":3}"#);
         assert_eq!(line(open(None)), head("open") + r#","command":null}"#);
         assert_eq!(line(open(Some("x\ty".into()))), head("open") + r#","command":"x\ty"}"#);
         assert_eq!(line(close(Some("x".into()))), head("close") + r#","command":"x"}"#);
         assert_eq!(line(close(None)), head("close") + r#","command":null}"#);
+        let full = EventKind::Close { opening: opening(None), reason: Some(FailReason::Full) };
+        assert_eq!(line(full), head("close") + r#","command":null,"reason":"full"}"#);
+        assert_eq!(line(extend(None, None)), head("extend") + r#","stop_command":null,"command":null}"#);
+        assert_eq!(line(extend(None, Some("y".into()))), line(extend(None, None)), "nothing runs");
+        let reopened = line(extend(Some("x".into()), Some("y".into())));
+        assert_eq!(reopened, head("extend") + r#","stop_command":"y","command":"x"}"#);
         assert_eq!(line(EventKind::Timeout { stage: 2 }), head("timeout") + r#","stage":2}"#);
         assert_eq!(line(fail), head("fail") + r#","stage":2,"reason":"wrong-port"}"#);
     }

@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 
 use crate::config::OpenPort;
 use crate::time::Timestamp;
-use crate::timeline::{CHECKED, Link, Links, NIL, Timeline};
+use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
 
 /// A door that stands open for one address, with what closes it and when. It holds all that is needed to close the door
 /// even where the configuration no longer knows it.
@@ -29,24 +29,33 @@ pub struct Opening {
     pub open: Arc<[OpenPort]>,
 }
 
-impl Opening {
-    /// Openings are the same when the same command closes the same door for the same address: a door whose stop command
-    /// changed by a reload is opened anew, and the old command still runs.
-    fn is_same_door(&self, other: &Self) -> bool {
-        self.ip == other.ip && self.door == other.door && self.stop_command == other.stop_command
-    }
-}
-
 #[derive(Debug)]
 struct Slot {
     /// `None` while the slot is free.
     opening: Option<Opening>,
     class: usize,
     by_due: Links,
+    by_door: Links,
 }
 
 #[derive(Debug)]
 struct ByDue;
+
+#[derive(Debug)]
+struct ByDoor;
+
+impl Link<Slot> for ByDoor {
+    fn links(slot: &mut Slot) -> &mut Links {
+        &mut slot.by_door
+    }
+}
+
+/// The openings of one door, the one first whose latest knock is the oldest.
+#[derive(Debug, Default)]
+struct DoorOpenings {
+    list: List<ByDoor>,
+    count: usize,
+}
 
 impl Link<Slot> for ByDue {
     fn links(slot: &mut Slot) -> &mut Links {
@@ -59,7 +68,10 @@ impl Link<Slot> for ByDue {
 pub(crate) struct Openings {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// By door and address.
     table: HashTable<u32>,
+    /// Of each door that has openings.
+    doors: HashMap<Arc<str>, DoorOpenings, RandomState>,
     hasher: RandomState,
     timeline: Timeline<ByDue>,
     /// For each span that doors stay open the class of the timeline.
@@ -72,6 +84,7 @@ impl Openings {
             slots: Vec::new(),
             free: Vec::new(),
             table: HashTable::new(),
+            doors: HashMap::default(),
             hasher: RandomState::default(),
             timeline: Timeline::new(0),
             classes: HashMap::default(),
@@ -86,13 +99,19 @@ impl Openings {
         self.slots.iter().filter_map(|slot| slot.opening.as_ref())
     }
 
-    /// Opens at `now` for `span`, or moves the closing time where the door is open already: then this returns true.
-    pub(crate) fn open_or_extend(&mut self, opening: Opening, span: Duration) -> bool {
-        let is_open = self.find(&opening).map(|index| self.remove(index)).is_some();
+    /// True where the same is open already.
+    pub(crate) fn contains(&self, opening: &Opening) -> bool {
+        self.find(opening).is_some()
+    }
+
+    /// Opens for `span`, or moves the closing time of what is open already.
+    pub(crate) fn open(&mut self, opening: Opening, span: Duration) {
+        if let Some(index) = self.find(&opening) {
+            self.remove(index);
+        }
         let class = *self.classes.entry(span).or_insert_with(|| self.timeline.add_class());
         self.insert(opening, class);
         self.check_invariants();
-        is_open
     }
 
     /// Takes up openings from before the start, which keep their closing times. One that is held already keeps the
@@ -126,11 +145,18 @@ impl Openings {
         taken
     }
 
-    /// Takes out one that is open at this door for this address. Looks at all: people ask for it, packets do not.
-    pub(crate) fn take(&mut self, door: &str, ip: IpAddr) -> Option<Opening> {
-        let is_wanted = |opening: &Opening| opening.ip == ip && &*opening.door == door;
-        let index = self.slots.iter().position(|slot| slot.opening.as_ref().is_some_and(is_wanted))?;
-        let taken = self.remove(u32::try_from(index).unwrap_or(NIL));
+    /// Takes out one that is open at this door for this address and that `is_wanted`.
+    pub(crate) fn take(&mut self, door: &str, ip: IpAddr, is_wanted: impl Fn(&Opening) -> bool) -> Option<Opening> {
+        let index = self.find_where(door, ip, |opening| is_wanted(opening))?;
+        let taken = self.remove(index);
+        self.check_invariants();
+        taken
+    }
+
+    /// Takes out the oldest opening of a door where the door has `limit` of them or more.
+    pub(crate) fn take_oldest_beyond(&mut self, door: &str, limit: usize) -> Option<Opening> {
+        let openings = self.doors.get(door).filter(|openings| openings.count >= limit)?;
+        let taken = self.remove(openings.list.head());
         self.check_invariants();
         taken
     }
@@ -151,6 +177,12 @@ impl Openings {
         self.timeline.check(&mut self.slots, self.table.len(), |_, slot| {
             due(slot).unwrap_or((usize::MAX, Timestamp::default()))
         });
+        for (door, openings) in &self.doors {
+            let is_of_door = |_, slot: &Slot| slot.opening.as_ref().is_some_and(|opening| opening.door == *door);
+            assert_eq!(openings.list.check(&mut self.slots, is_of_door), openings.count, "openings of {door}");
+            assert!(openings.count > 0, "{door} has none");
+        }
+        assert_eq!(self.doors.values().map(|openings| openings.count).sum::<usize>(), self.len(), "openings of doors");
     }
 
     #[inline]
@@ -164,16 +196,23 @@ impl Openings {
         self.slots[index as usize].opening.as_ref().map_or(Timestamp::default(), |opening| opening.closes_at)
     }
 
+    /// Openings are the same when the same command closes the same door for the same address: a door whose stop command
+    /// changed by a reload is opened again, and the old command still runs.
     fn find(&self, wanted: &Opening) -> Option<u32> {
-        let is_wanted = |&index: &u32| {
-            self.slots[index as usize].opening.as_ref().is_some_and(|opening| opening.is_same_door(wanted))
-        };
-        self.table.find(hash_of(&self.hasher, wanted), is_wanted).copied()
+        self.find_where(&wanted.door, wanted.ip, |opening| opening.stop_command == wanted.stop_command)
+    }
+
+    fn find_where(&self, door: &str, ip: IpAddr, is_wanted: impl Fn(&Opening) -> bool) -> Option<u32> {
+        let is_it = |opening: &Opening| opening.ip == ip && *opening.door == *door && is_wanted(opening);
+        let held = |index: &u32| self.slots[*index as usize].opening.as_ref().is_some_and(is_it);
+        // The first of several, since the order in the table differs from run to run.
+        self.table.iter_hash(hash_of(&self.hasher, door, ip)).copied().filter(held).min()
     }
 
     fn insert(&mut self, opening: Opening, class: usize) {
-        let (hash, closes_at) = (hash_of(&self.hasher, &opening), opening.closes_at);
-        let slot = Slot { opening: Some(opening), class, by_due: Links::default() };
+        let (hash, closes_at, door) =
+            (hash_of(&self.hasher, &opening.door, opening.ip), opening.closes_at, opening.door.clone());
+        let slot = Slot { opening: Some(opening), class, by_due: Links::default(), by_door: Links::default() };
         let index = match self.free.pop() {
             Some(index) => {
                 self.slots[index as usize] = slot;
@@ -187,25 +226,36 @@ impl Openings {
         };
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.table.insert_unique(hash, index, |&index| {
-            slots[index as usize].opening.as_ref().map_or(0, |opening| hash_of(hasher, opening))
+            slots[index as usize].opening.as_ref().map_or(0, |opening| hash_of(hasher, &opening.door, opening.ip))
         });
         self.timeline.push(&mut self.slots, class, index, |_| closes_at);
+        let of_door = self.doors.entry(door).or_default();
+        of_door.list.push_back(&mut self.slots, index);
+        of_door.count += 1;
     }
 
     fn remove(&mut self, index: u32) -> Option<Opening> {
         let slot = &mut self.slots[index as usize];
         let (class, opening) = (slot.class, slot.opening.take()?);
-        if let Ok(entry) = self.table.find_entry(hash_of(&self.hasher, &opening), |&held| held == index) {
+        let hash = hash_of(&self.hasher, &opening.door, opening.ip);
+        if let Ok(entry) = self.table.find_entry(hash, |&held| held == index) {
             entry.remove();
         }
         self.timeline.unlink(&mut self.slots, class, index);
+        if let Some(of_door) = self.doors.get_mut(&opening.door) {
+            of_door.list.unlink(&mut self.slots, index);
+            of_door.count -= 1;
+            if of_door.count == 0 {
+                self.doors.remove(&opening.door);
+            }
+        }
         self.free.push(index);
         Some(opening)
     }
 }
 
-fn hash_of(hasher: &RandomState, opening: &Opening) -> u64 {
-    hasher.hash_one((opening.ip, &opening.door, &opening.stop_command))
+fn hash_of(hasher: &RandomState, door: &str, ip: IpAddr) -> u64 {
+    hasher.hash_one((ip, door))
 }
 
 #[cfg(test)]
@@ -231,9 +281,10 @@ mod tests {
     #[test]
     fn closes_in_due_order_and_an_extension_moves_the_time() {
         let mut openings = Openings::new();
-        assert!(!openings.open_or_extend(opening("slow", 30), Duration::from_secs(30)));
-        assert!(!openings.open_or_extend(opening("fast", 5), Duration::from_secs(5)));
-        assert!(openings.open_or_extend(opening("fast", 8), Duration::from_secs(5)));
+        openings.open(opening("slow", 30), Duration::from_secs(30));
+        openings.open(opening("fast", 5), Duration::from_secs(5));
+        assert!(openings.contains(&opening("fast", 8)));
+        openings.open(opening("fast", 8), Duration::from_secs(5));
         assert_eq!(openings.len(), 2);
         assert_eq!(drain(&mut openings, 7), []);
         assert_eq!(openings.next_due(Timestamp::from_secs(100)), Some(Timestamp::from_secs(8)));
@@ -244,9 +295,10 @@ mod tests {
     #[test]
     fn a_door_with_another_stop_command_is_another_opening() {
         let mut openings = Openings::new();
-        openings.open_or_extend(opening("door", 5), Duration::from_secs(5));
+        openings.open(opening("door", 5), Duration::from_secs(5));
         let changed = Opening { stop_command: Some("close better".into()), ..opening("door", 6) };
-        assert!(!openings.open_or_extend(changed, Duration::from_secs(5)));
+        assert!(!openings.contains(&changed));
+        openings.open(changed, Duration::from_secs(5));
         assert_eq!(openings.iter().count(), 2);
     }
 
@@ -257,9 +309,28 @@ mod tests {
         let of_another = Opening { ip: [10, 0, 0, 2].into(), ..opening("door", 7) };
         openings.restore([opening("door", 5), other, of_another, opening("back", 8)]);
         let ip = IpAddr::from([10, 0, 0, 1]);
-        let taken: Vec<_> = std::iter::from_fn(|| openings.take("door", ip)).map(|taken| taken.stop_command).collect();
-        assert_eq!((taken.len(), openings.take("doo", ip)), (2, None));
+        let taken: Vec<_> = std::iter::from_fn(|| openings.take("door", ip, |_| true)).collect();
+        assert_eq!((taken.len(), openings.take("doo", ip, |_| true)), (2, None));
         assert_eq!(drain(&mut openings, 100), [("door".into(), 7), ("back".into(), 8)]);
+    }
+
+    #[test]
+    fn the_oldest_of_a_door_gives_way_and_a_further_knock_makes_an_opening_young() {
+        let mut openings = Openings::new();
+        let of = |door: &str, host, closes_at| Opening { ip: [10, 0, 0, host].into(), ..opening(door, closes_at) };
+        openings.open(of("other", 9, 3), Duration::from_secs(3));
+        for host in 1..=3 {
+            openings.open(of("door", host, 5), Duration::from_secs(5));
+        }
+        openings.open(of("door", 1, 6), Duration::from_secs(5));
+        assert_eq!(openings.take_oldest_beyond("door", 4), None);
+        assert_eq!(openings.take_oldest_beyond("nothing", 0), None);
+        let mut hosts = Vec::new();
+        while let Some(taken) = openings.take_oldest_beyond("door", 1) {
+            hosts.push(taken.ip);
+        }
+        assert_eq!(hosts, [2, 3, 1].map(|host| IpAddr::from([10, 0, 0, host])));
+        assert_eq!(drain(&mut openings, 100), [("other".into(), 3)]);
     }
 
     #[test]

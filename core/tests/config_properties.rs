@@ -106,6 +106,7 @@ prop_compose! {
         scan_guard in any::<u8>(),
         max_attempts in 1..=16_777_216_u32,
         log_rate in 0..=1_000_000_u32,
+        max_openings in 1..=1_048_576_u32,
         state_file in path(),
         control_socket in prop::option::of(path()),
         keep in any::<bool>(),
@@ -114,7 +115,7 @@ prop_compose! {
     ) -> Options {
         let on_stop = if keep { OnStop::Keep } else { OnStop::Close };
         Options {
-            use_syslog, log_file, pid_file, interfaces, scan_guard, max_attempts, log_rate, state_file, control_socket, on_stop, gate, gate_refuse
+            use_syslog, log_file, pid_file, interfaces, scan_guard, max_attempts, log_rate, max_openings, state_file, control_socket, on_stop, gate, gate_refuse
         }
     }
 }

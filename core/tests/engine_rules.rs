@@ -319,7 +319,7 @@ fn two_floods_share_the_table_and_first_knocks_push_out_nobody_further_on() {
 }
 
 #[test]
-fn an_open_door_is_extended_and_closed_once() {
+fn an_open_door_is_opened_again_and_closed_once() {
     let mut timed = door("ssh", "7000,8000");
     timed.stop_command = Some("close %IP%".into());
     timed.cmd_timeout = Duration::from_secs(10);
@@ -328,8 +328,12 @@ fn an_open_door_is_extended_and_closed_once() {
     bench.knock("10.0.0.9", 8000);
     bench.wait(Duration::from_secs(6));
     bench.knock("10.0.0.9", 7000);
-    let told = bench.knock("10.0.0.9", 8000);
-    assert_eq!(told[1], "10.0.0.9: ssh: still open, closing time extended");
+    bench.segment += 1;
+    bench.engine.handle_knock(&bench.packet("10.0.0.9", 8000, Protocol::Tcp, TcpFlags::SYN));
+    let events: Vec<_> = std::iter::from_fn(|| bench.engine.poll_event()).collect();
+    assert_eq!(events[1].to_string(), "10.0.0.9: ssh: OPEN SESAME");
+    let commands: Vec<_> = events[1].command_requests().map(|request| request.command).collect();
+    assert_eq!(commands, ["close 10.0.0.9", "open 10.0.0.9"]);
     assert!(bench.wait(Duration::from_nanos(9_999_999_999)).is_empty());
     assert_eq!(bench.wait(Duration::from_nanos(1)), ["10.0.0.9: ssh: command timeout"]);
     assert!(bench.wait(Duration::from_secs(100)).is_empty());
@@ -346,8 +350,9 @@ fn ipv6_sources_get_their_own_commands_and_an_empty_one_means_nothing() {
     bench.knock("2001:db8::9", 7000);
     bench.segment += 1;
     bench.engine.handle_knock(&bench.packet("2001:db8::9", 8000, Protocol::Tcp, TcpFlags::SYN));
-    let commands: Vec<_> =
-        std::iter::from_fn(|| bench.engine.poll_event()).filter_map(|event| event.command_request()).collect();
+    let commands: Vec<_> = std::iter::from_fn(|| bench.engine.poll_event())
+        .flat_map(|event| event.command_requests().collect::<Vec<_>>())
+        .collect();
     assert_eq!(commands.len(), 1);
     assert_eq!(commands[0].command, "open6 2001:db8::9");
     assert_eq!(bench.engine.stats().openings, 0);
@@ -384,8 +389,55 @@ fn a_door_that_opens_ports_needs_no_command_to_open_to_extend_and_to_close() {
     bench.knock("10.0.0.9", 7000);
     bench.engine.close_all(Timestamp::default());
     let events: Vec<_> = std::iter::from_fn(|| bench.engine.poll_event()).collect();
-    let commands: Vec<_> = events.iter().filter_map(|event| event.command_request()).collect();
+    let commands: Vec<_> = events.iter().flat_map(|event| event.command_requests()).collect();
     assert_eq!(commands[0].command, "close 10.0.0.9");
+}
+
+#[test]
+fn doors_that_open_ports_share_the_kernels_set() {
+    let port = |port| OpenPort { protocol: Protocol::Tcp, port: NonZeroU16::new(port).unwrap() };
+    let many = |first: u16| -> Vec<OpenPort> { (first..first + 16_384).map(port).collect() };
+    let mut wide = door("wide", "7000");
+    (wide.start_command, wide.open) = (None, many(1).into());
+    let mut other = door("other", "8000");
+    (other.start_command, other.open) = (None, many(20_000).into());
+    let mut commands = door("commands", "9000");
+    commands.stop_command = Some("close %IP%".into());
+    let mut bench = Bench::new(vec![wide, other, commands]);
+    // 131,072 elements for 32,768 ports.
+    for host in 1..=6 {
+        for port in [7000, 8000, 9000] {
+            bench.knock(&format!("10.0.0.{host}"), port);
+        }
+    }
+    let count = |door: &str| bench.engine.openings().filter(|opening| &*opening.door == door).count();
+    assert_eq!((count("wide"), count("other"), count("commands")), (4, 4, 6));
+}
+
+#[test]
+fn beyond_max_openings_the_oldest_of_the_same_door_closes() {
+    let config = |max_openings| {
+        let mut first = door("first", "7000");
+        first.stop_command = Some("close %IP%".into());
+        let second = Door { name: "second".into(), sequence: door("x", "8000").sequence, ..first.clone() };
+        let mut config = Config { doors: vec![first, second], ..Config::default() };
+        config.options.max_openings = max_openings;
+        config
+    };
+    let mut bench = Bench::with(config(2));
+    bench.knock("10.0.0.9", 8000);
+    bench.knock("10.0.0.1", 7000);
+    bench.knock("10.0.0.2", 7000);
+    // A further knock makes the first one the younger of the two.
+    bench.knock("10.0.0.1", 7000);
+    assert_eq!(
+        bench.knock("10.0.0.3", 7000),
+        ["10.0.0.3: first: Stage 1", "10.0.0.2: first: closed early: full", "10.0.0.3: first: OPEN SESAME"]
+    );
+    assert_eq!(bench.engine.stats().openings, 3);
+    bench.engine.reload(&config(1), Timestamp::default());
+    assert_eq!(bench.engine.stats().openings, 3, "openings survive a reload");
+    assert_eq!(bench.knock("10.0.0.4", 7000).len(), 4, "now both go");
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl Daemon {
     }
 
     fn log_notice(&mut self, notice: &Notice) {
-        if let (Notice::Event(event), Some(control)) = (notice, &mut self.control) {
+        if let (Notice::Event(event) | Notice::SummarisedEvent(event), Some(control)) = (notice, &mut self.control) {
             control.tell(event);
         }
         if let Notice::Suppressed(suppressed) = notice {
@@ -168,7 +168,7 @@ impl Daemon {
                 control.tell_suppressed(suppressed);
             }
         }
-        if let (Notice::Event(_), Some(notify)) = (notice, &mut self.notify) {
+        if let (Notice::Event(_) | Notice::SummarisedEvent(_), Some(notify)) = (notice, &mut self.notify) {
             notify.changed();
         }
         if let Some(line) = notice.log_line() {

@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn drain(engine: &mut Engine) {
     while let Some(event) = engine.poll_event() {
         println!("{} {event}", event.time);
-        if let Some(request) = event.command_request() {
+        for request in event.command_requests() {
             println!("{} would run: {}", event.time, request.command);
         }
     }

@@ -29,7 +29,7 @@ pub enum portknock_event_kind {
     PORTKNOCK_EVENT_NOTICE = 7,
 }
 
-/// Why an attempt failed. Later versions may have more reasons.
+/// Why an attempt failed, or a door closed early. Later versions may have more reasons.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum portknock_fail_reason {
@@ -39,10 +39,13 @@ pub enum portknock_fail_reason {
     PORTKNOCK_FAIL_WRONG_PORT = 1,
     /// More ports that no door uses than ScanGuard allows.
     PORTKNOCK_FAIL_SCAN = 2,
-    /// The table of attempts was full and this one made room for another.
+    /// The table of attempts was full and this was the oldest at stage 1; or the door had MaxOpenings openings and this was
+    /// the oldest.
     PORTKNOCK_FAIL_FULL = 3,
     /// The door changed or went away, or its one-time sequence was used by someone else.
     PORTKNOCK_FAIL_RELOAD = 4,
+    /// The start command failed, so the door is not open.
+    PORTKNOCK_FAIL_COMMAND = 5,
 }
 
 /// Something that happened at a door. It and its texts belong to the handle that it came from, and are as they are until
@@ -65,14 +68,17 @@ pub struct portknock_event {
     pub stage: u32,
     /// For STAGE: how many steps the sequence has. Else 0.
     pub steps: u32,
-    /// For OPEN and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has none.
+    /// For OPEN, EXTEND and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has
+    /// none. If an EXTEND has one, `stop_command` runs before it.
     pub command: *const c_char,
     /// For a NOTICE: a line for a log, without control characters and without a line's end. Else NULL.
     pub message: *const c_char,
-    /// For FAIL: why.
+    /// For FAIL: why. For CLOSE: why it is early, FULL or COMMAND; NONE if its time is over or somebody closed it.
     pub reason: portknock_fail_reason,
     /// Always 0.
     pub reserved: i32,
+    /// For EXTEND: the stop command for /bin/sh that runs before `command`. Else NULL, and for a door that has none.
+    pub stop_command: *const c_char,
 }
 
 /// The place of a handle where its last event is, for C to read.
@@ -83,6 +89,7 @@ pub(crate) struct LastEvent {
     ip: ChangingText,
     /// A command or a message.
     text: ChangingText,
+    stop_command: ChangingText,
     /// Kept for its memory.
     scratch: String,
 }
@@ -99,6 +106,7 @@ const NOTHING: portknock_event = portknock_event {
     message: ptr::null(),
     reason: portknock_fail_reason::PORTKNOCK_FAIL_NONE,
     reserved: 0,
+    stop_command: ptr::null(),
 };
 
 impl LastEvent {
@@ -123,9 +131,17 @@ impl LastEvent {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_OPEN;
                 shown.command = command.as_ref().map_or(ptr::null(), |command| self.text.set(command));
             }
-            EventKind::Extend { .. } => shown.kind = portknock_event_kind::PORTKNOCK_EVENT_EXTEND,
-            EventKind::Close { opening } => {
+            EventKind::Extend { command, opening, .. } => {
+                shown.kind = portknock_event_kind::PORTKNOCK_EVENT_EXTEND;
+                if let Some(command) = command {
+                    shown.command = self.text.set(command);
+                    let stop = opening.stop_command.as_ref();
+                    shown.stop_command = stop.map_or(ptr::null(), |stop| self.stop_command.set(stop));
+                }
+            }
+            EventKind::Close { opening, reason } => {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_CLOSE;
+                shown.reason = reason.map_or(portknock_fail_reason::PORTKNOCK_FAIL_NONE, fail_reason);
                 let command = opening.stop_command.as_ref();
                 shown.command = command.map_or(ptr::null(), |command| self.text.set(command));
             }
@@ -160,11 +176,12 @@ fn fail_reason(reason: FailReason) -> portknock_fail_reason {
         FailReason::Scan => portknock_fail_reason::PORTKNOCK_FAIL_SCAN,
         FailReason::Full => portknock_fail_reason::PORTKNOCK_FAIL_FULL,
         FailReason::Reload => portknock_fail_reason::PORTKNOCK_FAIL_RELOAD,
+        FailReason::Command => portknock_fail_reason::PORTKNOCK_FAIL_COMMAND,
     }
 }
 
 const KINDS: [&CStr; 7] = [c"stage", c"open", c"extend", c"close", c"timeout", c"fail", c"notice"];
-const REASONS: [&CStr; 5] = [c"none", c"wrong-port", c"scan", c"full", c"reload"];
+const REASONS: [&CStr; 6] = [c"none", c"wrong-port", c"scan", c"full", c"reload", c"command"];
 
 /// The name of a kind of events in the JSON of `portknock replay`, as in "stage"; "unknown" for other numbers. The text
 /// is static.
@@ -197,8 +214,8 @@ mod tests {
 
     #[test]
     fn names_are_cores() {
-        use FailReason::{Full, Reload, Scan, WrongPort};
-        for reason in [WrongPort, Scan, Full, Reload] {
+        use FailReason::{Command, Full, Reload, Scan, WrongPort};
+        for reason in [WrongPort, Scan, Full, Reload, Command] {
             assert_eq!(read(portknock_fail_reason_name(fail_reason(reason) as i32)), reason.as_str());
         }
         let event = |kind| Event {
@@ -207,18 +224,26 @@ mod tests {
             ip: [1, 2, 3, 4].into(),
             kind,
         };
-        let close = |command: Option<&str>| {
+        let opening = |command: Option<&str>| {
             let (door, ip, closes_at) = ("d".into(), [1, 2, 3, 4].into(), portknock_core::Timestamp::from_nanos(7));
             let stop_command = command.map(str::to_owned);
-            let opening = portknock_core::Opening { door, ip, closes_at, stop_command, open: [].into() };
-            EventKind::Close { opening: Box::new(opening) }
+            Box::new(portknock_core::Opening { door, ip, closes_at, stop_command, open: [].into() })
+        };
+        let close = |command, reason| EventKind::Close { opening: opening(command), reason };
+        let extend = |command: Option<&str>, stop| EventKind::Extend {
+            door_id: portknock_core::DoorId(0),
+            command: command.map(str::to_owned),
+            opening: opening(stop),
         };
         let mut last = LastEvent::default();
         for kind in [
             EventKind::Stage { stage: 1, steps: 2 },
             EventKind::Open { door_id: portknock_core::DoorId(0), command: Some("run".into()), opening: None },
-            close(Some("run")),
-            close(None),
+            extend(Some("run"), Some("stop")),
+            extend(Some("run"), None),
+            extend(None, Some("stop")),
+            close(Some("run"), None),
+            close(None, Some(FailReason::Command)),
             EventKind::Timeout { stage: 1 },
             EventKind::Fail { stage: 1, reason: Scan },
         ] {
@@ -227,8 +252,17 @@ mod tests {
             let shown = unsafe { last.set(&event).read() };
             assert_eq!(read(portknock_event_kind_name(shown.kind as i32)), event.kind.as_str());
             assert_eq!((shown.time_ns, read(shown.ip), read(shown.door)), (7, "1.2.3.4", "d"));
-            let command = event.command_request().map(|request| request.command);
-            assert_eq!((!shown.command.is_null()).then(|| read(shown.command).to_owned()), command);
+            let text = |pointer: *const c_char| (!pointer.is_null()).then(|| read(pointer).to_owned());
+            let commands: Vec<_> = event.command_requests().map(|request| request.command).collect();
+            let shown_commands = [text(shown.stop_command), text(shown.command)];
+            assert_eq!(shown_commands.into_iter().flatten().collect::<Vec<_>>(), commands);
+            let reason = match event.kind {
+                EventKind::Fail { reason, .. } => Some(reason),
+                EventKind::Close { reason, .. } => reason,
+                _ => None,
+            };
+            let expected = reason.map_or("none", FailReason::as_str);
+            assert_eq!(read(portknock_fail_reason_name(shown.reason as i32)), expected);
         }
         for number in [0, 8, -1, i32::MIN, i32::MAX] {
             assert_eq!(read(portknock_event_kind_name(number)), "unknown");

@@ -131,7 +131,7 @@ pub unsafe extern "C" fn portknock_listener_next(
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let Some(next) = it.next(timeout)? else { return Ok(PORTKNOCK_END) };
         event.set(it.last.with(|last| match next {
-            Notice::Event(event) => last.set(&event),
+            Notice::Event(event) | Notice::SummarisedEvent(event) => last.set(&event),
             other => last.set_notice(&other.to_string()),
         })?);
         Ok(PORTKNOCK_OK)

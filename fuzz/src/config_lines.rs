@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 
 use crate::config;
 
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "UseSyslog #",
     "LogFile = /a",
     "PidFile = /b",
@@ -12,6 +12,7 @@ const OPTIONS: [&str; 9] = [
     "ScanGuard = ",
     "MaxAttempts = ",
     "LogRate = ",
+    "MaxOpenings = ",
     "StateFile = /c",
     "ControlSocket = none",
     "OnStop = keep #",

@@ -215,19 +215,50 @@ class Open(Event):
 
 @final
 class Extend(Event):
-    """A complete knock while the door is open: it closes later, and nothing is run."""
+    """A complete knock while the door is open: it closes later, and its commands open it again."""
 
-    __match_args__ = ("door", "ip")
+    __match_args__ = ("door", "ip", "command", "stop_command")
 
-    def __new__(cls, door: str, ip: Address, *, time_ns: int = 0) -> Self: ...
+    def __new__(
+        cls,
+        door: str,
+        ip: Address,
+        command: Optional[str] = None,
+        stop_command: Optional[str] = None,
+        *,
+        time_ns: int = 0,
+    ) -> Self: ...
+    @property
+    def command(self) -> Optional[str]:
+        """What opens it again: a command for /bin/sh, with the address in it. None if nothing runs."""
+
+    @property
+    def stop_command(self) -> Optional[str]:
+        """What runs before `command`: the command that closes the door. None if it has none, or if nothing runs."""
 
 @final
 class Close(Event):
-    """The door's time is over."""
+    """The door's time is over, or it closes early."""
 
-    __match_args__ = ("door", "ip", "command")
+    __match_args__ = ("door", "ip", "command", "reason")
 
-    def __new__(cls, door: str, ip: Address, command: Optional[str] = None, *, time_ns: int = 0) -> Self: ...
+    def __new__(
+        cls,
+        door: str,
+        ip: Address,
+        command: Optional[str] = None,
+        reason: Optional[str] = None,
+        *,
+        time_ns: int = 0,
+    ) -> Self: ...
+    @property
+    def reason(self) -> Optional[Literal["full", "command"]]:
+        """Why it closes early.
+
+        `full`: the door had `MaxOpenings` openings, and this was the oldest. `command`: the start command failed. None:
+        its time is over, or it was closed by hand or at the end.
+        """
+
     @property
     def command(self) -> Optional[str]:
         """What closes it: a command for /bin/sh, with the address in it; None where the kernel shuts its ports."""

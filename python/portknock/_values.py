@@ -87,6 +87,7 @@ class Options:
     scan_guard: int
     """How many ports that no door uses an attempt survives, 1 to 255; 0 turns this off."""
     max_attempts: int
+    max_openings: int
     """How many attempts may be alive at once, 1 to 16,777,216."""
     log_rate: int
     """How many stages, timeouts and failures the daemon logs a second, up to 1,000,000; 0 for no limit."""

@@ -65,7 +65,7 @@ impl Event {
     fn shown(&self) -> impl PartialEq + Hash + '_ {
         let portknock_core::Event { time, door, ip, kind } = &self.0;
         let (stage, steps, command, reason) = parts(kind);
-        (time, door, ip, kind.as_str(), stage, steps, command, reason)
+        (time, door, ip, kind.as_str(), (stage, steps, command, reason), stop_command(kind))
     }
 
     fn stage(&self) -> u8 {
@@ -92,10 +92,18 @@ fn parts(kind: &EventKind) -> Parts<'_> {
     match kind {
         EventKind::Stage { stage, steps } => (Some(*stage), Some(*steps), None, None),
         EventKind::Open { command, .. } => (None, None, command.as_deref(), None),
-        EventKind::Extend { .. } => (None, None, None, None),
-        EventKind::Close { opening } => (None, None, opening.stop_command.as_deref(), None),
+        EventKind::Extend { command, .. } => (None, None, command.as_deref(), None),
+        EventKind::Close { opening, reason } => (None, None, opening.stop_command.as_deref(), *reason),
         EventKind::Timeout { stage } => (Some(*stage), None, None, None),
         EventKind::Fail { stage, reason } => (Some(*stage), None, None, Some(*reason)),
+    }
+}
+
+/// The stop command that runs before the start command.
+fn stop_command(kind: &EventKind) -> Option<&str> {
+    match kind {
+        EventKind::Extend { command: Some(_), opening, .. } => opening.stop_command.as_deref(),
+        _ => None,
     }
 }
 
@@ -228,16 +236,34 @@ impl Open {
 impl Extend {
     #[classattr]
     #[pyo3(name = "__match_args__")]
-    const MATCH_ARGS: (&'static str, &'static str) = ("door", "ip");
+    const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) =
+        ("door", "ip", "command", "stop_command");
 
     #[new]
-    #[pyo3(signature = (door, ip, *, time_ns = 0))]
-    fn new(door: &str, ip: &Bound<'_, PyAny>, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (door, ip, command = None, stop_command = None, *, time_ns = 0))]
+    fn new(
+        door: &str,
+        ip: &Bound<'_, PyAny>,
+        command: Option<String>,
+        stop_command: Option<String>,
+        time_ns: u64,
+    ) -> PyResult<PyClassInitializer<Self>> {
         let kind = |door: &Arc<str>, ip, time| EventKind::Extend {
             door_id: DoorId(0),
-            opening: opening(door, ip, time, None),
+            command,
+            opening: opening(door, ip, time, stop_command),
         };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    #[getter]
+    fn command(slf: PyRef<'_, Self>) -> Option<String> {
+        parts(&slf.as_super().0.kind).2.map(str::to_owned)
+    }
+
+    #[getter]
+    fn stop_command(slf: PyRef<'_, Self>) -> Option<String> {
+        stop_command(&slf.as_super().0.kind).map(str::to_owned)
     }
 }
 
@@ -245,18 +271,25 @@ impl Extend {
 impl Close {
     #[classattr]
     #[pyo3(name = "__match_args__")]
-    const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("door", "ip", "command");
+    const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) = ("door", "ip", "command", "reason");
 
     #[new]
-    #[pyo3(signature = (door, ip, command = None, *, time_ns = 0))]
+    #[pyo3(signature = (door, ip, command = None, reason = None, *, time_ns = 0))]
     fn new(
         door: &str,
         ip: &Bound<'_, PyAny>,
         command: Option<String>,
+        reason: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let kind = |door: &Arc<str>, ip, time| EventKind::Close { opening: opening(door, ip, time, command) };
+        let reason = reason.map(|word| reason_of(word, &[FailReason::Full, FailReason::Command])).transpose()?;
+        let kind = |door: &Arc<str>, ip, time| EventKind::Close { opening: opening(door, ip, time, command), reason };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    #[getter]
+    fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
+        parts(&slf.as_super().0.kind).3.map(FailReason::as_str)
     }
 
     #[getter]
@@ -298,7 +331,8 @@ impl Fail {
         reason: &str,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let reason = fail_reason(reason)?;
+        use FailReason::{Full, Reload, Scan, WrongPort};
+        let reason = reason_of(reason, &[WrongPort, Scan, Full, Reload])?;
         Ok(made(door, ip, time_ns, |_, _, _| EventKind::Fail { stage, reason })?.add_subclass(Self))
     }
 
@@ -313,11 +347,9 @@ impl Fail {
     }
 }
 
-fn fail_reason(word: &str) -> PyResult<FailReason> {
-    use FailReason::{Full, Reload, Scan, WrongPort};
-    let known = [WrongPort, Scan, Full, Reload];
-    known.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| {
-        let words = known.map(FailReason::as_str).join(", ");
+fn reason_of(word: &str, known: &[FailReason]) -> PyResult<FailReason> {
+    known.iter().copied().find(|reason| reason.as_str() == word).ok_or_else(|| {
+        let words = known.iter().map(|reason| reason.as_str()).collect::<Vec<_>>().join(", ");
         PyValueError::new_err(format!("there is no reason {word:?}; the reasons are {words}"))
     })
 }

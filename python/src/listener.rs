@@ -207,7 +207,9 @@ impl Listener {
             // A signal handler may close it.
             py.detach(|| drop(listener));
             match (next.map_err(|error| errors::service(&error))?, on_notice) {
-                (Some(Notice::Event(event)), _) => return event::to_python(py, event).map(Some),
+                (Some(Notice::Event(event) | Notice::SummarisedEvent(event)), _) => {
+                    return event::to_python(py, event).map(Some);
+                }
                 (Some(notice), Some(callback)) => drop(callback.call1(py, (notice.to_string(),))?),
                 (Some(_), None) => {}
                 (None, _) if stopped || self.interrupted.swap(false, Ordering::SeqCst) => return Ok(None),

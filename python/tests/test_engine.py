@@ -32,7 +32,7 @@ def test_a_door_opens_is_extended_and_closes(config):
     assert engine.feed(ethernet(udp(8000)), START + 1) == [stages()[1], opened]
     assert engine.next_timeout() == START + 11
     again = engine.feed_many([(START + 5 + after, udp(port)) for port, after in ((7000, 0), (8000, 1))], LINKTYPE_RAW)
-    assert again == [*stages(5), Extend("ssh", KNOCKER, time_ns=(START + 6) * NS)]
+    assert again == [*stages(5), Extend("ssh", KNOCKER, f"open {KNOCKER}", f"close {KNOCKER}", time_ns=(START + 6) * NS)]
     assert engine.advance(START + 15.999) == []
     assert engine.advance(START + 20) == [Close("ssh", KNOCKER, f"close {KNOCKER}", time_ns=(START + 16) * NS)]
     assert engine.next_timeout() is None

@@ -49,7 +49,13 @@ def test_logs_and_objects_are_those_of_the_command_line():
     head = {"time": 1690000000.123456789, "door": "ssh", "ip": "192.0.2.7"}
     assert ALL[0].as_dict() == {**head, "event": "stage", "stage": 1, "steps": 2}
     assert ALL[2].as_dict() == {**head, "event": "open", "command": None}
-    assert ALL[3].as_dict() == {**head, "event": "extend"}
+    assert ALL[3].as_dict() == {**head, "event": "extend", "stop_command": None, "command": None}
+    again = Extend("ssh", "192.0.2.7", "open", "close", time_ns=TIME)
+    assert (again.command, again.stop_command, str(again)) == ("open", "close", "192.0.2.7: ssh: OPEN SESAME")
+    assert again.as_dict() == {**head, "event": "extend", "stop_command": "close", "command": "open"}
+    failed = Close("ssh", "192.0.2.7", "close", "command", time_ns=TIME)
+    assert (failed.reason, failed.as_dict()["reason"]) == ("command", "command")
+    assert Close("ssh", "192.0.2.7").reason is None and failed != Close("ssh", "192.0.2.7", "close", time_ns=TIME)
     assert ALL[6].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
 
 
@@ -59,6 +65,8 @@ def test_what_cannot_be_is_refused():
     for make in (
         lambda: Open("a", "no address"),
         lambda: Fail("a", "192.0.2.7", 1, "no reason"),
+        lambda: Fail("a", "192.0.2.7", 1, "command"),
+        lambda: Close("a", "192.0.2.7", None, "scan"),
         lambda: Extend("a", "192.0.2.7", time_ns=-1),
         lambda: Timeout("a", "192.0.2.7", 256),
     ):

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::thread;
+use std::time::Duration;
 
 use portknock_tests::{
     Daemon, Firewall, Host, Lab, Listener, NOBODY, Output, PATIENCE, PortState, RIGHTLESS, Scan, binary, other_users,
@@ -241,6 +242,52 @@ fn a_stop_shuts_the_ports_or_leaves_them_to_the_kernel() {
     daemon.wait_for("still open, closing time extended");
     assert!(daemon.stop().success());
     assert_eq!((lab.client.tcp_state("10.0.0.1", 22), elements(&lab.server)), (PortState::Closed, String::new()));
+}
+
+#[test]
+fn an_opening_that_is_reported_late_is_open_for_what_is_left_of_its_time() {
+    let lab = Lab::pair();
+    for (seconds, open) in [(1, false), (60, true)] {
+        let daemon = Daemon::portknockd(&lab.server, &SSH.replace("= 2\n", &format!("= {seconds}\n")));
+        let reader = daemon.reader();
+        lab.server.ok(&format!("kill -STOP {reader}"));
+        knock(&lab, "10.0.0.1");
+        thread::sleep(Duration::from_secs(3));
+        lab.server.ok(&format!("kill -CONT {reader}"));
+        daemon.wait_for("10.0.0.2: ssh: OPEN SESAME");
+        if open {
+            assert!(wait_until(PATIENCE, || elements(&lab.server).contains("10.0.0.2")));
+        } else {
+            daemon.wait_for("10.0.0.2: ssh: command timeout");
+        }
+        let elements = elements(&lab.server);
+        assert_eq!(elements.contains("10.0.0.2"), open, "{elements}");
+        assert!(!elements.contains("timeout 1m"), "{elements}");
+    }
+}
+
+#[test]
+fn commands_beside_open_ports_run_again_while_the_ports_stay_open_and_a_failed_one_closes_them() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let commands = "start_command = echo open >> %DIR%/done; ! test -e %DIR%/fail
+                    stop_command = sleep 0.7; echo close >> %DIR%/done\n";
+    let daemon = Daemon::portknockd(&lab.server, &(long() + commands));
+    knock(&lab, "10.0.0.1");
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    knock(&lab, "10.0.0.1");
+    daemon.wait_for_count("10.0.0.2: ssh: OPEN SESAME", 2, PATIENCE);
+    let reopened = wait_until(PATIENCE, || {
+        assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+        daemon.read("done") == "open\nclose\nopen\n"
+    });
+    assert!(reopened, "{}", daemon.log());
+    fs::write(daemon.path("fail"), "").expect("a folder of ours");
+    knock(&lab, "10.0.0.1");
+    daemon.wait_for("10.0.0.2: ssh: closed, because the start command failed");
+    becomes(&lab, "10.0.0.1", 22, PortState::Closed);
+    assert!(wait_until(PATIENCE, || daemon.read("done") == "open\nclose\n".repeat(3)), "{}", daemon.log());
+    assert_eq!(daemon.status("openings"), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portknock_tests::{Daemon, Lab, Output, PATIENCE, binary, require, wait_until};
 
@@ -171,4 +171,62 @@ fn five_thousand_knockers_at_once_all_get_in() {
     let sent = Output::of(&mut blast(&lab, burst));
     assert_eq!(sent.code, Some(0), "{}", sent.stderr);
     daemon.wait_for_count("OPEN SESAME", 5_000, Duration::from_secs(60));
+}
+
+/// The door whose sequence is known to everybody, another one, and how each opens.
+fn leaked(opens: &str, closes: &str) -> String {
+    let door = |name: &str, port: u16, seconds: u32| {
+        let opens = opens.replace("%NAME%", name);
+        let closes = closes.replace("%NAME%", name);
+        format!("[{name}]\nsequence = {port}:udp\nseq_timeout = 10\n{opens}\n{closes}\ncmd_timeout = {seconds}\n")
+    };
+    format!("[options]\nMaxOpenings = 1000\n{}{}", door("leaked", 7000, 600), door("other", 8000, 2))
+}
+
+fn memory(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn a_leaked_sequence_of_one_door_holds_up_no_other_door() {
+    for (opens, closes, shows) in [
+        (
+            "start_command = echo open %NAME% %IP% >> %DIR%/done",
+            "stop_command = echo close %NAME% %IP% >> %DIR%/done",
+            None,
+        ),
+        ("open = tcp/22", "", Some("10.0.0.2 . 6 . 22")),
+    ] {
+        let lab = Lab::pair();
+        let daemon = Daemon::portknockd(&lab.server, &leaked(opens, closes));
+        let is_open = || match shows {
+            Some(element) => lab.server.ok("nft -n list ruleset").contains(element),
+            None => {
+                let done = daemon.read("done");
+                done.matches("open other 10.0.0.2\n").count() > done.matches("close other 10.0.0.2\n").count()
+            }
+        };
+        let before = memory(&daemon);
+        let logged = daemon.log().len();
+        let flood = "--udp --from 172.16.0.0 --sources 200000 --ports 7000 --rate 100000";
+        let mut flood = blast(&lab, flood).spawn().expect("blast starts");
+        daemon.wait_for("leaked: not logged one by one in the last second");
+        let start = Instant::now();
+        let knock = Output::of(&mut blast(&lab, "--udp --from 10.0.0.2 --ports 8000"));
+        assert_eq!(knock.code, Some(0), "{}", knock.stderr);
+        assert!(wait_until(Duration::from_secs(10), is_open), "{}", daemon.log());
+        let opened = start.elapsed();
+        assert!(wait_until(Duration::from_secs(10), || !is_open()), "{}", daemon.log());
+        let closed = start.elapsed();
+        flood.wait().expect("blast can be waited for");
+        println!("{opens}: opened after {opened:?}, closed after {closed:?}");
+        println!("{} KiB of memory, {} bytes logged", memory(&daemon) - before, daemon.log().len() - logged);
+        assert!(opened < Duration::from_millis(500), "opened after {opened:?}");
+        assert!(closed < Duration::from_millis(2500), "closed after {closed:?}");
+        assert!(memory(&daemon) - before < 64 * 1024, "{} KiB more", memory(&daemon) - before);
+        assert_eq!(daemon.count("leaked: closed early"), 0);
+        assert!(daemon.status("openings") <= 1001);
+    }
 }

@@ -20,6 +20,8 @@ use crate::printable::Printable;
 const MAX_ATTEMPTS: u32 = 16_777_216;
 /// The largest `LogRate`.
 const MAX_LOG_RATE: u32 = 1_000_000;
+/// The largest `MaxOpenings`.
+const MAX_OPENINGS: u32 = 1_048_576;
 
 impl Reader {
     /// Sets what the key means; a value with an error sets nothing.
@@ -180,6 +182,7 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
         }
         Key::MaxAttempts => set(&mut options.max_attempts, values::number(value, 1..=MAX_ATTEMPTS, found)),
         Key::LogRate => set(&mut options.log_rate, values::number(value, 0..=MAX_LOG_RATE, found)),
+        Key::MaxOpenings => set(&mut options.max_openings, values::number(value, 1..=MAX_OPENINGS, found)),
         Key::OnStop => {
             let choices = [("close", OnStop::Close), ("keep", OnStop::Keep)];
             set(&mut options.on_stop, values::choice(value, choices, found));

@@ -182,7 +182,13 @@ fn check_strength(options: &Options, draft: &DoorDraft, found: &mut Findings) {
     let falls = steps.iter().rev().is_sorted_by_key(|step| step.port);
     if steps.len() == 1 {
         let message = "a single packet to the port opens the door, and every port scan sends it";
-        found.push(warn(codes::ONE_STEP, message, "use three steps or more"));
+        let Door { start_command, stop_command, seq_cooldown, .. } = &draft.door;
+        let help = if start_command.is_some() && stop_command.is_none() && seq_cooldown.is_none() {
+            "use three steps or more, or set `seq_cooldown`, so that further packets do not run the command again"
+        } else {
+            "use three steps or more"
+        };
+        found.push(warn(codes::ONE_STEP, message, help));
     } else if is_stock(steps) {
         let message = "these are the ports of the example in knockd's manual, which everyone tries first";
         found.push(warn(codes::STOCK_SEQUENCE, message, "choose your own ports, in a mixed order"));

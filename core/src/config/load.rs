@@ -10,9 +10,11 @@ use super::diagnostic::{Diagnostic, Report};
 use super::draft::DoorDraft;
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::Config;
+use super::model::{Config, Door};
 use super::parse::{self, Parsed};
+use super::quoted::quoted;
 use super::sequence_lines::unused_lines;
+use crate::exec::missing_program;
 use crate::printable::shown_path;
 
 /// The largest file that is read: far more than 65,536 doors need.
@@ -56,6 +58,7 @@ pub fn load_text(text: &[u8]) -> Parsed {
     let mut draft = parse::read(text);
     for door in &mut draft.doors {
         take_one_time_sequence(door, &mut draft.found);
+        check_programs(door, &mut draft.found);
     }
     draft.finish(text.len())
 }
@@ -115,11 +118,37 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
     }
 }
 
+/// Warns of commands whose programs this host does not have.
+fn check_programs(draft: &DoorDraft, found: &mut Findings) {
+    let Door { start_command, stop_command, start_command_6, stop_command_6, .. } = &draft.door;
+    for (key, command) in [
+        (Key::StartCommand, start_command),
+        (Key::StopCommand, stop_command),
+        (Key::StartCommand6, start_command_6),
+        (Key::StopCommand6, stop_command_6),
+    ] {
+        if let (Some(place), Some(program)) = (draft.seen.get(&key), command.as_deref().and_then(missing_program)) {
+            let message = format!("this host has no program {}", quoted(program));
+            let help = "correct the path, or install the program; until then the command fails";
+            found.push(Diagnostic::warning(codes::MISSING_PROGRAM, place.value.clone(), message).help(help));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
     use std::process::Command;
+
+    #[test]
+    fn a_program_that_is_missing_is_warned_of() {
+        let text = "[door]\nsequence = 3,1,2\nstart_command = /bin/sh -c x\nstop_command = /sbin/no-such x\n";
+        let report = load_text(text.as_bytes()).report;
+        let found: Vec<_> = report.diagnostics.iter().map(|found| (found.code, found.message.as_str())).collect();
+        assert_eq!(found, [(codes::MISSING_PROGRAM, "this host has no program /sbin/no-such")]);
+        assert!(parse::parse(text.as_bytes()).report.diagnostics.is_empty(), "only what is loaded is compared");
+    }
 
     #[test]
     fn takes_the_first_unused_one_time_sequence() {

@@ -33,6 +33,7 @@ pub use fix::apply_fixes;
 pub use json::check_json;
 pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
+pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
     Config, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, Options, Protocol, Refusal, Sequence,
     SequenceError, Step, TableFamily,

@@ -43,6 +43,8 @@ pub struct Options {
     /// `LogRate`: maximum number of stages, timeouts and failures that the daemon logs a second, up to 1,000,000; 0 for no limit.
     /// Default 1,000.
     pub log_rate: u32,
+    /// `MaxOpenings`: maximum number of addresses that one door is open for at a time, 1 to 1,048,576. Default 4096.
+    pub max_openings: u32,
     /// `StateFile`: where openings survive a crash. Default `/var/lib/portknock/openings`.
     pub state_file: PathBuf,
     /// `ControlSocket`: where the daemon answers `portknock status` and its like; `None` for nowhere (`none`). Default
@@ -66,6 +68,7 @@ impl Default for Options {
             scan_guard: 8,
             max_attempts: 1_048_576,
             log_rate: 1_000,
+            max_openings: 4096,
             state_file: PathBuf::from("/var/lib/portknock/openings"),
             control_socket: Some(PathBuf::from(DEFAULT_SOCKET)),
             on_stop: OnStop::Close,
@@ -94,6 +97,9 @@ pub enum Gate {
     /// `set FAMILY TABLE SET4 SET6`: in the sets of a rule set that is not portknock's.
     Sets(GateSets),
 }
+
+/// Number of elements that a set of the own table has room for, which all doors with `open` share.
+pub(crate) const GATE_ELEMENTS: u32 = 131_072;
 
 /// Two sets of a table that the administrator made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,6 +36,7 @@ fn print_options(options: &Options, f: &mut Formatter<'_>) -> fmt::Result {
     line(f, "ScanGuard", unless(&options.scan_guard, &default.scan_guard))?;
     line(f, "MaxAttempts", unless(&options.max_attempts, &default.max_attempts))?;
     line(f, "LogRate", unless(&options.log_rate, &default.log_rate))?;
+    line(f, "MaxOpenings", unless(&options.max_openings, &default.max_openings))?;
     line(f, "StateFile", unless(&options.state_file, &default.state_file).map(|path| path.display()))?;
     if options.control_socket != default.control_socket {
         let path = options.control_socket.as_ref().map_or(NO_SOCKET.into(), |path| path.display().to_string());

@@ -7,9 +7,10 @@
 //! which tells whose command it is, and without `NOTIFY_SOCKET`. No command is ever killed: people write
 //! `open; sleep 30; close` in one command.
 
-mod line;
 mod orphans;
 mod outcome;
+mod programs;
+mod queue;
 mod words;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,19 +23,21 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use line::{Job, Key, Line};
 use orphans::Orphan;
 pub use outcome::{CommandId, Outcome, OutcomeKind, SLOW_AFTER};
+pub use programs::missing_program;
+use queue::{CommandQueue, Job, Key};
 
 use crate::event::{Action, CommandRequest};
 use crate::sys::epoll::Epoll;
 use crate::sys::process::pidfd_open;
 use crate::time::Timestamp;
 
-/// How many start commands run at once, and how many stop commands; slow ones (see [`SLOW_AFTER`]) do not count.
+/// How many start commands run at once, and how many stop commands; slow ones (see [`SLOW_AFTER`]) do not count. A door
+/// of which none runs may have one more.
 pub const SLOTS: usize = 64;
 /// How many commands run at once, slow ones included; each takes a descriptor, of which a process has 1,024 by default.
-/// Start commands leave the last [`SLOTS`] of them to stop commands.
+/// Start commands leave the last [`SLOTS`] of them to stop commands, and those of one door as many as they take.
 pub const MAX_PROCESSES: usize = 512;
 /// The variables that a command finds in its environment.
 const DOOR: &str = "PORTKNOCK_DOOR";
@@ -48,8 +51,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often children are looked at that no descriptor tells about.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// Runs commands: those of one door and address one after another in the order they were submitted, all others side
-/// by side within [`SLOTS`], stop commands first. The line of waiting commands has no limit; none is lost.
+/// Runs commands: those of one door and address one after another, all others side by side within [`SLOTS`], stop
+/// commands first, and the doors in turn. Of one door at most as many start commands wait as [`Executor::set_limit`]
+/// says. No stop command is lost.
 ///
 /// After [`Executor::submit`], and when the descriptor is readable, and at [`Executor::poll_timeout`], call
 /// [`Executor::reap`] and [`Executor::start_next`], and [`Executor::poll_outcome`] until `None` after each. Dropping it
@@ -57,15 +61,14 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Executor {
     epoll: Epoll,
-    line: Line,
+    queue: CommandQueue,
+    /// How many start commands of one door wait, and while how many of its stop commands do they all wait.
+    limit: usize,
     running: HashMap<u64, Running>,
     /// Commands of an executor before this one that others wait for.
     orphans: HashMap<u64, Orphan>,
     /// What its commands have in common and those of others do not: the state file of their openings.
     state_file: PathBuf,
-    /// Of the running ones, the start commands and stop commands that hold a slot.
-    opens: usize,
-    closes: usize,
     /// When each running command becomes slow, in order; some may have ended.
     slow_at: VecDeque<(Timestamp, u64)>,
     /// Stop commands that could not be started, and when to try again.
@@ -98,12 +101,11 @@ impl Executor {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new()?,
-            line: Line::default(),
+            queue: CommandQueue::default(),
+            limit: usize::MAX,
             running: HashMap::new(),
             orphans: HashMap::new(),
             state_file: PathBuf::new(),
-            opens: 0,
-            closes: 0,
             slow_at: VecDeque::new(),
             retries: VecDeque::new(),
             paused_until: None,
@@ -119,6 +121,12 @@ impl Executor {
         self.state_file = path.to_owned();
     }
 
+    /// Sets how many start commands of one door may wait; beyond that the oldest is dropped. While as many of its stop
+    /// commands wait, no further start command of the door runs.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
     /// Makes the commands of these doors and addresses wait for those that an executor before this one, in a process
     /// with the same state file that crashed, left running: else a slow start command would open the door after its stop command closed it. To
     /// be called before any [`Executor::submit`]. Nobody waits longer than [`SLOW_AFTER`], and where `/proc` or
@@ -131,18 +139,37 @@ impl Executor {
         for orphan in orphans::find(&keys, &self.state_file) {
             let token = self.next_id().0;
             if self.epoll.add(orphan.pidfd.as_fd(), token).is_ok() {
-                self.line.hold(orphan.key.clone());
+                self.queue.hold(orphan.key.clone());
                 self.orphans.insert(token, orphan);
                 self.slow_at.push_back((now.saturating_add(SLOW_AFTER), token));
             }
         }
     }
 
-    /// Puts a command in line; [`Executor::start_next`] starts it.
+    /// Queues a command; [`Executor::start_next`] starts it.
     pub fn submit(&mut self, request: CommandRequest) -> CommandId {
         let id = self.next_id();
-        self.line.push(Job { id, request, reported: None });
+        let door = request.door.clone();
+        self.queue.push(Job { id, request, reported: None });
+        if let Some(Job { id, request, .. }) = self.queue.take_start_beyond(&door, self.limit) {
+            self.tell(id, request, OutcomeKind::Dropped);
+        }
         id
+    }
+
+    /// The start commands that wait for this door and address.
+    pub fn waiting_starts(&self, door: &Arc<str>, ip: IpAddr) -> impl Iterator<Item = (CommandId, &CommandRequest)> {
+        self.queue.waiting_starts(&(door.clone(), ip)).iter().map(|job| (job.id, &job.request))
+    }
+
+    /// Takes back a start command that waits for this door and address: nothing more is told of it.
+    pub fn withdraw_start(&mut self, door: &Arc<str>, ip: IpAddr, id: CommandId) {
+        self.queue.withdraw(&(door.clone(), ip), id);
+    }
+
+    /// Takes back all start commands that wait, and returns how many that were.
+    pub fn withdraw_starts(&mut self) -> usize {
+        self.queue.withdraw_all()
     }
 
     /// Notices which commands have ended. What waits for them does not start yet, so that their end can be written down
@@ -172,7 +199,7 @@ impl Executor {
     pub fn start_next(&mut self, now: Timestamp) {
         while self.retries.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, job)) = self.retries.pop_front() {
-                self.line.put_back(job);
+                self.queue.resume(job);
             }
         }
         if self.paused_until.is_some_and(|until| now < until) {
@@ -205,7 +232,7 @@ impl Executor {
 
     /// How many commands wait for their turn or for a further try.
     pub fn waiting(&self) -> usize {
-        self.line.waiting() + self.retries.len()
+        self.queue.waiting()
     }
 
     fn next_id(&mut self) -> CommandId {
@@ -216,12 +243,8 @@ impl Executor {
 
     /// The next command that may be started now: a stop command where there is one.
     fn next_job(&mut self) -> Option<Job> {
-        let processes = self.running.len();
-        let close = if self.closes < SLOTS && processes < MAX_PROCESSES { self.line.take(Action::Close) } else { None };
-        if close.is_none() && self.opens < SLOTS && processes < MAX_PROCESSES - SLOTS {
-            return self.line.take(Action::Open);
-        }
-        close
+        let close = self.queue.take(Action::Close, self.limit);
+        close.or_else(|| self.queue.take(Action::Open, self.limit))
     }
 
     fn start(&mut self, mut job: Job, now: Timestamp) {
@@ -232,7 +255,7 @@ impl Executor {
         let errno = error.raw_os_error();
         let out_of_something = matches!(errno, Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE));
         if !out_of_something && job.request.action == Action::Open {
-            self.line.done(job.key());
+            self.queue.done(&job.key());
             self.tell(job.id, job.request, OutcomeKind::NotStarted(error));
             return;
         }
@@ -244,8 +267,9 @@ impl Executor {
         let due = now.saturating_add(RETRY_AFTER);
         if out_of_something {
             self.paused_until = Some(due);
-            self.line.put_back(job);
+            self.queue.put_back(job);
         } else {
+            self.queue.postpone(&job);
             self.retries.push_back((due, job));
         }
     }
@@ -258,7 +282,7 @@ impl Executor {
             self.polled.push(id.0);
             self.next_poll = now.saturating_add(POLL_EVERY);
         }
-        *self.slots(request.action) += 1;
+        self.queue.started(&request.door, request.action);
         self.slow_at.push_back((now.saturating_add(SLOW_AFTER), id.0));
         self.tell(id, request.clone(), OutcomeKind::Started);
         self.running.insert(id.0, Running { child, _pidfd: watched.ok(), id, request, slow: false });
@@ -276,6 +300,7 @@ impl Executor {
             if !running.slow {
                 self.release(&running.request);
             }
+            self.queue.ended(&running.request.door);
             self.tell(running.id, running.request, kind);
         }
         true
@@ -286,7 +311,7 @@ impl Executor {
         if let Some(Orphan { key, .. }) = self.orphans.remove(&token)
             && !self.orphans.values().any(|orphan| orphan.key == key)
         {
-            self.line.done(key);
+            self.queue.done(&key);
         }
     }
 
@@ -310,16 +335,8 @@ impl Executor {
 
     /// Frees the slot and the lane of a command.
     fn release(&mut self, request: &CommandRequest) {
-        *self.slots(request.action) -= 1;
-        let key: Key = (request.door.clone(), request.ip);
-        self.line.done(key);
-    }
-
-    fn slots(&mut self, action: Action) -> &mut usize {
-        match action {
-            Action::Open => &mut self.opens,
-            Action::Close => &mut self.closes,
-        }
+        self.queue.release(&request.door, request.action);
+        self.queue.done(&(request.door.clone(), request.ip));
     }
 
     fn tell(&mut self, id: CommandId, request: CommandRequest, kind: OutcomeKind) {

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::line::Key;
+use super::queue::Key;
 use super::{DOOR, IP, STATE_FILE};
 use crate::sys::process::{effective_user, pidfd_open};
 

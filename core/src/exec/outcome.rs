@@ -42,6 +42,9 @@ pub enum OutcomeKind {
     /// It could not be started and never will be: only of start commands, and only for errors that time does
     /// not heal.
     NotStarted(io::Error),
+    /// It never runs: it waited longest where more start commands of its door waited than
+    /// [`Executor::set_limit`](super::Executor::set_limit) allows.
+    Dropped,
     /// Somebody else in this process waited for it, so its exit status is unknown; it has ended.
     Lost(io::Error),
 }
@@ -49,7 +52,7 @@ pub enum OutcomeKind {
 impl OutcomeKind {
     /// True where nothing more will be told of the command.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Finished(_) | Self::NotStarted(_) | Self::Lost(_))
+        matches!(self, Self::Finished(_) | Self::NotStarted(_) | Self::Dropped | Self::Lost(_))
     }
 }
 
@@ -77,6 +80,9 @@ impl fmt::Display for Outcome {
             }
             OutcomeKind::NotStarted(error) => {
                 write!(f, "{door}: could not start the command: {error} ({action} for {ip})")
+            }
+            OutcomeKind::Dropped => {
+                write!(f, "{door}: command was not started, since too many others wait ({action} for {ip})")
             }
             OutcomeKind::Lost(error) => {
                 write!(f, "{door}: command ended with an unknown status: {error} ({action} for {ip})")

@@ -94,6 +94,7 @@ fn what_only_a_shell_can_run_or_explain_is_left_to_it() {
 fn failures_are_told_with_door_address_and_status() {
     let mut executor = Executor::new().unwrap();
     executor.submit(request(1, Action::Open, "exit 3"));
+    turn(&mut executor, now());
     executor.submit(request(1, Action::Close, "kill -9 $$"));
     executor.submit(request(1, Action::Close, "printf '\\033[31m' >/dev/null\n:"));
     let lines: Vec<_> = finish(&mut executor).iter().map(Outcome::to_string).collect();
@@ -118,7 +119,7 @@ fn commands_of_one_key_run_in_order_while_others_pass_by() {
     for i in 0..20 {
         // The earlier, the slower: only waiting keeps the order.
         let command = format!("sleep 0.0{}; echo {i} >>{}", (20 - i) / 3, out.display());
-        executor.submit(request(1, if i % 2 == 0 { Action::Open } else { Action::Close }, &command));
+        executor.submit(request(1, Action::Close, &command));
     }
     executor.submit(request(2, Action::Open, "exit 9"));
     let outcomes = finish(&mut executor);
@@ -176,6 +177,7 @@ fn stop_commands_go_first_and_have_slots_of_their_own() {
 fn a_command_that_hangs_is_reported_once_and_holds_nobody_back() {
     let mut executor = Executor::new().unwrap();
     executor.submit(request(1, Action::Open, "exec sleep 1000"));
+    turn(&mut executor, now());
     executor.submit(request(1, Action::Close, "exit 5"));
     assert!(matches!(next(&mut executor).kind, OutcomeKind::Started));
     let hanging = executor.running.values().next().unwrap().child.id();
@@ -188,20 +190,21 @@ fn a_command_that_hangs_is_reported_once_and_holds_nobody_back() {
     assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.code() == Some(5)));
     turn(&mut executor, due.saturating_add(Duration::from_secs(100)));
     assert!(executor.poll_outcome().is_none(), "reported once");
-    assert_eq!((executor.running(), executor.opens, executor.closes), (1, 0, 0));
+    assert_eq!(executor.running(), 1);
     Command::new("kill").arg(hanging.to_string()).status().unwrap();
     assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.signal() == Some(15)));
-    assert!(executor.line.take(Action::Open).is_none() && executor.poll_timeout().is_none());
+    assert!(executor.queue.take(Action::Open, 100).is_none() && executor.poll_timeout().is_none());
 }
 
 #[test]
 fn what_time_does_not_heal_ends_a_start_command_but_not_a_stop_command() {
     let mut executor = Executor::new().unwrap();
     let too_long = "x".repeat(1 << 20);
+    let start = now();
     executor.submit(request(1, Action::Open, &too_long));
+    turn(&mut executor, start);
     executor.submit(request(1, Action::Close, &too_long));
     executor.submit(request(2, Action::Open, ":"));
-    let start = now();
     let lines: Vec<_> = std::iter::from_fn(|| {
         turn(&mut executor, start);
         executor.poll_outcome()
@@ -239,8 +242,8 @@ fn output_without_end_stops_nothing() {
 fn children_without_a_descriptor_are_looked_at_from_time_to_time() {
     let mut executor = Executor::new().unwrap();
     let child = spawn(&request(1, Action::Open, "exit 6"), Path::new(STATE)).unwrap();
-    executor.line.push(Job { id: CommandId(0), request: request(1, Action::Open, "exit 6"), reported: None });
-    let job = executor.line.take(Action::Open).unwrap();
+    executor.queue.push(Job { id: CommandId(0), request: request(1, Action::Open, "exit 6"), reported: None });
+    let job = executor.queue.take(Action::Open, 100).unwrap();
     executor.started(job, child, now());
     // What a kernel without pidfd_open leaves behind:
     executor.running.get_mut(&0).unwrap()._pidfd = None;
@@ -281,6 +284,28 @@ fn without_free_descriptors_commands_wait_and_then_run() {
     turn(&mut executor, again.saturating_add(RETRY_AFTER));
     assert!(matches!(executor.poll_outcome().unwrap().kind, OutcomeKind::Started));
     assert!(matches!(next(&mut executor).kind, OutcomeKind::Finished(status) if status.code() == Some(2)));
+}
+
+#[test]
+fn a_flooded_door_drops_its_oldest_start_commands_and_no_stop_command() {
+    let mut executor = Executor::new().unwrap();
+    executor.set_limit(2);
+    for host in 1..=4 {
+        executor.submit(request(host, Action::Open, "exit 0"));
+    }
+    for host in 1..=4 {
+        executor.submit(request(host, Action::Close, "exit 0"));
+    }
+    // Start commands behind a stop command of their address stay.
+    for host in 5..=6 {
+        executor.submit(request(host, Action::Open, "exit 0"));
+    }
+    let dropped: Vec<_> = std::iter::from_fn(|| executor.poll_outcome()).map(|outcome| outcome.to_string()).collect();
+    let line = |host| format!("front: command was not started, since too many others wait (open for 10.0.0.{host})");
+    assert_eq!(dropped, [1, 2, 5, 6].map(line));
+    let ran = finish(&mut executor);
+    let closed = ran.iter().filter(|outcome| outcome.request.action == Action::Close && outcome.kind.is_final());
+    assert_eq!((closed.count(), executor.waiting()), (4, 0));
 }
 
 #[test]

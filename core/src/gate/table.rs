@@ -29,7 +29,7 @@
 
 use super::element::port_key;
 use super::message::{APPEND, Attributes, CREATE, ECHO, Kind, Messages, find, long, number};
-use crate::config::{OpenPort, Protocol, Refusal};
+use crate::config::{GATE_ELEMENTS, OpenPort, Protocol, Refusal};
 
 /// The number of the family inet.
 pub(super) const INET: u8 = 1;
@@ -37,9 +37,6 @@ pub(super) const INET: u8 = 1;
 pub const TABLE: &str = "portknock";
 /// The own table's sets for IPv4 and IPv6.
 pub const SETS: [&str; 2] = ["open4", "open6"];
-/// How many openings each of them holds.
-const SIZE: u32 = 131_072;
-
 /// What a table's comment begins with where it is our own.
 const MARK: &str = "made by portknockd";
 const COMMENT: &str = "made by portknockd; portknockd --ungate removes it";
@@ -222,7 +219,7 @@ fn set(messages: &mut Messages, name: &str, key_type: u32, key_length: u32, id: 
         set.number(SET_KEY_LENGTH, key_length);
         set.number(SET_ID, id);
         if timeout {
-            set.nested(SET_DESCRIPTION, |description| description.number(1, SIZE));
+            set.nested(SET_DESCRIPTION, |description| description.number(1, GATE_ELEMENTS));
         }
     });
 }

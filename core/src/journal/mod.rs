@@ -11,8 +11,9 @@
 //! # Which clock counts
 //!
 //! A record has the closing time by `CLOCK_BOOTTIME` and by the wall clock. Within the same boot the first decides, so
-//! setting the clock neither opens nor closes anything. After a reboot only the wall clock is left; the remaining time
-//! is kept between zero and what it was when the record was written.
+//! setting the clock neither opens nor closes anything. After a reboot every opening is overdue: its stop command runs
+//! once. Where the system does not tell boots apart the wall clock decides; the remaining time is kept between zero and
+//! what it was when the record was written.
 //!
 //! # When it cannot be written
 //!

@@ -35,12 +35,15 @@ pub(super) fn times(closes_at: Timestamp, clocks: Clocks, boot_id: Arc<str>) -> 
     }
 }
 
-/// When an opening of this boot or of another closes by the clocks of now.
+/// When an opening closes by the clocks of now. One of another boot is overdue, since nothing that its start command did
+/// survives that. Where the system does not tell boots apart, the wall clock counts.
 pub(super) fn closes_at(times: &Times, clocks: Clocks, boot_id: &str) -> Timestamp {
-    let remaining = if !boot_id.is_empty() && *times.boot_id == *boot_id {
+    let remaining = if boot_id.is_empty() || times.boot_id.is_empty() {
+        Timestamp::from_nanos(times.wall).saturating_since(clocks.wall).min(Duration::from_nanos(times.span))
+    } else if *times.boot_id == *boot_id {
         Duration::from_nanos(times.boot).saturating_sub(clocks.boot)
     } else {
-        Timestamp::from_nanos(times.wall).saturating_since(clocks.wall).min(Duration::from_nanos(times.span))
+        Duration::ZERO
     };
     clocks.now.saturating_add(remaining)
 }

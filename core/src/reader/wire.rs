@@ -186,7 +186,9 @@ impl Found {
             EventKind::Fail { stage, reason: FailReason::Scan } => What::Scan { stage },
             EventKind::Fail { stage, reason: FailReason::Full } => What::Full { stage },
             EventKind::Fail { stage, reason: FailReason::Reload } => What::Reload { stage },
-            EventKind::Extend { .. } | EventKind::Close { .. } => return None,
+            EventKind::Extend { .. }
+            | EventKind::Close { .. }
+            | EventKind::Fail { reason: FailReason::Command, .. } => return None,
         };
         Some(Self { time: event.time.as_nanos(), door, ip: event.ip, what })
     }

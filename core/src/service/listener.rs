@@ -61,7 +61,7 @@ impl Listener {
     /// Fails as [`Service::next`] does.
     pub fn next_event(&self, timeout: Option<Duration>) -> Result<Option<Event>, ServiceError> {
         self.next_that(timeout, |notice| match notice {
-            Notice::Event(event) => Some(event),
+            Notice::Event(event) | Notice::SummarisedEvent(event) => Some(event),
             _ => None,
         })
     }

@@ -12,6 +12,7 @@
 //! door that was opened anew.
 
 pub(crate) mod clock;
+mod commands;
 mod listener;
 mod notice;
 mod one_time;
@@ -21,6 +22,7 @@ mod ports;
 mod sight;
 mod status;
 mod stored;
+mod summary;
 #[cfg(test)]
 pub(crate) mod tests;
 mod turn;
@@ -34,6 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clock::Clock;
+use commands::Starting;
 pub use listener::Listener;
 pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
@@ -43,6 +46,8 @@ use ports::Ports;
 use sight::Sight;
 pub use status::{CommandCounts, Status};
 use stored::open_state;
+pub use summary::FloodCounts;
+use summary::Summaries;
 
 use crate::capture::CaptureNotice;
 use crate::config::{Config, OnStop};
@@ -88,8 +93,11 @@ pub struct Service {
     state: Option<StateFile>,
     ports: Ports,
     one_time: OneTimeDoors,
-    /// Stop commands under way and the openings that they end.
-    closing: HashMap<CommandId, OpeningId>,
+    /// Stop commands under way and the openings that they end; none where the door is opened again after it.
+    closing: HashMap<CommandId, Option<OpeningId>>,
+    /// Start commands under way of openings.
+    starting: HashMap<CommandId, Starting>,
+    summaries: Summaries,
     /// Openings that the engine believes in but that a one-time file forbade; there is nothing to close.
     withheld: HashSet<OpeningKey>,
     clock: Clock,
@@ -137,6 +145,7 @@ impl Service {
         let clock = Clock::new();
         let mut engine = Engine::new(&config);
         let mut executor = Executor::new()?;
+        executor.set_limit(config.options.max_openings as usize);
         let mut notices = VecDeque::new();
         let mut closing = HashMap::new();
         let mut state = None;
@@ -157,7 +166,7 @@ impl Service {
             executor.wait_for_orphans(open.chain(unfinished), clock.now());
             engine.restore_openings(restored.openings);
             for (id, request) in restored.unfinished {
-                closing.insert(executor.submit(request), id);
+                closing.insert(executor.submit(request), Some(id));
             }
         }
         let interfaces = interfaces(&config, &options);
@@ -181,6 +190,8 @@ impl Service {
             ports,
             one_time,
             closing,
+            starting: HashMap::new(),
+            summaries: Summaries::default(),
             withheld: HashSet::new(),
             clock,
             epoll,
@@ -270,19 +281,20 @@ impl Service {
         if let Some((mut new, restored)) = state {
             if let Some(old) = &mut self.state {
                 let numbers = new.take_over(old, clocks.now);
-                for id in self.closing.values_mut() {
+                for id in self.closing.values_mut().flatten() {
                     *id = numbers.get(id).copied().unwrap_or(*id);
                 }
             }
             self.engine.restore_openings(restored.openings);
             for (id, request) in restored.unfinished {
-                self.closing.insert(self.executor.submit(request), id);
+                self.closing.insert(self.executor.submit(request), Some(id));
             }
             self.state = Some(new);
         }
         self.executor.set_state_file(&path);
         self.one_time = one_time;
         self.config = config;
+        self.executor.set_limit(self.config.options.max_openings as usize);
         self.engine.reload(&self.config, clocks.now);
         self.read_sequences_again();
         self.notices.push_back(Notice::Reloaded);
@@ -290,7 +302,8 @@ impl Service {
         self.turn()
     }
 
-    /// Begins to stop: no packet counts any more, and with `OnStop = close` every open door is closed. Go on calling
+    /// Begins to stop: no packet counts any more, no start command begins to run, and with `OnStop = close` every open
+    /// door is closed. Go on calling
     /// [`Service::next`] until [`Service::is_stopped`]; commands are waited for, but not longer than [`STOP_LIMIT`].
     pub fn stop(&mut self) {
         if self.stop_limit.is_some() {
@@ -309,7 +322,9 @@ impl Service {
         if keep && !kept && self.engine.stats().openings > 0 {
             self.notices.push_back(Notice::NotKept);
         }
-        if !kept {
+        if kept {
+            self.close_not_started(now);
+        } else {
             self.engine.close_all(now);
         }
     }

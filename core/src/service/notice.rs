@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::FloodCounts;
 use crate::capture::{CaptureError, CaptureNotice};
 use crate::decode::Knock;
 use crate::event::{CommandRequest, Event};
@@ -34,8 +35,28 @@ pub enum Notice {
     /// Events that are no [`Notice::Event`] each, since there were more than `LogRate` of them in a second. Only a service with a
     /// [`ReaderProgram`](crate::reader::ReaderProgram) has this limit.
     Suppressed(Suppressed),
+    /// The same, without a line for a log: there are too many of them at its door, and [`Notice::Flood`] counts them.
+    SummarisedEvent(Event),
+    /// What was not logged line by line of one door in the last second.
+    Flood {
+        /// The door's name.
+        door: Arc<str>,
+        /// What was not logged.
+        counts: FloodCounts,
+    },
+    /// So many start commands that waited are not run, since the service stops.
+    NotRun(usize),
     /// Something happened to a command.
     Command(Outcome),
+    /// The shell could not run a program of a command, by its exit status.
+    FailedProgram {
+        /// The door's name.
+        door: Arc<str>,
+        /// The program, where the command names it plainly.
+        program: Option<String>,
+        /// The program is there, but cannot be executed.
+        is_found: bool,
+    },
     /// A command that would run now if commands were run.
     CommandSkipped(CommandRequest),
     /// Something happened to the capture.
@@ -108,13 +129,13 @@ impl Notice {
     /// The address that the line begins with, for a log that shows names.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Event(event) => Some(event.ip),
+            Self::Event(event) | Self::SummarisedEvent(event) => Some(event.ip),
             _ => None,
         }
     }
 
     /// The line for a log, in knockd's words where knockd has any, without control characters. `None` for what logs
-    /// keep quiet about: commands that ended well.
+    /// keep quiet about: commands that ended well, and what a [`Notice::Flood`] counts.
     pub fn log_line(&self) -> Option<String> {
         let line = self.to_string();
         (!line.is_empty()).then_some(line)
@@ -136,7 +157,15 @@ impl fmt::Display for Notice {
             }
             Self::Event(event) => event.fmt(f),
             Self::Suppressed(suppressed) => suppressed.fmt(f),
+            Self::SummarisedEvent(_) => Ok(()),
+            Self::Flood { door, counts } => flood(f, door, counts),
+            Self::NotRun(count) => write!(f, "start commands that waited and are not run any more: {count}"),
             Self::Command(outcome) => outcome.fmt(f),
+            Self::FailedProgram { door, program, is_found } => {
+                let program = program.as_deref().unwrap_or("a program of the command");
+                let what = if *is_found { "cannot be executed" } else { "not found" };
+                write!(f, "{}: {}: {what}", Printable(door), Printable(program))
+            }
             Self::CommandSkipped(CommandRequest { door, command, .. }) => {
                 write!(f, "{}: would run command: {}", Printable(door), Printable(command))
             }
@@ -171,6 +200,24 @@ impl fmt::Display for Notice {
             }
         }
     }
+}
+
+fn flood(f: &mut fmt::Formatter<'_>, door: &str, counts: &FloodCounts) -> fmt::Result {
+    let FloodCounts { replaced, repeated, dropped, commands } = *counts;
+    write!(f, "{}: not logged one by one in the last second:", Printable(door))?;
+    let mut comma = "";
+    for (count, what) in [
+        (replaced, "openings for which the oldest one was closed (MaxOpenings)"),
+        (repeated, "repeated knocks"),
+        (dropped, "start commands that were dropped (MaxOpenings)"),
+        (commands, "commands that were started"),
+    ] {
+        if count > 0 {
+            write!(f, "{comma} {count} {what}")?;
+            comma = ",";
+        }
+    }
+    Ok(())
 }
 
 /// Why a service cannot start, go on, or take up a configuration.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::turn::key_of;
 use super::{Notice, Service};
-use crate::config::{Config, DoorId, OpenPort};
+use crate::config::{Config, OpenPort};
 use crate::event::{Event, EventKind};
 use crate::gate::{Element, Gate, GateError};
 use crate::openings::Opening;
@@ -24,8 +24,8 @@ const RESTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fr
 pub(super) struct Ports {
     /// Boxed, since the compiler looks at what it holds, where it is none, in a way that valgrind takes for a mistake.
     gate: Option<Box<Gate>>,
-    opening: Vec<(Arc<str>, Element, Duration)>,
-    shutting: Vec<(Arc<str>, Element)>,
+    opening: HashMap<Element, (Arc<str>, Duration)>,
+    shutting: HashMap<Element, Arc<str>>,
     /// When to look whether the own table is still whole.
     look_at: Option<Timestamp>,
     /// Not before this.
@@ -101,37 +101,37 @@ impl Ports {
         Ok(saved)
     }
 
-    /// Takes note of what an event asks for, or tells where nothing is to be done.
-    pub(super) fn note(&mut self, event: &Event, config: &Config, dry: bool, notices: &mut VecDeque<Notice>) {
-        let (opening, timeout) = match &event.kind {
-            EventKind::Open { door_id, opening: Some(opening), .. } => (opening, timeout(config, *door_id)),
-            EventKind::Extend { door_id, opening } => (opening, timeout(config, *door_id)),
+    /// Takes note of what an event asks for, or tells where nothing is to be done. What was reported late is open for what
+    /// is left of its time.
+    pub(super) fn note(&mut self, event: &Event, now: Timestamp, tells: bool, notices: &mut VecDeque<Notice>) {
+        let (opening, opens) = match &event.kind {
+            EventKind::Open { opening: Some(opening), .. } | EventKind::Extend { opening, .. } => (opening, true),
             // When its time is over the kernel shuts it.
-            EventKind::Close { opening } if event.time < opening.closes_at => (opening, None),
+            EventKind::Close { opening, .. } if event.time < opening.closes_at => (opening, false),
             _ => return,
         };
-        if dry && timeout.is_some() {
+        if tells && opens {
             let open = opening.open.iter().map(|port| (opening.door.clone(), element(opening, *port)));
             notices.extend(open.map(|(door, element)| Notice::OpenSkipped { door, element }));
         }
         if self.gate.is_none() {
             return;
         }
+        let left = opening.closes_at.saturating_since(now);
         for port in opening.open.iter() {
             let (door, element) = (opening.door.clone(), element(opening, *port));
-            match timeout {
-                Some(timeout) => self.opening.push((door, element, timeout)),
-                None => {
-                    self.opening.retain(|(_, open, _)| *open != element);
-                    self.shutting.push((door, element));
-                }
+            if !opens {
+                self.opening.remove(&element);
+                self.shutting.insert(element, door);
+            } else if !left.is_zero() {
+                self.opening.insert(element, (door, left));
             }
         }
     }
 
     fn shut<'a>(&mut self, open: impl Iterator<Item = &'a Opening>, notices: &mut VecDeque<Notice>) {
         let (Some(gate), false) = (&mut self.gate, self.shutting.is_empty()) else { return };
-        let mut wanted: HashMap<Element, Arc<str>> = self.shutting.drain(..).map(|(door, it)| (it, door)).collect();
+        let mut wanted = std::mem::take(&mut self.shutting);
         // What another door holds open stays so.
         for opening in open {
             for port in opening.open.iter() {
@@ -184,7 +184,7 @@ impl Ports {
         // One that is over may wait for word of a knock that extended it.
         for opening in open.filter(|opening| opening.closes_at > now) {
             let left = opening.closes_at.saturating_since(now);
-            let ports = opening.open.iter().map(|port| (opening.door.clone(), element(opening, *port), left));
+            let ports = opening.open.iter().map(|port| (element(opening, *port), (opening.door.clone(), left)));
             self.opening.extend(ports);
         }
     }
@@ -192,7 +192,7 @@ impl Ports {
     fn open(&mut self, notices: &mut VecDeque<Notice>) {
         let (Some(gate), false) = (&mut self.gate, self.opening.is_empty()) else { return };
         let opening = std::mem::take(&mut self.opening);
-        let failed = gate.add(&opening.iter().map(|(_, element, left)| (*element, *left)).collect::<Vec<_>>());
+        let failed = gate.add(&opening.iter().map(|(element, (_, left))| (*element, *left)).collect::<Vec<_>>());
         // Somebody has flushed it since the look: the next one makes it again, with all that is to be open.
         let is_gone = gate.is_own() && failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_)));
         if is_gone || gate.is_paused() {
@@ -202,7 +202,7 @@ impl Ports {
             return;
         }
         let failed: HashMap<Element, GateError> = failed.into_iter().collect();
-        for (door, element, _) in opening {
+        for (element, (door, _)) in opening {
             if let Some(error) = failed.get(&element) {
                 notices.push_back(Notice::NotOpened { door, element, error: error.clone() });
             }
@@ -224,8 +224,4 @@ impl Service {
 
 fn element(opening: &Opening, port: OpenPort) -> Element {
     Element { ip: opening.ip, port }
-}
-
-fn timeout(config: &Config, door: DoorId) -> Option<Duration> {
-    config.doors.get(usize::from(door.0)).map(|door| door.cmd_timeout)
 }

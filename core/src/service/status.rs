@@ -43,7 +43,7 @@ impl CommandCounts {
             OutcomeKind::Started => self.run += 1,
             OutcomeKind::Finished(status) => self.failed += u64::from(!status.success()),
             OutcomeKind::NotStarted(_) | OutcomeKind::Lost(_) => self.failed += 1,
-            OutcomeKind::StillRunning | OutcomeKind::Delayed(_) => {}
+            OutcomeKind::StillRunning | OutcomeKind::Delayed(_) | OutcomeKind::Dropped => {}
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::one_time::Next;
 use super::{Notice, OpeningKey, Service, ServiceError};
 use crate::config::{DoorId, Sequence};
-use crate::event::{Action, CommandRequest, Event, EventKind};
-use crate::journal::{OpeningId, StateFile};
+use crate::event::{Event, EventKind};
+use crate::journal::StateFile;
 use crate::openings::Opening;
 use crate::time::Timestamp;
 
@@ -24,26 +24,30 @@ impl Service {
     pub(super) fn work(&mut self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         self.executor.reap(now)?;
-        self.take_outcomes();
-        let requests = self.take_events();
-        self.commit(now);
-        self.apply_ports(now);
-        for (request, ends) in requests {
-            let id = self.executor.submit(request);
-            self.closing.extend(ends.map(|ends| (id, ends)));
+        self.take_outcomes(now);
+        loop {
+            self.take_events(now);
+            if self.stop_limit.is_some() {
+                self.withdraw_starts();
+            }
+            self.commit(now);
+            self.apply_ports(now);
+            self.executor.start_next(now);
+            self.take_outcomes(now);
+            // Those that could not be started at all.
+            if !self.engine.has_events() {
+                break;
+            }
         }
-        self.executor.start_next(now);
-        self.take_outcomes();
         // Some have ended already: those that could not be started at all.
         self.commit(now);
+        self.summaries.report(now, &mut self.notices);
         self.check_stopped(now);
         self.arm()
     }
 
-    /// Turns the engine's events into notices, records in the state file, and the commands to run, stop commands with
-    /// the opening that they end.
-    fn take_events(&mut self) -> Vec<(CommandRequest, Option<OpeningId>)> {
-        let mut requests = Vec::new();
+    /// Turns the engine's events into notices, records in the state file, changes of ports, and commands.
+    fn take_events(&mut self, now: Timestamp) {
         while let Some(mut event) = self.engine.poll_event() {
             let allowed = match &event.kind {
                 EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } => self.use_up(*door_id, &event),
@@ -57,23 +61,21 @@ impl Service {
             {
                 state.opened(opening, self.clock.read());
             }
-            self.ports.note(&event, &self.config, !self.options.run_commands, &mut self.notices);
-            let request = event.command_request();
-            self.notices.push_back(Notice::Event(event));
-            match request {
-                Some(request) if self.options.run_commands => {
-                    // At once, since the next event may open the same door again.
-                    let ends = match (&mut self.state, request.action) {
-                        (Some(state), Action::Close) => state.closing(&request),
-                        _ => None,
-                    };
-                    requests.push((request, ends));
-                }
-                Some(request) => self.notices.push_back(Notice::CommandSkipped(request)),
-                None => {}
+            let is_absorbed = self.is_absorbed(&event);
+            let is_summarised = self.summaries.take(&event, is_absorbed, now);
+            let dry = !self.options.run_commands;
+            self.ports.note(&event, now, dry && !is_summarised, &mut self.notices);
+            if is_summarised {
+                self.notices.push_back(Notice::SummarisedEvent(event.clone()));
+            } else {
+                self.notices.push_back(Notice::Event(event.clone()));
+            }
+            if dry && !is_summarised {
+                self.notices.extend(event.command_requests().map(Notice::CommandSkipped));
+            } else if !dry && !is_absorbed {
+                self.submit(&event);
             }
         }
-        requests
     }
 
     /// Keeps the engine's openings apart from those that a one-time file forbade; false for an event to be silent
@@ -87,13 +89,12 @@ impl Service {
             // The door was opened by an earlier knock. The engine closes it by the later time all the same.
             EventKind::Extend { .. } if !allowed => false,
             // What was forbidden before is granted now.
-            EventKind::Extend { door_id, opening } if self.withheld.remove(&key_of(opening)) => {
-                let door = self.config.doors.get(usize::from(door_id.0));
-                let command = door.and_then(|door| door.start_command_for(event.ip));
-                event.kind = EventKind::Open { door_id: *door_id, command, opening: Some(opening.clone()) };
+            EventKind::Extend { door_id, command, opening } if self.withheld.remove(&key_of(opening)) => {
+                let (door_id, command, opening) = (*door_id, command.clone(), Some(opening.clone()));
+                event.kind = EventKind::Open { door_id, command, opening };
                 true
             }
-            EventKind::Close { opening } => !self.withheld.remove(&key_of(opening)),
+            EventKind::Close { opening, .. } => !self.withheld.remove(&key_of(opening)),
             _ => true,
         }
     }
@@ -160,18 +161,6 @@ impl Service {
         }
     }
 
-    fn take_outcomes(&mut self) {
-        while let Some(outcome) = self.executor.poll_outcome() {
-            self.commands.count(&outcome.kind);
-            if outcome.kind.is_final()
-                && let (Some(id), Some(state)) = (self.closing.remove(&outcome.id), &mut self.state)
-            {
-                state.closed(id);
-            }
-            self.notices.push_back(Notice::Command(outcome));
-        }
-    }
-
     fn commit(&mut self, now: Timestamp) {
         let Some(state) = &mut self.state else { return };
         state.commit(now);
@@ -201,7 +190,8 @@ impl Service {
         };
         let state = self.state.as_ref().and_then(StateFile::poll_timeout);
         let ports = self.ports.poll_timeout();
-        let due = [engine, self.executor.poll_timeout(), state, ports, self.stop_limit].into_iter().flatten().min();
+        let (commands, summaries) = (self.executor.poll_timeout(), self.summaries.poll_timeout());
+        let due = [engine, commands, state, ports, summaries, self.stop_limit].into_iter().flatten().min();
         // Most turns leave the next due time as it was, and a system call is dear.
         if due != self.armed || due.is_some_and(|due| due <= now) {
             self.timer.arm(due.map(|due| due.saturating_since(now)))?;

@@ -46,7 +46,17 @@ fn play_all(seeds: Range<u64>) {
         }
     }
     // A simulation in which nothing happens finds nothing.
-    let all = ["close", "extend", "fail full", "fail reload", "fail scan", "fail wrong-port", "open", "refused"];
+    let all = [
+        "close",
+        "close full",
+        "extend",
+        "fail full",
+        "fail reload",
+        "fail scan",
+        "fail wrong-port",
+        "open",
+        "refused",
+    ];
     for what in all.iter().chain(&["stage", "timeout"]) {
         assert!(is_few || seen.get(*what).is_some_and(|count| *count >= 100), "{what} is too rare: {seen:?}");
     }

@@ -10,6 +10,9 @@ use portknock_core::{
     Sequence, Step, TcpFlags, Timestamp,
 };
 
+/// How many elements a set of the kernel has room for.
+const GATE_ELEMENTS: usize = 131_072;
+
 /// What is held of one source at one door.
 #[derive(Clone, Debug)]
 struct Held {
@@ -38,6 +41,7 @@ pub(crate) struct Model {
     now: Timestamp,
     /// The oldest first.
     held: Vec<Held>,
+    /// The oldest first.
     openings: Vec<Opening>,
     told: Vec<Vec<Event>>,
     knocks: u64,
@@ -139,12 +143,15 @@ impl Model {
     }
 
     pub(crate) fn restore(&mut self, openings: &[Opening]) {
+        let mut openings = openings.to_vec();
+        openings.sort_by_key(|opening| opening.closes_at);
         for opening in openings {
-            match self.openings.iter_mut().find(|held| is_same(held, opening)) {
-                Some(held) if held.closes_at >= opening.closes_at => {}
-                Some(held) => *held = opening.clone(),
-                None => self.openings.push(opening.clone()),
+            match self.openings.iter().position(|held| is_same(held, &opening)) {
+                Some(i) if self.openings[i].closes_at >= opening.closes_at => continue,
+                Some(i) => drop(self.openings.remove(i)),
+                None => {}
             }
+            self.openings.push(opening);
         }
     }
 
@@ -279,17 +286,18 @@ impl Model {
             stop_command,
             open: door.open.clone(),
         });
-        let open = opening.as_ref().and_then(|new| self.openings.iter_mut().find(|held| is_same(held, new)));
-        let kind = match (open, opening) {
-            (Some(open), Some(opening)) => {
-                *open = opening.clone();
-                EventKind::Extend { door_id, opening: Box::new(opening) }
-            }
-            (_, opening) => {
-                self.openings.extend(opening.clone());
-                EventKind::Open { door_id, command, opening: opening.map(Box::new) }
-            }
+        let open = opening.as_ref().and_then(|new| self.openings.iter().position(|held| is_same(held, new)));
+        let kind = match (open, opening.clone().map(Box::new)) {
+            (Some(_), Some(opening)) => EventKind::Extend { door_id, command, opening },
+            (_, opening) => EventKind::Open { door_id, command, opening },
         };
+        if let Some(open) = open {
+            // It counts from now on, also for which one is the oldest.
+            self.openings.remove(open);
+        } else if opening.is_some() {
+            self.make_room_for_opening(&door);
+        }
+        self.openings.extend(opening);
         self.say(door_index, ip, kind);
         if door.seq_cooldown.is_some() && self.make_room(door_index) {
             self.held.push(Held { source: ip, door: door_index, since: self.now, what: What::Cooldown });
@@ -353,6 +361,21 @@ impl Model {
         true
     }
 
+    /// At most `MaxOpenings` of a door are open, and no more than fit into the kernel's set where all doors with `open` have
+    /// as many: the oldest ones make room.
+    fn make_room_for_opening(&mut self, door: &Door) {
+        let ports: usize = self.config.doors.iter().map(|door| door.open.len()).sum();
+        let share = if door.open.is_empty() { usize::MAX } else { (GATE_ELEMENTS / ports).max(1) };
+        let limit = share.min(self.config.options.max_openings as usize);
+        while self.openings.iter().filter(|opening| opening.door == door.name).count() >= limit {
+            let oldest = self.openings.iter().position(|opening| opening.door == door.name).unwrap();
+            let opening = self.openings.remove(oldest);
+            let (door, ip) = (opening.door.clone(), opening.ip);
+            let kind = EventKind::Close { opening: Box::new(opening), reason: Some(FailReason::Full) };
+            self.told.push(vec![Event { time: self.now, door, ip, kind }]);
+        }
+    }
+
     fn fail_all_at(&mut self, door: usize) {
         let is_attempt = |held: &Held| held.door == door && matches!(held.what, What::Attempt { .. });
         while let Some(i) = self.held.iter().position(is_attempt) {
@@ -368,7 +391,7 @@ impl Model {
         self.openings.retain(|opening| !which(opening));
         let event = |opening: Opening| {
             let (door, ip) = (opening.door.clone(), opening.ip);
-            Event { time, door, ip, kind: EventKind::Close { opening: Box::new(opening) } }
+            Event { time, door, ip, kind: EventKind::Close { opening: Box::new(opening), reason: None } }
         };
         gone.into_iter().map(event).collect()
     }

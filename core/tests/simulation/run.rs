@@ -155,6 +155,7 @@ impl<'a> Run<'a> {
         for event in &told {
             let what = match &event.kind {
                 EventKind::Fail { reason, .. } => format!("fail {reason}"),
+                EventKind::Close { reason: Some(reason), .. } => format!("close {reason}"),
                 kind => kind.as_str().into(),
             };
             *self.seen.entry(what).or_default() += 1;

@@ -252,6 +252,7 @@ fn options(rng: &mut Rng) -> Options {
     Options {
         scan_guard: one_of(rng, &[0, 1, 2, 3, 4, 8]),
         max_attempts: if often(rng, 20) { 1000 } else { rng.u32(1..12) },
+        max_openings: if often(rng, 20) { 1000 } else { rng.u32(1..6) },
         ..Options::default()
     }
 }

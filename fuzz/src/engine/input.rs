@@ -41,6 +41,7 @@ pub(super) fn config(u: &mut Unstructured<'_>) -> Result<Config> {
 fn change_options(options: &mut Options, u: &mut Unstructured<'_>) -> Result<()> {
     options.scan_guard = u.int_in_range(0..=2)?;
     options.max_attempts = *u.choose(&[1_000, 1, 2, 3, 4])?;
+    options.max_openings = *u.choose(&[1_000, 1, 2, 3, 4])?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portknock_core::{Config, Event, EventKind, Opening, Timestamp};
+use portknock_core::{Config, Event, EventKind, FailReason, Opening, Timestamp};
 
 type Key = (Arc<str>, IpAddr, Option<String>);
 
@@ -37,6 +37,13 @@ impl Ledger {
         self.time = event.time;
         let complete = self.complete.take();
         let opens = matches!(event.kind, EventKind::Open { .. } | EventKind::Extend { .. });
+        if let EventKind::Close { opening, reason: Some(FailReason::Full) } = &event.kind {
+            // Room for the opening that the next event tells of.
+            assert!(complete.as_ref().is_some_and(|(door, _)| *door == opening.door), "{event:?} without need");
+            assert!(self.open.remove(&key(opening)), "{event:?} of what is not open");
+            self.complete = complete;
+            return;
+        }
         assert_eq!(complete, opens.then(|| (event.door.clone(), event.ip)), "before {event:?}");
         match &event.kind {
             EventKind::Stage { stage, steps } => {
@@ -52,7 +59,7 @@ impl Ledger {
             }
             EventKind::Open { .. } => {}
             EventKind::Extend { opening, .. } => assert!(self.open.contains(&key(opening)), "{event:?}"),
-            EventKind::Close { opening } => {
+            EventKind::Close { opening, .. } => {
                 assert!(self.open.remove(&key(opening)), "{event:?} of what is not open");
             }
             EventKind::Timeout { stage } | EventKind::Fail { stage, .. } => {

@@ -112,7 +112,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[Knock("10.0.0.1 7000 8000"), Pause(1500), Knock("10.0.0.1 7000 8000"), Pause(4500)],
             &["open 10.0.0.2", "open 10.0.0.2", "close 10.0.0.2", "close 10.0.0.2"],
         )
-        .differs(&["open 10.0.0.2", "close 10.0.0.2"], "firewall rules pile up"),
+        .differs(&["open 10.0.0.2", "close 10.0.0.2", "open 10.0.0.2", "close 10.0.0.2"], "firewall rules pile up"),
         said(
             "closing_after_no_time",
             &TIMED.replace("= 2", "= 0"),

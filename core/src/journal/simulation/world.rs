@@ -13,7 +13,7 @@ use super::disk;
 use crate::config::{Config, Door, Protocol, Sequence, Step};
 use crate::decode::{Knock, TcpFlags};
 use crate::engine::Engine;
-use crate::event::{Action, CommandRequest, EventKind};
+use crate::event::{Action, CommandRequest, EventKind, FailReason};
 use crate::time::Timestamp;
 
 /// What is lost when the process dies.
@@ -38,9 +38,7 @@ struct Saved {
 struct DoorOf {
     /// A start command was started, and no stop command has ended since.
     may_be_open: bool,
-    /// The start command of the latest opening was started.
-    is_started: bool,
-    /// Nobody may close it before, where it is open.
+    /// Nothing may close it before, where it is open.
     stays_until: u64,
     /// A stop command that had ended runs once more, since a loss of power took that from the disk.
     runs_again: bool,
@@ -48,6 +46,8 @@ struct DoorOf {
     owed: Saved,
     /// When the latest opening closes.
     due: Saved,
+    /// When the one before it was to close.
+    due_before: Saved,
 }
 
 #[derive(Debug)]
@@ -56,13 +56,17 @@ struct Running {
     id: Option<u64>,
     request: CommandRequest,
     ends_at: u64,
+    fails: bool,
 }
 
 struct Daemon {
     engine: Engine,
     state: StateFile,
     line: VecDeque<(u64, CommandRequest)>,
-    closing: HashMap<u64, OpeningId>,
+    /// Stop commands under way and the opening that each ends; none where the door is opened again after it.
+    closing: HashMap<u64, Option<OpeningId>>,
+    /// Start commands under way, and the stop command before each where the door was open already.
+    starting: HashMap<u64, Option<u64>>,
     next_id: u64,
     /// What its clock is ahead of the world's.
     ahead: u64,
@@ -134,7 +138,9 @@ impl World {
             if let Some(opening) = opening {
                 // What was overdue is due now.
                 let due = seconds(opening.closes_at) - ahead;
-                let right = door.due.least.max(self.time)..=door.due.most.max(self.time);
+                let is_rebooted = self.died_by == Some(Loss::Power);
+                let latest = if is_rebooted { self.time } else { door.due.most.max(self.time) };
+                let right = if is_rebooted { self.time } else { door.due.least.max(self.time) }..=latest;
                 assert!(right.contains(&due), "{ip}: due at {due}, not {door:?}");
                 door.due = Saved { now: due, least: due, most: due };
                 door.stays_until = door.stays_until.min(due);
@@ -148,6 +154,7 @@ impl World {
             state,
             line: VecDeque::new(),
             closing: HashMap::new(),
+            starting: HashMap::new(),
             next_id: 0,
             ahead,
             was_told_of_failure: false,
@@ -155,7 +162,7 @@ impl World {
         };
         for (id, request) in restored.unfinished {
             let command = daemon.submit(request);
-            daemon.closing.insert(command, id);
+            daemon.closing.insert(command, Some(id));
         }
         self.daemon = Some(daemon);
         self.died_by = None;
@@ -217,6 +224,10 @@ impl World {
         daemon.is_stopping = true;
         if !keep || !daemon.state.is_saving() {
             daemon.engine.close_all(now);
+        } else {
+            for (_, request) in daemon.line.iter().filter(|(id, _)| daemon.starting.contains_key(id)) {
+                daemon.engine.close_early(&request.door, request.ip, Some(&close_of(request.ip)), None, now);
+            }
         }
         self.turn();
         while !self.is_idle() {
@@ -263,45 +274,78 @@ impl World {
         if !daemon.is_stopping {
             daemon.engine.handle_timeout(clocks.now);
         }
-        self.reap();
-        let requests = self.take_events(clocks);
-        self.say(&requests);
-        self.commit(clocks.now);
-        let daemon = self.daemon();
-        for (request, ends) in requests {
-            let id = daemon.submit(request);
-            daemon.closing.extend(ends.map(|ends| (id, ends)));
+        self.reap(clocks.now);
+        loop {
+            self.take_events(clocks);
+            self.commit(clocks.now);
+            self.start_commands(clocks.now);
+            if !self.daemon().engine.has_events() {
+                break;
+            }
         }
-        self.start_commands();
         self.say(&(&self.running, &self.doors));
         self.look();
     }
 
-    fn take_events(&mut self, clocks: Clocks) -> Vec<(CommandRequest, Option<OpeningId>)> {
-        let mut requests = Vec::new();
-        let Self { doors, daemon: Some(daemon), .. } = self else { return requests };
+    fn take_events(&mut self, clocks: Clocks) {
+        let Self { doors, daemon: Some(daemon), .. } = self else { return };
         while let Some(event) = daemon.engine.poll_event() {
+            let is_absorbed = daemon.waiting_start(event.ip).is_some();
             let door = doors.entry(event.ip).or_default();
             match &event.kind {
                 EventKind::Open { opening: Some(opening), .. } | EventKind::Extend { opening, .. } => {
                     daemon.state.opened(opening, clocks);
                     let due = seconds(opening.closes_at) - daemon.ahead;
-                    door.due.becomes(due);
                     if matches!(event.kind, EventKind::Open { .. }) {
+                        door.due_before = door.due;
                         door.owed.becomes(door.owed.now + 1);
-                        door.is_started = false;
-                    } else if door.is_started {
-                        door.stays_until = due;
+                    } else if !is_absorbed {
+                        // It is closed and opened again.
+                        door.stays_until = 0;
+                    }
+                    door.due.becomes(due);
+                }
+                _ => {}
+            }
+            match &event.kind {
+                EventKind::Open { .. } | EventKind::Extend { .. } if is_absorbed => {}
+                EventKind::Open { .. } | EventKind::Extend { .. } => {
+                    let mut stop = None;
+                    for request in event.command_requests() {
+                        let action = request.action;
+                        let id = daemon.submit(request);
+                        match action {
+                            Action::Close => {
+                                stop = Some(id);
+                                daemon.closing.insert(id, None);
+                            }
+                            Action::Open => drop(daemon.starting.insert(id, stop)),
+                        }
+                    }
+                }
+                EventKind::Close { .. } => {
+                    let Some(request) = event.command_requests().next() else { continue };
+                    let ends = daemon.state.closing(&request);
+                    let Some(start) = daemon.waiting_start(event.ip) else {
+                        let id = daemon.submit(request);
+                        daemon.closing.insert(id, ends);
+                        continue;
+                    };
+                    daemon.line.retain(|(id, _)| *id != start);
+                    match daemon.starting.remove(&start).flatten() {
+                        Some(stop) if daemon.closing.contains_key(&stop) => drop(daemon.closing.insert(stop, ends)),
+                        _ => {
+                            daemon.state.closed(ends.unwrap());
+                            door.owed.becomes(door.owed.now - 1);
+                            // One whose stop command has not ended is the latest again.
+                            door.due.becomes(door.due_before.now);
+                            door.due.least = door.due.least.min(door.due_before.least);
+                        }
                     }
                 }
                 _ => {}
             }
-            if let Some(request) = event.command_request() {
-                let ends = if request.action == Action::Close { daemon.state.closing(&request) } else { None };
-                requests.push((request, ends));
-            }
         }
-        requests
     }
 
     fn commit(&mut self, now: Timestamp) {
@@ -322,25 +366,30 @@ impl World {
     }
 
     /// Notes which commands have ended.
-    fn reap(&mut self) {
+    fn reap(&mut self, now: Timestamp) {
         let Self { doors, daemon: Some(daemon), running, time, .. } = self else { return };
-        for Running { id, request, .. } in running.extract_if(.., |command| command.ends_at <= *time) {
+        for Running { id, request, fails, .. } in running.extract_if(.., |command| command.ends_at <= *time) {
+            let door = doors.entry(request.ip).or_default();
             if request.action == Action::Open {
+                if let Some(id) = id {
+                    daemon.started(id, request.ip, fails, now);
+                    door.stays_until = if fails { 0 } else { door.stays_until };
+                }
                 continue;
             }
-            let door = doors.entry(request.ip).or_default();
             (door.may_be_open, door.runs_again) = (false, false);
-            if let Some(opening) = id.and_then(|id| daemon.closing.remove(&id)) {
+            if let Some(opening) = id.and_then(|id| daemon.closing.remove(&id)).flatten() {
                 daemon.state.closed(opening);
                 door.owed.becomes(door.owed.now - 1);
             }
         }
     }
 
-    /// Starts the commands whose turn it is: one at a time of each address. Some cannot be started.
-    fn start_commands(&mut self) {
+    /// Starts the commands whose turn it is: one at a time of each address, stop commands first. Some cannot be started.
+    fn start_commands(&mut self, now: Timestamp) {
         let Self { doors, daemon: Some(daemon), running, time, rng, .. } = self else { return };
         let mut line = std::mem::take(&mut daemon.line);
+        line.make_contiguous().sort_by_key(|(_, request)| request.action == Action::Open);
         while let Some((id, request)) = line.pop_front() {
             let is_same = |other: &CommandRequest| other.ip == request.ip;
             let has_to_wait = running.iter().any(|command| is_same(&command.request))
@@ -350,19 +399,20 @@ impl World {
             match request.action {
                 _ if has_to_wait => daemon.line.push_back((id, request)),
                 Action::Close if !starts => daemon.line.push_back((id, request)),
-                Action::Open if !starts => {}
+                Action::Open if !starts => daemon.started(id, request.ip, true, now),
                 Action::Open => {
                     assert!(door.owed.least > 0 || !daemon.state.is_saving(), "opens what is not on disk: {door:?}");
-                    (door.may_be_open, door.is_started) = (true, true);
+                    door.may_be_open = true;
                     door.stays_until = door.due.now;
-                    running.push(Running { id: Some(id), request, ends_at: *time + rng.u64(..4) });
+                    let (ends_at, fails) = (*time + rng.u64(..4), rng.u8(..4) == 0);
+                    running.push(Running { id: Some(id), request, ends_at, fails });
                 }
                 Action::Close => {
                     assert!(door.owed.most > 0, "closes what is closed for good: {door:?}");
                     let may_close =
                         !door.may_be_open || door.runs_again || daemon.is_stopping || door.stays_until <= *time;
                     assert!(may_close, "closes early, at {time}: {door:?}");
-                    running.push(Running { id: Some(id), request, ends_at: *time + rng.u64(..4) });
+                    running.push(Running { id: Some(id), request, ends_at: *time + rng.u64(..4), fails: false });
                 }
             }
         }
@@ -386,6 +436,22 @@ impl Daemon {
         self.line.push_back((self.next_id, request));
         self.next_id
     }
+
+    fn waiting_start(&self, ip: IpAddr) -> Option<u64> {
+        let mut starts = self.line.iter().filter(|(_, request)| request.action == Action::Open && request.ip == ip);
+        starts.next().map(|(id, _)| *id)
+    }
+
+    /// A start command has ended, or could not be started: one that fails leaves nothing open, where no other waits.
+    fn started(&mut self, id: u64, ip: IpAddr, fails: bool, now: Timestamp) {
+        if self.starting.remove(&id).is_some() && fails && self.waiting_start(ip).is_none() {
+            self.engine.close_early("door", ip, Some(&close_of(ip)), Some(FailReason::Command), now);
+        }
+    }
+}
+
+fn close_of(ip: IpAddr) -> String {
+    format!("close {ip}")
 }
 
 /// One door with one step, open for some seconds.

@@ -1,0 +1,173 @@
+//! The commands that events ask for: at most one start command of a door and address waits, none runs for what is closed
+//! by then, and a failed one leaves nothing open.
+
+use super::turn::key_of;
+use super::{Notice, OpeningKey, Service};
+use crate::event::{Action, CommandRequest, Event, EventKind, FailReason};
+use crate::exec::{CommandId, Outcome, OutcomeKind, missing_program};
+use crate::journal::OpeningId;
+use crate::openings::Opening;
+use crate::time::Timestamp;
+
+/// A start command that waits or runs, and what it opens.
+#[derive(Debug)]
+pub(super) struct Starting {
+    opening: OpeningKey,
+    /// The stop command before it, where the opening was open already.
+    stop: Option<CommandId>,
+}
+
+/// The shell's exit statuses for a program that it cannot execute and for one that it does not find.
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+impl Service {
+    /// True where a complete knock needs no command of its own: the same start command waits already.
+    pub(super) fn is_absorbed(&self, event: &Event) -> bool {
+        let (command, opening) = match &event.kind {
+            EventKind::Open { command: Some(command), opening, .. } => (command, opening.as_deref()),
+            EventKind::Extend { command: Some(command), opening, .. } => (command, Some(&**opening)),
+            _ => return false,
+        };
+        let opening = opening.map(key_of);
+        self.executor.waiting_starts(&event.door, event.ip).any(|(id, request)| {
+            request.command == *command && self.starting.get(&id).map(|starting| &starting.opening) == opening.as_ref()
+        })
+    }
+
+    /// Queues the commands that an event asks for. They start after the next commit.
+    pub(super) fn submit(&mut self, event: &Event) {
+        let mut stop = None;
+        for request in event.command_requests() {
+            match (&event.kind, request.action) {
+                (EventKind::Close { opening, .. }, _) => self.submit_closing(opening, request),
+                (_, Action::Close) => {
+                    let id = self.executor.submit(request);
+                    self.closing.insert(id, None);
+                    stop = Some(id);
+                }
+                (EventKind::Open { opening, .. }, Action::Open) => {
+                    self.submit_start(opening.as_deref(), request, None);
+                }
+                (EventKind::Extend { opening, .. }, Action::Open) => self.submit_start(Some(opening), request, stop),
+                _ => {}
+            }
+        }
+    }
+
+    fn submit_start(&mut self, opening: Option<&Opening>, request: CommandRequest, stop: Option<CommandId>) {
+        let id = self.executor.submit(request);
+        if let Some(opening) = opening {
+            self.starting.insert(id, Starting { opening: key_of(opening), stop });
+        }
+    }
+
+    /// Queues the stop command of an opening that ends, where its start command has run.
+    fn submit_closing(&mut self, opening: &Opening, request: CommandRequest) {
+        // At once, since the next event may open the same door again.
+        let ends = self.state.as_mut().and_then(|state| state.closing(&request));
+        match self.withdraw_start(opening) {
+            None => {
+                let id = self.executor.submit(request);
+                self.closing.insert(id, ends);
+            }
+            // The stop command that was to run before the start command closes the door.
+            Some(Starting { stop: Some(stop), .. }) if self.closing.contains_key(&stop) => {
+                self.closing.insert(stop, ends);
+            }
+            Some(_) => self.strike_off(ends),
+        }
+    }
+
+    /// Takes back the start command of an opening, where it waits.
+    fn withdraw_start(&mut self, opening: &Opening) -> Option<Starting> {
+        let key = key_of(opening);
+        let is_of_opening =
+            |(id, _): &(CommandId, _)| self.starting.get(id).is_some_and(|starting| starting.opening == key);
+        let (id, _) = self.executor.waiting_starts(&opening.door, opening.ip).find(is_of_opening)?;
+        self.executor.withdraw_start(&opening.door, opening.ip, id);
+        self.starting.remove(&id)
+    }
+
+    fn strike_off(&mut self, ends: Option<OpeningId>) {
+        if let (Some(id), Some(state)) = (ends, &mut self.state) {
+            state.closed(id);
+        }
+    }
+
+    /// Takes what became of commands. The engine has events afterwards where a failed start command ends an opening.
+    pub(super) fn take_outcomes(&mut self, now: Timestamp) {
+        while let Some(outcome) = self.executor.poll_outcome() {
+            self.commands.count(&outcome.kind);
+            if outcome.kind.is_final()
+                && let Some(ends) = self.closing.remove(&outcome.id)
+            {
+                self.strike_off(ends);
+            }
+            self.take_start_outcome(&outcome, now);
+            let is_summarised = match &outcome.kind {
+                OutcomeKind::Started => self.summaries.started(&outcome.request.door),
+                OutcomeKind::Dropped => {
+                    self.summaries.dropped(&outcome.request.door, now);
+                    true
+                }
+                _ => false,
+            };
+            if !is_summarised {
+                let failed_program = failed_program(&outcome);
+                self.notices.push_back(Notice::Command(outcome));
+                self.notices.extend(failed_program);
+            }
+        }
+    }
+
+    /// A start command that fails leaves nothing open: the opening ends, and its stop command removes what the start
+    /// command may have done before it failed. One that waits already opens the door again.
+    fn take_start_outcome(&mut self, outcome: &Outcome, now: Timestamp) {
+        let failed = match &outcome.kind {
+            OutcomeKind::Finished(status) => !status.success(),
+            OutcomeKind::NotStarted(_) | OutcomeKind::Dropped => true,
+            // One that has run for so long has opened, whatever it still does.
+            OutcomeKind::StillRunning | OutcomeKind::Lost(_) => false,
+            OutcomeKind::Started | OutcomeKind::Delayed(_) => return,
+        };
+        let Some(Starting { opening, .. }) = self.starting.remove(&outcome.id) else { return };
+        let CommandRequest { door, ip, .. } = &outcome.request;
+        let mut waiting = self.executor.waiting_starts(door, *ip);
+        let opens_again =
+            waiting.any(|(id, _)| self.starting.get(&id).is_some_and(|starting| starting.opening == opening));
+        if failed && !opens_again {
+            let (door, ip, stop_command) = opening;
+            self.engine.close_early(&door, ip, stop_command.as_deref(), Some(FailReason::Command), now);
+        }
+    }
+
+    /// Closes what is to be kept at a stop, but whose start command has not run.
+    pub(super) fn close_not_started(&mut self, now: Timestamp) {
+        for (id, Starting { opening: (door, ip, stop_command), .. }) in &self.starting {
+            if self.executor.waiting_starts(door, *ip).any(|(waiting, _)| waiting == *id) {
+                self.engine.close_early(door, *ip, stop_command.as_deref(), None, now);
+            }
+        }
+    }
+
+    /// At a stop no start command runs any more.
+    pub(super) fn withdraw_starts(&mut self) {
+        let count = self.executor.withdraw_starts();
+        if count > 0 {
+            self.notices.push_back(Notice::NotRun(count));
+        }
+    }
+}
+
+/// What the shell says of a program that it could not run, to standard error, which may go nowhere.
+fn failed_program(outcome: &Outcome) -> Option<Notice> {
+    let OutcomeKind::Finished(status) = &outcome.kind else { return None };
+    let is_found = match status.code()? {
+        NOT_FOUND => false,
+        NOT_EXECUTABLE => true,
+        _ => return None,
+    };
+    let CommandRequest { door, command, .. } = &outcome.request;
+    Some(Notice::FailedProgram { door: door.clone(), program: missing_program(command).map(str::to_owned), is_found })
+}

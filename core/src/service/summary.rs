@@ -1,0 +1,114 @@
+//! What is logged once a second for a door instead of line by line, where a flood of complete knocks would fill the log.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Notice;
+use crate::event::{Event, EventKind, FailReason};
+use crate::time::Timestamp;
+
+/// Time between two summaries of a door.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a second held at one door that was not logged line by line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FloodCounts {
+    /// Openings for which the door's oldest opening was closed.
+    pub replaced: u64,
+    /// Knocks that changed no more than a closing time, or nothing, after the first one.
+    pub repeated: u64,
+    /// Start commands that never run, since too many of the door wait.
+    pub dropped: u64,
+    /// Commands that were started meanwhile.
+    pub commands: u64,
+}
+
+/// The doors that are summarised.
+#[derive(Debug, Default)]
+pub(super) struct Summaries {
+    doors: HashMap<Arc<str>, Summary>,
+    /// The next opening of this door takes the place of one that was just closed.
+    replacing: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Summary {
+    counts: FloodCounts,
+    due: Timestamp,
+    /// The door has more openings or waiting commands than it may have, now or in the interval before.
+    is_full: bool,
+}
+
+impl Summaries {
+    /// Counts an event, and returns true where it is not logged by itself. `is_absorbed` says of a complete knock that
+    /// no command runs for it, since one waits already.
+    pub(super) fn take(&mut self, event: &Event, is_absorbed: bool, now: Timestamp) -> bool {
+        match &event.kind {
+            EventKind::Close { reason: Some(FailReason::Full), .. } => {
+                let summary = self.of(&event.door, now);
+                summary.is_full = true;
+                summary.counts.replaced += 1;
+                self.replacing = Some(event.door.clone());
+                true
+            }
+            EventKind::Open { .. } if self.replacing.take_if(|door| *door == event.door).is_some() => true,
+            EventKind::Open { opening: None, .. } if self.doors.get(&event.door).is_some_and(|door| door.is_full) => {
+                true
+            }
+            EventKind::Open { .. } if !is_absorbed => false,
+            EventKind::Extend { command: None, .. } => self.is_repeated(event, now),
+            EventKind::Open { .. } | EventKind::Extend { .. } if is_absorbed => self.is_repeated(event, now),
+            _ => false,
+        }
+    }
+
+    /// Counts a start command that was dropped.
+    pub(super) fn dropped(&mut self, door: &Arc<str>, now: Timestamp) {
+        let summary = self.of(door, now);
+        summary.is_full = true;
+        summary.counts.dropped += 1;
+    }
+
+    /// Counts a command that starts, and returns true where it is not logged by itself.
+    pub(super) fn started(&mut self, door: &Arc<str>) -> bool {
+        let summary = self.doors.get_mut(door).filter(|summary| summary.is_full);
+        summary.map(|summary| summary.counts.commands += 1).is_some()
+    }
+
+    /// The summaries that are due.
+    pub(super) fn report(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) {
+        self.doors.retain(|door, summary| {
+            if now < summary.due {
+                return true;
+            }
+            let counts = std::mem::take(&mut summary.counts);
+            summary.due = now.saturating_add(SUMMARY_INTERVAL);
+            summary.is_full = counts.replaced + counts.dropped > 0;
+            if counts == FloodCounts::default() {
+                return false;
+            }
+            notices.push_back(Notice::Flood { door: door.clone(), counts });
+            true
+        });
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.doors.values().map(|summary| summary.due).min()
+    }
+
+    /// The first knock in an interval is logged, further ones are counted.
+    fn is_repeated(&mut self, event: &Event, now: Timestamp) -> bool {
+        let is_first = !self.doors.contains_key(&event.door);
+        self.of(&event.door, now).counts.repeated += u64::from(!is_first);
+        !is_first
+    }
+
+    fn of(&mut self, door: &Arc<str>, now: Timestamp) -> &mut Summary {
+        self.doors.entry(door.clone()).or_insert_with(|| Summary {
+            counts: FloodCounts::default(),
+            due: now.saturating_add(SUMMARY_INTERVAL),
+            is_full: false,
+        })
+    }
+}
