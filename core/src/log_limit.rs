@@ -42,7 +42,7 @@ pub struct EventCounts {
 }
 
 impl EventCounts {
-    /// Counts an event; openings and closings are not counted.
+    /// Counts an event; openings, closings and failed commands are not counted.
     fn count(&mut self, kind: &EventKind) {
         let number = match kind {
             EventKind::Stage { stage: 1, .. } => &mut self.first_stages,
@@ -52,7 +52,10 @@ impl EventCounts {
             EventKind::Fail { reason: FailReason::Scan, .. } => &mut self.scan,
             EventKind::Fail { reason: FailReason::Full, .. } => &mut self.full,
             EventKind::Fail { reason: FailReason::Reload, .. } => &mut self.reload,
-            EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. } => return,
+            EventKind::Fail { reason: FailReason::Command, .. }
+            | EventKind::Open { .. }
+            | EventKind::Extend { .. }
+            | EventKind::Close { .. } => return,
         };
         *number += 1;
     }
@@ -165,6 +168,7 @@ impl LogLimit {
     /// True for an event to log; any other is counted. `door` is the place of the first door of the event's door name.
     pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, time: Timestamp) -> bool {
         let stage = match kind {
+            EventKind::Fail { reason: FailReason::Command, .. } => return true,
             EventKind::Stage { stage, .. } | EventKind::Timeout { stage } | EventKind::Fail { stage, .. } => *stage,
             EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. } => return true,
         };
