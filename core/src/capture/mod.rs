@@ -8,5 +8,5 @@ mod set;
 
 pub use error::CaptureError;
 pub(crate) use interface::timestamp;
-pub use notice::{CaptureNotice, CaptureStats, InterfaceStats};
+pub use notice::{Absence, CaptureNotice, CaptureStats, InterfaceStats};
 pub use set::CaptureSet;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use crate::printable::Printable;
 
 /// Something about a capture that a log should say. Shown as one line without control characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureNotice {
     /// Packets of the interface are captured from now on.
     Listening {
@@ -17,14 +17,14 @@ pub enum CaptureNotice {
         /// The interface.
         interface: String,
         /// Why.
-        reason: String,
+        reason: Absence,
     },
     /// The interface was listened on and is no more; it is taken up again when it comes back.
     Lost {
         /// The interface.
         interface: String,
         /// Why.
-        reason: String,
+        reason: Absence,
     },
     /// Packets that passed the filter were dropped, because they came faster than they were taken.
     Dropped {
@@ -43,19 +43,58 @@ pub enum CaptureNotice {
     },
 }
 
-impl fmt::Display for CaptureNotice {
+/// Why an interface is not captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// No interface has this name.
+    Missing,
+    /// The interface is down.
+    Down,
+    /// Another interface has this name now.
+    Replaced,
+    /// The capture failed; the message of the system or of libpcap.
+    Failed(String),
+}
+
+/// One line without control characters.
+impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listening { interface } => write!(f, "listening on {interface}"),
-            Self::Waiting { interface, reason } => write!(f, "waiting for {interface}: {reason}"),
-            Self::Lost { interface, reason } => write!(f, "no longer listening on {interface}: {reason}"),
-            Self::Dropped { interface, packets } => {
+            Self::Missing => f.write_str("there is no such interface"),
+            Self::Down => f.write_str("the interface is down"),
+            Self::Replaced => f.write_str("another interface took its name"),
+            Self::Failed(message) => Printable(message).fmt(f),
+        }
+    }
+}
+
+impl CaptureNotice {
+    /// The interface that the notice is about.
+    pub(crate) fn interface(&self) -> &str {
+        match self {
+            Self::Listening { interface }
+            | Self::Waiting { interface, .. }
+            | Self::Lost { interface, .. }
+            | Self::Dropped { interface, .. }
+            | Self::CoarseFilter { interface, .. } => interface,
+        }
+    }
+}
+
+impl fmt::Display for CaptureNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let interface = Printable(self.interface());
+        match self {
+            Self::Listening { .. } => write!(f, "listening on {interface}"),
+            Self::Waiting { reason, .. } => write!(f, "waiting for {interface}: {reason}"),
+            Self::Lost { reason, .. } => write!(f, "no longer listening on {interface}: {reason}"),
+            Self::Dropped { packets, .. } => {
                 write!(f, "{interface}: {packets} packets were dropped because they came too fast")
             }
-            Self::CoarseFilter { interface, instructions: Some(length) } => {
+            Self::CoarseFilter { instructions: Some(length), .. } => {
                 write!(f, "{interface}: the filter was cut to {length} instructions and lets more packets through")
             }
-            Self::CoarseFilter { interface, instructions: None } => {
+            Self::CoarseFilter { instructions: None, .. } => {
                 write!(f, "{interface}: the kernel takes no filter, every packet is looked at")
             }
         }

@@ -1,9 +1,17 @@
-//! What the daemon believes of a reader that says whatever it likes.
+//! What the daemon does with a reader that sends whatever it likes.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use super::*;
-use crate::reader::wire::What;
+use crate::capture::Absence;
+use crate::matcher::SavedAttempt;
+use crate::reader::channel::Channel;
+use crate::reader::wire::{
+    Doors, MAX_DAEMON_MESSAGE, MAX_READER_MESSAGE, MAX_TEXT_CHARS, What, WireAbsence, WireNotice, WireNoticeKind,
+};
 use crate::service::ServiceOptions;
-use std::io::Write;
 
 const DOORS: &str = "[a]\nsequence = 7000,8000\ncommand = true\nallow = 192.0.2.0/24\n\
                      [b]\none_time_sequences = /nowhere\ncommand = true\n";
@@ -16,10 +24,10 @@ struct Fake {
 }
 
 /// A process at the end of a connection, and that end.
-fn running() -> (Running, UnixStream) {
+fn child(epoll: &Epoll) -> (ReaderChild, UnixStream) {
     let (ours, other_end) = UnixStream::pair().unwrap();
     let child = Command::new("sleep").arg("1000").spawn().unwrap();
-    (Running { child, channel: Channel::new(ours).unwrap() }, other_end)
+    (ReaderChild::new(child, ours, vec!["lo".into()], epoll).unwrap(), other_end)
 }
 
 /// A message as it is sent.
@@ -28,6 +36,15 @@ fn message(message: &FromReader) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap();
     bytes.splice(0..0, length.to_le_bytes());
     bytes
+}
+
+/// What the daemon sends, as the reader receives it.
+fn heard(other_end: &UnixStream) -> Channel {
+    Channel::new(other_end.try_clone().unwrap(), MAX_DAEMON_MESSAGE).unwrap()
+}
+
+fn notice(kind: WireNoticeKind) -> FromReader {
+    FromReader::Capture(WireNotice { interface: 0, kind })
 }
 
 impl Fake {
@@ -47,19 +64,35 @@ impl Fake {
             &ServiceOptions { ipv4_only: true, ..ServiceOptions::default() },
         );
         let mut process = ReaderProcess::new(program, &config, start).unwrap();
-        let (running, other_end) = running();
-        process.begin(running, Timestamp::default()).unwrap();
+        let other_end = Self::successor(&mut process);
+        process.promote(Timestamp::default());
         Self { process, other_end, clock }
+    }
+
+    /// Has the process start a successor, which is at the end that this returns.
+    fn successor(process: &mut ReaderProcess) -> UnixStream {
+        let (reader, other_end) = child(&process.epoll);
+        process.successor = Some(Successor::new(reader));
+        other_end
+    }
+
+    /// A successor that is ready, so that the running reader is asked to hand over.
+    fn ready_successor(&mut self) -> UnixStream {
+        let mut other_end = Self::successor(&mut self.process);
+        other_end.write_all(&message(&FromReader::Ready { kept: Vec::new() })).unwrap();
+        assert!(self.seen().is_empty());
+        assert!(self.process.successor.as_ref().is_some_and(Successor::is_receiving));
+        other_end
     }
 
     fn says(&mut self, message: &FromReader) {
         self.other_end.write_all(&self::message(message)).unwrap();
     }
 
-    /// Whether its descriptor tells that a turn is due.
+    /// Whether its descriptor reports that a turn is due.
     fn wakes(&self) -> bool {
         let mut tokens = Vec::new();
-        self.process.epoll.wait(&mut tokens, Some(PATIENCE)).unwrap();
+        self.process.epoll.wait(&mut tokens, Some(ANSWER_TIMEOUT)).unwrap();
         !tokens.is_empty()
     }
 
@@ -77,12 +110,13 @@ impl Fake {
     fn is_ended(&mut self, reason: &str) {
         // Another test's child may hold the other end for a moment.
         let descriptor = self.process.as_fd();
-        crate::sys::poll::wait([(descriptor, crate::sys::poll::Interest::Read)], PATIENCE).unwrap();
+        crate::sys::poll::wait([(descriptor, crate::sys::poll::Interest::Read)], ANSWER_TIMEOUT).unwrap();
         let seen = self.seen();
         let Some(Seen::Notice(ReaderNotice::Ended(why))) = seen.first() else { panic!("{seen:?}") };
         assert!(why.contains(reason), "{why}");
-        // The program does not exist, which is told too.
-        assert!(matches!(seen[1..], [Seen::Notice(ReaderNotice::NotStarted(_))]), "{seen:?}");
+        // The program does not exist, which is reported when its time has come.
+        let is_failure = |seen: &Seen| matches!(seen, Seen::Notice(ReaderNotice::NotStarted(_)));
+        assert!(seen[1..].iter().all(is_failure), "{seen:?}");
         assert!(self.process.running.is_none());
     }
 }
@@ -109,8 +143,8 @@ fn what_can_be_is_believed() {
 
 #[test]
 fn what_cannot_be_ends_the_reader() {
-    type Lie = fn(&Fake) -> Found;
-    let cases: [(&str, Lie); 7] = [
+    type Report = fn(&Fake) -> Found;
+    let cases: [(&str, Report); 10] = [
         ("a door that does not exist", |fake| fake.found(2, [192, 0, 2, 9], What::Complete)),
         ("an address that may not knock", |fake| fake.found(0, [192, 0, 3, 9], What::Complete)),
         ("an address that may not knock", |fake| Found {
@@ -122,7 +156,10 @@ fn what_cannot_be_ends_the_reader() {
             ..fake.found(0, [0; 4], What::Complete)
         }),
         ("a door that takes no knocks", |fake| fake.found(1, [192, 0, 2, 9], What::Complete)),
-        ("no stage", |fake| fake.found(0, [192, 0, 2, 9], What::Timeout { stage: 0 })),
+        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], What::Timeout { stage: 0 })),
+        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], What::Full { stage: 33 })),
+        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], What::Stage { stage: 3, steps: 2 })),
+        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], What::Stage { stage: 3, steps: 99 })),
         ("the future", |fake| {
             let found = fake.found(0, [192, 0, 2, 9], What::Complete);
             Found { time: found.time + 3_600_000_000_000, ..found }
@@ -151,45 +188,17 @@ fn a_report_that_stands_for_all_doors_of_a_name_may_be_of_whom_one_of_them_allow
 }
 
 #[test]
-fn other_readers_for_what_none_could_listen_on_come_ever_later() {
-    let mut fake = Fake::new();
-    let wait = |process: &mut ReaderProcess, failed| {
-        for _ in 0..20 {
-            process.take(FromReader::AskRenewal { failed }).unwrap();
-        }
-        process.renew_at.take().unwrap().saturating_duration_since(Instant::now())
-    };
-    let process = &mut fake.process;
-    assert_eq!(wait(process, true), Duration::ZERO);
-    let mut before = Duration::ZERO;
-    for _ in 0..20 {
-        let now = wait(process, true);
-        assert!(before < now || now > LONGEST_PAUSE - BETWEEN_STARTS, "{before:?}, then {now:?}");
-        before = now;
-    }
-    assert!(before <= LONGEST_PAUSE);
-    assert!(wait(process, true) > BETWEEN_STARTS);
-    assert_eq!(wait(process, false), Duration::ZERO);
-    wait(process, true);
-    assert!(wait(process, true) > Duration::ZERO);
-    process.take(FromReader::Capture(CaptureNotice::Listening { interface: "lo".into() })).unwrap();
-    assert_eq!(wait(process, true), Duration::ZERO);
-}
-
-#[test]
 fn nobody_is_waited_for_where_there_is_no_reader() {
     let mut fake = Fake::new();
     fake.process.running = None;
-    assert!(!fake.process.catch_up(PATIENCE) && !fake.process.catch_up(PATIENCE));
+    assert!(!fake.process.catch_up(ANSWER_TIMEOUT) && !fake.process.catch_up(ANSWER_TIMEOUT));
     assert_eq!(fake.process.waits_since(), None);
 }
 
 #[test]
 fn a_door_with_one_time_sequences_opens_once_until_it_has_its_next() {
     let mut fake = Fake::new();
-    let sequence = crate::config::parse_sequence("7000,9000").unwrap();
-    let door = Door { sequence: Some(sequence), ..fake.process.config.doors[1].clone() };
-    fake.process.set_sequence(DoorId(1), &door);
+    give_sequence(&mut fake);
     let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
     fake.says(&FromReader::Found(complete));
     assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
@@ -199,17 +208,51 @@ fn a_door_with_one_time_sequences_opens_once_until_it_has_its_next() {
 
 #[test]
 fn messages_out_of_turn_and_what_is_no_message_end_the_reader() {
-    let mut fake = Fake::new();
-    fake.says(&FromReader::Ready { kept: Vec::new() });
-    fake.is_ended("out of turn");
-    let mut fake = Fake::new();
-    let later = fake.clock.now().saturating_add(Duration::from_secs(9));
-    fake.says(&FromReader::CaughtUp { time: later.as_nanos() });
-    fake.is_ended("out of turn");
-    for bytes in [&b"\xff\xff\xff\xff"[..], b"\x01\0\0\0\x7f", b"\x02\0\0\0\x02\x05", b"\0\0\0\0"] {
+    let attempt = attempt();
+    for message in [
+        FromReader::Ready { kept: Vec::new() },
+        FromReader::Reloaded,
+        FromReader::Counts(Counts::default()),
+        FromReader::CaughtUp { time: 1 },
+        FromReader::Attempts(vec![attempt]),
+        FromReader::HandedOver { last: 1, counts: Counts::default() },
+        FromReader::Knock((&knock()).into()),
+    ] {
+        let mut fake = Fake::new();
+        fake.says(&message);
+        fake.is_ended("out of turn");
+    }
+    let long = u32::try_from(MAX_READER_MESSAGE + 1).unwrap().to_le_bytes();
+    for bytes in [&long[..], b"\xff\xff\xff\xff", b"\x01\0\0\0\x7f", b"\x02\0\0\0\x02\x05", b"\0\0\0\0"] {
         let mut fake = Fake::new();
         fake.other_end.write_all(bytes).unwrap();
-        fake.is_ended("");
+        fake.is_ended("it sent a message");
+    }
+    let mut fake = Fake::new();
+    let mut padded = message(&FromReader::AskNetwork);
+    padded[0] += 1;
+    padded.push(0);
+    fake.other_end.write_all(&padded).unwrap();
+    fake.is_ended("more bytes than it needs");
+}
+
+fn knock() -> Knock {
+    use crate::config::Protocol;
+    use crate::decode::TcpFlags;
+    let [source, destination] = [[192, 0, 2, 9], [192, 0, 2, 1]].map(Into::into);
+    let (time, flags) = (Timestamp::default(), TcpFlags::NONE);
+    Knock { time, source, destination, port: 7, protocol: Protocol::Udp, flags, source_port: 9, sequence_number: 0 }
+}
+
+fn attempt() -> SavedAttempt {
+    SavedAttempt {
+        ip: [192, 0, 2, 9].into(),
+        door: 0,
+        stage: 1,
+        source_port: 1,
+        sequence_number: 2,
+        started: 3,
+        scan_hits: vec![1, 2],
     }
 }
 
@@ -234,52 +277,380 @@ proptest::proptest! {
     }
 }
 
+/// Has the process reload these doors, as a service does. Returns what it saw of the old ones.
+fn reload(process: &mut ReaderProcess, config: &Config) -> Vec<Seen> {
+    process.begin_reload(config, vec!["lo".into()]);
+    let mut before = Vec::new();
+    while process.is_reloading() {
+        process.wait(ANSWER_TIMEOUT).unwrap();
+        before.extend(std::iter::from_fn(|| process.poll_seen()));
+    }
+    process.end_reload();
+    before
+}
+
+fn other_doors() -> Config {
+    let text = "[c]\nsequence = 7000,8000\ncommand = true\n[d]\nsequence = 9000,8000\ncommand = true\n";
+    crate::config::parse(text.as_bytes()).config.unwrap()
+}
+
 #[test]
 fn a_sequence_never_goes_to_another_door_that_took_the_place() {
     let mut fake = Fake::new();
-    let old = fake.process.config.doors[1].clone();
+    let old = fake.process.validator.config().doors[1].clone();
+    let (new, mut reader) = (other_doors(), heard(&fake.other_end));
+    fake.process.begin_reload(&new, vec!["lo".into()]);
+    assert!(matches!(reader.wait().unwrap(), ToReader::Sequence { door: 1, sequence: None }));
+    assert!(matches!(reader.wait().unwrap(), ToReader::Begin { .. }));
+    assert!(matches!(reader.wait().unwrap(), ToReader::Reload(_)));
     fake.says(&FromReader::Reloaded);
-    let text = "[c]\nsequence = 7000,8000\ncommand = true\n[d]\nsequence = 9000,8000\ncommand = true\n";
-    let new = crate::config::parse(text.as_bytes()).config.unwrap();
-    fake.process.reload(&new, vec!["lo".into()]);
-    let mut heard = Channel::new(fake.other_end.try_clone().unwrap()).unwrap();
-    assert!(matches!(heard.wait(None).unwrap(), ToReader::Begin { .. }));
-    assert!(matches!(heard.wait(None).unwrap(), ToReader::Reload(_)));
+    assert!(fake.seen().is_empty() && fake.process.validator.config() == &new);
     fake.process.set_sequence(DoorId(1), &old);
-    assert_eq!(fake.process.config, new);
-    heard.receive().unwrap();
-    assert!(heard.next::<ToReader>().unwrap().is_none());
+    assert_eq!(fake.process.validator.config(), &new);
+    reader.receive().unwrap();
+    assert!(reader.next::<ToReader>().unwrap().is_none());
+}
+
+#[test]
+fn a_reload_keeps_apart_what_was_seen_of_old_and_new_doors() {
+    let mut fake = Fake::new();
+    fake.process.begin_reload(&other_doors(), vec!["lo".into()]);
+    let mut bytes = message(&FromReader::Found(fake.found(0, [192, 0, 2, 9], What::Complete)));
+    bytes.extend(message(&FromReader::Reloaded));
+    // The old doors do not allow this address.
+    bytes.extend(message(&FromReader::Found(fake.found(1, [198, 51, 100, 9], What::Complete))));
+    fake.other_end.write_all(&bytes).unwrap();
+    fake.process.turn().unwrap();
+    assert!(!fake.process.is_reloading());
+    assert!(matches!(fake.process.poll_seen(), Some(Seen::Found { door_id: DoorId(0), .. })));
+    assert!(fake.process.poll_seen().is_none());
+    fake.process.end_reload();
+    assert!(fake.wakes());
+    assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
+}
+
+#[test]
+fn a_reload_that_is_not_answered_ends_the_reader_after_a_second() {
+    let mut fake = Fake::new();
+    let start = Instant::now();
+    let before = reload(&mut fake.process, &other_doors());
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert_eq!(fake.process.validator.config(), &other_doors());
+    assert!(
+        matches!(&before[..], [Seen::Notice(ReaderNotice::Ended(why))] if why == "it does not answer"),
+        "{before:?}"
+    );
+}
+
+#[test]
+fn a_status_waits_for_a_moment_and_takes_the_answer_when_it_comes() {
+    let mut fake = Fake::new();
+    let start = Instant::now();
+    assert_eq!(fake.process.counts(), Counts::default());
+    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+    // The question is asked once.
+    let start = Instant::now();
+    fake.process.counts();
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    let counts = Counts { packets: u64::MAX, attempts: u64::MAX, ..Counts::default() };
+    fake.says(&FromReader::Counts(counts));
+    assert!(fake.seen().is_empty());
+    fake.process.earlier.packets = 7;
+    let max_attempts = fake.process.validator.config().options.max_attempts.into();
+    assert_eq!(fake.process.counts(), Counts { attempts: max_attempts, ..counts });
+}
+
+#[test]
+fn a_status_takes_what_comes_meanwhile_and_no_more_than_there_is_room_for() {
+    let mut fake = Fake::new();
+    let mut other_end = fake.other_end.try_clone().unwrap();
+    let report = message(&notice(WireNoticeKind::Dropped { packets: 1 })).repeat(100);
+    let floods = std::thread::spawn(move || while other_end.write_all(&report).is_ok() {});
+    let start = Instant::now();
+    fake.process.counts();
+    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+    assert!(fake.process.seen.len() <= MAX_SEEN);
+    let seen = fake.seen();
+    assert!(
+        matches!(&seen[..], [Seen::Notice(ReaderNotice::Ended(why))] if why.contains("too many notices")),
+        "{seen:?}"
+    );
+    floods.join().unwrap();
+}
+
+#[test]
+fn reports_at_a_rate_that_packets_cannot_cause_end_the_reader_and_are_discarded() {
+    for (what, burst) in [(What::Complete, 20_000), (What::Stage { stage: 1, steps: 2 }, 5_000)] {
+        let mut fake = Fake::new();
+        let found = fake.found(0, [192, 0, 2, 9], what);
+        for _ in 0..burst {
+            fake.process.take(FromReader::Found(found)).unwrap();
+        }
+        let mut more = (0..burst).map(|_| fake.process.take(FromReader::Found(found)));
+        let error = more.find_map(Result::err).expect("a limit");
+        drop(more);
+        assert!(error.to_string().contains("more than packets can cause"), "{error}");
+        fake.process.lose(&error);
+        fake.is_ended("more than packets can cause");
+    }
+}
+
+#[test]
+fn a_text_is_short_and_names_an_interface_that_the_reader_has() {
+    let lost = |length| notice(WireNoticeKind::Lost(WireAbsence::Failed("\u{fc}".repeat(length))));
+    let mut fake = Fake::new();
+    fake.says(&lost(MAX_TEXT_CHARS));
+    let seen = fake.seen();
+    let [Seen::Capture(CaptureNotice::Lost { reason: Absence::Failed(_), .. })] = &seen[..] else { panic!("{seen:?}") };
+    fake.says(&lost(MAX_TEXT_CHARS + 1));
+    fake.is_ended("a text that is too long");
+    let mut fake = Fake::new();
+    fake.says(&FromReader::Failed("x".repeat(MAX_TEXT_CHARS + 1)));
+    fake.is_ended("a text that is too long");
+    let mut fake = Fake::new();
+    fake.says(&FromReader::Capture(WireNotice { interface: 1, kind: WireNoticeKind::Listening }));
+    fake.is_ended("an interface that it was not started with");
+}
+
+#[test]
+fn no_text_of_a_reader_breaks_a_line_of_the_log() {
+    let reason = Absence::Failed("a\n[2026-01-01] 10.0.0.1: door: OPEN SESAME\x1b".into());
+    let interface = || "lo\n".to_owned();
+    let notices = [
+        CaptureNotice::Lost { interface: interface(), reason: reason.clone() },
+        CaptureNotice::Waiting { interface: interface(), reason },
+        CaptureNotice::Listening { interface: interface() },
+        CaptureNotice::Dropped { interface: interface(), packets: 1 },
+        CaptureNotice::CoarseFilter { interface: interface(), instructions: None },
+    ];
+    let readers = ["Ended", "NotStarted"].map(|text| text.to_owned() + "\n\x1b");
+    let [ended, not_started] = readers;
+    let readers =
+        [ReaderNotice::Ended(ended), ReaderNotice::NotStarted(not_started), ReaderNotice::Keeps(vec!["\n".into()])];
+    let lines = notices.iter().map(ToString::to_string).chain(readers.iter().map(ToString::to_string));
+    for line in lines {
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
 }
 
 #[test]
 fn the_next_reader_takes_no_sequence_that_the_one_before_saw_used_up() {
     let mut fake = Fake::new();
-    let door = Door {
-        sequence: Some(crate::config::parse_sequence("7000,9000").unwrap()),
-        ..fake.process.config.doors[1].clone()
-    };
-    fake.process.set_sequence(DoorId(1), &door);
-    let (next, end_of_next) = running();
+    give_sequence(&mut fake);
+    let end_of_next = fake.ready_successor();
     let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
     fake.says(&FromReader::Found(complete));
     fake.says(&FromReader::HandedOver { last: 7, counts: Counts::default() });
-    fake.process.take_the_place(next).unwrap();
-    let mut heard = Channel::new(end_of_next).unwrap();
-    assert!(matches!(heard.wait(None).unwrap(), ToReader::Sequence { door: 1, sequence: None }));
-    assert!(matches!(heard.wait(None).unwrap(), ToReader::Begin { after: 7 }));
     assert!(fake.seen().iter().any(|seen| matches!(seen, Seen::Found { door_id: DoorId(1), .. })));
+    let mut next = heard(&end_of_next);
+    assert!(matches!(next.wait().unwrap(), ToReader::Sequence { door: 1, sequence: None }));
+    assert!(matches!(next.wait().unwrap(), ToReader::Begin { after: 7 }));
+}
+
+fn give_sequence(fake: &mut Fake) {
+    let sequence = crate::config::parse_sequence("7000,9000").unwrap();
+    let door = Door { sequence: Some(sequence), ..fake.process.validator.config().doors[1].clone() };
+    fake.process.set_sequence(DoorId(1), &door);
+}
+
+#[test]
+fn a_one_time_door_is_used_once_a_second_at_most() {
+    let mut fake = Fake::new();
+    let mut used = 0;
+    let mut refused = 0;
+    for _ in 0..50 {
+        give_sequence(&mut fake);
+        let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
+        fake.says(&FromReader::Found(complete));
+        for seen in fake.seen() {
+            match seen {
+                Seen::Found { door_id: DoorId(1), .. } => used += 1,
+                Seen::Notice(ReaderNotice::UsedTooSoon { .. }) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!((used, refused), (1, 1), "one line for all refusals");
+    // The reader, which takes no knock after a complete one, was sent the sequence again.
+    let mut reader = heard(&fake.other_end);
+    reader.receive().unwrap();
+    let last = std::iter::from_fn(|| reader.next().unwrap()).last();
+    assert!(matches!(last, Some(ToReader::Sequence { door: 1, sequence: Some(_) })), "{last:?}");
+    std::thread::sleep(Duration::from_millis(1010));
+    let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
+    fake.says(&FromReader::Found(complete));
+    assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
+}
+
+#[test]
+fn attempts_that_are_handed_over_are_possible_ones() {
+    let mut fake = Fake::of(&(DOORS.to_owned() + "[c]\nsequence = 1,2\nseq_cooldown = 9\ncommand = true\n"));
+    let validator = &mut fake.process.validator;
+    let now = validator.now();
+    let later = now.saturating_add(Duration::from_secs(3600)).as_nanos();
+    let valid = validator.attempts(vec![SavedAttempt { started: later, ..attempt() }], 0).unwrap();
+    assert!(Timestamp::from_nanos(valid[0].started) <= validator.now(), "the future is cut off");
+    let cooldown = SavedAttempt { door: 2, stage: 0, ..attempt() };
+    assert_eq!(validator.attempts(vec![cooldown], 0).unwrap().len(), 1);
+    // No host has these, or the door has no such step any more.
+    let impossible = [
+        SavedAttempt { door: 2, ip: [0, 0, 0, 1].into(), ..attempt() },
+        SavedAttempt { door: 2, ip: [224, 0, 0, 1].into(), ..attempt() },
+        SavedAttempt { door: 2, ip: [255; 4].into(), ..attempt() },
+        SavedAttempt { door: 1, ..attempt() },
+    ];
+    assert_eq!(validator.attempts(impossible.into(), 0).unwrap(), []);
+    for (reason, attempt) in [
+        ("a door that does not exist", SavedAttempt { door: 3, ..attempt() }),
+        ("an address that may not knock", SavedAttempt { ip: [192, 0, 3, 9].into(), ..attempt() }),
+        ("an address that may not knock", SavedAttempt { door: 1, ip: "2001:db8::1".parse().unwrap(), ..attempt() }),
+        ("a stage that the door does not have", SavedAttempt { stage: 0, ..attempt() }),
+        ("a stage that the door does not have", SavedAttempt { stage: 2, ..attempt() }),
+        ("the scan guard", SavedAttempt { scan_hits: vec![0; 9], ..attempt() }),
+        ("the scan guard", SavedAttempt { scan_hits: vec![1 << 17], ..attempt() }),
+    ] {
+        let error = validator.attempts(vec![attempt], 0).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    let far = validator.last_stamp(u64::MAX);
+    assert_eq!(far, Timestamp::default(), "packets from now on are not skipped");
 }
 
 #[test]
 fn attempts_are_not_handed_over_for_ever() {
+    let mut fake = Fake::of(&("[options]\nMaxAttempts = 2\n".to_owned() + DOORS));
+    for attempts in [Vec::new(), vec![attempt(), attempt(), attempt()]] {
+        let _end_of_next = fake.ready_successor();
+        fake.says(&FromReader::Attempts(attempts));
+        let seen = fake.seen();
+        let [Seen::Notice(ReaderNotice::Ended(why))] = &seen[..] else { panic!("{seen:?}") };
+        assert!(why.contains("more attempts than there can be"), "{why}");
+        assert!(fake.process.running.is_some(), "the successor works without them");
+        fake = Fake::of(&("[options]\nMaxAttempts = 2\n".to_owned() + DOORS));
+    }
+}
+
+#[test]
+fn a_hand_over_has_one_deadline_however_many_messages_it_has() {
     let mut fake = Fake::new();
-    fake.process.config.options.max_attempts = 1;
-    fake.says(&FromReader::Attempts(Vec::new()));
-    let (next, _end_of_next) = running();
-    fake.process.take_the_place(next).unwrap();
+    let _end_of_next = fake.ready_successor();
+    for _ in 0..3 {
+        fake.says(&FromReader::Attempts(vec![attempt()]));
+        assert!(fake.seen().is_empty());
+    }
+    fake.process.successor.as_mut().unwrap().deadline = Instant::now();
     let seen = fake.seen();
     let [Seen::Notice(ReaderNotice::Ended(why))] = &seen[..] else { panic!("{seen:?}") };
-    assert!(why.contains("more attempts than there can be"), "{why}");
+    assert!(why.contains("it does not answer"), "{why}");
+    assert!(fake.process.running.is_some() && fake.process.successor.is_none());
+}
+
+#[test]
+fn a_successor_that_reads_nothing_stops_the_hand_over_and_not_the_daemon() {
+    let mut fake = Fake::new();
+    let end_of_next = fake.ready_successor();
+    fake.other_end.set_nonblocking(true).unwrap();
+    let attempts = message(&FromReader::Attempts(vec![attempt(); 64]));
+    let mut turns = 0;
+    // Until both sockets and the room in between are full.
+    while fake.other_end.write(&attempts).is_ok_and(|count| count == attempts.len()) || turns < 100 {
+        assert!(fake.seen().is_empty());
+        turns += 1;
+        assert!(turns < 10_000);
+    }
+    drop(end_of_next);
+}
+
+#[test]
+fn a_successor_that_never_gets_ready_or_talks_before_it_is_its_turn_is_given_up() {
+    let mut fake = Fake::new();
+    let _end = Fake::successor(&mut fake.process);
+    fake.process.successor.as_mut().unwrap().deadline = Instant::now();
+    let seen = fake.seen();
+    assert!(
+        matches!(&seen[..], [Seen::Notice(ReaderNotice::NotStarted(why))] if why == "it does not answer"),
+        "{seen:?}"
+    );
+    let mut end = fake.ready_successor();
+    end.set_nonblocking(true).unwrap();
+    let report = message(&notice(WireNoticeKind::Listening)).repeat(1000);
+    let given_up = (0..100).any(|_| {
+        let _ = end.write(&report);
+        fake.process.turn().unwrap();
+        fake.process.successor.is_none()
+    });
+    assert!(given_up);
+}
+
+#[test]
+fn a_reader_that_says_nothing_is_replaced() {
+    let mut fake = Fake::new();
+    let silent = ALIVE_INTERVAL + ANSWER_TIMEOUT;
+    let now = fake.process.running.as_ref().unwrap().heard;
+    assert_eq!(fake.process.answer_due(), Some(now + silent));
+    fake.process.counts();
+    let asked = fake.process.running.as_ref().unwrap().count_asked.unwrap();
+    assert_eq!(fake.process.answer_due(), Some(asked + ANSWER_TIMEOUT), "it was asked");
+    fake.says(&FromReader::Alive { captures: 0 });
+    assert!(fake.seen().is_empty());
+    let running = fake.process.running.as_mut().unwrap();
+    assert!(running.heard > asked);
+    running.heard -= silent;
+    running.count_asked = None;
+    fake.is_ended("it does not answer");
+}
+
+#[test]
+fn a_reader_whose_captures_are_dead_is_replaced() {
+    let mut fake = Fake::new();
+    fake.says(&notice(WireNoticeKind::Listening));
+    fake.says(&FromReader::Alive { captures: 1 });
+    assert!(matches!(fake.seen()[..], [Seen::Capture(_)]));
+    fake.says(&notice(WireNoticeKind::Lost(WireAbsence::Down)));
+    fake.says(&FromReader::Alive { captures: 0 });
+    assert!(matches!(fake.seen()[..], [Seen::Capture(_)]));
+    fake.says(&notice(WireNoticeKind::Listening));
+    fake.says(&FromReader::Alive { captures: 0 });
+    let seen = fake.seen();
+    assert!(
+        matches!(&seen[1..], [Seen::Notice(ReaderNotice::Ended(why))] if why == "its captures do not work"),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_time_that_was_not_asked_for_does_not_have_the_question_asked_again() {
+    let mut fake = Fake::new();
+    assert!(fake.process.catch_up(Duration::from_secs(9)));
+    let earlier = fake.process.validator.now().as_nanos() - 1_000_000_000;
+    fake.says(&FromReader::CaughtUp { time: earlier });
+    fake.is_ended("a time that was not asked for");
+    let mut fake = Fake::new();
+    assert!(fake.process.catch_up(Duration::from_secs(9)));
+    let later = fake.clock.now().saturating_add(Duration::from_secs(9));
+    fake.says(&FromReader::CaughtUp { time: later.as_nanos() });
+    fake.is_ended("a time that was not asked for");
+}
+
+#[test]
+fn the_network_is_asked_for_once_at_a_time_and_not_too_often() {
+    let mut fake = Fake::new();
+    let mut answers = 0;
+    let mut reader = heard(&fake.other_end);
+    for _ in 0..1000 {
+        if fake.process.running.as_ref().is_some_and(|running| !running.asks_network) {
+            fake.says(&FromReader::AskNetwork);
+        }
+        assert!(fake.seen().is_empty());
+        reader.receive().unwrap();
+        while let Some(message) = reader.next().unwrap() {
+            answers += usize::from(matches!(message, ToReader::Network(Some(_))));
+        }
+    }
+    assert!((100..300).contains(&answers), "{answers}");
+    fake.says(&FromReader::AskNetwork);
+    fake.says(&FromReader::AskNetwork);
+    fake.is_ended("out of turn");
 }
 
 #[test]
@@ -295,7 +666,7 @@ fn half_a_message_is_waited_for_and_the_end_is_noticed() {
 fn an_end_that_is_noticed_by_telling_it_something_wakes() {
     let mut fake = Fake::new();
     fake.other_end.shutdown(std::net::Shutdown::Both).unwrap();
-    let door = fake.process.config.doors[1].clone();
+    let door = fake.process.validator.config().doors[1].clone();
     fake.process.set_sequence(DoorId(1), &door);
     assert!(fake.process.running.is_none());
     assert!(fake.wakes());
@@ -303,43 +674,48 @@ fn an_end_that_is_noticed_by_telling_it_something_wakes() {
 }
 
 #[test]
-fn what_is_received_while_something_is_told_wakes() {
+fn a_reader_that_reads_nothing_is_not_waited_for() {
     let mut fake = Fake::new();
-    let message = message(&FromReader::Found(fake.found(0, [192, 0, 2, 9], What::Stage { stage: 1, steps: 2 })));
-    fake.other_end.set_nonblocking(true).unwrap();
-    while fake.other_end.write(&message).is_ok() {}
-    fake.other_end.set_nonblocking(false).unwrap();
-    let mut other_end = fake.other_end.try_clone().unwrap();
-    let takes_all = std::thread::spawn(move || {
-        // There is room again when the daemon has received something.
-        other_end.write_all(&message).and_then(|()| io::copy(&mut &other_end, &mut io::sink()))
-    });
     // More than fits in between.
-    let doors = Doors::of(&crate::config::parse(DOORS.repeat(20_000).as_bytes()).config.unwrap());
-    fake.process.tell(&ToReader::Reload(doors));
-    assert!(fake.wakes());
-    assert!(matches!(fake.seen()[..], [Seen::Found { .. }, ..]));
-    drop(fake);
-    takes_all.join().unwrap().unwrap();
+    let message = ToReader::Reload(Doors::of(&crate::config::parse(DOORS.repeat(20_000).as_bytes()).config.unwrap()));
+    let start = Instant::now();
+    fake.process.send(&message);
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(fake.process.running.as_ref().is_some_and(|running| running.channel.waiting() > 0));
+    // What is left follows when it reads.
+    let mut reader = heard(&fake.other_end);
+    let reads = std::thread::spawn(move || while !matches!(reader.wait().unwrap(), ToReader::Reload(_)) {});
+    while fake.process.running.as_ref().is_some_and(|running| running.channel.waiting() > 0) {
+        assert!(fake.wakes());
+        assert!(fake.seen().is_empty());
+    }
+    reads.join().unwrap();
+    for _ in 0..40 {
+        fake.process.send(&message);
+    }
+    fake.is_ended("it does not read what it is sent");
 }
 
 #[test]
 fn what_each_reader_tells_of_its_interfaces_is_told_once() {
     let mut fake = Fake::new();
-    let name = || "lo".to_owned();
-    let other = CaptureNotice::Dropped { interface: "eth7, which it does not listen on".into(), packets: 1 };
-    let missing = || CaptureNotice::Waiting { interface: name(), reason: "there is no such interface".into() };
-    let listening = || CaptureNotice::Listening { interface: name() };
-    let coarse = || CaptureNotice::CoarseFilter { interface: name(), instructions: Some(9) };
-    let dropped = || CaptureNotice::Dropped { interface: name(), packets: 1 };
+    let missing = || notice(WireNoticeKind::Waiting(WireAbsence::Missing));
+    let listening = || notice(WireNoticeKind::Listening);
+    let coarse = || notice(WireNoticeKind::CoarseFilter { instructions: Some(9) });
+    let dropped = || notice(WireNoticeKind::Dropped { packets: 1 });
     let all = [missing(), missing(), listening(), coarse(), listening(), coarse(), dropped(), dropped(), missing()];
-    for notice in all.into_iter().chain([other]) {
-        fake.says(&FromReader::Capture(notice));
+    for notice in all {
+        fake.says(&notice);
     }
     let told: Vec<_> = fake
         .seen()
         .into_iter()
         .map(|seen| if let Seen::Capture(notice) = seen { notice } else { panic!("{seen:?}") })
         .collect();
-    assert_eq!(told, [missing(), listening(), coarse(), dropped(), dropped(), missing()]);
+    let name = || "lo".to_owned();
+    let missing = || CaptureNotice::Waiting { interface: name(), reason: Absence::Missing };
+    let dropped = || CaptureNotice::Dropped { interface: name(), packets: 1 };
+    let listening = CaptureNotice::Listening { interface: name() };
+    let coarse = CaptureNotice::CoarseFilter { interface: name(), instructions: Some(9) };
+    assert_eq!(told, [missing(), listening, coarse, dropped(), dropped(), missing()]);
 }
