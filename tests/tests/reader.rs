@@ -164,7 +164,7 @@ fn a_door_that_a_knock_extends_in_its_last_moment_stays_open() {
     // The reader sees the packets after the door was due, by the time of which it was still open.
     lab.server.ok(&format!("kill -STOP {reader}"));
     lab.client.ok("knock 10.0.0.1 7000 5000");
-    std::thread::sleep((opened + Duration::from_millis(1050)).saturating_duration_since(Instant::now()));
+    std::thread::sleep((opened + Duration::from_millis(990)).saturating_duration_since(Instant::now()));
     lab.server.ok(&format!("kill -CONT {reader}"));
     daemon.wait_for("10.0.0.2: door: still open, closing time extended");
     closes(&daemon, 1);

@@ -16,7 +16,7 @@ use crate::reader::{Counts, ReaderProcess, Seen, Start};
 use crate::time::Timestamp;
 
 /// A reader that cannot say what came before a closing is due is not waited for any longer: the door is closed.
-const CLOSING_WAITS: Duration = Duration::from_millis(200);
+const CLOSING_WAITS: Duration = Duration::from_millis(100);
 /// Maximum time between two looks at what is due while a reload waits for the reader.
 const RELOAD_STEP: Duration = Duration::from_millis(50);
 

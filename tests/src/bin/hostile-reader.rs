@@ -131,6 +131,8 @@ fn main() {
     daemon.wait_for(BEGIN);
     if is_first {
         daemon.send(&found(now(), 0, [10, 0, 0, 2], &[1]));
+        // Reports that come together with a violation are discarded.
+        sleep(Duration::from_millis(300));
     }
     misbehave(&mut daemon, &misbehaviour);
     hang();

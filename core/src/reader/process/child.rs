@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use crate::reader::channel::Channel;
@@ -29,7 +29,8 @@ pub struct ReaderProgram {
 /// A reader process. Dropping it kills the process.
 #[derive(Debug)]
 pub(super) struct ReaderChild {
-    child: Child,
+    /// `None` if only the connection is there, as in tests.
+    child: Option<Child>,
     pub(super) channel: Channel,
     /// The interfaces that it was started with, which it reports by their indices.
     pub(super) interfaces: Vec<String>,
@@ -60,12 +61,17 @@ impl ReaderChild {
             .env_clear()
             .process_group(0)
             .spawn()?;
-        let mut reader = Self::new(child, ours, start.interfaces.clone(), epoll)?;
+        let mut reader = Self::new(Some(child), ours, start.interfaces.clone(), epoll)?;
         reader.send(&ToReader::Start(start), epoll)?;
         Ok(reader)
     }
 
-    pub(super) fn new(child: Child, ours: UnixStream, interfaces: Vec<String>, epoll: &Epoll) -> io::Result<Self> {
+    pub(super) fn new(
+        child: Option<Child>,
+        ours: UnixStream,
+        interfaces: Vec<String>,
+        epoll: &Epoll,
+    ) -> io::Result<Self> {
         let channel = Channel::new(ours, MAX_READER_MESSAGE)?;
         epoll.add(channel.as_fd(), 0)?;
         let now = Instant::now();
@@ -118,20 +124,24 @@ impl ReaderChild {
 
     /// Kills the process because of `error`. Returns why it ended.
     pub(super) fn end(mut self, error: &io::Error) -> String {
-        // The process may have ended by itself.
-        let _ = self.child.kill();
-        let status = self.child.wait();
+        let status = self.kill();
         match (error.kind(), status) {
-            (io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe, Ok(status)) => status.to_string(),
+            (io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe, Some(status)) => status.to_string(),
             (io::ErrorKind::TimedOut, _) => "it does not answer".into(),
             _ => error.to_string(),
         }
+    }
+
+    fn kill(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut()?;
+        // The process may have ended by itself.
+        let _ = child.kill();
+        child.wait().ok()
     }
 }
 
 impl Drop for ReaderChild {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

@@ -21,7 +21,7 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time of a reload: until the reader uses the new doors and listens on the new interfaces.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum time for which a status waits for the counts. Later ones are for the next status.
-const COUNT_TIMEOUT: Duration = Duration::from_millis(200);
+const COUNT_TIMEOUT: Duration = Duration::from_millis(150);
 /// Maximum number of bytes that wait for the successor while it is handed attempts.
 const MAX_ATTEMPT_BYTES: usize = 256 << 10;
 /// Maximum number of bytes that a reader may send before it works: its notices about its captures.
@@ -160,10 +160,8 @@ impl ReaderProcess {
         let received = attempts.len();
         let attempts = self.validator.attempts(attempts, *count)?;
         *count += received;
-        if let Err(error) = reader.send(&ToReader::Attempts(attempts), &self.epoll) {
-            self.lose_successor(&error);
-        }
-        Ok(())
+        // Sent together with those that come in the same turn.
+        reader.channel.put(&ToReader::Attempts(attempts))
     }
 
     pub(super) fn take_handed_over(&mut self, last: u64, counts: Counts) -> io::Result<()> {
@@ -338,13 +336,7 @@ impl ReaderProcess {
 
     /// What the readers hold and have counted, as of now if the running one answers soon, else as it answered last.
     pub(crate) fn counts(&mut self) -> Counts {
-        let is_asked = self.running.as_ref().is_some_and(|running| running.count_asked.is_some());
-        let is_receiving = self.successor.as_ref().is_some_and(Successor::is_receiving);
-        if !is_asked && !is_receiving {
-            if let Some(running) = &mut self.running {
-                running.count_asked = Some(Instant::now());
-            }
-            self.send(&ToReader::Count);
+        if self.ask_for_counts() {
             let deadline = Instant::now() + COUNT_TIMEOUT;
             while self.running.as_ref().is_some_and(|running| running.count_asked.is_some())
                 && self.seen.len() < MAX_SEEN
@@ -356,5 +348,16 @@ impl ReaderProcess {
             }
         }
         self.counts.after(self.earlier)
+    }
+
+    /// Asks the running reader for its counts. False if it was asked before and has not answered, or has nothing to count.
+    pub(super) fn ask_for_counts(&mut self) -> bool {
+        if self.successor.as_ref().is_some_and(Successor::is_receiving) {
+            return false;
+        }
+        let Some(running) = self.running.as_mut().filter(|running| running.count_asked.is_none()) else { return false };
+        running.count_asked = Some(Instant::now());
+        self.send(&ToReader::Count);
+        true
     }
 }

@@ -7,6 +7,8 @@ mod alarm;
 mod budget;
 mod child;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod restart;
 #[cfg(test)]
 mod tests;
@@ -42,7 +44,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay of the next look whether a question about the network may be answered.
 const NETWORK_ANSWER_DELAY: Duration = Duration::from_millis(50);
 /// Maximum number of times that the socket is read in one turn, so that other work gets its time.
-const RECEIVED_A_TURN: usize = 16;
+const RECEIVED_A_TURN: usize = 4;
 /// Maximum number of reports that wait to be polled. The socket holds further ones.
 const MAX_SEEN: usize = 200_000;
 /// Without a message for this long, no reader makes progress: the longest silence of one that works, the timeouts of one
