@@ -6,10 +6,10 @@ use std::time::Instant;
 const OPENS_PER_SECOND: u32 = 50_000;
 /// Complete sequences at one time: what the kernel and the socket hold after the daemon was busy for a moment.
 const OPENS_BURST: u32 = 20_000;
-/// Stages, failures and timeouts per second. The reader itself sends at most 1,000 and counts the others.
-const REPORTS_PER_SECOND: u32 = 2_000;
-/// Stages, failures and timeouts at one time.
-const REPORTS_BURST: u32 = 5_000;
+/// Stages, failures and timeouts per second, as a multiple of the rate to which an intact reader limits them.
+const REPORTS_FACTOR: u32 = 2;
+/// Stages, failures and timeouts at one time, as a multiple of the same rate.
+const REPORTS_BURST_FACTOR: u32 = 5;
 /// Packets per second that the log of `--debug` shows.
 const KNOCKS_PER_SECOND: u32 = 250_000;
 /// Packets at one time that the log of `--debug` shows.
@@ -36,12 +36,16 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(interfaces: usize) -> Self {
+    /// For readers of so many interfaces, whose own limit is `log_rate` stages, failures and timeouts per second.
+    pub(super) fn new(interfaces: usize, log_rate: u32) -> Self {
         let notices = interfaces.saturating_mul(NOTICES_PER_INTERFACE);
         let notices = u32::try_from(notices).unwrap_or(u32::MAX).saturating_add(NOTICES_BURST);
         Self {
             opens: Bucket::new(OPENS_PER_SECOND, OPENS_BURST),
-            reports: Bucket::new(REPORTS_PER_SECOND, REPORTS_BURST),
+            reports: Bucket::new(
+                log_rate.saturating_mul(REPORTS_FACTOR),
+                log_rate.saturating_mul(REPORTS_BURST_FACTOR),
+            ),
             knocks: Bucket::new(KNOCKS_PER_SECOND, KNOCKS_BURST),
             notices: Bucket::new(NOTICES_PER_SECOND, notices),
             network_answers: Bucket::new(NETWORK_ANSWERS_PER_SECOND, NETWORK_ANSWERS_BURST),

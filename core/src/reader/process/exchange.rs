@@ -16,8 +16,8 @@ use crate::time::Timestamp;
 
 /// A reader that is not ready after this time is killed.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum time of a whole hand-over.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum time of a whole hand-over, be it of a million attempts.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time of a reload: until the reader uses the new doors and listens on the new interfaces.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum time for which a status waits for the counts. Later ones are for the next status.

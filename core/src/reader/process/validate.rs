@@ -24,6 +24,8 @@ use crate::time::Timestamp;
 
 /// Shortest time between two uses of the one-time sequences of a door.
 const ONE_TIME_INTERVAL: Duration = Duration::from_secs(1);
+/// Stages, failures and timeouts that an intact reader reports per second.
+const LOG_RATE: u32 = 1_000;
 /// Maximum number of permissions that a reader may say it has kept.
 const MAX_KEPT: usize = 8;
 /// Numbers of ports as an attempt contains them: 16 bits of a port, and a bit for the protocol.
@@ -92,7 +94,7 @@ impl Validator {
             past: Timestamp::default(),
             one_time_uses: HashMap::new(),
             reported: HashMap::new(),
-            budget: Budget::new(interfaces.len()),
+            budget: Budget::new(interfaces.len(), LOG_RATE),
         }
     }
 
@@ -103,7 +105,7 @@ impl Validator {
         self.one_time_uses.clear();
         self.interfaces = interfaces.to_vec();
         self.reported.retain(|name, _| interfaces.contains(name));
-        self.budget = Budget::new(interfaces.len());
+        self.budget = Budget::new(interfaces.len(), LOG_RATE);
     }
 
     pub(super) fn config(&self) -> &Config {
