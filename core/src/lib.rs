@@ -25,6 +25,7 @@ pub mod one_time;
 mod openings;
 mod printable;
 pub mod probe;
+mod rate_limit;
 pub mod reader;
 pub mod replay;
 pub mod rules;

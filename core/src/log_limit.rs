@@ -4,6 +4,9 @@
 //! that end there, only as long as half of what is left of the last second remains. The other half belongs to the doors, in
 //! equal parts, and each part is used in the same way. So a flood of first knocks leaves the lines of those who are further on,
 //! and a flood at one door those of the others. What is not let through is counted.
+//!
+//! Complete knocks are always let through, as long as there are no more of them a second than a daemon can open for
+//! ([`MAX_COMPLETE_RATE`], which doors share in the same way): further ones are counted, and open nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,14 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{EventKind, FailReason};
 use crate::printable::Printable;
+use crate::rate_limit::{BURST, FairRate};
 use crate::time::Timestamp;
 
 /// Maximum number of doors that a report names.
 pub(crate) const MAX_REPORTED_DOORS: usize = 8;
 /// Time from the first line that is not let through to the report.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Nanoseconds for whose lines may come at once.
-const BURST: u64 = 1_000_000_000;
+/// Maximum number of complete knocks a second, and about as many at one time, that a reader reports.
+pub(crate) const MAX_COMPLETE_RATE: u32 = 40_000;
 
 /// Numbers of events by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,10 +43,12 @@ pub struct EventCounts {
     pub full: u64,
     /// Attempts that failed by [`FailReason::Reload`].
     pub reload: u64,
+    /// Complete knocks that open nothing, since more came than the daemon can open for.
+    pub unopened: u64,
 }
 
 impl EventCounts {
-    /// Counts an event; openings, closings and failed commands are not counted.
+    /// Counts an event that was not let through; closings and failed commands always are.
     fn count(&mut self, kind: &EventKind) {
         let number = match kind {
             EventKind::Stage { stage: 1, .. } => &mut self.first_stages,
@@ -52,8 +58,8 @@ impl EventCounts {
             EventKind::Fail { reason: FailReason::Scan, .. } => &mut self.scan,
             EventKind::Fail { reason: FailReason::Full, .. } => &mut self.full,
             EventKind::Fail { reason: FailReason::Reload, .. } => &mut self.reload,
+            EventKind::Open { .. } => &mut self.unopened,
             EventKind::Fail { reason: FailReason::Command, .. }
-            | EventKind::Open { .. }
             | EventKind::Extend { .. }
             | EventKind::Close { .. } => return,
         };
@@ -66,7 +72,7 @@ impl EventCounts {
     }
 
     fn add(&mut self, other: &Self) {
-        let Self { first_stages, later_stages, timeouts, wrong_port, scan, full, reload } = other;
+        let Self { first_stages, later_stages, timeouts, wrong_port, scan, full, reload, unopened } = other;
         for (own, number) in [
             (&mut self.first_stages, first_stages),
             (&mut self.later_stages, later_stages),
@@ -75,12 +81,13 @@ impl EventCounts {
             (&mut self.scan, scan),
             (&mut self.full, full),
             (&mut self.reload, reload),
+            (&mut self.unopened, unopened),
         ] {
             *own = own.saturating_add(*number);
         }
     }
 
-    fn named(&self) -> [(u64, &'static str); 7] {
+    fn named(&self) -> [(u64, &'static str); 8] {
         [
             (self.first_stages, "stage 1"),
             (self.later_stages, "later stages"),
@@ -89,6 +96,7 @@ impl EventCounts {
             (self.scan, "failed: scan"),
             (self.full, "failed: full"),
             (self.reload, "failed: reload"),
+            (self.unopened, "complete knocks too many to open for"),
         ]
     }
 }
@@ -146,12 +154,14 @@ pub(crate) struct Counted {
     pub(crate) others: EventCounts,
 }
 
-/// Which events are logged.
+/// Which events a reader reports one by one.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
-    /// `None` for no limit.
-    shared: Option<Bucket>,
-    doors: Vec<(Bucket, EventCounts)>,
+    /// Log lines; `None` for no limit.
+    lines: Option<FairRate>,
+    complete: FairRate,
+    /// By the doors' places.
+    counts: Vec<EventCounts>,
     /// When the next report is due.
     report_at: Option<Timestamp>,
 }
@@ -159,25 +169,31 @@ pub(crate) struct LogLimit {
 impl LogLimit {
     /// A limit of `rate` lines a second (0: none) for a configuration with this number of doors.
     pub(crate) fn new(rate: u32, doors: usize) -> Self {
-        let half = |parts: u64| Bucket { interval: 2 * parts * 1_000_000_000 / u64::from(rate.max(1)), full_at: 0 };
-        let own = half(doors.max(1) as u64);
-        let doors = if rate == 0 { Vec::new() } else { vec![(own, EventCounts::default()); doors] };
-        Self { shared: (rate > 0).then(|| half(1)), doors, report_at: None }
+        Self {
+            lines: (rate > 0).then(|| FairRate::new(rate, doors)),
+            complete: FairRate::new(MAX_COMPLETE_RATE, doors),
+            counts: vec![EventCounts::default(); doors],
+            report_at: None,
+        }
     }
 
-    /// True for an event to log; any other is counted. `door` is the place of the first door of the event's door name.
+    /// True for an event to report; any other is counted. `door` is the place of the first door of the event's door name, or
+    /// of the door itself if its sequence is complete.
     pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, time: Timestamp) -> bool {
-        let stage = match kind {
-            EventKind::Fail { reason: FailReason::Command, .. } => return true,
-            EventKind::Stage { stage, .. } | EventKind::Timeout { stage } | EventKind::Fail { stage, .. } => *stage,
-            EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. } => return true,
+        let (limit, depth) = match kind {
+            EventKind::Fail { reason: FailReason::Command, .. }
+            | EventKind::Extend { .. }
+            | EventKind::Close { .. } => return true,
+            EventKind::Open { .. } => (Some(&mut self.complete), BURST),
+            EventKind::Stage { stage: 1, .. } | EventKind::Timeout { stage: 1 } | EventKind::Fail { stage: 1, .. } => {
+                (self.lines.as_mut(), BURST / 2)
+            }
+            EventKind::Stage { .. } | EventKind::Timeout { .. } | EventKind::Fail { .. } => {
+                (self.lines.as_mut(), BURST)
+            }
         };
-        let (Some(shared), Some((own, counts))) = (&mut self.shared, self.doors.get_mut(usize::from(door))) else {
-            return true;
-        };
-        let now = time.as_nanos();
-        let depth = if stage > 1 { BURST } else { BURST / 2 };
-        if own.take(now, depth) || shared.take(now, depth) {
+        let (Some(limit), Some(counts)) = (limit, self.counts.get_mut(usize::from(door))) else { return true };
+        if limit.take(door, time.as_nanos(), depth) {
             return true;
         }
         counts.count(kind);
@@ -193,8 +209,8 @@ impl LogLimit {
     /// Takes what was counted since the last report, if anything was.
     pub(crate) fn take_report(&mut self) -> Option<Counted> {
         self.report_at.take()?;
-        let places = (0..=u16::MAX).zip(&mut self.doors);
-        let counted = places.map(|(place, (_, counts))| (place, std::mem::take(counts)));
+        let places = (0..=u16::MAX).zip(&mut self.counts);
+        let counted = places.map(|(place, counts)| (place, std::mem::take(counts)));
         let mut doors: Vec<_> = counted.filter(|(_, counts)| counts.total() > 0).collect();
         doors.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.total()));
         let mut others = EventCounts::default();
@@ -202,27 +218,6 @@ impl LogLimit {
             others.add(&counts);
         }
         Some(Counted { doors, others })
-    }
-}
-
-/// A token bucket, held as the time at which it will be full again.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// Nanoseconds for one token.
-    interval: u64,
-    /// When it is full, in nanoseconds.
-    full_at: u64,
-}
-
-impl Bucket {
-    /// Takes a token if no more than `depth` nanoseconds are missing afterwards; one token can always be had from a full one.
-    fn take(&mut self, now: u64, depth: u64) -> bool {
-        let full_at = self.full_at.max(now).saturating_add(self.interval);
-        let is_there = full_at - now <= depth.max(self.interval);
-        if is_there {
-            self.full_at = full_at;
-        }
-        is_there
     }
 }
 
@@ -289,16 +284,32 @@ mod tests {
     }
 
     #[test]
-    fn openings_and_closings_are_always_admitted_and_a_rate_of_zero_is_no_limit() {
-        let open = EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None };
+    fn a_rate_of_zero_is_no_limit_and_the_lowest_one_admits_a_first_line() {
+        let close = EventKind::Fail { stage: 0, reason: FailReason::Command };
         let mut limit = LogLimit::new(1, 1);
-        assert_eq!(admitted(&mut limit, 0, &open, 0, 10_000), 10_000);
+        assert_eq!(admitted(&mut limit, 0, &close, 0, 10_000), 10_000, "errors are always logged");
         assert_eq!(limit.poll_timeout(), None);
         let mut limit = LogLimit::new(0, 1);
         assert_eq!(admitted(&mut limit, 0, &FIRST, 0, 10_000), 10_000);
-        // However low the rate is, there is a first line.
         let mut limit = LogLimit::new(1, 60_000);
         assert!(admitted(&mut limit, 0, &FIRST, 0, 10) > 0);
+    }
+
+    #[test]
+    fn a_flood_of_complete_knocks_leaves_those_of_other_doors() {
+        let open = EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None };
+        let mut limit = LogLimit::new(1, 1_000);
+        let at_once = MAX_COMPLETE_RATE as usize / 2;
+        assert!(admitted(&mut limit, 3, &open, 0, 100_000) >= at_once, "a burst");
+        for millis in 1..5_000 {
+            admitted(&mut limit, 3, &open, millis, 1_000);
+            if millis % 100 == 0 {
+                assert!(limit.admits(7, &open, at(millis)), "{millis}");
+            }
+        }
+        let report = limit.take_report().unwrap();
+        let [(3, counts)] = report.doors[..] else { panic!("{report:?}") };
+        assert!(counts.unopened > 4_000_000, "{counts}");
     }
 
     #[test]

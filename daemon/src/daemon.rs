@@ -118,7 +118,8 @@ impl Daemon {
             let has_turned = self.take_notices();
             self.flush_control();
             if let Some(notify) = self.notify.as_mut().filter(|_| has_turned) {
-                notify.turned(|| (self.service.door_names().count(), self.service.openings().count()));
+                let is_reading = self.service.is_reading();
+                notify.turned(is_reading, || (self.service.door_names().count(), self.service.openings().count()));
             }
             self.flush_names();
             if self.service.is_stopped() || at_once {

@@ -1,5 +1,5 @@
 //! What a supervisor is told by sd_notify(3), where it listens: that the daemon is ready, reloads, stops, what it holds, and
-//! that its loop turns.
+//! that its loop turns and packets are read.
 
 use std::collections::VecDeque;
 use std::env;
@@ -92,9 +92,9 @@ impl Notify {
         self.status_due.get_or_insert(earliest.max(now));
     }
 
-    /// Does what is due, after the loop has turned: tells how many doors there are and how many stand open, as `counts` says,
-    /// and that the loop turns.
-    pub(crate) fn turned(&mut self, counts: impl FnOnce() -> (usize, usize)) {
+    /// Does what is due, after the loop has turned: sends how many doors there are and how many stand open, as `counts`
+    /// returns, and, if packets are read too (`is_reading`), that the daemon works.
+    pub(crate) fn turned(&mut self, is_reading: bool, counts: impl FnOnce() -> (usize, usize)) {
         let now = Instant::now();
         if self.status_due.is_some_and(|due| due <= now) && !self.waiting.is_empty() {
             // A supervisor that takes nothing is not given more and more of it.
@@ -114,7 +114,7 @@ impl Notify {
         {
             *due = now + *every;
             // What is told later than it should be proves nothing.
-            if self.waiting.is_empty() {
+            if is_reading && self.waiting.is_empty() {
                 self.send(&[NotifyState::Watchdog]);
             }
         }
@@ -169,7 +169,7 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let mut notify = Notify::connect(path.as_os_str(), Some(Duration::from_secs(3600))).unwrap();
         notify.ready();
-        notify.turned(|| (3, 1));
+        notify.turned(true, || (3, 1));
         let told: Vec<_> = std::iter::from_fn(|| received(&socket)).collect();
         assert_eq!(told, ["READY=1\n", "STATUS=doors 3, openings 1\n", "WATCHDOG=1\n"]);
         assert!(notify.deadline().unwrap() > Instant::now() + Duration::from_secs(1700), "half of the limit");
@@ -187,6 +187,20 @@ mod tests {
         drop(socket);
         notify.ready();
         assert!(notify.waiting.is_empty() && notify.retry_at.is_none());
+    }
+
+    #[test]
+    fn the_watchdog_is_not_fed_while_no_packet_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut notify = Notify::connect(path.as_os_str(), Some(Duration::from_millis(2))).unwrap();
+        for is_reading in [true, false, true] {
+            std::thread::sleep(Duration::from_millis(2));
+            notify.turned(is_reading, || (0, 0));
+            assert_eq!(received(&socket).as_deref(), is_reading.then_some("WATCHDOG=1\n"));
+        }
     }
 
     #[test]
@@ -213,7 +227,7 @@ mod tests {
             notify.reloading();
             notify.ready();
             notify.status_due = Some(Instant::now());
-            notify.turned(|| (round, round));
+            notify.turned(true, || (round, round));
         }
         assert_eq!(notify.waiting.len(), MAX_WAITING);
         assert!(notify.status_due.unwrap() > Instant::now(), "the loop would spin");

@@ -9,5 +9,6 @@ pub mod frame;
 pub mod journal;
 pub mod one_time;
 pub mod packets;
+pub mod reader;
 pub mod replay;
 mod scratch;

@@ -90,6 +90,11 @@ impl Sequences {
     }
 }
 
+/// Waits until a door that was just used may be used again.
+fn pause() {
+    sleep(Duration::from_millis(1100));
+}
+
 fn becomes(daemon: &Daemon, done: &str) {
     let reached = wait_until(PATIENCE, || daemon.read("done") == done);
     assert!(reached, "`done` is not\n{done}but\n{}\n{}", daemon.read("done"), daemon.log());
@@ -104,10 +109,12 @@ fn each_line_opens_once_and_is_marked_before_its_command_runs() {
     becomes(&daemon, &done);
     door.in_vain(&daemon, "7000 8000");
     door.in_vain(&daemon, "7200 8200");
+    pause();
     door.knock("7100:udp 8100");
     done += "open 10.0.0.2\n# mine\n#7000,8000\n\n#7100:udp,8100\n 7200,8200\n";
     becomes(&daemon, &done);
     assert_eq!(daemon.count("no more sequences"), 0);
+    pause();
     door.knock("7200 8200");
     done += "open 10.0.0.2\n# mine\n#7000,8000\n\n#7100:udp,8100\n#7200,8200\n";
     becomes(&daemon, &done);
@@ -139,6 +146,7 @@ fn an_attempt_of_someone_else_ends_when_the_line_is_used() {
     other(9000);
     door.ring(&daemon);
     assert_eq!(daemon.count("10.0.0.3: door: OPEN SESAME"), 0, "{}", daemon.log());
+    pause();
     other(7000);
     other(9000);
     daemon.wait_for("10.0.0.3: door: OPEN SESAME");
@@ -150,9 +158,24 @@ fn a_line_used_while_the_door_is_open_is_used_up_and_moves_the_closing_time() {
     let daemon = Daemon::portknockd(&door.lab.server, &door.config_that_closes());
     door.knock("7000 8000");
     daemon.wait_for("OPEN SESAME");
+    pause();
     door.knock("7100 8100");
     let opened = "open 10.0.0.2\n#7000,8000\n 7100,8100\nclose 10.0.0.2\n";
     becomes(&daemon, &format!("{opened}open 10.0.0.2\n#7000,8000\n#7100,8100\nclose 10.0.0.2\n"));
+}
+
+#[test]
+fn a_second_use_within_a_second_is_refused_and_costs_no_line() {
+    let door = Sequences::new(" 7000,8000\n 7100,8100\n");
+    let daemon = door.start();
+    door.knock("7000 8000");
+    daemon.wait_for("door: OPEN SESAME");
+    door.knock("7100 8100");
+    daemon.wait_for("10.0.0.2: door: complete knock refused, this one-time door was opened less than a second ago");
+    assert_eq!(door.read(), "#7000,8000\n 7100,8100\n");
+    pause();
+    door.knock("7100 8100");
+    becomes(&daemon, "open 10.0.0.2\n#7000,8000\n 7100,8100\nopen 10.0.0.2\n#7000,8000\n#7100,8100\n");
 }
 
 #[test]
@@ -247,12 +270,15 @@ fn a_line_that_was_edited_away_does_not_count_and_the_new_one_does() {
     door.in_vain(&daemon, "7000 8000");
     daemon.wait_for("was changed after it was read; the knock at it does not count");
     assert_eq!(door.read(), " 7100,8100\n 7200,8200\n");
+    pause();
     door.knock("7100 8100");
     becomes(&daemon, "open 10.0.0.2\n#7100,8100\n 7200,8200\n");
     // Lines that come later are found without a reload.
     door.write("# a comment that moves the lines\n 7200,8200\n 7300,8300\n");
+    pause();
     door.knock("7200 8200");
     door.ring(&daemon);
+    pause();
     door.knock("7300 8300");
     door.ring(&daemon);
     assert_eq!(door.read(), "# a comment that moves the lines\n#7200,8200\n#7300,8300\n");

@@ -110,6 +110,22 @@ fn one_that_hangs_keeps_no_door_open() {
 }
 
 #[test]
+fn one_that_hangs_is_replaced_though_nothing_happens() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, &door(60));
+    let reader = daemon.reader();
+    lab.server.ok(&format!("kill -STOP {reader}"));
+    daemon.wait_for_count("it does not answer", 1, Duration::from_secs(17));
+    ends(reader);
+    assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some()));
+    let opens = || {
+        lab.client.ok("knock 10.0.0.1 7000 5000");
+        wait_until(Duration::from_secs(1), || daemon.count("OPEN SESAME") > 0)
+    };
+    assert!(wait_until(PATIENCE, opens), "{}", daemon.log());
+}
+
+#[test]
 fn it_ends_with_the_daemon() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, &door(60));
@@ -143,11 +159,12 @@ fn a_door_that_a_knock_extends_in_its_last_moment_stays_open() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(1));
     opens(&lab, &daemon);
+    let opened = Instant::now();
     let reader = daemon.reader();
     // The reader sees the packets after the door was due, by the time of which it was still open.
     lab.server.ok(&format!("kill -STOP {reader}"));
     lab.client.ok("knock 10.0.0.1 7000 5000");
-    std::thread::sleep(Duration::from_millis(1100));
+    std::thread::sleep((opened + Duration::from_millis(990)).saturating_duration_since(Instant::now()));
     lab.server.ok(&format!("kill -CONT {reader}"));
     daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 2, PATIENCE);
     closes(&daemon, 2);

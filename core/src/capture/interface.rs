@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use pcap::{Active, Capture, Direction, Precision};
 
 use super::frame::{Frame, Origin};
-use super::notice::{CaptureNotice, InterfaceStats};
+use super::notice::{Absence, CaptureNotice, InterfaceStats};
 use crate::decode::LinkType;
 use crate::filter::PortFilter;
-use crate::printable::Printable;
 use crate::sys::netlink::{Link, Network};
 use crate::sys::packet;
 use crate::time::Timestamp;
@@ -58,26 +57,6 @@ struct Listener {
     since: Instant,
     /// The kernel's count of dropped packets when it was last read; it wraps around.
     dropped: u32,
-}
-
-/// Why an interface is not listened on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Absence {
-    Missing,
-    Down,
-    Replaced,
-    Failed(String),
-}
-
-impl Absence {
-    fn reason(&self) -> String {
-        match self {
-            Self::Missing => "there is no such interface".into(),
-            Self::Down => "the interface is down".into(),
-            Self::Replaced => "another interface took its name".into(),
-            Self::Failed(message) => Printable(message).to_string(),
-        }
-    }
 }
 
 /// When an interface is to be looked after next.
@@ -154,7 +133,7 @@ impl Interface {
     fn lose(&mut self, absence: Absence, tell: &mut dyn FnMut(CaptureNotice)) {
         self.count_drops();
         self.state = State::Waiting;
-        tell(CaptureNotice::Lost { interface: self.name.clone(), reason: absence.reason() });
+        tell(CaptureNotice::Lost { interface: self.name.clone(), reason: absence.clone() });
         self.told = Some(absence);
     }
 
@@ -181,7 +160,7 @@ impl Interface {
         };
         let outlook = if matches!(absence, Absence::Failed(_)) { Outlook::TryAgain } else { Outlook::Settled };
         if self.told.as_ref() != Some(&absence) {
-            tell(CaptureNotice::Waiting { interface: self.name.clone(), reason: absence.reason() });
+            tell(CaptureNotice::Waiting { interface: self.name.clone(), reason: absence.clone() });
             self.told = Some(absence);
         }
         outlook

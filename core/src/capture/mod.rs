@@ -10,5 +10,5 @@ mod set;
 pub use error::CaptureError;
 pub use frame::{Frame, Origin};
 pub(crate) use interface::timestamp;
-pub use notice::{CaptureNotice, CaptureStats, InterfaceStats};
+pub use notice::{Absence, CaptureNotice, CaptureStats, InterfaceStats};
 pub use set::CaptureSet;

@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::printable::Excerpt;
 
 /// Something about a capture that a log should say. Shown as one line without control characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureNotice {
     /// Packets of the interface are captured from now on.
     Listening {
@@ -19,14 +17,14 @@ pub enum CaptureNotice {
         /// The interface.
         interface: String,
         /// Why.
-        reason: String,
+        reason: Absence,
     },
     /// The interface was listened on and is no more; it is taken up again when it comes back.
     Lost {
         /// The interface.
         interface: String,
         /// Why.
-        reason: String,
+        reason: Absence,
     },
     /// Packets that passed the filter were dropped, because they came faster than they were taken.
     Dropped {
@@ -45,26 +43,59 @@ pub enum CaptureNotice {
     },
 }
 
-impl fmt::Display for CaptureNotice {
+/// Why an interface is not captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// No interface has this name.
+    Missing,
+    /// The interface is down.
+    Down,
+    /// Another interface has this name now.
+    Replaced,
+    /// The capture failed; the message of the system or of libpcap.
+    Failed(String),
+}
+
+/// One line without control characters.
+impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listening { interface } => write!(f, "listening on {}", Excerpt(interface)),
-            Self::Waiting { interface, reason } => {
-                write!(f, "waiting for {}: {}", Excerpt(interface), Excerpt(reason))
+            Self::Missing => f.write_str("there is no such interface"),
+            Self::Down => f.write_str("the interface is down"),
+            Self::Replaced => f.write_str("another interface took its name"),
+            Self::Failed(message) => Excerpt(message).fmt(f),
+        }
+    }
+}
+
+impl CaptureNotice {
+    /// The interface that the notice is about.
+    pub(crate) fn interface(&self) -> &str {
+        match self {
+            Self::Listening { interface }
+            | Self::Waiting { interface, .. }
+            | Self::Lost { interface, .. }
+            | Self::Dropped { interface, .. }
+            | Self::CoarseFilter { interface, .. } => interface,
+        }
+    }
+}
+
+impl fmt::Display for CaptureNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let interface = Excerpt(self.interface());
+        match self {
+            Self::Listening { .. } => write!(f, "listening on {interface}"),
+            Self::Waiting { reason, .. } => write!(f, "waiting for {interface}: {reason}"),
+            Self::Lost { reason, .. } => write!(f, "no longer listening on {interface}: {reason}"),
+            Self::Dropped { packets, .. } => {
+                write!(f, "{interface}: {packets} packets were dropped because they came too fast")
             }
-            Self::Lost { interface, reason } => {
-                write!(f, "no longer listening on {}: {}", Excerpt(interface), Excerpt(reason))
+            Self::CoarseFilter { instructions: Some(length), .. } => {
+                write!(f, "{interface}: the filter was cut to {length} instructions and lets more packets through")
             }
-            Self::Dropped { interface, packets } => {
-                write!(f, "{}: {packets} packets were dropped because they came too fast", Excerpt(interface))
-            }
-            Self::CoarseFilter { interface, instructions: Some(length) } => write!(
-                f,
-                "{}: the filter was cut to {length} instructions and lets more packets through",
-                Excerpt(interface)
-            ),
-            Self::CoarseFilter { interface, instructions: None } => {
-                write!(f, "{}: the kernel takes no filter, every packet is looked at", Excerpt(interface))
+            Self::CoarseFilter { instructions: None, .. } => {
+                write!(f, "{interface}: the kernel takes no filter, every packet is looked at")
             }
         }
     }
@@ -103,8 +134,8 @@ mod tests {
         let text = || format!("a\n\x1b[31m{}", "x".repeat(1 << 20));
         for notice in [
             CaptureNotice::Listening { interface: text() },
-            CaptureNotice::Waiting { interface: text(), reason: text() },
-            CaptureNotice::Lost { interface: text(), reason: text() },
+            CaptureNotice::Waiting { interface: text(), reason: Absence::Failed(text()) },
+            CaptureNotice::Lost { interface: text(), reason: Absence::Failed(text()) },
             CaptureNotice::Dropped { interface: text(), packets: 1 },
             CaptureNotice::CoarseFilter { interface: text(), instructions: Some(1) },
             CaptureNotice::CoarseFilter { interface: text(), instructions: None },

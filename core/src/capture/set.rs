@@ -54,6 +54,10 @@ pub struct CaptureSet {
     network_wanted: bool,
     /// Only a new set can listen on all that is up; true where this set has failed to.
     renewal_wanted: Option<bool>,
+    /// The next turn polls every capture, readable or not.
+    polls_all: bool,
+    /// Number of captures that the last such turn polled without an error.
+    polled: Option<usize>,
     addresses_changed: bool,
     interfaces: Vec<Interface>,
     filter: PortFilter,
@@ -95,6 +99,8 @@ impl CaptureSet {
             told: false,
             network_wanted: false,
             renewal_wanted: None,
+            polls_all: false,
+            polled: None,
             addresses_changed: true,
             interfaces: names.into_iter().map(|name| Interface::new(name)).collect(),
             filter,
@@ -166,6 +172,17 @@ impl CaptureSet {
         self.renewal_wanted.take()
     }
 
+    /// Makes the next turn poll every capture, whether its descriptor is readable or not.
+    pub(crate) fn poll_all(&mut self) {
+        self.polls_all = true;
+    }
+
+    /// Returns, once after the turn that [`CaptureSet::poll_all`] asked for, how many captures were polled without an
+    /// error.
+    pub(crate) fn take_polled(&mut self) -> Option<usize> {
+        self.polled.take()
+    }
+
     /// Does what there is to do and hands each captured frame to `on_frame`, those of an interface in the order of their
     /// arrival; returns how many. The time is the packet's own, by the wall clock.
     ///
@@ -208,11 +225,14 @@ impl CaptureSet {
         }
         let mut more = false;
         for index in 0..self.interfaces.len() {
-            if self.pace.is_resting() || tokens.contains(&token(index)) {
+            if self.pace.is_resting() || self.polls_all || tokens.contains(&token(index)) {
                 let found = self.drain(index, on_frame)?;
                 more |= found == FRAMES_A_TURN;
                 frames += found;
             }
+        }
+        if std::mem::take(&mut self.polls_all) {
+            self.polled = Some(self.interfaces.iter().filter(|interface| interface.fd().is_some()).count());
         }
         self.tokens = tokens;
         let change = self.pace.turned(start, frames, more)?;

@@ -12,16 +12,16 @@ use crate::time::Timestamp;
 /// An attempt or a cooldown, for another matcher of the same doors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedAttempt {
-    ip: IpAddr,
-    door: u16,
+    pub(crate) ip: IpAddr,
+    pub(crate) door: u16,
     /// Steps matched; 0 for a cooldown.
-    stage: u8,
-    source_port: u16,
-    sequence_number: u32,
+    pub(crate) stage: u8,
+    pub(crate) source_port: u16,
+    pub(crate) sequence_number: u32,
     /// Nanoseconds since the epoch.
-    started: u64,
+    pub(crate) started: u64,
     /// The unused ports that the source has hit, as numbers of their keys.
-    scan_hits: Vec<u32>,
+    pub(crate) scan_hits: Vec<u32>,
 }
 
 impl Matcher {

@@ -1,9 +1,12 @@
-//! Messages over a stream socket, each with its length in front.
+//! Messages over a stream socket, each after its length.
+//!
+//! The daemon never waits for the reader: it uses [`Channel::send`], [`Channel::receive`] and [`Channel::next`]. The reader
+//! waits for the daemon, with [`Channel::flush`] and [`Channel::wait`].
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,8 +15,6 @@ use crate::sys::poll::{self, Interest};
 
 /// The bytes of a message's length.
 const LENGTH: usize = 4;
-/// The longest message: a configuration may have 16 MiB.
-const LONGEST: usize = 32 << 20;
 /// So much is received at once.
 pub(super) const AT_ONCE: usize = 64 << 10;
 /// So much of what was received may wait while a message cannot be sent.
@@ -23,26 +24,33 @@ const KEPT: usize = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Channel {
     stream: UnixStream,
+    /// Maximum size of a received message, in bytes.
+    limit: usize,
     received: Vec<u8>,
     /// Where what is received comes in.
     room: Box<[u8]>,
     /// Where in `received` the next message begins.
     start: usize,
     to_send: Vec<u8>,
+    /// Number of bytes at the beginning of `to_send` that were sent already.
+    sent: usize,
     /// Something came that [`Channel::next`] was not asked for since, and no descriptor tells of.
     unseen: bool,
     ended: bool,
 }
 
 impl Channel {
-    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+    /// A connection on which a received message has at most `limit` bytes.
+    pub(super) fn new(stream: UnixStream, limit: usize) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
+            limit,
             received: Vec::new(),
             room: vec![0; AT_ONCE].into(),
             start: 0,
             to_send: Vec::new(),
+            sent: 0,
             unseen: false,
             ended: false,
         })
@@ -61,29 +69,44 @@ impl Channel {
 
     /// How many bytes wait for [`Channel::flush`].
     pub(super) fn waiting(&self) -> usize {
-        self.to_send.len()
+        self.to_send.len() - self.sent
     }
 
-    /// Sends what was put, and goes on receiving meanwhile. It fails where the other end takes nothing until `deadline`
-    /// (`None`: it may take its time).
-    pub(super) fn flush(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-        let mut sent = 0;
-        while sent < self.to_send.len() {
-            match self.stream.write(&self.to_send[sent..]) {
-                Ok(count) => sent += count,
+    /// Sends as much as the socket takes without waiting.
+    pub(super) fn send(&mut self) -> io::Result<()> {
+        while self.sent < self.to_send.len() {
+            match self.stream.write(&self.to_send[self.sent..]) {
+                Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.poll(Interest::ReadOrWrite, deadline)?;
-                    self.unseen |= self.receive()? > 0;
-                    if self.received.len() - self.start > KEPT {
-                        return Err(io::Error::other("the other end says much and takes nothing"));
+                    // Moving what is left costs no more than sending what was in front of it.
+                    if self.sent >= self.to_send.len() / 2 {
+                        self.to_send.drain(..self.sent);
+                        self.sent = 0;
                     }
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }
         }
         self.to_send.clear();
+        self.sent = 0;
         Ok(())
+    }
+
+    /// Sends what was put, and goes on receiving meanwhile, however long the other end takes.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        loop {
+            self.send()?;
+            if self.waiting() == 0 {
+                return Ok(());
+            }
+            self.poll(Interest::ReadOrWrite)?;
+            self.unseen |= self.receive()? > 0;
+            if self.received() > KEPT {
+                return Err(io::Error::other("the other end says much and takes nothing"));
+            }
+        }
     }
 
     /// The next message that was received whole; an error where it is none.
@@ -91,12 +114,16 @@ impl Channel {
         let waiting = &self.received[self.start..];
         let Some((length, rest)) = waiting.split_first_chunk::<LENGTH>() else { return self.nothing() };
         let length = u32::from_le_bytes(*length) as usize;
-        if length > LONGEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is too long"));
+        let invalid = |why: &'static str| io::Error::new(io::ErrorKind::InvalidData, why);
+        if length > self.limit {
+            return Err(invalid("it sent a message that is too long"));
         }
         let Some(message) = rest.get(..length) else { return self.nothing() };
-        let message =
-            postcard::from_bytes(message).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let (message, unread) =
+            postcard::take_from_bytes(message).map_err(|_| invalid("it sent a message that cannot be decoded"))?;
+        if !unread.is_empty() {
+            return Err(invalid("it sent a message with more bytes than it needs"));
+        }
         self.start += LENGTH + length;
         Ok(Some(message))
     }
@@ -105,6 +132,16 @@ impl Channel {
     /// would miss it.
     pub(super) fn has_unseen(&self) -> bool {
         self.unseen
+    }
+
+    /// How many bytes were received that [`Channel::next`] was not asked for.
+    pub(super) fn received(&self) -> usize {
+        self.received.len() - self.start
+    }
+
+    /// True if the other end has closed the connection and everything was received.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     fn nothing<T>(&mut self) -> io::Result<Option<T>> {
@@ -139,23 +176,19 @@ impl Channel {
         }
     }
 
-    /// The next message, waited for until `deadline` (`None`: for ever).
-    pub(super) fn wait<T: DeserializeOwned>(&mut self, deadline: Option<Instant>) -> io::Result<T> {
+    /// The next message, however long it takes.
+    pub(super) fn wait<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         loop {
             if let Some(message) = self.next()? {
                 return Ok(message);
             }
-            self.poll(Interest::Read, deadline)?;
+            self.poll(Interest::Read)?;
             self.receive()?;
         }
     }
 
-    fn poll(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match poll::wait([(self.stream.as_fd(), interest)], left) {
+    fn poll(&self, interest: Interest) -> io::Result<()> {
+        match poll::wait([(self.stream.as_fd(), interest)], Duration::MAX) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
         }

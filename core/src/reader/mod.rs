@@ -9,6 +9,8 @@
 //! the attempts; where a reader dies, the next one begins without any.
 
 mod channel;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod memory;
 mod notice;
 mod process;

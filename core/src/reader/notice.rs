@@ -1,8 +1,10 @@
 //! What there is to tell about the reader itself.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::printable::Excerpt;
+use crate::printable::{Excerpt, Printable};
 
 /// Something about the process that reads packets. Shown as one line without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,14 @@ pub enum ReaderNotice {
     NotStarted(String),
     /// It could not give up these rights, since the system has no way to do so.
     Keeps(Vec<String>),
+    /// A complete knock at a one-time door does not count, because the door was used less than a second before. Reported
+    /// once for each use.
+    UsedTooSoon {
+        /// The door's name.
+        door: Arc<str>,
+        /// The address that knocked.
+        ip: IpAddr,
+    },
 }
 
 impl fmt::Display for ReaderNotice {
@@ -26,6 +36,11 @@ impl fmt::Display for ReaderNotice {
             Self::NotStarted(reason) => {
                 write!(f, "the process that reads packets cannot be started, trying again: {}", Excerpt(reason))
             }
+            Self::UsedTooSoon { door, ip } => write!(
+                f,
+                "{ip}: {}: complete knock refused, this one-time door was opened less than a second ago",
+                Printable(door)
+            ),
             Self::Keeps(rights) => {
                 write!(
                     f,

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capture::CaptureNotice;
+use crate::capture::{Absence, CaptureNotice};
 use crate::config::{Config, DoorId, Protocol, Sequence, Step};
 use crate::decode::{Knock, TcpFlags};
 use crate::engine::EngineStats;
@@ -51,8 +52,8 @@ pub(super) enum FromReader {
     Found(Found),
     /// A packet that matters.
     Knock(WireKnock),
-    /// Something happened to a capture.
-    Capture(CaptureNotice),
+    /// Something happened to the capture of an interface.
+    Capture(WireNotice),
     /// The answer to [`ToReader::CatchUp`]: nothing that came up to this time is missing.
     CaughtUp { time: u64 },
     /// The doors of [`ToReader::Reload`] are in use.
@@ -69,6 +70,80 @@ pub(super) enum FromReader {
     HandedOver { last: u64, counts: Counts },
     /// Numbers of events up to this time that were not reported one by one.
     Suppressed { time: u64, counted: Counted },
+    /// The reader works: it has just polled this many captures without an error. Sent if it has sent nothing else for
+    /// [`ALIVE_INTERVAL`].
+    Alive { captures: u16 },
+}
+
+/// Longest time for which a reader sends nothing.
+pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Maximum size of a message from the daemon, in bytes. A configuration has at most 16 MiB.
+pub(super) const MAX_DAEMON_MESSAGE: usize = 32 << 20;
+/// Maximum size of a message from the reader, in bytes.
+pub(super) const MAX_READER_MESSAGE: usize = 64 << 10;
+/// Maximum number of packets a second, and at one time, that a reader reports for the log of `--debug`.
+pub(super) const MAX_KNOCK_RATE: u32 = 100_000;
+/// Maximum length of a text in a message from the reader, in characters.
+pub(super) const MAX_TEXT_CHARS: usize = 200;
+/// Number of attempts in one message. An attempt takes at most 830 bytes.
+pub(super) const ATTEMPTS_PER_MESSAGE: usize = 64;
+
+/// The beginning of a text, as long as a message may contain.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT_CHARS).collect()
+}
+
+/// A [`CaptureNotice`]; the interface is an index into [`Start::interfaces`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireNotice {
+    pub(super) interface: u16,
+    pub(super) kind: WireNoticeKind,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum WireNoticeKind {
+    Listening,
+    Waiting(WireAbsence),
+    Lost(WireAbsence),
+    Dropped { packets: u64 },
+    CoarseFilter { instructions: Option<u16> },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum WireAbsence {
+    Missing,
+    Down,
+    Replaced,
+    /// The message of the system or of libpcap.
+    Failed(String),
+}
+
+impl WireNotice {
+    /// Returns `None` if the notice is about another interface.
+    pub(super) fn of(notice: &CaptureNotice, interfaces: &[String]) -> Option<Self> {
+        let interface = interfaces.iter().position(|name| name == notice.interface())?;
+        let kind = match notice {
+            CaptureNotice::Listening { .. } => WireNoticeKind::Listening,
+            CaptureNotice::Waiting { reason, .. } => WireNoticeKind::Waiting(reason.into()),
+            CaptureNotice::Lost { reason, .. } => WireNoticeKind::Lost(reason.into()),
+            CaptureNotice::Dropped { packets, .. } => WireNoticeKind::Dropped { packets: *packets },
+            CaptureNotice::CoarseFilter { instructions, .. } => WireNoticeKind::CoarseFilter {
+                instructions: instructions.map(|count| u16::try_from(count).unwrap_or(u16::MAX)),
+            },
+        };
+        Some(Self { interface: u16::try_from(interface).ok()?, kind })
+    }
+}
+
+impl From<&Absence> for WireAbsence {
+    fn from(absence: &Absence) -> Self {
+        match absence {
+            Absence::Missing => Self::Missing,
+            Absence::Down => Self::Down,
+            Absence::Replaced => Self::Replaced,
+            Absence::Failed(message) => Self::Failed(cut(message)),
+        }
+    }
 }
 
 /// What a reader begins with.

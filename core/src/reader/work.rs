@@ -12,7 +12,10 @@ use foldhash::fast::RandomState;
 
 use super::channel::Channel;
 use super::memory::memory_for;
-use super::wire::{Counts, Doors, Found, FromReader, Start, ToReader, WireSequence};
+use super::wire::{
+    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, Doors, Found, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE, Start,
+    ToReader, WireNotice, WireSequence, cut,
+};
 use crate::capture::CaptureSet;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
@@ -21,6 +24,7 @@ use crate::event::EventKind;
 use crate::filter::PortFilter;
 use crate::intake::{Intake, LAST_TURNS};
 use crate::log_limit::LogLimit;
+use crate::rate_limit::{BURST, Bucket};
 use crate::service::clock::Clock;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
@@ -29,8 +33,6 @@ use crate::time::Timestamp;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// What waits is sent when it is so much.
 const MUCH: usize = 32 << 10;
-/// So many attempts go into a message.
-const ATTEMPTS_AT_ONCE: usize = 1_024;
 
 /// Reads packets for the daemon at the other end of `socket`, until that closes it. Before the first packet is read,
 /// `give_up_rights` is called with that connection, the one thing that is written to, and with the maximum number of
@@ -42,7 +44,8 @@ pub fn run(
     socket: OwnedFd,
     give_up_rights: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Vec<String>, String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut link = Link { channel: Channel::new(UnixStream::from(socket))?, waiting: VecDeque::new() };
+    let mut link =
+        Link { channel: Channel::new(UnixStream::from(socket), MAX_DAEMON_MESSAGE)?, waiting: VecDeque::new() };
     let work = AssertUnwindSafe(|| -> Result<(), String> {
         let Some(mut reader) = Reader::start(&mut link, give_up_rights)? else { return Ok(()) };
         reader.run().or_else(|error| match error.kind() {
@@ -56,8 +59,8 @@ pub fn run(
         Err(format!("it panicked: {}", text.unwrap_or("without words")))
     });
     if let Err(message) = &result {
-        link.channel.put(&FromReader::Failed(message.clone()))?;
-        link.channel.flush(None)?;
+        link.channel.put(&FromReader::Failed(cut(message)))?;
+        link.channel.flush()?;
     }
     Ok(result?)
 }
@@ -80,9 +83,9 @@ impl Link {
     /// Asks the daemon how the network is now; `None` where it does not know.
     fn ask_network(&mut self) -> io::Result<Option<Network>> {
         self.channel.put(&FromReader::AskNetwork)?;
-        self.channel.flush(None)?;
+        self.channel.flush()?;
         loop {
-            match self.channel.wait(None)? {
+            match self.channel.wait()? {
                 ToReader::Network(network) => return Ok(network),
                 other => self.waiting.push_back(other),
             }
@@ -93,6 +96,8 @@ impl Link {
 struct Reader<'a> {
     link: &'a mut Link,
     capture: CaptureSet,
+    /// The names of the interfaces as the daemon numbers them.
+    interfaces: Vec<String>,
     intake: Intake,
     /// `None` after it was handed over.
     engine: Option<Engine>,
@@ -103,12 +108,15 @@ struct Reader<'a> {
     clock: Clock,
     secret: u32,
     report_knocks: bool,
+    knock_limit: Bucket,
     /// The daemon waits for [`FromReader::CaughtUp`] of this time.
     catch_up: Option<Timestamp>,
     /// A turn is due that no descriptor tells of.
     look_again: bool,
     /// Since when something waits to be sent.
     waits_since: Option<Instant>,
+    /// When the daemon was last sent something.
+    sent_at: Instant,
 }
 
 impl<'a> Reader<'a> {
@@ -118,7 +126,7 @@ impl<'a> Reader<'a> {
         give_up_rights: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Vec<String>, String>,
     ) -> Result<Option<Self>, String> {
         let text = |error: io::Error| error.to_string();
-        let Ok(ToReader::Start(start)) = link.channel.wait(None) else { return Ok(None) };
+        let Ok(ToReader::Start(start)) = link.channel.wait() else { return Ok(None) };
         let Start { doors, interfaces, secret, clock, ipv4_only, report_knocks } = start;
         let config = doors.config()?;
         let clock = Clock::from_zero(Timestamp::from_nanos(clock));
@@ -133,6 +141,7 @@ impl<'a> Reader<'a> {
         let mut reader = Self {
             link,
             capture,
+            interfaces,
             intake,
             engine: Some(engine),
             places: places(&config),
@@ -141,10 +150,13 @@ impl<'a> Reader<'a> {
             clock,
             secret,
             report_knocks,
+            knock_limit: Bucket::new(MAX_KNOCK_RATE, 1),
             catch_up: None,
             look_again: false,
             waits_since: None,
+            sent_at: Instant::now(),
         };
+        let kept = kept.iter().map(|right| cut(right)).collect();
         reader.say(&FromReader::Ready { kept }).map_err(text)?;
         reader.tell_capture().map_err(text)?;
         reader.flush().map_err(text)?;
@@ -171,7 +183,7 @@ impl<'a> Reader<'a> {
     /// Takes up what the reader before this one had under way.
     fn begin(&mut self) -> io::Result<()> {
         loop {
-            let message = self.link.channel.wait(None)?;
+            let message = self.link.channel.wait()?;
             match message {
                 ToReader::Attempts(attempts) => {
                     let Some(engine) = &mut self.engine else { continue };
@@ -242,11 +254,15 @@ impl<'a> Reader<'a> {
     fn turn(&mut self) -> io::Result<bool> {
         let Some(engine) = &mut self.engine else { return Ok(true) };
         let mut knocks = Vec::new();
+        let knock_limit = &mut self.knock_limit;
         let mut on_knock = |knock: &Knock| {
-            if self.report_knocks {
+            if self.report_knocks && knock_limit.take(knock.time.as_nanos(), BURST) {
                 knocks.push(FromReader::Knock(knock.into()));
             }
         };
+        if self.sent_at.elapsed() >= ALIVE_INTERVAL {
+            self.capture.poll_all();
+        }
         let caught_up = self.intake.turn(&mut self.capture, engine, &mut on_knock).map_err(io::Error::other)?;
         if self.capture.take_network_wanted() {
             match self.link.ask_network()? {
@@ -264,6 +280,10 @@ impl<'a> Reader<'a> {
             self.report_suppressed()?;
         }
         urgent |= self.tell_capture()?;
+        if let Some(captures) = self.capture.take_polled() {
+            self.say(&FromReader::Alive { captures: u16::try_from(captures).unwrap_or(u16::MAX) })?;
+            urgent = true;
+        }
         if let (Some(asked), Some(time)) = (self.catch_up, caught_up)
             && time >= asked
         {
@@ -296,7 +316,7 @@ impl<'a> Reader<'a> {
             };
             opens |= matches!(event.kind, EventKind::Open { .. });
             if let Some(door) = door
-                && self.log_limit.admits(door, &event.kind, event.time)
+                && (self.is_one_time_use(&event.kind) || self.log_limit.admits(door, &event.kind, event.time))
                 && let Some(found) = Found::of(&event, door)
             {
                 self.say(&FromReader::Found(found))?;
@@ -305,12 +325,20 @@ impl<'a> Reader<'a> {
         Ok(opens)
     }
 
+    /// True for the complete sequence of a one-time door, which takes no knock until the daemon has used it.
+    fn is_one_time_use(&self, kind: &EventKind) -> bool {
+        let EventKind::Open { door_id, .. } = kind else { return false };
+        self.config.doors.get(usize::from(door_id.0)).is_some_and(|door| door.one_time_sequences.is_some())
+    }
+
     /// Tells what the capture has to say; true where there is something.
     fn tell_capture(&mut self) -> io::Result<bool> {
         let mut told = false;
         while let Some(notice) = self.capture.poll_notice() {
-            self.say(&FromReader::Capture(notice))?;
-            told = true;
+            if let Some(notice) = WireNotice::of(&notice, &self.interfaces) {
+                self.say(&FromReader::Capture(notice))?;
+                told = true;
+            }
         }
         if let Some(failed) = self.capture.take_renewal() {
             self.say(&FromReader::AskRenewal { failed })?;
@@ -337,12 +365,14 @@ impl<'a> Reader<'a> {
         let Some(engine) = self.engine.take() else { return Ok(()) };
         let mut attempts = engine.hand_over();
         loop {
-            let some: Vec<_> = attempts.by_ref().take(ATTEMPTS_AT_ONCE).collect();
+            let some: Vec<_> = attempts.by_ref().take(ATTEMPTS_PER_MESSAGE).collect();
             if some.is_empty() {
                 break;
             }
             self.say(&FromReader::Attempts(some))?;
-            self.flush()?;
+            if self.link.channel.waiting() > MUCH {
+                self.flush()?;
+            }
         }
         self.say(&FromReader::HandedOver { last: self.intake.last_stamp().as_nanos(), counts })?;
         self.flush()
@@ -354,8 +384,10 @@ impl<'a> Reader<'a> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.waits_since = None;
-        self.link.channel.flush(None)
+        if self.waits_since.take().is_some() {
+            self.sent_at = Instant::now();
+        }
+        self.link.channel.flush()
     }
 
     /// How long to wait for packets and messages.
@@ -368,7 +400,8 @@ impl<'a> Reader<'a> {
             self.engine.as_mut().and_then(Engine::poll_timeout).into_iter().chain(self.log_limit.poll_timeout()).min();
         let due = due.map(|due| due.saturating_since(self.clock.now()));
         let flush = self.waits_since.map(|since| PATIENCE.saturating_sub(since.elapsed()));
-        due.into_iter().chain(flush).min()
+        let alive = ALIVE_INTERVAL.saturating_sub(self.sent_at.elapsed());
+        due.into_iter().chain(flush).chain([alive]).min()
     }
 }
 

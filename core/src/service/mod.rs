@@ -334,6 +334,12 @@ impl Service {
         self.stopped && self.notices.is_empty()
     }
 
+    /// True if packets are being read, as far as that can be known, or if the service is stopping. False if the reader
+    /// process ([`ServiceOptions::reader`]) has shown no sign of life for half a minute, although it was replaced.
+    pub fn is_reading(&self) -> bool {
+        self.stop_limit.is_some() || self.sight.is_alive()
+    }
+
     /// The service in numbers.
     pub fn status(&mut self) -> Status {
         // Asking for the counts may bring other news.
@@ -346,7 +352,8 @@ impl Service {
             engine: EngineStats { attempts, openings, knocks, unused, evicted, refused },
             packets,
             drops: dropped,
-            filtered: (packets + unused).saturating_sub(knocks),
+            // The reader may say anything.
+            filtered: packets.saturating_add(unused).saturating_sub(knocks),
             commands: self.commands,
             commands_running: self.executor.running(),
             commands_waiting: self.executor.waiting(),

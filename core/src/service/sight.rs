@@ -16,7 +16,9 @@ use crate::reader::{Counts, ReaderProcess, Seen, Start};
 use crate::time::Timestamp;
 
 /// A reader that cannot say what came before a closing is due is not waited for any longer: the door is closed.
-const CLOSING_WAITS: Duration = Duration::from_secs(1);
+const CLOSING_WAITS: Duration = Duration::from_millis(100);
+/// Maximum time between two looks at what is due while a reload waits for the reader.
+const RELOAD_STEP: Duration = Duration::from_millis(50);
 
 /// Where packets are looked at.
 #[derive(Debug)]
@@ -98,6 +100,14 @@ impl Sight {
         }
     }
 
+    /// True unless nothing reads packets.
+    pub(super) fn is_alive(&self) -> bool {
+        match self {
+            Self::Here(_) => true,
+            Self::Apart(reader) => reader.is_alive(),
+        }
+    }
+
     /// How much longer an answer to what was asked before a closing is waited for; `None` where it is not.
     pub(super) fn closing_waits(&self) -> Option<Duration> {
         match self {
@@ -144,11 +154,25 @@ impl Service {
         }
         sight.follow(engine, notices);
         if let Sight::Apart(reader) = sight {
-            let now = clock.now();
-            // A knock that came before what is due, and is not told yet, may put it off.
-            if engine.poll_timeout().is_some_and(|due| due <= now) && !reader.catch_up(CLOSING_WAITS) {
-                engine.handle_timeout(now);
+            close_due(reader, engine, *clock);
+        }
+        Ok(())
+    }
+
+    /// Waits until the reader uses the new doors, at most for its deadline. Doors close meanwhile.
+    fn wait_for_reload(&mut self) -> Result<(), ServiceError> {
+        while let Sight::Apart(reader) = &mut self.sight {
+            let is_reloading = reader.is_reloading();
+            while let Some(seen) = reader.poll_seen() {
+                take(seen, &mut self.engine, &mut self.notices);
             }
+            if !is_reloading {
+                reader.end_reload();
+                break;
+            }
+            close_due(reader, &mut self.engine, self.clock);
+            reader.wait(RELOAD_STEP)?;
+            self.work()?;
         }
         Ok(())
     }
@@ -184,12 +208,20 @@ impl Service {
             }
             Sight::Apart(reader) => {
                 CaptureSet::check(&interfaces)?;
-                for seen in reader.reload(config, interfaces) {
-                    take(seen, &mut self.engine, &mut self.notices);
-                }
+                reader.begin_reload(config, interfaces);
+                self.wait_for_reload()?;
                 self.work()
             }
         }
+    }
+}
+
+/// Closes what is due, once the reader has reported what came before that, or has not done so in time.
+fn close_due(reader: &mut ReaderProcess, engine: &mut Engine, clock: Clock) {
+    let now = clock.now();
+    // A knock that came before what is due, and is not told yet, may put it off.
+    if engine.poll_timeout().is_some_and(|due| due <= now) && !reader.catch_up(CLOSING_WAITS) {
+        engine.handle_timeout(now);
     }
 }
 

@@ -4,7 +4,7 @@ use std::env::args_os;
 use std::fs;
 use std::path::PathBuf;
 
-use portknock_fuzz::{c_api, config_lines, control, engine, frame, journal, one_time, replay};
+use portknock_fuzz::{c_api, config_lines, control, engine, frame, journal, one_time, reader, replay};
 
 fn main() -> std::io::Result<()> {
     let Some(folder) = args_os().nth(1).map(PathBuf::from) else { panic!("usage: seeds FOLDER") };
@@ -15,6 +15,7 @@ fn main() -> std::io::Result<()> {
         ("engine", engine::seeds()),
         ("journal", journal::seeds()),
         ("one_time", one_time::seeds()),
+        ("reader", reader::seeds()),
         ("replay", replay::seeds()),
         ("c_api", c_api::seeds()),
     ] {

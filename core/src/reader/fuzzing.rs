@@ -1,0 +1,97 @@
+//! Both ends of the connection between the daemon and its reader, for hostile bytes from the other end.
+
+#![allow(clippy::missing_panics_doc, reason = "a panic is how a fuzz target reports")]
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use super::channel::Channel;
+pub use super::process::fuzzing::{check_daemon, daemon_seeds};
+use super::wire::{Doors, MAX_DAEMON_MESSAGE, Start, ToReader, WireSequence};
+use crate::config::DoorId;
+use crate::engine::Engine;
+use crate::service::ServiceOptions;
+use crate::service::clock::Clock;
+use crate::time::Timestamp;
+
+/// A message as it is sent.
+pub(super) fn framed(message: &impl serde::Serialize) -> Vec<u8> {
+    let message = postcard::to_allocvec(message).unwrap_or_default();
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    [&length.to_le_bytes()[..], &message].concat()
+}
+
+/// What a daemon sends.
+pub fn reader_seeds() -> Vec<Vec<u8>> {
+    let config = crate::config::parse(b"[a]\nsequence = 7,8\nseq_cooldown = 1\n[b]\none_time_sequences = /x\n").config;
+    let config = config.unwrap_or_default();
+    let start =
+        Start::new(&config, vec!["lo".into()], 0, Clock::from_zero(Timestamp::default()), &ServiceOptions::default());
+    let attempt = crate::matcher::SavedAttempt {
+        ip: [10, 0, 0, 1].into(),
+        door: 0,
+        stage: 1,
+        source_port: 1,
+        sequence_number: 1,
+        started: 1,
+        scan_hits: vec![9],
+    };
+    let sequence = crate::config::parse_sequence("7,9:udp").ok();
+    let sequence = sequence.as_ref().map(WireSequence::of);
+    let messages = [
+        ToReader::Start(start),
+        ToReader::Attempts(vec![attempt]),
+        ToReader::Begin { after: 1 },
+        ToReader::Sequence { door: 1, sequence },
+        ToReader::Reload(Doors::of(&config)),
+        ToReader::Network(None),
+        ToReader::CatchUp,
+        ToReader::Count,
+        ToReader::HandOver,
+    ];
+    let messages = messages.map(|message| framed(&message));
+    [vec![messages.concat()], messages.into()].concat()
+}
+
+/// Handles these bytes as a reader does that receives them from its daemon, as far as it can without captures.
+pub fn check_reader(bytes: &[u8]) {
+    let Some((mut daemon, mut channel)) = connection(MAX_DAEMON_MESSAGE) else { return };
+    let mut engine: Option<Engine> = None;
+    for bytes in bytes.chunks(4096) {
+        if daemon.write_all(bytes).is_err() || channel.receive().is_err() {
+            return;
+        }
+        while let Ok(Some(message)) = channel.next() {
+            let now = Timestamp::from_secs(1_000);
+            match (message, &mut engine) {
+                (ToReader::Start(start), _) => {
+                    engine = start.doors.config().ok().map(|config| Engine::that_only_tells(&config));
+                }
+                (ToReader::Attempts(attempts), Some(engine)) => {
+                    attempts.iter().for_each(|attempt| engine.take_up(attempt))
+                }
+                (ToReader::Reload(doors), Some(engine)) => {
+                    let Ok(config) = doors.config() else { return };
+                    engine.reload(&config, now);
+                }
+                (ToReader::Sequence { door, sequence }, Some(engine)) => {
+                    engine.set_sequence(DoorId(door), sequence.and_then(WireSequence::sequence));
+                }
+                (ToReader::HandOver, Some(_)) => {
+                    drop(engine.take().map(|engine| engine.hand_over().count()));
+                }
+                _ => {}
+            }
+            if let Some(engine) = &mut engine {
+                engine.handle_timeout(now);
+                while engine.poll_event().is_some() {}
+            }
+        }
+    }
+}
+
+/// An end to write hostile bytes to, and the end that receives them.
+fn connection(limit: usize) -> Option<(UnixStream, Channel)> {
+    let (theirs, ours) = UnixStream::pair().ok()?;
+    Some((theirs, Channel::new(ours, limit).ok()?))
+}

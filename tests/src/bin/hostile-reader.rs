@@ -1,0 +1,253 @@
+//! A reader that does what a compromised one could do to the daemon, in place of `portknockd --reader`.
+//!
+//! It opens the first door once, for 10.0.0.2, and misbehaves from then on. It writes its messages by hand, byte for byte.
+#![allow(clippy::unwrap_used, reason = "a test tool may end with a panic")]
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::thread::{park, sleep};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+
+/// Misbehaves as a reader on standard input
+#[derive(Parser)]
+struct Hostile {
+    /// What it does
+    misbehaviour: String,
+    /// A directory to remember in that there was a reader before
+    directory: String,
+}
+
+/// Numbers of the messages that the daemon sends.
+const BEGIN: u8 = 2;
+const CATCH_UP: u8 = 6;
+const HAND_OVER: u8 = 8;
+
+/// Messages to the daemon. Each is a number and its contents, numbers of more than 7 bits as varints.
+const READY: &[u8] = &[0, 0];
+const ASK_NETWORK: &[u8] = &[7];
+const LISTENING: &[u8] = &[4, 0, 0];
+const LOST: &[u8] = &[4, 0, 2, 1];
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push((number & 0x7f) as u8);
+    bytes
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [varint(text.len() as u64), text.as_bytes().to_vec()].concat()
+}
+
+/// A moment ago, as the daemon's clock shows it.
+fn now() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - Duration::from_millis(50);
+    u64::try_from(time.as_nanos()).unwrap()
+}
+
+/// A report about a door; `what` as in `&[1]`, a complete sequence.
+fn found(time: u64, door: u8, ip: [u8; 4], what: &[u8]) -> Vec<u8> {
+    [&[2][..], &varint(time), &[door, 0], &ip, what].concat()
+}
+
+fn attempts(count: u8) -> Vec<u8> {
+    let attempt = [0, 10, 0, 0, 2, 0, 1, 1, 1, 1, 0];
+    [&[10, count][..], &attempt.repeat(count.into())].concat()
+}
+
+fn lost(message: &str) -> Vec<u8> {
+    [&[4, 0, 2, 3][..], &text(message)].concat()
+}
+
+/// A message with its length.
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&u32::try_from(message.len()).unwrap().to_le_bytes(), message].concat()
+}
+
+struct Daemon(UnixStream);
+
+impl Daemon {
+    /// Ends this process where the daemon does not take it.
+    fn write(&mut self, bytes: &[u8]) {
+        if self.0.write_all(bytes).is_err() {
+            std::process::exit(0);
+        }
+    }
+
+    fn send(&mut self, message: &[u8]) {
+        self.write(&framed(message));
+    }
+
+    /// Sends it again and again.
+    fn flood(&mut self, message: impl Fn() -> Vec<u8>) -> ! {
+        loop {
+            let many: Vec<_> = (0..500).flat_map(|_| framed(&message())).collect();
+            self.write(&many);
+        }
+    }
+
+    /// The number of the next message.
+    fn receive(&mut self) -> u8 {
+        let mut length = [0; 4];
+        if self.0.read_exact(&mut length).is_err() {
+            std::process::exit(0);
+        }
+        let mut message = vec![0; u32::from_le_bytes(length) as usize];
+        self.0.read_exact(&mut message).unwrap();
+        message[0]
+    }
+
+    fn wait_for(&mut self, number: u8) {
+        while self.receive() != number {}
+    }
+
+    /// Has the daemon start a successor, and waits until the attempts are wanted.
+    fn provoke_hand_over(&mut self) {
+        self.send(&[8, 0]);
+        self.wait_for(HAND_OVER);
+    }
+}
+
+fn main() {
+    let Hostile { misbehaviour, directory } = Hostile::parse();
+    // The tests know a reader by this name.
+    fs::write("/proc/self/comm", "portknockd-read").unwrap();
+    let is_first = File::create_new(Path::new(&directory).join("first")).is_ok();
+    let mut daemon = Daemon(UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap()));
+    if misbehaviour == "is never ready" && !is_first {
+        hang();
+    }
+    daemon.wait_for(0);
+    daemon.send(READY);
+    daemon.wait_for(BEGIN);
+    if is_first {
+        daemon.send(&found(now(), 0, [10, 0, 0, 2], &[1]));
+        // Reports that come together with a violation are discarded.
+        sleep(Duration::from_millis(300));
+    }
+    misbehave(&mut daemon, &misbehaviour);
+    hang();
+}
+
+fn hang() -> ! {
+    loop {
+        park();
+    }
+}
+
+fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
+    let long = "x".repeat(60_000);
+    match misbehaviour {
+        "says nothing" => {}
+        "is never ready" | "exits" => std::process::exit(0),
+        "stops" => drop(Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status()),
+        "closes its connection" => daemon.0.shutdown(std::net::Shutdown::Both).unwrap(),
+        "hands over without end" => {
+            daemon.provoke_hand_over();
+            daemon.flood(|| attempts(1));
+        }
+        "hands over many" => {
+            daemon.provoke_hand_over();
+            daemon.flood(|| attempts(100));
+        }
+        "hands over slowly" => {
+            daemon.provoke_hand_over();
+            loop {
+                daemon.send(&attempts(1));
+                sleep(Duration::from_millis(500));
+            }
+        }
+        "hands over nothing" => daemon.provoke_hand_over(),
+        "hands over what is not allowed" => {
+            daemon.provoke_hand_over();
+            daemon.send(&[10, 1, 0, 9, 9, 9, 9, 0, 1, 1, 1, 1, 0]);
+        }
+        "asks for the network" => daemon.flood(|| ASK_NETWORK.to_vec()),
+        "asks for the network again" => loop {
+            daemon.send(ASK_NETWORK);
+            daemon.wait_for(5);
+        },
+        "asks for successors" => daemon.flood(|| vec![8, 0]),
+        "asks for later successors" => daemon.flood(|| vec![8, 1]),
+        "sends notices" => {
+            let last = std::cell::Cell::new(false);
+            daemon.flood(|| if last.replace(!last.get()) { LISTENING } else { LOST }.to_vec());
+        }
+        "sends a long notice" => daemon.send(&lost(&long)),
+        "forges lines" => {
+            for _ in 0..90 {
+                daemon.send(&lost("\n[2026-01-01 00:00] 10.0.0.9: door: FORGED\x1b[2J"));
+                daemon.send(LISTENING);
+            }
+        }
+        "fails with a long text" => daemon.send(&[&[1][..], &text(&long)].concat()),
+        "fails with lines" => daemon.send(&[&[1][..], &text("\n10.0.0.9: door: FORGED")].concat()),
+        "announces a long message" => {
+            daemon.write(&(31_u32 << 20).to_le_bytes());
+            daemon.flood(|| vec![0; 1000]);
+        }
+        "sends byte by byte" => {
+            daemon.write(&1000_u32.to_le_bytes());
+            loop {
+                daemon.write(&[2]);
+                sleep(Duration::from_millis(20));
+            }
+        }
+        "pads its messages" => daemon.send(&[ASK_NETWORK, long.as_bytes()].concat()),
+        "has always caught up" => daemon.flood(|| [&[5][..], &varint(now())].concat()),
+        "has never caught up" => loop {
+            daemon.wait_for(CATCH_UP);
+            daemon.send(&[5, 0]);
+        },
+        "reports stages" => daemon.flood(|| found(now(), 1, [10, 1, 1, 1], &[0, 1, 2])),
+        "reports openings" => {
+            daemon.flood(|| found(now(), 1, fastrand::u32(0x0b00_0000..0x0c00_0000).to_be_bytes(), &[1]));
+        }
+        "reports the future" => daemon.send(&found(now() + 3_600_000_000_000, 0, [10, 0, 0, 2], &[1])),
+        "reports packets" => {
+            daemon.flood(|| [&[3][..], &varint(now()), &[0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 7, 0, 2, 7, 7]].concat());
+        }
+        "is ready twice" => daemon.send(READY),
+        "counts without being asked" => daemon.flood(|| [&[9][..], &varint(u64::MAX).repeat(7)].concat()),
+        "says that it works" => daemon.flood(|| vec![12, 9]),
+        other => {
+            let seed = other.strip_prefix("random ").and_then(|seed| seed.parse().ok());
+            fastrand::seed(seed.unwrap_or_else(|| panic!("no such misbehaviour: {other}")));
+            at_random(daemon);
+        }
+    }
+}
+
+/// Messages that make some sense, and bytes that make none.
+fn at_random(daemon: &mut Daemon) -> ! {
+    let bytes = |count: usize| -> Vec<u8> { (0..count).map(|_| fastrand::u8(..)).collect() };
+    loop {
+        let message = match fastrand::u8(..20) {
+            0 => bytes(fastrand::usize(..200)),
+            1 => [&[fastrand::u8(..14)][..], &bytes(fastrand::usize(..60))].concat(),
+            2 => lost(&"\n".repeat(fastrand::usize(..300))),
+            3 => vec![8, fastrand::u8(..2)],
+            4 => attempts(fastrand::u8(..10)),
+            5 => [&[5][..], &varint(now())].concat(),
+            6 => found(now(), fastrand::u8(..3), [10, 0, 0, fastrand::u8(3..)], &[1]),
+            7 => vec![12, fastrand::u8(..3)],
+            8 => [&[9][..], &varint(u64::MAX).repeat(7)].concat(),
+            9 | 10 => LISTENING.to_vec(),
+            11 => ASK_NETWORK.to_vec(),
+            _ => found(now(), 1, [10, 0, 0, fastrand::u8(..)], &[0, 1, 2]),
+        };
+        for _ in 0..[1, 1, 1, 10, 1000][fastrand::usize(..5)] {
+            daemon.send(&message);
+        }
+        sleep(Duration::from_millis([0, 0, 1, 20, 200][fastrand::usize(..5)]));
+    }
+}

@@ -1,0 +1,204 @@
+//! A reader that an attacker has taken over: whatever it sends, doors close on time, and the daemon answers and ends.
+
+use std::fs;
+use std::process::Command;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use portknock_tests::{Daemon, Lab, Output, PATIENCE, binary, cost, require, wait_until};
+use tempfile::TempDir;
+
+const ENDED: &str = "the process that reads packets has ended";
+
+/// The first door is open for two seconds; the second one is for everybody.
+const DOORS: &str = "
+[door]
+sequence = 7000,5000
+allow = 10.0.0.2
+start_command = date +%s.%N >> %DIR%/opened
+cmd_timeout = 2
+stop_command = date +%s.%N >> %DIR%/closed
+[other]
+sequence = 7100,5100
+";
+
+/// How much later than it should a door may close.
+const LATE: f64 = 0.3;
+/// How long a status may take.
+const STATUS_TIME: Duration = Duration::from_secs(1);
+/// How long the daemon may take to end.
+const STOP_TIME: Duration = Duration::from_secs(3);
+/// How much memory the daemon may take at any time, what it takes anyway included.
+const MEMORY_MIB: u64 = 64;
+/// How long its log may get.
+const LOG_BYTES: u64 = 1 << 20;
+/// How long it may get of openings, of which none is left out: 60 bytes each, and as many as packets could cause in the time of
+/// a test.
+const LOG_BYTES_OF_OPENINGS: u64 = 60 * 50_000 * 5;
+
+/// One at a time: they measure times, and load the processors.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The library that has portknockd start another program as its reader.
+static STARTER: LazyLock<TempDir> = LazyLock::new(|| {
+    require("gcc");
+    let folder = TempDir::new().expect("a temporary folder");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/c/start_other_reader.c");
+    let library = folder.path().join("start.so");
+    let built = Output::of(Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(library).args([source, "-ldl"]));
+    assert_eq!(built.code, Some(0), "{}", built.stderr);
+    folder
+});
+
+fn daemon_with(lab: &Lab, misbehaviour: &str) -> Daemon {
+    let library = format!("LD_PRELOAD={}", STARTER.path().join("start.so").display());
+    let program = format!("READER_PROGRAM={}", binary("hostile-reader").display());
+    let misbehaviour = format!("READER_MISBEHAVIOUR={misbehaviour}");
+    let starter = ["env", &library, &program, &misbehaviour, "READER_DIRECTORY=%DIR%"];
+    Daemon::portknockd_under(&lab.server, &starter, DOORS)
+}
+
+/// The largest memory that the daemon has had.
+fn peak_mib(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux measures it");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib / 1024
+}
+
+fn seconds(daemon: &Daemon, file: &str) -> f64 {
+    daemon.read(file).trim().parse().unwrap_or_else(|_| panic!("{file}: {:?}", daemon.read(file)))
+}
+
+/// Asserts what has to hold whatever the reader does. Returns the log.
+fn withstands(misbehaviour: &str) -> String {
+    let lab = Lab::pair();
+    let mut daemon = daemon_with(&lab, misbehaviour);
+    let start = Instant::now();
+    let mut slowest = Duration::ZERO;
+    while start.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        let status = daemon.ask(b"{\"request\":\"status\"}\n");
+        assert!(status.contains("\"openings\""), "{misbehaviour}: {status}");
+        slowest = slowest.max(asked.elapsed());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let closed = wait_until(PATIENCE, || daemon.read("closed").contains('\n'));
+    let memory = peak_mib(&daemon);
+    let stopped = Instant::now();
+    daemon.signal("TERM");
+    let has_ended = daemon.exit_within(PATIENCE).is_some();
+    let stop_time = stopped.elapsed();
+    let log = daemon.log();
+    let size = fs::metadata(daemon.path("log")).map_or(0, |data| data.len());
+    let end = || log.chars().take(3000).collect::<String>();
+    assert!(closed, "{misbehaviour}: the door stays open\n{}", end());
+    let open = seconds(&daemon, "closed") - seconds(&daemon, "opened");
+    println!(
+        "{misbehaviour}: open {open:.3} s, status {slowest:?}, stop {stop_time:?}, memory {memory} MiB, log {size} bytes"
+    );
+    assert!((open - 2.0).abs() <= LATE, "{misbehaviour}: the door was open for {open} s\n{}", end());
+    assert!(slowest <= STATUS_TIME, "{misbehaviour}: a status took {slowest:?}\n{}", end());
+    assert!(has_ended && stop_time <= STOP_TIME, "{misbehaviour}: the end took {stop_time:?}\n{}", end());
+    assert!(memory <= MEMORY_MIB, "{misbehaviour}: {memory} MiB\n{}", end());
+    let log_bytes = if misbehaviour == "reports openings" { LOG_BYTES_OF_OPENINGS } else { LOG_BYTES };
+    assert!(size <= log_bytes, "{misbehaviour}: the log has {size} bytes\n{}", end());
+    assert!(!log.contains("FORGED\n") && !log.contains('\x1b'), "{misbehaviour}: {}", end());
+    let forged = log.lines().any(|line| line.starts_with("[2026-01-01"));
+    assert!(!forged, "{misbehaviour}: {}", end());
+    log
+}
+
+/// The same, and that the reader is replaced for this reason.
+fn replaces(misbehaviour: &str, reason: &str) {
+    let log = withstands(misbehaviour);
+    let line = log.lines().find(|line| line.contains(ENDED) || line.contains("cannot be started"));
+    let line = line.unwrap_or_else(|| panic!("{misbehaviour}: the reader stays\n{log}"));
+    assert!(line.contains(reason), "{misbehaviour}: {line}");
+}
+
+#[test]
+fn a_reader_that_floods_the_daemon_is_replaced_and_nothing_waits_for_it() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for (misbehaviour, reason) in [
+        ("asks for the network", "a message out of turn"),
+        ("asks for successors", "too many notices"),
+        ("asks for later successors", "too many notices"),
+        ("sends notices", "too many notices"),
+        ("has always caught up", "a message out of turn"),
+        ("reports stages", "more than packets can cause"),
+        ("reports packets", "a message out of turn"),
+        ("counts without being asked", "a message out of turn"),
+        ("says that it works", "too many notices"),
+    ] {
+        replaces(misbehaviour, reason);
+    }
+    // Whether they come faster than packets can cause them depends on the machine.
+    withstands("reports openings");
+}
+
+#[test]
+fn a_reader_that_hands_over_without_end_or_not_at_all_holds_up_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for misbehaviour in ["hands over without end", "hands over many", "hands over slowly", "hands over nothing"] {
+        withstands(misbehaviour);
+    }
+    replaces("hands over what is not allowed", "an attempt of an address that may not knock");
+}
+
+#[test]
+fn a_reader_that_sends_what_is_no_message_is_replaced() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for (misbehaviour, reason) in [
+        ("sends a long notice", "a text that is too long"),
+        ("fails with a long text", "a text that is too long"),
+        ("fails with lines", "\\x0a10.0.0.9: door: FORGED"),
+        ("announces a long message", "a message that is too long"),
+        ("pads its messages", "more bytes than it needs"),
+        ("has never caught up", "a time that was not asked for"),
+        ("reports the future", "something of the future"),
+        ("is ready twice", "a message out of turn"),
+    ] {
+        replaces(misbehaviour, reason);
+    }
+    withstands("forges lines");
+    withstands("sends byte by byte");
+}
+
+#[test]
+fn a_reader_that_does_nothing_holds_up_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for misbehaviour in ["says nothing", "stops", "asks for the network again"] {
+        withstands(misbehaviour);
+    }
+    for misbehaviour in ["exits", "is never ready", "closes its connection"] {
+        replaces(misbehaviour, "has ended");
+    }
+}
+
+#[test]
+fn a_reader_that_does_anything_holds_up_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let seed = std::env::var("PORTKNOCK_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = seed.map_or_else(|| (0..4).map(|_| fastrand::u64(..1_000_000)).collect(), |seed| vec![seed]);
+    for seed in seeds {
+        println!("PORTKNOCK_SEED={seed} plays this again");
+        withstands(&format!("random {seed}"));
+    }
+}
+
+#[test]
+fn a_reload_waits_for_no_reader_and_doors_close_meanwhile() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let lab = Lab::pair();
+    let daemon = daemon_with(&lab, "says nothing");
+    daemon.wait_for("OPEN SESAME");
+    std::thread::sleep(Duration::from_millis(1500));
+    let start = Instant::now();
+    daemon.reload(DOORS);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(wait_until(PATIENCE, || daemon.read("closed").contains('\n')), "{}", daemon.log());
+    let open = seconds(&daemon, "closed") - seconds(&daemon, "opened");
+    assert!((open - 2.0).abs() <= LATE, "the door was open for {open} s\n{}", daemon.log());
+    assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some()));
+}
