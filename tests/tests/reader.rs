@@ -22,6 +22,16 @@ fn opens(lab: &Lab, daemon: &Daemon) {
     daemon.wait_for_count("OPEN SESAME", before + 1, PATIENCE);
 }
 
+/// Knocks until the door opens, as it does when the next reader listens.
+fn opens_soon(lab: &Lab, daemon: &Daemon) {
+    let before = daemon.count("OPEN SESAME");
+    let opens = || {
+        lab.client.ok("knock 10.0.0.1 7000 5000");
+        wait_until(Duration::from_millis(500), || daemon.count("OPEN SESAME") > before)
+    };
+    assert!(wait_until(PATIENCE, opens), "{}", daemon.log());
+}
+
 fn closes(daemon: &Daemon, count: usize) {
     assert!(wait_until(PATIENCE, || daemon.read("done").matches("close").count() == count), "{}", daemon.log());
 }
@@ -105,7 +115,7 @@ fn one_that_hangs_keeps_no_door_open() {
     daemon.wait_for(ENDED);
     assert!(daemon.log().contains("it does not answer"), "{}", daemon.log());
     ends(reader);
-    opens(&lab, &daemon);
+    opens_soon(&lab, &daemon);
     closes(&daemon, 2);
 }
 
@@ -118,11 +128,21 @@ fn one_that_hangs_is_replaced_though_nothing_happens() {
     daemon.wait_for_count("it does not answer", 1, Duration::from_secs(17));
     ends(reader);
     assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some()));
-    let opens = || {
-        lab.client.ok("knock 10.0.0.1 7000 5000");
-        wait_until(Duration::from_secs(1), || daemon.count("OPEN SESAME") > 0)
-    };
-    assert!(wait_until(PATIENCE, opens), "{}", daemon.log());
+    opens_soon(&lab, &daemon);
+}
+
+#[test]
+fn one_that_works_stays_on_a_quiet_line_and_wakes_once_in_ten_seconds() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, &door(60));
+    let reader = daemon.reader();
+    cost::settle(daemon.id());
+    let before = cost::wake_ups(daemon.id());
+    // Longer than a reader may say nothing.
+    std::thread::sleep(Duration::from_secs(20));
+    let wake_ups = cost::wake_ups(daemon.id()) - before;
+    assert_eq!((daemon.reader(), daemon.count(ENDED)), (reader, 0), "{}", daemon.log());
+    assert!(wake_ups <= 8, "{wake_ups} of both in twenty seconds");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Shortest time from one start to the next.
 const MIN_START_INTERVAL: Duration = Duration::from_millis(200);
-/// Delay of the next start after a reader has ended.
+/// Delay of the next start after two readers in a row have ended. After the first one there is none.
 const ENDED_DELAY: Duration = Duration::from_millis(200);
 /// Delay of the next start after a reader has violated the protocol, which no packet makes an intact reader do.
 const VIOLATION_DELAY: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ pub(super) struct Restart {
     earliest: Instant,
     /// When a successor of the reader that works is to start.
     wanted: Option<Instant>,
-    /// The delay after the last end in a row.
+    /// The delay after the next end in a row.
     delay: Duration,
     /// The wait for the next successor of a reader that cannot do what it was started for.
     pause: Duration,
@@ -62,9 +62,9 @@ impl Restart {
         if worked >= STABLE_AFTER {
             self.delay = Duration::ZERO;
         }
-        let least = if is_violation { VIOLATION_DELAY } else { ENDED_DELAY };
-        self.delay = (self.delay * 2).clamp(least, MAX_DELAY);
-        self.earliest = self.earliest.max(Instant::now() + self.delay);
+        let delay = if is_violation { self.delay.max(VIOLATION_DELAY) } else { self.delay };
+        self.earliest = self.earliest.max(Instant::now() + delay);
+        self.delay = (delay * 2).clamp(ENDED_DELAY, MAX_DELAY);
     }
 
     /// A successor is wanted: immediately, or each time later if this reader `failed` as the next one may.
@@ -117,6 +117,8 @@ mod tests {
     fn restarts_back_off_until_a_reader_has_worked_for_a_while() {
         let delay = |restart: &Restart| restart.due(false).unwrap().saturating_duration_since(Instant::now());
         let mut restart = Restart::new();
+        restart.ended(Duration::ZERO, false);
+        assert_eq!(delay(&restart), Duration::ZERO);
         let mut before = Duration::ZERO;
         for _ in 0..8 {
             restart.ended(Duration::ZERO, false);
@@ -127,7 +129,7 @@ mod tests {
         assert!(before <= MAX_DELAY);
         let mut restart = Restart { delay: MAX_DELAY, ..Restart::new() };
         restart.ended(STABLE_AFTER, false);
-        assert!(delay(&restart) <= ENDED_DELAY);
+        assert_eq!(delay(&restart), Duration::ZERO);
         restart.ended(Duration::ZERO, true);
         assert!(delay(&restart) > ENDED_DELAY * 2, "a violation");
     }
