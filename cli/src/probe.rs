@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use portknock_core::Protocol;
-use portknock_core::probe::{self, PortList, ProbePlan, Progress};
+use portknock_core::probe::{self, PortList, PortState, ProbePlan, Progress};
 use portknock_core::sys::process;
 
 use crate::arguments::{FamilyArgs, some_seconds};
@@ -53,7 +53,40 @@ pub struct ProbeArgs {
     /// Ports, ranges and names of services with commas between, as in 22,80,https,8000-8100; -100 ends at 100, 60000-
     /// begins at 60000, - is all ports. For the ports up to 4 or 6 write 1-4 or 1-6: -4 and -6 are options
     #[arg(allow_hyphen_values = true)]
-    ports: PortList,
+    ports: Option<PortList>,
+    /// Probe these ports, written in the same way; without any, the most used ones
+    #[arg(short, long = "ports", value_name = "PORTS", allow_hyphen_values = true, conflicts_with = "ports")]
+    ports_option: Option<PortList>,
+    /// Show open and open|filtered ports only
+    #[arg(long)]
+    open: bool,
+    /// Exit with 3 unless all ports have this state
+    #[arg(long, value_name = "STATE", value_enum)]
+    expect: Option<Expected>,
+}
+
+/// The exit status if a port does not have the state that was expected.
+const NOT_AS_EXPECTED: u8 = 3;
+
+/// A state that ports are expected to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Expected {
+    /// Something accepts connections, or answers
+    Open,
+    /// The host answers that nothing listens
+    Closed,
+    /// Nothing answers, or a firewall refuses; for UDP, too, only a refusal
+    Filtered,
+}
+
+impl Expected {
+    fn is(self, state: PortState) -> bool {
+        match self {
+            Self::Open => state == PortState::Open,
+            Self::Closed => state == PortState::Closed,
+            Self::Filtered => state == PortState::Filtered,
+        }
+    }
 }
 
 /// How TCP ports are probed.
@@ -77,8 +110,8 @@ impl From<Method> for probe::Method {
     }
 }
 
-/// Probes, and prints what was found. The status is 0 when the probe ran, whatever it found, 1 when it could not or not
-/// to its end, 130 and 143 when SIGINT and SIGTERM stopped it.
+/// Probes, and prints what was found. The status is 0 when the probe ran, whatever it found, 3 if a port does not have the
+/// state that `--expect` names, 1 when it could not or not to its end, 130 and 143 when SIGINT and SIGTERM stopped it.
 pub fn run(args: &ProbeArgs) -> u8 {
     let plan = plan(args);
     let addresses = match plan.resolve() {
@@ -103,24 +136,31 @@ pub fn run(args: &ProbeArgs) -> u8 {
         Err(error) => return complain("portknock", error),
     };
     match args.format {
-        Format::Text => print(probe::table(&plan, &addresses, &scan).as_bytes()),
+        Format::Text => print(probe::table(&plan, &addresses, &scan, args.open).as_bytes()),
         Format::Json => {
-            for results in scan.results.chunks(LINES_AT_ONCE) {
+            let may_be_open = |state| matches!(state, PortState::Open | PortState::OpenFiltered);
+            let shown: Vec<_> = scan.results.iter().filter(|result| !args.open || may_be_open(result.state)).collect();
+            for results in shown.chunks(LINES_AT_ONCE) {
                 let lines: String =
                     results.iter().map(|result| probe::result_line(&plan.host, result) + "\n").collect();
                 print(lines.as_bytes());
             }
         }
     }
-    let status = scan.error.map_or(SUCCESS, |error| complain("portknock", error));
+    let as_expected = args.expect.is_none_or(|expected| scan.results.iter().all(|result| expected.is(result.state)));
+    let status = match scan.error {
+        Some(error) => complain("portknock", error),
+        None if as_expected => SUCCESS,
+        None => NOT_AS_EXPECTED,
+    };
     interrupt.status().unwrap_or(status)
 }
 
 fn plan(args: &ProbeArgs) -> ProbePlan {
-    let mut plan = ProbePlan::new(&args.host, args.ports.clone());
-    if args.udp {
-        plan.protocol = Protocol::Udp;
-    }
+    let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
+    let ports = args.ports.as_ref().or(args.ports_option.as_ref()).cloned();
+    let mut plan = ProbePlan::new(&args.host, ports.unwrap_or_else(|| PortList::most_used(protocol)));
+    plan.protocol = protocol;
     plan.method = args.method.into();
     plan.family = args.family.family();
     plan.all_addresses = args.all_addresses;
@@ -164,5 +204,11 @@ mod tests {
         assert_eq!((plan.family, plan.source), (Family::V6, "::1".parse().ok()));
         assert_eq!((plan.host.as_str(), plan.ports), ("host", "1,2,5".parse().unwrap()));
         assert_eq!(planned("--method syn host 22").method, probe::Method::Syn);
+        for args in ["host -p 22,80", "-p 22,80 host", "--ports 22,80 host", "host --ports=22,80"] {
+            assert_eq!(planned(args).ports, "22,80".parse().unwrap(), "{args}");
+        }
+        assert_eq!(planned("host").ports, PortList::most_used(Protocol::Tcp));
+        assert_eq!(planned("host -u").ports, PortList::most_used(Protocol::Udp));
+        assert!(Cli::try_parse_from(["probe", "host", "22", "-p", "80"]).is_err());
     }
 }

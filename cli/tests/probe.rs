@@ -70,6 +70,11 @@ impl SilentPort {
     }
 }
 
+/// A UDP port of 127.0.0.1 that nothing is bound to.
+fn closed_udp_port() -> u16 {
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// Expects a usage error with `message`.
 #[track_caller]
 fn refused(args: &str, message: &str) {
@@ -80,8 +85,9 @@ fn refused(args: &str, message: &str) {
 
 #[test]
 fn bad_usage_is_named() {
-    refused("", "<HOST> <PORTS>");
-    refused("localhost", "<PORTS>");
+    refused("", "<HOST>");
+    refused("localhost 22 -p 80", "cannot be used with");
+    refused("localhost 22 --expect shut", "[possible values: open, closed, filtered]");
     refused("localhost 22 80", "unexpected argument '80'");
     refused("--method guess localhost 22", "[possible values: auto, syn, connect]");
     refused("--udp --method syn localhost 53", "'--udp' cannot be used with '--method <METHOD>'");
@@ -114,7 +120,7 @@ fn the_wrong_part_of_the_ports_is_named() {
     refused("localhost 1-65536", "`1-65536` is not a port");
     refused("localhost 443,90-80", "the range `90-80` ends before it begins");
     // What looks like an option behind the host is taken for ports.
-    refused("localhost --ports=22", "`--ports=22` is not a port");
+    refused("localhost --posts=22", "`--posts=22` is not a port");
 }
 
 #[test]
@@ -131,8 +137,9 @@ fn ports_may_begin_with_a_hyphen_and_families_stay_options() {
         understood(&format!("127.0.0.1 {ports} -4 -6 --rate 5"));
     }
     understood("-6 127.0.0.1 -- -4");
-    refused("127.0.0.1 -4", "<PORTS>");
-    refused("127.0.0.1 -46", "<PORTS>");
+    understood("127.0.0.1 -6");
+    understood("127.0.0.1 -6 -p -4");
+    understood("127.0.0.1 -p - -6");
 }
 
 #[test]
@@ -155,11 +162,18 @@ fn the_table_says_how_it_was_made() {
     let text = connect(&format!("127.0.0.1 {open},{closed}"));
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("Probe of 127.0.0.1 by connect"));
-    assert_eq!(lines.next().unwrap().split_whitespace().collect::<Vec<_>>(), ["PORT", "STATE", "REASON", "RTT"]);
+    assert_eq!(
+        lines.next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["PORT", "STATE", "SERVICE", "REASON", "RTT"]
+    );
+    // Ports that the kernel chose seldom have a name.
     let mut expected = [(open, "open", "syn-ack"), (closed, "closed", "conn-refused")];
     expected.sort_unstable();
     for (port, state, reason) in expected {
-        let words: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+        let mut words: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+        if words.len() == 6 {
+            words.remove(2);
+        }
         assert_eq!(words[..3], [&format!("{port}/tcp"), state, reason], "{text}");
         assert!(words.len() == 5 && words[3].parse::<f64>().is_ok() && words[4] == "ms", "{text}");
     }
@@ -184,12 +198,58 @@ fn json_has_a_result_on_each_line() {
 }
 
 #[test]
+fn the_status_says_whether_all_ports_are_as_expected() {
+    let ((_listener, open), closed) = (listen(), closed_port());
+    let status = |args: &str| probe(&format!("--method connect 127.0.0.1 {args}")).0;
+    assert_eq!(status(&format!("{open} --expect open")), Some(0));
+    assert_eq!(status(&format!("{closed} --expect closed")), Some(0));
+    assert_eq!(status(&format!("{open},{closed} --expect open")), Some(3));
+    assert_eq!(status(&format!("-p {closed} --expect filtered")), Some(3));
+}
+
+#[test]
+fn open_ports_alone_are_shown() {
+    let ((_listener, open), closed) = (listen(), closed_port());
+    let text = connect(&format!("127.0.0.1 {open},{closed} --open"));
+    assert!(text.contains("Not shown: 1 closed ports (conn-refused)\n"), "{text}");
+    assert!(text.contains(&format!("{open}/tcp open")) && !text.contains(&format!("{closed}/tcp")), "{text}");
+    let lines = connect(&format!("--format json --open 127.0.0.1 {open},{closed}"));
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+}
+
+#[test]
+fn without_ports_the_most_used_ones_are_probed() {
+    let lines = connect("--format json 127.0.0.1");
+    assert!(lines.lines().count() > 200, "{lines}");
+    assert!(lines.contains("\"port\":22,") && lines.contains("\"port\":443,"));
+}
+
+#[test]
+fn a_link_local_address_needs_its_interface() {
+    for program in ["probe fe80::1 22", "knock fe80::1 7000"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_portknock")).args(program.split(' ')).output().unwrap();
+        let expected = "portknock: fe80::1 is a link-local address, which every interface has: name the interface, as in \
+                        fe80::1%eth0\n";
+        assert_eq!(texts(&output), (Some(1), String::new(), expected.into()), "{program}");
+    }
+}
+
+#[test]
+fn an_answer_by_udp_takes_some_time() {
+    let closed: Vec<String> = (0..20).map(|_| closed_udp_port().to_string()).collect();
+    let (_, text, _) = probe(&format!("--udp --retries 0 --timeout 1 --format json 127.0.0.1 {}", closed.join(",")));
+    let rtts: Vec<f64> =
+        text.lines().filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["rtt_ms"].as_f64()).collect();
+    assert!(rtts.len() > 3 && rtts.iter().all(|rtt| *rtt > 0.0), "{text}");
+}
+
+#[test]
 fn a_port_without_an_answer_takes_the_timeout() {
     let silent = SilentPort::new();
     let start = Instant::now();
     let text = connect(&format!("--timeout 1.5 127.0.0.1 {}", silent.port));
     assert!(start.elapsed() >= Duration::from_millis(1_500), "{:?}", start.elapsed());
-    assert!(text.contains(&format!("{}/tcp filtered no-response -", silent.port)), "{text}");
+    assert!(text.lines().any(|line| line.starts_with(&format!("{}/tcp filtered ", silent.port)) && line.ends_with(" no-response -")), "{text}");
 }
 
 #[test]

@@ -52,6 +52,12 @@ pub enum HostError {
         /// The family that was asked for, also by the address to send from.
         family: Family,
     },
+    /// The address is of the link and does not say of which one.
+    #[error("{address} is a link-local address, which every interface has: name the interface, as in {address}%eth0")]
+    NoZone {
+        /// The address.
+        address: Ipv6Addr,
+    },
 }
 
 /// The addresses of `host` (a name, an IPv4 address, or an IPv6 address with or without a zone, as in `fe80::1%eth0`)
@@ -77,7 +83,14 @@ pub(crate) fn resolve(
     if addresses.is_empty() {
         return Err(HostError::NoAddress { host: host.into(), family: wanted(family, source) });
     }
-    Ok(addresses)
+    let without_zone = |address: &SocketAddr| match address {
+        SocketAddr::V6(six) if six.ip().is_unicast_link_local() && six.scope_id() == 0 => Some(*six.ip()),
+        _ => None,
+    };
+    match addresses.iter().find_map(without_zone) {
+        Some(address) => Err(HostError::NoZone { address }),
+        None => Ok(addresses),
+    }
 }
 
 /// The family that both allow.

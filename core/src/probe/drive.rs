@@ -22,7 +22,8 @@ pub(super) trait Wire {
     fn schedule(&mut self) -> &mut Schedule;
 
     /// Sends these probes, at most [`BATCH`], and gives how many were sent; an error where not even the first one was.
-    fn send(&mut self, probes: &[Try], now: Duration) -> io::Result<usize>;
+    /// `clock` has the time that is counted from the start.
+    fn send(&mut self, probes: &[Try], clock: &dyn Fn() -> Duration) -> io::Result<usize>;
 
     /// Takes in what waits, and tells the schedule. `clock` has the time that is counted from the start.
     fn receive(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<()>;
@@ -64,7 +65,7 @@ pub(super) fn drive(
             }
         }
         let mut interest = Interest::Read;
-        match send(wire, &mut due, now) {
+        match send(wire, &mut due, &clock) {
             Ok(Sent::All) => {}
             // There may be less to wait for.
             Ok(Sent::SomeDenied) => until = now,
@@ -97,10 +98,10 @@ enum Sent {
 }
 
 /// Sends all that is due.
-fn send(wire: &mut dyn Wire, due: &mut VecDeque<Try>, now: Duration) -> io::Result<Sent> {
+fn send(wire: &mut dyn Wire, due: &mut VecDeque<Try>, clock: &dyn Fn() -> Duration) -> io::Result<Sent> {
     let mut result = Sent::All;
     while !due.is_empty() {
-        match wire.send(due.make_contiguous(), now) {
+        match wire.send(due.make_contiguous(), clock) {
             Ok(count) => {
                 due.drain(..count);
             }

@@ -21,8 +21,12 @@ pub enum ProbeError {
     /// This machine has no way to send to the address.
     #[error(
         "no route to {address}: {}",
-        // What the kernel calls a route that swallows packets.
-        if error.raw_os_error() == Some(libc::EINVAL) { "it is a blackhole (ip-route(8))".into() } else { error.to_string() }
+        // What the kernel calls a route that swallows packets, and an address of a link that is not named.
+        if error.raw_os_error() == Some(libc::EINVAL) && !is_link_local(*address) {
+            "it is a blackhole (ip-route(8))".into()
+        } else {
+            error.to_string()
+        }
     )]
     NoRoute {
         /// What should have been probed.
@@ -46,6 +50,10 @@ pub enum ProbeError {
         /// What the system said.
         error: io::Error,
     },
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 impl ProbeError {

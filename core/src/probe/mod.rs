@@ -13,6 +13,7 @@
 //! ```
 
 mod behind_firewall;
+mod common;
 mod connect;
 mod drive;
 mod error;

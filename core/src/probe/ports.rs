@@ -3,6 +3,8 @@
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
+use super::common;
+use crate::config::Protocol;
 use crate::sys::names::service_port;
 
 /// A set of ports from 1 to 65535, never empty.
@@ -25,6 +27,12 @@ pub enum PortListError {
 }
 
 impl PortList {
+    /// The ports of the services that people run most, more than two hundred of TCP or eighty of UDP.
+    pub fn most_used(protocol: Protocol) -> Self {
+        let ports = if protocol == Protocol::Udp { common::UDP } else { common::TCP };
+        Self(ports.iter().filter_map(|&port| NonZeroU16::new(port)).collect())
+    }
+
     /// The ports in rising order, each once.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = NonZeroU16> + '_ {
         self.0.iter().copied()
@@ -101,6 +109,15 @@ mod tests {
         assert_eq!(ports("65534-"), [65534, 65535]);
         assert_eq!(ports("7-7"), [7]);
         assert_eq!(ports("-").len(), 65_535);
+    }
+
+    #[test]
+    fn the_most_used_ports_rise_and_have_what_everyone_expects() {
+        for (protocol, expected) in [(Protocol::Tcp, [22, 443, 3389]), (Protocol::Udp, [53, 123, 51_820])] {
+            let ports: Vec<u16> = PortList::most_used(protocol).iter().map(NonZeroU16::get).collect();
+            assert!(ports.is_sorted_by(|port, next| port < next) && ports.len() >= 70, "{protocol}");
+            assert!(expected.iter().all(|port| ports.contains(port)), "{protocol}");
+        }
     }
 
     #[test]

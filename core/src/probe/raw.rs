@@ -70,7 +70,7 @@ impl Wire for SynWire {
         self.prober.schedule()
     }
 
-    fn send(&mut self, probes: &[Try], _now: Duration) -> io::Result<usize> {
+    fn send(&mut self, probes: &[Try], _clock: &dyn Fn() -> Duration) -> io::Result<usize> {
         if self.behind_firewall.is_none() && probes.iter().any(|probe| probe.number == 1) {
             self.behind_firewall = AnswerCapture::open(self.target);
         }

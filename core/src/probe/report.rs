@@ -10,17 +10,33 @@ use super::result::ProbeResult;
 use super::state::{PortState, Reason};
 use crate::config::Protocol;
 use crate::printable::Printable;
+use crate::sys::names::service_name;
 
 /// A state other than open with more ports than this is only counted.
 const MOST_SHOWN: usize = 25;
 
 /// The columns' headings.
-const HEADINGS: [&str; 4] = ["PORT", "STATE", "REASON", "RTT"];
+const HEADINGS: [&str; 5] = ["PORT", "STATE", "SERVICE", "REASON", "RTT"];
 
 /// The results as a table for people: for each address how it was probed, how many ports are not listed (those of a
-/// state, other than open, that more than 25 ports are in), how many have no result, and a line for each other port.
-/// `addresses` are those that were probed. Ends with the end of a line.
-pub fn table(plan: &ProbePlan, addresses: &[SocketAddr], scan: &Scan) -> String {
+/// state, other than open, that more than 25 ports are in; with `only_open` all that are not open or open|filtered), how
+/// many have no result, and a line for each other port, with the name that services(5) has for it. `addresses` are those
+/// that were probed. Ends with the end of a line.
+pub fn table(plan: &ProbePlan, addresses: &[SocketAddr], scan: &Scan, only_open: bool) -> String {
+    let service = |port, protocol| service_name(port, protocol == Protocol::Udp).unwrap_or_default();
+    table_with(plan, addresses, scan, only_open, &service)
+}
+
+/// The name of the service at a port, empty if it has none.
+type ServiceNames<'a> = &'a dyn Fn(u16, Protocol) -> String;
+
+fn table_with(
+    plan: &ProbePlan,
+    addresses: &[SocketAddr],
+    scan: &Scan,
+    only_open: bool,
+    service: ServiceNames<'_>,
+) -> String {
     let mut text = String::new();
     for &address in addresses {
         let gap = if text.is_empty() { "" } else { "\n" };
@@ -31,6 +47,8 @@ pub fn table(plan: &ProbePlan, addresses: &[SocketAddr], scan: &Scan) -> String 
             by: way(plan.protocol, scan.method),
             unknown: plan.ports.iter().len().saturating_sub(results.len()),
             results: &results,
+            only_open,
+            service,
         };
         // Writing into a String cannot fail.
         let _ = write!(text, "{gap}{section}");
@@ -54,6 +72,8 @@ struct Section<'a> {
     by: &'static str,
     results: &'a [&'a ProbeResult],
     unknown: usize,
+    only_open: bool,
+    service: ServiceNames<'a>,
 }
 
 impl fmt::Display for Section<'_> {
@@ -62,7 +82,9 @@ impl fmt::Display for Section<'_> {
         let (mut counted, mut listed) = (Vec::new(), Vec::new());
         for state in [PortState::Open, PortState::Closed, PortState::Filtered, PortState::OpenFiltered] {
             let count = self.results.iter().filter(|result| result.state == state).count();
-            if state != PortState::Open && count > MOST_SHOWN {
+            let may_be_open = matches!(state, PortState::Open | PortState::OpenFiltered);
+            let hidden = if may_be_open || !self.only_open { MOST_SHOWN } else { 0 };
+            if state != PortState::Open && count > hidden {
                 counted.push((count, state));
             } else {
                 listed.push(state);
@@ -77,7 +99,7 @@ impl fmt::Display for Section<'_> {
             writeln!(f, "Not known yet: {} {ports}", self.unknown)?;
         }
         let listed = self.results.iter().filter(|result| listed.contains(&result.state));
-        write_columns(f, &listed.map(|result| row(result)).collect::<Vec<_>>())
+        write_columns(f, &listed.map(|result| row(result, self.service)).collect::<Vec<_>>())
     }
 }
 
@@ -100,17 +122,18 @@ impl Section<'_> {
     }
 }
 
-fn row(result: &ProbeResult) -> [String; 4] {
+fn row(result: &ProbeResult, service: ServiceNames<'_>) -> [String; 5] {
     [
         format!("{}/{}", result.address.port(), result.protocol),
         result.state.to_string(),
+        Printable(&service(result.address.port(), result.protocol)).to_string(),
         result.reason.to_string(),
         result.rtt.map_or_else(|| "-".into(), |rtt| format!("{} ms", millis(rtt))),
     ]
 }
 
 /// Writes the rows below the headings, each column as wide as its widest text; nothing where there are no rows.
-fn write_columns(f: &mut fmt::Formatter<'_>, rows: &[[String; 4]]) -> fmt::Result {
+fn write_columns(f: &mut fmt::Formatter<'_>, rows: &[[String; 5]]) -> fmt::Result {
     if rows.is_empty() {
         return Ok(());
     }
@@ -121,9 +144,9 @@ fn write_columns(f: &mut fmt::Formatter<'_>, rows: &[[String; 4]]) -> fmt::Resul
         }
     }
     let headings = HEADINGS.map(String::from);
-    for [port, state, reason, rtt] in [&headings].into_iter().chain(rows) {
-        let [port_width, state_width, reason_width, _] = widths;
-        writeln!(f, "{port:port_width$} {state:state_width$} {reason:reason_width$} {rtt}")?;
+    for [port, state, service, reason, rtt] in [&headings].into_iter().chain(rows) {
+        let [port_width, state_width, service_width, reason_width, _] = widths;
+        writeln!(f, "{port:port_width$} {state:state_width$} {service:service_width$} {reason:reason_width$} {rtt}")?;
     }
     Ok(())
 }
@@ -197,10 +220,14 @@ mod tests {
         ports.map(|port| result(address, port, PortState::Filtered, Reason::NoResponse, None)).collect()
     }
 
+    fn names(port: u16, _: Protocol) -> String {
+        (if port == 22 { "ssh" } else { "" }).into()
+    }
+
     fn shown(plan: &ProbePlan, addresses: &[&str], method: Method, mut results: Vec<ProbeResult>) -> String {
         results.iter_mut().for_each(|result| result.protocol = plan.protocol);
         let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        table(plan, &addresses, &Scan { results, method, error: None })
+        table_with(plan, &addresses, &Scan { results, method, error: None }, false, &names)
     }
 
     #[test]
@@ -214,10 +241,10 @@ mod tests {
         assert_eq!(
             shown(&plan, &["192.0.2.1:0"], Method::Syn, results),
             "Probe of server.example (192.0.2.1) by SYN\n\
-             PORT     STATE    REASON           RTT\n\
-             22/tcp   open     syn-ack          0.21 ms\n\
-             80/tcp   closed   reset            12.345 ms\n\
-             8080/tcp filtered admin-prohibited -\n"
+             PORT     STATE    SERVICE REASON           RTT\n\
+             22/tcp   open     ssh     syn-ack          0.21 ms\n\
+             80/tcp   closed           reset            12.345 ms\n\
+             8080/tcp filtered         admin-prohibited -\n"
         );
     }
 
@@ -242,7 +269,7 @@ mod tests {
              Not shown: 98 filtered ports (96 no-response, 2 host-unreach)\n\
              Not shown: 26 closed ports (conn-refused)\n\
              Not known yet: 10 ports\n\
-             PORT    STATE REASON  RTT\n"
+             PORT    STATE SERVICE REASON  RTT\n"
         );
         assert_eq!(ports.lines().count(), 26);
     }
@@ -260,6 +287,25 @@ mod tests {
     }
 
     #[test]
+    fn only_open_ports_are_listed_if_that_is_wanted() {
+        let plan = ProbePlan::new("192.0.2.1", "22,80,81".parse().unwrap());
+        let results = vec![
+            result("192.0.2.1:0", 22, PortState::Open, Reason::SynAck, Some(1_000)),
+            result("192.0.2.1:0", 80, PortState::Closed, Reason::Reset, Some(1_000)),
+            result("192.0.2.1:0", 81, PortState::Filtered, Reason::NoResponse, None),
+        ];
+        let scan = Scan { results, method: Method::Syn, error: None };
+        assert_eq!(
+            table_with(&plan, &["192.0.2.1:0".parse().unwrap()], &scan, true, &names),
+            "Probe of 192.0.2.1 by SYN\n\
+             Not shown: 1 closed ports (reset)\n\
+             Not shown: 1 filtered ports (no-response)\n\
+             PORT   STATE SERVICE REASON  RTT\n\
+             22/tcp open  ssh     syn-ack 1 ms\n"
+        );
+    }
+
+    #[test]
     fn each_address_has_its_part() {
         let mut plan = ProbePlan::new("server.example", "53".parse().unwrap());
         plan.protocol = Protocol::Udp;
@@ -271,12 +317,12 @@ mod tests {
         assert_eq!(
             text,
             "Probe of server.example (192.0.2.1) by UDP\n\
-             PORT   STATE         REASON      RTT\n\
-             53/udp open|filtered no-response -\n\
+             PORT   STATE         SERVICE REASON      RTT\n\
+             53/udp open|filtered         no-response -\n\
              \n\
              Probe of server.example (2001:db8::1) by UDP\n\
-             PORT   STATE REASON       RTT\n\
-             53/udp open  udp-response 1.5 ms\n\
+             PORT   STATE SERVICE REASON       RTT\n\
+             53/udp open          udp-response 1.5 ms\n\
              \n\
              Probe of server.example (2001:db8::2) by UDP\n\
              Not known yet: 1 port\n"

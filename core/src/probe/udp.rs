@@ -41,7 +41,7 @@ impl UdpWire {
     }
 
     /// Takes all errors out of the queue, and gives how many those were.
-    fn take_errors(&mut self, now: Duration) -> io::Result<usize> {
+    fn take_errors(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<usize> {
         let mut count = 0;
         while let Some(error) = error_queue::next(self.socket.as_fd())? {
             count += 1;
@@ -56,19 +56,23 @@ impl UdpWire {
             // A router or a firewall in between may call a port unreachable; only the host knows that it is closed.
             let is_closed = reason == Reason::PortUnreach && error.from == Some(self.target.ip());
             let state = if is_closed { PortState::Closed } else { PortState::Filtered };
-            self.schedule.found(Try { port: destination.port(), number: self.number }, state, reason, now);
+            self.schedule.found(Try { port: destination.port(), number: self.number }, state, reason, clock());
         }
         Ok(count)
     }
 
     /// Calls the socket. By an ICMP error, the next call fails, whatever it is for; the error waits in the queue too. What
     /// the queue does not explain gets another chance, since the kernel fills it first.
-    fn call<T>(&mut self, now: Duration, mut call: impl FnMut(&UdpSocket) -> io::Result<T>) -> io::Result<T> {
+    fn call<T>(
+        &mut self,
+        clock: &dyn Fn() -> Duration,
+        mut call: impl FnMut(&UdpSocket) -> io::Result<T>,
+    ) -> io::Result<T> {
         let mut unexplained = false;
         for _ in 0..PENDING_ERRORS {
             match call(&self.socket) {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
-                    if self.take_errors(now)? == 0 && std::mem::replace(&mut unexplained, true) {
+                    if self.take_errors(clock)? == 0 && std::mem::replace(&mut unexplained, true) {
                         return Err(error);
                     }
                 }
@@ -84,21 +88,20 @@ impl Wire for UdpWire {
         &mut self.schedule
     }
 
-    fn send(&mut self, probes: &[Try], now: Duration) -> io::Result<usize> {
+    fn send(&mut self, probes: &[Try], clock: &dyn Fn() -> Duration) -> io::Result<usize> {
         let Some(&probe) = probes.first() else { return Ok(0) };
         self.number = probe.number;
         let to = host::at_port(self.target, probe.port);
-        self.call(now, |socket| socket.send_to(payload(probe.port), to)).map(|_| 1)
+        self.call(clock, |socket| socket.send_to(payload(probe.port), to)).map(|_| 1)
     }
 
     fn receive(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<()> {
         loop {
-            let now = clock();
-            self.take_errors(now)?;
-            match self.call(now, |socket| socket.recv_from(&mut [0])) {
+            self.take_errors(clock)?;
+            match self.call(clock, |socket| socket.recv_from(&mut [0])) {
                 Ok((_, from)) if from.ip() == self.target.ip() => {
                     let probe = Try { port: from.port(), number: self.number };
-                    self.schedule.found(probe, PortState::Open, Reason::UdpResponse, now);
+                    self.schedule.found(probe, PortState::Open, Reason::UdpResponse, clock());
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),

@@ -22,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// the SYN of each again after a second.
 const EARLY_PATIENCE: Duration = Duration::from_millis(950);
 
+/// A try without an answer for a shorter time than this says nothing.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+
 /// A port that has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
@@ -39,7 +42,7 @@ pub enum NotOpen {
     /// The deadline is over.
     #[error("it is still {last} after {tries} tries")]
     Deadline {
-        /// What the network said last.
+        /// What the youngest try said that had its answer, or had none for long enough.
         last: PortState,
         /// How many times a connection was tried.
         tries: u32,
@@ -52,8 +55,38 @@ pub enum NotOpen {
     Io(#[from] io::Error),
 }
 
+/// The state of the port by the youngest try that has told it, by its answer or by its silence.
+struct LastState {
+    state: PortState,
+    /// The number of that try.
+    number: u32,
+    /// The longest that an answer took.
+    slowest: Option<Duration>,
+}
+
+impl LastState {
+    fn answered(&mut self, number: u32, state: PortState, took: Duration) {
+        self.slowest = self.slowest.max(Some(took));
+        if number >= self.number {
+            (self.number, self.state) = (number, state);
+        }
+    }
+
+    /// A try had no answer for this long. If others were answered much sooner, it will have none.
+    fn silent(&mut self, number: u32, since: Duration) {
+        let patience =
+            self.slowest.map_or(EARLY_PATIENCE, |slowest| EARLY_PATIENCE.min(LEAST_PATIENCE.max(slowest * 4)));
+        if number > self.number && since >= patience {
+            (self.number, self.state) = (number, PortState::Filtered);
+        }
+    }
+}
+
 /// A try that waits for its answer.
 struct Try {
+    /// Counted from 1.
+    number: u32,
+    begun: Instant,
     connection: Connecting,
     target: SocketAddr,
     /// No answer is waited for after this.
@@ -83,29 +116,36 @@ pub fn wait_open(
     let mut next_try = start;
     let mut pause = FIRST_PAUSE;
     let mut tries = 0;
-    let mut last = PortState::Filtered;
+    let mut last = LastState { state: PortState::Filtered, number: 0, slowest: None };
     let mut waiting: Vec<Try> = Vec::new();
     let mut targets = addresses.to_vec();
     let mut failure = None;
     loop {
         let now = Instant::now();
         if now >= deadline && tries > 0 {
-            return Err(NotOpen::Deadline { last, tries });
+            waiting.iter().for_each(|one| last.silent(one.number, now.saturating_duration_since(one.begun)));
+            return Err(NotOpen::Deadline { last: last.state, tries });
         }
         if observer().is_break() {
             return Err(NotOpen::Stopped);
         }
-        waiting.retain(|one| now < one.until);
+        waiting.retain(|one| {
+            let waits = now < one.until;
+            if !waits {
+                last.silent(one.number, now.saturating_duration_since(one.begun));
+            }
+            waits
+        });
         if now >= next_try {
             tries += 1;
             let until = if pause < LONGEST_PAUSE { deadline.min(now + EARLY_PATIENCE) } else { deadline };
             targets.retain(|&target| match Connecting::begin(target, source) {
                 Ok(connection) => {
-                    waiting.push(Try { connection, target, until });
+                    waiting.push(Try { number: tries, begun: now, connection, target, until });
                     true
                 }
                 Err(NotBegun::Connect(error)) if error.kind() == ErrorKind::ConnectionRefused => {
-                    last = PortState::Closed;
+                    last.answered(tries, PortState::Closed, Duration::ZERO);
                     true
                 }
                 Err(NotBegun::Socket(error) | NotBegun::Source(error) | NotBegun::Connect(error)) => {
@@ -128,7 +168,7 @@ pub fn wait_open(
         }
         // From the back, so that the places of those still to look at do not change.
         for i in (0..waiting.len()).rev() {
-            let Try { connection, target, .. } = &waiting[i];
+            let Try { connection, target, number, begun, .. } = &waiting[i];
             match outcome(connection, *target) {
                 Ok(None) => continue,
                 Ok(Some((PortState::Open, _))) => {
@@ -139,7 +179,7 @@ pub fn wait_open(
                     let denied = "this machine's firewall does not let the connection out";
                     failure = Some(io::Error::new(ErrorKind::PermissionDenied, denied));
                 }
-                Ok(Some((state, _))) => last = state,
+                Ok(Some((state, _))) => last.answered(*number, state, begun.elapsed()),
                 Err(error) => {
                     targets.retain(|other| other != target);
                     failure = Some(error);
@@ -183,6 +223,23 @@ mod tests {
         let _listener = opener.join().unwrap();
         // Tries at 0, 2, 5, 9.5, 16, 26, 42 and 64 ms; fewer where the machine is busy.
         assert!((3..=12).contains(&opened.tries) && opened.after >= Duration::from_millis(60), "{opened:?}");
+    }
+
+    #[test]
+    fn the_youngest_try_says_the_state_even_by_its_silence() {
+        let millis = Duration::from_millis;
+        let mut last = LastState { state: PortState::Filtered, number: 0, slowest: None };
+        last.answered(2, PortState::Closed, millis(30));
+        last.answered(1, PortState::Filtered, millis(1));
+        assert_eq!(last.state, PortState::Closed, "an older try");
+        last.silent(3, millis(119));
+        assert_eq!(last.state, PortState::Closed, "the answer may still come");
+        last.silent(4, millis(120));
+        assert_eq!(last.state, PortState::Filtered);
+        last.answered(5, PortState::Closed, millis(30));
+        assert_eq!(last.state, PortState::Closed);
+        last.silent(4, millis(5_000));
+        assert_eq!(last.state, PortState::Closed, "an older try");
     }
 
     #[test]

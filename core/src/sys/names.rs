@@ -8,7 +8,7 @@ use std::ptr;
 /// as long as a name server takes to answer.
 pub fn host_name(ip: IpAddr) -> Option<String> {
     let mut name: [libc::c_char; libc::NI_MAXHOST as usize] = [0; libc::NI_MAXHOST as usize];
-    let (address, length) = raw_address(ip);
+    let (address, length) = raw_socket_address(SocketAddr::new(ip, 0));
     // SAFETY: the address is a valid socket address of the given length, the buffer is as long as it says, both outlive
     // the call, and no service is asked for.
     let result = unsafe {
@@ -49,16 +49,36 @@ pub fn service_port(name: &str) -> Option<u16> {
     Some(u16::from_be(port)).filter(|&port| port != 0)
 }
 
+/// The name that the system's list of services, mostly services(5), has for a port; `None` if it has none.
+pub fn service_name(port: u16, udp: bool) -> Option<String> {
+    let mut name: [libc::c_char; 256] = [0; 256];
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let (raw, length) = raw_socket_address(address);
+    let flags = if udp { libc::NI_DGRAM } else { 0 };
+    // SAFETY: the address is a valid socket address of the given length, the buffer is as long as it says, both outlive
+    // the call, and no host is asked for.
+    let result = unsafe {
+        libc::getnameinfo((&raw const raw).cast(), length, ptr::null_mut(), 0, name.as_mut_ptr(), 256, flags)
+    };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: after success the buffer holds a terminated string.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+    // Without a name the number is written.
+    Some(name).filter(|name| name.parse() != Ok(port))
+}
+
 /// The address in the form that libc takes, and how long that is.
-fn raw_address(ip: IpAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+fn raw_socket_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: a sockaddr_storage is plain integers, for which zeros are valid.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let place = &raw mut storage;
-    let length = match SocketAddr::new(ip, 0) {
+    let length = match address {
         SocketAddr::V4(v4) => {
             let raw = libc::sockaddr_in {
                 sin_family: family(libc::AF_INET),
-                sin_port: 0,
+                sin_port: v4.port().to_be(),
                 sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
                 sin_zero: [0; 8],
             };
@@ -69,7 +89,7 @@ fn raw_address(ip: IpAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
         SocketAddr::V6(v6) => {
             let raw = libc::sockaddr_in6 {
                 sin6_family: family(libc::AF_INET6),
-                sin6_port: 0,
+                sin6_port: v6.port().to_be(),
                 sin6_flowinfo: 0,
                 sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                 sin6_scope_id: 0,
@@ -102,6 +122,8 @@ mod tests {
     fn services_have_ports_where_the_system_knows_them() {
         // Not every machine has a list of services.
         assert!(service_port("ssh").is_none_or(|port| port == 22));
+        assert!(service_name(22, false).is_none_or(|name| name == "ssh"));
+        assert_eq!(service_name(4, true), None, "no list of services has this port");
         for name in ["no-such-service", "", "ssh\0", "ssh\n"] {
             assert_eq!(service_port(name), None, "{name:?}");
         }

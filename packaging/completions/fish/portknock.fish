@@ -66,10 +66,15 @@ complete -c portknock -n "__fish_portknock_using_subcommand probe" -l rate -d 'S
 complete -c portknock -n "__fish_portknock_using_subcommand probe" -l source -d 'Probe from this address of this machine' -r
 complete -c portknock -n "__fish_portknock_using_subcommand probe" -l format -d 'How to write the results' -r -f -a "text\t'For people'
 json\t'For programs'"
+complete -c portknock -n "__fish_portknock_using_subcommand probe" -s p -l ports -d 'Probe these ports, written in the same way; without any, the most used ones' -r
+complete -c portknock -n "__fish_portknock_using_subcommand probe" -l expect -d 'Exit with 3 unless all ports have this state' -r -f -a "open\t'Something accepts connections, or answers'
+closed\t'The host answers that nothing listens'
+filtered\t'Nothing answers, or a firewall refuses; for UDP, too, only a refusal'"
 complete -c portknock -n "__fish_portknock_using_subcommand probe" -s u -l udp -d 'Probe UDP ports (the default is TCP). Those that do not answer are open|filtered'
 complete -c portknock -n "__fish_portknock_using_subcommand probe" -l all-addresses -d 'Probe each address of the host, not only the first'
 complete -c portknock -n "__fish_portknock_using_subcommand probe" -s 4 -l ipv4 -d 'Use IPv4 only'
 complete -c portknock -n "__fish_portknock_using_subcommand probe" -s 6 -l ipv6 -d 'Use IPv6 only'
+complete -c portknock -n "__fish_portknock_using_subcommand probe" -l open -d 'Show open and open|filtered ports only'
 complete -c portknock -n "__fish_portknock_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c portknock -n "__fish_portknock_using_subcommand rules" -l style -d 'What happens to packets that nobody allowed' -r -f -a "reject\t'It is refused, as by a host on which nothing listens'
 drop\t'It gets no answer, as from a host that is not there'"
@@ -77,10 +82,10 @@ complete -c portknock -n "__fish_portknock_using_subcommand rules" -l format -d 
 iptables\t'For iptables-restore, IPv4'
 ip6tables\t'For ip6tables-restore, IPv6'"
 complete -c portknock -n "__fish_portknock_using_subcommand rules" -l allow -d 'Keep these ports open for everyone: ports, ranges and names of services with commas between, as in 443,8000-8100,53/udp; TCP\'s unless written with /udp, udp/ or behind nmap\'s U:' -r
-complete -c portknock -n "__fish_portknock_using_subcommand rules" -l port -d 'Check these ports, written as for --allow, instead of those of the doors\' `open`' -r
-complete -c portknock -n "__fish_portknock_using_subcommand rules" -s c -l config -d 'The configuration with the doors to check' -r -F
+complete -c portknock -n "__fish_portknock_using_subcommand rules" -l port -d 'Check these ports, written as for --allow, instead of those that the doors open' -r
+complete -c portknock -n "__fish_portknock_using_subcommand rules" -s c -l config -d 'The configuration whose doors are knocked at, with the ports that `open` and the commands name; by default /etc/knockd.conf, and with --port none' -r -F
 complete -c portknock -n "__fish_portknock_using_subcommand rules" -l from -d 'The address that knocks; by default one that no rule names' -r
-complete -c portknock -n "__fish_portknock_using_subcommand rules" -l chain -d 'The chain of iptables\' table `filter` into which the commands of doors insert their rules' -r
+complete -c portknock -n "__fish_portknock_using_subcommand rules" -l chain -d 'The chain of iptables\' table `filter` in which a rule is assumed without a configuration, by default PORTKNOCK, and for commands that are not understood' -r
 complete -c portknock -n "__fish_portknock_using_subcommand rules" -l explain -d 'Say before each rule what breaks without it'
 complete -c portknock -n "__fish_portknock_using_subcommand rules" -l check -d 'Print no rules: read the packet filter that is in force and say whether a knock would open these ports (needs root)'
 complete -c portknock -n "__fish_portknock_using_subcommand rules" -s h -l help -d 'Print help (see more with \'--help\')'
