@@ -67,6 +67,7 @@ class Machine:
         self.monitor = JsonSocket(os.path.join(directory, "monitor"))
         self.agent = JsonSocket(os.path.join(directory, "agent"))
         self.events = []
+        self.synchronisations = 0
         for path in (self.monitor.path, self.agent.path, self.console):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -136,13 +137,13 @@ class Machine:
     def wait_until_up(self):
         """Waits until the agent answers and systemd has started everything."""
         deadline = time.monotonic() + self.scaled(BOOT_TIMEOUT)
-        number = 0
         while True:
-            number += 1
+            self.synchronisations += 1
             try:
-                self.agent.send({"execute": "guest-sync", "arguments": {"id": number}})
+                self.agent.send({"execute": "guest-sync", "arguments": {"id": self.synchronisations}})
                 answer = {}
-                while answer.get("return") != number:
+                # Before it there may be answers that the last boot did not wait for.
+                while answer.get("return") != self.synchronisations:
                     answer = self.agent.receive(min(deadline, time.monotonic() + 1))
                 break
             except TimeoutError:
@@ -151,26 +152,30 @@ class Machine:
         # Its exit status is 1 if some unit failed, which is for the checks to find.
         self.run("systemctl is-system-running --wait || true")
 
-    def call_agent(self, command, **arguments):
-        self.agent.send({"execute": command, "arguments": arguments})
+    def call_agent(self, request):
+        self.agent.send(request)
         answer = self.agent.receive(time.monotonic() + self.scaled(30))
         if "error" in answer:
-            raise RuntimeError(f"{command}: {answer['error']}")
+            raise RuntimeError(f"{request['execute']}: {answer['error']}")
         return answer["return"]
 
-    def start(self, command):
-        """Starts a shell command in the guest; for `finish`."""
+    def request(self, command):
+        """What asks the agent to start a shell command."""
         environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
                        "DEBIAN_FRONTEND=noninteractive", "HOME=/root"]  # fmt: skip
         arguments = {"path": "/bin/sh", "arg": ["-c", f"cd /root && {{ {command}\n}} 2>&1"],
                      "env": environment, "capture-output": True}  # fmt: skip
-        return self.call_agent("guest-exec", **arguments)["pid"]
+        return {"execute": "guest-exec", "arguments": arguments}
+
+    def start(self, command):
+        """Starts a shell command in the guest; for `finish`."""
+        return self.call_agent(self.request(command))["pid"]
 
     def finish(self, pid, seconds=COMMAND_TIMEOUT):
         """Waits for the end of a command."""
         deadline = time.monotonic() + self.scaled(seconds)
         while True:
-            status = self.call_agent("guest-exec-status", pid=pid)
+            status = self.call_agent({"execute": "guest-exec-status", "arguments": {"pid": pid}})
             if status["exited"]:
                 output = base64.b64decode(status.get("out-data", "")).decode(errors="replace")
                 # A signal's number has no bit of its own here.
@@ -186,7 +191,8 @@ class Machine:
     def reboot(self):
         """Reboots in order, and waits until the guest is up again."""
         self.events = [event for event in self.events if event != "RESET"]
-        self.start("systemctl reboot")
+        # The agent may end before it answers.
+        self.agent.send(self.request("systemctl reboot"))
         self.wait_for_event("RESET", 90)
         self.wait_until_up()
 
@@ -198,7 +204,7 @@ class Machine:
 
     def suspend_and_wake(self, seconds):
         """Suspends to memory, and wakes the machine after so many seconds."""
-        self.start("systemctl suspend")
+        self.agent.send(self.request("systemctl suspend"))
         self.wait_for_event("SUSPEND", 30)
         time.sleep(seconds)
         self.ask("system_wakeup")

@@ -310,7 +310,7 @@ fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
     daemon.wait_for("open: there is no set `inet filter a`");
     assert_eq!(states(), [PortState::Open; 2]);
     // Somebody flushes all rules, or those of the table.
-    let gone = "the table inet portknock or a part of it was gone, and ports open to everybody; it is made again";
+    let gone = "another program removed or changed the table inet portknock, and its ports may have been open to any host; it is made again";
     for (i, flushed) in ["ruleset", "table inet portknock", "ruleset", "chain inet portknock gate"].iter().enumerate() {
         lab.server.ok(&format!("nft flush {flushed}"));
         daemon.wait_for_count(gone, i + 1, PATIENCE);

@@ -191,7 +191,8 @@ impl fmt::Display for Notice {
                 write!(f, "{}: {ip}: cannot shut {port}: {error}", Printable(door))
             }
             Self::GateMadeAgain => f.write_str(
-                "the table inet portknock or a part of it was gone, and ports open to everybody; it is made again",
+                "another program removed or changed the table inet portknock, and its ports may have been open to any host; \
+                 it is made again",
             ),
             Self::Gate(error) => error.fmt(f),
             Self::NotKept => f.write_str("open doors are closed, since the state file does not have them"),
