@@ -54,7 +54,7 @@ use crate::config::{Config, OnStop};
 use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
 use crate::gate::Gate;
-use crate::journal::{OpeningId, StateFile};
+use crate::journal::{OpeningId, StateFile, boot_id};
 use crate::reader::Counts;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
@@ -269,8 +269,11 @@ impl Service {
         let clocks = self.clock.read();
         let mut state = None;
         let path = absolute(&config.options.state_file);
-        if self.options.run_commands && self.state.as_ref().is_none_or(|old| old.path() != path) {
-            state = open_state(&config, clocks, &mut self.notices)?;
+        match &self.state {
+            // Doors that are gone may still be open, so it moves whatever the new ones store.
+            Some(old) if old.path() != path => state = Some(StateFile::open(&path, &boot_id(), clocks)?),
+            None if self.options.run_commands => state = open_state(&config, clocks, &mut self.notices)?,
+            _ => {}
         }
         let gate = if self.options.run_commands { Gate::find(&config)? } else { None };
         watch_firewall(&self.epoll, gate.as_ref().and_then(Gate::watch))?;
