@@ -107,7 +107,7 @@ mod tests {
             doors: vec![("a\n".into(), counts)],
             others: EventCounts::default(),
         };
-        let numbers = r#""first_stages":7,"later_stages":0,"timeouts":0,"wrong_port":0,"scan":2,"full":0,"reload":0}"#;
+        let numbers = r#""first_stages":7,"later_stages":0,"timeouts":0,"wrong_port":0,"scan":2,"full":0,"reload":0,"unopened":0}"#;
         let line = format!(r#"{{"time":5.000000000,"event":"suppressed","door":"a\n",{numbers}"#) + "\n";
         assert_eq!(suppressed_lines(&suppressed).unwrap(), line);
         suppressed.others = counts;

@@ -11,10 +11,10 @@ use crate::time::Timestamp;
 /// Maximum time between the stamps of one packet at two interfaces.
 const WINDOW: Duration = Duration::from_millis(20);
 /// Number of packets that are remembered with equal low bits of their hashes.
-const WAYS: usize = 4;
+const WAYS: usize = 8;
 /// Number of such groups. The table holds more than the frames that are taken of one interface in a turn, so that they
 /// are still known when the next one shows them.
-const SETS: usize = 4096;
+const SETS: usize = 2048;
 
 /// The packets of the last moments, each with the interface that showed it first. Of equal packets only those of that
 /// interface count: so two equal datagrams are two, and each is one, whatever shows them.
