@@ -399,7 +399,7 @@ fn a_reader_whose_captures_are_dead_is_replaced() {
     fake.says(&FromReader::Alive { captures: 0 });
     let seen = fake.seen();
     assert!(
-        matches!(&seen[1..], [Seen::Notice(ReaderNotice::Ended(why))] if why == "its captures do not work"),
+        matches!(&seen[1..], [Seen::Notice(ReaderNotice::Ended(why)), ..] if why == "its captures do not work"),
         "{seen:?}"
     );
 }
