@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::thread::{Builder, sleep};
+use std::time::{Duration, Instant};
 
 use crate::reader::channel::Channel;
 use crate::reader::wire::{MAX_DAEMON_MESSAGE, MAX_READER_MESSAGE, Start, ToReader};
@@ -16,6 +17,10 @@ use crate::time::Timestamp;
 
 /// Maximum number of bytes that wait for the reader to read them. Half of it is for a new configuration.
 const MAX_UNSENT: usize = 3 * MAX_DAEMON_MESSAGE / 2;
+/// Maximum time for which the end of a killed process is waited for.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(50);
+/// Time between two looks whether a killed process has ended.
+const EXIT_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The program that [`run`](crate::reader::run)s the reader; its standard input is the connection to the daemon.
 #[derive(Clone, Debug)]
@@ -127,16 +132,29 @@ impl ReaderChild {
         let status = self.kill();
         match (error.kind(), status) {
             (io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe, Some(status)) => status.to_string(),
+            (io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe, None) => "it closed its connection".into(),
             (io::ErrorKind::TimedOut, _) => "it does not answer".into(),
             _ => error.to_string(),
         }
     }
 
+    /// Kills the process, and waits only for a moment until it has ended: on a busy machine that takes its time.
     fn kill(&mut self) -> Option<ExitStatus> {
-        let child = self.child.as_mut()?;
+        let mut child = self.child.take()?;
         // The process may have ended by itself.
         let _ = child.kill();
-        child.wait().ok()
+        let deadline = Instant::now() + EXIT_TIMEOUT;
+        loop {
+            match child.try_wait() {
+                Ok(None) if Instant::now() < deadline => sleep(EXIT_CHECK_INTERVAL),
+                Ok(None) => break,
+                Ok(status) => return status,
+                Err(_) => return None,
+            }
+        }
+        // Without a thread to be had, it stays a zombie until the daemon ends.
+        let _ = Builder::new().name("reader-exit".into()).spawn(move || child.wait());
+        None
     }
 }
 
