@@ -93,8 +93,8 @@ fn a_packet_counts_once_however_many_interfaces_show_it() {
         let send = |args: &str| lab.client.ok(&format!("{} --interface eth0 {args}", binary("blast").display()));
         // Equal datagrams: as many as were sent, each once.
         send("--udp --ports 9001,9001,9001");
-        send("--udp --ports 9000,9000,9000 --rate 20");
-        daemon.wait_for_count("10.0.0.2: one: OPEN SESAME", 3, PATIENCE);
+        send("--from 10.0.0.3 --udp --ports 9000,9000,9000 --rate 20");
+        daemon.wait_for_count("10.0.0.3: one: OPEN SESAME", 3, PATIENCE);
         daemon.wait_for("10.0.0.2: four: Stage 3");
         send("--udp --ports 9001");
         daemon.wait_for("10.0.0.2: four: OPEN SESAME");
@@ -104,7 +104,7 @@ fn a_packet_counts_once_however_many_interfaces_show_it() {
         assert_eq!(daemon.count("one: OPEN SESAME"), 3, "{interfaces}:\n{}", daemon.log());
         assert_eq!(daemon.count("four: OPEN SESAME"), 1, "{interfaces}:\n{}", daemon.log());
         assert_eq!(daemon.count("four: Stage 1"), 1, "{interfaces}:\n{}", daemon.log());
-        assert_eq!(daemon.read("one"), "10.0.0.2\n".repeat(3), "{interfaces}");
+        assert_eq!(daemon.read("one"), "10.0.0.3\n".repeat(3), "{interfaces}");
         // Both interfaces do show what arrives.
         assert!(daemon.status("packets") >= 16, "{interfaces}:\n{}", daemon.log());
     }
