@@ -146,7 +146,7 @@ mod tests {
         let text = "[door]\nsequence = 3,1,2\nstart_command = /bin/sh -c x\nstop_command = /sbin/no-such x\n";
         let report = load_text(text.as_bytes()).report;
         let found: Vec<_> = report.diagnostics.iter().map(|found| (found.code, found.message.as_str())).collect();
-        assert_eq!(found, [(codes::MISSING_PROGRAM, "this host has no program /sbin/no-such")]);
+        assert_eq!(found, [(codes::MISSING_PROGRAM, "this host has no program `/sbin/no-such`")]);
         assert!(parse::parse(text.as_bytes()).report.diagnostics.is_empty(), "only what is loaded is compared");
     }
 
