@@ -177,10 +177,11 @@ fn knocks_while_the_daemon_stops_do_not_keep_it_busy() {
 #[test]
 fn a_door_that_a_knock_extends_in_its_last_moment_stays_open() {
     let lab = Lab::pair();
-    let daemon = Daemon::portknockd(&lab.server, &door(1));
+    let daemon = Daemon::portknockd(&lab.server, &door(3));
     opens(&lab, &daemon);
     let opened = Instant::now();
     let reader = daemon.reader();
+    std::thread::sleep(Duration::from_millis(2200));
     // The reader sees the packets after the door was due, by the time of which it was still open.
     lab.server.ok(&format!("kill -STOP {reader}"));
     lab.client.ok("knock 10.0.0.1 7000 5000");

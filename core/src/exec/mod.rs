@@ -39,6 +39,9 @@ pub const SLOTS: usize = 64;
 /// How many commands run at once, slow ones included; each takes a descriptor, of which a process has 1,024 by default.
 /// Start commands leave the last [`SLOTS`] of them to stop commands, and those of one door as many as they take.
 pub const MAX_PROCESSES: usize = 512;
+/// Number of stop commands and of start commands that are started in one turn. Each start waits until the kernel has made
+/// the process, so that many of them would keep the caller from its packets.
+const STARTS_PER_TURN: usize = 4;
 /// The variables that a command finds in its environment.
 const DOOR: &str = "PORTKNOCK_DOOR";
 const IP: &str = "PORTKNOCK_IP";
@@ -75,6 +78,8 @@ pub struct Executor {
     retries: VecDeque<(Timestamp, Job)>,
     /// The process or the system has run out of something: nothing is started until then.
     paused_until: Option<Timestamp>,
+    /// The latest [`Executor::start_next`] may have left commands that can be started.
+    has_more: bool,
     /// Children without a descriptor, and when to look at them.
     polled: Vec<u64>,
     next_poll: Timestamp,
@@ -109,6 +114,7 @@ impl Executor {
             slow_at: VecDeque::new(),
             retries: VecDeque::new(),
             paused_until: None,
+            has_more: false,
             polled: Vec::new(),
             next_poll: Timestamp::default(),
             next_id: 0,
@@ -195,7 +201,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Starts the commands whose turn it is. Never waits.
+    /// Starts commands whose turn it is, stop commands first, some of each at a time. Never waits for their ends.
     pub fn start_next(&mut self, now: Timestamp) {
         while self.retries.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, job)) = self.retries.pop_front() {
@@ -206,10 +212,19 @@ impl Executor {
             return;
         }
         self.paused_until = None;
-        while self.paused_until.is_none() {
-            let Some(job) = self.next_job() else { break };
-            self.start(job, now);
+        self.has_more = false;
+        for action in [Action::Close, Action::Open] {
+            let mut started = 0;
+            while self.paused_until.is_none()
+                && started < STARTS_PER_TURN
+                && let Some(job) = self.queue.take(action, self.limit)
+            {
+                self.start(job, now);
+                started += 1;
+            }
+            self.has_more |= started == STARTS_PER_TURN;
         }
+        self.has_more &= self.paused_until.is_none();
     }
 
     /// What happened since; in order.
@@ -222,7 +237,8 @@ impl Executor {
         let slow = self.slow_at.front().map(|(due, _)| *due);
         let retry = self.retries.front().map(|(due, _)| *due);
         let poll = (!self.polled.is_empty()).then_some(self.next_poll);
-        [slow, retry, poll, self.paused_until].into_iter().flatten().min()
+        let more = self.has_more.then(Timestamp::default);
+        [slow, retry, poll, more, self.paused_until].into_iter().flatten().min()
     }
 
     /// How many commands run.
@@ -239,12 +255,6 @@ impl Executor {
         let id = CommandId(self.next_id);
         self.next_id += 1;
         id
-    }
-
-    /// The next command that may be started now: a stop command where there is one.
-    fn next_job(&mut self) -> Option<Job> {
-        let close = self.queue.take(Action::Close, self.limit);
-        close.or_else(|| self.queue.take(Action::Open, self.limit))
     }
 
     fn start(&mut self, mut job: Job, now: Timestamp) {
