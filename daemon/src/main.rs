@@ -18,6 +18,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
+use portknock_core::capture::missing_interfaces;
 use portknock_core::gate::remove_table;
 use portknock_core::reader;
 use portknock_core::service::Service;
@@ -35,7 +36,7 @@ use crate::signals::Signals;
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.check {
-        return ExitCode::from(check(&args.config));
+        return ExitCode::from(check(&args));
     }
     if args.ungate {
         return match remove_table() {
@@ -79,6 +80,12 @@ fn run(mut args: Args) -> Result<bool, String> {
     let mut log = Log::open(targets);
     if let Some(advice) = &advice {
         log.line(advice);
+    }
+    if args.daemon {
+        // The process that was called has the terminal, and ends with this.
+        for line in missing_interfaces(&service.interfaces()).unwrap_or_default() {
+            complain_plainly(&format!("portknockd: warning: {line} (the daemon waits for it)"));
+        }
     }
     let notify = notify.unwrap_or_else(|error| {
         log.line(&format!("cannot tell the supervisor anything by NOTIFY_SOCKET: {error}"));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Direction, Precision};
 
+use super::missing;
 use super::notice::{CaptureNotice, InterfaceStats};
 use crate::decode::LinkType;
 use crate::filter::PortFilter;
@@ -160,7 +161,7 @@ impl Interface {
         let absence = match self.link(network) {
             None => Absence::Missing,
             Some(Link { up: false, .. }) => Absence::Down,
-            Some(link) => match Listener::open(&self.name, link.index) {
+            Some(link) => match Listener::open(network.device(&self.name).unwrap_or(&self.name), link.index) {
                 Ok(listener) => {
                     self.state = State::Listening(listener);
                     self.told = None;
@@ -173,7 +174,13 @@ impl Interface {
         };
         let outlook = if matches!(absence, Absence::Failed(_)) { Outlook::TryAgain } else { Outlook::Settled };
         if self.told.as_ref() != Some(&absence) {
-            tell(CaptureNotice::Waiting { interface: self.name.clone(), reason: absence.reason() });
+            let mut reason = absence.reason();
+            if absence == Absence::Missing
+                && let Some(near) = missing::near(&self.name, network)
+            {
+                reason += &format!("; did you mean `{near}`?");
+            }
+            tell(CaptureNotice::Waiting { interface: self.name.clone(), reason });
             self.told = Some(absence);
         }
         outlook
@@ -186,7 +193,14 @@ impl Interface {
 
     /// The interface of this name as it is now.
     fn link(&self, network: &Network) -> Option<Link> {
-        if self.name == ANY { Some(Link { index: 0, up: true }) } else { network.links.get(&self.name).copied() }
+        if self.name == ANY {
+            return Some(Link { index: 0, up: true });
+        }
+        network.links.get(network.device(&self.name)?).copied()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Has the kernel filter the packets that arrive from now on.

@@ -2,11 +2,13 @@
 
 mod error;
 mod interface;
+mod missing;
 mod notice;
 mod pace;
 mod set;
 
 pub use error::CaptureError;
 pub(crate) use interface::timestamp;
+pub use missing::missing_interfaces;
 pub use notice::{CaptureNotice, CaptureStats, InterfaceStats};
 pub use set::CaptureSet;

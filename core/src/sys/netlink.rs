@@ -9,6 +9,8 @@ use std::ptr;
 
 use serde::{Deserialize, Serialize};
 
+use super::altnames;
+
 /// A network interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
@@ -25,6 +27,10 @@ pub struct Network {
     pub links: HashMap<String, Link>,
     /// The addresses of all of them.
     pub addresses: HashSet<IpAddr>,
+    /// The labels of addresses, as in `eth0:0`, with their addresses.
+    pub labels: HashMap<String, HashSet<IpAddr>>,
+    /// The alternative names, with the names that `links` has.
+    pub altnames: HashMap<String, String>,
 }
 
 impl Network {
@@ -43,6 +49,11 @@ impl Network {
                     let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
                     let address = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
                     network.addresses.insert(address.into());
+                    // SAFETY: `ifa_name` is a string that lives as long as the list.
+                    let label = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy();
+                    if label.contains(':') {
+                        network.labels.entry(label.into_owned()).or_default().insert(address.into());
+                    }
                 }
                 Some(libc::AF_INET6) => {
                     // SAFETY: an address of this family is a sockaddr_in6.
@@ -61,7 +72,25 @@ impl Network {
                 Some(_) => {}
             }
         }
+        network.altnames = altnames::read()?;
         Ok(network)
+    }
+
+    /// The name of the interface that has this name, this alternative name, or an address with this label.
+    pub fn device<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let (device, _) = if self.labels.contains_key(name) { name.split_once(':')? } else { (name, "") };
+        let device = self.altnames.get(device).map_or(device, String::as_str);
+        self.links.contains_key(device).then_some(device)
+    }
+
+    /// The addresses that packets to these interfaces may be for: all of this machine's, unless each of the names is a label.
+    pub fn addresses_of<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> HashSet<IpAddr> {
+        let labelled = names.try_fold(HashSet::new(), |mut all, name| {
+            let is_label = name.contains(':');
+            all.extend(self.labels.get(name).into_iter().flatten());
+            is_label.then_some(all)
+        });
+        labelled.unwrap_or_else(|| self.addresses.clone())
     }
 }
 
@@ -188,6 +217,29 @@ mod tests {
         assert!(loopback.index > 0);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert!(!loopback.up || network.addresses.contains(&address));
+    }
+
+    #[test]
+    fn labels_and_alternative_names_lead_to_the_device() {
+        let mut network = Network::default();
+        network.links.insert("ens3".into(), Link { index: 2, up: true });
+        network.altnames.insert("enp0s3".into(), "ens3".into());
+        let (own, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.9".parse().unwrap());
+        network.addresses.extend([own, other]);
+        network.labels.insert("ens3:0".into(), HashSet::from([other]));
+        for (name, device) in [
+            ("ens3", Some("ens3")),
+            ("enp0s3", Some("ens3")),
+            ("ens3:0", Some("ens3")),
+            ("ens3:1", None),
+            ("eth0", None),
+        ] {
+            assert_eq!(network.device(name), device, "{name}");
+        }
+        let of = |names: &[&str]| network.addresses_of(names.iter().copied());
+        assert_eq!(of(&["ens3:0"]), HashSet::from([other]));
+        assert_eq!(of(&["ens3:1"]), HashSet::new(), "the label may come");
+        assert_eq!(of(&["ens3:0", "enp0s3"]), network.addresses);
     }
 
     #[test]
