@@ -65,6 +65,14 @@ impl PortFilter {
         Self { tcp, udp, flags, sample: Sample::new(secret) }
     }
 
+    /// The same for all flags of segments to the ports of doors if `all` says so, for a log that shows what flags turn away.
+    pub(crate) fn with_all_flags(mut self, all: bool) -> Self {
+        if all {
+            self.flags = FlagMask::default();
+        }
+        self
+    }
+
     /// True where a packet to this port with these TCP flags (none for UDP) matters.
     pub fn passes(&self, protocol: Protocol, port: u16, flags: TcpFlags) -> bool {
         let map = match protocol {
