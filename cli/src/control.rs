@@ -1,7 +1,9 @@
 //! `portknock status`, `close`, `reload` and `events`: asking the running daemon.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -162,6 +164,10 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
     let advice = match error.kind() {
         ErrorKind::NotFound => {
             "is portknockd running? Where its configuration has a ControlSocket, name that with --socket"
+        }
+        // Also what connect(2) says of a file that is no socket.
+        ErrorKind::ConnectionRefused if fs::metadata(socket).is_ok_and(|file| !file.file_type().is_socket()) => {
+            return format!("{} is not a socket; name the daemon's ControlSocket with --socket", shown(socket));
         }
         ErrorKind::ConnectionRefused => "a portknockd that ended left the socket behind; start it again",
         ErrorKind::PermissionDenied => "only root and the user of portknockd may control it",

@@ -1,5 +1,6 @@
 //! `knock` and `portknock knock`: send a sequence of knocks.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -7,13 +8,13 @@ use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Parser};
 use portknock_core::knock::{Hit, KnockError, KnockPlan, Observer, Then, parse_steps};
 use portknock_core::{Protocol, Step};
 
 use crate::SUCCESS;
 use crate::arguments::{FamilyArgs, seconds};
-use crate::output::complain;
+use crate::output::{complain, usage};
 
 /// The exit status for a port that did not open.
 const NOT_OPEN: u8 = 3;
@@ -61,6 +62,30 @@ pub struct MoreArgs {
     /// Knock at each address of the host, not only at the first
     #[arg(long)]
     all_addresses: bool,
+}
+
+/// Knock on ports in order, so that a port-knocking server opens a door
+#[derive(Parser)]
+#[command(
+    name = "knock",
+    version,
+    infer_long_args = true,
+    after_help = "Exit status: 0 when all knocks were sent, 1 when not, 2 for bad usage.\n\
+                  Example: knock myserver.example.com 123:tcp 456:udp 789:tcp\n\
+                  `portknock knock` has more options."
+)]
+struct Cli {
+    #[command(flatten)]
+    knock: KnockArgs,
+}
+
+/// Runs a command line of the original client, of which the first argument is the name of the program for usage texts, and
+/// gives the exit status.
+pub fn run_original(args: impl IntoIterator<Item = OsString>) -> u8 {
+    match Cli::try_parse_from(args) {
+        Err(error) => usage(&error),
+        Ok(Cli { knock }) => run("knock", knock, MoreArgs::default()),
+    }
 }
 
 /// Knocks. The status is 0 when all knocks were sent (and the port opened, where one was named), 1 when not, 3 when the
@@ -132,4 +157,16 @@ fn plan(args: &KnockArgs, more: &MoreArgs) -> KnockPlan {
 /// Writes a line to standard output. Nobody reading it is no reason to stop knocking.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_manual_and_the_completions_are_up_to_date() {
+        portknock_packaging::assert_up_to_date("knock.1", Cli::command());
+    }
 }

@@ -46,6 +46,11 @@ fn without_a_daemon_it_says_where_it_looked() {
     }
     drop(UnixListener::bind(&socket).unwrap());
     assert!(portknock(&["status"], &socket).2.contains("left the socket behind"));
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let expected =
+        format!("portknock: {} is not a socket; name the daemon's ControlSocket with --socket\n", file.display());
+    assert_eq!(portknock(&["status"], &file).2, expected);
 }
 
 #[test]

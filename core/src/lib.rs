@@ -31,6 +31,7 @@ pub mod replay;
 pub mod rules;
 mod segment;
 pub mod service;
+mod spelling;
 pub mod sys;
 mod tick;
 mod time;

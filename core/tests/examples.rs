@@ -31,3 +31,12 @@ fn the_engine_example_opens_and_closes_a_door() {
          32.000000000 would run: close-ssh 192.0.2.7\n"
     );
 }
+
+#[test]
+fn the_documents_name_the_rust_version_of_the_build() {
+    let manifest = include_str!("../../Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    for text in [include_str!("../../README.md"), include_str!("../../docs/installation.md")] {
+        assert!(text.contains(&format!("Rust {version} or later")));
+    }
+}

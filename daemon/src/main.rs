@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use portknock_core::Config;
+use portknock_core::capture::missing_interfaces;
 use portknock_core::gate::{make_table, remove_table};
 use portknock_core::reader;
 use portknock_core::service::Service;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     restrict_umask();
     let args = Args::parse();
     if args.check {
-        return ExitCode::from(check(&args.config));
+        return ExitCode::from(check(&args));
     }
     if args.ungate {
         return match remove_table() {
@@ -107,6 +108,12 @@ fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, S
     }
     if let Some(advice) = &advice {
         log.line(advice);
+    }
+    if args.daemon {
+        // The process that was called has the terminal, and ends with this.
+        for line in missing_interfaces(&service.interfaces()).unwrap_or_default() {
+            complain_plainly(&format!("portknockd: warning: {line} (the daemon waits for it)"));
+        }
     }
     let notify = notify.unwrap_or_else(|error| {
         log.line(&format!("cannot tell the supervisor anything by NOTIFY_SOCKET: {error}"));

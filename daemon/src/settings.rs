@@ -5,12 +5,14 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use portknock_core::capture::missing_interfaces;
 use portknock_core::config::{LoadError, Loaded, load, service_is_confined};
 use portknock_core::reader::ReaderProgram;
 use portknock_core::service::ServiceOptions;
 use portknock_core::{Config, Printable};
 
 use crate::args::Args;
+use crate::daemon::interface_advice;
 use crate::log::Targets;
 
 /// Reads the configuration; `None` where it has errors. What is wrong, and what is worth a look, goes to `say` line by
@@ -57,24 +59,35 @@ fn open_to_all(path: &Path) -> Option<String> {
 }
 
 /// `--check`: shows everything on standard output; the exit status.
-pub(crate) fn check(path: &Path) -> u8 {
+pub(crate) fn check(args: &Args) -> u8 {
+    let path = &args.config;
     let mut out = std::io::stdout().lock();
     // Where nobody reads it, the exit status still tells.
     if let Some(warning) = open_to_all(path) {
         let _ = writeln!(out, "{warning}");
     }
     let (text, ok) = match load_here(path) {
-        Ok(Loaded { report, text, .. }) => {
-            let found = report.render(&path.to_string_lossy(), &text);
-            let gap = if found.is_empty() { "" } else { "\n" };
-            let (errors, warnings) = (report.errors(), report.warnings());
+        Ok(Loaded { report, text, config }) => {
             let name = path.display();
+            let mut found = report.render(&path.to_string_lossy(), &text);
+            let missing = config.map(|config| missing(args, &config)).unwrap_or_default();
+            for line in &missing {
+                found += &format!("{name}: warning: {line}\n");
+            }
+            let gap = if found.is_empty() { "" } else { "\n" };
+            let (errors, warnings) = (report.errors(), report.warnings() + missing.len());
             (format!("{found}{gap}{name}: {errors} errors, {warnings} warnings\n"), !report.has_errors())
         }
         Err(error) => (format!("{error}\n"), false),
     };
     let _ = out.write_all(text.as_bytes());
     u8::from(!ok)
+}
+
+/// What is wrong with the interfaces that are named; what is said of the default is more ([`interface_advice`]).
+fn missing(args: &Args, config: &Config) -> Vec<String> {
+    let named = if args.interface.is_empty() { &config.options.interfaces } else { &args.interface };
+    missing_interfaces(named).unwrap_or_default().into_iter().chain(interface_advice(args, config)).collect()
 }
 
 /// How the service differs from what the configuration says.

@@ -1,5 +1,7 @@
 """Port knocking: configurations, matching, live capture, knocking and probing."""
 
+from typing import Union
+
 from portknock._client import check, check_text, knock, probe
 from portknock._errors import CaptureError, ConfigError, KnockError, PortknockError, ProbeError
 from portknock._native import (
@@ -27,6 +29,8 @@ from portknock._native import (
 )
 from portknock._values import Address, Diagnostic, Door, Fix, Options, ProbeResult, Report, Step
 
+AnyEvent = Union[Stage, Open, Extend, Close, Timeout, Fail]
+
 # It needs the names above.
 from portknock import aio
 
@@ -40,6 +44,7 @@ __all__ = [
     "LINKTYPE_NULL",
     "LINKTYPE_RAW",
     "Address",
+    "AnyEvent",
     "CaptureError",
     "Close",
     "Config",

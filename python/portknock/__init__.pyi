@@ -48,6 +48,7 @@ __all__ = [
     "LINKTYPE_NULL",
     "LINKTYPE_RAW",
     "Address",
+    "AnyEvent",
     "CaptureError",
     "Close",
     "Config",
@@ -108,6 +109,9 @@ class Config:
 
     `str` gives its canonical text: options that differ from the defaults, then the doors. Configurations are equal
     where these mean the same; names, comments and warnings do not matter.
+
+    It can be copied and pickled. `pickle` keeps the text; whoever unpickles it reads it again, and with it the files of
+    one_time_sequences that it names, as `parse` does.
     """
 
     @staticmethod
@@ -154,6 +158,9 @@ class Config:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple[Callable[[bytes, str], Config], tuple[bytes, str]]: ...
+    def __copy__(self) -> Config: ...
+    def __deepcopy__(self, memo: object, /) -> Config: ...
 
 @disjoint_base
 class Event:
@@ -294,6 +301,9 @@ class Fail(Event):
         door changed or went away, or its one-time sequence was used by someone else.
         """
 
+AnyEvent = Union[Stage, Open, Extend, Close, Timeout, Fail]
+"""Every kind of event: what has a branch for each of them is complete."""
+
 @final
 class Engine:
     """The matching alone: no socket, clock or thread is behind it.
@@ -320,7 +330,7 @@ class Engine:
     def set_local_addresses(self, addresses: Optional[Iterable[Address]]) -> None:
         """Say which addresses count as this machine's from now on; None for any."""
 
-    def feed(self, frame: Buffer, timestamp: float, linktype: int = ..., *, ns: bool = False) -> list[Event]:
+    def feed(self, frame: Buffer, timestamp: float, linktype: int = ..., *, ns: bool = False) -> list[AnyEvent]:
         """Take a captured frame. What is no knock, whatever its bytes, only moves time on.
 
         timestamp: when it was captured.
@@ -329,14 +339,14 @@ class Engine:
 
     def feed_many(
         self, frames: Iterable[tuple[float, Buffer]], linktype: int = ..., *, ns: bool = False
-    ) -> list[Event]:
+    ) -> list[AnyEvent]:
         """Take many frames, each as a tuple (timestamp, frame): what `feed` does, at a third of the cost.
 
         `bytes` are read where they are, other bytes-like objects are copied. Where a tuple is wrong, the frames
         before it were taken, and their events come with the next call.
         """
 
-    def advance(self, now: float, *, ns: bool = False) -> list[Event]:
+    def advance(self, now: float, *, ns: bool = False) -> list[AnyEvent]:
         """Move time on: what is due by then happens."""
 
     @overload
@@ -345,11 +355,11 @@ class Engine:
 
     @overload
     def next_timeout(self, *, ns: Literal[True]) -> Optional[int]: ...
-    def reload(self, config: Config, now: float, *, ns: bool = False) -> list[Event]:
+    def reload(self, config: Config, now: float, *, ns: bool = False) -> list[AnyEvent]:
         """Take up another configuration. Attempts at doors that did not change go on, others fail; doors that stand
         open stay so until their time is over."""
 
-    def close_all(self, now: float, *, ns: bool = False) -> list[Event]:
+    def close_all(self, now: float, *, ns: bool = False) -> list[AnyEvent]:
         """Close every open door, each with its event."""
 
 def replay(
@@ -374,7 +384,7 @@ class Replay:
     """What `replay` returns: an iterator, for one thread or several that share its events."""
 
     def __iter__(self) -> Self: ...
-    def __next__(self) -> Event: ...
+    def __next__(self) -> AnyEvent: ...
 
 @final
 class Listener:
@@ -424,7 +434,7 @@ class Listener:
         """A descriptor that is readable when `next` has something to do or to tell. It belongs to the listener: wait
         for it, and do nothing else with it. Raises ValueError after `close`."""
 
-    def next(self, timeout: Optional[float] = None) -> Optional[Event]:
+    def next(self, timeout: Optional[float] = None) -> Optional[AnyEvent]:
         """Do what there is to do and take the next event, waiting for one at most `timeout` seconds; None waits for
         ever.
 
@@ -474,4 +484,4 @@ class Listener:
         /,
     ) -> None: ...
     def __iter__(self) -> Self: ...
-    def __next__(self) -> Event: ...
+    def __next__(self) -> AnyEvent: ...

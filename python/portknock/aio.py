@@ -10,7 +10,7 @@ import asyncio
 from types import TracebackType
 from typing import Any, Callable, Iterable, Literal, Optional, Union
 
-from portknock import Config, Event, Listener, ProbeResult, Step, _native
+from portknock import AnyEvent, Config, Listener, ProbeResult, Step, _native
 from portknock._client import DEFAULT_TIMEOUT, DEFAULT_WAIT, knock_plan, probe_plan
 from portknock._values import Address
 
@@ -114,7 +114,7 @@ class AsyncListener:
     def __aiter__(self) -> AsyncListener:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> AnyEvent:
         """The next event. Ends when the listener is closed, or has stopped after `stop`.
 
         Raises RuntimeError where another task waits for it already.

@@ -1,4 +1,4 @@
-//! `python -m portknock`: the command line of `portknock`.
+//! The command lines of `portknock`, also for `python -m portknock`, and of `knock`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -12,6 +12,16 @@ pub(crate) fn _main(py: Python<'_>, argv: Vec<OsString>) -> u8 {
     py.detach(|| {
         let status = portknock_cli::portknock::run(argv);
         // Rust does this where a Rust program ends. Nobody is left to be told of a failure.
+        let _ = io::stdout().flush();
+        status
+    })
+}
+
+/// The same for the command line of the original client, `knock`.
+#[pyfunction]
+pub(crate) fn _knock(py: Python<'_>, argv: Vec<OsString>) -> u8 {
+    py.detach(|| {
+        let status = portknock_cli::knock::run_original(argv);
         let _ = io::stdout().flush();
         status
     })

@@ -14,16 +14,27 @@ use crate::frames::bytes;
 use crate::json::loads;
 
 /// A knockd.conf: its options and doors. It never changes.
+///
+/// `str` gives its canonical text: options that differ from the defaults, then the doors. Configurations are equal
+/// where these mean the same; names, comments and warnings do not matter.
+///
+/// It can be copied and pickled. `pickle` keeps the text; whoever unpickles it reads it again, and with it the files of
+/// one_time_sequences that it names, as `parse` does.
 #[pyclass(frozen, eq, hash, module = "portknock")]
 pub(crate) struct Config {
     pub(crate) config: portknock_core::Config,
     json: String,
     report: String,
     name: String,
+    /// What it was read from.
+    text: Vec<u8>,
     doors: PyOnceLock<Py<PyAny>>,
     options: PyOnceLock<Py<PyAny>>,
     diagnostics: PyOnceLock<Py<PyAny>>,
 }
+
+/// What `pickle` keeps: `Config.parse` and its arguments.
+type Reduced<'a, 'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, &'a str));
 
 /// What was read, and by which name it is shown.
 struct Read {
@@ -54,7 +65,8 @@ impl Read {
         let (json, report) = (self.json(), self.report());
         let config = self.loaded.config?;
         let [doors, options, diagnostics] = [const { PyOnceLock::new() }; 3];
-        Some(Config { config, json, report, name: self.name, doors, options, diagnostics })
+        let text = self.loaded.text;
+        Some(Config { config, json, report, name: self.name, text, doors, options, diagnostics })
     }
 
     /// The configuration, or what is wrong with it as an exception.
@@ -82,13 +94,18 @@ fn values<'py>(py: Python<'py>, make: &str, part: Bound<'py, PyAny>) -> PyResult
 
 #[pymethods]
 impl Config {
-    /// Read a file.
+    /// Read a file, and the first unused sequence of each one_time_sequences file that it names.
+    ///
+    /// Raises ConfigError where it has errors, and OSError where it cannot be read: it is missing, no regular file, or
+    /// larger than 16 MiB.
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         py.detach(|| Read::file(&path))?.accept(py)
     }
 
-    /// Read a text.
+    /// The same for a text. `name` is what errors call it. Bytes need not be UTF-8.
+    ///
+    /// Raises ConfigError where it has errors.
     #[staticmethod]
     #[pyo3(signature = (text, name = "<text>"))]
     fn parse(py: Python<'_>, text: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
@@ -96,7 +113,9 @@ impl Config {
         py.detach(|| Read::text(name, text)).accept(py)
     }
 
-    /// The text with every fix applied that diagnostics offer.
+    /// The text with every fix applied that diagnostics offer, as `portknock check --fix` writes it.
+    ///
+    /// What has no fix stays as it is: `parse` or `check_text` the result to see it.
     #[staticmethod]
     fn fix<'py>(py: Python<'py>, text: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let bytes = self::text(text)?;
@@ -109,18 +128,21 @@ impl Config {
         }
     }
 
+    /// The doors, in the order of the file.
     #[getter]
     fn doors(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || Ok::<_, PyErr>(values(py, "doors", self.as_dict(py)?.get_item("doors")?)?.unbind());
         self.doors.get_or_try_init(py, make).map(|doors| doors.clone_ref(py))
     }
 
+    /// The options.
     #[getter]
     fn options(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || Ok::<_, PyErr>(values(py, "options", self.as_dict(py)?.get_item("options")?)?.unbind());
         self.options.get_or_try_init(py, make).map(|options| options.clone_ref(py))
     }
 
+    /// What was found in it: warnings, since there are no errors, in the order of the text.
     #[getter]
     fn diagnostics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || {
@@ -130,15 +152,30 @@ impl Config {
         self.diagnostics.get_or_try_init(py, make).map(|found| found.clone_ref(py))
     }
 
-    /// The diagnostics as `portknock check` shows them.
+    /// The diagnostics as `portknock check` shows them, each with its line of the text; "" where there is none.
     #[getter]
     fn report(&self) -> &str {
         &self.report
     }
 
-    /// The object `config` of `portknock check --format json`.
+    /// The object `config` of `portknock check --format json`: a new one each time.
     fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         loads(py, &self.json)?.get_item("config")
+    }
+
+    /// For `pickle`: the text is read again there.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'_, 'py>> {
+        let parse = py.get_type::<Self>().getattr("parse")?;
+        Ok((parse, (PyBytes::new(py, &self.text), &self.name)))
+    }
+
+    /// It never changes, so it is its own copy.
+    fn __copy__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: PyRef<'py, Self>, _memo: &Bound<'py, PyAny>) -> PyRef<'py, Self> {
+        slf
     }
 
     fn __str__(&self) -> String {

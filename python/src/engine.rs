@@ -17,6 +17,22 @@ use crate::link_type::{LINKTYPE_ETHERNET, link_type};
 const AT_ONCE: usize = 1024;
 
 /// The matching alone: no socket, clock or thread is behind it.
+///
+/// Feed it with frames and times; each call returns the events that came of it, and what they ask for is yours to do.
+/// After a call wait for the next packet, but not longer than `next_timeout` says, and when that time has come call
+/// `advance`. Time never runs backwards: an earlier time than the one before counts as the same.
+///
+/// Doors with one_time_sequences take one knock here; `replay` and `Listener` go on with their files.
+///
+/// Calls on one engine wait for each other.
+///
+/// All times are seconds since 1970 up to 18446744072.99, as float or int, or with `ns=True` int nanoseconds. Others
+/// raise ValueError.
+///
+/// An engine for a configuration.
+///
+/// local_addresses: the addresses that count as this machine's for doors without a `target`, as texts or objects of
+/// `ipaddress`. None: any destination counts.
 #[pyclass(frozen, module = "portknock")]
 pub(crate) struct Engine(Mutex<portknock_core::Engine>);
 
@@ -30,13 +46,16 @@ impl Engine {
         Ok(Self(Mutex::new(engine)))
     }
 
-    /// Say which addresses count as this machine's from now on.
+    /// Say which addresses count as this machine's from now on; None for any.
     fn set_local_addresses(&self, py: Python<'_>, addresses: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let addresses = local_addresses(addresses)?;
         self.with(py, |engine| engine.set_local_addresses(addresses))
     }
 
-    /// Take a captured frame.
+    /// Take a captured frame. What is no knock, whatever its bytes, only moves time on.
+    ///
+    /// timestamp: when it was captured.
+    /// linktype: how it begins, one of LINKTYPE_…; by default Ethernet. Raises ValueError for another number.
     #[pyo3(signature = (frame, timestamp, linktype = LINKTYPE_ETHERNET, *, ns = false))]
     fn feed(
         &self,
@@ -51,7 +70,10 @@ impl Engine {
         self.events_of(py, |engine| engine.feed(link_type, time, frame.as_bytes()))
     }
 
-    /// Take many captured frames.
+    /// Take many frames, each as a tuple (timestamp, frame): what `feed` does, at a third of the cost.
+    ///
+    /// `bytes` are read where they are, other bytes-like objects are copied. Where a tuple is wrong, the frames
+    /// before it were taken, and their events come with the next call.
     #[pyo3(signature = (frames, linktype = LINKTYPE_ETHERNET, *, ns = false))]
     fn feed_many(
         &self,
@@ -79,14 +101,14 @@ impl Engine {
         }
     }
 
-    /// Move time on.
+    /// Move time on: what is due by then happens.
     #[pyo3(signature = (now, *, ns = false))]
     fn advance(&self, py: Python<'_>, now: &Bound<'_, PyAny>, ns: bool) -> PyResult<Vec<Py<PyAny>>> {
         let now = time(now.as_borrowed(), ns)?;
         self.events_of(py, |engine| engine.handle_timeout(now))
     }
 
-    /// When `advance` is due next.
+    /// When `advance` is due next; None where nothing runs. May change with every call that takes a time.
     #[pyo3(signature = (*, ns = false))]
     fn next_timeout(&self, py: Python<'_>, ns: bool) -> PyResult<Option<Py<PyAny>>> {
         let due = self.with(py, portknock_core::Engine::poll_timeout)?;
@@ -94,14 +116,15 @@ impl Engine {
             .transpose()
     }
 
-    /// Take up another configuration.
+    /// Take up another configuration. Attempts at doors that did not change go on, others fail; doors that stand
+    /// open stay so until their time is over.
     #[pyo3(signature = (config, now, *, ns = false))]
     fn reload(&self, py: Python<'_>, config: &Config, now: &Bound<'_, PyAny>, ns: bool) -> PyResult<Vec<Py<PyAny>>> {
         let now = time(now.as_borrowed(), ns)?;
         self.events_of(py, |engine| engine.reload(&config.config, now))
     }
 
-    /// Close every open door.
+    /// Close every open door, each with its event.
     #[pyo3(signature = (now, *, ns = false))]
     fn close_all(&self, py: Python<'_>, now: &Bound<'_, PyAny>, ns: bool) -> PyResult<Vec<Py<PyAny>>> {
         let now = time(now.as_borrowed(), ns)?;

@@ -12,11 +12,14 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::arguments::address;
 use crate::json::loads;
 
-/// Something that happened at a door.
+/// Something that happened at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout` and `Fail`.
+///
+/// Events never change. They are equal where all that they show is equal, can be hashed, copied and pickled, and their
+/// `repr` is what makes them. `str` gives the line for a log, in knockd's words, without control characters.
 #[pyclass(frozen, subclass, eq, hash, module = "portknock")]
 pub(crate) struct Event(portknock_core::Event);
 
-/// A step matched.
+/// A step of the sequence matched. The last one is followed by `Open` or `Extend`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Stage;
 
@@ -24,7 +27,7 @@ pub(crate) struct Stage;
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Open;
 
-/// A complete knock while the door is open.
+/// A complete knock while the door is open: it closes later, and nothing is run.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Extend;
 
@@ -32,7 +35,7 @@ pub(crate) struct Extend;
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Close;
 
-/// The attempt took too long.
+/// The attempt took longer than seq_timeout.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Timeout;
 
@@ -109,27 +112,31 @@ fn stop_command(kind: &EventKind) -> Option<&str> {
 
 #[pymethods]
 impl Event {
+    /// When, in seconds since 1970: the packet's time, or the due time of a timeout or a closing.
     #[getter]
     fn time(&self) -> f64 {
         seconds(self.0.time)
     }
 
+    /// The same in nanoseconds, exactly.
     #[getter]
     fn time_ns(&self) -> u64 {
         self.0.time.as_nanos()
     }
 
+    /// The door's name.
     #[getter]
     fn door(&self) -> &str {
         &self.0.door
     }
 
+    /// The address that it is about, of IPv4 or IPv6.
     #[getter]
     fn ip(&self) -> String {
         self.0.ip.to_string()
     }
 
-    /// The JSON object of the command line.
+    /// The JSON object of `portknock replay --format json`.
     fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let line = json::event_line(&self.0).map_err(|error| PyValueError::new_err(error.to_string()))?;
         loads(py, &line)
@@ -197,11 +204,13 @@ impl Stage {
         Ok(made(door, ip, time_ns, |_, _, _| EventKind::Stage { stage, steps })?.add_subclass(Self))
     }
 
+    /// How many steps are done, 1 to 32.
     #[getter]
     fn stage(slf: PyRef<'_, Self>) -> u8 {
         slf.as_super().stage()
     }
 
+    /// How many steps the sequence has.
     #[getter]
     fn steps(slf: PyRef<'_, Self>) -> u8 {
         parts(&slf.as_super().0.kind).1.unwrap_or(0)
@@ -226,6 +235,7 @@ impl Open {
             .add_subclass(Self))
     }
 
+    /// What opens it: a command for /bin/sh, with the address in it. None where the door has no command.
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)
@@ -287,6 +297,7 @@ impl Close {
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 
+    /// What closes it: a command for /bin/sh, with the address in it; None where the kernel shuts its ports.
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
         parts(&slf.as_super().0.kind).3.map(FailReason::as_str)
@@ -310,6 +321,7 @@ impl Timeout {
         Ok(made(door, ip, time_ns, |_, _, _| EventKind::Timeout { stage })?.add_subclass(Self))
     }
 
+    /// How many steps were done.
     #[getter]
     fn stage(slf: PyRef<'_, Self>) -> u8 {
         slf.as_super().stage()
@@ -336,11 +348,17 @@ impl Fail {
         Ok(made(door, ip, time_ns, |_, _, _| EventKind::Fail { stage, reason })?.add_subclass(Self))
     }
 
+    /// How many steps were done.
     #[getter]
     fn stage(slf: PyRef<'_, Self>) -> u8 {
         slf.as_super().stage()
     }
 
+    /// Why.
+    ///
+    /// "wrong-port": a port that some door uses, but not as this door's next step. "scan": more ports that no door uses
+    /// than ScanGuard allows. "full": the table of attempts was full, and this was the oldest at stage 1. "reload": the
+    /// door changed or went away, or its one-time sequence was used by someone else.
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
         parts(&slf.as_super().0.kind).3.map(FailReason::as_str)

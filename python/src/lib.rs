@@ -31,7 +31,7 @@ mod _native {
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
-    use crate::command_line::_main;
+    use crate::command_line::{_knock, _main};
     #[pymodule_export]
     use crate::config::{Config, check, check_text};
     #[pymodule_export]

@@ -18,7 +18,33 @@ use crate::errors::{self, panicked};
 use crate::event;
 use crate::task::TICK;
 
-/// Packets are captured, doors open and close; what happens is told by events.
+/// Everything that portknockd does, for a program of your own: packets are captured, doors open and close, and their
+/// commands run where you ask for it. What happens is told by events.
+///
+///     with portknock.Listener(config, interface="eth0") as listener:
+///         for event in listener:
+///             print(event)
+///
+/// Or wait for `fileno()` in a loop of your own and, when it is readable, call `next(0)` until it gives None. Nothing
+/// happens without these calls. See `portknock.aio.listen` for asyncio.
+///
+/// A thread that waits keeps no other one from using the listener.
+///
+/// Begin to listen.
+///
+/// interface: one interface or several, "any" for all. None: those of the configuration. What does not exist
+/// (yet) is waited for.
+/// run_commands: run the doors' commands, open their ports, keep openings in the state file, mark one-time sequences as used. Else
+/// nothing outside of the process changes; the commands are yours to run, from the events, and one-time sequences
+/// open again and again.
+/// ipv4_only: pass over IPv6 packets.
+/// on_notice: is called, by whoever waits, with each other line that a log should have: interfaces that come and
+/// go, commands that run and fail. What it raises comes out of `next`.
+///
+/// Raises CaptureError without CAP_NET_RAW (errno EPERM) and where the system refuses something; ValueError for
+/// names that no interface can have; PortknockError where the state file is in use by someone else or cannot be
+/// trusted, where a file of one-time sequences cannot be used, and, with run_commands, where the ports of `open`
+/// cannot be opened (CAP_NET_ADMIN, the sets of `Gate`).
 #[pyclass(frozen, module = "portknock")]
 pub(crate) struct Listener {
     open: Mutex<Option<Open>>,
@@ -57,12 +83,18 @@ impl Listener {
         Ok(Self { open: Mutex::new(Some(open)), interrupted: AtomicBool::new(false), owner: std::process::id() })
     }
 
-    /// A descriptor that is readable when `next` has something to do or to tell.
+    /// A descriptor that is readable when `next` has something to do or to tell. It belongs to the listener: wait
+    /// for it, and do nothing else with it. Raises ValueError after `close`.
     fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
         Ok(self.listener(py)?.as_fd().as_raw_fd())
     }
 
-    /// Take the next event.
+    /// Do what there is to do and take the next event, waiting for one at most `timeout` seconds; None waits for
+    /// ever.
+    ///
+    /// None: the time is over, `interrupt` or `close` was called, or all is done after `stop`.
+    ///
+    /// Raises CaptureError where the capture has broken down for good, and ValueError after `close`.
     #[pyo3(signature = (timeout = None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
         let timeout = timeout.map(|timeout| seconds(timeout, "timeout")).transpose()?;
@@ -71,7 +103,7 @@ impl Listener {
         self.wait(py, timeout)
     }
 
-    /// End one wait.
+    /// End one wait, now or at its beginning: `next` gives None, a loop over the listener ends. From any thread.
     fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
         self.refuse_child()?;
         // In this order: who is woken finds out why.
@@ -80,23 +112,32 @@ impl Listener {
         Ok(())
     }
 
-    /// Take up another configuration.
+    /// Take up another configuration. Doors that did not change keep their attempts, open doors stay open.
+    ///
+    /// Raises what the constructor raises; then everything goes on as before.
     fn reload(&self, py: Python<'_>, config: &Config) -> PyResult<()> {
         self.with(py, |listener| listener.reload(config.config.clone()))
     }
 
-    /// Begin to stop.
+    /// Begin to stop: no packet counts any more, and open doors are closed unless the configuration has OnStop =
+    /// keep.
+    ///
+    /// Go on taking events until there is none: commands are waited for, up to a minute. Again it changes nothing.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, service::Listener::stop)
     }
 
-    /// True when everything that `stop` began is done and told.
+    /// True when everything that `stop` began is done and its events are taken. Raises ValueError after `close`.
     #[getter]
     fn stopped(&self, py: Python<'_>) -> PyResult<bool> {
         self.with(py, service::Listener::is_stopped)
     }
 
-    /// End listening at once.
+    /// End listening at once, as leaving a `with` block does; whoever waits finds the end.
+    ///
+    /// Commands that run are left alone; with run_commands, open doors are left to the next listener or daemon with the
+    /// same state file. To close them first, call `stop` and take the events that are left. From any thread; again it
+    /// changes nothing.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_forked() {
             // The child's copy alone.

@@ -13,11 +13,20 @@ use crate::event;
 /// So many frames pass between two looks for a signal: some milliseconds.
 const AT_ONCE: u64 = 65_536;
 
-/// A capture file on its way through an engine.
+/// What `replay` returns: an iterator, for one thread or several that share its events.
 #[pyclass(frozen, module = "portknock")]
 pub(crate) struct Replay(Mutex<portknock_core::replay::Replay>);
 
-/// Run a capture file through an engine.
+/// Run a capture file, pcap or pcapng, through an engine: an iterator of the events that the packets would have
+/// made.
+///
+/// "-" is standard input. Nothing is run and nothing is written. One-time doors go on with the lines of their files
+/// that follow. At the end of the file nothing more is told: what is still running stays unmentioned.
+///
+/// local_addresses: as for `Engine`.
+///
+/// Raises CaptureError where the file cannot be read or has an unknown link type, and while iterating where it is
+/// damaged, after the events of the frames before.
 #[pyfunction]
 #[pyo3(signature = (path, config, local_addresses = None))]
 pub(crate) fn replay(

@@ -202,3 +202,13 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("program", ["portknock", "knock"])
+def test_the_package_installs_the_programs(program):
+    installed = Path(sys.executable).with_name(program)
+    expected = subprocess.run([str(Path(os.environ["PORTKNOCK_BIN"], program)), "--version"], capture_output=True)
+    assert expected.returncode == 0
+    result = subprocess.run([str(installed), "--version"], capture_output=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, expected.stdout, b"")
+    assert subprocess.run([str(installed), "--nonsense"], capture_output=True).returncode == 2

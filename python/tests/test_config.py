@@ -1,3 +1,4 @@
+import copy
 import errno
 import json
 import pickle
@@ -189,3 +190,15 @@ def test_steps_are_checked():
     for port, protocol in [(0, "tcp"), (65536, "tcp"), (-1, "udp"), (7, "sctp")]:
         with pytest.raises(ValueError):
             Step(port, protocol)
+
+
+def test_configurations_and_reports_are_pickled_and_copied(tmp_path):
+    path = tmp_path / "knockd.conf"
+    path.write_text("[a]\nsequence = 1,5,3\n[one]\nsequence = 22\n")
+    config = Config.load(path)
+    for again in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert (again, again.report, again.diagnostics) == (config, config.report, config.diagnostics)
+        assert (repr(again), again.doors, again.options) == (repr(config), config.doors, config.options)
+    for report in (portknock.check(path), portknock.check_text(BAD)):
+        for again in (copy.copy(report), copy.deepcopy(report), pickle.loads(pickle.dumps(report))):
+            assert again == report and str(again) == str(report)

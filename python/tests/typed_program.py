@@ -26,8 +26,8 @@ def configurations(path: Path) -> portknock.Config:
 def matching(config: portknock.Config, frame: memoryview) -> None:
     engine = portknock.Engine(config, local_addresses=["10.0.0.1", ipaddress.ip_address("::1")])
     events = engine.feed(frame, 1_690_000_000.5, linktype=portknock.LINKTYPE_ETHERNET)
-    assert_type(events, list[portknock.Event])
-    assert_type(engine.feed_many([(1.0, b"")]), list[portknock.Event])
+    assert_type(events, list[portknock.AnyEvent])
+    assert_type(engine.feed_many([(1.0, b"")]), list[portknock.AnyEvent])
     assert_type(engine.next_timeout(), Optional[float])
     assert_type(engine.next_timeout(ns=True), Optional[int])
 
@@ -40,6 +40,16 @@ def told(event: portknock.Event) -> str:
         assert_type(event.command, Optional[str])
         return event.command or ""
     return str(event)
+
+
+def kind(event: portknock.AnyEvent) -> str:
+    if isinstance(event, (portknock.Stage, portknock.Timeout, portknock.Fail)):
+        return f"stage {event.stage}"
+    if isinstance(event, (portknock.Open, portknock.Close)):
+        return event.command or ""
+    if isinstance(event, portknock.Extend):
+        return "later"
+    assert_never(event)
 
 
 def why(event: portknock.Fail) -> str:
@@ -59,14 +69,14 @@ def listening(config: portknock.Config, notices: list[str]) -> None:
     with portknock.Listener(config, interface="eth0", run_commands=False, on_notice=notices.append) as listener:
         assert_type(listener, portknock.Listener)
         assert_type(listener.fileno(), int)
-        assert_type(listener.next(0.5), Optional[portknock.Event])
+        assert_type(listener.next(0.5), Optional[portknock.AnyEvent])
         for event in listener:
-            assert_type(event, portknock.Event)
+            assert_type(event, portknock.AnyEvent)
 
 
 async def listening_in_a_loop(config: portknock.Config) -> None:
     async for event in portknock.aio.listen(config, interface=["eth0", "eth1"]):
-        assert_type(event, portknock.Event)
+        assert_type(event, portknock.AnyEvent)
     await portknock.aio.knock("host", [7000, "8000:udp", 9000])
     assert_type(await portknock.aio.probe("host", "22,80"), list[portknock.ProbeResult])
 

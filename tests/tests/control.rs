@@ -76,7 +76,16 @@ fn the_status_has_everything_in_all_formats() {
         "{status}"
     );
     assert_eq!(status["interfaces"], json!(["eth0"]));
-    assert_eq!(status["doors"], json!([{"name": "ssh", "openings": 1}, {"name": "a \"b\"\\", "openings": 0}]));
+    assert_eq!(status["interface_states"], json!([{"name": "eth0", "listening": true, "reason": null}]));
+    assert_eq!(status["dry_run"], json!(false));
+    let failed = json!({"timeout": 0, "wrong_port": 0, "scan": 0, "full": 0, "reload": 0});
+    assert_eq!(
+        status["doors"],
+        json!([
+            {"name": "ssh", "openings": 1, "opened": 1, "failed": failed},
+            {"name": "a \"b\"\\", "openings": 0, "opened": 1, "failed": failed}
+        ])
+    );
     assert_eq!(status["attempts"], json!({"alive": 1, "evicted": 0, "refused": 0}));
     assert_eq!(status["commands"], json!({"run": 2, "failed": 1, "running": 0, "waiting": 0}));
     let (openings, saved, knocks) = (&status["openings"], &status["openings_saved"], &status["knocks"]);
@@ -105,6 +114,10 @@ fn the_status_has_everything_in_all_formats() {
         ("portknock_doors", 2.0, "gauge"),
         ("portknock_openings", 1.0, "gauge"),
         ("portknock_attempts", 1.0, "gauge"),
+        ("portknock_interface_up interface=eth0", 1.0, "gauge"),
+        ("portknock_dry_run", 0.0, "gauge"),
+        ("portknock_door_opened_total door=ssh", 1.0, "counter"),
+        ("portknock_door_failed_attempts_total door=ssh reason=wrong-port", 0.0, "counter"),
         ("portknock_door_openings door=ssh", 1.0, "gauge"),
         ("portknock_door_openings door=a \"b\"\\", 0.0, "gauge"),
         ("portknock_knocks_total", 6.0, "counter"),
@@ -115,6 +128,28 @@ fn the_status_has_everything_in_all_formats() {
         assert_eq!(metrics.get(name), Some(&(value, kind.to_owned())), "{name} of {metrics:?}");
     }
     assert!(metrics.keys().all(|name| name.starts_with("portknock_")), "{metrics:?}");
+}
+
+#[test]
+fn what_keeps_doors_shut_shows_in_the_status() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd_with(&lab.server, DOORS, &["-i", "eth0,eth9", "--dry-run"]);
+    daemon.wait_for("waiting for eth9: there is no such interface; did you mean `eth0`?");
+    lab.knock_from("10.0.0.2", "10.0.0.1", "7000 8000 7100");
+    daemon.wait_for("ssh: attempt failed: wrong-port");
+    let text = daemon.portknock(&["status"]).stdout;
+    for part in ["eth9 (not listened on: there is no such interface; did you mean `eth0`?)", "WARNING        dry run"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let metrics = parsed(&daemon.portknock(&["status", "--format", "prometheus"]).stdout);
+    for (name, value) in [
+        ("portknock_interface_up interface=eth0", 1.0),
+        ("portknock_interface_up interface=eth9", 0.0),
+        ("portknock_dry_run", 1.0),
+        ("portknock_door_failed_attempts_total door=ssh reason=wrong-port", 1.0),
+    ] {
+        assert_eq!(metrics.get(name).map(|(value, _)| *value), Some(value), "{name} of {metrics:?}");
+    }
 }
 
 #[test]

@@ -124,12 +124,23 @@ fn version_help_and_bad_usage() {
 #[test]
 fn check_tells_everything_and_opens_nothing() {
     let host = Host::new("lonely");
-    let check = |config: &str| {
+    let check_with = |config: &str, options: &str| {
         let folder = Folder::with(config);
-        let output = Output::of(&mut folder.portknockd(&host, "--check"));
+        let output = Output::of(&mut folder.portknockd(&host, &format!("--check {options}")));
         assert!(!folder.path("openings").exists() && output.stderr.is_empty());
         output
     };
+    let check = |config: &str| check_with(config, "-i lo");
+    let missing = check_with(DOOR, "-i lo,eht0");
+    assert_eq!(missing.code, Some(0));
+    let expected = "knockd.conf: warning: there is no interface `eht0`; interfaces here: lo\n";
+    assert!(
+        missing.stdout.contains(expected) && missing.stdout.ends_with("0 errors, 1 warnings\n"),
+        "{}",
+        missing.stdout
+    );
+    let default = check_with(DOOR, "");
+    assert!(default.stdout.contains("no interface is set, and there is no eth0, the default"), "{}", default.stdout);
     let good = check(DOOR);
     assert_eq!(good.code, Some(0));
     assert!(good.stdout.ends_with("knockd.conf: 0 errors, 0 warnings\n"), "{}", good.stdout);
@@ -329,6 +340,16 @@ fn debug_shows_each_knock() {
     lab.knock_from("fd00::2", "fd00::1", "1000");
     daemon.wait_for("] tcp: [fd00::2]:");
     daemon.wait_for(" -> [fd00::1]:1000");
+}
+
+#[test]
+fn debug_shows_segments_that_the_flags_of_doors_turn_away() {
+    let lab = Lab::pair();
+    let door = DOOR.replace("= syn", "= fin");
+    let daemon = Daemon::portknockd_with(&lab.server, &door, &["-i", "eth0", "-D"]);
+    lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
+    daemon.wait_for(" -> 10.0.0.1:1000 turned away: no door takes its flags (syn)");
+    assert_eq!(daemon.count("Stage"), 0, "{}", daemon.log());
 }
 
 #[test]

@@ -139,6 +139,54 @@ fn an_interface_that_is_missing_at_the_start_is_waited_for() {
 }
 
 #[test]
+fn an_alternative_name_is_the_interface_that_has_it() {
+    let lab = Lab::pair();
+    lab.server.ok("ip link property add dev eth0 altname enp0s3");
+    let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "enp0s3"]);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+    lab.server.set_up("eth0", false);
+    daemon.wait_for("no longer listening on enp0s3: the interface is down");
+    lab.server.set_up("eth0", true);
+    taken_up(&daemon, "enp0s3", 1);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+}
+
+#[test]
+fn a_label_is_the_device_and_its_addresses() {
+    let lab = Lab::pair();
+    lab.server.ok("ip addr add 10.0.0.77/24 dev eth0 label eth0:0");
+    let config = format!("[options]\nInterface = eth0:0\n{DOOR}");
+    let daemon = Daemon::portknockd_with(&lab.server, &config, &[]);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.77");
+    does_not_count(&lab, &daemon, "10.0.0.1");
+    lab.server.ok("ip addr del 10.0.0.77/24 dev eth0");
+    daemon.wait_for("no longer listening on eth0:0: there is no such interface");
+    lab.server.ok("ip addr add 10.0.0.77/24 dev eth0 label eth0:0");
+    taken_up(&daemon, "eth0:0", 1);
+    opens(&lab, &daemon, "10.0.0.2", "10.0.0.77");
+}
+
+#[test]
+fn an_interface_that_does_not_exist_is_named_before_the_daemon_leaves_the_terminal() {
+    let lab = Lab::pair();
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let config = format!(
+        "[options]\nLogFile = {}\nPidFile = {}\nStateFile = {}\nControlSocket = none\nInterface = eht0\n{DOOR}",
+        file("log"),
+        file("pid"),
+        file("state")
+    );
+    std::fs::write(file("knockd.conf"), config).expect("a file can be written");
+    let output = Output::of(lab.server.command(binary("portknockd")).args(["-d", "-c", &file("knockd.conf")]));
+    let pid = std::fs::read_to_string(file("pid")).expect("the pid file is there");
+    lab.server.ok(&format!("kill {pid}"));
+    let expected =
+        "portknockd: warning: there is no interface `eht0`; did you mean `eth0`? (the daemon waits for it)\n";
+    assert_eq!((output.code, &*output.stderr), (Some(0), expected));
+}
+
+#[test]
 fn an_interface_that_is_down_at_the_start_is_waited_for() {
     let lab = Lab::pair();
     lab.server.set_up("eth0", false);

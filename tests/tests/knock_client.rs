@@ -316,6 +316,20 @@ fn then_warns_of_a_port_that_is_a_knock_too() {
 }
 
 #[test]
+fn then_reports_the_state_after_the_knocks_not_an_older_one() {
+    let lab = Lab::pair();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(400));
+            lab.server.ok("iptables -A INPUT -p tcp --dport 22 -j DROP");
+        });
+        // Closed by an RST first, then silent.
+        let output = portknock(&lab.client, "--then 22 --wait 2.5 10.0.0.1 7000");
+        assert!(output.code == Some(3) && output.stderr.contains("filtered"), "{output:?}");
+    });
+}
+
+#[test]
 fn then_exits_with_three_when_the_port_stays_shut() {
     let lab = Lab::pair();
     let output = portknock(&lab.client, "--then 22 --wait 0.2 10.0.0.1 7000");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pcap::{Active, Capture, Direction, Precision};
 
 use super::frame::{Frame, Origin};
+use super::missing;
 use super::notice::{Absence, CaptureNotice, InterfaceStats};
 use crate::decode::LinkType;
 use crate::filter::PortFilter;
@@ -111,7 +112,7 @@ impl Interface {
     /// Ends an outdated capture.
     pub(super) fn leave(&mut self, network: &Network, tell: &mut dyn FnMut(CaptureNotice)) {
         let absence = match self.link(network) {
-            None => Absence::Missing,
+            None => Absence::Missing { near: missing::near(&self.name, network) },
             Some(Link { up: false, .. }) => Absence::Down,
             Some(_) => Absence::Replaced,
         };
@@ -145,9 +146,9 @@ impl Interface {
         tell: &mut dyn FnMut(CaptureNotice),
     ) -> Outlook {
         let absence = match self.link(network) {
-            None => Absence::Missing,
+            None => Absence::Missing { near: missing::near(&self.name, network) },
             Some(Link { up: false, .. }) => Absence::Down,
-            Some(link) => match Listener::open(&self.name, link) {
+            Some(link) => match Listener::open(network.device(&self.name).unwrap_or(&self.name), link) {
                 Ok(listener) => {
                     self.state = State::Listening(listener);
                     self.told = None;
@@ -174,10 +175,13 @@ impl Interface {
     /// The interface of this name as it is now.
     fn link(&self, network: &Network) -> Option<Link> {
         if self.is_any() {
-            Some(Link { index: 0, up: true, is_loopback: false })
-        } else {
-            network.links.get(&self.name).copied()
+            return Some(Link { index: 0, up: true, is_loopback: false });
         }
+        network.links.get(network.device(&self.name)?).copied()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Has the kernel filter the packets that arrive from now on.

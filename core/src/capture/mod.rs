@@ -3,6 +3,7 @@
 mod error;
 mod frame;
 mod interface;
+mod missing;
 mod notice;
 mod pace;
 mod set;
@@ -10,5 +11,6 @@ mod set;
 pub use error::CaptureError;
 pub use frame::{Frame, Origin};
 pub(crate) use interface::timestamp;
+pub use missing::missing_interfaces;
 pub use notice::{Absence, CaptureNotice, CaptureStats, InterfaceStats};
 pub use set::CaptureSet;

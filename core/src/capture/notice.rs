@@ -47,7 +47,10 @@ pub enum CaptureNotice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Absence {
     /// No interface has this name.
-    Missing,
+    Missing {
+        /// The interface that is probably meant.
+        near: Option<String>,
+    },
     /// The interface is down.
     Down,
     /// Another interface has this name now.
@@ -60,7 +63,10 @@ pub enum Absence {
 impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("there is no such interface"),
+            Self::Missing { near: None } => f.write_str("there is no such interface"),
+            Self::Missing { near: Some(near) } => {
+                write!(f, "there is no such interface; did you mean `{}`?", Excerpt(near))
+            }
             Self::Down => f.write_str("the interface is down"),
             Self::Replaced => f.write_str("another interface took its name"),
             Self::Failed(message) => Excerpt(message).fmt(f),

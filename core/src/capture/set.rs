@@ -45,6 +45,8 @@ pub struct CaptureSet {
     /// Readable when something is to be tried again, or dropped packets are to be told.
     again: TimerFd,
     network: Network,
+    /// The addresses that packets may be for.
+    addresses: HashSet<IpAddr>,
     /// This process may neither open captures nor ask the kernel about the network.
     sealed: bool,
     /// How the network is now, as someone told who may ask.
@@ -88,11 +90,13 @@ impl CaptureSet {
         let system = |what| move |error| CaptureError::from_io(what, error);
         // Watch before asking, so that no change falls between the two.
         let watch = NetworkWatch::new().map_err(system("cannot watch for changes of the network"))?;
+        let network = Network::read().map_err(system("cannot list the network's interfaces"))?;
         let mut set = Self {
             epoll: Epoll::new().map_err(system("cannot wait for packets"))?,
             pace: Pace::new().map_err(system("cannot make a timer"))?,
             again: TimerFd::new().map_err(system("cannot make a timer"))?,
-            network: Network::read().map_err(system("cannot list the network's interfaces"))?,
+            addresses: network.addresses_of(names.iter().map(|name| name.as_str())),
+            network,
             watch,
             sealed: false,
             told_network: None,
@@ -257,9 +261,10 @@ impl CaptureSet {
         self.notices.pop_front()
     }
 
-    /// The addresses that the machine has now, as of the last turn.
+    /// The addresses that packets may be for now, as of the last turn: all that the machine has, or if all interfaces are
+    /// named by labels, as in `eth0:0`, the addresses with these labels.
     pub fn local_addresses(&self) -> &HashSet<IpAddr> {
-        &self.network.addresses
+        &self.addresses
     }
 
     /// The broadcast addresses of the machine's networks, as of the last turn.
@@ -330,9 +335,9 @@ impl CaptureSet {
         };
         match network {
             Ok(network) => {
-                self.addresses_changed |=
-                    network.addresses != self.network.addresses || network.broadcasts != self.network.broadcasts;
-                self.network = network;
+                let addresses = network.addresses_of(self.interfaces.iter().map(Interface::name));
+                self.addresses_changed |= addresses != self.addresses || network.broadcasts != self.network.broadcasts;
+                (self.network, self.addresses) = (network, addresses);
                 Ok(())
             }
             // Out of descriptors or memory, which may pass.

@@ -3,10 +3,10 @@
 
 use std::fmt::{Display, Write};
 
-use super::report::Report;
+use super::report::{FailedReport, Report};
 
 impl Report {
-    /// The status as metrics. All labels are doors of the configuration, but for the version.
+    /// The status as metrics. Labels are doors and interfaces of the configuration, reasons, and the version.
     pub fn prometheus(&self) -> String {
         let mut out = String::new();
         let version = format!("{{version=\"{}\"}}", escaped(&self.version));
@@ -21,6 +21,7 @@ impl Report {
         gauge("doors", "Doors of the configuration, each name counted once.", size(self.doors.len()));
         gauge("attempts", "Attempts under way, running cooldowns among them.", size(self.attempts.alive));
         gauge("openings", "Doors that stand open, each address of a door counted.", size(self.openings));
+        gauge("dry_run", "1 if no command runs and no port opens, else 0.", self.dry_run.into());
         gauge("openings_saved", "1 where the state file has every opening, else 0.", self.openings_saved.into());
         gauge("commands_running", "Commands that run.", size(self.commands.running));
         gauge("commands_waiting", "Commands that wait for their turn.", size(self.commands.waiting));
@@ -35,6 +36,19 @@ impl Report {
         counter("commands_total", "Commands that were started.", self.commands.run);
         counter("commands_failed_total", "Commands that failed or could not be started.", self.commands.failed);
         counter("events_suppressed_total", "Events that were not logged one by one, as LogRate says.", self.suppressed);
+        let interfaces = self.interface_states.iter().map(|interface| {
+            (format!("{{interface=\"{}\"}}", escaped(&interface.name)), u64::from(interface.listening))
+        });
+        family(&mut out, "interface_up", "gauge", "1 while the interface is listened on, else 0.", interfaces);
+        let opened = self.doors.iter().map(|door| (format!("{{door=\"{}\"}}", escaped(&door.name)), door.opened));
+        family(&mut out, "door_opened_total", "counter", "Times that a door opened.", opened);
+        let failed = self.doors.iter().flat_map(|door| {
+            let FailedReport { timeout, wrong_port, scan, full, reload } = door.failed;
+            let reasons =
+                [("timeout", timeout), ("wrong-port", wrong_port), ("scan", scan), ("full", full), ("reload", reload)];
+            reasons.map(|(reason, count)| (format!("{{door=\"{}\",reason=\"{reason}\"}}", escaped(&door.name)), count))
+        });
+        family(&mut out, "door_failed_attempts_total", "counter", "Attempts at a door that failed, by reason.", failed);
         let doors = self.doors.iter();
         let doors = doors.map(|door| (format!("{{door=\"{}\"}}", escaped(&door.name)), door.openings));
         family(&mut out, "door_openings", "gauge", "Addresses that a door stands open for.", doors);
@@ -73,6 +87,12 @@ mod tests {
             "portknock_build_info{version=\"0.1.0\"} 1",
             "portknock_uptime_seconds 90061",
             "portknock_openings_saved 0",
+            "portknock_dry_run 1",
+            "portknock_interface_up{interface=\"eth0\"} 1",
+            "portknock_interface_up{interface=\"wlan0\"} 0",
+            "portknock_door_opened_total{door=\"openSSH\"} 12",
+            "portknock_door_failed_attempts_total{door=\"openSSH\",reason=\"timeout\"} 13",
+            "portknock_door_failed_attempts_total{door=\"openSSH\",reason=\"wrong-port\"} 14",
             "portknock_packets_total 50",
             "portknock_commands_failed_total 9",
             "portknock_events_suppressed_total 12",

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::openings::Opening;
-use crate::service::{Service, Status};
+use crate::service::{DoorCounts, Service, Status};
 use crate::time::Timestamp;
 
 /// So many open doors are listed at most, so that an answer is made and sent quickly: those that close first.
@@ -36,6 +36,10 @@ pub struct Report {
     pub(super) uptime: u64,
     pub(super) config: ConfigReport,
     pub(super) interfaces: Vec<String>,
+    /// The same, each with its state.
+    pub(super) interface_states: Vec<InterfaceReport>,
+    /// True if no command runs and no port opens.
+    pub(super) dry_run: bool,
     /// One for each name.
     pub(super) doors: Vec<DoorReport>,
     pub(super) attempts: AttemptsReport,
@@ -61,9 +65,30 @@ pub(super) struct ConfigReport {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct InterfaceReport {
+    pub(super) name: String,
+    pub(super) listening: bool,
+    /// Why it is not listened on.
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct DoorReport {
     pub(super) name: String,
     pub(super) openings: usize,
+    /// Times that it opened.
+    pub(super) opened: u64,
+    pub(super) failed: FailedReport,
+}
+
+/// Attempts that failed, by reason.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct FailedReport {
+    pub(super) timeout: u64,
+    pub(super) wrong_port: u64,
+    pub(super) scan: u64,
+    pub(super) full: u64,
+    pub(super) reload: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -129,7 +154,10 @@ impl Report {
         let mut doors: Vec<DoorReport> = Vec::new();
         let mut named = std::collections::HashSet::new();
         for name in service.door_names().filter(|name| named.insert(*name)) {
-            doors.push(DoorReport { name: name.to_string(), openings: counts.get(&**name).copied().unwrap_or(0) });
+            let DoorCounts { opened, timeout, wrong_port, scan, full, reload } = service.door_counts(name);
+            let failed = FailedReport { timeout, wrong_port, scan, full, reload };
+            let openings = counts.get(&**name).copied().unwrap_or(0);
+            doors.push(DoorReport { name: name.to_string(), openings, opened, failed });
         }
         if openings.len() > MAX_LISTED {
             openings.select_nth_unstable_by_key(MAX_LISTED, |opening| opening.closes_at);
@@ -142,7 +170,9 @@ impl Report {
             pid: std::process::id(),
             uptime: facts.uptime,
             config: ConfigReport { file: facts.config, age: facts.config_age },
+            interface_states: service.interfaces().into_iter().map(|name| state(service, name)).collect(),
             interfaces: service.interfaces(),
+            dry_run: service.is_dry_run(),
             doors,
             attempts: AttemptsReport { alive: engine.attempts, evicted: engine.evicted, refused: engine.refused },
             packets: PacketsReport { seen: packets, dropped: drops, filtered },
@@ -168,6 +198,11 @@ impl Report {
     }
 }
 
+fn state(service: &Service, name: String) -> InterfaceReport {
+    let reason = service.absence(&name).map(str::to_owned);
+    InterfaceReport { name, listening: reason.is_none(), reason }
+}
+
 #[cfg(test)]
 pub(super) fn sample() -> Report {
     let opening = |door: &str, ip: &str, secs| Opening {
@@ -184,9 +219,19 @@ pub(super) fn sample() -> Report {
         uptime: 90_061,
         config: ConfigReport { file: "/etc/knockd.conf".into(), age: 59 },
         interfaces: vec!["eth0".into(), "wlan0".into()],
+        interface_states: vec![
+            InterfaceReport { name: "eth0".into(), listening: true, reason: None },
+            InterfaceReport { name: "wlan0".into(), listening: false, reason: Some("the interface is down".into()) },
+        ],
+        dry_run: true,
         doors: vec![
-            DoorReport { name: "openSSH".into(), openings: 1 },
-            DoorReport { name: "a \"b\"\\\nc".into(), openings: 0 },
+            DoorReport {
+                name: "openSSH".into(),
+                openings: 1,
+                opened: 12,
+                failed: FailedReport { timeout: 13, wrong_port: 14, ..FailedReport::default() },
+            },
+            DoorReport { name: "a \"b\"\\\nc".into(), openings: 0, opened: 0, failed: FailedReport::default() },
         ],
         attempts: AttemptsReport { alive: 2, evicted: 3, refused: 4 },
         packets: PacketsReport { seen: 50, dropped: 6, filtered: 7 },

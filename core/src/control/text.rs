@@ -21,7 +21,11 @@ impl Report {
         writeln!(out, "portknockd {}, process {}, up for {}", Printable(&self.version), self.pid, span(self.uptime))?;
         let file = Printable(&self.config.file);
         writeln!(out, "  configuration  {file}, read {} ago", span(self.config.age))?;
-        writeln!(out, "  interfaces     {}", Printable(&self.interfaces.join(", ")))?;
+        let interfaces = self.interface_states.iter().map(|interface| match &interface.reason {
+            Some(reason) => format!("{} (not listened on: {reason})", interface.name),
+            None => interface.name.clone(),
+        });
+        writeln!(out, "  interfaces     {}", Printable(&interfaces.collect::<Vec<_>>().join(", ")))?;
         writeln!(out, "  packets        {seen} seen, {filtered} of them filtered out, {dropped} dropped")?;
         writeln!(out, "  attempts       {alive} under way; {evicted} evicted, {refused} refused")?;
         writeln!(out, "  commands       {running} running, {waiting} waiting; {run} run, {failed} failed")?;
@@ -30,6 +34,9 @@ impl Report {
         }
         if self.suppressed > 0 {
             writeln!(out, "  not logged     {} events, beyond LogRate", self.suppressed)?;
+        }
+        if self.dry_run {
+            writeln!(out, "  WARNING        dry run: no command runs, and no port opens")?;
         }
         if !self.openings_saved {
             writeln!(out, "  WARNING        the state file does not have every opening: see the log")?;
@@ -99,12 +106,13 @@ mod tests {
     fn an_administrator_sees_everything_at_a_glance() {
         let expected = r#"portknockd 0.1.0, process 77, up for 1 d 1 h
   configuration  /etc/knockd.conf, read 59 s ago
-  interfaces     eth0, wlan0
+  interfaces     eth0, wlan0 (not listened on: the interface is down)
   packets        50 seen, 7 of them filtered out, 6 dropped
   attempts       2 under way; 3 evicted, 4 refused
   commands       10 running, 11 waiting; 8 run, 9 failed
   followers      1
   not logged     12 events, beyond LogRate
+  WARNING        dry run: no command runs, and no port opens
   WARNING        the state file does not have every opening: see the log
 
 DOOR         OPEN FOR

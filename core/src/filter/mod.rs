@@ -57,6 +57,14 @@ impl PortFilter {
         Self { tcp: map(tcp), udp: map(udp), segments, sample }
     }
 
+    /// The same for segments with any flags if `all` says so, for a log that shows what flags turn away.
+    pub(crate) fn with_all_flags(mut self, all: bool) -> Self {
+        if all {
+            self.segments = SegmentSet::ALL;
+        }
+        self
+    }
+
     /// True if a packet to this port with these TCP flags (none for UDP) matters.
     pub fn passes(&self, protocol: Protocol, port: u16, flags: TcpFlags) -> bool {
         let map = match protocol {

@@ -111,7 +111,9 @@ pub(super) enum WireNoticeKind {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum WireAbsence {
-    Missing,
+    Missing {
+        near: Option<String>,
+    },
     Down,
     Replaced,
     /// The message of the system or of libpcap.
@@ -138,7 +140,7 @@ impl WireNotice {
 impl From<&Absence> for WireAbsence {
     fn from(absence: &Absence) -> Self {
         match absence {
-            Absence::Missing => Self::Missing,
+            Absence::Missing { near } => Self::Missing { near: near.as_deref().map(cut) },
             Absence::Down => Self::Down,
             Absence::Replaced => Self::Replaced,
             Absence::Failed(message) => Self::Failed(cut(message)),

@@ -131,8 +131,8 @@ impl<'a> Reader<'a> {
         let config = doors.config()?;
         let clock = Clock::from_zero(Timestamp::from_nanos(clock));
         let mut engine = Engine::that_only_tells(&config);
-        let mut capture =
-            CaptureSet::open(&interfaces, PortFilter::new(&config, secret)).map_err(|error| error.to_string())?;
+        let mut capture = CaptureSet::open(&interfaces, PortFilter::new(&config, secret).with_all_flags(report_knocks))
+            .map_err(|error| error.to_string())?;
         let mut intake = Intake::new(clock, ipv4_only);
         intake.follow_addresses(&mut capture, &mut engine);
         capture.wait_also_for(link.channel.as_fd()).map_err(text)?;
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
             ToReader::Reload(doors) => {
                 self.config = Doors::config(doors).map_err(io::Error::other)?;
                 engine.reload(&self.config, self.clock.now());
-                self.capture.set_filter(PortFilter::new(&self.config, self.secret));
+                self.capture.set_filter(PortFilter::new(&self.config, self.secret).with_all_flags(self.report_knocks));
                 // Under the names of before.
                 self.tell_events()?;
                 self.report_suppressed()?;
@@ -226,7 +226,7 @@ impl<'a> Reader<'a> {
                 if let Some(door) = self.config.doors.get_mut(usize::from(door)) {
                     door.sequence = sequence;
                 }
-                self.capture.set_filter(PortFilter::new(&self.config, self.secret));
+                self.capture.set_filter(PortFilter::new(&self.config, self.secret).with_all_flags(self.report_knocks));
                 Ok(())
             }
             ToReader::CatchUp => {

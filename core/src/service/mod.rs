@@ -23,6 +23,7 @@ mod sight;
 mod status;
 mod stored;
 mod summary;
+mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
 mod turn;
@@ -48,9 +49,12 @@ pub use status::{CommandCounts, Status};
 use stored::open_state;
 pub use summary::FloodCounts;
 use summary::Summaries;
+pub use tally::DoorCounts;
+use tally::Tally;
 
 use crate::capture::CaptureNotice;
-use crate::config::{Config, OnStop};
+use crate::config::{Config, Door, OnStop, Protocol, Sequence};
+use crate::decode::Knock;
 use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
 use crate::gate::Gate;
@@ -107,6 +111,7 @@ pub struct Service {
     armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
     commands: CommandCounts,
+    tally: Tally,
     /// A turn is due that the descriptor may not tell of.
     turn_due: bool,
     /// A turn was just made.
@@ -199,6 +204,7 @@ impl Service {
             armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
             commands: CommandCounts::default(),
+            tally: Tally::default(),
             turn_due: true,
             has_turned: false,
             woken: false,
@@ -225,7 +231,11 @@ impl Service {
         let start = Instant::now();
         loop {
             if let Some(notice) = self.notices.pop_front() {
-                return Ok(Some(notice));
+                self.tally.take(&notice);
+                return Ok(Some(match notice {
+                    Notice::Knock(knock) if turned_away(&self.config, &knock) => Notice::TurnedAway(knock),
+                    notice => notice,
+                }));
             }
             let remaining = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
             // Right after a turn nothing is left, but for what the descriptor tells: no look is needed to say so.
@@ -299,6 +309,8 @@ impl Service {
         self.config = config;
         self.executor.set_limit(self.config.options.max_openings as usize);
         self.engine.reload(&self.config, clocks.now);
+        let interfaces = self.interfaces();
+        self.tally.keep(&self.config.doors.iter().map(|door| &*door.name).collect(), &interfaces);
         self.read_sequences_again();
         self.notices.push_back(Notice::Reloaded);
         self.tell_used_up();
@@ -370,6 +382,16 @@ impl AsFd for Service {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
+}
+
+/// True for a segment to a port of doors, none of which takes its flags.
+fn turned_away(config: &Config, knock: &Knock) -> bool {
+    let has_step = |door: &&Door| {
+        let steps = door.sequence.as_ref().map_or(&[][..], Sequence::steps);
+        steps.iter().any(|step| step.protocol == knock.protocol && step.port.get() == knock.port)
+    };
+    let mut doors = config.doors.iter().filter(has_step).peekable();
+    knock.protocol == Protocol::Tcp && doors.peek().is_some() && doors.all(|door| !door.tcpflags.matches(knock.flags))
 }
 
 fn interfaces(config: &Config, options: &ServiceOptions) -> Vec<String> {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::FloodCounts;
 use crate::capture::{CaptureError, CaptureNotice};
-use crate::decode::Knock;
+use crate::config::FlagMask;
+use crate::decode::{Knock, TcpFlags};
 use crate::event::{CommandRequest, Event};
 use crate::exec::Outcome;
 use crate::gate::{Element, GateError};
@@ -30,6 +31,8 @@ pub enum Notice {
     /// A packet that matters, where [`ServiceOptions::report_knocks`](super::ServiceOptions::report_knocks) asks for
     /// it.
     Knock(Knock),
+    /// A TCP segment to a port of doors, none of which takes its flags; it is reported like [`Notice::Knock`].
+    TurnedAway(Knock),
     /// Something happened at a door.
     Event(Event),
     /// Events that are no [`Notice::Event`] each, since there were more than `LogRate` of them in a second. Only a service with a
@@ -154,6 +157,12 @@ impl fmt::Display for Notice {
                 let from = SocketAddr::new(knock.source, knock.source_port);
                 let to = SocketAddr::new(knock.destination, knock.port);
                 write!(f, "{}: {from} -> {to}", knock.protocol)
+            }
+            Self::TurnedAway(knock) => {
+                let from = SocketAddr::new(knock.source, knock.source_port);
+                let to = SocketAddr::new(knock.destination, knock.port);
+                let flags = FlagMask { set: knock.flags, clear: TcpFlags::NONE };
+                write!(f, "tcp: {from} -> {to} turned away: no door takes its flags ({flags})")
             }
             Self::Event(event) => event.fmt(f),
             Self::Suppressed(suppressed) => suppressed.fmt(f),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::turn::key_of;
-use super::{Service, interfaces};
+use super::{DoorCounts, Service, interfaces};
 use crate::openings::Opening;
 use crate::printable::Printable;
 use crate::time::Timestamp;
@@ -44,6 +44,21 @@ impl Service {
     /// The interfaces that are listened on, or waited for.
     pub fn interfaces(&self) -> Vec<String> {
         interfaces(&self.config, &self.options)
+    }
+
+    /// Why an interface is not listened on, by the notices that [`Service::next`] has returned; `None` if it is.
+    pub fn absence(&self, interface: &str) -> Option<&str> {
+        self.tally.absence(interface)
+    }
+
+    /// What happened at the doors of this name since the start, by the notices that [`Service::next`] has returned.
+    pub fn door_counts(&self, name: &str) -> DoorCounts {
+        self.tally.door(name)
+    }
+
+    /// True if no command runs and no port opens.
+    pub fn is_dry_run(&self) -> bool {
+        !self.options.run_commands
     }
 
     /// Closes what this door has open for this address, as if its time were over, and gives how many openings that were (a

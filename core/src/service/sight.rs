@@ -39,6 +39,8 @@ pub(super) struct Here {
     dropped_before: u64,
     /// Chooses the ports that the filter passes for the scan guard; the same over reloads.
     secret: u32,
+    /// Segments whose flags no door takes are captured too.
+    all_flags: bool,
 }
 
 impl Sight {
@@ -51,9 +53,18 @@ impl Sight {
         secret: u32,
     ) -> Result<Self, ServiceError> {
         let Some(program) = &options.reader else {
-            let capture = CaptureSet::open(&interfaces, PortFilter::new(config, secret))?;
+            let all_flags = options.report_knocks;
+            let filter = PortFilter::new(config, secret).with_all_flags(all_flags);
+            let capture = CaptureSet::open(&interfaces, filter)?;
             let intake = Intake::new(clock, options.ipv4_only);
-            return Ok(Self::Here(Box::new(Here { capture, intake, interfaces, dropped_before: 0, secret })));
+            return Ok(Self::Here(Box::new(Here {
+                capture,
+                intake,
+                interfaces,
+                dropped_before: 0,
+                secret,
+                all_flags,
+            })));
         };
         // What can be said better here than there.
         CaptureSet::check(&interfaces)?;
@@ -94,7 +105,7 @@ impl Sight {
     /// Gives a one-time door its next sequence; `config` has it already.
     pub(super) fn set_sequence(&mut self, config: &Config, id: DoorId) {
         match (self, config.doors.get(usize::from(id.0))) {
-            (Self::Here(here), _) => here.capture.set_filter(PortFilter::new(config, here.secret)),
+            (Self::Here(here), _) => here.set_filter(config),
             (Self::Apart(reader), Some(door)) => reader.set_sequence(id, door),
             (Self::Apart(_), None) => {}
         }
@@ -118,6 +129,14 @@ impl Sight {
 }
 
 impl Here {
+    fn filter(&self, config: &Config) -> PortFilter {
+        PortFilter::new(config, self.secret).with_all_flags(self.all_flags)
+    }
+
+    fn set_filter(&mut self, config: &Config) {
+        self.capture.set_filter(self.filter(config));
+    }
+
     /// Takes what was captured into the engine; the time up to which nothing is missing then, where that is known.
     fn turn(
         &mut self,
@@ -181,7 +200,7 @@ impl Service {
     pub(super) fn look_for(&mut self, config: &Config, interfaces: Vec<String>) -> Result<(), ServiceError> {
         match &mut self.sight {
             Sight::Here(here) => {
-                let filter = PortFilter::new(config, here.secret);
+                let filter = here.filter(config);
                 let opened = if interfaces == here.interfaces {
                     None
                 } else {

@@ -3,6 +3,7 @@
 //! For the front ends of this workspace; its contents follow their needs and may change in any release.
 #![allow(unsafe_code, reason = "the one place that talks to libc")]
 
+mod altnames;
 pub mod clock;
 pub mod connecting;
 pub mod epoll;

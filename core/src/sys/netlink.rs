@@ -9,6 +9,8 @@ use std::ptr;
 
 use serde::{Deserialize, Serialize};
 
+use super::altnames;
+
 /// A network interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
@@ -29,6 +31,10 @@ pub struct Network {
     pub addresses: HashSet<IpAddr>,
     /// The broadcast addresses of their IPv4 networks.
     pub broadcasts: HashSet<IpAddr>,
+    /// The labels of addresses, as in `eth0:0`, with their addresses.
+    pub labels: HashMap<String, HashSet<IpAddr>>,
+    /// The alternative names, with the names that `links` has.
+    pub altnames: HashMap<String, String>,
 }
 
 impl Network {
@@ -48,9 +54,13 @@ impl Network {
                     network.addresses.insert(address.into());
                     if !entry.ifa_netmask.is_null() {
                         // SAFETY: the mask of such an address is a sockaddr_in, too.
-                        network
-                            .broadcasts
-                            .extend(broadcast(address, unsafe { ipv4(entry.ifa_netmask) }).map(IpAddr::V4));
+                        let mask = unsafe { ipv4(entry.ifa_netmask) };
+                        network.broadcasts.extend(broadcast(address, mask).map(IpAddr::V4));
+                    }
+                    // SAFETY: `ifa_name` is a string that lives as long as the list.
+                    let label = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy();
+                    if label.contains(':') {
+                        network.labels.entry(label.into_owned()).or_default().insert(address.into());
                     }
                 }
                 Some(libc::AF_INET6) => {
@@ -71,7 +81,25 @@ impl Network {
                 Some(_) => {}
             }
         }
+        network.altnames = altnames::read()?;
         Ok(network)
+    }
+
+    /// The name of the interface that has this name, this alternative name, or an address with this label.
+    pub fn device<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let (device, _) = if self.labels.contains_key(name) { name.split_once(':')? } else { (name, "") };
+        let device = self.altnames.get(device).map_or(device, String::as_str);
+        self.links.contains_key(device).then_some(device)
+    }
+
+    /// The addresses that packets to these interfaces may be for: all of this machine's, unless each of the names is a label.
+    pub fn addresses_of<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> HashSet<IpAddr> {
+        let labelled = names.try_fold(HashSet::new(), |mut all, name| {
+            let is_label = name.contains(':');
+            all.extend(self.labels.get(name).into_iter().flatten());
+            is_label.then_some(all)
+        });
+        labelled.unwrap_or_else(|| self.addresses.clone())
     }
 }
 
@@ -224,6 +252,29 @@ mod tests {
         assert_eq!(of([10, 0, 0, 1], [255, 255, 255, 252]), Some([10, 0, 0, 3]));
         assert_eq!(of([10, 0, 0, 1], [255, 255, 255, 254]), None);
         assert_eq!(of([10, 0, 0, 1], [255, 255, 255, 255]), None);
+    }
+
+    #[test]
+    fn labels_and_alternative_names_lead_to_the_device() {
+        let mut network = Network::default();
+        network.links.insert("ens3".into(), Link { index: 2, up: true, is_loopback: false });
+        network.altnames.insert("enp0s3".into(), "ens3".into());
+        let (own, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.9".parse().unwrap());
+        network.addresses.extend([own, other]);
+        network.labels.insert("ens3:0".into(), HashSet::from([other]));
+        for (name, device) in [
+            ("ens3", Some("ens3")),
+            ("enp0s3", Some("ens3")),
+            ("ens3:0", Some("ens3")),
+            ("ens3:1", None),
+            ("eth0", None),
+        ] {
+            assert_eq!(network.device(name), device, "{name}");
+        }
+        let of = |names: &[&str]| network.addresses_of(names.iter().copied());
+        assert_eq!(of(&["ens3:0"]), HashSet::from([other]));
+        assert_eq!(of(&["ens3:1"]), HashSet::new(), "the label may come");
+        assert_eq!(of(&["ens3:0", "enp0s3"]), network.addresses);
     }
 
     #[test]

@@ -370,7 +370,7 @@ fn text(text: String) -> io::Result<String> {
 
 fn absence(absence: WireAbsence) -> io::Result<Absence> {
     Ok(match absence {
-        WireAbsence::Missing => Absence::Missing,
+        WireAbsence::Missing { near } => Absence::Missing { near: near.map(text).transpose()? },
         WireAbsence::Down => Absence::Down,
         WireAbsence::Replaced => Absence::Replaced,
         WireAbsence::Failed(message) => Absence::Failed(text(message)?),

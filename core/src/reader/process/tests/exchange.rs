@@ -263,7 +263,7 @@ fn a_reader_that_reads_nothing_is_not_waited_for() {
 #[test]
 fn what_each_reader_tells_of_its_interfaces_is_told_once() {
     let mut fake = Fake::new();
-    let missing = || notice(WireNoticeKind::Waiting(WireAbsence::Missing));
+    let missing = || notice(WireNoticeKind::Waiting(WireAbsence::Missing { near: None }));
     let listening = || notice(WireNoticeKind::Listening);
     let coarse = || notice(WireNoticeKind::CoarseFilter { instructions: Some(9) });
     let dropped = || notice(WireNoticeKind::Dropped { packets: 1 });
@@ -277,7 +277,7 @@ fn what_each_reader_tells_of_its_interfaces_is_told_once() {
         .map(|seen| if let Seen::Capture(notice) = seen { notice } else { panic!("{seen:?}") })
         .collect();
     let name = || "lo".to_owned();
-    let missing = || CaptureNotice::Waiting { interface: name(), reason: Absence::Missing };
+    let missing = || CaptureNotice::Waiting { interface: name(), reason: Absence::Missing { near: None } };
     let dropped = || CaptureNotice::Dropped { interface: name(), packets: 1 };
     let listening = CaptureNotice::Listening { interface: name() };
     let coarse = CaptureNotice::CoarseFilter { interface: name(), instructions: Some(9) };
