@@ -127,12 +127,17 @@ class Machine:
                 return answer["return"]
 
     def wait_for_event(self, name, seconds):
+        """Waits for an event since the last `forget_events`."""
         deadline = time.monotonic() + self.scaled(seconds)
         while name not in self.events:
-            answer = self.monitor.receive(deadline)
-            if "event" in answer:
-                self.events.append(answer["event"])
-        self.events.remove(name)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"qemu does not report {name}")
+            time.sleep(0.2)
+            self.ask("query-status")
+
+    def forget_events(self):
+        self.ask("query-status")
+        self.events.clear()
 
     def wait_until_up(self):
         """Waits until the agent answers and systemd has started everything."""
@@ -190,7 +195,7 @@ class Machine:
 
     def reboot(self):
         """Reboots in order, and waits until the guest is up again."""
-        self.events = [event for event in self.events if event != "RESET"]
+        self.forget_events()
         # The agent may end before it answers.
         self.agent.send(self.request("systemctl reboot"))
         self.wait_for_event("RESET", 90)
@@ -198,12 +203,14 @@ class Machine:
 
     def reset(self):
         """Cuts the power for a moment."""
+        self.forget_events()
         self.ask("system_reset")
         self.wait_for_event("RESET", 10)
         self.wait_until_up()
 
     def suspend_and_wake(self, seconds):
         """Suspends to memory, and wakes the machine after so many seconds."""
+        self.forget_events()
         self.agent.send(self.request("systemctl suspend"))
         self.wait_for_event("SUSPEND", 30)
         time.sleep(seconds)
