@@ -43,9 +43,15 @@ impl Report {
         let opened = self.doors.iter().map(|door| (format!("{{door=\"{}\"}}", escaped(&door.name)), door.opened));
         family(&mut out, "door_opened_total", "counter", "Times that a door opened.", opened);
         let failed = self.doors.iter().flat_map(|door| {
-            let FailedReport { timeout, wrong_port, scan, full, reload } = door.failed;
-            let reasons =
-                [("timeout", timeout), ("wrong-port", wrong_port), ("scan", scan), ("full", full), ("reload", reload)];
+            let FailedReport { timeout, wrong_port, scan, full, reload, command } = door.failed;
+            let reasons = [
+                ("timeout", timeout),
+                ("wrong-port", wrong_port),
+                ("scan", scan),
+                ("full", full),
+                ("reload", reload),
+                ("command", command),
+            ];
             reasons.map(|(reason, count)| (format!("{{door=\"{}\",reason=\"{reason}\"}}", escaped(&door.name)), count))
         });
         family(&mut out, "door_failed_attempts_total", "counter", "Attempts at a door that failed, by reason.", failed);

@@ -89,6 +89,8 @@ pub(super) struct FailedReport {
     pub(super) scan: u64,
     pub(super) full: u64,
     pub(super) reload: u64,
+    /// By a start command that failed.
+    pub(super) command: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -154,8 +156,8 @@ impl Report {
         let mut doors: Vec<DoorReport> = Vec::new();
         let mut named = std::collections::HashSet::new();
         for name in service.door_names().filter(|name| named.insert(*name)) {
-            let DoorCounts { opened, timeout, wrong_port, scan, full, reload } = service.door_counts(name);
-            let failed = FailedReport { timeout, wrong_port, scan, full, reload };
+            let DoorCounts { opened, timeout, wrong_port, scan, full, reload, command } = service.door_counts(name);
+            let failed = FailedReport { timeout, wrong_port, scan, full, reload, command };
             let openings = counts.get(&**name).copied().unwrap_or(0);
             doors.push(DoorReport { name: name.to_string(), openings, opened, failed });
         }
@@ -199,7 +201,7 @@ impl Report {
 }
 
 fn state(service: &Service, name: String) -> InterfaceReport {
-    let reason = service.absence(&name).map(str::to_owned);
+    let reason = service.absence(&name);
     InterfaceReport { name, listening: reason.is_none(), reason }
 }
 

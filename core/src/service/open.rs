@@ -47,7 +47,7 @@ impl Service {
     }
 
     /// Why an interface is not listened on, by the notices that [`Service::next`] has returned; `None` if it is.
-    pub fn absence(&self, interface: &str) -> Option<&str> {
+    pub fn absence(&self, interface: &str) -> Option<String> {
         self.tally.absence(interface)
     }
 

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Notice;
-use crate::capture::CaptureNotice;
+use crate::capture::{Absence, CaptureNotice};
 use crate::event::{EventKind, FailReason};
+use crate::log_limit::{EventCounts, Suppressed};
 
 /// What happened at the doors of one name since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,13 +23,28 @@ pub struct DoorCounts {
     pub full: u64,
     /// Attempts that ended because the door changed.
     pub reload: u64,
+    /// Openings that ended because their start command failed.
+    pub command: u64,
+}
+
+impl DoorCounts {
+    /// Adds events that were not reported one by one.
+    fn add(&mut self, counts: &EventCounts) {
+        let EventCounts { first_stages: _, later_stages: _, timeouts, wrong_port, scan, full, reload, unopened: _ } =
+            *counts;
+        self.timeout = self.timeout.saturating_add(timeouts);
+        self.wrong_port = self.wrong_port.saturating_add(wrong_port);
+        self.scan = self.scan.saturating_add(scan);
+        self.full = self.full.saturating_add(full);
+        self.reload = self.reload.saturating_add(reload);
+    }
 }
 
 /// The counts, and the interfaces that are not listened on.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     doors: HashMap<Arc<str>, DoorCounts>,
-    absent: HashMap<String, String>,
+    absent: HashMap<String, Absence>,
 }
 
 impl Tally {
@@ -40,7 +56,12 @@ impl Tally {
             ) => {
                 self.absent.insert(interface.clone(), reason.clone());
             }
-            Notice::Event(event) => {
+            Notice::Suppressed(Suppressed { doors, .. }) => {
+                for (door, counts) in doors {
+                    self.doors.entry(door.clone()).or_default().add(counts);
+                }
+            }
+            Notice::Event(event) | Notice::SummarisedEvent(event) => {
                 let counts = self.doors.entry(event.door.clone()).or_default();
                 match event.kind {
                     EventKind::Open { .. } => counts.opened += 1,
@@ -49,6 +70,7 @@ impl Tally {
                     EventKind::Fail { reason: FailReason::Scan, .. } => counts.scan += 1,
                     EventKind::Fail { reason: FailReason::Full, .. } => counts.full += 1,
                     EventKind::Fail { reason: FailReason::Reload, .. } => counts.reload += 1,
+                    EventKind::Fail { reason: FailReason::Command, .. } => counts.command += 1,
                     EventKind::Stage { .. } | EventKind::Extend { .. } | EventKind::Close { .. } => {}
                 }
             }
@@ -67,7 +89,7 @@ impl Tally {
     }
 
     /// Why an interface is not listened on; `None` if it is.
-    pub(super) fn absence(&self, interface: &str) -> Option<&str> {
-        self.absent.get(interface).map(String::as_str)
+    pub(super) fn absence(&self, interface: &str) -> Option<String> {
+        self.absent.get(interface).map(Absence::to_string)
     }
 }
