@@ -253,7 +253,7 @@ typedef int32_t portknock_event_kind;
 #endif // __cplusplus
 
 /**
- * Why an attempt failed. Later versions may have more reasons.
+ * Why an attempt failed, or a door closed early. Later versions may have more reasons.
  */
 enum portknock_fail_reason
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -273,13 +273,18 @@ enum portknock_fail_reason
      */
     PORTKNOCK_FAIL_SCAN = 2,
     /**
-     * The table of attempts was full and this one made room for another.
+     * The table of attempts was full and this was the oldest at stage 1; or the door had MaxOpenings openings and this was
+     * the oldest.
      */
     PORTKNOCK_FAIL_FULL = 3,
     /**
      * The door changed or went away, or its one-time sequence was used by someone else.
      */
     PORTKNOCK_FAIL_RELOAD = 4,
+    /**
+     * The start command failed, so the door is not open.
+     */
+    PORTKNOCK_FAIL_COMMAND = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -540,7 +545,8 @@ typedef struct portknock_event {
      */
     uint32_t steps;
     /**
-     * For OPEN and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has none.
+     * For OPEN, EXTEND and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has
+     * none. If an EXTEND has one, `stop_command` runs before it.
      */
     const char *command;
     /**
@@ -548,13 +554,17 @@ typedef struct portknock_event {
      */
     const char *message;
     /**
-     * For FAIL: why.
+     * For FAIL: why. For CLOSE: why it is early, FULL or COMMAND; NONE if its time is over or somebody closed it.
      */
     portknock_fail_reason reason;
     /**
      * Always 0.
      */
     int32_t reserved;
+    /**
+     * For EXTEND: the stop command for /bin/sh that runs before `command`. Else NULL, and for a door that has none.
+     */
+    const char *stop_command;
 } portknock_event;
 
 /**
