@@ -62,8 +62,8 @@ def installation(lab):
     lab.server("systemctl stop portknockd")
     lab.follow(manual, "Without systemd")
     until("portknockd -d ends", lambda: not lab.daemons("portknockd"))
-    lab.server("rm -r /etc/systemd/system/portknockd.service.d && systemctl daemon-reload && systemctl start portknockd")
-    lab.listening()
+    lab.server("rm -r /etc/systemd/system/portknockd.service.d && systemctl daemon-reload")
+    restart_with(lab, lab.the_manual_door(600))
 
 
 @check
