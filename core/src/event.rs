@@ -79,8 +79,8 @@ pub enum FailReason {
     WrongPort,
     /// More ports that no door uses than `ScanGuard` allows.
     Scan,
-    /// The table of attempts was full and this was the oldest at stage 1; or the door had `MaxOpenings` openings and this
-    /// was the oldest.
+    /// The table of attempts was full and this one made room for another; or the door had `MaxOpenings` openings
+    /// and this was the oldest.
     Full,
     /// The door changed or went away, or its one-time sequence was used by someone else.
     Reload,

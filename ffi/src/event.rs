@@ -39,8 +39,8 @@ pub enum portknock_fail_reason {
     PORTKNOCK_FAIL_WRONG_PORT = 1,
     /// More ports that no door uses than ScanGuard allows.
     PORTKNOCK_FAIL_SCAN = 2,
-    /// The table of attempts was full and this was the oldest at stage 1; or the door had MaxOpenings openings and this was
-    /// the oldest.
+    /// The table of attempts was full and this one made room for another; or the door had MaxOpenings openings
+    /// and this was the oldest.
     PORTKNOCK_FAIL_FULL = 3,
     /// The door changed or went away, or its one-time sequence was used by someone else.
     PORTKNOCK_FAIL_RELOAD = 4,

@@ -68,11 +68,11 @@ pub(super) enum FromReader {
     Attempts(Vec<SavedAttempt>),
     /// The last message: everything up to this stamp is read and told.
     HandedOver { last: u64, counts: Counts },
-    /// Numbers of events up to this time that were not reported one by one.
-    Suppressed { time: u64, counted: Counted },
     /// The reader works: it has just polled this many captures without an error. Sent if it has sent nothing else for
     /// [`ALIVE_INTERVAL`].
     Alive { captures: u16 },
+    /// Numbers of events up to this time that were not reported one by one.
+    Suppressed { time: u64, counted: Counted },
 }
 
 /// Longest time for which a reader sends nothing.
