@@ -273,8 +273,8 @@ enum portknock_fail_reason
      */
     PORTKNOCK_FAIL_SCAN = 2,
     /**
-     * The table of attempts was full and this was the oldest at stage 1; or the door had MaxOpenings openings and this was
-     * the oldest.
+     * The table of attempts was full and this one made room for another; or the door had MaxOpenings openings
+     * and this was the oldest.
      */
     PORTKNOCK_FAIL_FULL = 3,
     /**
