@@ -26,7 +26,9 @@ fn every_example_is_accepted() {
 #[test]
 fn the_minimal_and_the_full_example_have_no_warnings() {
     for name in ["minimal.conf", "full.conf"] {
-        let loaded = load(&Path::new(FOLDER).join(name)).unwrap();
+        let mut loaded = load(&Path::new(FOLDER).join(name)).unwrap();
+        // A host need not have the programs of the example's commands.
+        loaded.report.diagnostics.retain(|found| found.code != "PK066");
         assert!(loaded.report.diagnostics.is_empty(), "{}", loaded.report.render(name, &loaded.text));
     }
 }
@@ -41,6 +43,7 @@ fn the_full_example_has_every_key() {
         "Interface",
         "ScanGuard",
         "MaxAttempts",
+        "MaxOpenings",
         "LogRate",
         "StateFile",
         "ControlSocket",

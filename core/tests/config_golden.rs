@@ -43,8 +43,12 @@ fn check(path: &Path, actual: Option<Vec<u8>>) {
     );
 }
 
+/// Depend on the host's programs, service and users; they have tests of their own.
+const OF_THE_HOST: [&str; 3] = ["PK066", "PK070", "PK071"];
+
 fn report(path: &Path) -> (Vec<u8>, Report) {
-    let loaded = load(path).unwrap();
+    let mut loaded = load(path).unwrap();
+    loaded.report.diagnostics.retain(|found| !OF_THE_HOST.contains(&found.code));
     (loaded.text, loaded.report)
 }
 
@@ -76,7 +80,7 @@ fn every_code_is_shown_by_some_input() {
         .lines()
         .filter(|line| line.starts_with("| PK"))
         .map(|line| &line[2..7])
-        .filter(|code| !too_large.contains(code))
+        .filter(|code| !too_large.contains(code) && !OF_THE_HOST.contains(code))
         .collect();
     let shown: BTreeSet<&str> =
         inputs().iter().flat_map(|path| report(path).1.diagnostics.into_iter().map(|found| found.code)).collect();
