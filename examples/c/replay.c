@@ -15,6 +15,7 @@ static void print(const portknock_event *event) {
         printf(" %" PRIu32 " of %" PRIu32, event->stage, event->steps);
         break;
     case PORTKNOCK_EVENT_OPEN:
+    case PORTKNOCK_EVENT_EXTEND:
     case PORTKNOCK_EVENT_CLOSE:
         printf(" by: %s", event->command != NULL ? event->command : "nothing");
         break;

@@ -21,6 +21,15 @@ static void print_text(const char *text) {
     putchar('"');
 }
 
+static void print_command(const char *name, const char *command) {
+    printf(",\"%s\":", name);
+    if (command != NULL) {
+        print_text(command);
+    } else {
+        printf("null");
+    }
+}
+
 static void print_event(const portknock_event *event) {
     printf("{\"time\":%" PRIu64 ".%09" PRIu64 ",\"event\":\"%s\",\"door\":", event->time_ns / 1000000000,
            event->time_ns % 1000000000, portknock_event_kind_name(event->kind));
@@ -33,11 +42,17 @@ static void print_event(const portknock_event *event) {
     if (event->steps != 0) {
         printf(",\"steps\":%" PRIu32, event->steps);
     }
-    if (event->command != NULL) {
-        printf(",\"command\":");
-        print_text(event->command);
-    } else if (event->kind == PORTKNOCK_EVENT_OPEN) {
-        printf(",\"command\":null");
+    switch (event->kind) {
+    case PORTKNOCK_EVENT_EXTEND:
+        print_command("stop_command", event->stop_command);
+        print_command("command", event->command);
+        break;
+    case PORTKNOCK_EVENT_OPEN:
+    case PORTKNOCK_EVENT_CLOSE:
+        print_command("command", event->command);
+        break;
+    default:
+        CHECK(event->command == NULL);
     }
     if (event->reason != PORTKNOCK_FAIL_NONE) {
         printf(",\"reason\":\"%s\"", portknock_fail_reason_name(event->reason));
