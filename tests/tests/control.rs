@@ -78,7 +78,7 @@ fn the_status_has_everything_in_all_formats() {
     assert_eq!(status["interfaces"], json!(["eth0"]));
     assert_eq!(status["interface_states"], json!([{"name": "eth0", "listening": true, "reason": null}]));
     assert_eq!(status["dry_run"], json!(false));
-    let failed = json!({"timeout": 0, "wrong_port": 0, "scan": 0, "full": 0, "reload": 0});
+    let failed = json!({"timeout": 0, "wrong_port": 0, "scan": 0, "full": 0, "reload": 0, "command": 0});
     assert_eq!(
         status["doors"],
         json!([
