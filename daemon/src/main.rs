@@ -100,7 +100,6 @@ fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, S
     let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
     // After the last thing that can be wrong, so that a failed start leaves no trace.
     let mut log = Log::open(targets).map_err(|error| format!("cannot start the log: {error}"))?;
-    log.complain(&std::mem::take(findings)).map_err(|error| format!("cannot start the log: {error}"))?;
     if ignores_daemon {
         log.line(
             "-d is ignored: a supervisor runs the daemon (NOTIFY_SOCKET is set); remove -d, for instance from KNOCKD_OPTS",
@@ -111,10 +110,11 @@ fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, S
     }
     if args.daemon {
         // The process that was called has the terminal, and ends with this.
-        for line in missing_interfaces(&service.interfaces()).unwrap_or_default() {
-            complain_plainly(&format!("portknockd: warning: {line} (the daemon waits for it)"));
-        }
+        let missing = missing_interfaces(&service.interfaces()).unwrap_or_default();
+        let lines = missing.iter().map(|line| format!("portknockd: warning: {line} (the daemon waits for it)\n"));
+        findings.extend(lines);
     }
+    log.complain(&std::mem::take(findings)).map_err(|error| format!("cannot start the log: {error}"))?;
     let notify = notify.unwrap_or_else(|error| {
         log.line(&format!("cannot tell the supervisor anything by NOTIFY_SOCKET: {error}"));
         None
@@ -138,7 +138,7 @@ fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, S
 fn make_managed_table(args: &Args) -> Result<bool, String> {
     let mut found = Vec::new();
     let Some(config) = read_config(&args.config, &mut |line| found.push(line.to_owned())) else {
-        found.iter().for_each(|line| complain_plainly(line));
+        found.iter().for_each(|line| complain_plainly(&format!("{line}\n")));
         return Ok(false);
     };
     // The start of the daemon prints the warnings, and a dry run changes nothing.

@@ -158,6 +158,9 @@ impl Daemon {
                     let line = notice.to_string();
                     assert!(!line.contains(char::is_control), "{line:?}");
                 }
+                Seen::Suppressed(suppressed) => {
+                    assert!(suppressed.time <= now && !suppressed.to_string().contains(char::is_control));
+                }
                 Seen::Knock(_) => panic!("it was not asked for packets"),
             }
         }
