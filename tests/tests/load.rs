@@ -223,9 +223,10 @@ fn a_leaked_sequence_of_one_door_holds_up_no_other_door() {
         flood.wait().expect("blast can be waited for");
         println!("{opens}: opened after {opened:?}, closed after {closed:?}");
         println!("{} KiB of memory, {} bytes logged", memory(&daemon) - before, daemon.log().len() - logged);
-        assert!(opened < Duration::from_millis(500), "opened after {opened:?}");
+        assert!(opened < Duration::from_millis(300), "opened after {opened:?}");
         assert!(closed < Duration::from_millis(2500), "closed after {closed:?}");
         assert!(memory(&daemon) - before < 64 * 1024, "{} KiB more", memory(&daemon) - before);
+        assert!(daemon.log().len() - logged < 1 << 20, "{} bytes logged", daemon.log().len() - logged);
         assert_eq!(daemon.count("leaked: closed early"), 0);
         assert!(daemon.status("openings") <= 1001);
     }
