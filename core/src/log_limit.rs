@@ -30,7 +30,7 @@ pub(crate) const MAX_COMPLETE_RATE: u32 = 40_000;
 /// Maximum number of complete knocks a second that a reader reports of one door after a burst.
 pub(crate) const DOOR_RATE: u32 = 500;
 /// Maximum number of complete knocks of one door in a burst, unless `MaxOpenings` is larger.
-pub(crate) const DOOR_BURST: u32 = 8192;
+pub(crate) const DOOR_BURST: u32 = 6_000;
 
 /// Numbers of events by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
