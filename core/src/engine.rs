@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, Sequence};
+use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, OpenPort, Sequence};
 use crate::decode::{Knock, LinkType, decode};
 use crate::event::{Event, EventKind, FailReason};
 use crate::matcher::{FETCHED_TOGETHER, Matcher, SavedAttempt, Sink};
@@ -322,6 +322,11 @@ impl Engine {
     /// The doors that stand open, in no particular order.
     pub fn openings(&self) -> impl Iterator<Item = &Opening> {
         self.outcomes.openings.iter()
+    }
+
+    /// True if a door is open for this address that opens this port.
+    pub(crate) fn is_port_open(&self, ip: IpAddr, port: OpenPort) -> bool {
+        self.outcomes.openings.is_port_open(ip, port)
     }
 
     /// The doors as they are now: those of the configuration, one-time doors with their current sequences.

@@ -5,8 +5,10 @@
 //! equal parts, and each part is used in the same way. So a flood of first knocks leaves the lines of those who are further on,
 //! and a flood at one door those of the others. What is not let through is counted.
 //!
-//! Complete knocks are always let through, as long as there are no more of them a second than a daemon can open for
-//! ([`MAX_COMPLETE_RATE`], which doors share in the same way): further ones are counted, and open nothing.
+//! Complete knocks have limits of their own, which keep the time for the other doors if the sequence of one door leaks. A door
+//! may open for as many addresses at one time as `MaxOpenings` permits, and for at least [`DOOR_BURST`]; after that for
+//! [`DOOR_RATE`] addresses a second. All doors together share [`MAX_COMPLETE_RATE`] in the way described above. Further complete
+//! knocks are counted, and open nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{EventKind, FailReason};
 use crate::printable::Printable;
-use crate::rate_limit::{BURST, FairRate};
+use crate::rate_limit::{BURST, Bucket, FairRate};
 use crate::time::Timestamp;
 
 /// Maximum number of doors that a report names.
@@ -25,6 +27,10 @@ pub(crate) const MAX_REPORTED_DOORS: usize = 8;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of complete knocks a second, and about as many at one time, that a reader reports.
 pub(crate) const MAX_COMPLETE_RATE: u32 = 40_000;
+/// Maximum number of complete knocks a second that a reader reports of one door after a burst.
+pub(crate) const DOOR_RATE: u32 = 500;
+/// Maximum number of complete knocks of one door in a burst, unless `MaxOpenings` is larger.
+pub(crate) const DOOR_BURST: u32 = 6_000;
 
 /// Numbers of events by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +166,10 @@ pub(crate) struct LogLimit {
     /// Log lines; `None` for no limit.
     lines: Option<FairRate>,
     complete: FairRate,
+    /// Complete knocks of each door, by the doors' places.
+    complete_of_door: Vec<Bucket>,
+    /// Nanoseconds in which the burst of a door refills.
+    door_depth: u64,
     /// By the doors' places.
     counts: Vec<EventCounts>,
     /// When the next report is due.
@@ -167,11 +177,14 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    /// A limit of `rate` lines a second (0: none) for a configuration with this number of doors.
-    pub(crate) fn new(rate: u32, doors: usize) -> Self {
+    /// A limit of `rate` lines a second (0: none) for a configuration with this `MaxOpenings` and this number of doors.
+    pub(crate) fn new(rate: u32, max_openings: u32, doors: usize) -> Self {
+        let burst = max_openings.max(DOOR_BURST);
         Self {
             lines: (rate > 0).then(|| FairRate::new(rate, doors)),
             complete: FairRate::new(MAX_COMPLETE_RATE, doors),
+            complete_of_door: vec![Bucket::new(DOOR_RATE, 1); doors],
+            door_depth: u64::from(burst) * BURST / u64::from(DOOR_RATE),
             counts: vec![EventCounts::default(); doors],
             report_at: None,
         }
@@ -180,20 +193,23 @@ impl LogLimit {
     /// True for an event to report; any other is counted. `door` is the place of the first door of the event's door name, or
     /// of the door itself if its sequence is complete.
     pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, time: Timestamp) -> bool {
-        let (limit, depth) = match kind {
+        let Some(counts) = self.counts.get_mut(usize::from(door)) else { return true };
+        let now = time.as_nanos();
+        let is_admitted = match kind {
             EventKind::Fail { reason: FailReason::Command, .. }
             | EventKind::Extend { .. }
-            | EventKind::Close { .. } => return true,
-            EventKind::Open { .. } => (Some(&mut self.complete), BURST),
-            EventKind::Stage { stage: 1, .. } | EventKind::Timeout { stage: 1 } | EventKind::Fail { stage: 1, .. } => {
-                (self.lines.as_mut(), BURST / 2)
+            | EventKind::Close { .. } => true,
+            EventKind::Open { .. } => {
+                // The door's own limit first, so that a flood uses up no more of what all doors share.
+                let own = self.complete_of_door.get_mut(usize::from(door));
+                own.is_none_or(|own| own.take(now, self.door_depth)) && self.complete.take(door, now, BURST)
             }
             EventKind::Stage { .. } | EventKind::Timeout { .. } | EventKind::Fail { .. } => {
-                (self.lines.as_mut(), BURST)
+                let depth = if is_first_stage(kind) { BURST / 2 } else { BURST };
+                self.lines.as_mut().is_none_or(|lines| lines.take(door, now, depth))
             }
         };
-        let (Some(limit), Some(counts)) = (limit, self.counts.get_mut(usize::from(door))) else { return true };
-        if limit.take(door, time.as_nanos(), depth) {
+        if is_admitted {
             return true;
         }
         counts.count(kind);
@@ -221,6 +237,14 @@ impl LogLimit {
     }
 }
 
+/// True for a first stage, and for the end of an attempt there.
+fn is_first_stage(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Stage { stage: 1, .. } | EventKind::Timeout { stage: 1 } | EventKind::Fail { stage: 1, .. }
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_admitted_at_the_rate_and_the_others_are_counted_once_a_second() {
-        let mut limit = LogLimit::new(1_000, 1);
+        let mut limit = LogLimit::new(1_000, 1, 1);
         let mut logged = 0;
         let mut counted = EventCounts::default();
         for millis in 0..10_000 {
@@ -259,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_first_knocks_leaves_the_lines_of_those_who_are_further_on() {
-        let mut limit = LogLimit::new(1_000, 1);
+        let mut limit = LogLimit::new(1_000, 1, 1);
         for millis in 0..5_000 {
             admitted(&mut limit, 0, &FIRST, millis, 100);
             if millis % 5 == 0 {
@@ -271,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_flood_at_one_door_leaves_the_lines_of_the_others() {
-        let mut limit = LogLimit::new(1_000, 10);
+        let mut limit = LogLimit::new(1_000, 1, 10);
         for millis in 0..5_000 {
             admitted(&mut limit, 3, &FIRST, millis, 50);
             admitted(&mut limit, 3, &SECOND, millis, 50);
@@ -286,35 +310,53 @@ mod tests {
     #[test]
     fn a_rate_of_zero_is_no_limit_and_the_lowest_one_admits_a_first_line() {
         let close = EventKind::Fail { stage: 0, reason: FailReason::Command };
-        let mut limit = LogLimit::new(1, 1);
+        let mut limit = LogLimit::new(1, 1, 1);
         assert_eq!(admitted(&mut limit, 0, &close, 0, 10_000), 10_000, "errors are always logged");
         assert_eq!(limit.poll_timeout(), None);
-        let mut limit = LogLimit::new(0, 1);
+        let mut limit = LogLimit::new(0, 1, 1);
         assert_eq!(admitted(&mut limit, 0, &FIRST, 0, 10_000), 10_000);
-        let mut limit = LogLimit::new(1, 60_000);
+        let mut limit = LogLimit::new(1, 1, 60_000);
         assert!(admitted(&mut limit, 0, &FIRST, 0, 10) > 0);
     }
 
+    const OPEN: EventKind = EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None };
+
     #[test]
     fn a_flood_of_complete_knocks_leaves_those_of_other_doors() {
-        let open = EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None };
-        let mut limit = LogLimit::new(1, 1_000);
-        let at_once = MAX_COMPLETE_RATE as usize / 2;
-        assert!(admitted(&mut limit, 3, &open, 0, 100_000) >= at_once, "a burst");
-        for millis in 1..5_000 {
-            admitted(&mut limit, 3, &open, millis, 1_000);
+        let mut limit = LogLimit::new(1, 1, 1_000);
+        for millis in 0..5_000 {
+            admitted(&mut limit, 3, &OPEN, millis, 1_000);
             if millis % 100 == 0 {
-                assert!(limit.admits(7, &open, at(millis)), "{millis}");
+                assert!(limit.admits(7, &OPEN, at(millis)), "{millis}");
             }
         }
         let report = limit.take_report().unwrap();
         let [(3, counts)] = report.doors[..] else { panic!("{report:?}") };
-        assert!(counts.unopened > 4_000_000, "{counts}");
+        assert!(counts.unopened > 4_900_000, "{counts}");
+    }
+
+    #[test]
+    fn complete_knocks_of_a_door_have_a_burst_and_then_a_rate() {
+        for (max_openings, burst) in [(1, DOOR_BURST), (DOOR_BURST + 5_000, DOOR_BURST + 5_000)] {
+            let mut limit = LogLimit::new(1, max_openings, 2);
+            assert_eq!(admitted(&mut limit, 0, &OPEN, 0, 100_000), burst as usize);
+            let later: usize = (1..=1_000).map(|millis| admitted(&mut limit, 0, &OPEN, millis, 100)).sum();
+            assert_eq!(later, DOOR_RATE as usize);
+            // The flood has used nothing that the other door needs.
+            assert_eq!(admitted(&mut limit, 1, &OPEN, 1_000, 5_000), 5_000);
+        }
+    }
+
+    #[test]
+    fn all_doors_together_open_for_no_more_than_the_total_rate() {
+        let mut limit = LogLimit::new(1, 1, 100);
+        let all: usize = (0..100).map(|door| admitted(&mut limit, door, &OPEN, 0, 8_000)).sum();
+        assert_eq!(all, MAX_COMPLETE_RATE as usize);
     }
 
     #[test]
     fn a_report_names_the_doors_with_the_most_and_sums_up_the_others() {
-        let mut limit = LogLimit::new(1, 20);
+        let mut limit = LogLimit::new(1, 1, 20);
         for door in 0..20 {
             admitted(&mut limit, door, &TIMEOUT, 0, 100 + usize::from(door));
         }

@@ -104,6 +104,11 @@ impl Openings {
         self.find(opening).is_some()
     }
 
+    /// True if a door is open for this address that opens this port. This looks once at each door that has openings.
+    pub(crate) fn is_port_open(&self, ip: IpAddr, port: OpenPort) -> bool {
+        self.doors.keys().any(|door| self.find_where(door, ip, |opening| opening.open.contains(&port)).is_some())
+    }
+
     /// Opens for `span`, or moves the closing time of what is open already.
     pub(crate) fn open(&mut self, opening: Opening, span: Duration) {
         if let Some(index) = self.find(&opening) {
@@ -312,6 +317,23 @@ mod tests {
         let taken: Vec<_> = std::iter::from_fn(|| openings.take("door", ip, |_| true)).collect();
         assert_eq!((taken.len(), openings.take("doo", ip, |_| true)), (2, None));
         assert_eq!(drain(&mut openings, 100), [("door".into(), 7), ("back".into(), 8)]);
+    }
+
+    #[test]
+    fn a_port_is_open_as_long_as_one_of_its_doors_is() {
+        let [ssh, http] = ["tcp/22", "tcp/80"].map(|text| {
+            let config = crate::config::parse(format!("[a]\nsequence = 1\nopen = {text}\n").as_bytes());
+            config.config.unwrap().doors[0].open[0]
+        });
+        let ip = IpAddr::from([10, 0, 0, 1]);
+        let mut openings = Openings::new();
+        openings.restore(["a", "b"].map(|door| Opening { open: [ssh].into(), ..opening(door, 5) }));
+        assert!(openings.is_port_open(ip, ssh));
+        assert!(!openings.is_port_open(ip, http) && !openings.is_port_open([10, 0, 0, 2].into(), ssh));
+        openings.take("a", ip, |_| true);
+        assert!(openings.is_port_open(ip, ssh), "door b");
+        openings.take("b", ip, |_| true);
+        assert!(!openings.is_port_open(ip, ssh));
     }
 
     #[test]

@@ -198,7 +198,11 @@ fn quiet_lab() -> Lab {
 fn program(who: Who, lab: &Lab, alive: u32) -> Program {
     let program = match who {
         Who::Counting => Program::Counter(Counter::start(&lab.server)),
-        Who::Ours => Program::Ours(Daemon::portknockd(&lab.server, DOOR)),
+        Who::Ours => {
+            // The door opens for each of the whole sequences.
+            let config = format!("[options]\nMaxOpenings = 1000000\n{DOOR}");
+            Program::Ours(Daemon::portknockd(&lab.server, &config))
+        }
         Who::TheirsAtOnce => {
             static AT_ONCE: LazyLock<PathBuf> =
                 LazyLock::new(|| C::compile_alone("tests/c/at_once.c", &["-shared", "-fPIC", "-lpcap"]));

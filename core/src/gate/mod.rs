@@ -13,7 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -286,8 +286,8 @@ impl Gate {
     pub fn remove(&mut self, elements: &[Element]) -> Vec<(Element, GateError)> {
         let mut failed = Vec::new();
         for part in elements.chunks(TOGETHER) {
-            let mut wanted: Vec<Element> = part.to_vec();
-            wanted.retain(|element| matches!(self.left(element), Ok(Some(Some(_)))));
+            let ending = self.ending(part);
+            let mut wanted: Vec<Element> = part.iter().copied().filter(|element| ending.contains(element)).collect();
             while !wanted.is_empty() {
                 let place = &self.place;
                 let failures = transact(&mut self.link, &wanted, |messages, element| {
@@ -314,6 +314,22 @@ impl Gate {
             }
         }
         failed
+    }
+
+    /// Which of these ports are open and have an end.
+    fn ending(&mut self, wanted: &[Element]) -> HashSet<Element> {
+        let mut ending = HashSet::with_capacity(wanted.len());
+        for part in wanted.chunks(MANY) {
+            let mut question = Messages::default();
+            for element in part {
+                self.place.change(&mut question, Kind::GetElement, 0, element, None);
+            }
+            // This fails if one of them is closed already. The kernel answers for the others all the same.
+            let _ = self.link.ask(question, |attributes| {
+                ending.extend(elements(attributes).filter_map(|(element, left)| left.map(|_| element)));
+            });
+        }
+        ending
     }
 
     /// How long a port is open: `None` where it is not, `Some(None)` where it has no end.

@@ -278,6 +278,11 @@ fn many_are_opened_together_and_none_is_lost() {
         assert_eq!(gate.add(&wanted), []);
         assert_eq!(gate.read().unwrap().len(), wanted.len());
     }
+    // Some are closed by then.
+    assert_eq!(gate.remove(&wanted.iter().step_by(7).map(|(element, _)| *element).collect::<Vec<_>>()), []);
+    assert_eq!(gate.remove(&wanted[..30_000].iter().map(|(element, _)| *element).collect::<Vec<_>>()), []);
+    let left = wanted[30_000..].iter().zip(30_000..).filter(|(_, host)| host % 7 != 0).count();
+    assert_eq!(gate.read().unwrap().len(), left);
 }
 
 #[test]

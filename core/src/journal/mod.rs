@@ -47,8 +47,8 @@ use crate::time::Timestamp;
 
 /// How long after a failed write the next try comes where nothing changes in between.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Struck-off lines that are not worth a new file; few in tests, so that new files are common there.
-const GARBAGE: usize = if cfg!(test) { 4 } else { 1000 };
+/// Struck-off lines that are not worth a new file: less than a megabyte. Few in tests, so that new files are common there.
+const GARBAGE: usize = if cfg!(test) { 4 } else { 10_000 };
 /// Where a file has a number beyond this one, which none has counted to, its openings get new numbers.
 const MAX_ID: u64 = u64::MAX / 2;
 /// Unwritten bytes beyond which only writing the whole file anew is tried.

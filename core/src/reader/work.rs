@@ -405,9 +405,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The limit that the configuration sets to log lines.
+/// The limits of the events that the reader reports.
 fn log_limit(config: &Config) -> LogLimit {
-    LogLimit::new(config.options.log_rate, config.doors.len())
+    LogLimit::new(config.options.log_rate, config.options.max_openings, config.doors.len())
 }
 
 /// The place of the first door of each name.

@@ -129,15 +129,11 @@ impl Ports {
         }
     }
 
-    fn shut<'a>(&mut self, open: impl Iterator<Item = &'a Opening>, notices: &mut VecDeque<Notice>) {
+    /// Shuts what no door holds open any more.
+    fn shut(&mut self, is_open: impl Fn(&Element) -> bool, notices: &mut VecDeque<Notice>) {
         let (Some(gate), false) = (&mut self.gate, self.shutting.is_empty()) else { return };
         let mut wanted = std::mem::take(&mut self.shutting);
-        // What another door holds open stays so.
-        for opening in open {
-            for port in opening.open.iter() {
-                wanted.remove(&element(opening, *port));
-            }
-        }
+        wanted.retain(|element, _| !is_open(element));
         let elements: Vec<Element> = wanted.keys().copied().collect();
         for (element, error) in gate.remove(&elements) {
             let door = wanted.get(&element).cloned().unwrap_or_default();
@@ -217,7 +213,7 @@ impl Service {
         if ports.look(now, notices) {
             ports.reopen(engine.openings().filter(|opening| !withheld.contains(&key_of(opening))), now);
         }
-        ports.shut(engine.openings(), notices);
+        ports.shut(|element| engine.is_port_open(element.ip, element.port), notices);
         ports.open(notices);
     }
 }

@@ -112,3 +112,96 @@ impl Summaries {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DoorId;
+    use crate::openings::Opening;
+
+    /// The time `millis` after the start.
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_secs(1_000).saturating_add(Duration::from_millis(millis))
+    }
+
+    fn event(door: &str, kind: EventKind) -> Event {
+        Event { time: at(0), door: door.into(), ip: [10, 0, 0, 1].into(), kind }
+    }
+
+    fn opening() -> Box<Opening> {
+        let (door, ip) = ("door".into(), [10, 0, 0, 1].into());
+        Box::new(Opening { door, ip, closes_at: at(5_000), stop_command: None, open: Arc::new([]) })
+    }
+
+    fn open(door: &str, opening: Option<Box<Opening>>) -> Event {
+        event(door, EventKind::Open { door_id: DoorId(0), command: Some("open".into()), opening })
+    }
+
+    fn extend(command: Option<String>) -> Event {
+        event("door", EventKind::Extend { door_id: DoorId(0), command, opening: opening() })
+    }
+
+    fn replaced(door: &str) -> Event {
+        event(door, EventKind::Close { opening: opening(), reason: Some(FailReason::Full) })
+    }
+
+    /// The reports that are due.
+    fn reports(summaries: &mut Summaries, millis: u64) -> Vec<FloodCounts> {
+        let mut notices = VecDeque::new();
+        summaries.report(at(millis), &mut notices);
+        let counts = |notice| match notice {
+            Notice::Flood { counts, .. } => counts,
+            other => panic!("{other:?}"),
+        };
+        notices.into_iter().map(counts).collect()
+    }
+
+    #[test]
+    fn an_opening_that_replaces_another_is_counted_and_one_of_another_door_is_logged() {
+        let mut summaries = Summaries::default();
+        assert!(!summaries.take(&open("door", Some(opening())), false, at(0)));
+        for _ in 0..3 {
+            assert!(summaries.take(&replaced("door"), false, at(1)));
+            assert!(summaries.take(&open("door", Some(opening())), false, at(1)));
+        }
+        assert!(summaries.take(&replaced("door"), false, at(2)));
+        assert!(!summaries.take(&open("other", Some(opening())), false, at(2)), "another door");
+        assert!(!summaries.started(&"other".into()), "a command of another door");
+        assert!(summaries.started(&"door".into()));
+        assert_eq!(reports(&mut summaries, 1_000), []);
+        let counts = FloodCounts { replaced: 4, commands: 1, ..FloodCounts::default() };
+        assert_eq!(reports(&mut summaries, 1_001), [counts]);
+    }
+
+    #[test]
+    fn repeated_knocks_are_counted_after_the_first_one_in_a_second() {
+        let mut summaries = Summaries::default();
+        for time in [0, 2_000] {
+            assert!(!summaries.take(&extend(None), false, at(time)), "the first one");
+            assert!(summaries.take(&extend(None), false, at(time + 1)));
+            assert!(summaries.take(&extend(Some("open".into())), true, at(time + 2)), "its command waits");
+            assert!(!summaries.take(&extend(Some("open".into())), false, at(time + 3)), "its command runs again");
+            let counts = FloodCounts { repeated: 2, ..FloodCounts::default() };
+            assert_eq!(reports(&mut summaries, time + 1_000), [counts]);
+            // A second without repeated knocks ends it.
+            assert_eq!(reports(&mut summaries, time + 2_000), []);
+            assert_eq!(summaries.poll_timeout(), None);
+        }
+    }
+
+    #[test]
+    fn dropped_commands_make_a_door_silent_until_a_second_without_them() {
+        let mut summaries = Summaries::default();
+        assert!(!summaries.take(&open("door", None), false, at(0)));
+        summaries.dropped(&"door".into(), at(0));
+        assert!(summaries.take(&open("door", None), false, at(1)));
+        assert!(!summaries.take(&open("other", None), false, at(1)));
+        assert!(summaries.started(&"door".into()));
+        assert_eq!(summaries.poll_timeout(), Some(at(1_000)));
+        let counts = FloodCounts { dropped: 1, commands: 1, ..FloodCounts::default() };
+        assert_eq!(reports(&mut summaries, 1_000), [counts]);
+        assert!(summaries.take(&open("door", None), false, at(1_001)), "it was full a moment ago");
+        assert_eq!(reports(&mut summaries, 2_000), []);
+        assert!(!summaries.take(&open("door", None), false, at(2_001)));
+    }
+}

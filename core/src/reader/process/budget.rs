@@ -116,7 +116,7 @@ mod tests {
             config.options.log_rate = rate;
             config.doors = vec![crate::config::parse(b"[a]\nsequence = 1\n").config.unwrap().doors[0].clone(); doors];
             let budget = Budget::new(1, &config);
-            let mut limit = LogLimit::new(rate, doors);
+            let mut limit = LogLimit::new(rate, config.options.max_openings, doors);
             let (mut reports, mut opens) = (0_u64, 0_u64);
             for millis in 0..2_000_u64 {
                 let time = Timestamp::from_secs(1).saturating_add(Duration::from_millis(millis));
