@@ -177,9 +177,10 @@ impl LogLimit {
         }
     }
 
-    /// True for an event to report; any other is counted. `door` is the place of the first door of the event's door name, or
+    /// True for an event to report now; any other is counted. `now` is not the event's own time: events of many seconds may
+    /// be found at one time. `door` is the place of the first door of the event's door name, or
     /// of the door itself if its sequence is complete.
-    pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, time: Timestamp) -> bool {
+    pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, now: Timestamp) -> bool {
         let (limit, depth) = match kind {
             EventKind::Fail { reason: FailReason::Command, .. }
             | EventKind::Extend { .. }
@@ -193,11 +194,11 @@ impl LogLimit {
             }
         };
         let (Some(limit), Some(counts)) = (limit, self.counts.get_mut(usize::from(door))) else { return true };
-        if limit.take(door, time.as_nanos(), depth) {
+        if limit.take(door, now.as_nanos(), depth) {
             return true;
         }
         counts.count(kind);
-        self.report_at.get_or_insert(time.saturating_add(REPORT_INTERVAL));
+        self.report_at.get_or_insert(now.saturating_add(REPORT_INTERVAL));
         false
     }
 

@@ -146,6 +146,21 @@ fn one_that_works_stays_on_a_quiet_line_and_wakes_once_in_ten_seconds() {
 }
 
 #[test]
+fn one_that_did_not_run_for_seconds_in_a_flood_is_not_taken_for_hostile() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, &door(60));
+    let reader = daemon.reader();
+    lab.server.ok(&format!("kill -STOP {reader}"));
+    // The kernel keeps these packets for it. Those of one second may be logged line by line, not those of nine.
+    lab.blast("--from 172.16.0.0 --sources 16000 --ports 7000 --rate 1800");
+    lab.server.ok(&format!("kill -CONT {reader}"));
+    opens(&lab, &daemon);
+    daemon.wait_for("not logged in the last second: door: ");
+    assert_eq!((daemon.count(ENDED), daemon.reader()), (0, reader), "{}", daemon.log());
+    assert!(daemon.count("Stage 1") < 6_000, "{} lines", daemon.count("Stage 1"));
+}
+
+#[test]
 fn it_ends_with_the_daemon() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, &door(60));
