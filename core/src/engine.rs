@@ -324,6 +324,11 @@ impl Engine {
         self.outcomes.openings.iter()
     }
 
+    /// True if this stop command has something to close at this door for this address.
+    pub(crate) fn is_open(&self, door: &str, ip: IpAddr, stop_command: &str) -> bool {
+        self.outcomes.openings.is_open(door, ip, stop_command)
+    }
+
     /// The doors as they are now: those of the configuration, one-time doors with their current sequences.
     pub fn doors(&self) -> &[Door] {
         &self.outcomes.doors

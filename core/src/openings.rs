@@ -104,6 +104,11 @@ impl Openings {
         self.find(opening).is_some()
     }
 
+    /// True if this stop command has something to close at this door for this address.
+    pub(crate) fn is_open(&self, door: &str, ip: IpAddr, stop_command: &str) -> bool {
+        self.find_where(door, ip, |opening| opening.stop_command.as_deref() == Some(stop_command)).is_some()
+    }
+
     /// Opens for `span`, or moves the closing time of what is open already.
     pub(crate) fn open(&mut self, opening: Opening, span: Duration) {
         if let Some(index) = self.find(&opening) {
