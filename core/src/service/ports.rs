@@ -129,13 +129,18 @@ impl Ports {
         }
     }
 
-    fn shut<'a>(&mut self, open: impl Iterator<Item = &'a Opening>, notices: &mut VecDeque<Notice>) {
+    fn shut<'a>(&mut self, open: impl Iterator<Item = &'a Opening>, now: Timestamp, notices: &mut VecDeque<Notice>) {
         let (Some(gate), false) = (&mut self.gate, self.shutting.is_empty()) else { return };
-        let mut wanted = std::mem::take(&mut self.shutting);
-        // What another door holds open stays so.
-        for opening in open {
-            for port in opening.open.iter() {
-                wanted.remove(&element(opening, *port));
+        let wanted = std::mem::take(&mut self.shutting);
+        // What another door holds open is opened again, for as long as that door has: the kernel may have it for longer.
+        for opening in open.filter(|opening| opening.closes_at > now) {
+            let left = opening.closes_at.saturating_since(now);
+            let held = opening.open.iter().map(|port| element(opening, *port));
+            for element in held.filter(|element| wanted.contains_key(element)) {
+                let (door, longest) = self.opening.entry(element).or_insert_with(|| (opening.door.clone(), left));
+                if *longest < left {
+                    (*door, *longest) = (opening.door.clone(), left);
+                }
             }
         }
         let elements: Vec<Element> = wanted.keys().copied().collect();
@@ -214,10 +219,11 @@ impl Service {
     /// Opens and shuts the ports of this turn.
     pub(super) fn apply_ports(&mut self, now: Timestamp) {
         let Self { engine, withheld, ports, notices, .. } = self;
+        let openings = || engine.openings().filter(|opening| !withheld.contains(&key_of(opening)));
         if ports.look(now, notices) {
-            ports.reopen(engine.openings().filter(|opening| !withheld.contains(&key_of(opening))), now);
+            ports.reopen(openings(), now);
         }
-        ports.shut(engine.openings(), notices);
+        ports.shut(openings(), now, notices);
         ports.open(notices);
     }
 }
