@@ -324,9 +324,14 @@ impl Engine {
         self.outcomes.openings.iter()
     }
 
-    /// True if a door is open for this address that opens this port.
-    pub(crate) fn is_port_open(&self, ip: IpAddr, port: OpenPort) -> bool {
-        self.outcomes.openings.is_port_open(ip, port)
+    /// The opening of this address that opens this port for longest, of those that are wanted.
+    pub(crate) fn holder(&self, ip: IpAddr, port: OpenPort, is_wanted: impl Fn(&Opening) -> bool) -> Option<&Opening> {
+        self.outcomes.openings.holder(ip, port, is_wanted)
+    }
+
+    /// True if this stop command has something to close at this door for this address.
+    pub(crate) fn is_open(&self, door: &str, ip: IpAddr, stop_command: &str) -> bool {
+        self.outcomes.openings.is_open(door, ip, stop_command)
     }
 
     /// The doors as they are now: those of the configuration, one-time doors with their current sequences.

@@ -190,11 +190,12 @@ impl LogLimit {
         }
     }
 
-    /// True for an event to report; any other is counted. `door` is the place of the first door of the event's door name, or
+    /// True for an event to report now; any other is counted. `now` is not the event's own time: events of many seconds may
+    /// be found at one time. `door` is the place of the first door of the event's door name, or
     /// of the door itself if its sequence is complete.
-    pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, time: Timestamp) -> bool {
+    pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, now: Timestamp) -> bool {
         let Some(counts) = self.counts.get_mut(usize::from(door)) else { return true };
-        let now = time.as_nanos();
+        let nanos = now.as_nanos();
         let is_admitted = match kind {
             EventKind::Fail { reason: FailReason::Command, .. }
             | EventKind::Extend { .. }
@@ -202,18 +203,18 @@ impl LogLimit {
             EventKind::Open { .. } => {
                 // The door's own limit first, so that a flood uses up no more of what all doors share.
                 let own = self.complete_of_door.get_mut(usize::from(door));
-                own.is_none_or(|own| own.take(now, self.door_depth)) && self.complete.take(door, now, BURST)
+                own.is_none_or(|own| own.take(nanos, self.door_depth)) && self.complete.take(door, nanos, BURST)
             }
             EventKind::Stage { .. } | EventKind::Timeout { .. } | EventKind::Fail { .. } => {
                 let depth = if is_first_stage(kind) { BURST / 2 } else { BURST };
-                self.lines.as_mut().is_none_or(|lines| lines.take(door, now, depth))
+                self.lines.as_mut().is_none_or(|lines| lines.take(door, nanos, depth))
             }
         };
         if is_admitted {
             return true;
         }
         counts.count(kind);
-        self.report_at.get_or_insert(time.saturating_add(REPORT_INTERVAL));
+        self.report_at.get_or_insert(now.saturating_add(REPORT_INTERVAL));
         false
     }
 

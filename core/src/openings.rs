@@ -104,9 +104,18 @@ impl Openings {
         self.find(opening).is_some()
     }
 
-    /// True if a door is open for this address that opens this port. This looks once at each door that has openings.
-    pub(crate) fn is_port_open(&self, ip: IpAddr, port: OpenPort) -> bool {
-        self.doors.keys().any(|door| self.find_where(door, ip, |opening| opening.open.contains(&port)).is_some())
+    /// The opening of this address that opens this port for longest, of those that are wanted. This looks once at each door
+    /// that has openings.
+    pub(crate) fn holder(&self, ip: IpAddr, port: OpenPort, is_wanted: impl Fn(&Opening) -> bool) -> Option<&Opening> {
+        let opens_it = |opening: &Opening| opening.open.contains(&port) && is_wanted(opening);
+        let found = self.doors.keys().filter_map(|door| self.find_where(door, ip, opens_it));
+        let openings = found.filter_map(|index| self.slots[index as usize].opening.as_ref());
+        openings.max_by_key(|opening| opening.closes_at)
+    }
+
+    /// True if this stop command has something to close at this door for this address.
+    pub(crate) fn is_open(&self, door: &str, ip: IpAddr, stop_command: &str) -> bool {
+        self.find_where(door, ip, |opening| opening.stop_command.as_deref() == Some(stop_command)).is_some()
     }
 
     /// Opens for `span`, or moves the closing time of what is open already.
@@ -328,12 +337,13 @@ mod tests {
         let ip = IpAddr::from([10, 0, 0, 1]);
         let mut openings = Openings::new();
         openings.restore(["a", "b"].map(|door| Opening { open: [ssh].into(), ..opening(door, 5) }));
-        assert!(openings.is_port_open(ip, ssh));
-        assert!(!openings.is_port_open(ip, http) && !openings.is_port_open([10, 0, 0, 2].into(), ssh));
+        let is_open = |openings: &Openings, ip, port| openings.holder(ip, port, |_| true).is_some();
+        assert!(is_open(&openings, ip, ssh));
+        assert!(!is_open(&openings, ip, http) && !is_open(&openings, [10, 0, 0, 2].into(), ssh));
         openings.take("a", ip, |_| true);
-        assert!(openings.is_port_open(ip, ssh), "door b");
+        assert!(is_open(&openings, ip, ssh), "door b");
         openings.take("b", ip, |_| true);
-        assert!(!openings.is_port_open(ip, ssh));
+        assert!(!is_open(&openings, ip, ssh));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 """Port knocking: configurations, matching, live capture, knocking and probing."""
 
-from typing import Union
+from typing import Union as _Union
 
 from portknock._client import check, check_text, knock, probe
 from portknock._errors import CaptureError, ConfigError, KnockError, PortknockError, ProbeError
@@ -29,7 +29,7 @@ from portknock._native import (
 )
 from portknock._values import Address, Diagnostic, Door, Fix, Options, ProbeResult, Report, Step
 
-AnyEvent = Union[Stage, Open, Extend, Close, Timeout, Fail]
+AnyEvent = _Union[Stage, Open, Extend, Close, Timeout, Fail]
 
 # It needs the names above.
 from portknock import aio

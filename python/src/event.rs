@@ -27,11 +27,11 @@ pub(crate) struct Stage;
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Open;
 
-/// A complete knock while the door is open: it closes later, and nothing is run.
+/// A complete knock while the door is open: it closes later, and its commands open it again.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Extend;
 
-/// The door's time is over.
+/// The door's time is over, or it closes early.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Close;
 
@@ -266,11 +266,13 @@ impl Extend {
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 
+    /// What opens it again: a command for /bin/sh, with the address in it. None if nothing runs.
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)
     }
 
+    /// What runs before `command`: the command that closes the door. None if it has none, or if nothing runs.
     #[getter]
     fn stop_command(slf: PyRef<'_, Self>) -> Option<String> {
         stop_command(&slf.as_super().0.kind).map(str::to_owned)
@@ -297,12 +299,16 @@ impl Close {
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 
-    /// What closes it: a command for /bin/sh, with the address in it; None where the kernel shuts its ports.
+    /// Why it closes early.
+    ///
+    /// `full`: the door had `MaxOpenings` openings, and this was the oldest. `command`: the start command failed. None:
+    /// its time is over, or it was closed by hand or at the end.
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
         parts(&slf.as_super().0.kind).3.map(FailReason::as_str)
     }
 
+    /// What closes it: a command for /bin/sh, with the address in it; None where the kernel shuts its ports.
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)

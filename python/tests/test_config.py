@@ -16,6 +16,10 @@ BAD = "[openSSH]\n\t\tsequence = sequence = 3,1\n\t\tstop = x\n"
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_are_what_the_command_line_says(path):
     expected = json.loads(run("portknock", "check", "--format", "json", str(path)))
+    # The command line also looks at the file's permissions and at the service of this machine.
+    found = [one for one in expected["diagnostics"] if one["code"] not in ("PK070", "PK071")]
+    expected["warnings"] -= len(expected["diagnostics"]) - len(found)
+    expected["diagnostics"] = found
     report = portknock.check(path)
     assert report.as_dict() == expected
     config = Config.load(path)
@@ -141,7 +145,7 @@ def test_warnings_are_no_errors():
     config = Config.parse("[a]\nsequence = 1,2,3\n")
     assert [found.severity for found in config.diagnostics] == ["warning"]
     assert "weak sequence" in config.report
-    config = Config.parse("[a]\nsequence = 7000,9000:udp,8000\ncommand = x\n")
+    config = Config.parse("[a]\nsequence = 7000,9000:udp,8000\ncommand = true\n")
     assert config.diagnostics == () and config.report == ""
 
 

@@ -172,6 +172,23 @@ fn a_refused_port_looks_as_a_closed_one_in_every_scan() {
 }
 
 /// Takes datagrams on port 51820, of both families.
+#[test]
+fn a_door_that_closes_early_leaves_a_port_to_another_one_for_no_longer_than_that_has() {
+    let lab = Lab::pair();
+    let _listener = Listener::start(&lab.server, 22);
+    let doors = "[long]\nsequence = 7000,8000\nopen = tcp/22\ncmd_timeout = 600\n\
+                 [short]\nsequence = 7100,8100\nopen = tcp/22\ncmd_timeout = 4\n";
+    let daemon = Daemon::portknockd(&lab.server, doors);
+    for (door, ports) in [("long", "7000 8000"), ("short", "7100 8100")] {
+        lab.knock_from("10.0.0.2", "10.0.0.1", ports);
+        daemon.wait_for(&format!("10.0.0.2: {door}: OPEN SESAME"));
+    }
+    assert_eq!(daemon.portknock(&["close", "long", "10.0.0.2"]).code, Some(0));
+    becomes(&lab, "10.0.0.1", 22, PortState::Open);
+    assert!(wait_until(Duration::from_secs(6), || elements(&lab.server).is_empty()), "{}", elements(&lab.server));
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed);
+}
+
 const UDP: &str = "
 import socket
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)

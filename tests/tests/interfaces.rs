@@ -1,6 +1,10 @@
 //! Interfaces and addresses that come, go and change, and packets that come too fast: the daemon goes on.
 
-use std::thread::sleep;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
 use std::time::Duration;
 
 use portknock_tests::{Daemon, Host, Lab, Output, PATIENCE, binary, wait_until};
@@ -56,6 +60,39 @@ fn an_interface_goes_down_and_comes_up_again() {
         lab.knock_from("10.0.0.2", "10.0.0.1", "5000 3000");
         daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", round, PATIENCE);
     }
+}
+
+#[test]
+fn changes_of_the_network_that_go_on_and_on_keep_no_knock_out() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, DOOR);
+    let mut ip =
+        lab.server.command("ip").args(["-force", "-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip starts");
+    let mut input = ip.stdin.take().expect("it is a pipe");
+    let is_over = AtomicBool::new(false);
+    scope(|scope| {
+        let changes = scope.spawn(|| {
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                input.write_all(b"addr add 10.9.9.9/32 dev lo\naddr del 10.9.9.9/32 dev lo\n").expect("ip reads");
+                count += 2;
+                sleep(Duration::from_millis(5));
+            }
+            drop(input);
+            count
+        });
+        // More questions than are answered at once.
+        sleep(Duration::from_secs(2));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..3 {
+                opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
+            }
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        let count = changes.join().expect("ip reads to the end");
+        assert!(result.is_ok(), "the door did not open during {count} changes: {}", daemon.log());
+    });
+    ip.wait().expect("ip ends");
 }
 
 #[test]

@@ -292,7 +292,10 @@ fn syns_need_a_right_and_the_default_does_without() {
         ] {
             let mut lines = output.stdout.lines();
             assert_eq!(lines.next(), Some(&*format!("Probe of {address} by {by}")), "{output:?}");
-            assert!(lines.nth(1).is_some_and(|line| line.starts_with("22/tcp open ") && line.contains(" syn-ack ")), "{output:?}");
+            assert!(
+                lines.nth(1).is_some_and(|line| line.starts_with("22/tcp open ") && line.contains(" syn-ack ")),
+                "{output:?}"
+            );
         }
     }
 }

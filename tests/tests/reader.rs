@@ -146,6 +146,21 @@ fn one_that_works_stays_on_a_quiet_line_and_wakes_once_in_ten_seconds() {
 }
 
 #[test]
+fn one_that_did_not_run_for_seconds_in_a_flood_is_not_taken_for_hostile() {
+    let lab = Lab::pair();
+    let daemon = Daemon::portknockd(&lab.server, &door(60));
+    let reader = daemon.reader();
+    lab.server.ok(&format!("kill -STOP {reader}"));
+    // The kernel keeps these packets for it. Those of one second may be logged line by line, not those of nine.
+    lab.blast("--from 172.16.0.0 --sources 16000 --ports 7000 --rate 1800");
+    lab.server.ok(&format!("kill -CONT {reader}"));
+    opens(&lab, &daemon);
+    daemon.wait_for("not logged in the last second: door: ");
+    assert_eq!((daemon.count(ENDED), daemon.reader()), (0, reader), "{}", daemon.log());
+    assert!(daemon.count("Stage 1") < 6_000, "{} lines", daemon.count("Stage 1"));
+}
+
+#[test]
 fn it_ends_with_the_daemon() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, &door(60));
@@ -206,4 +221,24 @@ fn two_doors_of_one_name_may_be_for_different_addresses() {
         opens(&lab, &daemon);
         assert_eq!((daemon.reader(), daemon.count(ENDED)), (reader, 0), "{}", daemon.log());
     }
+}
+
+#[test]
+fn a_reload_of_the_same_doors_in_a_flood_keeps_a_million_attempts() {
+    let lab = Lab::pair();
+    let config = door(60).replace("seq_timeout = 30", "seq_timeout = 300");
+    let daemon = Daemon::portknockd(&lab.server, &config);
+    let reader = daemon.reader();
+    lab.client.ok("knock 10.0.0.1 7000");
+    lab.blast("--from 172.16.0.0 --sources 1040000 --ports 7000 --rate 100000");
+    let held = || daemon.status("attempts");
+    assert!(wait_until(PATIENCE, || held() > 900_000), "{}", held());
+    // As the rotation of a log does, which a flood makes long.
+    for count in 1..=3 {
+        daemon.signal("HUP");
+        daemon.wait_for_count("the configuration is reloaded", count, PATIENCE);
+    }
+    assert!(daemon.count(ENDED) == 0 && daemon.reader() == reader && held() > 900_000, "{}", daemon.log());
+    lab.client.ok("knock 10.0.0.1 5000");
+    daemon.wait_for("10.0.0.2: door: OPEN SESAME");
 }

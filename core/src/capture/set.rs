@@ -27,6 +27,9 @@ const INTERFACES: u64 = 4;
 /// So often a capture that ends is drained: more than its buffer holds, and not for ever where the interface lives on under
 /// another name.
 const LAST_DRAINS: usize = 8;
+/// Maximum number of turns in a row that follow changes of the network and take no frames: changes that go on and on must
+/// not keep frames out.
+const MAX_FOLLOWING_TURNS: u32 = 2;
 /// How long to wait before trying once more what should have worked.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// The shortest time between two notices of dropped packets, and between two looks for them.
@@ -54,6 +57,8 @@ pub struct CaptureSet {
     /// In this turn someone told.
     told: bool,
     network_wanted: bool,
+    /// Number of the latest turns that followed changes of the network and took no frames.
+    following_turns: u32,
     /// Only a new set can listen on all that is up; true where this set has failed to.
     renewal_wanted: Option<bool>,
     /// The next turn polls every capture, readable or not.
@@ -102,6 +107,7 @@ impl CaptureSet {
             told_network: None,
             told: false,
             network_wanted: false,
+            following_turns: 0,
             renewal_wanted: None,
             polls_all: false,
             polled: None,
@@ -190,7 +196,8 @@ impl CaptureSet {
     /// Does what there is to do and hands each captured frame to `on_frame`, those of an interface in the order of their
     /// arrival; returns how many. The time is the packet's own, by the wall clock.
     ///
-    /// Changes of the network come first: when a packet follows the address that it is for, so does its frame. At most
+    /// Changes of the network come first: when a packet follows the address that it is for, so does its frame. Where they
+    /// do not stop, frames are taken nevertheless, between some of them and the next. At most
     /// 4,096 frames of an interface are taken; the descriptor stays readable while more wait.
     ///
     /// # Errors
@@ -207,13 +214,16 @@ impl CaptureSet {
             self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
         }
         let mut frames = 0;
-        let again = tokens.contains(&AGAIN) && self.again.acknowledge();
-        let changed = tokens.contains(&NETWORK) && self.watch.acknowledge()?;
+        // What is not acknowledged stays readable, for the turn after this one.
+        let may_follow = self.following_turns < MAX_FOLLOWING_TURNS;
+        let again = may_follow && tokens.contains(&AGAIN) && self.again.acknowledge();
+        let changed = may_follow && tokens.contains(&NETWORK) && self.watch.acknowledge()?;
         // What was told before the last change is told anew.
         self.told_network.take_if(|_| changed);
         self.told = self.told_network.is_some();
         if self.sealed && !self.told && (changed || again) {
             self.network_wanted = true;
+            self.following_turns += 1;
             return Ok(0);
         }
         let again = again || self.told;
@@ -224,9 +234,11 @@ impl CaptureSet {
             self.addresses_changed |= untold;
             if changed {
                 // The caller is to know the addresses before the frames that they are for.
+                self.following_turns += 1;
                 return Ok(frames);
             }
         }
+        self.following_turns = 0;
         let mut more = false;
         for index in 0..self.interfaces.len() {
             if self.pace.is_resting() || self.polls_all || tokens.contains(&token(index)) {

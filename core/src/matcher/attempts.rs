@@ -206,6 +206,11 @@ impl Attempts {
         self.live
     }
 
+    /// Maximum number of attempts.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.live >= self.limit
     }

@@ -71,7 +71,7 @@ impl Matcher {
         Self {
             ports: PortIndex::new(doors.iter().map(Rules::ports)),
             doors,
-            attempts: Attempts::new(config.options.max_attempts.max(1) as usize, spans.collect()),
+            attempts: Attempts::new(limit_of(config), spans.collect()),
             scan_guard: config.options.scan_guard > 0,
             scan_log: ScanLog::new(config.options.scan_guard),
             local: None,
@@ -195,6 +195,14 @@ impl Matcher {
 
     /// Replaces the doors; attempts at doors that did not change go on.
     pub(crate) fn reload(&mut self, old: &[Door], new: &Config, now: Timestamp, sink: &mut impl Sink) {
+        let options = &new.options;
+        if *old == new.doors
+            && self.attempts.limit() == limit_of(new)
+            && self.scan_log.limit() == usize::from(options.scan_guard)
+        {
+            // To move a million attempts takes a second.
+            return;
+        }
         let mut fresh = Self::new(new);
         fresh.local = self.local.take();
         (fresh.unused, fresh.evicted, fresh.refused) = (self.unused, self.evicted, self.refused);
@@ -438,6 +446,11 @@ impl Matcher {
         self.scan_log.release(*scan_set);
         sink.event(time, &self.doors[usize::from(attempt.door())].name, attempt.source().ip(), kind);
     }
+}
+
+/// Maximum number of attempts.
+fn limit_of(config: &Config) -> usize {
+    config.options.max_attempts.max(1) as usize
 }
 
 /// False for addresses that no host sends from.

@@ -21,6 +21,11 @@ impl ScanLog {
         Self { limit: usize::from(limit), numbers: Vec::new(), free: NIL }
     }
 
+    /// Number of ports that a set can hold.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Notes a port in the set (a new one where `set` is [`NIL`]). False where the port is one more than fits.
     pub(super) fn note(&mut self, set: &mut u32, port: PortKey) -> bool {
         if *set == NIL {

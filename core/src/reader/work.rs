@@ -254,9 +254,9 @@ impl<'a> Reader<'a> {
     fn turn(&mut self) -> io::Result<bool> {
         let Some(engine) = &mut self.engine else { return Ok(true) };
         let mut knocks = Vec::new();
-        let knock_limit = &mut self.knock_limit;
+        let (knock_limit, now) = (&mut self.knock_limit, self.clock.now().as_nanos());
         let mut on_knock = |knock: &Knock| {
-            if self.report_knocks && knock_limit.take(knock.time.as_nanos(), BURST) {
+            if self.report_knocks && knock_limit.take(now, BURST) {
                 knocks.push(FromReader::Knock(knock.into()));
             }
         };
@@ -309,6 +309,8 @@ impl<'a> Reader<'a> {
     /// Tells what the engine found, so far as the rate of log lines admits it; true where a door is to be opened.
     fn tell_events(&mut self) -> io::Result<bool> {
         let mut opens = false;
+        // Not the times of the events: those of many seconds may come at one time, and the daemon goes by what comes.
+        let now = self.clock.now();
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
             let door = match &event.kind {
                 EventKind::Open { door_id, .. } => Some(door_id.0),
@@ -316,7 +318,7 @@ impl<'a> Reader<'a> {
             };
             opens |= matches!(event.kind, EventKind::Open { .. });
             if let Some(door) = door
-                && (self.is_one_time_use(&event.kind) || self.log_limit.admits(door, &event.kind, event.time))
+                && (self.is_one_time_use(&event.kind) || self.log_limit.admits(door, &event.kind, now))
                 && let Some(found) = Found::of(&event, door)
             {
                 self.say(&FromReader::Found(found))?;

@@ -15,6 +15,8 @@ pub(super) struct Starting {
     opening: OpeningKey,
     /// The stop command before it, where the opening was open already.
     stop: Option<CommandId>,
+    /// It has run for so long that others of its door and address do not wait for it any more.
+    is_slow: bool,
 }
 
 /// The shell's exit statuses for a program that it cannot execute and for one that it does not find.
@@ -58,7 +60,7 @@ impl Service {
     fn submit_start(&mut self, opening: Option<&Opening>, request: CommandRequest, stop: Option<CommandId>) {
         let id = self.executor.submit(request);
         if let Some(opening) = opening {
-            self.starting.insert(id, Starting { opening: key_of(opening), stop });
+            self.starting.insert(id, Starting { opening: key_of(opening), stop, is_slow: false });
         }
     }
 
@@ -122,16 +124,23 @@ impl Service {
     }
 
     /// A start command that fails leaves nothing open: the opening ends, and its stop command removes what the start
-    /// command may have done before it failed. One that waits already opens the door again.
+    /// command may have done before it failed. One that waits already opens the door again. One that has run for so long
+    /// that the stop command did not wait for it may have opened the door after that: the stop command runs again.
     fn take_start_outcome(&mut self, outcome: &Outcome, now: Timestamp) {
         let failed = match &outcome.kind {
             OutcomeKind::Finished(status) => !status.success(),
             OutcomeKind::NotStarted(_) | OutcomeKind::Dropped => true,
-            // One that has run for so long has opened, whatever it still does.
-            OutcomeKind::StillRunning | OutcomeKind::Lost(_) => false,
+            OutcomeKind::Lost(_) => false,
+            OutcomeKind::StillRunning => {
+                self.starting.entry(outcome.id).and_modify(|starting| starting.is_slow = true);
+                return;
+            }
             OutcomeKind::Started | OutcomeKind::Delayed(_) => return,
         };
-        let Some(Starting { opening, .. }) = self.starting.remove(&outcome.id) else { return };
+        let Some(Starting { opening, is_slow, .. }) = self.starting.remove(&outcome.id) else { return };
+        if is_slow {
+            return self.close_again(opening);
+        }
         let CommandRequest { door, ip, .. } = &outcome.request;
         let mut waiting = self.executor.waiting_starts(door, *ip);
         let opens_again =
@@ -139,6 +148,14 @@ impl Service {
         if failed && !opens_again {
             let (door, ip, stop_command) = opening;
             self.engine.close_early(&door, ip, stop_command.as_deref(), Some(FailReason::Command), now);
+        }
+    }
+
+    /// Runs the stop command of an opening again, unless it is open and will be closed.
+    fn close_again(&mut self, (door, ip, stop_command): OpeningKey) {
+        if let Some(command) = stop_command.filter(|command| !self.engine.is_open(&door, ip, command)) {
+            let id = self.executor.submit(CommandRequest { door, ip, action: Action::Close, command });
+            self.closing.insert(id, None);
         }
     }
 

@@ -129,11 +129,24 @@ impl Ports {
         }
     }
 
-    /// Shuts what no door holds open any more.
-    fn shut(&mut self, is_open: impl Fn(&Element) -> bool, notices: &mut VecDeque<Notice>) {
+    /// Shuts ports. What another door holds open, as `holder` returns, is opened again, for as long as that door has: the
+    /// kernel may have it for longer.
+    fn shut<'a>(
+        &mut self,
+        holder: impl Fn(&Element) -> Option<&'a Opening>,
+        now: Timestamp,
+        notices: &mut VecDeque<Notice>,
+    ) {
         let (Some(gate), false) = (&mut self.gate, self.shutting.is_empty()) else { return };
-        let mut wanted = std::mem::take(&mut self.shutting);
-        wanted.retain(|element, _| !is_open(element));
+        let wanted = std::mem::take(&mut self.shutting);
+        for element in wanted.keys() {
+            let Some(opening) = holder(element).filter(|opening| opening.closes_at > now) else { continue };
+            let left = opening.closes_at.saturating_since(now);
+            let (door, longest) = self.opening.entry(*element).or_insert_with(|| (opening.door.clone(), left));
+            if *longest < left {
+                (*door, *longest) = (opening.door.clone(), left);
+            }
+        }
         let elements: Vec<Element> = wanted.keys().copied().collect();
         for (element, error) in gate.remove(&elements) {
             let door = wanted.get(&element).cloned().unwrap_or_default();
@@ -210,10 +223,11 @@ impl Service {
     /// Opens and shuts the ports of this turn.
     pub(super) fn apply_ports(&mut self, now: Timestamp) {
         let Self { engine, withheld, ports, notices, .. } = self;
+        let is_real = |opening: &Opening| !withheld.contains(&key_of(opening));
         if ports.look(now, notices) {
-            ports.reopen(engine.openings().filter(|opening| !withheld.contains(&key_of(opening))), now);
+            ports.reopen(engine.openings().filter(|opening| is_real(opening)), now);
         }
-        ports.shut(|element| engine.is_port_open(element.ip, element.port), notices);
+        ports.shut(|Element { ip, port }| engine.holder(*ip, *port, is_real), now, notices);
         ports.open(notices);
     }
 }

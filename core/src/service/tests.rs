@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::config::{Door, Protocol, Sequence, Step};
 use crate::event::{Event, EventKind};
-use crate::exec::OutcomeKind;
+use crate::exec::{OutcomeKind, SLOW_AFTER};
 
 /// True in the namespace. Elsewhere it runs the named test there, and asserts that it succeeds.
 fn in_namespace(test: &str) -> bool {
@@ -104,6 +104,15 @@ fn lines_until(service: &mut Service, end: &str) -> Vec<String> {
     panic!("no {end:?} in {lines:#?}");
 }
 
+/// Runs until `is_true`, at most ten seconds.
+fn wait_until(service: &mut Service, is_true: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(10) && !is_true() {
+        service.next(Some(Duration::from_millis(20))).unwrap();
+    }
+    is_true()
+}
+
 /// Runs until the service has nothing to do and no command is under way.
 fn settle(service: &mut Service) -> Vec<String> {
     let mut lines = Vec::new();
@@ -153,6 +162,28 @@ fn a_knock_opens_and_time_closes_in_the_words_of_knockd() {
     assert_eq!(setup.out(), "open 127.0.0.1\nclose 127.0.0.1\n");
     assert_eq!(setup.saved(), 0);
     assert_eq!(finish(service), ["shutting down"]);
+}
+
+#[test]
+fn a_start_command_that_ends_after_its_door_was_closed_leaves_nothing_open() {
+    if !in_namespace("a_start_command_that_ends_after_its_door_was_closed_leaves_nothing_open") {
+        return;
+    }
+    let mut setup = setup();
+    let (out, go) = (setup.dir.path().join("out"), setup.dir.path().join("go"));
+    let command = format!("until test -e {}; do sleep 0.01; done; echo open >>{}", go.display(), out.display());
+    setup.config.doors[0].start_command = Some(command);
+    let mut service = setup.start();
+    knock(&[7000, 8000]);
+    lines_until(&mut service, "running command: until");
+    service.executor.reap(service.clock.now().saturating_add(SLOW_AFTER)).unwrap();
+    lines_until(&mut service, "running command: echo close");
+    assert!(wait_until(&mut service, || setup.out() == "close 127.0.0.1\n"), "{}", setup.out());
+    fs::write(&go, "").unwrap();
+    lines_until(&mut service, "running command: echo close");
+    settle(&mut service);
+    assert_eq!(setup.out(), "close 127.0.0.1\nopen\nclose 127.0.0.1\n");
+    assert_eq!(setup.saved(), 0);
 }
 
 #[test]

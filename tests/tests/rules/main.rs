@@ -402,7 +402,6 @@ fn usage_and_rights_are_told() {
     for args in [
         "--port 22",
         "--config x",
-        "--check --port 22 --config x",
         "--style refuse",
         "--format pf",
         "--allow 22/sctp",
