@@ -47,13 +47,13 @@ static void a_good_configuration(void) {
 }
 
 static void warnings_stay_with_the_configuration(void) {
-    portknock_config *config = parse("[ssh]\nsequence = 8000,7000,9000\ncommand = x \001\n");
+    portknock_config *config = parse("[ssh]\nsequence = 8000,7000,9000\ncommand = true \001\n");
     CHECK(portknock_config_diagnostic_count(config) == 1);
     const portknock_diagnostic *found = portknock_config_diagnostic(config, 0);
     CHECK(found->severity == PORTKNOCK_WARNING);
-    CHECK(found->line == 3 && found->column == 13);
+    CHECK(found->line == 3 && found->column == 16);
     CHECK(found->code[0] == 'P' && strlen(found->code) == 5);
-    CHECK(strstr(portknock_config_report(config), "<text>:3:13: warning[") != NULL);
+    CHECK(strstr(portknock_config_report(config), "<text>:3:16: warning[") != NULL);
     CHECK(portknock_config_diagnostic(config, 1) == NULL);
     portknock_config_free(config);
 }

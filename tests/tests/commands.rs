@@ -179,8 +179,8 @@ fn without_processes_to_be_had_commands_wait_and_none_is_lost() {
     }
     let lab = Lab::pair();
     let lines = "start_command = echo open %IP% >> %DIR%/done\nstop_command = echo close %IP% >> %DIR%/done";
-    // For the daemon, its threads for standard output and standard error, and its reader.
-    let starter = [&["prlimit", "--nproc=4:100"], NOBODY].concat();
+    // For the daemon, its threads for standard output, standard error and the log file, and its reader.
+    let starter = [&["prlimit", "--nproc=5:100"], NOBODY].concat();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &door(&format!("{lines}\ncmd_timeout = 6")));
     crowd(&lab, "10.0.1.1", 3);
     let told = "door: could not start the command, trying again every second: Resource temporarily unavailable";

@@ -553,8 +553,8 @@ fn a_door_without_commands_works_where_no_process_can_be_started() {
     // The limit is for all processes of a user, so this is not the one of other tests.
     let own = |word: &&str| word.replace("54321", "54322").replace("+net_raw", "+net_raw,+net_admin");
     let user: Vec<_> = NOBODY.iter().map(own).collect();
-    // For the daemon, its threads for standard output and standard error, and its reader.
-    let starter: Vec<_> = ["prlimit", "--nproc=4:4"].into_iter().chain(user.iter().map(String::as_str)).collect();
+    // For the daemon, its threads for standard output, standard error and the log file, and its reader.
+    let starter: Vec<_> = ["prlimit", "--nproc=5:5"].into_iter().chain(user.iter().map(String::as_str)).collect();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &with_command());
     lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
     daemon.wait_for("other: could not start the command");

@@ -202,8 +202,8 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
     for calls in ["pwrite64", "fdatasync", "clone,clone3,vfork"] {
         for nth in 1..=2 {
             let door = Sequences::new(" 7000,8000\n 7100,8100\n");
-            // The first process that is started is the reader; then come the two threads of the log.
-            let when = if calls.starts_with("clone") { nth + 3 } else { nth };
+            // The first process that is started is the reader; then come the three threads of the log.
+            let when = if calls.starts_with("clone") { nth + 4 } else { nth };
             // With an error, so that the call does not happen.
             let inject = format!("--inject={calls}:error=EIO:signal=KILL:when={when}");
             let strace = ["strace", "-D", "-q", "-o", "%DIR%/trace", "-e", "signal=none", &inject];

@@ -59,6 +59,7 @@ use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
 use crate::gate::Gate;
 use crate::journal::{OpeningId, StateFile, boot_id};
+use crate::log_limit::DOOR_BURST;
 use crate::reader::Counts;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
@@ -150,7 +151,7 @@ impl Service {
         let clock = Clock::new();
         let mut engine = Engine::new(&config);
         let mut executor = Executor::new()?;
-        executor.set_limit(config.options.max_openings as usize);
+        executor.set_limit(max_waiting_starts(&config));
         let mut notices = VecDeque::new();
         let mut closing = HashMap::new();
         let mut state = None;
@@ -307,7 +308,7 @@ impl Service {
         self.executor.set_state_file(&path);
         self.one_time = one_time;
         self.config = config;
-        self.executor.set_limit(self.config.options.max_openings as usize);
+        self.executor.set_limit(max_waiting_starts(&self.config));
         self.engine.reload(&self.config, clocks.now);
         let interfaces = self.interfaces();
         self.tally.keep(&self.config.doors.iter().map(|door| &*door.name).collect(), &interfaces);
@@ -400,6 +401,11 @@ fn interfaces(config: &Config, options: &ServiceOptions) -> Vec<String> {
         None if config.options.interfaces.is_empty() => vec![DEFAULT_INTERFACE.to_owned()],
         None => config.options.interfaces.clone(),
     }
+}
+
+/// Maximum number of start commands of one door that wait: one for each address of the largest burst that a reader reports.
+fn max_waiting_starts(config: &Config) -> usize {
+    config.options.max_openings.max(DOOR_BURST) as usize
 }
 
 /// The path as it is from every directory; as it is where there is no current directory.
