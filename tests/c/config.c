@@ -28,7 +28,7 @@ static void versions_and_sizes(void) {
 static void a_good_configuration(void) {
     portknock_error *error = NULL;
     portknock_config *config = NULL;
-    const char *text = "[ssh]\nsequence = 7000,8000:udp\nstart_command = open %IP%\n[web]\nsequence = 1,2\ncommand = x\n";
+    const char *text = "[ssh]\nsequence = 7000,8000:udp\nstart_command = open %IP%\n[web]\nsequence = 1,2\ncommand = true\n";
     /* The text is copied, and need not end with a zero. */
     char *copy = (char *)malloc(strlen(text));
     CHECK(copy != NULL);
@@ -61,7 +61,7 @@ static void warnings_stay_with_the_configuration(void) {
 static void errors_have_everything(void) {
     portknock_error *error = NULL;
     portknock_config *config = (portknock_config *)(uintptr_t)8;
-    const char *text = "[ssh]\nsequence = 7000,80000\ncommand = x\n[other]\nsequence = 9,1,5\ncommand = x\nseq_timeout = -1\n";
+    const char *text = "[ssh]\nsequence = 7000,80000\ncommand = true\n[other]\nsequence = 9,1,5\ncommand = true\nseq_timeout = -1\n";
     portknock_status status = portknock_config_parse(text, strlen(text), "a.conf", &config, &error);
     CHECK(status == PORTKNOCK_ERR_CONFIG && portknock_error_status(error) == status);
     CHECK(config == NULL);
@@ -80,7 +80,7 @@ static void errors_have_everything(void) {
 }
 
 static void a_fix_is_data(void) {
-    const char *text = "[ssh]\nsequence = 8000 7000 9000\ncommand = x\n";
+    const char *text = "[ssh]\nsequence = 8000 7000 9000\ncommand = true\n";
     portknock_config *config = parse(text);
     const portknock_diagnostic *found = portknock_config_diagnostic(config, 0);
     CHECK(portknock_config_diagnostic_count(config) == 1 && found->help != NULL);
@@ -107,7 +107,7 @@ static void files(const char *folder) {
     snprintf(path, sizeof path, "%s/\xff.conf", folder);
     FILE *file = fopen(path, "w");
     CHECK(file != NULL);
-    fputs("[ssh]\nsequence = 1,2\ncommand = x\n", file);
+    fputs("[ssh]\nsequence = 1,2\ncommand = true\n", file);
     fclose(file);
     OK(portknock_config_load(path, &config, &error));
     CHECK(portknock_config_door_count(config) == 1);
