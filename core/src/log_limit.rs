@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{EventKind, FailReason};
 use crate::printable::Printable;
-use crate::rate_limit::{BURST, Bucket, FairRate};
+use crate::rate_limit::{BURST, DoorRate, FairRate};
 use crate::time::Timestamp;
 
 /// Maximum number of doors that a report names.
@@ -167,9 +167,7 @@ pub(crate) struct LogLimit {
     lines: Option<FairRate>,
     complete: FairRate,
     /// Complete knocks of each door, by the doors' places.
-    complete_of_door: Vec<Bucket>,
-    /// Nanoseconds in which the burst of a door refills.
-    door_depth: u64,
+    complete_of_door: DoorRate,
     /// By the doors' places.
     counts: Vec<EventCounts>,
     /// When the next report is due.
@@ -179,12 +177,10 @@ pub(crate) struct LogLimit {
 impl LogLimit {
     /// A limit of `rate` lines a second (0: none) for a configuration with this `MaxOpenings` and this number of doors.
     pub(crate) fn new(rate: u32, max_openings: u32, doors: usize) -> Self {
-        let burst = max_openings.max(DOOR_BURST);
         Self {
             lines: (rate > 0).then(|| FairRate::new(rate, doors)),
             complete: FairRate::new(MAX_COMPLETE_RATE, doors),
-            complete_of_door: vec![Bucket::new(DOOR_RATE, 1); doors],
-            door_depth: u64::from(burst) * BURST / u64::from(DOOR_RATE),
+            complete_of_door: DoorRate::new(DOOR_RATE, max_openings.max(DOOR_BURST), doors),
             counts: vec![EventCounts::default(); doors],
             report_at: None,
         }
@@ -202,8 +198,7 @@ impl LogLimit {
             | EventKind::Close { .. } => true,
             EventKind::Open { .. } => {
                 // The door's own limit first, so that a flood uses up no more of what all doors share.
-                let own = self.complete_of_door.get_mut(usize::from(door));
-                own.is_none_or(|own| own.take(nanos, self.door_depth)) && self.complete.take(door, nanos, BURST)
+                self.complete_of_door.take(door, nanos) && self.complete.take(door, nanos, BURST)
             }
             EventKind::Stage { .. } | EventKind::Timeout { .. } | EventKind::Fail { .. } => {
                 let depth = if is_first_stage(kind) { BURST / 2 } else { BURST };

@@ -49,3 +49,23 @@ impl FairRate {
         own.take(now, depth) || self.shared.take(now, depth)
     }
 }
+
+/// A burst and a rate that each door has for itself.
+#[derive(Debug)]
+pub(crate) struct DoorRate {
+    doors: Vec<Bucket>,
+    /// Nanoseconds in which a burst refills.
+    depth: u64,
+}
+
+impl DoorRate {
+    pub(crate) fn new(rate: u32, burst: u32, doors: usize) -> Self {
+        let depth = u64::from(burst).saturating_mul(BURST) / u64::from(rate.max(1));
+        Self { doors: vec![Bucket::new(rate, 1); doors], depth }
+    }
+
+    /// True for an event of this door that is let through. False for a door that does not exist.
+    pub(crate) fn take(&mut self, door: u16, now: u64) -> bool {
+        self.doors.get_mut(usize::from(door)).is_some_and(|own| own.take(now, self.depth))
+    }
+}

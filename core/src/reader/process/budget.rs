@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::log_limit::MAX_COMPLETE_RATE;
+use crate::log_limit::{DOOR_BURST, DOOR_RATE, MAX_COMPLETE_RATE};
+use crate::rate_limit::DoorRate;
 use crate::reader::wire::MAX_KNOCK_RATE;
 
 /// Reports per second, as a multiple of the rate to which an intact reader limits them.
@@ -25,6 +26,8 @@ const NETWORK_ANSWERS_BURST: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Budget {
     pub(super) opens: Bucket,
+    /// Complete knocks of each door that count. Further ones do not, be they of an intact reader that has waited long.
+    pub(super) opens_of_door: DoorRate,
     pub(super) reports: Bucket,
     pub(super) knocks: Bucket,
     pub(super) notices: Bucket,
@@ -45,8 +48,10 @@ impl Budget {
             0 => u32::MAX,
             rate => rate,
         };
+        let burst = config.options.max_openings.max(DOOR_BURST);
         Self {
             opens: limited(MAX_COMPLETE_RATE),
+            opens_of_door: DoorRate::new(with_reserve(DOOR_RATE), with_reserve(burst), config.doors.len()),
             reports: limited(lines),
             knocks: limited(MAX_KNOCK_RATE),
             notices: Bucket::new(
@@ -56,6 +61,11 @@ impl Budget {
             network_answers: Bucket::new(NETWORK_ANSWERS_PER_SECOND, NETWORK_ANSWERS_BURST),
         }
     }
+}
+
+/// A quarter more than a reader reports by its own limit, since its reports do not come as evenly as it sends them.
+fn with_reserve(rate: u32) -> u32 {
+    rate.saturating_add(rate / 4)
 }
 
 fn small(count: usize) -> u32 {

@@ -69,7 +69,7 @@ struct Reported {
 pub(super) enum DoorReport {
     /// It counts, for this time.
     Accepted(Timestamp, EventKind),
-    /// It does not count, because no host has this address.
+    /// It does not count, because no host has this address, or because the door opens for no more.
     Ignored,
     /// It does not count, because the one-time door was used a moment ago; `is_first`: since that use.
     TooSoon { is_first: bool },
@@ -177,6 +177,9 @@ impl Validator {
         }
         if is_open && door.one_time_sequences.is_some() {
             return Ok(self.use_one_time(found, time));
+        }
+        if is_open && !self.budget.opens_of_door.take(found.door, self.past.as_nanos()) {
+            return Ok(DoorReport::Ignored);
         }
         Ok(DoorReport::Accepted(time, found.kind()))
     }

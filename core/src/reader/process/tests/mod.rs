@@ -297,6 +297,16 @@ fn reports_at_a_rate_that_packets_cannot_cause_end_the_reader_and_are_discarded(
 }
 
 #[test]
+fn a_door_opens_for_no_more_than_its_burst_whatever_a_reader_reports() {
+    let mut fake = Fake::new();
+    let found = fake.found(0, [192, 0, 2, 9], What::Complete);
+    for _ in 0..20_000 {
+        fake.process.take(FromReader::Found(found)).unwrap();
+    }
+    assert_eq!(fake.process.seen.len(), 7_500);
+}
+
+#[test]
 fn a_text_is_short_and_names_an_interface_that_the_reader_has() {
     let lost = |length| notice(WireNoticeKind::Lost(WireAbsence::Failed("\u{fc}".repeat(length))));
     let mut fake = Fake::new();
