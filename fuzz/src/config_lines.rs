@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 
 use crate::config;
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "UseSyslog #",
     "LogFile = /a",
     "PidFile = /b",

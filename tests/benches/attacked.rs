@@ -1,7 +1,9 @@
-//! What an attack leaves of honest knocks: portknockd beside the original knockd.
+//! What an attack leaves of honest knocks: portknockd beside the original knockd, and beside fwknopd where the attack concerns
+//! it, too.
 //!
 //! Run by `make bench`, which prints this as a table and writes it to `target/bench/attacked.json`. While the attack goes on, twenty
-//! honest knocks come, each from an address of its own. A knock is in if its command has run within two seconds.
+//! honest knocks come, each from an address of its own. A knock is in if its command has run within two seconds. An honest
+//! knock at fwknopd is a packet of its own client.
 //!
 //! - `median ms` and `worst ms`: from the end of the knock to the command's effect, for the knocks that are in.
 //! - `memory MiB`: how much more the daemon has in memory at the end of the attack than before it.
@@ -24,13 +26,25 @@ const DOORS: &str = "
     sequence    = 7000,8000,9000
     seq_timeout = 25
     tcpflags    = syn
-    command     = echo %IP% >> %DIR%/opened
+    command     = touch %DIR%/opened-%IP%
 [leaked]
     sequence    = 5000,5100,5200
     seq_timeout = 25
     tcpflags    = syn
     command     = true
 ";
+/// What fwknopd does for an honest packet; its client has the keys on its command line.
+const ACCESS: &str = "SOURCE ANY
+KEY_BASE64 %KEY%
+HMAC_KEY_BASE64 %HMAC%
+CMD_CYCLE_OPEN touch %DIR%/opened-$SRC
+CMD_CYCLE_CLOSE NONE
+";
+/// 32 and 64 bytes, as `fwknop --key-gen` makes them.
+const KEYS: [(&str, &str); 2] = [
+    ("%KEY%", "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="),
+    ("%HMAC%", "aGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaA=="),
+];
 const KNOCKS: u8 = 20;
 /// A knock that opens later does not count.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -42,10 +56,12 @@ const SETTLING: Duration = Duration::from_secs(1);
 const FIRST_KNOCKS: &str = "%BLAST% --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 7000 --rate 100000";
 const LEAKED: &str =
     "%BLAST% --from 172.16.0.0 --sources 200000 --count 100000000 --ports 5000,5100,5200 --rate 100000";
+const DATAGRAMS: &str =
+    "%BLAST% --udp --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 62201 --rate 100000";
 const SCAN: &str = "while :; do nmap -n -Pn -r -p 1-65535 -T5 --max-retries 0 --min-rate 50000 10.0.0.1; done";
 
 fn main() {
-    for tool in ["nmap", "knockd", "iptables"] {
+    for tool in ["nmap", "knockd", "fwknopd", "fwknop", "iptables"] {
         require(tool);
     }
     let mut table = Table::new("attacked", &["in of 20", "median ms", "worst ms", "memory MiB", "log MiB/s"]);
@@ -57,12 +73,39 @@ fn main() {
         ("first knocks, standard output that nobody reads", FIRST_KNOCKS, Sink::UnreadPipe),
         ("first knocks, a syslog that nobody reads", FIRST_KNOCKS, Sink::UnreadSyslog),
     ] {
-        for is_ours in [true, false] {
-            let who = if is_ours { "portknockd" } else { "knockd" };
-            table.row(what, who, &Target::start(is_ours, sink).attacked(attack));
+        for program in [Program::Portknockd, Program::Knockd] {
+            table.row(what, program.name(), &Target::start(program, sink).attacked(attack));
         }
+        // To fwknopd a datagram at its port is what a first knock is to the others. It logs to syslog alone.
+        let attack = match (attack, sink) {
+            (FIRST_KNOCKS, Sink::File | Sink::UnreadSyslog) => DATAGRAMS,
+            (attack, Sink::File) if attack != LEAKED => attack,
+            _ => continue,
+        };
+        table.row(what, "fwknopd", &Target::start(Program::Fwknopd, sink).attacked(attack));
     }
     table.save();
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Portknockd,
+    Knockd,
+    Fwknopd,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Portknockd => "portknockd",
+            Self::Knockd => "knockd",
+            Self::Fwknopd => "fwknopd",
+        }
+    }
+
+    fn path(self) -> PathBuf {
+        if self == Self::Portknockd { binary("portknockd") } else { PathBuf::from(self.name()) }
+    }
 }
 
 /// Where the daemon logs.
@@ -75,6 +118,7 @@ enum Sink {
 
 /// The daemon under attack.
 struct Target {
+    program: Program,
     lab: Lab,
     folder: TempDir,
     daemon: Child,
@@ -83,7 +127,7 @@ struct Target {
 }
 
 impl Target {
-    fn start(is_ours: bool, sink: Sink) -> Self {
+    fn start(program: Program, sink: Sink) -> Self {
         let lab = Lab::pair();
         lab.ignore_at_the_server();
         for knock in 1..=KNOCKS {
@@ -92,26 +136,36 @@ impl Target {
         let folder = TempDir::new().expect("a temporary folder");
         let dir = folder.path().to_str().expect("a plain name").to_owned();
         let syslog = UnixDatagram::bind(folder.path().join("syslog")).expect("a socket");
-        let own = if is_ours { "StateFile = %DIR%/openings\nControlSocket = none\n" } else { "" };
+        let own =
+            if program == Program::Portknockd { "StateFile = %DIR%/openings\nControlSocket = none\n" } else { "" };
         let (option, arguments) = match sink {
             Sink::File => ("LogFile = %DIR%/log\n", ""),
             Sink::UnreadPipe => ("", "-v"),
             Sink::UnreadSyslog => ("UseSyslog\n", ""),
         };
-        let config = format!("[options]\n{own}{option}{DOORS}").replace("%DIR%", &dir);
-        fs::write(folder.path().join("conf"), config).expect("a folder of ours");
-        let program = if is_ours { binary("portknockd") } else { PathBuf::from("knockd") };
+        let file = |name: &str, text: &str| {
+            let text = KEYS.iter().fold(text.replace("%DIR%", &dir), |text, (name, key)| text.replace(name, key));
+            fs::write(folder.path().join(name), text).expect("a folder of ours");
+        };
+        let arguments = if program == Program::Fwknopd {
+            file("conf", "PCAP_INTF eth0;\nENABLE_PCAP_PROMISC N;\n");
+            file("access", ACCESS);
+            format!("-f -a {dir}/access -r {dir} -p {dir}/pid -d {dir}/digests")
+        } else {
+            file("conf", &format!("[options]\n{own}{option}{DOORS}"));
+            arguments.to_owned()
+        };
         let script = format!(
             "set -e; mkdir {dir}/dev; touch {dir}/dev/null; mount --bind /dev/null {dir}/dev/null
              ln -s {dir}/syslog {dir}/dev/log; mount --rbind {dir}/dev /dev
              exec {} -i eth0 -c {dir}/conf {arguments}",
-            program.display()
+            program.path().display()
         );
         let mut command = lab.server.command("sh");
         let command = command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped());
         let daemon = command.stderr(Stdio::null()).spawn().expect("sh can be started");
         sleep(SETTLING);
-        Self { lab, folder, daemon, _syslog: syslog }
+        Self { program, lab, folder, daemon, _syslog: syslog }
     }
 
     /// The figures of a row.
@@ -140,11 +194,18 @@ impl Target {
     fn knock(&self, knock: u8) -> Option<f64> {
         let begin = Instant::now();
         let address = address(knock);
-        self.lab.knock_from(&address, "10.0.0.1", "7000 8000 9000");
+        if self.program == Program::Fwknopd {
+            let [(_, key), (_, hmac)] = KEYS;
+            self.lab.client.ok(&format!(
+                "fwknop -A tcp/22 -a {address} -D 10.0.0.1 --no-rc-file --use-hmac --key-base64-rijndael {key} \
+                 --key-base64-hmac {hmac}"
+            ));
+        } else {
+            self.lab.knock_from(&address, "10.0.0.1", "7000 8000 9000");
+        }
         let knocked = Instant::now();
-        let path = self.folder.path().join("opened");
-        let is_in = || fs::read_to_string(&path).is_ok_and(|text| text.lines().any(|line| line == address));
-        let is_open = wait_until(LIMIT, is_in);
+        let path = self.folder.path().join(format!("opened-{address}"));
+        let is_open = wait_until(LIMIT, || path.exists());
         let latency = knocked.elapsed();
         sleep(BETWEEN_KNOCKS.saturating_sub(begin.elapsed()));
         is_open.then_some(latency.as_secs_f64() * 1e3)

@@ -78,7 +78,7 @@ pub fn check_reader(bytes: &[u8]) {
                     engine.set_sequence(DoorId(door), sequence.and_then(WireSequence::sequence));
                 }
                 (ToReader::HandOver, Some(_)) => {
-                    drop(engine.take().map(|engine| engine.hand_over().count()));
+                    let _ = engine.take().map(|engine| engine.hand_over().count());
                 }
                 _ => {}
             }
