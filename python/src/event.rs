@@ -363,7 +363,7 @@ impl Fail {
     /// Why.
     ///
     /// "wrong-port": a port that some door uses, but not as this door's next step. "scan": more ports that no door uses
-    /// than ScanGuard allows. "full": the table of attempts was full, and this was the oldest at stage 1. "reload": the
+    /// than ScanGuard allows. "full": the table of attempts was full, and this one made room for another. "reload": the
     /// door changed or went away, or its one-time sequence was used by someone else.
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
