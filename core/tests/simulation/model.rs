@@ -195,6 +195,11 @@ impl Model {
     /// (those of the same age in the order of the old doors, then as they end).
     pub(crate) fn reload(&mut self, config: &Config, now: Timestamp) {
         self.advance(now);
+        let of = |config: &Config| (config.options.max_attempts.max(1), config.options.scan_guard);
+        if self.config.doors == config.doors && of(&self.config) == of(config) {
+            self.config = config.clone();
+            return;
+        }
         let mut before = std::mem::take(&mut self.held);
         before.sort_by_key(|held| (held.since, held.door, self.end_of(held), matches!(held.what, What::Cooldown)));
         let old = std::mem::replace(&mut self.config, config.clone());

@@ -61,7 +61,9 @@ impl Run {
     /// Sends everything to both and gives the number of openings at portknockd, and where the two disagree. knockd gets
     /// `their_config`. Panics where one of them has lost packets.
     pub fn play(mut self, their_config: &str) -> (usize, Vec<Disagreement>) {
-        let mut wire = Wire::new([&self.config(), their_config]);
+        // The events are read from the log.
+        let ours = format!("[options]\nLogRate = 0\n{}", self.config());
+        let mut wire = Wire::new([&ours, their_config]);
         wire.loses = self.loses;
         self.send_part(&mut wire, 0);
         sleep(SHORT);
