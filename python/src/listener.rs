@@ -30,11 +30,14 @@ use crate::task::TICK;
 ///
 /// A thread that waits keeps no other one from using the listener.
 ///
+/// A listener belongs to the process that opened it: in a forked child (`os.fork`, multiprocessing with "fork") every
+/// method but `close` raises PortknockError and takes nothing from the parent; `close` closes the child's copy alone.
+///
 /// Begin to listen.
 ///
 /// interface: one interface or several, "any" for all. None: those of the configuration. What does not exist
 /// (yet) is waited for.
-/// run_commands: run the doors' commands, open their ports, keep openings in the state file, mark one-time sequences as used. Else
+/// run_commands: run the doors' commands (with the umask of this process), open their ports, keep openings in the state file, mark one-time sequences as used. Else
 /// nothing outside of the process changes; the commands are yours to run, from the events, and one-time sequences
 /// open again and again.
 /// ipv4_only: pass over IPv6 packets.
