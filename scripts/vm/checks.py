@@ -291,7 +291,8 @@ def reader_dies(lab):
 @check
 def removal(lab):
     """removing and purging, as in docs/installation.md, with a daemon without a unit: no daemon and no table is left"""
-    # Start a daemon that has no unit. Remove the state file first, because it belongs to the user of the unit.
+    # Start a daemon that has no unit. Remove the state file first, because it belongs to the user
+    # of the unit.
     lab.server("systemctl stop portknockd && rm -f /var/lib/portknock/openings && portknockd -d")
     lab.follow(lab.installation, "Upgrade and remove", 2)
     if lab.daemons("portknockd"):

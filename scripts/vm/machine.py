@@ -183,7 +183,8 @@ class Machine:
             status = self.call_agent({"execute": "guest-exec-status", "arguments": {"pid": pid}})
             if status["exited"]:
                 output = base64.b64decode(status.get("out-data", "")).decode(errors="replace")
-                # The agent reports a signal in a separate field; the shell's convention is 128 plus its number.
+                # The agent reports a signal in a separate field; the shell's convention is 128 plus
+                # its number.
                 return Result(status.get("exitcode", 128 + status.get("signal", 0)), output)
             if time.monotonic() > deadline:
                 raise TimeoutError("a command in the guest does not end")
