@@ -112,13 +112,19 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[Knock("10.0.0.1 7000 8000"), Pause(1500), Knock("10.0.0.1 7000 8000"), Pause(4500)],
             &["open 10.0.0.2", "open 10.0.0.2", "close 10.0.0.2", "close 10.0.0.2"],
         )
-        .differs(&["open 10.0.0.2", "close 10.0.0.2", "open 10.0.0.2", "close 10.0.0.2"], "firewall rules would accumulate"),
+        .differs(
+            &["open 10.0.0.2", "close 10.0.0.2", "open 10.0.0.2", "close 10.0.0.2"],
+            "firewall rules would accumulate",
+        ),
         said(
             "closing_after_no_time",
             &TIMED.replace("= 2", "= 0"),
             &[Knock("10.0.0.1 7000 8000")],
             &["open 10.0.0.2", "close 10.0.0.2"],
         )
-        .differs(&["refuses to start", "PK038"], "the door would never be open; leave out the stop command, or the door"),
+        .differs(
+            &["refuses to start", "PK038"],
+            "the door would never be open; leave out the stop command, or the door",
+        ),
     ]
 }
