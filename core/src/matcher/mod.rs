@@ -247,7 +247,8 @@ impl Matcher {
         }
     }
 
-    /// The rules of SEMANTICS section 3 for a relevant knock on a used port by a source that has an attempt.
+    /// Rule 4 of `docs/semantics.md`, section Attempts: a relevant knock that is seen, by a source
+    /// that has an attempt.
     #[allow(clippy::too_many_arguments, reason = "one knock at one attempt, as the caller already looked it up")]
     fn step(
         &mut self,
