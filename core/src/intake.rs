@@ -3,8 +3,9 @@
 use crate::arrivals::Arrivals;
 use crate::capture::{CaptureError, CaptureSet, Frame};
 use crate::decode::{Knock, decode};
-use crate::engine::{Engine, LocalAddresses};
-use crate::service::clock::{Clock, packet_time};
+use crate::engine::Engine;
+use crate::local_addresses::LocalAddresses;
+use crate::clock::{Clock, packet_time};
 use crate::time::Timestamp;
 
 /// So many knocks are kept back at most while a capture is read: those that are handled together cost less.

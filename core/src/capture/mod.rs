@@ -9,7 +9,8 @@ mod pace;
 mod set;
 
 pub use error::CaptureError;
-pub use frame::{Frame, Origin};
+pub use crate::packet::CaptureOrigin;
+pub use frame::Frame;
 pub(crate) use interface::timestamp;
 pub use missing::missing_interfaces;
 pub use notice::{Absence, CaptureNotice, CaptureStats, InterfaceStats};

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::error::CaptureError;
 use super::frame::Frame;
-use super::interface::{ANY, FRAMES_A_TURN, Interface, Outlook};
+use super::frame::ANY;
+use super::interface::{FRAMES_A_TURN, Interface, Outlook};
 use super::notice::{CaptureNotice, CaptureStats};
 use super::pace::{Change, Pace};
 use crate::filter::PortFilter;

@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer};
 
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::Locator;
-use super::model::{Config, Door, FlagMask, Options, Protocol};
+use super::model::{Config, Door, FlagMask, Options};
+use crate::packet::Protocol;
 use super::values::FLAGS;
 
 /// One JSON object, on one line, with the findings and, where there are no errors, the configuration. `text` is the

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
-use super::model::{Gate, GateSets, OpenPort, Protocol, TableFamily};
+use super::model::{Gate, GateSets, OpenPort, TableFamily};
+use crate::packet::Protocol;
 use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
 

@@ -6,7 +6,8 @@ use std::ops::Range;
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
 use super::findings::Findings;
-use super::model::{MAX_STEPS, Protocol, Sequence, Step};
+use super::model::{MAX_STEPS, Sequence, Step};
+use crate::packet::Protocol;
 use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
 

@@ -9,7 +9,6 @@
 
 mod orphans;
 mod outcome;
-mod programs;
 mod queue;
 mod words;
 
@@ -25,7 +24,6 @@ use std::time::Duration;
 
 use orphans::Orphan;
 pub use outcome::{CommandId, Outcome, OutcomeKind, SLOW_AFTER};
-pub use programs::missing_program;
 use queue::{CommandQueue, Job, Key};
 
 use crate::event::{Action, CommandRequest};

@@ -29,7 +29,8 @@
 
 use super::element::port_key;
 use super::message::{APPEND, Attributes, CREATE, ECHO, Kind, Messages, find, long, number};
-use crate::config::{GATE_ELEMENTS, OpenPort, Protocol, Refusal};
+use crate::config::{GATE_ELEMENTS, OpenPort, Refusal};
+use crate::packet::Protocol;
 
 /// The number of the family inet.
 pub(super) const INET: u8 = 1;

@@ -6,7 +6,8 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use super::{KnockError, KnockPlan, Observer};
-use crate::config::{Protocol, Step};
+use crate::config::Step;
+use crate::packet::Protocol;
 use crate::host::at_port;
 use crate::probe::{self, NotOpen, Opened, PortState};
 

@@ -23,9 +23,10 @@ pub(crate) use self::handover::SavedAttempt;
 use self::ports::{PortIndex, PortKey, PortUse};
 use self::rules::{Rules, keys_of};
 use self::scan_log::ScanLog;
-use crate::config::{Config, Door, DoorId, Protocol, Sequence};
+use crate::config::{Config, Door, DoorId, Sequence};
+use crate::packet::Protocol;
 use crate::decode::Knock;
-use crate::engine::LocalAddresses;
+use crate::local_addresses::LocalAddresses;
 use crate::event::{EventKind, FailReason};
 use crate::time::Timestamp;
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::{Absence, CaptureNotice};
-use crate::config::{Config, DoorId, Protocol, Sequence, Step};
-use crate::decode::{Knock, TcpFlags};
+use crate::config::{Config, DoorId, Sequence, Step};
+use crate::packet::{Protocol, TcpFlags};
+use crate::decode::Knock;
 use crate::engine::EngineStats;
 use crate::event::{Event, EventKind, FailReason};
 use crate::log_limit::Counted;
 use crate::matcher::SavedAttempt;
-use crate::service::ServiceOptions;
-use crate::service::clock::Clock;
+use crate::clock::Clock;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
@@ -157,8 +157,16 @@ pub(crate) struct Start {
     pub(super) secret: u32,
     /// The zero of the service's clock.
     pub(super) clock: u64,
-    pub(super) ipv4_only: bool,
-    pub(super) report_knocks: bool,
+    pub(super) options: ReaderOptions,
+}
+
+/// How a reader differs from what the configuration says.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ReaderOptions {
+    /// Ignore IPv6 packets.
+    pub(crate) ipv4_only: bool,
+    /// Report each packet that matters.
+    pub(crate) report_knocks: bool,
 }
 
 impl Start {
@@ -167,16 +175,9 @@ impl Start {
         interfaces: Vec<String>,
         secret: u32,
         clock: Clock,
-        options: &ServiceOptions,
+        options: ReaderOptions,
     ) -> Self {
-        Self {
-            doors: Doors::of(config),
-            interfaces,
-            secret,
-            clock: clock.zero().as_nanos(),
-            ipv4_only: options.ipv4_only,
-            report_knocks: options.report_knocks,
-        }
+        Self { doors: Doors::of(config), interfaces, secret, clock: clock.zero().as_nanos(), options }
     }
 }
 

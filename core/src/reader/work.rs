@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use super::channel::Channel;
 use super::memory::memory_for;
 use super::wire::{
-    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, Doors, Found, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE, Start,
+    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, Doors, Found, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE, ReaderOptions, Start,
     ToReader, WireNotice, WireSequence, cut,
 };
 use crate::capture::CaptureSet;
@@ -25,7 +25,7 @@ use crate::filter::PortFilter;
 use crate::intake::{Intake, LAST_TURNS};
 use crate::log_limit::LogLimit;
 use crate::rate_limit::{BURST, Bucket};
-use crate::service::clock::Clock;
+use crate::clock::Clock;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
@@ -127,7 +127,8 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<Self>, String> {
         let text = |error: io::Error| error.to_string();
         let Ok(ToReader::Start(start)) = link.channel.wait() else { return Ok(None) };
-        let Start { doors, interfaces, secret, clock, ipv4_only, report_knocks } = start;
+        let Start { doors, interfaces, secret, clock, options } = start;
+        let ReaderOptions { ipv4_only, report_knocks } = options;
         let config = doors.config()?;
         let clock = Clock::from_zero(Timestamp::from_nanos(clock));
         let mut engine = Engine::that_only_tells(&config);

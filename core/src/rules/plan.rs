@@ -1,7 +1,7 @@
 //! The rules themselves, in order, with their reasons.
 
 use super::{AllowedPorts, PortRange, Style};
-use crate::Protocol;
+use crate::packet::Protocol;
 use crate::host::Family;
 
 /// One rule. A packet that all of `matches` fit meets the verdict.

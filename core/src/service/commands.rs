@@ -4,7 +4,8 @@
 use super::turn::key_of;
 use super::{Notice, OpeningKey, Service};
 use crate::event::{Action, CommandRequest, Event, EventKind, FailReason};
-use crate::exec::{CommandId, Outcome, OutcomeKind, missing_program};
+use crate::exec::{CommandId, Outcome, OutcomeKind};
+use crate::programs::missing_program;
 use crate::journal::OpeningId;
 use crate::openings::Opening;
 use crate::time::Timestamp;

@@ -11,7 +11,6 @@
 //! with one sync, the kernel opens the ports, and only then commands start. So a stop command that has ended never runs again, after a crash, on the
 //! door that was opened anew.
 
-pub(crate) mod clock;
 mod commands;
 mod listener;
 mod notice;
@@ -36,7 +35,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clock::Clock;
 use commands::Starting;
 pub use listener::Listener;
 pub use notice::{Notice, ServiceError};
@@ -53,12 +51,14 @@ pub use tally::DoorCounts;
 use tally::Tally;
 
 use crate::capture::CaptureNotice;
-use crate::config::{Config, Door, OnStop, Protocol, Sequence};
+use crate::config::{Config, Door, OnStop, Sequence};
+use crate::packet::Protocol;
 use crate::decode::Knock;
 use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
 use crate::gate::Gate;
-use crate::journal::{OpeningId, StateFile, boot_id};
+use crate::clock::{Clock, boot_id};
+use crate::journal::{OpeningId, StateFile};
 use crate::log_limit::DOOR_BURST;
 use crate::reader::Counts;
 use crate::sys::epoll::Epoll;

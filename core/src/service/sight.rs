@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use super::clock::Clock;
+use crate::clock::Clock;
 use super::{Notice, Service, ServiceError, ServiceOptions, Token};
 use crate::capture::{CaptureError, CaptureSet};
 use crate::config::{Config, DoorId};
@@ -12,7 +12,7 @@ use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::filter::PortFilter;
 use crate::intake::{Intake, LAST_TURNS};
-use crate::reader::{Counts, ReaderProcess, Seen, Start};
+use crate::reader::{Counts, ReaderOptions, ReaderProcess, Seen, Start};
 use crate::time::Timestamp;
 
 /// A reader that cannot say what came before a closing is due is not waited for any longer: the door is closed.
@@ -68,7 +68,8 @@ impl Sight {
         };
         // What can be said better here than there.
         CaptureSet::check(&interfaces)?;
-        let start = Start::new(config, interfaces, secret, clock, options);
+        let ServiceOptions { ipv4_only, report_knocks, .. } = *options;
+        let start = Start::new(config, interfaces, secret, clock, ReaderOptions { ipv4_only, report_knocks });
         ReaderProcess::start(program.clone(), config, start)
             .map(|reader| Self::Apart(Box::new(reader)))
             .map_err(ServiceError::Reader)

@@ -6,7 +6,8 @@ use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::config::{Door, Protocol, Sequence, Step};
+use crate::config::{Door, Sequence, Step};
+use crate::packet::Protocol;
 use crate::event::{Event, EventKind};
 use crate::exec::{OutcomeKind, SLOW_AFTER};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::netlink;
+use super::netlink_socket;
 
 /// The header of a message and what RTM_NEWLINK has before its attributes (rtnetlink(7)).
 const HEADER: usize = 16;
@@ -27,7 +27,7 @@ const BUFFER: usize = 64 << 10;
 /// # Errors
 /// Fails without descriptors, and where netlink sockets are forbidden.
 pub(super) fn read() -> io::Result<HashMap<String, String>> {
-    let mut socket = File::from(netlink::open(libc::NETLINK_ROUTE, 0)?);
+    let mut socket = File::from(netlink_socket::open(libc::NETLINK_ROUTE, 0)?);
     let mut request = Vec::with_capacity(HEADER + LINK);
     request.extend(32_u32.to_ne_bytes());
     request.extend(RTM_GETLINK.to_ne_bytes());

@@ -10,8 +10,9 @@ use fastrand::Rng;
 
 use super::super::{Clocks, OpeningId, StateFile, StateNotice};
 use super::disk;
-use crate::config::{Config, Door, Protocol, Sequence, Step};
-use crate::decode::{Knock, TcpFlags};
+use crate::config::{Config, Door, Sequence, Step};
+use crate::packet::{Protocol, TcpFlags};
+use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::event::{Action, CommandRequest, EventKind, FailReason};
 use crate::time::Timestamp;

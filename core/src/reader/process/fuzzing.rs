@@ -7,9 +7,7 @@ use super::exchange::Successor;
 use super::*;
 use crate::capture::Absence;
 use crate::matcher::SavedAttempt;
-use crate::reader::fuzzing::framed;
-use crate::reader::wire::{MAX_TEXT_CHARS, What, WireAbsence, WireNotice, WireNoticeKind};
-use crate::service::ServiceOptions;
+use crate::reader::wire::{MAX_TEXT_CHARS, ReaderOptions, What, WireAbsence, WireNotice, WireNoticeKind};
 
 const DOORS: &str = "[options]\nMaxAttempts = 20\n[a]\nsequence = 7,8\nallow = 10.0.0.0/8\nseq_cooldown = 1\n\
                      [b]\none_time_sequences = /x\n[a]\nsequence = 9,8\nallow = 192.0.2.0/24\n";
@@ -25,6 +23,13 @@ const COUNT: u8 = 4;
 const SEQUENCE: u8 = 5;
 const RELOAD: u8 = 6;
 const END_RELOAD: u8 = 7;
+
+/// A message as it is sent.
+pub(in crate::reader) fn framed(message: &impl serde::Serialize) -> Vec<u8> {
+    let message = postcard::to_allocvec(message).unwrap_or_default();
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    [&length.to_le_bytes()[..], &message].concat()
+}
 
 /// Inputs in which readers send each message.
 pub fn daemon_seeds() -> Vec<Vec<u8>> {
@@ -102,7 +107,7 @@ impl Daemon {
     fn new() -> Option<Self> {
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
         let config = config(DOORS);
-        let start = Start::new(&config, vec!["lo".into()], 0, Clock::new(), &ServiceOptions::default());
+        let start = Start::new(&config, vec!["lo".into()], 0, Clock::new(), ReaderOptions::default());
         let process = ReaderProcess::new(program, &config, start).ok()?;
         let (running, successor) = UnixStream::pair().ok()?;
         let mut daemon = Self { process, running, successor };

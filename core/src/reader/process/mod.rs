@@ -35,7 +35,7 @@ use crate::config::{Config, Door, DoorId};
 use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::log_limit::Suppressed;
-use crate::service::clock::Clock;
+use crate::clock::Clock;
 use crate::sys::epoll::Epoll;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
@@ -125,7 +125,7 @@ impl ReaderProcess {
         let clock = Clock::from_zero(Timestamp::from_nanos(start.clock));
         Ok(Self {
             program,
-            validator: Validator::new(config, &start.interfaces, clock, start.ipv4_only, start.report_knocks),
+            validator: Validator::new(config, &start.interfaces, clock, start.options),
             start,
             epoll,
             alarm,

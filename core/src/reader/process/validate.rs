@@ -19,8 +19,8 @@ use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::matcher::SavedAttempt;
-use crate::reader::wire::{Counts, Found, MAX_TEXT_CHARS, What, WireAbsence, WireKnock, WireNotice, WireNoticeKind};
-use crate::service::clock::Clock;
+use crate::reader::wire::{Counts, Found, MAX_TEXT_CHARS, ReaderOptions, What, WireAbsence, WireKnock, WireNotice, WireNoticeKind};
+use crate::clock::Clock;
 use crate::time::Timestamp;
 
 /// Shortest time between two uses of the one-time sequences of a door.
@@ -36,8 +36,7 @@ pub(super) struct Validator {
     /// The doors; one-time doors have the sequence that is in use, or none between a use and the next sequence.
     config: Config,
     interfaces: Vec<String>,
-    ipv4_only: bool,
-    report_knocks: bool,
+    options: ReaderOptions,
     /// The doors of each name that several have, by the first of them, which most reports name.
     same_name: HashMap<u16, Vec<u16>>,
     clock: Clock,
@@ -76,18 +75,11 @@ pub(super) enum DoorReport {
 }
 
 impl Validator {
-    pub(super) fn new(
-        config: &Config,
-        interfaces: &[String],
-        clock: Clock,
-        ipv4_only: bool,
-        report_knocks: bool,
-    ) -> Self {
+    pub(super) fn new(config: &Config, interfaces: &[String], clock: Clock, options: ReaderOptions) -> Self {
         Self {
             config: config.clone(),
             interfaces: interfaces.to_vec(),
-            ipv4_only,
-            report_knocks,
+            options,
             same_name: same_name(config),
             clock,
             past: Timestamp::default(),
@@ -214,7 +206,7 @@ impl Validator {
 
     /// A packet for the log of `--debug`.
     pub(super) fn knock(&mut self, knock: WireKnock) -> io::Result<Knock> {
-        if !self.report_knocks {
+        if !self.options.report_knocks {
             return Err(out_of_turn());
         }
         if !self.budget.knocks.take() {
@@ -332,7 +324,7 @@ impl Validator {
     fn may_be_read(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(_) => true,
-            IpAddr::V6(ip) => !self.ipv4_only && ip.to_ipv4_mapped().is_none(),
+            IpAddr::V6(ip) => !self.options.ipv4_only && ip.to_ipv4_mapped().is_none(),
         }
     }
 

@@ -11,9 +11,8 @@ use crate::log_limit::{Counted, EventCounts, MAX_REPORTED_DOORS};
 use crate::matcher::SavedAttempt;
 use crate::reader::channel::Channel;
 use crate::reader::wire::{
-    Doors, MAX_DAEMON_MESSAGE, MAX_READER_MESSAGE, MAX_TEXT_CHARS, What, WireAbsence, WireNotice, WireNoticeKind,
+    Doors, MAX_DAEMON_MESSAGE, MAX_READER_MESSAGE, MAX_TEXT_CHARS, ReaderOptions, What, WireAbsence, WireNotice, WireNoticeKind,
 };
-use crate::service::ServiceOptions;
 
 const DOORS: &str = "[a]\nsequence = 7000,8000\ncommand = true\nallow = 192.0.2.0/24\n\
                      [b]\none_time_sequences = /nowhere\ncommand = true\n";
@@ -57,13 +56,8 @@ impl Fake {
         let clock = Clock::new();
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
         let config = crate::config::parse(doors.as_bytes()).config.unwrap();
-        let start = Start::new(
-            &config,
-            vec!["lo".into()],
-            0,
-            clock,
-            &ServiceOptions { ipv4_only: true, ..ServiceOptions::default() },
-        );
+        let options = ReaderOptions { ipv4_only: true, report_knocks: false };
+        let start = Start::new(&config, vec!["lo".into()], 0, clock, options);
         let mut process = ReaderProcess::new(program, &config, start).unwrap();
         let other_end = Self::successor(&mut process);
         process.promote(Timestamp::default());
@@ -238,8 +232,7 @@ fn messages_out_of_turn_and_what_is_no_message_end_the_reader() {
 }
 
 fn knock() -> Knock {
-    use crate::config::Protocol;
-    use crate::decode::TcpFlags;
+    use crate::packet::{Protocol, TcpFlags};
     let [source, destination] = [[192, 0, 2, 9], [192, 0, 2, 1]].map(Into::into);
     let (time, flags) = (Timestamp::default(), TcpFlags::NONE);
     Knock { time, source, destination, port: 7, protocol: Protocol::Udp, flags, source_port: 9, sequence_number: 0 }
