@@ -22,7 +22,7 @@ use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::event::EventKind;
 use crate::filter::PortFilter;
-use crate::intake::{Intake, LAST_TURNS};
+use crate::feed::{Feed, MAX_FINAL_TURNS};
 use crate::log_limit::LogLimit;
 use crate::rate_limit::{BURST, Bucket};
 use crate::clock::Clock;
@@ -98,7 +98,7 @@ struct Reader<'a> {
     capture: CaptureSet,
     /// The names of the interfaces as the daemon numbers them.
     interfaces: Vec<String>,
-    intake: Intake,
+    feed: Feed,
     /// `None` after it was handed over.
     engine: Option<Engine>,
     config: Config,
@@ -134,8 +134,8 @@ impl<'a> Reader<'a> {
         let mut engine = Engine::that_only_tells(&config);
         let mut capture = CaptureSet::open(&interfaces, PortFilter::new(&config, secret).with_all_flags(report_knocks))
             .map_err(|error| error.to_string())?;
-        let mut intake = Intake::new(clock, ipv4_only);
-        intake.follow_addresses(&mut capture, &mut engine);
+        let mut feed = Feed::new(clock, ipv4_only);
+        feed.follow_addresses(&mut capture, &mut engine);
         capture.wait_also_for(link.channel.as_fd()).map_err(text)?;
         capture.seal();
         let kept = give_up_rights(link.channel.as_fd(), memory_for(&config))?;
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
             link,
             capture,
             interfaces,
-            intake,
+            feed,
             engine: Some(engine),
             places: places(&config),
             log_limit: log_limit(&config),
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 ToReader::Begin { after } => {
-                    self.intake.begin_after(Timestamp::from_nanos(after));
+                    self.feed.begin_after(Timestamp::from_nanos(after));
                     return Ok(());
                 }
                 other => self.link.waiting.push_back(other),
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
 
     fn counts(&mut self) -> Counts {
         let stats = self.engine.as_ref().map(Engine::stats).unwrap_or_default();
-        Counts::of(&stats, self.intake.packets(), self.capture.stats().dropped)
+        Counts::of(&stats, self.feed.packets(), self.capture.stats().dropped)
     }
 
     /// One round of work: true where nothing is left in the buffers.
@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
         if self.sent_at.elapsed() >= ALIVE_INTERVAL {
             self.capture.poll_all();
         }
-        let caught_up = self.intake.turn(&mut self.capture, engine, &mut on_knock).map_err(io::Error::other)?;
+        let caught_up = self.feed.turn(&mut self.capture, engine, &mut on_knock).map_err(io::Error::other)?;
         if self.capture.take_network_wanted() {
             match self.link.ask_network()? {
                 Some(network) => self.capture.set_network(network),
@@ -352,7 +352,7 @@ impl<'a> Reader<'a> {
 
     /// Reads to the end of the buffers.
     fn read_on(&mut self) -> io::Result<()> {
-        for _ in 0..LAST_TURNS {
+        for _ in 0..MAX_FINAL_TURNS {
             if self.turn()? {
                 break;
             }
@@ -377,7 +377,7 @@ impl<'a> Reader<'a> {
                 self.flush()?;
             }
         }
-        self.say(&FromReader::HandedOver { last: self.intake.last_stamp().as_nanos(), counts })?;
+        self.say(&FromReader::HandedOver { last: self.feed.last_stamp().as_nanos(), counts })?;
         self.flush()
     }
 
