@@ -17,11 +17,11 @@ pub struct Program {
 }
 
 /// Where the kernel keeps what is known of a packet beside its bytes (linux/filter.h: `SKF_AD_OFF`).
-const ANCILLARY: u32 = 0xffff_f000;
-const ETHER_TYPE: u32 = ANCILLARY;
-const PACKET_TYPE: u32 = ANCILLARY + 4;
+const ANCILLARY: u32 = libc::SKF_AD_OFF.cast_unsigned();
+const ETHER_TYPE: u32 = ANCILLARY + libc::SKF_AD_PROTOCOL.cast_unsigned();
+const PACKET_TYPE: u32 = ANCILLARY + libc::SKF_AD_PKTTYPE.cast_unsigned();
 /// `PACKET_OUTGOING`: sent by this machine. What it sends to itself comes a second time, as arriving.
-const OUTGOING: u32 = 4;
+const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
 
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;

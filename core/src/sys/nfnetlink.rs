@@ -93,12 +93,14 @@ impl NfWatch {
     pub fn new(ours: &NfSocket) -> io::Result<Self> {
         // The kernel packs what a transaction did into few messages, so that a removal may stand behind any number of
         // openings. But each transaction ends with a message of its own, NFT_MSG_NEWGEN, with its author's number.
-        const NEW_GENERATION: u16 = 10 << 8 | 15; // NFNL_SUBSYS_NFTABLES, and the type
+        const NEW_GENERATION: libc::c_int = libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_NEWGEN;
+        // Where the header has the type and the number (`nlmsg_type`, `nlmsg_pid`).
         const TYPE: u32 = 4;
         const NUMBER: u32 = 12;
         let socket = netlink_socket::open(libc::NETLINK_NETFILTER, 0)?;
         // A filter reads numbers as if they were in the network's order.
-        let (kind, ours) = (NEW_GENERATION.to_be().into(), ours.number()?.to_be());
+        let kind = u16::try_from(NEW_GENERATION).map_err(io::Error::other)?;
+        let (kind, ours) = (kind.to_be().into(), ours.number()?.to_be());
         let program = [
             Instruction::new(code::LOAD_HALF, TYPE),
             Instruction::compare(code::IF_EQUAL, kind, 0, 2),

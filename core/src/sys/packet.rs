@@ -20,11 +20,8 @@ pub fn may_capture() -> io::Result<()> {
 /// # Errors
 /// See setsockopt(2); kernels before Linux 4.20 do not know it.
 pub fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set_option(socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1)
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)
 }
-
-/// linux/if_packet.h
-const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
 /// Keeps a descriptor that another library opened from the programs that this one starts.
 ///
