@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use super::channel::Channel;
 use super::memory::memory_for;
 use super::wire::{
-    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, Doors, Found, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE, ReaderOptions, Start,
+    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, Doors, DoorEvent, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE, ReaderOptions, Start,
     ToReader, WireNotice, WireSequence, cut,
 };
 use crate::capture::CaptureSet;
@@ -320,9 +320,9 @@ impl<'a> Reader<'a> {
             opens |= matches!(event.kind, EventKind::Open { .. });
             if let Some(door) = door
                 && (self.is_one_time_use(&event.kind) || self.log_limit.admits(door, &event.kind, now))
-                && let Some(found) = Found::of(&event, door)
+                && let Some(found) = DoorEvent::of(&event, door)
             {
-                self.say(&FromReader::Found(found))?;
+                self.say(&FromReader::DoorEvent(found))?;
             }
         }
         Ok(opens)
@@ -343,8 +343,8 @@ impl<'a> Reader<'a> {
                 told = true;
             }
         }
-        if let Some(failed) = self.capture.take_renewal() {
-            self.say(&FromReader::AskRenewal { failed })?;
+        if let Some(failed) = self.capture.take_restart_request() {
+            self.say(&FromReader::AskRestart { failed })?;
             told = true;
         }
         Ok(told)

@@ -247,7 +247,7 @@ fn close_due(reader: &mut ReaderProcess, engine: &mut Engine, clock: Clock) {
 
 fn take(seen: Seen, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
     match seen {
-        Seen::Found { time, door_id, ip, kind } => engine.take_over(time, door_id, ip, kind),
+        Seen::DoorEvent { time, door_id, ip, kind } => engine.take_over(time, door_id, ip, kind),
         Seen::CaughtUp(time) => engine.handle_timeout(time),
         Seen::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),
         Seen::Knock(knock) => notices.push_back(Notice::Knock(knock)),

@@ -19,7 +19,7 @@ use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::matcher::SavedAttempt;
-use crate::reader::wire::{Counts, Found, MAX_TEXT_CHARS, ReaderOptions, What, WireAbsence, WireKnock, WireNotice, WireNoticeKind};
+use crate::reader::wire::{Counts, DoorEvent, MAX_TEXT_CHARS, ReaderOptions, DoorEventKind, WireAbsence, WireKnock, WireNotice, WireNoticeKind};
 use crate::clock::Clock;
 use crate::time::Timestamp;
 
@@ -130,8 +130,8 @@ impl Validator {
     }
 
     /// A report about a door.
-    pub(super) fn door_report(&mut self, found: &Found) -> io::Result<DoorReport> {
-        let is_open = matches!(found.what, What::Complete);
+    pub(super) fn door_report(&mut self, found: &DoorEvent) -> io::Result<DoorReport> {
+        let is_open = matches!(found.kind, DoorEventKind::Complete);
         let bucket = if is_open { &mut self.budget.opens } else { &mut self.budget.reports };
         if !bucket.take() {
             return Err(violation("it reports more than packets can cause"));
@@ -151,8 +151,8 @@ impl Validator {
         if !is_allowed || !self.may_be_read(found.ip) {
             return Err(violation("it reports an address that may not knock"));
         }
-        let is_valid = match (found.stage(), found.what) {
-            (Some(stage), What::Stage { steps, .. }) => {
+        let is_valid = match (found.stage(), found.kind) {
+            (Some(stage), DoorEventKind::Stage { steps, .. }) => {
                 is_stage(stage) && stage <= steps && usize::from(steps) <= MAX_STEPS
             }
             (Some(stage), _) => is_stage(stage),
@@ -173,12 +173,12 @@ impl Validator {
         if is_open && !self.budget.opens_of_door.take(found.door, self.past.as_nanos()) {
             return Ok(DoorReport::Ignored);
         }
-        Ok(DoorReport::Accepted(time, found.kind()))
+        Ok(DoorReport::Accepted(time, found.event_kind()))
     }
 
     /// A complete knock at a one-time door: at most one in [`ONE_TIME_INTERVAL`] counts, so that a reader cannot use up a
     /// whole file at one time.
-    fn use_one_time(&mut self, found: &Found, time: Timestamp) -> DoorReport {
+    fn use_one_time(&mut self, found: &DoorEvent, time: Timestamp) -> DoorReport {
         let now = self.clock.now();
         if let Some(last) = self.one_time_uses.get_mut(&found.door)
             && now.saturating_since(last.time) < ONE_TIME_INTERVAL
@@ -188,7 +188,7 @@ impl Validator {
         self.one_time_uses.insert(found.door, OneTimeUse { time: now, is_refusal_reported: false });
         // It takes no knock until it has its next sequence.
         self.config.doors[usize::from(found.door)].sequence = None;
-        DoorReport::Accepted(time, found.kind())
+        DoorReport::Accepted(time, found.event_kind())
     }
 
     /// Numbers of events that were not reported one by one, with the names of their doors.
