@@ -2,10 +2,10 @@
 
 use crate::arrivals::Arrivals;
 use crate::capture::{CaptureError, CaptureSet, Frame};
+use crate::clock::{Clock, packet_time};
 use crate::decode::{Knock, decode};
 use crate::engine::Engine;
 use crate::local_addresses::LocalAddresses;
-use crate::clock::{Clock, packet_time};
 use crate::time::Timestamp;
 
 /// Maximum number of knocks that are collected before the engine handles them: a batch costs less than single knocks.

@@ -12,8 +12,8 @@ use crate::capture::timestamp;
 use crate::config::{Config, DoorId, Sequence};
 use crate::decode::LinkType;
 use crate::engine::Engine;
-use crate::local_addresses::LocalAddresses;
 use crate::event::{Event, EventKind};
+use crate::local_addresses::LocalAddresses;
 use crate::one_time::{OneTimeError, unused_sequences};
 use crate::printable::{Printable, shown_path};
 

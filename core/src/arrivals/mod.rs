@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use foldhash::fast::RandomState;
 
 use self::copies::Copies;
-use crate::packet::CaptureOrigin;
 use crate::decode::Knock;
+use crate::packet::CaptureOrigin;
 use crate::time::Timestamp;
 
 /// Decides which captured packets count.

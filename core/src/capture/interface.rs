@@ -288,9 +288,8 @@ impl Listener {
             let length = program.instructions.len();
             // The kernel counts the old filter's memory until the new one is in its place. What slips through between
             // the two is asked about again by the matcher.
-            let attached = bpf::detach_filter(socket)
-                .and_then(|()| bpf::attach_filter(socket, &program.instructions))
-                .is_ok();
+            let attached =
+                bpf::detach_filter(socket).and_then(|()| bpf::attach_filter(socket, &program.instructions)).is_ok();
             if attached {
                 return if program.exact { Attached::Exact } else { Attached::Coarse(length) };
             }

@@ -8,8 +8,8 @@ mod notice;
 mod pace;
 mod set;
 
-pub use error::CaptureError;
 pub use crate::packet::CaptureOrigin;
+pub use error::CaptureError;
 pub use frame::Frame;
 pub(crate) use interface::timestamp;
 pub use missing::missing_interfaces;

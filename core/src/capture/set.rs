@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::error::CaptureError;
-use super::frame::Frame;
 use super::frame::ANY;
+use super::frame::Frame;
 use super::interface::{FRAMES_A_TURN, Interface, Outlook};
 use super::notice::{CaptureNotice, CaptureStats};
 use super::pace::{Change, Pace};

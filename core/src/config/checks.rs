@@ -10,9 +10,9 @@ use super::draft::{DoorDraft, Seen};
 use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Config, Door, Gate, Options, Step};
-use crate::packet::{Protocol, TcpFlags};
 use super::quoted::quoted;
 use super::used_ports::UsedPorts;
+use crate::packet::{Protocol, TcpFlags};
 use crate::port_map::{PortMap, Sample};
 
 /// The sequence of the example in knockd's manual, which is known to everyone.

@@ -14,8 +14,8 @@ use super::model::{Config, Door};
 use super::parse::{self, Parsed};
 use super::quoted::quoted;
 use super::sequence_lines::unused_lines;
-use crate::programs::missing_program;
 use crate::printable::shown_path;
+use crate::programs::missing_program;
 
 /// The largest file that is read: far more than 65,536 doors need.
 const MAX_FILE: u64 = 16 * 1024 * 1024;

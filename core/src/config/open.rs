@@ -7,9 +7,9 @@ use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
 use super::model::{Gate, GateSets, OpenPort, TableFamily};
-use crate::packet::Protocol;
 use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
+use crate::packet::Protocol;
 
 /// The most ports that a door opens.
 const MAX_PORTS: usize = 64;

@@ -39,8 +39,8 @@ pub fn parse(text: &[u8]) -> Parsed {
 pub(super) fn finish(draft: Draft, text_len: usize) -> Parsed {
     let Draft { mut found, options, options_seen, doors } = draft;
     checks::check(&options, &options_seen, &doors, &mut found);
-    let config = (!found.has_errors())
-        .then(|| Config { options, doors: doors.into_iter().map(|draft| draft.door).collect() });
+    let config =
+        (!found.has_errors()).then(|| Config { options, doors: doors.into_iter().map(|draft| draft.door).collect() });
     if let Some(config) = &config {
         checks::check_guard(config, &options_seen, &mut found);
     }

@@ -7,9 +7,9 @@ use super::codes;
 use super::diagnostic::{Diagnostic, Report};
 use super::findings::Findings;
 use super::model::{MAX_STEPS, Sequence, Step};
-use crate::packet::Protocol;
 use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
+use crate::packet::Protocol;
 
 /// Reads one sequence, as in a line of a one-time file: the same text as the value of `sequence =`, comment and all.
 ///

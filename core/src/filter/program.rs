@@ -1,7 +1,7 @@
 //! The predicate as a program that the kernel runs for each packet.
 
-use super::assembler::{Assembler, Label};
 use super::PortFilter;
+use super::assembler::{Assembler, Label};
 use crate::decode::{IPV6_EXTENSIONS, LinkType};
 use crate::packet::{SegmentSet, TcpFlags};
 use crate::port_map::{self, Comparison, PortMap};

@@ -1,7 +1,7 @@
 //! Questions to the kernel, and transactions.
 
 use super::error::GateError;
-use super::message::{Reply, Messages, replies};
+use super::message::{Messages, Reply, replies};
 use crate::sys::nfnetlink::{NfSocket, NfWatch};
 
 /// Size of the buffer for replies, in bytes: twice the maximum size of a part of a list (netlink's `NLMSG_GOODSIZE`).

@@ -35,10 +35,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::clock::Clocks;
 pub use notice::{StateError, StateNotice};
 pub use record::OpeningId;
 use record::{HEADER, Record, Saved, VERSION};
-pub use crate::clock::Clocks;
 use times::{closes_at, times};
 
 use crate::event::{Action, CommandRequest};

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::TcpHeader;
 
 use super::KnockError;
-use crate::packet::Protocol;
 use crate::host;
+use crate::packet::Protocol;
 use crate::packet::set_checksum;
 use crate::sys::raw::{RawProtocol, RawSocket};
 use crate::sys::socket;

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::ports::{DoorPorts, PortKey};
 use crate::config::{Door, Sequence};
-use crate::packet::{Protocol, SegmentSet};
 use crate::decode::Knock;
+use crate::packet::{Protocol, SegmentSet};
 
 /// What the matcher needs to know of a door.
 #[derive(Debug)]

@@ -34,10 +34,10 @@ mod syn;
 mod udp;
 mod wait;
 
+pub use crate::port_list::{PortList, PortListError};
 pub use error::ProbeError;
 pub use json::result_line;
 pub use plan::{DEFAULT_TIMEOUT, Method, ProbePlan};
-pub use crate::port_list::{PortList, PortListError};
 pub use report::table;
 pub use result::ProbeResult;
 pub use run::{Progress, Scan};

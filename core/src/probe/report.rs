@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::plan::{Method, ProbePlan};
-use super::run::Scan;
 use super::result::ProbeResult;
+use super::run::Scan;
 use super::state::{PortState, Reason};
 use crate::packet::Protocol;
 use crate::printable::Printable;

@@ -9,9 +9,9 @@ use super::channel::Channel;
 use super::process::fuzzing::framed;
 pub use super::process::fuzzing::{check_daemon, daemon_seeds};
 use super::wire::{Doors, MAX_DAEMON_MESSAGE, ReaderOptions, Start, ToReader, WireSequence};
+use crate::clock::Clock;
 use crate::config::DoorId;
 use crate::engine::Engine;
-use crate::clock::Clock;
 use crate::time::Timestamp;
 
 /// What a daemon sends.

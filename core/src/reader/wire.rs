@@ -7,14 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::{Absence, CaptureNotice};
+use crate::clock::Clock;
 use crate::config::{Config, DoorId, Sequence, Step};
-use crate::packet::{Protocol, TcpFlags};
 use crate::decode::Knock;
 use crate::engine::EngineStats;
 use crate::event::{Event, EventKind, FailReason};
 use crate::log_limit::Counted;
 use crate::matcher::SavedAttempt;
-use crate::clock::Clock;
+use crate::packet::{Protocol, TcpFlags};
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 

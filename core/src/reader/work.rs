@@ -13,19 +13,19 @@ use foldhash::fast::RandomState;
 use super::channel::Channel;
 use super::memory::memory_for;
 use super::wire::{
-    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, Doors, DoorEvent, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE, ReaderOptions, Start,
-    ToReader, WireNotice, WireSequence, cut,
+    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, DoorEvent, Doors, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE,
+    ReaderOptions, Start, ToReader, WireNotice, WireSequence, cut,
 };
 use crate::capture::CaptureSet;
+use crate::clock::Clock;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::event::EventKind;
-use crate::filter::PortFilter;
 use crate::feed::{Feed, MAX_FINAL_TURNS};
+use crate::filter::PortFilter;
 use crate::log_limit::LogLimit;
 use crate::rate_limit::{BURST, Bucket};
-use crate::clock::Clock;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 

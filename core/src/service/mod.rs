@@ -41,8 +41,8 @@ pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
 pub use open::CloseError;
 pub use options::ServiceOptions;
-use ports::Ports;
 use packet_source::PacketSource;
+use ports::Ports;
 pub use status::{CommandCounts, Status};
 use stored::open_state;
 pub use summary::FloodCounts;
@@ -51,15 +51,15 @@ pub use tally::DoorCounts;
 use tally::Tally;
 
 use crate::capture::CaptureNotice;
+use crate::clock::{Clock, boot_id};
 use crate::config::{Config, Door, OnStop, Sequence};
-use crate::packet::Protocol;
 use crate::decode::Knock;
 use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
 use crate::gate::Gate;
-use crate::clock::{Clock, boot_id};
 use crate::journal::{OpeningId, StateFile};
 use crate::log_limit::DOOR_BURST;
+use crate::packet::Protocol;
 use crate::reader::Counts;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
@@ -360,7 +360,8 @@ impl Service {
     pub fn status(&mut self) -> Status {
         // Asking for the counts may bring other news.
         self.turn_due = true;
-        let Counts { attempts, packets, knocks, unused, evicted, refused, dropped } = self.packet_source.counts(&self.engine);
+        let Counts { attempts, packets, knocks, unused, evicted, refused, dropped } =
+            self.packet_source.counts(&self.engine);
         let openings = self.engine.stats().openings;
         let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
         Status {

@@ -10,13 +10,13 @@ use super::FloodCounts;
 use crate::capture::{CaptureError, CaptureNotice};
 use crate::config::FlagMask;
 use crate::decode::Knock;
-use crate::packet::TcpFlags;
 use crate::event::{CommandRequest, Event};
 use crate::exec::Outcome;
 use crate::gate::{Element, GateError};
 use crate::journal::{StateError, StateNotice};
 use crate::log_limit::Suppressed;
 use crate::one_time::OneTimeError;
+use crate::packet::TcpFlags;
 use crate::printable::Printable;
 use crate::reader::ReaderNotice;
 

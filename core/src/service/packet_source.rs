@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::clock::Clock;
 use super::{Notice, Service, ServiceError, ServiceOptions, Token};
 use crate::capture::{CaptureError, CaptureSet};
+use crate::clock::Clock;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::Engine;
-use crate::filter::PortFilter;
 use crate::feed::{Feed, MAX_FINAL_TURNS};
+use crate::filter::PortFilter;
 use crate::reader::{Counts, ReaderOptions, ReaderProcess, Seen, Start};
 use crate::time::Timestamp;
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::netlink_socket;
 use super::bpf::{self, Instruction, attach_filter, code};
+use super::netlink_socket;
 use super::socket::set_option;
 
 /// Room for what waits in the socket: a thousand changes, and an answer to each of them.

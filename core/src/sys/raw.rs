@@ -58,10 +58,9 @@ impl RawSocket {
         const SYN_OR_RST: u32 = 0x02 | 0x04;
         const FLAGS: u32 = 13;
         let load_flags = match local {
-            SocketAddr::V4(_) => vec![
-                Instruction::new(code::IPV4_HEADER_TO_X, 0),
-                Instruction::new(code::LOAD_BYTE_X, FLAGS),
-            ],
+            SocketAddr::V4(_) => {
+                vec![Instruction::new(code::IPV4_HEADER_TO_X, 0), Instruction::new(code::LOAD_BYTE_X, FLAGS)]
+            }
             SocketAddr::V6(_) => vec![Instruction::new(code::LOAD_BYTE, FLAGS)],
         };
         let decide = [

@@ -34,11 +34,11 @@ use validate::Validator;
 use super::notice::ReaderNotice;
 use super::wire::{Counts, Start};
 use crate::capture::CaptureNotice;
+use crate::clock::Clock;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::log_limit::Suppressed;
-use crate::clock::Clock;
 use crate::sys::epoll::Epoll;
 use crate::time::Timestamp;
 

@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use crate::capture::{Absence, CaptureNotice};
+use crate::clock::Clock;
 use crate::config::{Config, Door, DoorId, MAX_STEPS, Sequence};
 use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::matcher::SavedAttempt;
-use crate::reader::wire::{Counts, DoorEvent, MAX_TEXT_CHARS, ReaderOptions, DoorEventKind, WireAbsence, WireKnock, WireNotice, WireNoticeKind};
-use crate::clock::Clock;
+use crate::reader::wire::{
+    Counts, DoorEvent, DoorEventKind, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireKnock, WireNotice, WireNoticeKind,
+};
 use crate::time::Timestamp;
 
 /// Shortest time between two uses of the one-time sequences of a door.

@@ -3,10 +3,10 @@
 use super::chain::{Action, Rule, Table};
 use super::iptables;
 use super::packet::{OpenSets, Packet, Truth};
-use crate::packet::Protocol;
 use crate::config::{self, Door, GateSets};
 use crate::firewall_command::{self as command, Change, Effect, Place, Source, What};
 use crate::gate;
+use crate::packet::Protocol;
 use crate::rules::{OPEN_CHAIN, OPEN_SETS, TABLE};
 
 /// Where knocks open: what changes in the packet filter after a knock.

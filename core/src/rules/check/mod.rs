@@ -62,7 +62,8 @@ pub fn check(ruleset: &ActiveRuleset, gate: &Gate, ports: &[(Protocol, u16)], fr
     families
         .flat_map(|ipv6| ports.iter().map(move |&(protocol, port)| (ipv6, protocol, port)))
         .map(|(ipv6, protocol, port)| {
-            let packet = |knocked| Packet { ipv6, protocol, port, from, knocked, to: &ruleset.addresses, sets: gate.sets() };
+            let packet =
+                |knocked| Packet { ipv6, protocol, port, from, knocked, to: &ruleset.addresses, sets: gate.sets() };
             let ends = |knocked, place| ends(ruleset, gate, &packet(knocked), place);
             let before = ends(false, Place::End);
             let outcome = Outcome::of(&before, &ends(true, Place::End));

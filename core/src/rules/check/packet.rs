@@ -77,7 +77,9 @@ pub(super) struct OpenSets(pub(super) Vec<(String, String, Vec<String>)>);
 
 impl OpenSets {
     pub(super) fn contains(&self, family: &str, table: &str, set: &str) -> bool {
-        self.0.iter().any(|(of, in_table, names)| of == family && in_table == table && names.iter().any(|name| name == set))
+        self.0
+            .iter()
+            .any(|(of, in_table, names)| of == family && in_table == table && names.iter().any(|name| name == set))
     }
 }
 

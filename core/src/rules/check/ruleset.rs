@@ -8,8 +8,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::chain::Table;
-use super::packet::Packet;
 use super::iptables::IptablesDump;
+use super::packet::Packet;
 use super::{iptables, nft};
 use crate::sys::netlink::Network;
 
@@ -69,7 +69,12 @@ impl ActiveRuleset {
         ] {
             // nft does not say what modules of iptables look at. Where that program is missing, their rules are not understood.
             let text = nft::has_foreign_rules(&nft, ipv6).then(|| output(current, "iptables", &[]));
-            saved.extend(text.and_then(Result::ok).map(|text| IptablesDump { program: current, ipv6, legacy: false, text }));
+            saved.extend(text.and_then(Result::ok).map(|text| IptablesDump {
+                program: current,
+                ipv6,
+                legacy: false,
+                text,
+            }));
             if fs::read_to_string(names).is_ok_and(|tables| !tables.trim().is_empty()) {
                 let text = output(legacy, "iptables", &[])?;
                 saved.push(IptablesDump { program: legacy, ipv6, legacy: true, text });

@@ -1,8 +1,8 @@
 //! Tests on packet filters written down here. `tests/tests/rules.rs` has more, on those that the kernel runs.
 
 use super::chain::{Action, Base, Chain, Rule, Table};
-use super::packet::Truth;
 use super::iptables::IptablesDump;
+use super::packet::Truth;
 use super::*;
 
 /// The only finding for TCP port 22 over IPv4 of a machine whose iptables-save says this.
