@@ -68,14 +68,7 @@ fn read(file: &Path) -> Result<(String, Loaded), String> {
 fn text(name: &str, loaded: &Loaded) -> String {
     let findings = loaded.report.render(name, &loaded.text);
     let gap = if findings.is_empty() { "" } else { "\n" };
-    let doors = loaded.config.iter().map(|config| format!("{}, ", count(config.doors.len(), "door")));
-    let (errors, warnings) = (loaded.report.errors(), loaded.report.warnings());
-    let sum: String = doors.chain([format!("{}, {}", count(errors, "error"), count(warnings, "warning"))]).collect();
-    format!("{findings}{gap}{sum}\n")
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    format!("{findings}{gap}{}\n", loaded.summary())
 }
 
 /// Prints the file with its fixes applied, tells what is left, and gives the report of that.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use portknock_core::config::Refusal;
 use portknock_core::rules::check::{ActiveRuleset, Gate, Outcome, check, opened_ports};
 use portknock_core::rules::{self, AllowedPorts, RuleSet};
 use portknock_core::{Config, Printable, Protocol, config};
@@ -16,8 +18,8 @@ use crate::{FAILURE, SUCCESS};
 #[derive(Args, Clone, Debug)]
 pub struct RulesArgs {
     /// What happens to packets that nobody allowed
-    #[arg(long, value_enum, default_value_t = Style::Reject)]
-    style: Style,
+    #[arg(long = "style", id = "style", value_parser = refusals(), default_value_t = Refusal::Reject)]
+    refusal: Refusal,
     /// Which program loads the rule set
     #[arg(long, value_enum, default_value_t = Format::Nft)]
     format: Format,
@@ -47,15 +49,6 @@ pub struct RulesArgs {
     chain: Option<String>,
 }
 
-/// How a rule set treats what nobody allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Style {
-    /// It is refused, as by a host on which nothing listens
-    Reject,
-    /// It gets no answer, as from a host that is not there
-    Drop,
-}
-
 /// The program that loads a rule set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -65,6 +58,13 @@ enum Format {
     Iptables,
     /// For ip6tables-restore, IPv6
     Ip6tables,
+}
+
+/// The values of `--style`.
+fn refusals() -> impl TypedValueParser<Value = Refusal> {
+    let reject = PossibleValue::new("reject").help("It is refused, as by a host on which nothing listens");
+    let drop = PossibleValue::new("drop").help("It gets no answer, as from a host that is not there");
+    PossibleValuesParser::new([reject, drop]).map(|name| if name == "drop" { Refusal::Drop } else { Refusal::Reject })
 }
 
 /// Prints a rule set, or checks the one in force: then the status is 0 where a knock opens all of the ports, and 1 where not,
@@ -82,11 +82,7 @@ pub fn run(args: &RulesArgs) -> u8 {
 }
 
 fn rule_set(args: &RulesArgs) -> RuleSet {
-    let style = match args.style {
-        Style::Reject => rules::Style::Reject,
-        Style::Drop => rules::Style::Drop,
-    };
-    RuleSet { style, allow: args.allow.clone().unwrap_or_default(), explain: args.explain }
+    RuleSet { refusal: args.refusal, allow: args.allow.clone().unwrap_or_default(), explain: args.explain }
 }
 
 impl From<Format> for rules::Format {

@@ -36,7 +36,6 @@ pub mod reader;
 pub mod replay;
 pub mod rules;
 pub mod service;
-mod spelling;
 pub mod sys;
 mod tick;
 mod time;

@@ -2,12 +2,13 @@
 //! turn, directly or through others. The same holds for the modules of each directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 /// The layers, lowest first: a name, and the top-level modules.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("values", &["local_addresses", "packet", "port_map", "printable", "spelling", "tick", "time"]),
+    ("values", &["local_addresses", "packet", "port_map", "printable", "tick", "time"]),
     ("system calls", &["sys"]),
     ("tools", &["clock", "firewall_command", "host", "port_list", "programs", "rate_limit", "timeline"]),
     ("input", &["config", "decode"]),
@@ -124,16 +125,16 @@ fn read(
     sources: &mut BTreeMap<Module, Source>,
     tests: &mut Vec<Module>,
 ) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().and_then(OsStr::to_str).expect("a name in UTF-8").to_owned();
         let child: Module = parent.iter().cloned().chain([name]).collect();
         if path.is_dir() {
             read(root, &path, &child, sources, tests);
             continue;
         }
         let module = if path.ends_with("mod.rs") { parent.to_vec() } else { child };
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect("a source file");
         let lines: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
         let mut kept = String::new();
         for (index, line) in lines.iter().enumerate() {
@@ -147,7 +148,7 @@ fn read(
                 None => kept.extend([line, "\n"]),
             }
         }
-        let file = path.strip_prefix(root).unwrap().display().to_string();
+        let file = path.strip_prefix(root).expect("a file of the sources").display().to_string();
         sources.insert(module, Source { file, text: kept });
     }
 }

@@ -67,16 +67,17 @@ pub(crate) fn check(args: &Args) -> u8 {
         let _ = writeln!(out, "{warning}");
     }
     let (text, ok) = match load_here(path) {
-        Ok(Loaded { report, text, config }) => {
+        Ok(loaded) => {
             let name = path.display();
-            let mut found = report.render(&path.to_string_lossy(), &text);
-            let missing = config.map(|config| missing(args, &config)).unwrap_or_default();
+            let mut summary = loaded.summary();
+            let mut found = loaded.report.render(&path.to_string_lossy(), &loaded.text);
+            let missing = loaded.config.map(|config| missing(args, &config)).unwrap_or_default();
+            summary.warnings += missing.len();
             for line in &missing {
                 found += &format!("{name}: warning: {line}\n");
             }
             let gap = if found.is_empty() { "" } else { "\n" };
-            let (errors, warnings) = (report.errors(), report.warnings() + missing.len());
-            (format!("{found}{gap}{name}: {errors} errors, {warnings} warnings\n"), !report.has_errors())
+            (format!("{found}{gap}{name}: {summary}\n"), summary.errors == 0)
         }
         Err(error) => (format!("{error}\n"), false),
     };

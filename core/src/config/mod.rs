@@ -24,6 +24,7 @@ mod render;
 mod sequence;
 mod sequence_lines;
 mod slice;
+mod summary;
 mod typography;
 mod used_ports;
 mod values;
@@ -42,4 +43,5 @@ pub use model::{
 pub use parse::{Parsed, parse};
 pub use sequence::parse_sequence;
 pub(crate) use sequence_lines::{SequenceLine, unused_lines};
+pub use summary::CheckSummary;
 pub(crate) use used_ports::UsedPorts;
