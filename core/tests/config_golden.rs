@@ -1,5 +1,5 @@
-//! The text of diagnostics, and what the fixes make of a file: each `NAME.in` has the expected `NAME.out`, and where
-//! there is something to fix `NAME.fixed`.
+//! The text of diagnostics, and the results of the fixes. Each input `NAME.in` has the expected report `NAME.out` and, if
+//! something can be fixed, the fixed text `NAME.fixed`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use portknock_core::config::{Report, apply_fixes, load, parse};
 use portknock_golden::assert_golden_bytes;
 
-/// One-time files are named from here in the inputs, which is the crate's own folder.
-const FOLDER: &str = "tests/golden/config";
+/// The inputs, from the crate's directory, as are the one-time files that they name.
+const DIRECTORY: &str = "tests/golden/config";
 
 fn inputs() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(FOLDER)
+    let mut paths: Vec<PathBuf> = fs::read_dir(DIRECTORY)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "in"))
@@ -29,7 +29,7 @@ fn check(input: &Path, extension: &str, text: Option<&[u8]>) {
     assert_golden_bytes(&format!("core/{}", input.with_extension(extension).display()), text);
 }
 
-/// Depend on the host's programs, service and users; they have tests of their own.
+/// Codes that depend on the host's programs, service and users; separate tests cover them.
 const OF_THE_HOST: [&str; 3] = ["PK066", "PK070", "PK071"];
 
 fn report(path: &Path) -> (Vec<u8>, Report) {
@@ -60,7 +60,7 @@ fn fixes_give_the_golden_text_and_leave_no_fix_open() {
 #[test]
 fn every_code_is_shown_by_some_input() {
     let docs = include_str!("../../docs/diagnostics.md");
-    // These need files of megabytes; they have tests of their own.
+    // These need files of megabytes; separate tests cover them.
     let too_large = ["PK005", "PK006"];
     let documented: BTreeSet<&str> = docs
         .lines()
