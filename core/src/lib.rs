@@ -23,6 +23,8 @@ pub mod knock;
 mod local_addresses;
 mod log_limit;
 mod matcher;
+#[cfg(test)]
+mod messages;
 pub mod one_time;
 mod openings;
 mod packet;

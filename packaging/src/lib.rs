@@ -1,5 +1,5 @@
 //! Man pages and completions, made of the command lines. The tests of `cli` and `daemon` call this, each for its own
-//! programs, and fail where what is committed is not what comes out; `UPDATE_GOLDEN=1` writes it anew.
+//! programs, and fail if the committed files differ.
 #![allow(clippy::missing_panics_doc, reason = "to panic is how a test reports")]
 
 #[cfg(test)]
@@ -11,9 +11,10 @@ use std::path::Path;
 
 use clap::Command;
 use clap_complete::{Shell, generate};
+use portknock_golden::assert_golden;
 
 /// Asserts that the page `man/PAGE` and the completions of the program are what its command line makes of
-/// `man/PAGE.in`. With `UPDATE_GOLDEN` in the environment they are written instead.
+/// `man/PAGE.in`. With `UPDATE_GOLDEN` in the environment they are written instead, as all golden files.
 ///
 /// In the template, `@SYNOPSIS@` stands for the command line in short, `@OPTIONS@` for the list of options and
 /// arguments, `@COMMANDS@` for the subcommands with theirs.
@@ -42,15 +43,7 @@ fn packaging() -> &'static Path {
 }
 
 fn assert_same(file: &str, made: &str) {
-    let path = packaging().join(file);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, made).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    }
-    let committed = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        committed == made,
-        "packaging/{file} is not what its sources make; this writes it anew:\n  UPDATE_GOLDEN=1 cargo test -p portknock-cli -p portknockd -p portknock-packaging manual"
-    );
+    assert_golden(&format!("packaging/{file}"), made);
 }
 
 #[cfg(test)]

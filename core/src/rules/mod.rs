@@ -83,18 +83,12 @@ mod tests {
         RuleSet { refusal, allow: "443,8000-8100,U:53".parse().unwrap(), explain }
     }
 
-    /// Compares with the file in `golden/`; `UPDATE_GOLDEN=1` writes it anew.
     fn assert_golden(name: &str, text: &str) {
-        let path = format!("{}/src/rules/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, text).unwrap();
-        }
-        let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        assert_eq!(text, golden, "{name}: look at the difference, then write it with UPDATE_GOLDEN=1");
+        portknock_golden::assert_golden(&format!("core/src/rules/golden/{name}"), text);
     }
 
     #[test]
-    fn the_text_is_the_known_one() {
+    fn the_text_is_the_golden_one() {
         for (format, ending) in [(Format::Nft, "nft"), (Format::Iptables, "iptables"), (Format::Ip6tables, "ip6tables")]
         {
             for refusal in [Refusal::Reject, Refusal::Drop] {
