@@ -149,7 +149,7 @@ def nftables_reload(lab):
             time.sleep(0.3)
         lab.server("systemctl start portknockd")
         lab.listening()
-    lab.server("systemctl stop portknockd portknock-gate && portknockd --ungate && systemctl reload nftables")
+    lab.server("systemctl stop portknockd portknock-gate && portknockd --remove-table && systemctl reload nftables")
     lab.server("nft list table inet portknock", status=1)
     lab.server("systemctl start portknockd")
     lab.listening()
