@@ -391,7 +391,7 @@ fn only_root_and_the_daemons_user_are_let_in() {
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let refused = as_user("54321");
     assert_eq!(refused.code, Some(1));
-    assert!(refused.stderr.contains("user 54321 may not control this daemon"), "{refused:?}");
+    assert!(refused.stderr.contains("user 54321 cannot control this daemon"), "{refused:?}");
     drop(daemon);
 
     let daemon = Daemon::portknockd_under(&lab.server, NOBODY, DOORS);
