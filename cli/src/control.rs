@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use portknock_core::Printable;
-use portknock_core::control::{Answer, DEFAULT_SOCKET, Reload, Request};
+use portknock_core::config::DEFAULT_SOCKET;
+use portknock_core::control::{Answer, Reload, Request};
 
 use crate::output::{print, print_error};
 use crate::{FAILURE, SUCCESS};

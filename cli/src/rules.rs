@@ -6,10 +6,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use portknock_core::config::{self, Protocol};
-use portknock_core::rules::check::{Gate, Outcome, Running, check, opened_ports};
+use portknock_core::rules::check::{ActiveRuleset, Gate, Outcome, check, opened_ports};
 use portknock_core::rules::{self, AllowedPorts, RuleSet};
-use portknock_core::{Config, Printable};
+use portknock_core::{Config, Printable, Protocol, config};
 
 use crate::output::{print, print_error};
 use crate::{FAILURE, SUCCESS};
@@ -111,9 +110,9 @@ fn check_running(args: &RulesArgs) -> Result<bool, String> {
         (Some(ports), None) => vec![(Gate::assumed(chain), ports)],
         (ports, file) => of_doors(file.as_deref().unwrap_or(Path::new("/etc/knockd.conf")), ports, chain)?,
     };
-    let running = Running::read().map_err(|error| error.to_string())?;
+    let ruleset = ActiveRuleset::read().map_err(|error| error.to_string())?;
     let mut findings: Vec<_> =
-        checks.iter().flat_map(|(gate, ports)| check(&running, gate, ports, args.from)).collect();
+        checks.iter().flat_map(|(gate, ports)| check(&ruleset, gate, ports, args.from)).collect();
     findings.sort_by_key(|finding| finding.ipv6);
     print(findings.iter().map(|finding| format!("{finding}\n")).collect::<String>().as_bytes());
     Ok(findings.iter().all(|finding| finding.outcome == Outcome::Opens))

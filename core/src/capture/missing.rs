@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::interface::ANY;
+use super::frame::ANY;
 use crate::printable::Printable;
 use crate::spelling::distance;
 use crate::sys::netlink::Network;

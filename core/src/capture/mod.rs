@@ -8,8 +8,9 @@ mod notice;
 mod pace;
 mod set;
 
+pub use crate::packet::CaptureOrigin;
 pub use error::CaptureError;
-pub use frame::{Frame, Origin};
+pub use frame::Frame;
 pub(crate) use interface::timestamp;
 pub use missing::missing_interfaces;
 pub use notice::{Absence, CaptureNotice, CaptureStats, InterfaceStats};

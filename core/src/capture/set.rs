@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::error::CaptureError;
+use super::frame::ANY;
 use super::frame::Frame;
-use super::interface::{ANY, FRAMES_A_TURN, Interface, Outlook};
+use super::interface::{FRAMES_A_TURN, Interface, Outlook};
 use super::notice::{CaptureNotice, CaptureStats};
 use super::pace::{Change, Pace};
 use crate::filter::PortFilter;
@@ -60,7 +61,7 @@ pub struct CaptureSet {
     /// Number of the latest turns that followed changes of the network and took no frames.
     following_turns: u32,
     /// Only a new set can listen on all that is up; true where this set has failed to.
-    renewal_wanted: Option<bool>,
+    restart_wanted: Option<bool>,
     /// The next turn polls every capture, readable or not.
     polls_all: bool,
     /// Number of captures that the last such turn polled without an error.
@@ -108,7 +109,7 @@ impl CaptureSet {
             told: false,
             network_wanted: false,
             following_turns: 0,
-            renewal_wanted: None,
+            restart_wanted: None,
             polls_all: false,
             polled: None,
             addresses_changed: true,
@@ -132,7 +133,7 @@ impl CaptureSet {
     }
 
     /// Asks the kernel for nothing any more, as a process that gives up its rights. What is needed then is told by
-    /// [`CaptureSet::take_network_wanted`] and [`CaptureSet::take_renewal`].
+    /// [`CaptureSet::take_network_wanted`] and [`CaptureSet::take_restart_request`].
     pub(crate) fn seal(&mut self) {
         self.sealed = true;
     }
@@ -178,8 +179,8 @@ impl CaptureSet {
 
     /// Told once after an interface is up that is not listened on, which only a new set can do: true where this one tried, as
     /// for all such interfaces, so that the next may fail as well.
-    pub(crate) fn take_renewal(&mut self) -> Option<bool> {
-        self.renewal_wanted.take()
+    pub(crate) fn take_restart_request(&mut self) -> Option<bool> {
+        self.restart_wanted.take()
     }
 
     /// Makes the next turn poll every capture, whether its descriptor is readable or not.
@@ -359,12 +360,12 @@ impl CaptureSet {
 
     /// Begins to listen wherever that is possible.
     fn take_up(&mut self) -> io::Result<Outlook> {
-        self.renewal_wanted = None;
+        self.restart_wanted = None;
         let mut outlook = Outlook::Settled;
         let waiting = self.interfaces.iter_mut().enumerate().filter(|(_, interface)| interface.fd().is_none());
         for (index, interface) in waiting {
             if self.sealed && interface.is_up(&self.network) {
-                self.renewal_wanted = Some(self.renewal_wanted.unwrap_or(true) && interface.has_failed());
+                self.restart_wanted = Some(self.restart_wanted.unwrap_or(true) && interface.has_failed());
                 continue;
             }
             let mut tell = |notice| self.notices.push_back(notice);

@@ -1,8 +1,8 @@
 //! The rules themselves, in order, with their reasons.
 
 use super::{AllowedPorts, PortRange, Style};
-use crate::Protocol;
 use crate::host::Family;
+use crate::packet::Protocol;
 
 /// One rule. A packet that all of `matches` fit meets the verdict.
 pub(super) struct Rule {
