@@ -482,7 +482,7 @@ fn a_second_sigterm_ends_it_at_once() {
     daemon.signal("TERM");
     let status = daemon.exit_within(Duration::from_secs(2)).expect("the daemon ends at once");
     assert_eq!(status.code(), Some(0));
-    daemon.wait_for("stopped at once by a second signal; commands may still be running");
+    daemon.wait_for("stopped immediately by a second signal; commands may still be running");
 }
 
 #[test]
