@@ -4,6 +4,7 @@ import re
 import time
 
 from lab import SERVER, STRANGERS, WEB_KNOCK, Failure, until
+from predictions import CANNOT_TELL, EVERYBODY, OPENS, STAYS_SHUT, compare, door
 
 FLUSHING = """#!/usr/sbin/nft -f
 flush ruleset
@@ -48,10 +49,11 @@ def installation(lab):
     until("port 443 is filtered", lambda: lab.state(SERVER, 443) == "filtered")
     for number in (1, 2, 3):
         lab.follow(manual, "Watch it", number)
+    lab.configure(lab.the_manual_door(600))
+    lab.follow(manual, "Change it")
     lab.opens()
     lab.follow(manual, "Watch it", 5)
     until("closed by the command", lambda: lab.state(SERVER, 22) == "closed")
-    lab.follow(manual, "Change it")
     lab.lay_packages("new")
     lab.follow(manual, "Upgrade and remove", 1)
     if not lab.machine.finish(events).output:
@@ -171,6 +173,50 @@ def firewalld_reload(lab):
     lab.server("systemctl stop firewalld")
 
 
+ALLOWS = "from %IP% to any port 22 proto tcp"
+
+
+@check
+def ufw_predictions(lab):
+    """doors whose commands are ufw's: `portknock rules --check` predicts what a knock does"""
+    lab.follow(lab.installation, "Commands that need more")
+    off = "ufw --force reset >/dev/null && ufw --force enable"
+    compare(lab, off, door(f"ufw allow {ALLOWS}"), [OPENS, OPENS])
+    compare(lab, off, door(f"ufw insert 1 allow {ALLOWS}"), [STAYS_SHUT, STAYS_SHUT])
+    compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw allow {ALLOWS}"), [STAYS_SHUT, STAYS_SHUT])
+    compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw prepend allow {ALLOWS}"), [OPENS, OPENS])
+    compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw insert 1 allow {ALLOWS}"), [OPENS, STAYS_SHUT])
+    compare(lab, f"{off} && ufw limit 22/tcp", door(f"ufw prepend allow {ALLOWS}"), [EVERYBODY, EVERYBODY])
+    lab.server("ufw --force reset && systemctl stop ufw")
+    as_before(lab)
+
+
+def rich_rule(family):
+    return f"""'rule family="{family}" source address="%IP%" port port="22" protocol="tcp" accept'"""
+
+
+@check
+def firewalld_predictions(lab):
+    """doors whose commands are firewalld's: `portknock rules --check` predicts what a knock does"""
+    lab.follow(lab.installation, "Commands that need more")
+    lab.server("systemctl start firewalld && firewall-cmd --permanent --remove-service=ssh")
+    reload = "firewall-cmd --reload"
+    four = f"firewall-cmd --zone=public --timeout=600 --add-rich-rule={rich_rule('ipv4')}"
+    compare(lab, reload, door(four), [OPENS, STAYS_SHUT])
+    compare(lab, reload, door(four, four.replace("ipv4", "ipv6")), [OPENS, OPENS])
+    compare(lab, reload, door(four.replace("public", "internal")), [STAYS_SHUT, STAYS_SHUT])
+    compare(lab, reload, door("firewall-cmd --zone=public --add-port=22/tcp"), [OPENS, OPENS])
+    compare(lab, f"{reload} && firewall-cmd --add-service=ssh", door(four), [EVERYBODY, EVERYBODY])
+    lab.server("systemctl stop firewalld")
+    as_before(lab)
+
+
+def as_before(lab):
+    """The unit of the package again, and the doors of the manual."""
+    lab.server("rm -r /etc/systemd/system/portknockd.service.d && systemctl daemon-reload")
+    restart_with(lab, lab.the_manual_door(600))
+
+
 def inner_host(lab):
     """Another host in the machine, in a namespace, for interfaces that the network outside cannot have."""
     lab.server("ip netns del peer 2>/dev/null; ip link del lab0 2>/dev/null; ip netns add peer; ip -n peer link set lo up")
@@ -238,10 +284,10 @@ def netem(lab):
 @check
 def suspend(lab):
     """suspend to memory and resume: the daemon goes on, and what became due in the meantime is closed"""
-    restart_with(lab, lab.the_manual_door(6))
+    restart_with(lab, lab.the_manual_door(30))
     lab.opens(443, WEB_KNOCK)
     daemon = lab.daemons("portknockd")
-    lab.machine.suspend_and_wake(8)
+    lab.machine.suspend_and_wake(32)
     lab.server("iptables -S INPUT | grep -q -- '--dport 443 -j ACCEPT'", status=1)
     lab.expect("closed")
     if lab.daemons("portknockd") != daemon:

@@ -40,8 +40,8 @@ def make_network(programs):
     os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
 
 
-def until(what, condition, seconds=30):
-    """Waits until the condition is true."""
+def until(what, condition, seconds=120):
+    """Waits until the condition is true, for a time that is long enough with software emulation, too."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
