@@ -1,4 +1,4 @@
-//! `portknock check` as scripts call it.
+//! `portknock check` as scripts run it.
 #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const GOOD: &str = "[ssh]\nsequence = 7001,3000:udp,5000\ncommand = true\n";
-/// One fault that has a fix, and one that has none.
+/// One error that has a fix, and one that has none.
 const BAD: &str = "[ssh]\nsequence = sequence = 7001,3000:udp,5000\nseq_timeout = soon\n";
 const FIXABLE: &str = "[ssh]\nsequence = sequence = 7001,3000:udp,5000\n";
 
@@ -124,7 +124,7 @@ fn what_cannot_be_read_is_bad_usage() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_crash() {
-    // More than a pipe holds, so that the write meets the closed end.
+    // The output does not fit into the pipe's buffer, so that the write reaches the closed end.
     let (_folder, path) = file(&"what = is this\n".repeat(5_000));
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
         .arg("check")

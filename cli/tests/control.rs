@@ -1,4 +1,5 @@
-//! `portknock status` and its like against what is no daemon, or one of another version.
+//! `portknock status` and similar commands against a socket without a daemon, and against a daemon
+//! of another version.
 #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -7,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-/// Runs `portknock ARGUMENTS --socket SOCKET`: its exit status, its output, and its complaint.
+/// Runs `portknock ARGUMENTS --socket SOCKET`. Returns its exit status, standard output and
+/// standard error.
 fn portknock(args: &[&str], socket: &Path) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portknock"));
     let output = command.args(args).arg("--socket").arg(socket).output().unwrap();
@@ -15,7 +17,8 @@ fn portknock(args: &[&str], socket: &Path) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// The same, with a daemon that answers this to the one request that comes; gives the request too.
+/// The same, with a daemon that answers the one expected request with this line. Returns the
+/// request too.
 fn answered(args: &[&str], answer: &str) -> (String, (Option<i32>, String, String)) {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("control");

@@ -1,4 +1,4 @@
-//! `portknock probe` as scripts call it.
+//! `portknock probe` as scripts run it.
 #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long anything here may take on a busy machine.
+/// Timeout of every wait in this file, long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn command(args: &str) -> Command {
@@ -19,7 +19,7 @@ fn command(args: &str) -> Command {
     command
 }
 
-/// Runs `portknock probe` with these arguments, separated by blanks.
+/// Runs `portknock probe` with these arguments, separated by spaces.
 fn probe(args: &str) -> (Option<i32>, String, String) {
     texts(&command(args).output().unwrap())
 }
@@ -29,7 +29,7 @@ fn texts(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// Probes by connections, and wants the probe to have run.
+/// Probes by connections, and asserts that the probe succeeded.
 fn connect(args: &str) -> String {
     let (code, stdout, stderr) = probe(&format!("--method connect {args}"));
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
@@ -42,12 +42,13 @@ fn listen() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// A port that nobody listens on.
+/// A port without a listener.
 fn closed_port() -> u16 {
     listen().1
 }
 
-/// A port that answers no SYN, as a filtered one: nobody accepts the connections that fill its queue.
+/// A port that answers no SYN, like a filtered one: connections that are never accepted fill its
+/// queue.
 struct SilentPort {
     port: u16,
     _listener: TcpListener,
@@ -70,7 +71,7 @@ impl SilentPort {
     }
 }
 
-/// A UDP port of 127.0.0.1 that nothing is bound to.
+/// A UDP port of 127.0.0.1 without a socket.
 fn closed_udp_port() -> u16 {
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -119,13 +120,13 @@ fn the_wrong_part_of_the_ports_is_named() {
     refused("localhost 22,0", "`0` is not a port");
     refused("localhost 1-65536", "`1-65536` is not a port");
     refused("localhost 443,90-80", "the range `90-80` ends before it begins");
-    // What looks like an option behind the host is taken for ports.
+    // After the host, an argument that looks like an option is parsed as ports.
     refused("localhost --posts=22", "`--posts=22` is not a port");
 }
 
 #[test]
 fn ports_may_begin_with_a_hyphen_and_families_stay_options() {
-    // The host is looked for only when the ports are understood.
+    // The host is resolved only after the ports have been parsed.
     let understood = |args: &str| {
         let (code, _, stderr) = probe(args);
         assert_eq!((code, stderr.trim_end()), (Some(1), "portknock: 127.0.0.1 has no IPv6 address"), "{args}");
@@ -166,7 +167,7 @@ fn the_table_says_how_it_was_made() {
         lines.next().unwrap().split_whitespace().collect::<Vec<_>>(),
         ["PORT", "STATE", "SERVICE", "REASON", "RTT"]
     );
-    // Ports that the kernel chose seldom have a name.
+    // Ports that the kernel chose rarely have a name.
     let mut expected = [(open, "open", "syn-ack"), (closed, "closed", "conn-refused")];
     expected.sort_unstable();
     for (port, state, reason) in expected {
@@ -292,7 +293,7 @@ fn signals_end_it_with_what_is_known() {
             .spawn()
             .unwrap();
         wait_for_handlers(&child);
-        // The open port needs its answer.
+        // The open port must be answered.
         thread::sleep(Duration::from_millis(500));
         kill(&child, signal);
         let (code, stdout, stderr) = texts(&child.wait_with_output().unwrap());
@@ -313,7 +314,8 @@ fn the_bar_is_for_terminals_only() {
     // Standard error is the terminal that `script` makes, standard output is not.
     let terminal = Command::new("script")
         .args(["-qec", &format!("stty cols 100; {probe} > {}", out.display()), "/dev/null"])
-        // Whoever runs this test may have none, and on a terminal that is not known there is no bar.
+        // The environment of this test may lack `TERM`, and on an unknown terminal there is no
+        // progress bar.
         .env("TERM", "xterm")
         .stdin(Stdio::null())
         .output()
@@ -323,7 +325,7 @@ fn the_bar_is_for_terminals_only() {
     assert_eq!(code, Some(0), "{seen}");
     assert!(seen.contains("0/1 ports"), "{seen:?}");
     assert!(written.starts_with("Probe of 127.0.0.1 by connect\nPORT "), "{written:?}");
-    // `connect` wants an empty standard error.
+    // `connect` requires an empty standard error.
     let piped = connect(&format!("--timeout 2.5 127.0.0.1 {}", silent.port));
     assert_eq!(piped, written);
 }

@@ -1,4 +1,4 @@
-//! `portknock replay` as scripts call it.
+//! `portknock replay` as scripts run it.
 #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::fs;
@@ -11,8 +11,8 @@ use tempfile::TempDir;
 const CONFIG: &str =
     "[ssh]\nsequence = 7001,3000:udp\ncommand = open %IP%\nstop_command = shut %IP%\ncmd_timeout = 5\n";
 
-/// A capture (see pcap-savefile(5)) of knocks by 10.0.0.2 at 10.0.0.1: one at each of these seconds and ports, the odd
-/// ports by TCP and the even ones by UDP.
+/// A capture (see pcap-savefile(5)) of knocks by 10.0.0.2 on 10.0.0.1, one for each of these
+/// seconds and ports. Odd ports are knocked by TCP, even ports by UDP.
 fn capture(knocks: &[(u32, u16)]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
@@ -35,7 +35,8 @@ fn capture(knocks: &[(u32, u16)]) -> Vec<u8> {
     file
 }
 
-/// The same capture as pcapng (see the pcapng specification: section header, interface description, enhanced packets).
+/// The same capture as pcapng (see the pcapng specification: section header, interface description,
+/// enhanced packets).
 fn as_pcapng(capture: &[u8]) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let length = u32::try_from(12 + body.len().next_multiple_of(4)).unwrap().to_le_bytes();

@@ -1,5 +1,6 @@
-//! Configurations from the world, where their folder is at hand: `PORTKNOCK_CORPUS`, or `shared/corpus` beside the
-//! workspace. They belong to their authors and are no part of this project.
+//! Configurations from the field, if their directory is at hand: `PORTKNOCK_CORPUS`, or
+//! `shared/corpus` next to the workspace. They belong to their authors and are not part of this
+//! project.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod config_support;
@@ -18,14 +19,14 @@ fn corpus() -> Option<PathBuf> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
     let folder = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from);
     if !folder.is_dir() {
-        // Past the test runner, which shows what is printed only when a test fails.
+        // Writes past the test runner, which shows printed text only when a test fails.
         let _ = writeln!(std::io::stderr(), "SKIPPED: corpus not found at {}", folder.display());
         return None;
     }
     Some(folder)
 }
 
-/// What the original accepts and we refuse, with the reason.
+/// Files that the original accepts and portknock refuses, with the reason.
 const REFUSED: &[(&str, &str)] = &[
     ("002", "the sequence is a placeholder, which reads as port 0"),
     ("011", "the sequence is a placeholder, which reads as port 0"),
@@ -37,7 +38,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("022", "the ports are placeholders, which read as port 0"),
 ];
 
-/// What the original refuses and we accept, with the reason.
+/// Files that the original refuses and portknock accepts, with the reason.
 const ACCEPTED: &[(&str, &str)] = &[("037", "`seq_cooldown` is a key here"), ("046", "`seq_cooldown` is a key here")];
 
 #[test]
@@ -74,7 +75,7 @@ fn compare(n: &str, config: &Config, theirs: &Value) {
     let log_file = config.options.log_file.as_ref().map_or("", |path| path.to_str().unwrap());
     assert_eq!(log_file, theirs["logfile"], "{n}");
     assert_eq!(config.options.pid_file.to_str().unwrap(), theirs["pidfile"], "{n}");
-    // Quotes are no part of a name here.
+    // Quotes are not part of a name here.
     assert_eq!(config.options.interfaces.join(","), theirs["interface"].as_str().unwrap().replace('"', ""), "{n}");
     for (door, theirs) in config.doors.iter().zip(doors) {
         compare_door(&format!("{n}: {}", door.name), door, theirs);

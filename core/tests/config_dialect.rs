@@ -1,5 +1,5 @@
-//! The dialect, rule by rule: what the original knockd makes of an input, asked from the program itself where it is
-//! installed, and what we make of it.
+//! The dialect, rule by rule: how the original knockd reads an input (the program itself is run if
+//! it is installed), and how portknock reads it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod config_support;
@@ -7,18 +7,18 @@ mod config_support;
 use config_support::{assert_same_doors, original};
 use portknock_core::config::{Config, Parsed, Severity, apply_fixes, parse};
 
-/// What the original does with the input.
+/// How the original reads the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Knockd {
-    /// Reads it as it is meant.
+    /// As the author intends.
     Accepts,
-    /// Takes it, but for something else than it says.
+    /// Accepts it, but with another meaning than the text suggests.
     Misreads,
     Refuses,
 }
 use Knockd::{Accepts, Misreads, Refuses};
 
-/// Checks what the original does with the text, then gives our reading.
+/// Checks how the original reads the text, then returns our reading.
 #[track_caller]
 fn read(text: &str, knockd: Knockd) -> Parsed {
     let parsed = parse(text.as_bytes());
@@ -30,12 +30,12 @@ fn read(text: &str, knockd: Knockd) -> Parsed {
     parsed
 }
 
-/// The codes of what was found.
+/// The codes of the diagnostics.
 fn codes(parsed: &Parsed) -> Vec<&'static str> {
     parsed.report.diagnostics.iter().map(|found| found.code).collect()
 }
 
-/// Accepted with exactly these warnings.
+/// Asserts that the text is accepted with exactly these warnings.
 #[track_caller]
 fn accepted(text: &str, knockd: Knockd, warnings: &[&str]) -> Config {
     let parsed = read(text, knockd);
@@ -43,7 +43,7 @@ fn accepted(text: &str, knockd: Knockd, warnings: &[&str]) -> Config {
     parsed.config.unwrap()
 }
 
-/// Refused with exactly these findings.
+/// Asserts that the text is refused with exactly these diagnostics.
 #[track_caller]
 fn refused(text: &str, knockd: Knockd, findings: &[&str]) {
     let parsed = read(text, knockd);
@@ -51,7 +51,8 @@ fn refused(text: &str, knockd: Knockd, findings: &[&str]) {
     assert!(parsed.report.has_errors() && parsed.config.is_none());
 }
 
-/// The fixes give this text, which has no errors and which the original reads as we do.
+/// Asserts that the fixes produce this text, which has no errors and which the original reads as
+/// portknock does.
 #[track_caller]
 fn fixed(text: &str, expected: &str) -> Config {
     let mended = String::from_utf8(apply_fixes(text.as_bytes(), &parse(text.as_bytes()).report)).unwrap();
@@ -59,7 +60,7 @@ fn fixed(text: &str, expected: &str) -> Config {
     read(&mended, Accepts).config.unwrap()
 }
 
-/// A door with a sequence and one more line.
+/// A door with a sequence and one further line.
 fn door(line: &str) -> String {
     format!("[a]\nsequence = 5,1,9\n{line}\n")
 }
@@ -143,7 +144,7 @@ fn use_syslog_stands_bare_or_with_yes_or_no() {
 #[test]
 fn interface_takes_a_list_or_any() {
     let with = |value: &str| format!("[options]\nInterface = {value}\n[a]\nsequence = 5,1,9\n");
-    // The original was told an interface on its command line here, so it takes any text.
+    // The original gets an interface on its command line here, so it accepts any text.
     let names = |value: &str, warnings: &[&str]| accepted(&with(value), Accepts, warnings).options.interfaces;
     assert_eq!(names("eth0,wlan0", &[]), ["eth0", "wlan0"]);
     assert_eq!(names("eth0 , wlan0", &[]), ["eth0", "wlan0"]);
@@ -514,7 +515,7 @@ fn other_bytes_than_utf8_are_refused_outside_of_comments() {
     let parsed = parse(b"[a]\nsequence = 5,1,9\ncommand = \xe9\n");
     assert_eq!(codes(&parsed), ["PK001"]);
     assert!(parsed.config.is_none());
-    // The line sets what it sets, so there is no second message about it.
+    // The line sets the value, so there is no second message about it.
     assert_eq!(codes(&parse(b"[a]\nsequence = 5,1,9\0\n")), ["PK002"]);
 }
 

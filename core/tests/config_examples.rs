@@ -1,4 +1,5 @@
-//! The example configurations are right, and the original reads those in its dialect as we do.
+//! The example configurations are correct, and the original reads those in its dialect as portknock
+//! does.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod config_support;
@@ -27,7 +28,7 @@ fn every_example_is_accepted() {
 fn the_minimal_and_the_full_example_have_no_warnings() {
     for name in ["minimal.conf", "full.conf"] {
         let mut loaded = load(&Path::new(FOLDER).join(name)).unwrap();
-        // A host need not have the programs of the example's commands.
+        // A host may lack the programs of the example's commands.
         loaded.report.diagnostics.retain(|found| found.code != "PK066");
         assert!(loaded.report.diagnostics.is_empty(), "{}", loaded.report.render(name, &loaded.text));
     }

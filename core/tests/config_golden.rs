@@ -1,5 +1,6 @@
-//! The text of diagnostics, and what the fixes make of a file: each `NAME.in` has the expected `NAME.out`, and where
-//! there is something to fix `NAME.fixed`. `UPDATE_GOLDEN=1 cargo test --test config_golden` writes them anew.
+//! The text of diagnostics, and the result of the fixes: each `NAME.in` has the expected
+//! `NAME.out`, and `NAME.fixed` if there is something to fix.
+//! `UPDATE_GOLDEN=1 cargo test --test config_golden` rewrites them.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use portknock_core::config::{Report, apply_fixes, load, parse};
 
-/// One-time files are named from here in the inputs, which is the crate's own folder.
+/// The inputs name one-time files relative to the working directory, which is the directory of the
+/// crate.
 const FOLDER: &str = "tests/golden/config";
 
 fn inputs() -> Vec<PathBuf> {
@@ -23,7 +25,7 @@ fn inputs() -> Vec<PathBuf> {
     paths
 }
 
-/// Compares with the file, or writes it.
+/// Compares the text with the file, or writes the file.
 fn check(path: &Path, actual: Option<Vec<u8>>) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let _ = fs::remove_file(path);
@@ -43,7 +45,7 @@ fn check(path: &Path, actual: Option<Vec<u8>>) {
     );
 }
 
-/// Depend on the host's programs, service and users; they have tests of their own.
+/// Codes that depend on the host's programs, services and users; separate tests cover them.
 const OF_THE_HOST: [&str; 3] = ["PK066", "PK070", "PK071"];
 
 fn report(path: &Path) -> (Vec<u8>, Report) {
@@ -74,7 +76,7 @@ fn fixes_give_the_expected_text_and_leave_no_fix_open() {
 #[test]
 fn every_code_is_shown_by_some_input() {
     let docs = include_str!("../../docs/diagnostics.md");
-    // These need files of megabytes; they have tests of their own.
+    // These codes need files of megabytes; separate tests cover them.
     let too_large = ["PK005", "PK006"];
     let documented: BTreeSet<&str> = docs
         .lines()

@@ -1,4 +1,4 @@
-//! What holds for every configuration and for every text.
+//! Properties of every configuration and of every text.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "config_support/any_text.rs"]
@@ -16,13 +16,13 @@ use portknock_core::config::{
 };
 use proptest::prelude::*;
 
-/// A command or a path: any text on one line without blanks at its ends.
+/// A command or a path: any text on one line without white space at its ends.
 fn line_text() -> impl Strategy<Value = String> {
     "[ -~äß—“\u{1}\u{7f}\u{202e}\t]{1,60}".prop_map(|text| text.trim().to_owned())
 }
 
 fn command() -> impl Strategy<Value = Option<String>> {
-    // What looks like the key again is refused, and is not a command.
+    // A value that begins with the key and `=` is refused, so it is not a command.
     prop::option::of(line_text().prop_filter("a doubled key", |text| !text.to_ascii_lowercase().contains("command")))
 }
 
@@ -125,7 +125,7 @@ fn config() -> impl Strategy<Value = Config> {
     (options, prop::collection::vec(door(), 0..4)).prop_map(|(options, doors)| Config { options, doors })
 }
 
-/// Text that is nearly a configuration: lines of pieces that mean something.
+/// Text that resembles a configuration: lines of meaningful pieces.
 fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
     let head = prop::sample::select(vec![
         "[a]\nsequence = 5,1,9\n",

@@ -1,4 +1,4 @@
-//! The rules of matching and opening one by one, each named for what it promises.
+//! The rules of matching and opening, one test for each rule.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::HashSet;
@@ -24,7 +24,7 @@ fn door(name: &str, steps: &str) -> Door {
     door
 }
 
-/// An engine with a clock and a way to speak of events in short lines.
+/// An engine with a clock, which describes events in short lines.
 struct Bench {
     engine: Engine,
     now: Timestamp,
@@ -152,7 +152,8 @@ fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
         let mut told = Vec::new();
         for port in [7001, 9002, 8003] {
             told.extend(send(port, protocol, ack));
-            // A session with ports of doors that do not ask for these flags, this destination, this source.
+            // A session that uses ports of doors with other flags, another destination, or another
+            // source.
             for other in [22, 23, 24] {
                 told.extend(send(other, Protocol::Tcp, ack));
                 told.extend(send(other, Protocol::Tcp, ack | TcpFlags::PSH));
@@ -161,7 +162,7 @@ fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
         let stages = [1, 2, 3].map(|stage| format!("10.0.0.9: admin: Stage {stage}"));
         assert_eq!(told[..3], stages);
         assert_eq!(told[3..], ["10.0.0.9: admin: OPEN SESAME"]);
-        // The end of a session is what a door asks for, so it is seen.
+        // The end of a session has the flags of this door, so it is seen.
         send(7001, protocol, ack);
         let told = send(22, Protocol::Tcp, TcpFlags::FIN | ack);
         assert_eq!(told[0], "10.0.0.9: admin: attempt failed: wrong-port (stage 1)");
@@ -171,7 +172,7 @@ fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
 
 #[test]
 fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_port() {
-    // At a port that no door uses, and at one of a door that does not take it.
+    // At a port that no door uses, and at a port of a door that does not accept the segment.
     let counted = |tcpflags: FlagMask, steps: &str, protocol, flags, first: u16| {
         let mut guarded = door("guarded", steps);
         guarded.tcpflags = tcpflags;
@@ -278,7 +279,7 @@ fn a_flood_of_attempts_further_on_at_one_door_keeps_nobody_out_of_another() {
             bench.knock(&other(host), 8000);
         });
     };
-    // Somebody who knows the sequence of one door fills the table with attempts at two steps.
+    // A client that knows the sequence of one door fills the table with attempts at two steps.
     flood(&mut bench, 0..200);
     assert_eq!((bench.engine.stats().attempts, bench.engine.stats().refused), (100, 100));
     for round in 1..=5_u16 {
@@ -383,7 +384,7 @@ fn a_door_that_opens_ports_needs_no_command_to_open_to_extend_and_to_close() {
     assert_eq!(bench.knock("10.0.0.9", 7000)[1], "10.0.0.9: ssh: still open, closing time extended");
     assert_eq!(bench.wait(Duration::from_secs(10)), ["10.0.0.9: ssh: command timeout"]);
 
-    // With a stop command beside it, that is run, though no start command was.
+    // If the door also has a stop command, that command is run, although no start command was.
     ports.stop_command = Some("close %IP%".into());
     bench.engine.reload(&Config { doors: vec![ports], ..Config::default() }, Timestamp::default());
     bench.knock("10.0.0.9", 7000);
@@ -428,7 +429,7 @@ fn beyond_max_openings_the_oldest_of_the_same_door_closes() {
     bench.knock("10.0.0.9", 8000);
     bench.knock("10.0.0.1", 7000);
     bench.knock("10.0.0.2", 7000);
-    // A further knock makes the first one the younger of the two.
+    // A further knock makes the first attempt the younger of the two.
     bench.knock("10.0.0.1", 7000);
     assert_eq!(
         bench.knock("10.0.0.3", 7000),

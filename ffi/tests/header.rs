@@ -1,5 +1,5 @@
-//! The header that is committed is the one that the code makes. `UPDATE_GOLDEN=1 cargo test -p portknock-ffi --test header`
-//! writes it anew.
+//! The committed header is the one that the code generates.
+//! `UPDATE_GOLDEN=1 cargo test -p portknock-ffi --test header` rewrites it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

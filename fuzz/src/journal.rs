@@ -1,4 +1,5 @@
-//! State files: damaged lines are told of and passed over, everything else comes back, and what is written is read.
+//! State files: damaged lines are reported and skipped, everything else is restored, and written
+//! files can be read.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,8 @@ use crate::scratch::with_file;
 const BOOT: &str = "boot-1";
 const HEADER: &[u8] = b"portknock openings 1";
 
-/// The file of these bytes, in which a `?` at the start of a line stands for the right checksum and a blank.
+/// The file of these bytes, in which a `?` at the start of a line stands for the correct checksum
+/// and a space.
 pub fn check(text: &[u8]) {
     let bytes = with_checksums(text);
     let intact = without_damage(&bytes);
@@ -56,12 +58,13 @@ fn with_checksums(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The file without the lines behind the first that have no right checksum, and with the right first line.
+/// The file without the lines after the first that lack a correct checksum, and with the correct
+/// first line.
 fn without_damage(bytes: &[u8]) -> Vec<u8> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
     let version = first.strip_prefix(&HEADER[..HEADER.len() - 1]).and_then(|version| version.strip_suffix(b"\n"));
-    // An unknown version is not read at all.
+    // A file of an unknown version is not read at all.
     let first = match version {
         Some(version) if !version.is_empty() && version.iter().all(u8::is_ascii_digit) => first.to_vec(),
         _ if bytes.contains(&b'\n') => [HEADER, b"\n"].concat(),
@@ -84,7 +87,7 @@ struct Restored {
     told: bool,
 }
 
-/// What a start finds; `None` where the file is refused for its version.
+/// The state that a start restores; `None` if the file is refused because of its version.
 fn restore(path: &Path) -> Option<Restored> {
     let (mut state, restored) = match StateFile::open(path, BOOT, clocks()) {
         Ok(opened) => opened,
@@ -95,7 +98,7 @@ fn restore(path: &Path) -> Option<Restored> {
     let damage = |notice: &StateNotice| matches!(notice, StateNotice::Damaged { .. } | StateNotice::Torn(_));
     assert!(notices.iter().all(damage), "{notices:?}");
     let mut openings = restored.openings;
-    // Those that are unfinished close at once.
+    // Unfinished openings close immediately.
     openings.extend(restored.unfinished.into_iter().map(|(_, request)| Opening {
         door: request.door,
         ip: request.ip,
@@ -108,7 +111,7 @@ fn restore(path: &Path) -> Option<Restored> {
     Some(Restored { state, openings, told: !notices.is_empty() })
 }
 
-/// One more opening is kept beside those that were found, until its stop command has ended.
+/// Keeps one more opening in addition to the restored ones, until its stop command has ended.
 fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     let opening = Opening {
         door: "new door".into(),
@@ -132,7 +135,7 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     again(path, &openings);
 }
 
-/// The next start, which finds these openings and no damage.
+/// The next start, which restores these openings and reports no damage.
 fn again(path: &Path, openings: &[Opening]) -> StateFile {
     let restored = restore(path).expect("a file of this version");
     assert!(!restored.told, "{}", fs::read_to_string(path).unwrap_or_default());

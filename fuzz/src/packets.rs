@@ -1,4 +1,4 @@
-//! Packets made by etherparse, which knows nothing of portknock.
+//! Packets built by etherparse, which is independent of portknock.
 
 use std::net::IpAddr;
 

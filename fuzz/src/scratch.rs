@@ -1,4 +1,4 @@
-//! A file of this process, in memory where TMPDIR is.
+//! A file of this process, in memory if TMPDIR is.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -12,7 +12,8 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// Works with the path of a file that has these bytes and that no one else can write to.
+/// Calls the function with the path of a file that has these bytes and that no other process can
+/// write to.
 pub(crate) fn with_file(bytes: &[u8], work: impl FnOnce(&Path)) {
     let path = FOLDER.join("file");
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);

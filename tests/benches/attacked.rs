@@ -1,13 +1,15 @@
-//! What an attack leaves of honest knocks: portknockd beside the original knockd, and beside fwknopd where the attack concerns
-//! it, too.
+//! Honest knocks during an attack: portknockd compared with the original knockd and, if the attack
+//! concerns it, with fwknopd.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/attacked.json`. While the attack goes on, twenty
-//! honest knocks come, each from an address of its own. A knock is in if its command has run within two seconds. An honest
-//! knock at fwknopd is a packet of its own client.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/attacked.json`. Twenty honest knocks are sent during the attack, each from a
+//! different address. A knock succeeds if its command has run within two seconds. An honest knock
+//! for fwknopd is a packet of fwknop's own client.
 //!
-//! - `median ms` and `worst ms`: from the end of the knock to the command's effect, for the knocks that are in.
-//! - `memory MiB`: how much more the daemon has in memory at the end of the attack than before it.
-//! - `log MiB/s`: what the log file gains in a second of the attack.
+//! - `median ms` and `worst ms`: from the end of the knock to the command's effect, for the knocks
+//!   that succeed.
+//! - `memory MiB`: growth of the daemon's memory from before the attack to its end.
+//! - `log MiB/s`: growth of the log file per second of the attack.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::fs;
@@ -33,24 +35,24 @@ const DOORS: &str = "
     tcpflags    = syn
     command     = true
 ";
-/// What fwknopd does for an honest packet; its client has the keys on its command line.
+/// Access rules of fwknopd for an honest packet. The client has the keys on its command line.
 const ACCESS: &str = "SOURCE ANY
 KEY_BASE64 %KEY%
 HMAC_KEY_BASE64 %HMAC%
 CMD_CYCLE_OPEN touch %DIR%/opened-$SRC
 CMD_CYCLE_CLOSE NONE
 ";
-/// 32 and 64 bytes, as `fwknop --key-gen` makes them.
+/// Keys of 32 and 64 bytes, as `fwknop --key-gen` makes them.
 const KEYS: [(&str, &str); 2] = [
     ("%KEY%", "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="),
     ("%HMAC%", "aGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaA=="),
 ];
 const KNOCKS: u8 = 20;
-/// A knock that opens later does not count.
+/// Seconds after which a knock no longer counts as successful.
 const LIMIT: Duration = Duration::from_secs(2);
 /// Time from one honest knock to the next.
 const BETWEEN_KNOCKS: Duration = Duration::from_millis(250);
-/// How long the daemon has to start, and how long the attack goes on before the first honest knock.
+/// Time for the daemon to start, and time of the attack before the first honest knock.
 const SETTLING: Duration = Duration::from_secs(1);
 
 const FIRST_KNOCKS: &str = "%BLAST% --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 7000 --rate 100000";
@@ -76,7 +78,8 @@ fn main() {
         for program in [Program::Portknockd, Program::Knockd] {
             table.row(what, program.name(), &Target::start(program, sink).attacked(attack));
         }
-        // To fwknopd a datagram at its port is what a first knock is to the others. It logs to syslog alone.
+        // For fwknopd a datagram at its port corresponds to a first knock. fwknopd logs to syslog
+        // only.
         let attack = match (attack, sink) {
             (FIRST_KNOCKS, Sink::File | Sink::UnreadSyslog) => DATAGRAMS,
             (attack, Sink::File) if attack != LEAKED => attack,
@@ -108,7 +111,7 @@ impl Program {
     }
 }
 
-/// Where the daemon logs.
+/// The file that the daemon logs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sink {
     File,
@@ -122,7 +125,7 @@ struct Target {
     lab: Lab,
     folder: TempDir,
     daemon: Child,
-    /// What syslog connects to.
+    /// The socket that syslog clients connect to.
     _syslog: UnixDatagram,
 }
 
@@ -174,7 +177,7 @@ impl Target {
         let log = self.log_bytes();
         let blast = format!("{} --interface eth0", binary("blast").display());
         let mut attacker = self.lab.client.command("sh");
-        // In a process group of its own, so that what the script starts ends with it.
+        // In a separate process group, so that the programs that the script starts end with it.
         attacker.args(["-c", &attack.replace("%BLAST%", &blast)]).stdout(Stdio::null()).process_group(0);
         let mut attacker = attacker.spawn().expect("sh can be started");
         let begin = Instant::now();
@@ -190,7 +193,8 @@ impl Target {
         [is_in, percentile(&latencies, 50), percentile(&latencies, 100), Some(grown), Some(logged)]
     }
 
-    /// Milliseconds from the end of an honest knock to its effect; `None` if that does not come in time.
+    /// Milliseconds from the end of an honest knock to its effect; `None` if there is no effect in
+    /// time.
     fn knock(&self, knock: u8) -> Option<f64> {
         let begin = Instant::now();
         let address = address(knock);
@@ -216,12 +220,12 @@ impl Target {
     }
 }
 
-/// The address of an honest knock.
+/// The source address of an honest knock.
 fn address(knock: u8) -> String {
     format!("10.0.0.{}", 100 + knock)
 }
 
-/// Ends a process that leads its group, and all others in it.
+/// Kills a process that leads its group, and all others in the group.
 fn end_group(leader: &mut Child) {
     let killed = Command::new("kill").arg("--").arg(format!("-{}", leader.id())).status();
     assert!(killed.is_ok_and(|status| status.success()), "the attack goes on");

@@ -1,9 +1,11 @@
-//! What the border to C costs: nanoseconds a packet through `portknock_engine_feed`, and with its events through
-//! `portknock_engine_next_event`, beside the engine from Rust in the same run: as it is, and behind the lock that a Rust program
-//! puts around it where several threads use it, as every C handle allows.
+//! Cost of the boundary to C: nanoseconds per packet through `portknock_engine_feed`, and with its
+//! events through `portknock_engine_next_event`. The same run measures the engine from Rust: bare,
+//! and in the lock that a Rust program puts around it if several threads use it, as every C handle
+//! allows.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/border.json`. The same frames, rounds
-//! and times on both sides. The fastest of many runs: what a busy machine adds is on no account of the border.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/boundary.json`. Both sides get the same frames, rounds and times. The figure is
+//! the fastest of many runs, because the load of a busy machine is not a cost of the boundary.
 
 use std::fmt::Write;
 use std::fs;
@@ -18,7 +20,7 @@ use portknock_core::{Engine, LinkType, Timestamp, config};
 use portknock_tests::{Build, C, Linked, Output, save_figures};
 
 const DOOR: &str = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 3600\ntcpflags = syn\n";
-/// Frames that a run feeds.
+/// Number of frames that a run feeds.
 const FRAMES: usize = 120_000;
 const RUNS: usize = 41;
 
@@ -68,7 +70,8 @@ fn main() {
     save_figures("border", &json);
 }
 
-/// A SYN of each source to each of these ports, port by port, the sources in an order that looks like chance.
+/// A SYN of each source to each of these ports, port by port, with the sources in an order that
+/// resembles chance.
 fn frames(sources: u16, ports: &[u16]) -> Vec<Vec<u8>> {
     let frame = |port: u16, source: u16| {
         let [high, low] = source.to_be_bytes();
@@ -87,7 +90,7 @@ fn with_lengths(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.iter().flat_map(|frame| [&length(frame), frame.as_slice()].concat()).collect()
 }
 
-/// An engine, whatever stands in front of it.
+/// An engine, with or without a layer in front of it.
 trait Reach {
     type Reached<'a>: DerefMut<Target = Engine>
     where
@@ -135,7 +138,7 @@ fn from_rust(mut engine: impl Reach, frames: &[Vec<u8>], events: bool) -> f64 {
     fastest
 }
 
-/// What the C program is told.
+/// Arguments and input of the C program.
 struct Arguments<'a> {
     door: &'a Path,
     frames: &'a Path,

@@ -1,10 +1,12 @@
-//! What many doors cost: the time to start, and a packet to a port of none of them; portknockd with and without its scan
-//! guard beside the original knockd.
+//! Cost of many doors: the time to start, and the cost of a packet to a port that no door uses.
+//! portknockd with and without its scan guard is compared with the original knockd.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/doors.json`; figures are medians.
-//! `process µs` is the daemon's CPU time for a packet, `sender µs` what it costs its sender more than where nobody
-//! captures, which is the filter in the kernel; `added µs` is both. `lost` counts since the start. knockd has `TZ` set. Its
-//! start takes minutes with three thousand doors and is left out then, unless `PORTKNOCK_BENCH_SLOW` is set.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/doors.json`. Figures are medians. `process µs` is the daemon's CPU time per
+//! packet. `sender µs` is the additional cost of a packet for its sender, compared with a link
+//! without a capture; this is the filter in the kernel. `added µs` is the sum of both. `lost`
+//! counts since the start. knockd has `TZ` set. With three thousand doors its start takes minutes,
+//! so it is omitted unless `PORTKNOCK_BENCH_SLOW` is set.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::env;
@@ -15,7 +17,7 @@ use portknock_tests::{Daemon, Lab, Output, Table, cost, median, ports_but, ratio
 
 const DOORS: [u32; 5] = [1, 100, 590, 1_000, 3_000];
 const RUNS: usize = 3;
-/// So many packets are sent in a run at so many a second; 0 is as fast as it goes.
+/// Number of packets in a run, and packets per second; 0 is as fast as possible.
 const RATES: [(u32, u32); 3] = [(5_000, 3_000), (100_000, 60_000), (0, 120_000)];
 
 fn main() {
@@ -71,7 +73,7 @@ impl Who {
     }
 }
 
-/// A port of a door; all are different and spread over the whole range.
+/// A port of a door. All ports are different and spread over the whole range.
 fn port(door: u32, step: u32) -> u16 {
     u16::try_from(1 + (door * 3 + step) * 27_449 % 65_521).expect("less than 65,522")
 }
@@ -89,12 +91,12 @@ fn config(doors: u32, who: Who) -> String {
     config
 }
 
-/// A daemon on a cable of its own.
+/// A daemon on its own link.
 struct Peer {
     who: Who,
     lab: Lab,
     daemon: Daemon,
-    /// How long its start took, in milliseconds.
+    /// Duration of its start in milliseconds.
     started: Option<f64>,
 }
 
@@ -104,14 +106,14 @@ impl Peer {
         let config = config(doors, who);
         let (first, daemon) = timed(|| who.start(&lab, &config));
         let mut times = vec![first];
-        // From five hundred doors on it takes knockd seconds.
+        // From five hundred doors on knockd needs seconds.
         if who != Who::Theirs || doors < 500 {
             times.extend((1..5).map(|_| timed(|| who.start(&lab, &config)).0));
         }
         Self { who, lab, daemon, started: median(&times) }
     }
 
-    /// Microseconds a packet in the daemon, and at the sender.
+    /// Microseconds per packet in the daemon, and at the sender.
     fn run(&self, args: &str) -> [f64; 2] {
         let pid = self.daemon.id();
         cost::settle(pid);
@@ -122,14 +124,14 @@ impl Peer {
     }
 }
 
-/// A cable whose receiving end forgets packets, so that answers cost nothing.
+/// A link whose receiving end discards packets, so that answers cost nothing.
 fn quiet_lab() -> Lab {
     let lab = Lab::pair();
     lab.ignore_at_the_server();
     lab
 }
 
-/// Measures packets to ports of no door, with each daemon and where there is none.
+/// Measures packets to ports of no door, with each daemon and without any.
 fn packets(table: &mut Table, doors: u32, peers: &[Peer]) {
     let alone = quiet_lab();
     let ports = ports_but(&(0..doors * 3).map(|i| port(i / 3, i % 3)).collect());
@@ -161,7 +163,7 @@ fn packets(table: &mut Table, doors: u32, peers: &[Peer]) {
     }
 }
 
-/// How long it takes, in milliseconds, and what it gives.
+/// Duration in milliseconds, and the result.
 fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let begin = Instant::now();
     let result = work();

@@ -1,8 +1,9 @@
-//! How much memory the daemons take: idle, with many attempts, and after many finished ones.
+//! Memory of the daemons: idle, with many attempts, and after many finished ones.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/memory.json`: what the kernel says is
-//! resident, in mebibytes, and bytes for each of the attempts, also without what other processes take than the one that holds
-//! them. The original takes minutes for many attempts, so it gets fewer.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/memory.json`: the resident memory that the kernel reports, in mebibytes, and bytes
+//! per attempt, also without the memory of other processes than the one that holds the attempts.
+//! The original needs minutes for many attempts, so it gets fewer.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::net::Ipv4Addr;
 
 use portknock_tests::{Daemon, Host, Lab, Table, cost};
 
-/// A door of three knocks, and one of a single knock that is open at once.
+/// A door with three steps, and a door with a single step, which opens immediately.
 const DOORS: &str = "
 [long]
     sequence    = 7000,8000,9000
@@ -20,7 +21,7 @@ const DOORS: &str = "
     sequence    = 5000
     tcpflags    = syn
 ";
-/// The log is emptied after so many openings, so that it fills no disk.
+/// Number of openings after which the log is emptied, so that it fills no disk.
 const AT_ONCE: u32 = 500_000;
 
 fn main() {
@@ -33,11 +34,12 @@ fn main() {
     table.save();
 }
 
-/// What a daemon is given.
+/// The load of a daemon.
 struct Load {
     alive: u32,
     finished: u32,
-    /// First knocks a second, and finished attempts: as many as it sees without losses.
+    /// First knocks per second, and number of finished attempts: as many as it reads without
+    /// losses.
     rates: [u32; 2],
 }
 
@@ -81,7 +83,7 @@ fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load:
         lab.blast(&format!("--from {from} --sources {AT_ONCE} --ports 5000 --rate {finished_rate}"));
         cost::settle(daemon.id());
         finished += daemon.count("short: OPEN SESAME");
-        // It appends, and so begins anew.
+        // It appends, so it begins again at offset 0.
         File::create(daemon.path("log")).expect("the log can be emptied");
     }
     let now = cost::resident_mib(daemon.id());

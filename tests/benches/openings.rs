@@ -1,14 +1,17 @@
-//! What an opening costs that runs a command, and how many of a burst are lost: portknockd beside the original knockd, small
-//! and large.
+//! Cost of an opening that runs a command, and losses in a burst: portknockd compared with the
+//! original knockd, small and large.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/openings.json`. All CPU times are
-//! microseconds for an opening: the daemon's own, those of its children, and both. The floors are
-//! what the children take where the bench itself starts them, without a shell, as portknockd starts `/bin/true`, and with
-//! one. knockd's children are copies of itself before they are a shell, which is the part that grows with it. `dropped` is what portknockd says of packets that the
-//! kernel had no room for, since its start.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/openings.json`. All CPU times are microseconds per opening: the daemon's own,
+//! those of its children, and both. The floors are the cost of the children if the bench itself
+//! starts them, without a shell, as portknockd starts `/bin/true`, and with a shell. knockd's
+//! children are copies of knockd before they become a shell, and this part grows with knockd.
+//! `dropped` is the number of packets that the kernel had no room for since the start, as
+//! portknockd reports it.
 //!
-//! portknockd is large with a million attempts, knockd with thirty thousand, which are as many as it takes in reasonable
-//! time. It walks them all at each knock, and that is most of what it takes then.
+//! portknockd is large with a million attempts, knockd with thirty thousand, the largest number
+//! that it reaches in reasonable time. knockd walks all attempts at each knock, which is most of
+//! its cost then.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::fs::File;
@@ -29,11 +32,12 @@ const DOORS: &str = "
     seq_timeout = 3600
     tcpflags    = syn
 ";
-/// Whole sequences, each of another source, and packets a second; 0 is as fast as it goes.
+/// Number of complete sequences, each from another source, and packets per second; 0 is as fast as
+/// possible.
 const LOADS: [(&str, u32, u32); 2] = [("200 openings/s", 500, 600), ("burst of 5,000", 5_000, 0)];
-/// How often the floor starts its command.
+/// Number of starts of the floor's command.
 const RUNS: u32 = 500;
-/// How long nothing must happen until it is taken for the end.
+/// Duration without any activity that counts as the end.
 const QUIET: Duration = Duration::from_millis(300);
 
 fn main() {
@@ -56,7 +60,7 @@ fn main() {
             if size == "large" {
                 lab.blast(&format!("--from 16.0.0.0 {growth}"));
                 cost::wait_for_the_end(daemon.id(), QUIET);
-                // It appends, and so begins anew.
+                // It appends, so it begins again at offset 0.
                 File::create(daemon.path("log")).expect("the log can be emptied");
             }
             for ((load, ours), from) in LOADS.iter().zip(&mut ours).zip(["172.16.0.0", "172.24.0.0"]) {
@@ -98,9 +102,9 @@ fn measure(
     table.row(what, &format!("{who}, {size}"), &figures);
 }
 
-/// What a process takes that does nothing but start a command, one after the other.
+/// Cost of a process that only starts a command, one after the other.
 fn floor(table: &mut Table, command: &[&str]) {
-    // Brings the kernel's account of this process up to date.
+    // Updates the kernel's accounting of this process.
     let spent = || {
         sleep(Duration::from_millis(1));
         spent(process::id())
@@ -120,7 +124,7 @@ fn floor(table: &mut Table, command: &[&str]) {
     table.row(&command.join(" "), "floor", &[figures.as_slice(), &[None; 3]].concat());
 }
 
-/// Seconds of CPU time that a process has spent, and its children that have ended.
+/// Seconds of CPU time of a process and of its children that have ended.
 fn spent(pid: u32) -> [f64; 2] {
     [cost::cpu(pid), cost::cpu_of_children(pid)].map(|time| time.as_secs_f64())
 }

@@ -1,8 +1,9 @@
-//! What a packet costs from Python, beside the engine and the replay of Rust and beside scapy doing the same job, on one
-//! capture in one run.
+//! Cost of a packet from Python, compared with the engine and the replay of Rust and with scapy in
+//! the same role, on one capture in one run.
 //!
-//! Run by `make bench`, which makes the environment that `PORTKNOCK_PYTHON` names, prints this as a table and writes it to
-//! `target/bench/python.json`. The fastest of several runs.
+//! Run by `make bench`, which makes the environment that `PORTKNOCK_PYTHON` names, prints the
+//! figures as a table and writes them to `target/bench/python.json`. Figures are those of the
+//! fastest of several runs.
 
 use std::fs;
 use std::path::Path;
@@ -60,8 +61,8 @@ fn main() {
     save_figures("python", &json);
 }
 
-/// SYNs of a thousand sources, a microsecond between them, to a port of no door but for one in `every`: those are the next
-/// steps of their source.
+/// SYNs of a thousand sources, one microsecond apart, to a port of no door, except one in `every`:
+/// those are the next steps of their source.
 fn frames(every: u32) -> Vec<(Timestamp, Vec<u8>)> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut stages = vec![0; 1_000];
@@ -82,7 +83,7 @@ fn frames(every: u32) -> Vec<(Timestamp, Vec<u8>)> {
     (0..PACKETS).map(frame).collect()
 }
 
-/// Nanoseconds a packet of the fastest run, and the openings of each.
+/// Nanoseconds per packet of the fastest run, and the openings of each.
 fn fastest(mut run: impl FnMut() -> u64) -> (f64, u64) {
     let mut fastest = f64::INFINITY;
     let mut openings = 0;

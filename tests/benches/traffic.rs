@@ -1,18 +1,22 @@
-//! What a packet costs: portknockd beside the original knockd, with and without `TZ` or its waiting, and beside a program
-//! that only counts packets, which is the floor under all of them.
+//! Cost of a packet: portknockd compared with the original knockd, with and without `TZ` or its
+//! waiting, and with a program that only counts packets, which is the floor of all of them.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/traffic.json`. All peers listen on cables
-//! of their own and take turns; figures are medians.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/traffic.json`. All programs listen on their own links and take turns. Figures are
+//! medians.
 //!
-//! - `process µs` is CPU time of the process, its work in the kernel included, for a packet that it saw.
-//! - `sender µs` is what a packet costs its sender more than just before where nobody captures: the filter in the kernel
-//!   and the copy into the buffer. At 5,000 packets a second and less it drowns in the sender's own sleeping and waking.
+//! - `process µs` is the CPU time of the process per packet that it has read, including its work in
+//!   the kernel.
+//! - `sender µs` is the additional cost of a packet for its sender, compared with a run just before
+//!   without a capture: the filter in the kernel and the copy into the buffer. At 5,000 packets a
+//!   second and less it is lost in the sender's own sleeping and waking.
 //! - `both` in the ratios is the sum of the two.
-//! - `lost %` of the packets found no room in the buffer.
+//! - `lost %` is the part of the packets that found no room in the buffer.
 //!
-//! The counting program and portknockd see a packet within a millisecond. knockd waits 50 ms for more of them, 25 ms on
-//! average, which spares it wake-ups; to compare at equal latency there is also a knockd whose capture does not wait
-//! (`tests/c/at_once.c`). Without `TZ` it looks at `/etc/localtime` for each packet.
+//! The counting program and portknockd read a packet within a millisecond. knockd waits 50 ms for
+//! more packets, 25 ms on average, which saves wake-ups. For a comparison at equal latency there is
+//! also a knockd whose capture does not wait (`tests/c/immediate.c`). Without `TZ` knockd reads
+//! `/etc/localtime` for each packet.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::cell::Cell;
@@ -30,12 +34,12 @@ const DOOR: &str = "
     seq_timeout = 3600
     tcpflags    = syn
 ";
-/// So many packets are sent in a run at so many a second; 0 is as fast as it goes.
+/// Number of packets in a run, and packets per second; 0 is as fast as possible.
 const RATES: [(u32, u32); 4] = [(500, 200), (5_000, 3_000), (100_000, 60_000), (0, 120_000)];
-/// The first of those who knock before, and how many of them do so at one rate.
+/// First source of the preceding first knocks, and their rate in packets per second.
 const FIRST: u32 = 0xac10_0000;
 const KNOCKED_AT_ONCE: u32 = 5_000;
-/// So many knockers have attempts.
+/// Number of sources with an attempt.
 const ALIVE: [u32; 4] = [1, 1_000, 10_000, 65_000];
 
 const COLUMNS: [&str; 7] =
@@ -60,7 +64,7 @@ fn main() {
 struct Traffic<'a> {
     what: &'a str,
     kind: Kind,
-    /// So many sources have made a first knock before.
+    /// Number of sources that have made a first knock before.
     alive: u32,
 }
 
@@ -68,16 +72,16 @@ struct Traffic<'a> {
 enum Kind {
     /// To ports of no door.
     Irrelevant,
-    /// First knocks of those who have made one before.
+    /// First knocks of sources that have made one before.
     Again,
-    /// First knocks of others.
+    /// First knocks of other sources.
     New,
     /// All knocks of many sources, one source after the other.
     Whole,
 }
 
 impl Traffic<'_> {
-    /// What `blast` is told.
+    /// Arguments of `pktgen`.
     fn args(&self, packets: u32) -> String {
         match self.kind {
             Kind::Irrelevant => {
@@ -93,33 +97,37 @@ impl Traffic<'_> {
         }
     }
 
-    /// How many packets knockd has seen when it has logged so many stages; `None` where it logs nothing.
+    /// Number of packets that knockd has read when it has logged this number of stages; `None` if
+    /// it logs nothing.
     fn seen_by_knockd(&self, stages: usize) -> Option<u64> {
         match self.kind {
             Kind::Irrelevant => None,
-            // It ends an attempt at the first of them and begins another at the second where nobody else knocks meanwhile.
+            // It ends an attempt at the first packet, and begins another one at the second if no
+            // other source knocks in between.
             Kind::Again if self.alive == 1 => Some(2 * stages as u64),
             Kind::Again | Kind::New | Kind::Whole => Some(stages as u64),
         }
     }
 
-    /// False where knockd, which walks all attempts at each packet, would be busy all the time or take minutes to get there.
+    /// False if knockd, which walks all attempts at each packet, would be busy all the time or need
+    /// minutes to get there.
     fn is_for(&self, who: Who, rate: u32, packets: u32) -> bool {
         let alive = if self.kind == Kind::New { self.alive + packets / 2 } else { self.alive };
         let busy = f64::from(if rate == 0 { 400_000 } else { rate }) * walk_micros(alive) / 1e6;
         match who {
             Who::Counting | Who::Ours => true,
-            // New knockers come to a daemon of their own each time, which takes minutes with very many before them.
+            // New sources always meet a new daemon, which takes minutes if very many sources must
+            // come before them.
             Who::TheirsAtOnce | Who::TheirsWithZone => {
                 alive <= 1 || (busy < 0.9 && (self.kind != Kind::New || alive <= 20_000))
             }
-            // Where the walk is long, the look at a file makes no difference.
+            // If the walk is long, reading the file makes no difference.
             Who::Theirs => alive <= 1 || (busy < 0.9 && alive <= 5_000),
         }
     }
 }
 
-/// Microseconds that knockd takes for a packet with so many attempts alive, roughly.
+/// Approximate microseconds that knockd needs for a packet with this number of live attempts.
 fn walk_micros(alive: u32) -> f64 {
     2.0 + 0.0065 * f64::from(alive)
 }
@@ -153,7 +161,7 @@ enum Program {
     Theirs(Daemon),
 }
 
-/// One of those that are compared, on a cable of its own.
+/// One of the compared programs, on its own link.
 struct Peer {
     who: Who,
     lab: Lab,
@@ -174,7 +182,7 @@ impl Peer {
         }
     }
 
-    /// How many packets it has seen and how many it has lost, as far as it can tell.
+    /// Number of packets that it has read, and number that it has lost, as far as it reports them.
     fn seen(&self, traffic: &Traffic<'_>) -> (Option<u64>, Option<u64>) {
         match &self.program {
             Program::Counter(counter) => {
@@ -187,19 +195,19 @@ impl Peer {
     }
 }
 
-/// A cable whose receiving end forgets packets, so that answers cost nothing.
+/// A link whose receiving end discards packets, so that answers cost nothing.
 fn quiet_lab() -> Lab {
     let lab = Lab::pair();
     lab.ignore_at_the_server();
     lab
 }
 
-/// Starts it, and has so many sources make a first knock at it.
+/// Starts it, and lets this number of sources make a first knock.
 fn program(who: Who, lab: &Lab, alive: u32) -> Program {
     let program = match who {
         Who::Counting => Program::Counter(Counter::start(&lab.server)),
         Who::Ours => {
-            // The door opens for each of the whole sequences.
+            // The door opens for each of the complete sequences.
             let config = format!("[options]\nMaxOpenings = 1000000\n{DOOR}");
             Program::Ours(Daemon::portknockd(&lab.server, &config))
         }
@@ -215,7 +223,7 @@ fn program(who: Who, lab: &Lab, alive: u32) -> Program {
     let (Program::Ours(daemon) | Program::Theirs(daemon)) = &program else { return program };
     for first in (0..alive).step_by(KNOCKED_AT_ONCE as usize) {
         let rate = match &program {
-            // Less than half of what it can do.
+            // Less than half of its capacity.
             Program::Theirs(_) => (400_000.0 / walk_micros(first + KNOCKED_AT_ONCE)).min(10_000.0),
             _ => 50_000.0,
         };
@@ -233,7 +241,7 @@ fn program(who: Who, lab: &Lab, alive: u32) -> Program {
     program
 }
 
-/// Microseconds a packet, and the part of the packets that got lost.
+/// Microseconds per packet, and the part of the packets that got lost.
 #[derive(Clone, Copy)]
 struct Run {
     process: f64,
@@ -242,9 +250,9 @@ struct Run {
 }
 
 struct Bench {
-    /// A cable where nobody captures.
+    /// A link without a capture.
     alone: Lab,
-    /// The number of the next segment; none is to be taken for the repetition of another.
+    /// The number of the next segment, so that no segment counts as the repetition of another.
     next_segment: Cell<u32>,
 }
 
@@ -292,7 +300,7 @@ impl Bench {
         {
             assert!(seen + lost >= sent.packets, "{}: {seen} seen and {lost} lost of {sent:?}", peer.who.name());
         }
-        // What a filter kept away was seen to, too.
+        // A packet that the filter dropped counts as handled, too.
         let handled = match seen {
             Some(seen) if traffic.kind != Kind::Irrelevant => seen.min(sent.packets),
             _ => sent.packets,

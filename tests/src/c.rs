@@ -1,4 +1,4 @@
-//! Programs in C, against libportknock as it is installed.
+//! Programs in C, linked with an installed libportknock.
 
 use std::env;
 use std::fs;
@@ -10,32 +10,32 @@ use tempfile::TempDir;
 
 use crate::{Output, require};
 
-/// No warning is passed over.
+/// Every warning is an error.
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-pedantic", "-Werror"];
 
-/// How a program is compiled.
+/// The compilation of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
     /// `gcc`, `clang` or their counterparts for C++.
     pub compiler: &'static str,
     /// As in `c99`, or `c++17`.
     pub standard: &'static str,
-    /// Against which library.
+    /// The form of the library.
     pub linked: Linked,
     /// Further arguments.
     pub more: &'static [&'static str],
 }
 
-/// How a program gets its library.
+/// The way a program gets its library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Linked {
-    /// It finds `libportknock.so` when it starts.
+    /// It loads `libportknock.so` when it starts.
     Shared,
-    /// It has `libportknock.a` inside.
+    /// It contains `libportknock.a`.
     Static,
 }
 
-/// An installation of libportknock, and where programs that use it are put.
+/// An installation of libportknock, and the directory of the programs that use it.
 #[derive(Debug)]
 pub struct C {
     folder: PathBuf,
@@ -61,7 +61,8 @@ impl C {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
     }
 
-    /// Compiles a program of this workspace that has nothing to do with the library, beside the test, and says where it is.
+    /// Compiles a program of this workspace that does not use the library, next to the test, and
+    /// returns its path.
     pub fn compile_alone(source: &str, more: &[&str]) -> PathBuf {
         require("gcc");
         let source = Self::source(source);
@@ -74,12 +75,12 @@ impl C {
         program
     }
 
-    /// Where it is installed.
+    /// The directory of the installation.
     pub fn prefix(&self) -> PathBuf {
         self.folder.join("prefix")
     }
 
-    /// A command that finds the installation, by pkg-config and when it starts programs.
+    /// A command that uses the installation, through pkg-config and the library path.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env("PKG_CONFIG_PATH", self.prefix().join("lib/pkgconfig"));
@@ -87,7 +88,7 @@ impl C {
         command
     }
 
-    /// Compiles a program without a warning, and says where it is.
+    /// Compiles a program without a warning, and returns its path.
     pub fn compile(&self, source: &Path, build: Build) -> PathBuf {
         let Build { compiler, standard, linked, more } = build;
         let name = source.file_stem().and_then(|name| name.to_str()).expect("a source has a name");
@@ -98,7 +99,7 @@ impl C {
             command.args(["-x", "c++"]);
         }
         command.arg(format!("-std={standard}")).args(STRICT).args(["-g", "-pthread"]);
-        // Another test may be running the same program, or building it: only what is complete takes the name.
+        // Another test may run or build the same program, so only a complete file gets the name.
         let making = TempDir::new_in(&self.folder).expect("a folder in cargo's");
         let made = making.path().join("program");
         command.args(more).arg(source).args(["-x", "none", "-o"]).arg(&made).args(self.flags(linked));
@@ -111,7 +112,7 @@ impl C {
         program
     }
 
-    /// What pkg-config says about compiling against it.
+    /// The output of pkg-config for this argument.
     fn flags(&self, linked: Linked) -> Vec<String> {
         let mut command = self.command("pkg-config");
         if linked == Linked::Static {
@@ -127,7 +128,7 @@ impl C {
     }
 }
 
-/// Where cargo has put the library.
+/// The directory in which cargo has built the library.
 fn built() -> PathBuf {
     let test = env::current_exe().expect("the test knows its own path");
     let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned();

@@ -1,11 +1,12 @@
 //! Capture files.
 
-/// The header of a capture file (see pcap-savefile(5)) with nanosecond stamps, of frames of this link type.
+/// The header of a capture file (see pcap-savefile(5)) with nanosecond timestamps, of frames of
+/// this link type.
 pub fn capture_header(link_type: u32) -> Vec<u8> {
     words([0xa1b2_3c4d, 0x0004_0002, 0, 0, 65_535, link_type])
 }
 
-/// A frame's record in it; `nanos` are those since 1970.
+/// The record of a frame in it; `nanos` are nanoseconds since 1970.
 pub fn capture_record(nanos: u64, frame: &[u8]) -> Vec<u8> {
     let small = |value: u64| u32::try_from(value).expect("a time and a frame that the format can hold");
     let length = small(frame.len() as u64);

@@ -11,21 +11,22 @@ use tempfile::TempDir;
 use crate::cost;
 use crate::{Host, Output, PATIENCE, Process, binary, require, wait_until};
 
-/// What both daemons write to their log when they listen.
+/// The text that both daemons log when they listen.
 const STARTED: &str = "starting up, listening on";
-/// What portknockd writes when a new configuration is in force.
+/// The text that portknockd logs when a new configuration is in force.
 const RELOADED: &str = "the configuration is reloaded";
-/// What it writes when it is not.
+/// The text that it logs when a new configuration is refused.
 const NOT_RELOADED: &str = "the configuration is not reloaded, the old one stays in use";
 
-/// What portknockd's status begins with.
+/// The beginning of portknockd's status line.
 const STATUS: &str = "] status: doors ";
 
-/// How long a daemon may take to start: the original takes minutes for its filter with three thousand doors. One that ends
-/// is noticed at once.
+/// Timeout of a daemon's start: the original needs minutes for its filter with three thousand
+/// doors. A daemon that exits is noticed immediately.
 const START_PATIENCE: Duration = Duration::from_secs(600);
 
-/// A daemon with its configuration, log and state in a folder of its own. It is killed when this is dropped.
+/// A daemon with its configuration, log and state in its own directory. It is killed when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Daemon {
     folder: TempDir,
@@ -34,19 +35,20 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts portknockd on `eth0` with this configuration and waits until it listens. `%DIR%` in the configuration
-    /// stands for the daemon's folder, where the state file is too unless the configuration says otherwise.
+    /// Starts portknockd on `eth0` with this configuration and waits until it listens. `%DIR%` in
+    /// the configuration stands for the daemon's directory, which also contains the state file
+    /// unless the configuration names another.
     pub fn portknockd(host: &Host, config: &str) -> Self {
         Self::portknockd_with(host, config, &["-i", "eth0"])
     }
 
-    /// The same with these arguments in place of `-i eth0`.
+    /// The same with these arguments instead of `-i eth0`.
     pub fn portknockd_with(host: &Host, config: &str, args: &[&str]) -> Self {
         Self::start(host, config, args, false)
     }
 
-    /// portknockd started by another program, which must become it as `prlimit` and `setpriv` do. `%DIR%` stands for
-    /// the daemon's folder here too.
+    /// portknockd started by another program, which must become it as `prlimit` and `setpriv` do.
+    /// `%DIR%` stands for the daemon's directory here too.
     pub fn portknockd_under(host: &Host, starter: &[&str], config: &str) -> Self {
         Self::start_under(host, starter, config, false)
     }
@@ -59,7 +61,7 @@ impl Daemon {
 
     fn start_under(host: &Host, starter: &[&str], config: &str, original: bool) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        // For starters that become another user, who puts the control socket there.
+        // For starters that become another user, who creates the control socket there.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).expect("a folder of ours");
         write_config(folder.path(), config, original);
         let program = program(original);
@@ -78,18 +80,19 @@ impl Daemon {
         Self::knockd_with(host, config, &["-i", "eth0"])
     }
 
-    /// The same with these arguments in place of `-i eth0`.
+    /// The same with these arguments instead of `-i eth0`.
     pub fn knockd_with(host: &Host, config: &str, args: &[&str]) -> Self {
         require("knockd");
         Self::start(host, config, args, true)
     }
 
-    /// Runs portknockd with a configuration that it must refuse, or with `--check`, and gives what it left.
+    /// Runs portknockd with a configuration that it must refuse, or with `--check`, and returns its
+    /// output.
     pub fn run_portknockd(host: &Host, config: &str, args: &[&str]) -> Output {
         Self::run(host, config, args, false)
     }
 
-    /// Runs the original knockd, which must end by itself, and gives what it left.
+    /// Runs the original knockd, which must exit by itself, and returns its output.
     pub fn run_knockd(host: &Host, config: &str, args: &[&str]) -> Output {
         require("knockd");
         Self::run(host, config, args, true)
@@ -107,8 +110,8 @@ impl Daemon {
         daemon
     }
 
-    /// Starts portknockd or the original with these files, each a name and a text, in its folder besides. Gives whether it
-    /// listens; where not, it has ended.
+    /// Starts portknockd or the original with these additional files, each a name and a text, in
+    /// its directory. Returns whether it listens; if not, it has exited.
     pub fn attempt(host: &Host, config: &str, args: &[&str], files: &[(&str, &str)], original: bool) -> (Self, bool) {
         let folder = TempDir::new().expect("a temporary folder");
         write_config(folder.path(), config, original);
@@ -121,7 +124,8 @@ impl Daemon {
         (daemon, has_started)
     }
 
-    /// Starts it with what it must refuse, in the same folder, and gives what it left.
+    /// Starts it with a configuration that it must refuse, in the same directory, and returns its
+    /// output.
     pub fn refuses_to_start(&self, host: &Host) -> Output {
         let mut command = host.command(binary("portknockd"));
         let output = Output::of(command.arg("-c").arg(self.path("knockd.conf")).args(["-i", "eth0"]));
@@ -129,7 +133,8 @@ impl Daemon {
         output
     }
 
-    /// Starts it again in the same folder, after [`Daemon::kill`] or [`Daemon::stop`], and waits until it listens.
+    /// Starts it again in the same directory, after [`Daemon::kill`] or [`Daemon::stop`], and waits
+    /// until it listens.
     pub fn restart(&mut self, host: &Host, args: &[&str]) {
         let before = self.count(STARTED);
         self.process = launch(host, self.folder.path(), args, self.original);
@@ -141,7 +146,8 @@ impl Daemon {
         self.assert_started(has_started);
     }
 
-    /// Waits until it has started for the `count`th time, or has ended; true where it has started.
+    /// Waits until it has started for the `count`th time, or has exited. Returns true if it has
+    /// started.
     fn starts(&mut self, count: usize) -> bool {
         wait_until(START_PATIENCE, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
         self.count(STARTED) >= count
@@ -151,7 +157,8 @@ impl Daemon {
         assert!(has_started, "the daemon does not start:\n{}", self.everything());
     }
 
-    /// A path in the daemon's folder: `knockd.conf`, `log`, `openings`, or what the configuration named by `%DIR%`.
+    /// A path in the daemon's directory: `knockd.conf`, `log`, `openings`, or a file that the
+    /// configuration names by `%DIR%`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -161,7 +168,7 @@ impl Daemon {
         write_config(self.folder.path(), config, self.original);
     }
 
-    /// Has it read this configuration, and waits until it is in force.
+    /// Lets it read this configuration, and waits until it is in force.
     pub fn reload(&self, config: &str) {
         let before = self.count(RELOADED);
         self.rewrite(config);
@@ -169,7 +176,7 @@ impl Daemon {
         self.wait_for_count(RELOADED, before + 1, PATIENCE);
     }
 
-    /// Has it read the file that is there, and waits until it has refused it.
+    /// Lets it read the present file, and waits until it has refused it.
     pub fn refuse_reload(&self) {
         let before = self.count(NOT_RELOADED);
         self.signal("HUP");
@@ -181,17 +188,17 @@ impl Daemon {
         self.read("log")
     }
 
-    /// What it has written to standard output and standard error.
+    /// Its standard output and standard error so far.
     pub fn output(&self) -> String {
         self.process.output()
     }
 
-    /// How many lines of the log contain `text`.
+    /// Number of lines of the log that contain `text`.
     pub fn count(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until a line of the log contains `text`; panics where that takes too long.
+    /// Waits until a line of the log contains `text`. Panics if that takes too long.
     pub fn wait_for(&self, text: &str) {
         self.wait_for_count(text, 1, PATIENCE);
     }
@@ -202,7 +209,8 @@ impl Daemon {
         assert!(seen, "the log does not have `{text}` {count} times:\n{}", self.everything());
     }
 
-    /// What portknockd's status line, written now, says of this: the number after the word, as in `packets`.
+    /// The number after this word, as in `packets`, in portknockd's status line, which it writes
+    /// now.
     pub fn status(&self, what: &str) -> u64 {
         let before = self.count(STATUS);
         self.signal("USR1");
@@ -214,7 +222,7 @@ impl Daemon {
         number.unwrap_or_else(|| panic!("the status does not say `{what}`: {line}"))
     }
 
-    /// The text of a file in its folder, empty where there is no such file.
+    /// The text of a file in its directory, empty if there is no such file.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
@@ -229,12 +237,12 @@ impl Daemon {
         cost::commands(self.id())
     }
 
-    /// The process that reads packets for it.
+    /// Its reader process.
     pub fn reader(&self) -> u32 {
         cost::reader(self.id()).expect("portknockd has a reader")
     }
 
-    /// How many file descriptors it has.
+    /// Number of its file descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the daemon runs").count()
     }
@@ -255,7 +263,7 @@ impl Daemon {
         self.process.stop()
     }
 
-    /// Its exit status, where it has ended within `timeout`.
+    /// Its exit status, if it exits within `timeout`.
     pub fn exit_within(&mut self, timeout: Duration) -> Option<ExitStatus> {
         self.process.exit_within(timeout)
     }
@@ -282,7 +290,7 @@ fn program(original: bool) -> PathBuf {
     if original { PathBuf::from("knockd") } else { binary("portknockd") }
 }
 
-/// Writes the file in one step, so that a reload never sees half of it.
+/// Writes the file in one step, so that a reload never reads half of it.
 fn write_config(folder: &Path, config: &str, original: bool) {
     let config = config.replace("%DIR%", utf8(folder));
     // Sections repeat and the last value counts, so a configuration can still name other paths.

@@ -9,14 +9,15 @@ use tempfile::TempDir;
 
 use crate::{Daemon, Host, Output};
 
-/// A file system in memory of 64 KiB, seen by the daemons that are started after it. It goes when this is dropped.
+/// A file system in memory of 64 KiB, visible to the daemons that are started after it. It is
+/// removed when this is dropped.
 #[derive(Debug)]
 pub struct Disk {
     folder: TempDir,
 }
 
 impl Disk {
-    /// An empty one that can be written to.
+    /// An empty, writable file system.
     pub fn new() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         mount(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"]).arg(folder.path()));
@@ -28,14 +29,14 @@ impl Disk {
         self.folder.path().join(name)
     }
 
-    /// Leaves no room on it.
+    /// Fills it completely.
     pub fn fill(&self) {
         let mut filler = File::create(self.path("filler")).expect("the disk can be written to");
-        // The kernel frees and takes whole pages.
+        // The kernel allocates whole pages.
         while filler.write_all(&[0; 4096]).is_ok() {}
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     pub fn free(&self) {
         fs::remove_file(self.path("filler")).expect("the disk was filled");
     }
@@ -45,7 +46,7 @@ impl Disk {
         mount(Command::new("mount").args(["-o", "remount,ro,bind"]).arg(self.folder.path()));
     }
 
-    /// Makes it writable again for a running daemon, which has mounts of its own, and for those to come.
+    /// Makes it writable again for a running daemon, which has its own mounts, and for later ones.
     pub fn release(&self, host: &Host, daemon: &Daemon) {
         let folder = self.folder.path();
         mount(Command::new("mount").args(["-o", "remount,rw,bind"]).arg(folder));

@@ -1,7 +1,8 @@
-//! Support for the end-to-end tests: hosts in network namespaces, daemons, firewalls and listeners on them.
+//! Support for the end-to-end tests: hosts in network namespaces, daemons, firewalls and listeners
+//! on them.
 //!
-//! Everything here asserts: what cannot be set up panics with the reason. The tests run in `scripts/sandbox` only, so
-//! nothing that they do reaches the machine.
+//! Everything here asserts: a part that cannot be set up panics with the reason. The tests run in
+//! `scripts/sandbox` only, so they do not affect the machine.
 //!
 //! ```no_run
 //! use portknock_tests::{Daemon, Firewall, Lab, Listener, PortState};
@@ -67,6 +68,6 @@ pub use tools::{NOBODY, RIGHTLESS, binary, other_users, require, skipped, wait_u
 
 use std::time::Duration;
 
-/// How long the lab waits for what has to happen soon: long, since a loaded machine is slow, and never used up where
-/// all is well.
+/// Timeout of events that are expected soon. It is long because a loaded machine is slow, and is
+/// never used up if the test passes.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Ports, as all of nmap's kinds of scan see them.
+//! Ports, as all of nmap's scan types see them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -8,21 +8,21 @@ use crate::{Host, Output, require};
 /// SYN and UDP, connect, ACK, window, FIN, NULL, Xmas and Maimon.
 pub const SCANS: [&str; 8] = ["-sS -sU", "-sT", "-sA", "-sW", "-sF", "-sN", "-sX", "-sM"];
 
-/// How a port looks to one scan.
+/// The result of one scan for a port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// State, reason and time to live, as in `closed reset ttl 64`.
     pub answer: String,
-    /// The segments that it sent: flags, time to live, whether there is a flow label, length and window; no numbers that the
-    /// kernel draws.
+    /// The segments that the port sent: flags, time to live, whether there is a flow label, length
+    /// and window; without the numbers that the kernel chooses.
     pub segments: BTreeSet<String>,
 }
 
-/// How a port, as in `22/tcp`, looks to each scan.
+/// The result of each scan for a port, as in `22/tcp`.
 pub type Looks = BTreeMap<&'static str, Look>;
 
-/// How these ports of an address look to the scans. `ports` is nmap's list, as in `T:22,23,U:53`; the answer has names as in
-/// `22/tcp`. All scans run side by side.
+/// The results of all scans for these ports of an address. `ports` is nmap's list, as in
+/// `T:22,23,U:53`; the result has names as in `22/tcp`. All scans run in parallel.
 pub fn looks(host: &Host, scans: &[&'static str], address: &str, ports: &str) -> BTreeMap<String, Looks> {
     require("nmap");
     let mut all: BTreeMap<String, Looks> = BTreeMap::new();
@@ -44,7 +44,7 @@ fn run(host: &Host, scan: &str, address: &str, ports: &str) -> BTreeMap<String, 
     let output = Output::of(host.command("nmap").args(words.split(' ')));
     assert_eq!(output.code, Some(0), "nmap {words}: {output:?}");
     let mut looks: BTreeMap<String, Look> = BTreeMap::new();
-    // Answers to the other scans are seen too; they go to other ports.
+    // Answers to the other scans arrive too; they go to other ports.
     let mut sent_from = BTreeSet::new();
     for line in output.stdout.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The path of a program of this workspace, from the target directory that the running test was built in.
+/// The path of a program of this workspace, from the target directory that the running test was
+/// built in.
 pub fn binary(name: &str) -> PathBuf {
     let test = env::current_exe().expect("the test knows its own path");
     // target/PROFILE/deps/TEST or target/PROFILE/PROGRAM
@@ -39,8 +40,8 @@ pub fn require(tool: &str) {
     panic!("the program `{tool}` is missing; install it with: scripts/install-deps, or: apt-get install {package}");
 }
 
-/// The starter for [`Daemon::portknockd_under`](crate::Daemon::portknockd_under) that makes it a user of its own, who
-/// may capture packets and nothing else.
+/// A starter for [`Daemon::portknockd_under`](crate::Daemon::portknockd_under) that makes the
+/// daemon a separate user with the privilege to capture packets and no other.
 pub const NOBODY: &[&str] = &[
     "setpriv",
     "--reuid=54321",
@@ -51,18 +52,20 @@ pub const NOBODY: &[&str] = &[
     "--bounding-set=-all,+net_raw",
 ];
 
-/// The starter for programs that are to run without any right. It takes root's capabilities away, so that it works in an
-/// unprivileged user namespace too, where there is no other user to become.
+/// A starter for programs that must run without any privilege. It drops root's capabilities, so
+/// that it also works in an unprivileged user namespace, which has no other user.
 pub const RIGHTLESS: &[&str] = &["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"];
 
-/// Says that a test is skipped, past the test runner, which shows what is printed only when a test fails.
+/// Reports that a test is skipped, past the test runner, which shows printed text only when a test
+/// fails.
 pub fn skipped(why: &str) {
     let test = thread::current();
-    // Where nobody listens, there is nobody to tell.
+    // Without a reader of standard error the message is lost.
     let _ = writeln!(io::stderr(), "SKIPPED: {}: {why}", test.name().unwrap_or("a test"));
 }
 
-/// True where there are other users to become; a test says so and ends where not, as in an unprivileged user namespace.
+/// True if there are other users to become. Otherwise, as in an unprivileged user namespace, it
+/// reports the test as skipped.
 pub fn other_users() -> bool {
     let there_are =
         Command::new("setpriv").args(["--reuid=54321", "true"]).status().is_ok_and(|status| status.success());
@@ -72,7 +75,8 @@ pub fn other_users() -> bool {
     there_are
 }
 
-/// Asks again and again until `condition` holds; false where it does not within `timeout`.
+/// Checks `condition` repeatedly until it holds. Returns false if it does not hold within
+/// `timeout`.
 pub fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + timeout;
     loop {

@@ -1,4 +1,5 @@
-//! The C library, from C: programs in `tests/c` by several compilers, under valgrind and with sanitizers, and the examples.
+//! The C library, from C: programs in `tests/c` built by several compilers, run under valgrind and
+//! with sanitizers, and the examples.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
@@ -12,16 +13,16 @@ use portknock_tests::{
 use tempfile::TempDir;
 
 const PLAIN: Build = Build { compiler: "gcc", standard: "c11", linked: Linked::Shared, more: &[] };
-/// Those that need no network.
+/// Programs that need no network.
 const PURE: [&str; 2] = ["config", "engine"];
-/// Those that send and capture.
+/// Programs that send and capture.
 const LIVE: [&str; 2] = ["client", "listener"];
 
 fn test_program(c: &C, name: &str, build: Build) -> std::path::PathBuf {
     c.compile(&C::source(&format!("tests/c/{name}.c")), build)
 }
 
-/// Runs a test program on a host of its own, in a folder of its own, by way of `starter`.
+/// Runs a test program on its own host and in its own directory, started by `starter`.
 fn pass(c: &C, starter: &[&str], program: &Path) {
     let host = Host::new("c");
     let folder = TempDir::new().unwrap();
@@ -168,8 +169,8 @@ target = 10.0.0.1
 command = x
 ";
 
-/// A capture of knocks from a few addresses of both families at the ports of
-/// the doors and others, in an order that only looks like chance.
+/// A capture of knocks from a few addresses of both families at the ports of the doors and at
+/// others, in an order that resembles chance.
 fn capture(link_type: u32, packets: u32) -> Vec<u8> {
     let mut file = capture_header(link_type);
     let (mut chance, mut nanos) = (1_u32, 1_690_000_000_000_000_000_u64);
@@ -345,7 +346,7 @@ fn the_examples_knock_at_each_other() {
     assert!(daemon.output().contains("10.0.0.2: ssh: close"), "{}", daemon.output());
     probe("filtered");
 
-    // Where the program takes the commands, nothing is run.
+    // If the program handles the commands itself, the library runs none.
     let mut daemon = Process::spawn(&mut on(&lab.server, "daemon", &["-n", conf.to_str().unwrap(), "eth0"]));
     daemon.wait_for("listening on eth0");
     let knocked = Output::of(&mut on(&lab.client, "knock", &["10.0.0.1", "9000,7000,8000:udp"]));
@@ -376,7 +377,7 @@ fn the_man_page_is_clean_and_its_program_and_the_readmes_run() {
     require("mandoc");
     let page = c.prefix().join("share/man/man3/portknock.3");
     let lint = Output::of(Command::new("mandoc").args(["-T", "lint", "-W", "all"]).arg(&page));
-    // Whether the pages that it names are installed here is not its fault.
+    // The man pages that it names may not be installed here.
     let faults: Vec<_> = lint.stdout.lines().filter(|line| !line.contains("referenced manual not found")).collect();
     assert!(faults.is_empty(), "{faults:#?}");
     let folder = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! Commands: none is lost, none holds up the rest, and they find what they were promised.
+//! Commands: none is lost, none holds up the others, and their environment is as documented.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +10,8 @@ use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users
 
 const KNOCK: &str = "knock 10.0.0.1 7000 8000";
 
-/// A door at 7000,8000 with these further lines, and the bell at 1000,500, which notes its ringing in `bell`.
+/// A door at 7000,8000 with these further lines, and the bell at 1000,500, which records its
+/// ringing in `bell`.
 fn door(lines: &str) -> String {
     format!(
         "[door]\nsequence = 7000,8000\ntcpflags = syn\n{lines}\n\
@@ -30,7 +31,7 @@ fn ring(lab: &Lab, daemon: &Daemon) {
     becomes(daemon, "bell", &(before + "rang\n"));
 }
 
-/// So many addresses from this one on knock at both ports.
+/// Knocks at both ports from this number of addresses, beginning with this one.
 fn crowd(lab: &Lab, from: &str, sources: u32) {
     let mut command = lab.client.command(binary("blast"));
     command.args(["--interface", "eth0", "--ports", "7000,8000", "--rate", "2000", "--from", from]);
@@ -53,7 +54,7 @@ fn a_command_that_hangs_holds_up_neither_other_addresses_nor_other_doors() {
     crowd(&lab, "10.0.0.3", 1);
     becomes(&daemon, "done", "10.0.0.2\n10.0.0.3\n");
     ring(&lab, &daemon);
-    // It is waited for at the end, but whoever does not want to wait asks twice.
+    // The daemon waits for it at the end, unless it gets a second signal.
     daemon.signal("TERM");
     assert!(daemon.exit_within(Duration::from_millis(500)).is_none(), "{}", daemon.log());
     assert_eq!(daemon.stop().code(), Some(0));
@@ -179,7 +180,8 @@ fn without_processes_to_be_had_commands_wait_and_none_is_lost() {
     }
     let lab = Lab::pair();
     let lines = "start_command = echo open %IP% >> %DIR%/done\nstop_command = echo close %IP% >> %DIR%/done";
-    // For the daemon, its threads for standard output, standard error and the log file, and its reader.
+    // For the daemon, its threads for standard output, standard error and the log file, and its
+    // reader.
     let starter = [&["prlimit", "--nproc=5:100"], NOBODY].concat();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &door(&format!("{lines}\ncmd_timeout = 6")));
     crowd(&lab, "10.0.1.1", 3);
@@ -213,7 +215,7 @@ fn without_descriptors_commands_wait_and_none_is_lost() {
     crowd(&lab, "10.0.1.1", 3);
     daemon.wait_for("door: could not start the command, trying again every second: Too many open files");
     assert_eq!(daemon.read("done"), "");
-    // Room for one: the commands run, but there is none for looking at them.
+    // Room for one descriptor: the commands run, but there is none to watch them.
     limit(free + 1);
     assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
     assert!(wait_until(PATIENCE, || daemon.commands().is_empty()), "{:?}", daemon.commands());
@@ -229,7 +231,7 @@ fn a_start_without_descriptors_fails_with_a_clear_message() {
     let config = folder.path().join("knockd.conf");
     let state = folder.path().join("openings");
     fs::write(&config, format!("[options]\nStateFile = {}\n{}", state.display(), door(""))).expect("a folder of ours");
-    // From too few to read the configuration to nearly enough.
+    // From too few descriptors to read the configuration to nearly enough.
     for limit in 3..40 {
         let limited =
             format!("ulimit -n {limit}; exec timeout 1 {} -i eth0 -c {}", program.display(), config.display());
@@ -283,7 +285,7 @@ fn an_empty_command_for_ipv6_does_nothing_so_there_is_nothing_to_close() {
     lab.client.ok("knock fd00::1 7000 8000");
     daemon.wait_for("fd00::2: door: OPEN SESAME");
     lab.client.ok(KNOCK);
-    // That of IPv6 would have been closed before.
+    // The opening over IPv6 would have been closed before.
     becomes(&daemon, "done", "open 10.0.0.2\nclose door 10.0.0.2\n");
     // A command can be faster than the log.
     daemon.wait_for("command timeout");
@@ -308,8 +310,9 @@ fn a_command_gets_a_clean_process() {
     let daemon = Daemon::portknockd(&lab.server, &door(&format!("command = echo $({look}) > %DIR%/done")));
     lab.client.ok(KNOCK);
     assert!(wait_until(PATIENCE, || daemon.read("done").ends_with('\n')), "{}", daemon.log());
-    // As it is without the daemon, nothing is blocked or ignored more; descriptors are the standard three, and that of
-    // `ls` for the directory, whatever the surroundings left open.
+    // Compared with the daemon's own start, no further signals are blocked or ignored. Descriptors
+    // are the standard three, and that of `ls` for the directory, whatever the surroundings left
+    // open.
     let (done, without) = (daemon.read("done"), lab.server.ok(&format!("echo $({look})")));
     let parts = |text: &str| {
         let (before, ignored) = text.trim().rsplit_once(' ').expect("several words");

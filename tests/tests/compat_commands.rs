@@ -1,4 +1,4 @@
-//! What becomes of open doors and of processes, which is no row of the table in `compliance.rs`.
+//! Open doors and processes, for behaviour that cannot be a row of the table in `compliance.rs`.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use portknock_tests::{Both, Daemon, Output, PATIENCE, wait_until};
 
-/// Waits until the file says this.
+/// Waits until the file has this text.
 fn writes(daemon: &Daemon, name: &str, text: &str) {
     let done = wait_until(PATIENCE, || daemon.read(name) == text);
     assert!(done, "{name} is {:?}\n{}", daemon.read(name), daemon.log());
 }
 
-/// Notes in a file when it opens and closes.
+/// Records in a file that the door opens and closes.
 const TIMED: &str = "
 [door]
     sequence      = 7000,8000
@@ -31,7 +31,7 @@ fn differ_on_how_stop_commands_wait() {
     both.wait_for_count("running command", 20);
     let commands = |daemon: &Daemon| daemon.commands().len();
     assert!(wait_until(PATIENCE, || commands(&both.ours) == 0), "portknockd has {}", commands(&both.ours));
-    // A process each, which sleeps.
+    // Each has a process, which sleeps.
     assert!(wait_until(PATIENCE, || commands(&both.theirs) == 20), "knockd has {}", commands(&both.theirs));
 }
 
@@ -42,7 +42,7 @@ fn differ_on_a_stop_while_a_door_is_open() {
     for daemon in both.daemons() {
         writes(daemon, "said", "open 10.0.0.2\n");
     }
-    // knockd waits until the time of each open door is over; portknockd closes them at once.
+    // knockd waits until the time of each open door is over; portknockd closes them immediately.
     both.theirs.signal("TERM");
     assert_eq!(both.ours.stop().code(), Some(0));
     assert_eq!(both.ours.read("said"), DONE);
@@ -57,7 +57,7 @@ fn differ_on_a_crash_while_a_door_is_open() {
     lab.client.ok("knock 10.0.0.1 7000 8000");
     for daemon in [&mut ours, &mut theirs] {
         writes(daemon, "said", "open 10.0.0.2\n");
-        // As a power cut, or a service manager that ends all that belongs to the service.
+        // Like a power cut, or a service manager that kills all processes of the service.
         let all = daemon.commands();
         daemon.kill();
         kill(&all);

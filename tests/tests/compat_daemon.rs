@@ -1,4 +1,5 @@
-//! Options, signals, files and logs of both beside each other, which are no rows of the table in `compliance.rs`.
+//! Options, signals, files and logs of both daemons, for behaviour that cannot be a row of the
+//! table in `compliance.rs`.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 use portknock_tests::{Both, Daemon, Host, Lab, Output, PATIENCE, Process, binary, wait_until};
 
-/// The texts of a log without their stamps and without empty lines, which knockd writes after some.
+/// The texts of a log without their timestamps and without empty lines, which knockd writes after
+/// some.
 fn texts(daemon: &Daemon) -> Vec<String> {
     let log = daemon.log();
     log.lines().filter_map(|line| line.split_once("] ")).map(|(_, text)| text.trim().to_string()).collect()
@@ -22,7 +24,7 @@ fn agree_on_the_log_lines() {
     both.knock("10.0.0.1 7000 8000 9000");
     both.wait_for_count("running command", 2);
     both.knock("10.0.0.1 7000 8000");
-    // knockd notices a timeout when the next packet comes.
+    // knockd notices a timeout when the next packet arrives.
     sleep(Duration::from_secs(6));
     both.fence();
     both.wait_for_count("sequence timeout", 1);
@@ -164,7 +166,7 @@ fn differ_on_an_interface_that_is_made_anew() {
     both.lab.server.ok("ip link del eth1");
     both.ours.wait_for("no longer listening on eth1");
     let ended = both.theirs.exit_within(PATIENCE).expect("knockd ends");
-    // A service manager takes that for a stop in order.
+    // For a service manager this is a regular stop.
     assert_eq!(ended.code(), Some(0));
     assert!(both.theirs.output().contains("The interface disappeared"), "{}", both.theirs.output());
     both.lab.add_interface("eth1", 7);
@@ -182,7 +184,7 @@ fn differ_on_the_exit_status_after_a_signal() {
             daemon.exit_within(PATIENCE).and_then(|status| status.code())
         });
         assert_eq!(ours, Some(0), "SIG{signal}");
-        // By chance: 0 where the signal comes at another moment.
+        // This depends on timing: the status is 0 if the signal arrives at another moment.
         assert!(theirs == Some(number) || theirs == Some(0), "SIG{signal}: {theirs:?}");
     }
 }
@@ -260,7 +262,7 @@ fn differ_on_the_name_in_the_system_log() {
         let state = if original { String::new() } else { format!("StateFile = {dir}/state\nControlSocket = none\n") };
         fs::write(folder.path().join("conf"), format!("[options]\nUseSyslog\n{state}{}", Both::DOOR)).unwrap();
         let program = if original { "knockd".into() } else { binary("portknockd") };
-        // A /dev of its own, with the system log in it.
+        // A separate /dev, with the system log in it.
         let script = format!(
             "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 &&
              ln -s {dir}/log /dev/log && exec {} -i eth0 -c {dir}/conf",

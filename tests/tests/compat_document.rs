@@ -25,7 +25,7 @@ fn text_of(file: &str) -> String {
         .unwrap_or_else(|| panic!("there is no {file}.rs"))
 }
 
-/// The name of each row of the table, and the reason where the two differ.
+/// The name of each row of the table, and the reason if the two daemons differ.
 fn scenarios() -> Vec<(&'static str, Option<&'static str>)> {
     fn why<T>(expected: &Expected<T>) -> Option<&'static str> {
         match expected {

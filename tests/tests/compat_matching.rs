@@ -1,4 +1,5 @@
-//! Differences in what is heard, at what cost and when, that are no row of the table in `compliance.rs`.
+//! Differences in which packets count, at what cost and when, for behaviour that cannot be a row of
+//! the table in `compliance.rs`.
 
 use std::fmt::Write;
 use std::thread::sleep;
@@ -41,7 +42,7 @@ fn many_doors(count: u16) -> String {
 
 #[test]
 fn differ_on_the_filter_of_many_doors() {
-    // More than the kernel takes as a filter of knockd's kind.
+    // More than the kernel accepts as a filter of knockd's kind.
     let both = Both::with_args(Lab::pair(), &many_doors(900), &["-i", "eth0", "-4"]);
     let spent = || both.daemons().map(cpu_time);
     let before = spent();
@@ -54,7 +55,7 @@ fn differ_on_the_filter_of_many_doors() {
     assert!(ours * 2 < theirs, "{ours:?} and {theirs:?}");
 }
 
-/// How long the daemon has run on a processor; see the kernel's sched-stats.
+/// The time that the daemon has run on a processor; see the kernel's sched-stats.
 fn cpu_time(daemon: &Daemon) -> Duration {
     let text = std::fs::read_to_string(format!("/proc/{}/schedstat", daemon.id())).unwrap_or_default();
     let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());

@@ -1,5 +1,5 @@
-//! The table of `portknock_tests::Scenario`s, each run against the original knockd and portknockd on one wire. A scenario
-//! where the two differ on purpose fails too when they begin to agree.
+//! The table of `portknock_tests::Scenario`s, each run against the original knockd and portknockd
+//! on one wire. A scenario where the two differ on purpose fails too when they begin to agree.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,8 @@ fn daemons_do_what_the_table_says() {
         let work = || {
             let mut failed = Vec::new();
             while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                // A thread of its own, so that one that panics does not end the others; it has said why.
+                // A thread of its own, so that one that panics does not end the others; it has said
+                // why.
                 if scope.spawn(|| scenario.run()).join().is_err() {
                     failed.push(scenario.name);
                 }

@@ -1,5 +1,5 @@
-//! Random doors and traffic, the original knockd and portknockd on the same wire: the same doors open for the same
-//! sources in the same order. `PORTKNOCK_SEED=N` replays a run.
+//! Random doors and traffic, the original knockd and portknockd on the same wire: the same doors
+//! open for the same sources in the same order. `PORTKNOCK_SEED=N` replays a run.
 
 use std::io::{self, Write};
 use std::thread;

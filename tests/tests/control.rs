@@ -1,4 +1,5 @@
-//! The control socket: status, close, reload and events of a running daemon, and those who ask it badly.
+//! The control socket: status, close, reload and events of a running daemon, and clients that
+//! misuse it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -30,7 +31,8 @@ fn open(lab: &Lab, daemon: &Daemon) {
     daemon.wait_for("ssh: running command: echo open");
 }
 
-/// The metrics as Prometheus's own parser reads them: each sample with its labels, its value and the type of its metric.
+/// The metrics as Prometheus's own parser reads them: each sample with its labels, its value and
+/// the type of its metric.
 fn parsed(metrics: &str) -> BTreeMap<String, (f64, String)> {
     let script = "
 import json, sys
@@ -157,7 +159,7 @@ fn packets_that_no_door_uses_are_counted_as_filtered() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     lab.blast("--ports 7000");
-    // The kernel's filter passes one port in sixteen of the others.
+    // The kernel's filter passes one in sixteen of the other ports.
     let ports: Vec<_> = (20_000..20_500).map(|port: u16| port.to_string()).collect();
     lab.blast(&format!("--from 10.0.0.3 --ports {}", ports.join(",")));
     lab.blast("--from 10.0.0.4 --ports 7000");
@@ -196,7 +198,7 @@ fn events_are_told_as_they_happen_in_the_form_of_replay() {
     }
     assert_eq!(told, expected);
 
-    // Who sends no more may listen on, and who goes is let go.
+    // A client that sends no more may still listen, and one that closes its connection is released.
     let mut stream = daemon.connect();
     stream.write_all(b"{\"request\":\"events\"}\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -247,7 +249,7 @@ fn a_door_is_closed_by_hand_once() {
     assert!(closed, "{}", daemon.read("done"));
     assert_eq!(close("ssh", "10.0.0.2"), refused("ssh is not open for 10.0.0.2"));
     assert_eq!(close("ssh", "nobody").0, Some(2));
-    // It opens again, and a door that is gone from the configuration can still be closed.
+    // The door opens again, and one that is gone from the configuration can still be closed.
     open(&lab, &daemon);
     daemon.reload("[other]\nsequence = 7,5,6\n");
     assert_eq!(close("ssh", "10.0.0.2").0, Some(0));
@@ -314,7 +316,8 @@ fn who_is_silent_slow_or_talks_nonsense_holds_up_nobody() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("no line end"), "{answer}");
 
-    // A hundred connect and say nothing: the first have their time, the others are told.
+    // A hundred clients connect and send nothing: the first ones have their time, the others are
+    // refused.
     let silent: Vec<UnixStream> = (0..100).map(|_| daemon.connect()).collect();
     let mut last = String::new();
     BufReader::new(&silent[99]).read_line(&mut last).unwrap();
@@ -348,7 +351,8 @@ fn a_follower_that_never_reads_holds_up_nobody_and_is_told_what_it_lost() {
     let mut stuck = daemon.connect();
     stuck.write_all(b"{\"request\":\"events\"}\n").unwrap();
     daemon.wait_for_followers(2);
-    // So many fit into what waits for a follower, so that even a slow machine's gets all of them.
+    // This number fits into the queue of a follower, so that a follower on a slow machine gets all
+    // events too.
     lab.blast("--from 172.16.0.0 --sources 5000 --ports 7000 --rate 20000");
     daemon.wait_for_count("Stage 1", 5_000, PATIENCE);
     assert!(wait_until(PATIENCE, || events.output().lines().count() == 5_000), "{}", events.output().lines().count());
@@ -451,7 +455,7 @@ fn with_the_right_to_capture_alone_it_works_and_says_what_it_goes_without() {
         return;
     }
     let lab = Lab::pair();
-    // Nobody may write to these places but root.
+    // Only root can write to these paths.
     let places = "[options]\nControlSocket = /run/portknock-of-nobody/control\nStateFile = /var/lib/portknock-of-nobody/openings\n";
     let daemon = Daemon::portknockd_under(&lab.server, NOBODY, &format!("{places}{DOORS}"));
     daemon.wait_for("no control socket at /run/portknock-of-nobody/control: Permission denied");
@@ -463,7 +467,7 @@ fn with_the_right_to_capture_alone_it_works_and_says_what_it_goes_without() {
 #[test]
 fn the_default_socket_is_made_with_its_directory() {
     let lab = Lab::pair();
-    // The sandbox has a /run of its own, and no other test here uses the default.
+    // The sandbox has a separate /run, and no other test here uses the default.
     let _ = fs::remove_dir_all("/run/portknock");
     let config = format!("# ControlSocket: the default\n{DOORS}");
     let mut daemon = Daemon::portknockd(&lab.server, &config);

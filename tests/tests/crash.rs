@@ -1,4 +1,4 @@
-//! Whatever happens to the daemon, no door is left open with nobody to close it.
+//! Whatever happens to the daemon, no door stays open without a process that closes it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use portknock_tests::{Daemon, Disk, Lab, NOBODY, Output, PATIENCE, binary, other_users, require, wait_until};
 use tempfile::TempDir;
 
-/// A door whose commands note what they did in `done`.
+/// A door whose commands record what they did in `done`.
 const NOTE: &str = "
 [door]
     sequence      = 7000,8000
@@ -45,7 +45,7 @@ fn restart(lab: &Lab, daemon: &mut Daemon) {
     daemon.restart(&lab.server, &["-i", "eth0"]);
 }
 
-/// The openings that the state file has and has not struck off.
+/// The openings that the state file contains and has not marked as closed.
 fn saved(daemon: &Daemon) -> usize {
     let mut ids = BTreeSet::new();
     for line in daemon.read("openings").lines() {
@@ -101,7 +101,7 @@ fn a_crash_while_the_start_command_runs_leaves_nothing_open() {
     lab.client.ok(KNOCK);
     becomes(&daemon, "begin\n");
     daemon.kill();
-    // The command runs on, past the closing time.
+    // The command continues past the closing time.
     restart(&lab, &mut daemon);
     daemon.wait_for("10.0.0.2: door: command timeout");
     becomes(&daemon, &format!("begin\n{OPEN_AND_CLOSE}"));
@@ -121,7 +121,7 @@ fn a_crash_while_the_stop_command_runs_lets_it_run_again() {
     assert!(wait_until(PATIENCE, || saved(&daemon) == 0), "{}", daemon.read("openings"));
 }
 
-/// How many threads a daemon has beside its first one.
+/// Number of threads of a daemon, without the first one.
 fn threads(daemon: &Daemon) -> usize {
     fs::read_dir(format!("/proc/{}/task", daemon.id())).expect("it runs").count() - 1
 }
@@ -134,13 +134,13 @@ fn a_crash_at_any_system_call_that_matters_leaves_nothing_open_and_opens_nothing
         .replace("= echo close", "= rm -f %DIR%/door; echo close");
     let lab = Lab::pair();
     let mut crashes = Vec::new();
-    // The first process that is started is the reader; then come the threads of the log.
+    // The first started process is the reader; then the threads of the log follow.
     let before = 1 + threads(&Daemon::portknockd(&lab.server, &config));
     // The writes and syncs of the state file, and the starts of commands.
     for calls in ["pwrite64", "fdatasync", "clone,clone3,vfork"] {
         for nth in 1.. {
             let when = if calls.starts_with("clone") { nth + before } else { nth };
-            // With an error, so that the call does not happen.
+            // With an error, so that the call has no effect.
             let inject = format!("--inject={calls}:error=EIO:signal=KILL:when={when}");
             let strace = ["strace", "-D", "-q", "-o", "%DIR%/trace", "-e", "signal=none", &inject];
             let mut daemon = Daemon::portknockd_under(&lab.server, &strace, &config);
@@ -176,7 +176,8 @@ fn a_door_is_opened_anew_only_when_the_end_of_its_stop_command_is_on_disk() {
     require("strace");
     let config = closing_after(2).replace("= echo close", "= sleep 1; echo close");
     let lab = Lab::pair();
-    // The first write is of the first opening, the second of the next one, the third of the first one's end.
+    // The first write is that of the first opening, the second that of the next one, the third that
+    // of the first one's end.
     let strace = ["strace", "-D", "-q", "-o", "%DIR%/trace", "-e", "signal=none"];
     let inject = "--inject=pwrite64:error=EIO:signal=KILL:when=3";
     let mut daemon = Daemon::portknockd_under(&lab.server, &[&strace[..], &[inject]].concat(), &config);
@@ -185,7 +186,8 @@ fn a_door_is_opened_anew_only_when_the_end_of_its_stop_command_is_on_disk() {
     lab.client.ok(KNOCK);
     daemon.wait_for_count("OPEN SESAME", 2, PATIENCE);
     assert!(daemon.exit_within(PATIENCE).is_some(), "it goes on:\n{}", daemon.log());
-    // Else the next start would run the stop command again, on a door that has just been opened.
+    // Otherwise the next start would run the stop command again, on a door that has just been
+    // opened.
     assert_eq!((daemon.read("done").as_str(), saved(&daemon)), (OPEN_AND_CLOSE, 2));
     restart(&lab, &mut daemon);
     assert!(wait_until(PATIENCE, || saved(&daemon) == 0), "{}", daemon.log());
@@ -263,7 +265,7 @@ fn a_second_daemon_with_the_same_state_file_is_refused() {
     let path = daemon.path("openings");
     let expected = format!("portknockd: the state file {} is in use by another portknockd; ", path.display());
     assert!(output.stderr.lines().any(|line| line.starts_with(&expected)), "{output:?}");
-    // The same where a running daemon is told to use it.
+    // The same if a reload lets a running daemon use it.
     let other = Daemon::portknockd(&lab.server, "[other]\nsequence = 1000,2000,1500\ncommand = true\n");
     other.rewrite(&format!("[options]\nStateFile = {}\n{NOTE}", path.display()));
     other.signal("HUP");
@@ -342,9 +344,10 @@ fn the_state_file_is_for_its_owner_only_and_so_is_its_folder_where_it_is_made() 
     assert_eq!(mode("a/b/openings"), Some(0o600));
 }
 
-/// A door whose stop command is so long that each opening needs room on the disk, with its state file there.
+/// A door with its state file on the disk, whose stop command is so long that each opening needs
+/// space there.
 fn on(disk: &Disk, seconds: u32) -> String {
-    // A blank takes three bytes in the state file.
+    // A space takes three bytes in the state file.
     let long = format!(" : '{}'; echo close", " ".repeat(3000));
     let state = format!("[options]\nStateFile = {}\n", disk.path("openings").display());
     state + &closing_after(seconds).replace(" echo close", &long)
@@ -408,7 +411,7 @@ fn a_disk_that_cannot_be_written_keeps_nobody_out_and_is_used_when_it_can() {
     assert!(wait_until(PATIENCE, || daemon.read("done").matches("close").count() == 2), "{}", daemon.read("done"));
 }
 
-/// Knocks from hand-made addresses, each address knocks at both ports.
+/// Knocks from hand-made addresses; each address knocks at both ports.
 fn blast(lab: &Lab, args: &str) {
     let mut command: Command = lab.client.command(binary("blast"));
     command.args(["--interface", "eth0", "--ports", "7000,8000", "--rate", "500"]).args(args.split(' '));

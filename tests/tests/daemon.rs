@@ -1,4 +1,5 @@
-//! portknockd as a program: its options, signals, exit statuses, files, and what it says when it cannot work.
+//! portknockd as a program: its options, signals, exit statuses, files, and its messages when it
+//! cannot work.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -19,8 +20,8 @@ const DOOR: &str = "
     command     = echo %IP% >> %DIR%/opened
 ";
 
-/// A folder with a configuration, for daemons that are started in other ways than [`Daemon`] does. The configuration
-/// begins inside of the options.
+/// A directory with a configuration, for daemons that are started in other ways than [`Daemon`]
+/// does. The configuration begins inside of the options.
 struct Folder(TempDir);
 
 impl Folder {
@@ -45,7 +46,7 @@ impl Folder {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// portknockd with this folder's configuration, `%DIR%` in its arguments replaced.
+    /// portknockd with this directory's configuration, and `%DIR%` in its arguments replaced.
     fn portknockd(&self, host: &Host, args: &str) -> Command {
         let mut command = host.command(binary("portknockd"));
         command.arg("-c").arg(self.path("knockd.conf"));
@@ -53,7 +54,7 @@ impl Folder {
         command
     }
 
-    /// portknockd as the last command of a shell script, which may change what it sees.
+    /// portknockd as the last command of a shell script, which may change its surroundings.
     fn portknockd_after(&self, host: &Host, script: &str, args: &str) -> Process {
         let dir = self.dir();
         let script = format!("set -e\n{script}\nexec {} -c %DIR%/knockd.conf {args}", binary("portknockd").display());
@@ -201,7 +202,8 @@ fn it_becomes_a_daemon_once_it_works() {
     let folder = Folder::with(&format!("PidFile = pid\nLogFile = log\nStateFile = openings\n{DOOR}{once}"));
     fs::write(folder.path("pid"), "4194304\n").unwrap();
     fs::write(folder.path("once"), " 1100,5100,3100\n").unwrap();
-    // The files of the command line and the configuration may be named from where it is called, also at a reload.
+    // The command line and the configuration may name files relative to the working directory, also
+    // at a reload.
     let dir = folder.dir();
     let called =
         lab.server.run(&format!("cd {dir} && exec {} -d -i eth0 -c knockd.conf", binary("portknockd").display()));
@@ -216,7 +218,7 @@ fn it_becomes_a_daemon_once_it_works() {
     let stat = fs::read_to_string(proc.join("stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     assert_eq!((fields[3], fields[4]), (&*daemon.0, "0"), "a session of its own, no terminal: {stat}");
-    // Knocks count from the moment that the call returned.
+    // Knocks count from the moment of the return.
     knock(&lab);
     folder.wait_for("log", "10.0.0.2: door: OPEN SESAME");
     folder.wait_for("opened", "10.0.0.2");
@@ -319,7 +321,7 @@ fn without_another_place_the_log_goes_to_standard_output_at_once() {
     lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
     process.wait_for("10.0.0.2: door: Stage 1\n");
 
-    // With a log file it is quiet, until asked.
+    // With a log file it prints nothing, unless an option asks for it.
     let folder = Folder::with(DOOR);
     let process = Process::spawn(&mut folder.portknockd(&lab.server, "-i eth0 -g %DIR%/log"));
     folder.wait_for("log", "] starting up, listening on eth0\n");
@@ -400,7 +402,7 @@ fn syslog_gets_the_lines_of_knockd() {
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     let socket = listen();
-    // A /dev of its own, which has nothing but what is needed.
+    // A separate /dev, which has only the necessary files.
     let dev =
         "mkdir %DIR%/dev; touch %DIR%/dev/null; mount --bind /dev/null %DIR%/dev/null; ln -s %DIR%/syslog %DIR%/dev/log
          mount --rbind %DIR%/dev /dev";
@@ -417,7 +419,7 @@ fn syslog_gets_the_lines_of_knockd() {
         assert!(line.contains("]: ") && line.contains(text), "`{text}` in {line}");
     }
     assert_eq!(process.output(), "");
-    // The log daemon is started anew.
+    // The log daemon is started again.
     drop(socket);
     fs::remove_file(folder.path("syslog")).unwrap();
     lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
@@ -442,7 +444,7 @@ fn a_status_has_the_numbers() {
     assert!(wait_until(PATIENCE, || daemon.path("opened").exists()));
     sleep(Duration::from_millis(200));
     daemon.signal("USR1");
-    // Packets that came before the filter was in its place may be among the packets.
+    // Packets that arrived before the filter was attached may be among the packets.
     daemon.wait_for("status: doors 2, attempts 1 (0 evicted, 0 refused), openings 1, packets ");
     daemon.wait_for(", knocks 4, drops 0, commands 0 running 0 waiting");
 }
@@ -472,7 +474,7 @@ fn a_second_sigterm_ends_it_at_once() {
     daemon.wait_for("OPEN SESAME");
     daemon.signal("TERM");
     daemon.wait_for("door: running command: sleep 30");
-    // No knock counts any more, and a reload is of no use.
+    // No knock counts any more, and a reload has no effect.
     knock(&lab);
     daemon.signal("HUP");
     sleep(Duration::from_millis(300));
@@ -503,7 +505,8 @@ fn commands_inherit_no_descriptor() {
     };
     let fds = fs::read_to_string(daemon.path("fds")).unwrap();
     assert!(fds.contains(" 0 -> /dev/null"), "{fds}");
-    // The last one is that of `ls` for the directory, after the one that the shell keeps for its own standard output.
+    // The last descriptor is that of `ls` for the directory, after the one that the shell keeps for
+    // its own standard output.
     let own = ["0", "1", "10", "2", "3"];
     assert!(numbers(&fds).iter().all(|number| own.contains(&&**number)), "{fds}");
 }

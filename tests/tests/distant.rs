@@ -1,4 +1,5 @@
-//! The cable between distant hosts: it delays, loses and limits as it is told, and otherwise carries everything.
+//! The link between distant hosts: it delays, loses and limits frames as configured, and carries
+//! everything otherwise.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -10,13 +11,13 @@ use portknock_tests::{
 
 const DELAY: Duration = Duration::from_millis(40);
 
-/// Later than this a frame does not come, even on a loaded machine.
+/// Maximum delay of a frame, even on a loaded machine.
 const LATE: Duration = Duration::from_millis(500);
 
 /// The port of the datagram that ends a test's traffic.
 const FENCE: u16 = 65_001;
 
-/// One of the two directions of a cable.
+/// One of the two directions of a link.
 struct Way<'a> {
     from: &'a Host,
     from_address: &'static str,
@@ -46,12 +47,12 @@ fn ways(distant: &Distant) -> [Way<'_>; 2] {
 }
 
 impl Way<'_> {
-    /// Sends datagrams, and says how many seconds that took.
+    /// Sends datagrams, and returns the seconds it took.
     fn blast(&self, args: &str) -> f64 {
         self.blast_to(self.to_mac, args)
     }
 
-    /// Sends a datagram that does not get lost, since its hardware address is the broadcast one.
+    /// Sends a datagram that does not get lost, because its hardware address is the broadcast one.
     fn send_fence(&self) {
         self.blast_to("ff:ff:ff:ff:ff:ff", &format!("--ports {FENCE}"));
     }
@@ -64,12 +65,12 @@ impl Way<'_> {
         seconds.unwrap_or_else(|| panic!("blast tells its time, not: {output}"))
     }
 
-    /// Has the other end count the datagrams to port 9, without an answer to any.
+    /// Lets the other end count the datagrams to port 9, without an answer to any.
     fn start_counting(&self) {
         self.to.ok(&format!("for port in 9 {FENCE}; do iptables -w -A INPUT -p udp --dport $port -j DROP; done"));
     }
 
-    /// How many came, once all have.
+    /// Number of datagrams that arrived, once all have.
     fn count(&self) -> u32 {
         self.send_fence();
         assert!(wait_until(PATIENCE, || self.counted(FENCE) == 1), "the fence did not come");
@@ -81,7 +82,7 @@ impl Way<'_> {
         self.to.ok(&count).trim().parse().expect("a number of packets")
     }
 
-    /// Which ports a datagram reached, of those from 1 to `last`.
+    /// The ports from 1 to `last` that a datagram reached.
     fn reached(&self, last: u16) -> BTreeSet<u16> {
         let sniffer = Sniffer::start(self.to, "eth0", &format!("udp and src host {}", self.from_address));
         let ports: Vec<String> = (1..=last).map(|port| port.to_string()).collect();
@@ -190,7 +191,7 @@ fn a_bottleneck_passes_its_capacity_and_what_can_wait() {
         let seconds = way.blast("--ports 9 --count 20000 --rate 20000");
         let passed = f64::from(way.count());
         let most = seconds * 5_000.0 + 101.0;
-        // Where the sender has to pause, so does the bottleneck.
+        // When the sender has to pause, so does the bottleneck.
         assert!((most * 0.5..most * 1.02).contains(&passed), "{passed} of at most {most}");
     }
 }

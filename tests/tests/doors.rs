@@ -1,4 +1,4 @@
-//! From a packet on the wire to an open port and back, behind a real packet filter.
+//! From a packet on the link to an open port and back, with a real packet filter.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const SSH: &str = "
     cmd_timeout   = 2
 ";
 
-/// Notes each opening in a file, for tests that need no packet filter.
+/// Records each opening in a file, for tests that need no packet filter.
 const NOTE: &str = "
 [door]
     sequence    = 7000,8000,9000
@@ -35,7 +35,7 @@ fn opened(daemon: &Daemon) -> String {
     std::fs::read_to_string(daemon.path("opened")).unwrap_or_default()
 }
 
-/// Asserts that nothing happens any more: packets that were sent have long arrived.
+/// Asserts that nothing happens any more: packets that were sent have arrived long before.
 fn stays_shut(daemon: &Daemon) {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(daemon.count("OPEN SESAME"), 0, "{}", daemon.log());
@@ -183,7 +183,7 @@ fn several_interfaces_are_listened_on_and_others_are_not() {
 fn steps_may_arrive_on_different_interfaces() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
-    // Both cables lead to the same server: the source address alone makes the attempt.
+    // Both links lead to the same server: the source address alone identifies the attempt.
     lab.client.ok("ip addr add 10.9.9.9/32 dev lo");
     let daemon = Daemon::portknockd_with(&lab.server, NOTE, &["-i", "eth0,eth1"]);
     let knock = binary("portknock");

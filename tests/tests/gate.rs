@@ -1,4 +1,5 @@
-//! Doors without commands: the kernel opens and closes ports, and who has not knocked sees nothing of them.
+//! Doors without commands: the kernel opens and closes ports, and a host that has not knocked finds
+//! them closed.
 
 use std::fs;
 use std::thread;
@@ -38,7 +39,7 @@ fn seen_from(host: &Host, source: &str, address: &str) -> String {
     probe(host, Scan::Connect, &format!("--source {source} {address} 22"))[0].answer.to_string()
 }
 
-/// What is open, as nft has it.
+/// The open elements, as nft prints them.
 fn elements(host: &Host) -> String {
     let rules = host.ok("nft -n list ruleset");
     rules.lines().filter(|line| line.contains("timeout") && line.contains(" . ")).collect()
@@ -58,7 +59,7 @@ fn a_knock_opens_for_one_address_and_the_kernel_closes() {
         assert!(wait_until(PATIENCE, || seen_from(&lab.client, knocker, address).starts_with("open")), "{address}");
         assert_eq!(seen_from(&lab.client, other, address), "closed, conn-refused");
         let open = elements(&lab.server);
-        // What is left of two seconds, which nft may show as one.
+        // The rest of two seconds, which nft may print as one.
         let until = |port: &str| [1, 2].map(|seconds| format!("{knocker} . {port} timeout {seconds}s"));
         assert!(until("6 . 22").iter().any(|element| open.contains(element)), "{open}");
         assert!(until("17 . 51820").iter().any(|element| open.contains(element)), "{open}");
@@ -102,7 +103,7 @@ fn connections_outlive_the_opening_and_the_start() {
     }
 }
 
-/// Sends back what comes in on port 22.
+/// Sends back the data that arrives on port 22.
 const ECHO: &str = "
 import socketserver
 class Echo(socketserver.StreamRequestHandler):
@@ -114,7 +115,7 @@ class Server(socketserver.ThreadingTCPServer):
 Server(('', 22), Echo).serve_forever()
 ";
 
-/// What nmap says of the ports in one kind of scan, in their order: state and reason.
+/// The result of nmap for the ports in one scan, in their order: state and reason.
 fn nmap(host: &Host, scan: &str, address: &str, ports: &str) -> Vec<String> {
     require("nmap");
     let six = if address.contains(':') { "-6" } else { "-4" };
@@ -138,7 +139,7 @@ fn nmap(host: &Host, scan: &str, address: &str, ports: &str) -> Vec<String> {
 
 const TCP_SCANS: [&str; 8] = ["-sS", "-sT", "-sA", "-sW", "-sF", "-sN", "-sX", "-sM"];
 
-/// Asserts that a protected port looks as one on which nothing listens, in every scan.
+/// Asserts that a protected port looks like a port without a listener, in every scan.
 fn assert_unseen(lab: &Lab) {
     thread::scope(|scope| {
         for address in ADDRESSES {
@@ -161,7 +162,8 @@ fn a_refused_port_looks_as_a_closed_one_in_every_scan() {
     require("python3");
     let _udp = lab.server.spawn("python3", ["-c", UDP]);
     assert!(wait_until(PATIENCE, || lab.server.run("ss -ulnH | grep -q :51820").code == Some(0)));
-    // The kernel's own limit for ICMP would make ports look filtered, those that are protected and those that are not.
+    // The kernel's own limit for ICMP would make ports look filtered, both protected and
+    // unprotected ones.
     lab.server.ok("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0");
     let seen = nmap(&lab.client, "-sF", "10.0.0.1", "22,23");
     assert_ne!(seen[0], seen[1], "without a gate they differ");
@@ -171,7 +173,7 @@ fn a_refused_port_looks_as_a_closed_one_in_every_scan() {
     assert_unseen(&lab);
 }
 
-/// Takes datagrams on port 51820, of both families.
+/// Receives datagrams on port 51820, of both families.
 #[test]
 fn a_door_that_closes_early_leaves_a_port_to_another_one_for_no_longer_than_that_has() {
     let lab = Lab::pair();
@@ -224,7 +226,7 @@ fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
     daemon.kill();
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
 
-    // The next start takes over what is open, and tells of its end.
+    // The next start restores the open elements, and reports their end.
     daemon.rewrite(&SSH.replace("= 2\n", "= 4\n"));
     daemon.restart(&lab.server, &["-i", "eth0"]);
     knock(&lab, "10.0.0.1");
@@ -328,7 +330,7 @@ fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
     daemon.refuse_reload();
     daemon.wait_for("open: there is no set `inet filter a`");
     assert_eq!(states(), [PortState::Open; 2]);
-    // Somebody flushes all rules, or those of the table.
+    // Another program flushes all rules, or those of the table.
     let gone = "another program removed or changed the table inet portknock, and its ports may have been open to any host; it is made again";
     for (i, flushed) in ["ruleset", "table inet portknock", "ruleset", "chain inet portknock gate"].iter().enumerate() {
         lab.server.ok(&format!("nft flush {flushed}"));
@@ -344,7 +346,7 @@ fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
     assert_eq!(states(), [PortState::Open; 2], "no door protects them any more");
 }
 
-/// Rules with the sets of `Gate = set inet filter open4 open6`, where there is room for one address.
+/// Rules with the sets of `Gate = set inet filter open4 open6`, which have room for one address.
 const SETS: &str = "nft -f - <<'RULES'
 table inet filter {
     set open4 { type ipv4_addr . inet_proto . inet_service; flags timeout; size 2; }
@@ -391,7 +393,7 @@ fn the_table_can_be_made_without_the_daemon() {
         fs::write(&config, text).expect("written");
         format!("{} -i eth7 -c {} --make-table {options} 2>&1", binary("portknockd").display(), config.display())
     };
-    // Nothing to protect, or not by this table, or not to be touched.
+    // Nothing to protect, or not by this table, or a table that must not be changed.
     for (text, options) in [
         ("[ssh]\nsequence = 7000,8000:udp,9000\ncommand = true\n".to_owned(), ""),
         (format!("[options]\nGate = set inet filter open4 open6\n{SSH}"), ""),
@@ -409,7 +411,7 @@ fn the_table_can_be_made_without_the_daemon() {
     for address in ADDRESSES {
         assert_eq!(lab.client.tcp_state(address, 22), PortState::Closed, "{address}");
     }
-    // The daemon uses this table, and another run leaves what is open in it.
+    // The daemon uses this table, and another run leaves its openings unchanged.
     let _daemon = Daemon::portknockd(&lab.server, &long());
     knock(&lab, "10.0.0.1");
     becomes(&lab, "10.0.0.1", 22, PortState::Open);
@@ -441,7 +443,7 @@ fn what_cannot_be_is_told_and_nothing_is_changed() {
     assert!(refused.stderr.contains("no right to change the firewall"), "{refused:?}");
     let ungate = lab.server.fails(&format!("{} {} --ungate", RIGHTLESS.join(" "), daemon.display()));
     assert!(ungate.stderr.contains("no right to change the firewall"), "{ungate:?}");
-    // A kernel without nftables has no such table, and a package is removed there without a complaint.
+    // A kernel without nftables has no such table, and the removal of a package succeeds there.
     require("strace");
     let no_nftables = "strace -qq -o /dev/null -e trace=socket -e inject=socket:error=EPROTONOSUPPORT";
     assert_eq!(lab.server.ok(&format!("{no_nftables} {} --ungate 2>&1", daemon.display())), "");
@@ -492,7 +494,7 @@ fn a_close_by_hand_shuts_at_once_for_one_address() {
 
         let close = || daemon.portknock(&["close", "ssh", "10.0.0.2"]);
         let closed = close();
-        // No wait: it says so when it is done.
+        // Without waiting: it reports when it is done.
         let open = elements(&lab.server);
         assert_eq!((closed.code, &*closed.stdout), (Some(0), "ssh is closed for 10.0.0.2\n"), "{closed:?}");
         assert!(!open.contains("10.0.0.2 . "), "{open}");
@@ -512,7 +514,7 @@ fn a_close_by_hand_shuts_at_once_for_one_address() {
     }
 }
 
-/// Beside it a door that has to start a process.
+/// In addition a door that has to start a process.
 fn with_command() -> String {
     format!("{SSH}[other]\n    sequence = 7001,8001\n    command = true\n")
 }
@@ -550,10 +552,11 @@ fn a_door_without_commands_works_where_no_process_can_be_started() {
     }
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
-    // The limit is for all processes of a user, so this is not the one of other tests.
+    // The limit is for all processes of a user, so this user differs from that of other tests.
     let own = |word: &&str| word.replace("54321", "54322").replace("+net_raw", "+net_raw,+net_admin");
     let user: Vec<_> = NOBODY.iter().map(own).collect();
-    // For the daemon, its threads for standard output, standard error and the log file, and its reader.
+    // For the daemon, its threads for standard output, standard error and the log file, and its
+    // reader.
     let starter: Vec<_> = ["prlimit", "--nproc=5:5"].into_iter().chain(user.iter().map(String::as_str)).collect();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &with_command());
     lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
@@ -579,7 +582,7 @@ fn a_table_that_is_removed_for_ever_keeps_the_daemon_quiet_and_comes_back() {
 fn a_daemon_with_a_gate_sleeps_while_nothing_happens() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, SSH);
-    // Timers that will wake it, by the kernel's account (proc_pid_fdinfo(5)).
+    // Timers that will wake it, by the kernel's accounting (proc_pid_fdinfo(5)).
     let timers = || {
         let files = fs::read_dir(format!("/proc/{}/fdinfo", daemon.id())).expect("the daemon runs");
         let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
@@ -587,7 +590,8 @@ fn a_daemon_with_a_gate_sleeps_while_nothing_happens() {
         assert!(!timers.is_empty());
         timers.iter().filter(|text| !text.contains("it_value: (0, 0)")).count()
     };
-    // One watches whether the reader is alive, and is put off each time that the reader reports it.
+    // One timer watches whether the reader is alive, and is postponed each time that the reader
+    // reports.
     assert!(wait_until(PATIENCE, || timers() == 1), "another timer is set");
     knock(&lab, "10.0.0.1");
     daemon.wait_for("OPEN SESAME");

@@ -1,4 +1,5 @@
-//! A reader that an attacker has taken over: whatever it sends, doors close on time, and the daemon answers and ends.
+//! A reader under the control of an attacker: whatever it sends, doors close on time, and the
+//! daemon answers and exits.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 const ENDED: &str = "the process that reads packets has ended";
 
-/// The first door is open for two seconds; the second one is for everybody.
+/// The first door is open for two seconds; every source may open the second one.
 const DOORS: &str = "
 [door]
 sequence = 7000,5000
@@ -23,21 +24,21 @@ stop_command = date +%s.%N >> %DIR%/closed
 sequence = 7100,5100
 ";
 
-/// How many seconds earlier or later than it should a door may close.
+/// Maximum difference in seconds between the due time of a closing and the closing.
 const TOLERANCE: f64 = 0.3;
-/// How long a status may take.
+/// Maximum duration of a status request.
 const STATUS_TIME: Duration = Duration::from_secs(1);
-/// How long the daemon may take to end.
+/// Maximum duration of the daemon's stop.
 const STOP_TIME: Duration = Duration::from_secs(3);
-/// How much memory the daemon may take at any time, what it takes anyway included.
+/// Maximum memory of the daemon at any time, including its usual memory.
 const MEMORY_MIB: u64 = 64;
-/// How long its log may get.
+/// Maximum size of its log.
 const LOG_BYTES: u64 = 1 << 20;
 
-/// One at a time: they measure times, and load the processors.
+/// The tests run one at a time: they measure times, and load the processors.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// The library that has portknockd start another program as its reader.
+/// The library that makes portknockd start another program as its reader.
 static STARTER: LazyLock<TempDir> = LazyLock::new(|| {
     require("gcc");
     let folder = TempDir::new().expect("a temporary folder");
@@ -56,7 +57,7 @@ fn daemon_with(lab: &Lab, misbehaviour: &str) -> Daemon {
     Daemon::portknockd_under(&lab.server, &starter, DOORS)
 }
 
-/// The largest memory that the daemon has had.
+/// Peak memory of the daemon.
 fn peak_mib(daemon: &Daemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux measures it");
@@ -68,7 +69,7 @@ fn seconds(daemon: &Daemon, file: &str) -> f64 {
     daemon.read(file).trim().parse().unwrap_or_else(|_| panic!("{file}: {:?}", daemon.read(file)))
 }
 
-/// Asserts what has to hold whatever the reader does. Returns the log.
+/// Asserts the properties that hold whatever the reader does. Returns the log.
 fn withstands(misbehaviour: &str) -> String {
     let lab = Lab::pair();
     let mut daemon = daemon_with(&lab, misbehaviour);
@@ -110,7 +111,7 @@ fn withstands(misbehaviour: &str) -> String {
     log
 }
 
-/// The same, and that the reader is replaced for this reason.
+/// The same, and that the daemon restarts the reader for this reason.
 fn replaces(misbehaviour: &str, reason: &str) {
     let log = withstands(misbehaviour);
     let line = log.lines().find(|line| line.contains(ENDED) || line.contains("cannot be started"));
@@ -134,7 +135,7 @@ fn a_reader_that_floods_the_daemon_is_replaced_and_nothing_waits_for_it() {
     ] {
         replaces(misbehaviour, reason);
     }
-    // Whether they come faster than packets can cause them depends on the machine.
+    // Depending on the machine they arrive faster than packets can cause them, or not.
     withstands("reports openings");
 }
 

@@ -1,4 +1,5 @@
-//! Interfaces and addresses that come, go and change, and packets that come too fast: the daemon goes on.
+//! Interfaces and addresses that appear, disappear and change, and packets that arrive too fast:
+//! the daemon continues.
 
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -17,12 +18,12 @@ const DOOR: &str = "
     command     = true
 ";
 
-/// The log's lines for an interface that is taken up, without those of the start.
+/// The log lines for an interface that is captured again, without those of the start.
 fn listening(daemon: &Daemon, interface: &str) -> usize {
     daemon.count(&format!("] listening on {interface}"))
 }
 
-/// Waits until the interface was taken up for the `count`th time since the start.
+/// Waits until the interface was captured again for the `count`th time since the start.
 fn taken_up(daemon: &Daemon, interface: &str, count: usize) {
     daemon.wait_for_count(&format!("] listening on {interface}"), count, PATIENCE);
 }
@@ -35,7 +36,7 @@ fn opens(lab: &Lab, daemon: &Daemon, source: &str, address: &str) {
     daemon.wait_for_count(&line, before + 1, PATIENCE);
 }
 
-/// Asserts that a hand-made knock at an address of nobody is none.
+/// Asserts that a hand-made knock at an address that no host has does not count.
 fn does_not_count(lab: &Lab, daemon: &Daemon, address: &str) {
     let before = daemon.count("Stage 1");
     let source = if address.contains(':') { "fd00::2" } else { "10.0.0.2" };
@@ -56,7 +57,7 @@ fn an_interface_goes_down_and_comes_up_again() {
         daemon.wait_for_count("no longer listening on eth0: the interface is down", round, PATIENCE);
         lab.server.set_up("eth0", true);
         taken_up(&daemon, "eth0", round);
-        // The attempt from before goes on.
+        // The attempt from before continues.
         lab.knock_from("10.0.0.2", "10.0.0.1", "5000 3000");
         daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", round, PATIENCE);
     }
@@ -81,7 +82,7 @@ fn changes_of_the_network_that_go_on_and_on_keep_no_knock_out() {
             drop(input);
             count
         });
-        // More questions than are answered at once.
+        // More requests than are answered at the same time.
         sleep(Duration::from_secs(2));
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..3 {
@@ -128,7 +129,7 @@ fn a_packet_counts_once_however_many_interfaces_show_it() {
                      [syn]\nsequence = 9002,9002\ntcpflags = syn,!ack\ncommand = true\n";
         let daemon = Daemon::portknockd_with(&lab.server, doors, &["-i", interfaces]);
         let send = |args: &str| lab.client.ok(&format!("{} --interface eth0 {args}", binary("blast").display()));
-        // Equal datagrams: as many as were sent, each once.
+        // Equal datagrams: each one that was sent counts once.
         send("--udp --ports 9001,9001,9001");
         send("--from 10.0.0.3 --udp --ports 9000,9000,9000 --rate 20");
         daemon.wait_for_count("10.0.0.3: one: OPEN SESAME", 3, PATIENCE);
@@ -142,7 +143,7 @@ fn a_packet_counts_once_however_many_interfaces_show_it() {
         assert_eq!(daemon.count("four: OPEN SESAME"), 1, "{interfaces}:\n{}", daemon.log());
         assert_eq!(daemon.count("four: Stage 1"), 1, "{interfaces}:\n{}", daemon.log());
         assert_eq!(daemon.read("one"), "10.0.0.3\n".repeat(3), "{interfaces}");
-        // Both interfaces do show what arrives.
+        // Both interfaces do show the packets.
         assert!(daemon.status("packets") >= 16, "{interfaces}:\n{}", daemon.log());
     }
 }
@@ -268,7 +269,7 @@ fn addresses_that_come_go_and_change_are_followed() {
         lab.server.ok(&format!("ip addr del {address} dev eth0"));
         does_not_count(&lab, &daemon, plain);
     }
-    // As a DHCP server gives another address.
+    // As a DHCP server assigns another address.
     lab.server.ok("ip addr del 10.0.0.1/24 dev eth0; ip addr add 10.0.0.50/24 dev eth0");
     does_not_count(&lab, &daemon, "10.0.0.1");
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.50");
@@ -403,7 +404,7 @@ fn dropped_packets_are_counted_and_told() {
     let status = status(&daemon);
     let (seen, dropped) = (number(&status, "knocks "), number(&status, "drops "));
     assert!(dropped > 1000 && seen > 1000, "{status}");
-    // The kernel may count a packet more, which it dropped before it looked at the filter.
+    // The kernel may count one packet more, which it dropped before it ran the filter.
     assert!((40_003..40_010).contains(&(seen + dropped)), "{status}");
     let told: u64 =
         daemon.log().lines().filter(|line| line.contains("were dropped")).map(|line| number(line, "eth0: ")).sum();

@@ -1,4 +1,4 @@
-//! Our `knock` on the wire, and against the original knockd.
+//! Our `knock` on the link, and against the original knockd.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use portknock_tests::{
     Daemon, Firewall, Host, Lab, Listener, Output, PATIENCE, PortState, Process, Sniffed, Sniffer, binary,
 };
 
-/// Runs our `knock` with these arguments, separated by blanks.
+/// Runs our `knock` with these arguments, separated by spaces.
 fn knock(host: &Host, args: &str) -> Output {
     Output::of(host.command(binary("knock")).args(args.split_whitespace()))
 }
@@ -25,7 +25,7 @@ fn steps(packets: &[Sniffed]) -> Vec<String> {
     packets.iter().map(Sniffed::step).collect()
 }
 
-/// Watches the knocks that leave the client.
+/// Watches the knocks that the client sends.
 fn sniff(lab: &Lab) -> Sniffer {
     Sniffer::start(&lab.client, "eth0", "src host 10.0.0.2 or src host fd00::2")
 }
@@ -36,7 +36,7 @@ const RETRANSMISSION: Duration = Duration::from_millis(1_300);
 #[test]
 fn every_knock_is_one_packet_in_order() {
     let lab = Lab::pair();
-    // Three ways in which ports do not open: by an RST, by an ICMP error, by silence.
+    // Ports stay closed in three ways: by an RST, by an ICMP error, by silence.
     lab.server.ok("for tables in iptables ip6tables; do
                        $tables -A INPUT -p tcp --dport 7001 -j REJECT
                        $tables -A INPUT -p tcp --dport 7002 -j DROP
@@ -52,7 +52,7 @@ fn every_knock_is_one_packet_in_order() {
     let (v4, v6): (Vec<_>, Vec<_>) = seen.into_iter().partition(|packet| packet.source.is_ipv4());
     for packets in [v4, v6] {
         assert_eq!(steps(&packets), expected);
-        // knockd and the matcher take an equal port and number for a retransmission.
+        // knockd and the matcher treat an equal port and number as a retransmission.
         let mut segments: Vec<_> = packets.iter().map(|packet| (packet.source_port, packet.sequence_number)).collect();
         segments.sort_unstable();
         segments.dedup();
@@ -152,7 +152,7 @@ fn raw_knocks_are_bare_syns_that_the_other_side_takes() {
         let seen = sniffer.wait_for(3, |packet| packet.flags == "S");
         assert_eq!(steps(&seen), ["7000:tcp", "22:tcp", "7001:tcp"]);
         assert!(seen.iter().all(|packet| packet.source.to_string() == source), "{seen:?}");
-        // Answers come only to a segment with the right checksum.
+        // Only a segment with the correct checksum is answered.
         sniffer.wait_for(1, |packet| packet.flags == "SA" && packet.source_port == 22);
         sniffer.wait_for(2, |packet| packet.flags == "RA");
     }
@@ -205,7 +205,7 @@ fn names_mean_one_address_or_all() {
     let hosts = folder.path().join("hosts");
     std::fs::write(&hosts, "10.0.0.1 lab.example\n10.0.0.3 lab.example\nfd00::1 lab.example\n").unwrap();
     let run = |args: &str| {
-        // A mount of the command's own; nothing outside of it sees the file.
+        // A mount of the command's own; no other process sees the file.
         let program = binary("portknock");
         let script = format!("mount --bind {} /etc/hosts && {} knock {args}", hosts.display(), program.display());
         Output::of(lab.client.command("unshare").args(["--mount", "sh", "-c", &script]))
@@ -229,7 +229,7 @@ fn names_mean_one_address_or_all() {
     );
     assert_eq!(knocked("--all-addresses --ipv4 lab.example 1", 2), ["10.0.0.1 1", "10.0.0.3 1"]);
 
-    // What can be reached is knocked at all the same.
+    // Reachable addresses are knocked at nevertheless.
     lab.client.ok("ip -6 route add unreachable fd00::1");
     let sniffer = sniff(&lab);
     let output = run("--all-addresses lab.example 1");
@@ -250,9 +250,10 @@ fn then_tells_when_the_port_opens() {
     let took = start.elapsed();
     sent(&output);
     assert!(output.stdout.contains("port 22 of 10.0.0.1 is open after "), "{output:?}");
-    // A lost first probe is not waited for: its kernel would try again only after a second.
+    // The client does not wait for a lost first probe: its kernel would repeat it only after a
+    // second.
     assert!(took < Duration::from_millis(900), "{took:?}");
-    // What was opened stays open: no knock is needed, and the first try finds it.
+    // The opening persists: no knock is needed, and the first try succeeds.
     sent(&portknock(&lab.client, "--then 22 --wait 0.5 10.0.0.1 1"));
 }
 

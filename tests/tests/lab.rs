@@ -1,4 +1,4 @@
-//! The lab itself: what the other tests build on is as it says.
+//! The lab itself: its hosts and links behave as documented.
 
 use portknock_tests::{Daemon, Firewall, Lab, Listener, PortState, Process, Routed, Sniffer, binary};
 

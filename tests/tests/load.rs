@@ -1,4 +1,4 @@
-//! Under attack and under load: honest knockers get in, scanners do not.
+//! Under attack and under load: honest clients get in, scanners do not.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -90,7 +90,8 @@ fn no_port_scan_opens_a_door() {
         "-p 1-65535",
         "-sT -r -p 1-65535",
         "-r -p 1-65535 -g 53",
-        // In their own order, since a random one opens the door with the stock sequence once in a hundred times.
+        // In a fixed order, because a random one opens the door with the stock sequence once in a
+        // hundred times.
         "-r",
         "-r -sU --max-retries 0 --min-rate 2000 -p 900-1100",
         "-r -sF -p 1-10000",
@@ -134,7 +135,7 @@ fn sweeps_with_any_flags_open_no_order_of_three_ports() {
         daemon.wait_for("attempts ");
         assert_eq!(daemon.count("OPEN SESAME"), 0, "{mask} {flags}:\n{}", daemon.log());
         assert_eq!(daemon.count("attempt failed: scan") > 0, flags != "SA", "{mask} {flags}:\n{}", daemon.log());
-        // The right segments one after the other do open one.
+        // The correct segments one after the other do open a door.
         let right = if flags == "SA" { "S" } else { flags };
         lab.blast(&format!("--from 10.0.0.7 --flags {right} --ports 33000,40000,50000"));
         daemon.wait_for("10.0.0.7: door33-40: OPEN SESAME");
@@ -159,7 +160,8 @@ fn a_thousand_doors_open_each_by_its_own_sequence() {
     assert_eq!(daemon.count("OPEN SESAME"), 5, "{}", daemon.log());
 }
 
-/// Three ports for a door, all different from those of the 999 others and spread over the whole range.
+/// Three ports for a door, all different from those of the 999 others and spread over the whole
+/// range.
 fn sequence_of(door: u32) -> [u32; 3] {
     [0, 1, 2].map(|step| 1 + (door * 3 + step) * 27_449 % 65_521)
 }
@@ -174,7 +176,7 @@ fn five_thousand_knockers_at_once_all_get_in() {
     daemon.wait_for_count("OPEN SESAME", 5_000, Duration::from_secs(60));
 }
 
-/// The door whose sequence is known to everybody, another one, and how each opens.
+/// The door whose sequence is public, another one, and the time each needs to open.
 fn leaked(opens: &str, closes: &str) -> String {
     let door = |name: &str, port: u16, seconds: u32| {
         let opens = opens.replace("%NAME%", name);
@@ -201,7 +203,8 @@ fn a_leaked_sequence_of_one_door_holds_up_no_other_door() {
     }
 }
 
-/// `in_burst`: the honest knock comes while the daemon opens for the burst that each door has, not later.
+/// `in_burst`: the honest knock arrives while the daemon opens for the burst that each door has,
+/// not later.
 fn holds_up_no_other_door(opens: &str, closes: &str, in_burst: bool) {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
@@ -233,7 +236,8 @@ fn holds_up_no_other_door(opens: &str, closes: &str, in_burst: bool) {
     let (grown, logged) = (memory(&daemon).saturating_sub(before), daemon.log().len() - logged);
     let figures = format!("{opens}: {opened:?}, {closed:?}, {grown} KiB of memory, {logged} bytes logged");
     println!("{figures}");
-    // The programs are built without optimization here, and the burst takes them three times as long.
+    // The programs are built without optimisation here, and the burst takes them three times as
+    // long.
     let limit = if in_burst { 1_000 } else { 300 };
     assert!(opened < Duration::from_millis(limit), "opened late: {figures}");
     assert!(closed < Duration::from_millis(2500), "closed late: {figures}");

@@ -1,4 +1,4 @@
-//! Places that log lines go to and that stall: doors open, the daemon answers and ends all the same.
+//! Destinations of log lines that stall: doors open, and the daemon answers and exits nevertheless.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -25,13 +25,13 @@ const DOOR: &str = "
     tcpflags    = syn
     command     = echo %IP% >> %DIR%/opened
 ";
-/// How soon a door opens after its last knock, and how soon a request is answered, with two processors for a flood and all
-/// else.
+/// Maximum time from the last knock to the opening, and from a request to its answer, with two
+/// processors for a flood and everything else.
 const ON_TIME: Duration = Duration::from_secs(2);
-/// How soon it ends after SIGTERM.
+/// Maximum time from SIGTERM to the exit.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// portknockd with standard output and standard error that nobody reads.
+/// portknockd with standard output and standard error that no process reads.
 struct Unread {
     lab: Lab,
     folder: TempDir,
@@ -39,8 +39,8 @@ struct Unread {
 }
 
 impl Unread {
-    /// Starts it with these options and arguments, after `script` in a mount namespace of its own; `%DIR%` stands for its
-    /// folder everywhere.
+    /// Starts it with these options and arguments, after `script` in a separate mount namespace.
+    /// `%DIR%` stands for its directory everywhere.
     fn start(folder: TempDir, options: &str, script: &str, args: &str) -> Self {
         let lab = Lab::pair();
         lab.client.add_address("eth0", "10.0.0.3/24");
@@ -69,7 +69,8 @@ impl Unread {
         fs::read_to_string(self.path("opened")).unwrap_or_default().lines().count()
     }
 
-    /// Knocks honestly while first knocks from forged sources come at 100,000 a second, asks, and stops it.
+    /// Knocks honestly while first knocks from spoofed sources arrive at 100,000 a second, sends a
+    /// request, and stops it.
     fn works_under_a_flood_and_ends(&mut self) {
         let mut flood = self.lab.client.command(binary("blast"));
         flood.args("--interface eth0 --from 172.16.0.0 --sources 1000000 --ports 7000 --rate 100000".split(' '));
@@ -100,7 +101,7 @@ impl Unread {
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -146,7 +147,7 @@ fn a_fifo_that_stalls_holds_up_nothing_and_what_is_missing_is_counted() {
     assert!(wait_until(PATIENCE, || daemon.opened() == 1), "the knock opens nothing");
     let mut text = String::new();
     let mut read = || {
-        // It would block where nothing is left for now.
+        // Reading would block when the FIFO is empty.
         let _ = fifo.read_to_string(&mut text);
         text.contains("lines were not logged")
     };
@@ -163,7 +164,7 @@ fn a_fifo_that_stalls_holds_up_nothing_and_what_is_missing_is_counted() {
     let missing: Vec<_> = text.lines().filter(|line| line.ends_with(" lines were not logged")).collect();
     let [missing] = missing[..] else { panic!("{missing:?}") };
     let number: usize = missing.split_once("] ").and_then(|(_, line)| line.split(' ').next()?.parse().ok()).unwrap();
-    // The honest knock and its command have left lines of their own among them.
+    // The honest knock and its command have separate lines among them.
     assert!((100_000..=100_010).contains(&(logged + number)), "{logged} logged, {number} missing");
     daemon.ends();
 }
@@ -176,7 +177,7 @@ fn a_fifo_without_a_reader_holds_up_neither_the_start_nor_a_reload() {
     assert_eq!(daemon.ask("reload").code, Some(0));
     daemon.lab.knock_from("10.0.0.2", "10.0.0.1", "7000 8000 9000");
     assert!(wait_until(PATIENCE, || daemon.opened() == 1), "the knock opens nothing");
-    // A stalled FIFO is left for another file.
+    // The daemon replaces a stalled FIFO by another file.
     let _reader = reader(&fifo);
     daemon.lab.blast("--from 172.16.0.0 --sources 50000 --ports 7000 --rate 50000");
     let conf = fs::read_to_string(daemon.path("conf")).unwrap().replace("/fifo", "/file");
@@ -199,7 +200,8 @@ fn all_sinks_together_hold_up_nothing() {
     let dev =
         "mkdir %DIR%/dev; touch %DIR%/dev/null; mount --bind /dev/null %DIR%/dev/null; ln -s %DIR%/syslog %DIR%/dev/log
          mount --rbind %DIR%/dev /dev";
-    // Standard output and error take nothing from the first line on, which is a warning about the door.
+    // Standard output and error accept nothing from the first line on, which is a warning about the
+    // door.
     let full = format!("head -c 65536 /dev/zero; head -c 65536 /dev/zero >&2\n{dev}");
     Unread::start(folder, "UseSyslog\nLogFile = %DIR%/fifo\n", &full, "-v").works_under_a_flood_and_ends();
 }
@@ -212,7 +214,8 @@ fn a_link_of_another_user_does_not_lead_the_log_file_away() {
     let folder = folder();
     let dir = folder.path().to_str().expect("a plain name").to_owned();
     let lab = Lab::pair();
-    // Somebody's directory with a link in place of the log, and one in place of a directory on the way.
+    // A directory of another user with a link instead of the log, and one instead of a directory on
+    // the way.
     lab.server.ok(&format!(
         "chmod 755 {dir}; mkdir -p {dir}/own {dir}/secret; chown 54321:54321 {dir}/own
          setpriv --reuid=54321 --regid=54321 --clear-groups ln -s {dir}/secret/made {dir}/own/log
@@ -234,7 +237,7 @@ fn a_link_of_another_user_does_not_lead_the_log_file_away() {
     assert!(fs::read_to_string(folder.path().join("real")).unwrap().contains("starting up"));
 }
 
-/// The numbers of the lines that count what was not logged, by what is counted, as in `stage 1`.
+/// The numbers in the lines that count omitted lines, by event, as in `stage 1`.
 fn not_logged(log: &str, what: &str) -> usize {
     let lines = log.lines().filter_map(|line| line.split_once("not logged in the last second: ssh: "));
     let parts = lines.flat_map(|(_, counts)| counts.split(", "));
@@ -258,7 +261,7 @@ fn a_flood_is_logged_at_a_bounded_rate_and_the_rest_is_counted() {
         (100_000..=100_001).contains(&known) && not_logged(&log, "timeouts") + timeouts() == 100_000
     };
     assert!(wait_until(PATIENCE, all), "{} stages, {} timeouts, {}", stages(), timeouts(), daemon.log());
-    // Two seconds of each, and what may come at once.
+    // Two seconds at the rate of each, plus the initial burst.
     assert!(stages() < 1_500 && timeouts() < 1_500, "{} stages, {} timeouts", stages(), timeouts());
     for line in ["Stage 2", "Stage 3", "OPEN SESAME"] {
         assert_eq!(daemon.count(&format!("10.0.0.2: ssh: {line}")), 1, "{line}");

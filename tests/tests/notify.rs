@@ -1,4 +1,4 @@
-//! What a supervisor hears by sd_notify(3).
+//! Messages to a supervisor by sd_notify(3).
 
 use std::cell::RefCell;
 use std::fs::{self, Permissions};
@@ -19,7 +19,7 @@ const DOOR: &str = "
     cmd_timeout   = 3600
 ";
 
-/// A supervisor: a socket, and what came by it.
+/// A supervisor: a socket, and the messages that arrived.
 struct Supervisor {
     folder: TempDir,
     socket: UnixDatagram,
@@ -39,12 +39,12 @@ impl Supervisor {
         self.folder.path().join(name)
     }
 
-    /// The variable that names it.
+    /// The environment variable that names the socket.
     fn variable(&self) -> String {
         format!("NOTIFY_SOCKET={}", self.path("notify").display())
     }
 
-    /// All that was heard so far.
+    /// All messages so far.
     fn heard(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
         while let Ok(count) = self.socket.recv(&mut bytes) {
@@ -177,7 +177,7 @@ fn nothing_wakes_a_daemon_when_nothing_happens() {
         let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).map(str::to_owned);
         line.expect("Linux counts them")
     };
-    // What the start has left is done by and by.
+    // Tasks that the start has left are done over time.
     let quiet = wait_until(PATIENCE, || {
         let before = sleeps();
         std::thread::sleep(Duration::from_secs(1));

@@ -8,14 +8,15 @@ use std::time::Duration;
 use portknock_tests::{Daemon, Lab, PATIENCE, binary, require, wait_until};
 use tempfile::TempDir;
 
-/// A door without one-time sequences, to see that the daemon goes on, and that all packets before have been seen.
+/// A door without one-time sequences, which shows that the daemon continues, and that it has read
+/// all earlier packets.
 const BELL: &str = "
 [bell]
     sequence = 1000,500
     command  = true
 ";
 
-/// A file of sequences in a folder of its own.
+/// A file of sequences in its own directory.
 struct Sequences {
     folder: TempDir,
     lab: Lab,
@@ -40,7 +41,8 @@ impl Sequences {
         fs::read_to_string(self.path()).expect("the file is there")
     }
 
-    /// A door with this file, which notes in `done` who opens it and how the file looks by then, and the bell.
+    /// A door with this file, which records in `done` the client that opens it and the file at that
+    /// time, and the bell.
     fn config(&self) -> String {
         let file = self.path();
         let file = file.display();
@@ -73,7 +75,7 @@ impl Sequences {
         assert_eq!(daemon.read("done"), done, "{ports} opened the door\n{}", daemon.log());
     }
 
-    /// Asserts that the other door works, which means that all packets before have been seen.
+    /// Asserts that the other door works, which means that all earlier packets have been read.
     fn ring(&self, daemon: &Daemon) {
         let before = daemon.count("bell: OPEN SESAME");
         self.knock("1000 500");
@@ -202,9 +204,9 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
     for calls in ["pwrite64", "fdatasync", "clone,clone3,vfork"] {
         for nth in 1..=2 {
             let door = Sequences::new(" 7000,8000\n 7100,8100\n");
-            // The first process that is started is the reader; then come the three threads of the log.
+            // The first started process is the reader; then the three threads of the log follow.
             let when = if calls.starts_with("clone") { nth + 4 } else { nth };
-            // With an error, so that the call does not happen.
+            // With an error, so that the call has no effect.
             let inject = format!("--inject={calls}:error=EIO:signal=KILL:when={when}");
             let strace = ["strace", "-D", "-q", "-o", "%DIR%/trace", "-e", "signal=none", &inject];
             let mut daemon = Daemon::portknockd_under(&door.lab.server, &strace, &door.config_that_closes());
@@ -230,7 +232,7 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
                 done.matches("open").count() <= done.matches("close").count()
             });
             assert!(closed, "{calls} {nth}: {}", daemon.read("done"));
-            // A one-time door opens once a second.
+            // A one-time door opens at most once a second.
             sleep(Duration::from_millis(1100));
             door.knock("7100 8100");
             assert!(wait_until(PATIENCE, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
@@ -275,7 +277,7 @@ fn a_line_that_was_edited_away_does_not_count_and_the_new_one_does() {
     pause();
     door.knock("7100 8100");
     becomes(&daemon, "open 10.0.0.2\n#7100,8100\n 7200,8200\n");
-    // Lines that come later are found without a reload.
+    // Lines that are added later are found without a reload.
     door.write("# a comment that moves the lines\n 7200,8200\n 7300,8300\n");
     pause();
     door.knock("7200 8200");

@@ -1,5 +1,5 @@
-//! What is in `packaging/`: the unit, the manual, the completions, the examples in the documents. The packages themselves are
-//! tried by `make test-packages`.
+//! The files in `packaging/`: the unit, the manual, the completions, the examples in the documents.
+//! `make test-packages` tests the packages themselves.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,8 @@ use std::process::Command;
 use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, require, wait_until};
 use tempfile::TempDir;
 
-/// What `systemd-analyze security` may give the unit, in tenths; knockd's own has 74.
+/// Maximum exposure of the unit that `systemd-analyze security` may report, in tenths; knockd's own
+/// has 74.
 const EXPOSURE: u32 = 23;
 
 fn workspace(name: &str) -> PathBuf {
@@ -37,7 +38,7 @@ fn the_pages_are_clean() {
     for page in files("packaging/man").iter().filter(|path| path.extension().is_none_or(|extension| extension != "in"))
     {
         let lint = Output::of(Command::new("mandoc").args(["-T", "lint", "-W", "all"]).arg(page));
-        // Whether the pages that it names are installed here is not its fault.
+        // The man pages that it names may not be installed here.
         let faults: Vec<_> = lint.stdout.lines().filter(|line| !line.contains("referenced manual not found")).collect();
         assert!(faults.is_empty(), "{faults:#?}");
     }
@@ -81,14 +82,15 @@ fn the_unit_is_hardened() {
     }
 }
 
-/// The words behind each `KEY=` of the unit.
+/// The words after each `KEY=` of the unit.
 fn unit_words(key: &str) -> Vec<String> {
     let unit = fs::read_to_string(workspace("packaging/systemd/portknockd.service")).expect("the unit can be read");
     let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     values.flat_map(str::split_whitespace).map(str::to_owned).collect()
 }
 
-/// The system calls that these words of a unit allow: names, and groups that have names and groups.
+/// The system calls that these words of a unit allow: names, and groups that contain names and
+/// groups.
 fn system_calls(words: Vec<String>) -> BTreeSet<String> {
     let (groups, names): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| word.starts_with('@'));
     let mut calls = BTreeSet::from_iter(names);
@@ -123,7 +125,7 @@ fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
     daemon.reload(config);
     daemon.signal("USR1");
     daemon.wait_for("status: doors 1");
-    // Root's question to a daemon that is not root's.
+    // The question of root to a daemon that runs as another user.
     let reload = daemon.portknock(&["reload"]);
     assert_eq!(reload.code, Some(0), "{reload:?}");
     assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
@@ -147,7 +149,7 @@ fn systemd_takes_every_line_of_the_unit_and_of_its_drop_in() {
     let folder = TempDir::new().unwrap();
     let unit = folder.path().join("portknockd.service");
     let text = fs::read_to_string(workspace("packaging/systemd/portknockd.service")).unwrap();
-    // What it would start has to be there.
+    // The program that it would start must exist.
     let daemon = binary("portknockd");
     let text = text.replace("/usr/sbin/portknockd", &daemon.to_string_lossy());
     fs::write(&unit, text.replace("Documentation=", "# ")).unwrap();
@@ -222,7 +224,7 @@ fn nftables_service_flushes_all_but_the_table() {
         assert_eq!(output.code, Some(0), "{key}: {output:?}");
         assert!(table().starts_with(&tables(names)), "{key}: {}", table());
         assert_eq!(lab.server.ok("nft -s list table inet portknock"), made, "{key}");
-        // The one transaction that removes the table makes it again.
+        // The transaction that removes the table creates it again.
         lab.server.ok("nft add table inet last; nft delete table inet last");
         monitor.wait_for("delete table inet last");
         let output = monitor.output();
@@ -237,7 +239,7 @@ fn nftables_service_flushes_all_but_the_table() {
     fs::write(&rules, "flush nothing\n").unwrap();
     assert_ne!(run("ExecReload").code, Some(0), "an error of the administrator's rules is one");
     assert_eq!(lab.server.ok("nft -s list table inet portknock"), made);
-    // A table that nft prints but does not take leaves the administrator's rules in force.
+    // If nft cannot load the table that it printed, the administrator's rules stay in force.
     fs::write(&rules, theirs).unwrap();
     let shim = folder.path().join("nft");
     fs::write(&shim, "#!/bin/sh\n[ \"$1\" = list ] && echo broken && exit\nPATH=${PATH#*:} exec nft \"$@\"\n").unwrap();
@@ -322,7 +324,7 @@ fn the_picture_of_a_session_is_what_the_programs_say_today() {
     let folder = TempDir::new().unwrap();
     let drawn = folder.path().join("session.svg");
     ok(Command::new(workspace("scripts/sandbox")).arg(workspace("scripts/picture")).arg(&drawn));
-    // Times differ, and with them the blanks that fill a column.
+    // Times differ, and so do the spaces that fill a column.
     let without_times = |path: &Path| {
         let text = fs::read_to_string(path).unwrap();
         let words = text.split_whitespace().map(|word| word.split(|letter: char| letter.is_ascii_digit()));
@@ -337,7 +339,7 @@ fn the_picture_of_a_session_is_what_the_programs_say_today() {
     );
 }
 
-/// What a heading is called in links: lower case, blanks as `-`, no other signs.
+/// The anchor of a heading in links: lower case, spaces as `-`, no other punctuation.
 fn anchor(heading: &str) -> String {
     let letters = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = letters.chars().filter(|letter| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter));

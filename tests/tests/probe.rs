@@ -1,4 +1,5 @@
-//! `portknock probe` as it is used: what it sends and what not, how it ends, and many ports on good and bad paths.
+//! `portknock probe` as it is used: the packets that it sends, its end, and many ports on good and
+//! bad paths.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -11,12 +12,12 @@ use portknock_tests::{
 
 const BOTH: [&str; 2] = ["10.0.0.1", "fd00::1"];
 
-/// Runs `portknock probe` as it is, with these arguments, separated by blanks.
+/// Runs `portknock probe` with only these arguments, separated by spaces.
 fn portknock(host: &Host, args: &str) -> Output {
     Output::of(host.command(binary("portknock")).arg("probe").args(args.split_whitespace()))
 }
 
-/// Asserts that nothing was found, and gives the complaint.
+/// Asserts that nothing was found, and returns the error message.
 fn complaint(output: &Output) -> &str {
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
     let (program, complaint) = output.stderr.split_once(": ").expect("the program's name and what it complains of");
@@ -24,7 +25,7 @@ fn complaint(output: &Output) -> &str {
     complaint
 }
 
-/// Drops all that comes in for TCP and UDP ports but these TCP ports.
+/// Drops all incoming packets for TCP and UDP ports except these TCP ports.
 fn drop_but(server: &Host, open: &[u16]) {
     let open: Vec<String> = open.iter().map(u16::to_string).collect();
     server.ok(&format!(
@@ -36,12 +37,12 @@ fn drop_but(server: &Host, open: &[u16]) {
     ));
 }
 
-/// How many packets the host has sent.
+/// Number of packets that the host has sent.
 fn sent(host: &Host) -> u64 {
     host.ok("cat /sys/class/net/eth0/statistics/tx_packets").trim().parse().expect("a number")
 }
 
-/// The most packets within a second, wherever it begins.
+/// Maximum number of packets within any second.
 fn most_in_a_second(packets: &[Sniffed]) -> usize {
     let count = |(i, first): (usize, &Sniffed)| {
         packets[i..].iter().take_while(|packet| packet.time < first.time + Duration::from_secs(1)).count()
@@ -51,8 +52,8 @@ fn most_in_a_second(packets: &[Sniffed]) -> usize {
 
 #[test]
 fn no_second_sees_more_packets_than_the_rate_allows() {
-    // The repetitions count too, whether ours or the kernel's after a second. With more than a thousand silent ports there
-    // are checks on the path among the probes.
+    // The repetitions count too, both ours and the kernel's after a second. With more than a
+    // thousand silent ports there are checks of the path among the probes.
     let scans = [
         (Scan::Syn, 200, "--retries 1 --timeout 0.5", "1001-1300", 600),
         (Scan::Udp, 200, "--retries 1 --timeout 0.5", "1001-1300", 600),
@@ -68,7 +69,7 @@ fn no_second_sees_more_packets_than_the_rate_allows() {
                 let sniffer = Sniffer::start(&lab.client, "eth0", "src host 10.0.0.2");
                 probe(&lab.client, scan, &format!("--rate {rate} {options} 10.0.0.1 {ports}"));
                 let packets = sniffer.wait_for(probes, Sniffed::is_knock);
-                // A twentieth for probes that the machine lets wait between their time and the wire.
+                // A twentieth for probes that the machine delays between their time and the link.
                 let most = most_in_a_second(&packets);
                 assert!(most <= rate + rate / 20, "{scan:?}: {most} packets in a second");
             });
@@ -76,7 +77,7 @@ fn no_second_sees_more_packets_than_the_rate_allows() {
     });
 }
 
-/// Whatever the ports answer, and also where this machine has something to say about the answers.
+/// Whatever the ports answer, and also if this machine's own rules affect the answers.
 #[test]
 fn nothing_is_sent_to_anybody_else() {
     require("nft");
@@ -88,7 +89,8 @@ fn nothing_is_sent_to_anybody_else() {
                  $tables -A INPUT -p $protocol --dport 106:110 -j REJECT
              done
          done");
-    // Every frame that the client sends gets here. Discovery of neighbours, routers and group members is the kernel's.
+    // Every frame that the client sends arrives here. Discovery of neighbours, routers and group
+    // members is the kernel's.
     lab.server.ok("nft -f - <<'RULES'
 table netdev watch {
     chain arriving {
@@ -103,7 +105,7 @@ table netdev watch {
 RULES");
     for scan in Scan::ALL {
         for address in BOTH {
-            // Few enough closed UDP ports for the ICMP errors that are sent at once.
+            // Few enough closed UDP ports for the ICMP errors that are sent immediately.
             let ports = if scan == Scan::Udp { "100-112" } else { "20-120" };
             probe(&lab.client, scan, &format!("{address} {ports}"));
         }
@@ -145,7 +147,7 @@ fn a_silent_port_gets_as_many_probes_as_asked_for() {
 
 const OPEN: [u16; 3] = [22, 80, 40_000];
 
-/// Probes ports of the server, and gives those that are not in the state that they should be in.
+/// Probes ports of the server, and returns those that are not in the expected state.
 fn wrong(client: &Host, scan: Scan, ports: &str, count: usize, expected: impl Fn(u16) -> &'static str) -> Vec<String> {
     let results = probe(client, scan, &format!("10.0.0.1 {ports}"));
     let distinct: BTreeSet<u16> = results.iter().map(|result| result.port).collect();
@@ -174,14 +176,14 @@ fn all_ports_of_a_host_nearby() {
     assert!(packets <= 131_200, "{packets}");
 }
 
-/// 25 ms away, and with so much loss in each direction.
+/// A path of 25 ms with this loss in each direction.
 fn distant(loss_percent: f64, seed: u64) -> Distant {
     Distant::new(Cable { delay: Duration::from_millis(25), loss_percent, seed, ..Cable::default() })
 }
 
-// How many ports of a lossy path are missed is a matter of chance: the frames that get lost are always the same, but not
-// whose they are. Probes are repeated until less than a thousandth of a port is likely to be missed in a whole scan, so
-// that none at all is expected.
+// The number of missed ports on a lossy path depends on chance: the frames that get lost are always
+// the same, but not the ports they belong to. Probes are repeated until less than a thousandth of a
+// port is likely to be missed in a complete scan, so none is expected.
 
 #[test]
 fn all_ports_of_a_host_behind_a_lossy_path() {
@@ -198,7 +200,7 @@ fn ports_of_all_states_among_each_other_behind_a_lossy_path() {
         let far = distant(loss_percent, seed);
         let _listener = Listener::on_ports(&far.server, (1..=3_000).filter(|port| port % 3 == 1));
         let silent: Vec<String> = (1..=3_000).filter(|port| port % 3 == 0).map(|port: u16| port.to_string()).collect();
-        // No more than fifteen ports fit into one rule.
+        // A rule holds at most fifteen ports.
         let rule = |ports: &[String]| format!("-A INPUT -p tcp -m multiport --dports {} -j DROP\n", ports.join(","));
         let rules: String = silent.chunks(15).map(rule).collect();
         far.server.ok(&format!("iptables-restore -w --noflush <<'RULES'\n*filter\n{rules}COMMIT\nRULES"));
@@ -209,7 +211,7 @@ fn ports_of_all_states_among_each_other_behind_a_lossy_path() {
             "{loss_percent} % in each direction"
         );
         if loss_percent < 10.0 {
-            // The kernel sends four SYNs in the time of the timeout, by which 0.2 ports are likely to be missed.
+            // The kernel sends four SYNs within the timeout, which is likely to miss 0.2 ports.
             let missed = wrong(&far.client, Scan::Connect, "1-3000", 3_000, expected);
             assert!(missed.len() <= 4 && missed.iter().all(|port| port.contains("no-response")), "{missed:?}");
         }
@@ -233,7 +235,7 @@ fn begin_long_probe(lab: &Lab, scan: Scan) -> Process {
     process
 }
 
-/// What it has left: status, results, and all that is no result.
+/// Its status, its results, and the other lines of its output.
 fn end(process: Process) -> (Option<i32>, Vec<Probed>, String) {
     let (status, output) = process.finish();
     let complaints = output.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n");
@@ -272,7 +274,7 @@ fn interrupts_end_the_probe_with_what_is_known() {
     }
 }
 
-/// Runs `portknock probe` without any right.
+/// Runs `portknock probe` without any privilege.
 fn without_rights(host: &Host, args: &str) -> Output {
     let mut command = host.command(RIGHTLESS[0]);
     Output::of(command.args(&RIGHTLESS[1..]).arg(binary("portknock")).arg("probe").args(args.split_whitespace()))
@@ -330,7 +332,7 @@ fn names_mean_one_address_or_all() {
     let hosts = folder.path().join("hosts");
     std::fs::write(&hosts, "10.0.0.1 lab.example\n10.0.0.3 lab.example\nfd00::1 lab.example\n").unwrap();
     let run = |args: &str| {
-        // A mount of the command's own; nothing outside of it sees the file.
+        // A mount of the command's own; no other process sees the file.
         let program = binary("portknock");
         let script = format!("mount --bind {} /etc/hosts && {} probe {args}", hosts.display(), program.display());
         Output::of(lab.client.command("unshare").args(["--mount", "sh", "-c", &script]))
@@ -354,7 +356,7 @@ fn names_mean_one_address_or_all() {
         assert_eq!(probed("--all-addresses --source fd00::2 lab.example 22"), ["fd00::1 22 open"]);
     }
 
-    // What can be reached is probed all the same.
+    // Reachable addresses are probed nevertheless.
     lab.client.ok("ip -6 route add unreachable fd00::1");
     for method in ["syn", "connect"] {
         let output = run(&format!("--method {method} --format json --all-addresses lab.example 22"));

@@ -1,9 +1,10 @@
-//! What has led port scanners to wrong answers.
+//! Situations that have led port scanners to wrong answers.
 //!
-//! Some of it is a case of the matrix in `probe_truth.rs`, where both methods are held against `nmap -sS`:
+//! Some of them are cases of the matrix in `probe_truth.rs`, which compares both methods with
+//! `nmap -sS`:
 //!
-//! - The exact ICMP error without any rights, and TCP behind "port unreachable" as filtered, never as closed: the cases
-//!   `reject-*`, by connections.
+//! - The exact ICMP error without any privilege, and TCP after "port unreachable" as filtered,
+//!   never as closed: the cases `reject-*`, by connections.
 //! - This machine's own firewall: `local-output-*` and `local-input-drop`.
 //! - A proxy for SYNs and a full accept queue: `synproxy-closed` and `listen-backlog-full`.
 
@@ -19,7 +20,7 @@ use portknock_tests::{
 const BOTH: [&str; 2] = ["10.0.0.1", "fd00::1"];
 const BY_TCP: [Scan; 2] = [Scan::Syn, Scan::Connect];
 
-/// The answers alone, each in nmap's words.
+/// The verdicts alone, each in nmap's words.
 fn words(results: &[Probed]) -> Vec<String> {
     results.iter().map(|result| result.answer.to_string()).collect()
 }
@@ -31,7 +32,8 @@ fn all_are(state: &str, count: usize, results: &[Probed]) {
     assert_eq!(results.len(), count);
 }
 
-/// Without IPV6_RECVERR, connect(2) would not know of an ICMPv6 error until its SYN is repeated after a second.
+/// Without IPV6_RECVERR, connect(2) would notice an ICMPv6 error only when its SYN is repeated
+/// after a second.
 #[test]
 fn a_refusal_over_ipv6_is_known_at_once() {
     let lab = Lab::pair();
@@ -43,8 +45,8 @@ fn a_refusal_over_ipv6_is_known_at_once() {
     }
 }
 
-/// The kernel sends a peer a handful of ICMP errors and then one a second, or ten over IPv6. What it keeps to itself must
-/// not make another state.
+/// The kernel sends a peer a handful of ICMP errors and then one a second, or ten over IPv6. The
+/// errors that it omits must not lead to another state.
 #[test]
 fn limited_icmp_errors_do_not_change_the_state() {
     let tcp = Lab::pair();
@@ -65,7 +67,7 @@ fn limited_icmp_errors_do_not_change_the_state() {
     });
 }
 
-/// Linux answers a repeated SYN of one connection once in half a second, others at once.
+/// Linux answers a repeated SYN of one connection once in half a second, others immediately.
 #[test]
 fn each_try_has_a_source_port_of_its_own_and_the_same_destination() {
     let lab = Lab::pair();
@@ -85,13 +87,14 @@ fn each_try_has_a_source_port_of_its_own_and_the_same_destination() {
     }
 }
 
-/// A server repeats a SYN/ACK that got lost after a second. That second is no round trip.
+/// A server repeats a lost SYN/ACK after a second. That second is not part of the round trip time.
 #[test]
 fn a_repeated_syn_ack_opens_the_port_and_is_no_round_trip() {
     let lab = Lab::pair();
     let _listener = Listener::on_ports(&lab.server, [22, 23, 24]);
-    // The first three SYN/ACKs to a host get lost: those for the tries at 0, 0.3 and 0.9 seconds. The repetition for the
-    // first one is sooner than the next try. By connection there is one try, and one SYN/ACK gets lost.
+    // The first three SYN/ACKs to a host get lost: those for the tries at 0, 0.3 and 0.9 seconds.
+    // The repetition for the first one precedes the next try. By connection there is one try, and
+    // one SYN/ACK gets lost.
     lab.server.ok("for tables in iptables ip6tables; do
              for loss in 22:3 23:1 24:1; do
                  port=${loss%:*}
@@ -105,7 +108,7 @@ fn a_repeated_syn_ack_opens_the_port_and_is_no_round_trip() {
             let sniffer = Sniffer::start(&lab.client, "eth0", &format!("host {address} and tcp port {port}"));
             let results = probe(&lab.client, scan, &format!("{options} {address} {port}"));
             assert_eq!(words(&results), ["open, syn-ack"], "{scan:?} of {address}");
-            // On a slow machine it may be the third try that is answered, at once.
+            // On a slow machine the third try may be answered, immediately.
             assert!(results[0].rtt_ms.is_none_or(|ms| ms < 900.0), "{scan:?} of {address}: {results:?}");
             let answer = sniffer.wait_for(1, |packet| packet.flags == "SA")[0].clone();
             let took = answer.time - sniffer.knocks()[0].time;
@@ -114,7 +117,8 @@ fn a_repeated_syn_ack_opens_the_port_and_is_no_round_trip() {
     }
 }
 
-/// The server lets only one of the client's addresses in, which is not the one that the route says.
+/// The server accepts only one of the client's addresses, which is not the one that the route
+/// selects.
 #[test]
 fn the_source_is_what_was_asked_for() {
     let matrix = Matrix::new();
@@ -132,10 +136,10 @@ fn the_source_is_what_was_asked_for() {
     }
 }
 
-/// Ports that drop everything, in front of which somebody forges a SYN/ACK, an RST, and an ICMP error.
+/// Ports that drop everything, for which an attacker sends a spoofed SYN/ACK, RST, and ICMP error.
 const FORGED: [u16; 3] = [81, 82, 83];
 
-/// Forges answers with numbers that are so far from the SYN's.
+/// Sends spoofed answers whose numbers have this distance from the SYN's.
 fn forger(lab: &Lab, off_by: u32) -> Process {
     let mut command = lab.server.command(binary("forge"));
     command.args(["--interface", "eth0", "--off-by", &off_by.to_string()]);
@@ -147,14 +151,14 @@ fn forger(lab: &Lab, off_by: u32) -> Process {
     process
 }
 
-/// What nmap says of them.
+/// nmap's verdicts about them.
 fn nmap_of_forged(client: &Host, address: &str) -> [Answer; 3] {
     let address: IpAddr = address.parse().expect("an address");
     let seen = nmap(client, Scan::Syn, &[address], &FORGED.into());
     FORGED.map(|port| seen[&(address, port)].clone())
 }
 
-/// What we say of them.
+/// Our verdicts about them.
 fn ours_of_forged(client: &Host, scan: Scan, address: &str) -> Vec<String> {
     words(&probe(client, scan, &format!("{address} 81-83")))
 }
@@ -165,7 +169,7 @@ const SILENT: &str = "filtered, no-response";
 fn forged_answers_change_nothing_though_nmap_believes_them() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
-    // That answers with the right numbers count shows that the forged ones arrive.
+    // Answers with the correct numbers count, which shows that the spoofed ones arrive.
     let true_numbers = forger(&lab, 0);
     let [_, _, refused] = nmap_of_forged(&lab.client, "10.0.0.1");
     assert_eq!(refused, Answer::new("filtered", "port-unreach"));
@@ -185,7 +189,7 @@ fn forged_answers_change_nothing_though_nmap_believes_them() {
         let [open, closed, refused] = nmap_of_forged(&lab.client, address);
         assert_eq!(open, Answer::new("open", "syn-ack"), "{address}");
         assert_eq!(closed, Answer::new("closed", "reset"), "{address}");
-        // It looks at the number that an ICMP error quotes, and at no other.
+        // nmap checks only the number that an ICMP error quotes.
         assert_eq!(refused, Answer::new("filtered", "no-response"), "{address}");
         for scan in BY_TCP {
             assert_eq!(ours_of_forged(&lab.client, scan, address), [SILENT; 3], "{scan:?} of {address}");

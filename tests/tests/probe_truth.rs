@@ -1,25 +1,26 @@
-//! Our probe and nmap side by side, on everything that a probe can meet.
+//! Our probe and nmap compared, on every situation that a probe can meet.
 
 use std::sync::OnceLock;
 
 use portknock_tests::{Answer, Answers, Case, CaseId, Family, Matrix, Scan, Truth};
 
-/// What nmap says of all cases, on a matrix of its own. It is asked once for each kind of scan.
+/// nmap's verdicts about all cases, on its own matrix. nmap runs once for each method.
 fn nmap(scan: Scan) -> &'static Answers {
     static SYN: OnceLock<Answers> = OnceLock::new();
     static CONNECT: OnceLock<Answers> = OnceLock::new();
     static UDP: OnceLock<Answers> = OnceLock::new();
     let (answers, families) = match scan {
         Scan::Syn => (&SYN, &Family::BOTH[..]),
-        // On a wire without delay, ICMPv6 errors come while the socket is still locked by connect(2), and count only
-        // when the SYN is repeated after a second. Whether nmap still waits then is a matter of timing.
+        // On a link without delay, ICMPv6 errors arrive while the socket is still locked by
+        // connect(2), and count only when the SYN is repeated after a second. It depends on timing
+        // whether nmap still waits then.
         Scan::Connect => (&CONNECT, &[Family::V4][..]),
         Scan::Udp => (&UDP, &Family::BOTH[..]),
     };
     answers.get_or_init(|| Matrix::new().nmap(scan, families))
 }
 
-/// What `portknock probe` says of all cases, likewise.
+/// The verdicts of `portknock probe` about all cases, likewise.
 fn ours(scan: Scan) -> &'static Answers {
     static SYN: OnceLock<Answers> = OnceLock::new();
     static CONNECT: OnceLock<Answers> = OnceLock::new();
@@ -32,25 +33,27 @@ fn ours(scan: Scan) -> &'static Answers {
     answers.get_or_init(|| Matrix::new().portknock(scan))
 }
 
-/// Where we know better than `nmap -sS`, and what.
+/// Cases for which we have better information than `nmap -sS`, and our verdict.
 const BETTER: &[(&str, &str)] = &[
-    // The kernel knows after three seconds that nobody has this address. nmap does not ask about the ports of a host that
-    // does not answer for its address.
+    // The kernel finds after three seconds that no host has this address. nmap does not ask about
+    // the ports of a host that does not answer for its address.
     ("host-absent-onlink", "filtered, host-unreach"),
-    // This machine cannot send at all, which is an error. nmap takes that for an absent host, too.
+    // This machine cannot send at all, which is an error. For nmap this is an absent host, too.
     ("local-route-unreachable", "error, no-route"),
     ("local-route-prohibit", "error, no-route"),
     ("local-route-blackhole", "error, no-route"),
-    // This machine's own firewall drops the probe. nmap says so on the terminal only.
+    // This machine's own firewall drops the probe. nmap reports that on the terminal only.
     ("local-output-drop", "filtered, perm-denied"),
     ("local-output-reject", "filtered, perm-denied"),
 ];
 
-/// Where an ICMP error comes after three seconds. Whether we wait so long depends on what else is probed; nmap does not.
+/// Cases with an ICMP error after three seconds. Our probe waits that long only if other probes
+/// still run; nmap does not.
 const LATE_ERROR: &[&str] = &["host-absent-routed", "dnat-dead-host"];
 const LATE_ERROR_SEEN_OR_NOT: [&str; 2] = ["filtered, host-unreach", "filtered, no-response"];
 
-/// Where a connection tells something else than a SYN: connect(2) does not say what this machine's own firewall drops.
+/// Cases in which a connection gives another result than a SYN: connect(2) does not report packets
+/// that this machine's own firewall drops.
 const OTHER_BY_CONNECT: &[(&str, &str)] =
     &[("local-output-drop", "filtered, no-response"), ("local-input-drop", "filtered, no-response")];
 
@@ -58,8 +61,8 @@ fn listed(list: &[(&'static str, &'static str)], case: &CaseId) -> Option<&'stat
     list.iter().find(|(name, _)| *name == case.name).map(|&(_, answer)| answer)
 }
 
-/// What is wrong with our answers for a protocol, when nmap's are the truth but for [`BETTER`]; `translated` gives the word
-/// that our scan has for what the truth says of a case.
+/// Our wrong verdicts for a protocol, compared with nmap's except for [`BETTER`]; `translated`
+/// gives the word of our scan for the true word of a case.
 fn differences(ours: &Answers, nmap: &Answers, translated: impl Fn(&CaseId, String) -> String) -> Vec<String> {
     let mut differences = Vec::new();
     for (case, theirs) in nmap {
@@ -67,7 +70,7 @@ fn differences(ours: &Answers, nmap: &Answers, translated: impl Fn(&CaseId, Stri
         let better = listed(BETTER, case);
         let right = translated(case, better.map_or_else(|| theirs.clone(), String::from));
         let Some(ours) = ours.get(case).map(Answer::to_string) else {
-            // Else it was left out aloud on one matrix, and so on both.
+            // Otherwise it was reported as skipped on one matrix, and so on both.
             differences.push(format!("{case}: we say nothing; nmap: {theirs}"));
             continue;
         };
@@ -88,8 +91,8 @@ fn by_syn_we_say_what_nmap_says() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// That takes in the exact ICMP errors, and that a port behind "port unreachable" is filtered, where `nmap -sT` sees but a
-/// refused connection.
+/// That includes the exact ICMP errors, and that a port is filtered if the error is "port
+/// unreachable", for which `nmap -sT` sees only a refused connection.
 #[test]
 fn by_connections_we_say_what_nmap_says_by_syn() {
     let by_connect = |case: &CaseId, answer: String| {
@@ -105,7 +108,7 @@ fn by_udp_we_say_what_nmap_says() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// What nmap is known to get wrong would be noticed here.
+/// A known error of nmap would be noticed here.
 #[test]
 fn our_states_are_the_right_ones_of_the_table() {
     let Some(table) = Truth::read() else { return };
@@ -115,7 +118,7 @@ fn our_states_are_the_right_ones_of_the_table() {
         let scans = if truth.nmap_connect.is_some() { &[Scan::Syn, Scan::Connect][..] } else { &[Scan::Udp] };
         for &scan in scans {
             let hidden = scan == Scan::Connect && listed(OTHER_BY_CONNECT, &truth.id).is_some();
-            // What this kernel cannot do is left out aloud.
+            // A case that this kernel does not support is reported as skipped.
             if let Some(ours) = ours(scan).get(&truth.id).filter(|ours| ours.state != *right && !hidden) {
                 differences.push(format!("{}: {scan:?}: {ours}; the table: {right}", truth.id));
             }
@@ -124,17 +127,19 @@ fn our_states_are_the_right_ones_of_the_table() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// Where `nmap -sT` may have given up before the kernel repeats the SYN, or not.
+/// Cases in which `nmap -sT` may have given up before the kernel repeats the SYN, or not.
 const CONNECT_DEPENDS_ON_TIMING: &str = "drop-first-syn";
 
-/// That nmap says the same now shows that the matrix is what the table was made from.
+/// The same verdicts of nmap today show that the matrix matches the one that the table was made
+/// from.
 #[test]
 fn nmap_says_what_the_table_says() {
     let Some(table) = Truth::read() else { return };
     let known = Case::all();
     let mut differences = Vec::new();
     let mut compare = |truth: &Truth, scan: Scan, expected: &Answer| {
-        // What was not asked, or was left out aloud since this kernel cannot do it, is not compared.
+        // Cases that were not probed, or that were reported as skipped because this kernel does not
+        // support them, are not compared.
         if let Some(answer) = nmap(scan).get(&truth.id).filter(|answer| *answer != expected) {
             differences.push(format!("{}: {scan:?}: {answer}; the table: {expected}", truth.id));
         }

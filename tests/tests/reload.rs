@@ -1,4 +1,5 @@
-//! SIGHUP: a good file takes effect without disturbing what goes on, a bad one changes nothing.
+//! SIGHUP: a valid file takes effect without disturbing attempts and openings, an invalid one
+//! changes nothing.
 
 use std::fs;
 use std::thread::sleep;
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portknock_tests::{Daemon, Lab, PATIENCE, wait_until};
 
-/// A door whose command notes that it ran.
+/// A door whose command records that it ran.
 fn door(name: &str, sequence: &str) -> String {
     format!(
         "[{name}]\nsequence = {sequence}\nseq_timeout = 30\ntcpflags = syn\ncommand = echo {name} %IP% >> %DIR%/opened\n"
@@ -44,7 +45,7 @@ fn doors_come_go_and_change_while_attempts_at_the_others_go_on() {
     daemon.wait_for("10.0.0.2: stays: Stage 2");
     daemon.wait_for("10.0.0.3: changes: Stage 2");
 
-    // The doors change their places, too.
+    // The doors change their order, too.
     daemon.reload(&[&*door("changes", "1200,5200,3300"), &*door("comes", "1300,5300"), &stays].concat());
     daemon.wait_for("10.0.0.3: changes: attempt failed: reload (stage 2)");
     assert_eq!(daemon.count("attempt failed"), 1, "{}", daemon.log());
@@ -146,7 +147,7 @@ fn the_log_file_is_opened_anew_after_it_was_moved_away() {
     daemon.wait_for("10.0.0.2: door: Stage 2");
     assert!(!old().contains("Stage 2"), "{}", old());
 
-    // A bad configuration is no reason to go on with the file that was moved away.
+    // An invalid configuration does not make the daemon continue with the file that was moved away.
     fs::rename(daemon.path("log"), daemon.path("log.2")).unwrap();
     daemon.rewrite("[bad]\n");
     daemon.refuse_reload();
@@ -203,12 +204,12 @@ fn one_time_sequences_go_on_where_they_were() {
     opens(&lab, &daemon, "door", "5100 3100");
     does_not_open(&lab, &daemon, "1000 5000 3000");
     does_not_open(&lab, &daemon, "1100 5100 3100");
-    // Such a door is opened once a second at most.
+    // Such a door opens at most once a second.
     sleep(Duration::from_millis(1100));
     opens(&lab, &daemon, "door", "1200 5200 3200");
     daemon.wait_for("door: no more sequences found in");
 
-    // A used-up file is an error, a refilled one is not.
+    // A consumed file is an error, a refilled one is not.
     daemon.refuse_reload();
     assert!(daemon.count("error[PK052]") == 1, "{}", daemon.log());
     fs::write(&file, "#1000,5000,3000\n 1300,5300,3300\n").unwrap();
@@ -226,7 +227,7 @@ fn a_storm_of_reloads_harms_nothing() {
     lab.knock_from("10.0.0.3", "10.0.0.1", "1000");
     daemon.wait_for("10.0.0.3: door: Stage 1");
     assert!(wait_until(PATIENCE, || opened(&daemon) == "door 10.0.0.2\n"));
-    // The command's descriptor goes when the daemon has noticed its end.
+    // The command's descriptor is closed when the daemon has noticed its end.
     sleep(Duration::from_millis(200));
     let before = daemon.descriptors();
     lab.server.ok(&format!("for i in $(seq 100); do kill -HUP {}; sleep 0.01; done", daemon.id()));
@@ -256,9 +257,9 @@ fn a_sequence_that_is_used_while_the_doors_change_places_opens_once_and_its_own_
             for number in 0..15 {
                 let steps = line(number).replace(',', " ");
                 opens(&lab, &daemon, "door", &steps);
-                // Such a door is opened once a second at most.
+                // Such a door opens at most once a second.
                 sleep(Duration::from_millis(1050));
-                // It is used up.
+                // It is consumed.
                 lab.knock_from("10.0.0.2", "10.0.0.1", &steps);
             }
         });

@@ -1,4 +1,4 @@
-//! A knock at a door that is open opens it again, and what failed is tried again by the next knock.
+//! A knock at an open door opens it again, and the next knock tries a failed command again.
 
 use std::fs;
 
@@ -113,7 +113,8 @@ fn at_most_one_command_of_an_address_waits_and_a_stop_runs_none_that_opens() {
     // The number after `running` is that of the commands that wait.
     assert!(daemon.status("running") <= 1, "{}", daemon.log());
     assert!(daemon.count("OPEN SESAME") < 20, "{}", daemon.log());
-    // From many addresses: each has its command, and a stop waits for those that run, not for the others.
+    // From many addresses: each has its command, and a stop waits for those that run, not for the
+    // others.
     flood(&lab, "--from 10.1.0.1 --sources 5000 --rate 50000");
     lab.client.ok("knock 10.0.0.1 1000 500");
     assert!(wait_until(PATIENCE, || daemon.read("bell") == "rang\n"), "{}", daemon.log());

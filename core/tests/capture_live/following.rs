@@ -1,4 +1,4 @@
-//! Interfaces and addresses that come and go.
+//! Interfaces and addresses that appear and disappear.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -18,7 +18,8 @@ fn interfaces_come_and_go() {
     listener.notices.clear();
 
     make_wire();
-    // Made first, then set up: two changes, which may be seen as one.
+    // The interface is created first and then set up: two changes, which the capture may see as
+    // one.
     listener.run_until("appears", |listener| listener.notices.iter().any(|text| text == "listening on wire0"));
     listener.notices.clear();
     Injector::new("far0").send(&syn(7000));
@@ -42,7 +43,7 @@ fn interfaces_come_and_go() {
     Injector::new("far0").send(&syn(7000));
     assert_eq!(listener.take_ports(), [(Protocol::Tcp, 7000)]);
 
-    // The other interface was never disturbed.
+    // The other interface was not disturbed.
     send_udp("127.0.0.1:9000");
     assert_eq!(listener.take_ports(), [(Protocol::Udp, 9000)]);
     let stats = listener.set.stats();
@@ -56,7 +57,7 @@ fn changes_faster_than_the_eye_are_followed() {
     }
     make_wire();
     let mut listener = Listener::open(&["wire0"]);
-    // Down and up again before anybody looks, then another interface under the same name.
+    // Down and up again before the capture polls, then another interface under the same name.
     run("ip link set wire0 down");
     run("ip link set wire0 up");
     listener.settle();
@@ -78,7 +79,7 @@ fn frames_that_waited_when_the_interface_went_are_not_lost() {
     make_wire();
     let mut listener = Listener::open(&["wire0"]);
     let mut injector = Injector::new("far0");
-    // More than a turn takes.
+    // More frames than one turn reads.
     let many = 6_000;
     (0..many).for_each(|_| injector.send(&syn(7000)));
     run("ip link set wire0 down");

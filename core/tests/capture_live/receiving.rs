@@ -1,4 +1,4 @@
-//! Which frames arrive, on which kind of interface.
+//! The frames that arrive, for each kind of interface.
 
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,7 +43,7 @@ fn any_sees_every_interface() {
         return;
     }
     make_wire();
-    // The other names are part of it.
+    // `any` includes the other names.
     let mut listener = Listener::open(&["lo", "any"]);
     assert_eq!(listener.notices, ["listening on any"]);
     send_syn("127.0.0.1:7000");

@@ -1,4 +1,4 @@
-//! What cannot be captured, and what programs that are started do not get.
+//! Captures that fail, and descriptors that started programs do not inherit.
 
 use std::process::Command;
 

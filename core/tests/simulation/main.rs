@@ -1,8 +1,10 @@
-//! The engine against a naive model of the rules: hundreds of random configurations, each with hundreds of packets,
-//! floods, reloads and steps of the clock, under a clock that is made up. After every step both have to tell the same.
+//! The engine against a naive model of the rules: hundreds of random configurations, each with
+//! hundreds of packets, floods, reloads and steps of the clock, under a clock that is made up.
+//! After every step both have to tell the same.
 //!
-//! A failure prints the seed and a short list of the actions that are enough for it. `PORTKNOCK_SEED=7 cargo test -p
-//! portknock-core --test simulation -- --nocapture` replays one seed and prints each step; `0..100000` runs a range.
+//! A failure prints the seed and a short list of the actions that are enough for it.
+//! `PORTKNOCK_SEED=7 cargo test -p portknock-core --test simulation -- --nocapture` replays one
+//! seed and prints each step; `0..100000` runs a range.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod model;

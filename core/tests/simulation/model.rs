@@ -1,5 +1,5 @@
-//! The rules of matching and opening, written down as plainly as they can be: lists that are walked from the front each
-//! time. Whatever the engine does for speed must not show.
+//! The rules of matching and opening in their plainest form: lists that are walked from the front
+//! each time. The engine's optimisations must not change any result.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use portknock_core::{
     Sequence, Step, TcpFlags, Timestamp,
 };
 
-/// How many elements a set of the kernel has room for.
+/// Number of elements that a set of the kernel can hold.
 const GATE_ELEMENTS: usize = 131_072;
 
-/// What is held of one source at one door.
+/// The state kept for one source at one door.
 #[derive(Clone, Debug)]
 struct Held {
     source: IpAddr,
@@ -26,7 +26,7 @@ struct Held {
 enum What {
     Attempt {
         stage: usize,
-        /// Source port and sequence number of the step just matched.
+        /// Source port and sequence number of the last matched step.
         segment: (u16, u32),
         /// Distinct ports that no door uses, in the order of the hits.
         hits: Vec<(Protocol, u16)>,
@@ -39,9 +39,9 @@ pub(crate) struct Model {
     config: Config,
     local: LocalAddresses,
     now: Timestamp,
-    /// The oldest first.
+    /// Oldest first.
     held: Vec<Held>,
-    /// The oldest first.
+    /// Oldest first.
     openings: Vec<Opening>,
     told: Vec<Vec<Event>>,
     knocks: u64,
@@ -66,7 +66,7 @@ impl Model {
         }
     }
 
-    /// What happened since, in order; events of one group have no order among each other.
+    /// Events since the last call, in order; events of one group have no order among each other.
     pub(crate) fn take_told(&mut self) -> Vec<Vec<Event>> {
         std::mem::take(&mut self.told)
     }
@@ -90,7 +90,7 @@ impl Model {
         }
     }
 
-    /// When something happens without a packet.
+    /// The time of the next event that needs no packet.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let ends = self.held.iter().map(|held| self.end_of(held));
         ends.chain(self.openings.iter().map(|opening| opening.closes_at)).min()
@@ -110,8 +110,9 @@ impl Model {
         self.local = local;
     }
 
-    /// Timeouts and closings come in the order of their due times. Where those are the same the rules leave it open; the
-    /// engine's order is: attempts in the order of the doors and of their ages, then closings in any order.
+    /// Timeouts and closings occur in the order of their due times. For equal times the rules
+    /// define no order. The engine's order is: attempts in the order of the doors and of their
+    /// ages, then closings in any order.
     pub(crate) fn advance(&mut self, to: Timestamp) {
         self.now = self.now.max(to);
         while let Some(due) = self.next_due().filter(|due| *due <= self.now) {
@@ -180,7 +181,7 @@ impl Model {
         }
     }
 
-    /// The door goes on with this sequence.
+    /// The door continues with this sequence.
     pub(crate) fn set_sequence(&mut self, door: DoorId, sequence: Option<Sequence>) {
         let index = usize::from(door.0);
         let Some(door) = self.config.doors.get_mut(index) else { return };
@@ -191,8 +192,8 @@ impl Model {
         }
     }
 
-    /// Doors that did not change keep what is held of them; what no longer fits makes room as in a flood, the oldest first
-    /// (those of the same age in the order of the old doors, then as they end).
+    /// Doors that did not change keep their state. State that no longer fits is evicted as in a
+    /// flood: the oldest first, and for equal ages in the order of the old doors, then of the ends.
     pub(crate) fn reload(&mut self, config: &Config, now: Timestamp) {
         self.advance(now);
         let of = |config: &Config| (config.options.max_attempts.max(1), config.options.scan_guard);
@@ -219,7 +220,7 @@ impl Model {
             };
             held.door = place;
             if let What::Attempt { hits, .. } = &mut held.what {
-                // A guard that is lower now has seen as many as it allows.
+                // A guard with a lower limit has now seen the maximum number of ports.
                 hits.truncate(config.options.scan_guard.into());
             }
             if self.make_room(place) {
@@ -230,7 +231,8 @@ impl Model {
         }
     }
 
-    /// One knock at a port that some door uses, relevant to this door; true where it used up the door's sequence.
+    /// One knock at a port that some door uses and that is relevant to this door. Returns true if
+    /// the knock consumed the door's sequence.
     fn step(&mut self, knock: &Knock, door: usize) -> bool {
         let steps = steps_of(&self.config.doors[door]).to_vec();
         let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
@@ -297,7 +299,7 @@ impl Model {
             (_, opening) => EventKind::Open { door_id, command, opening },
         };
         if let Some(open) = open {
-            // It counts from now on, also for which one is the oldest.
+            // The cooldown begins now, and its age counts from now.
             self.openings.remove(open);
         } else if opening.is_some() {
             self.make_room_for_opening(&door);
@@ -314,7 +316,8 @@ impl Model {
         is_spent
     }
 
-    /// The scan guard, for a packet that no door takes at its port and that this door would take at another one.
+    /// The scan guard, for a packet that no door accepts at its port and that this door would
+    /// accept at another port.
     fn guard(&mut self, knock: &Knock, door: usize) {
         let limit = usize::from(self.config.options.scan_guard);
         if limit == 0 || !steps_of(&self.config.doors[door]).iter().any(|step| step.protocol == knock.protocol) {
@@ -334,8 +337,9 @@ impl Model {
         }
     }
 
-    /// The oldest at stage 1 makes room, and so does a cooldown, at the door that holds most (the first of several); if it
-    /// has none, its oldest for a door that then still holds fewer, else one at the newcomer's own door.
+    /// The oldest attempt at stage 1 or cooldown is evicted, at the door that holds most (the first
+    /// of several). If that door has none, its oldest attempt is evicted for a door that holds
+    /// fewer even after the addition; otherwise one at the newcomer's own door is evicted.
     fn make_room(&mut self, door: usize) -> bool {
         if self.held.len() < self.config.options.max_attempts.max(1) as usize {
             return true;
@@ -366,8 +370,8 @@ impl Model {
         true
     }
 
-    /// At most `MaxOpenings` of a door are open, and no more than fit into the kernel's set where all doors with `open` have
-    /// as many: the oldest ones make room.
+    /// A door has at most `MaxOpenings` openings, and no more than fit into the kernel's set if all
+    /// doors with `open` have the same number. The oldest openings are closed.
     fn make_room_for_opening(&mut self, door: &Door) {
         let ports: usize = self.config.doors.iter().map(|door| door.open.len()).sum();
         let share = if door.open.is_empty() { usize::MAX } else { (GATE_ELEMENTS / ports).max(1) };
@@ -411,7 +415,7 @@ impl Model {
         is_for_door && (allow.is_empty() || allow.iter().any(|net| net.contains(&knock.source)))
     }
 
-    /// The packet's flags and addresses are right for the door.
+    /// The packet's flags and addresses match the door.
     fn takes(&self, knock: &Knock, door: usize) -> bool {
         has_flags(knock, &self.config.doors[door]) && self.is_relevant(knock, door)
     }
@@ -446,7 +450,7 @@ fn has_flags(knock: &Knock, door: &Door) -> bool {
     let each = [TcpFlags::FIN, TcpFlags::SYN, TcpFlags::RST, TcpFlags::PSH, TcpFlags::ACK, TcpFlags::URG];
     let has = |flag| bits(knock.flags, flag);
     let asks_for = |flag| bits(door.tcpflags.set, flag);
-    // What a host sends by itself, as an answer, has to be asked for.
+    // A segment that a host sends by itself, as an answer, counts only if the door names its flags.
     let is_answer = has(TcpFlags::RST) && !asks_for(TcpFlags::RST)
         || has(TcpFlags::SYN) && has(TcpFlags::ACK) && !asks_for(TcpFlags::ACK);
     knock.protocol == Protocol::Udp

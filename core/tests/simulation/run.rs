@@ -1,4 +1,4 @@
-//! A scenario played to the engine and to the model.
+//! Plays a scenario to the engine and to the model.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use crate::scenario::{Action, Packet, Scenario};
 pub(crate) struct Run<'a> {
     scenario: &'a Scenario,
     engine: Engine,
-    /// Is given the same and has to tell the same: nothing depends on the seed of a hash table.
+    /// Gets the same input and must report the same events, because nothing depends on the seed of
+    /// a hash table.
     twin: Engine,
     model: Model,
-    /// The clock that stamps packets.
+    /// The clock of the packets' timestamps.
     clock: Timestamp,
     last: Option<Knock>,
     seen: BTreeMap<String, usize>,
@@ -38,7 +39,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Plays all actions; how often what happened, or what differs.
+    /// Plays all actions. Returns the number of events of each kind, or the difference.
     pub(crate) fn play(mut self) -> Result<BTreeMap<String, usize>, String> {
         for (i, action) in self.scenario.actions.iter().enumerate() {
             if self.speaks {
@@ -195,7 +196,7 @@ fn lines(events: &[Event]) -> String {
     events.iter().map(|Event { time, door, ip, kind }| format!("    {time} {door} {ip} {kind:?}\n")).collect()
 }
 
-/// A door a line.
+/// The doors, one on each line.
 pub(crate) fn show(config: &Config) -> String {
     let doors = config.doors.iter().map(|door| format!("{door:?}\n"));
     format!("{:?}\n", config.options) + &doors.collect::<String>()

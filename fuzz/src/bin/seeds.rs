@@ -1,4 +1,5 @@
-//! Writes what the targets start from into a folder for each in the folder that it is given.
+//! Writes the seeds of each target into a directory of the target's name, inside the given
+//! directory.
 
 use std::env::args_os;
 use std::fs;

@@ -1,5 +1,6 @@
-//! The C library as C programs use it: calls in any order, with handles, NULL and numbers out of range. Nothing is sent
-//! and nothing listened to: calls that would are only made with arguments that they refuse.
+//! The C library as C programs use it: calls in any order, with handles, NULL and numbers out of
+//! range. Nothing is sent and nothing listens: calls that would use the network get only arguments
+//! that they refuse.
 #![allow(unsafe_code, reason = "this is how C calls, and that no call breaks anything is what is tested")]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "each keeps what the head of the header asks for")]
 
@@ -22,15 +23,15 @@ use portknock::status::portknock_status::{self, *};
 use crate::packets::{capture, frame, knock, packet};
 use crate::scratch::with_file;
 
-/// The bytes are calls until they end.
+/// Decodes the bytes as calls, until they end.
 pub fn check(data: &[u8]) {
     let mut program = Program::default();
     let mut u = Unstructured::new(data);
-    // Where the bytes end, so do the calls.
+    // The calls end when the bytes end.
     while !u.is_empty() && program.act(&mut u).is_ok() {}
 }
 
-/// Programs that use each handle as it is meant.
+/// Programs that use each handle as intended.
 pub fn seeds() -> Vec<Vec<u8>> {
     let parse = |text| [0, 0, 0, text, 1, 2];
     let engine = [0, 0, 4, 2];
@@ -41,7 +42,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [&parse(5)[..], &engine, &knocks, &next, &next, &next, &next, &[0, 0, 10], &[0, 0, 9, 90, 2], &next].concat(),
         [&parse(5)[..], &engine, &[0, 0, 5, 1, 0, 1, 2], &knocks, &[0, 0, 12, 9, 2], &[0, 0, 13, 9, 2], &next].concat(),
         [&parse(5)[..], &[0, 0, 2], &[0, 0, 15, 0, 1, 2], &[0, 0, 16, 2], &[0, 0, 3], &[0, 0, 16, 2]].concat(),
-        // The texts of the events grow, while earlier ones are held on to.
+        // The texts of the events grow, while the program keeps earlier ones.
         [&parse(5)[..], &engine, &knocks, &next, &next, &parse(4), &[0, 0, 12, 5, 2], &feed(0, 6), &next, &next, &next]
             .concat(),
         [&parse(2)[..], &parse(1), &parse(3), &[1, 0, 1, 1, 1], &[0, 0, 2], &engine, &[0, 0, 3], &next].concat(),
@@ -57,11 +58,11 @@ struct Program {
     engines: Handles<portknock_engine>,
     replays: Handles<portknock_replay>,
     errors: Vec<*mut portknock_error>,
-    /// Texts of engines' events that were taken before, with their engines.
+    /// Texts of engines' events that were fetched earlier, with their engines.
     old: Vec<(*mut portknock_engine, *const c_char)>,
 }
 
-/// Few places, one of which is always NULL.
+/// A small number of slots, one of which is always NULL.
 type Handles<T> = [Place<T>; 4];
 
 struct Place<T>(*mut T);
@@ -72,7 +73,7 @@ impl<T> Default for Place<T> {
     }
 }
 
-/// What a call leaves where a result would be.
+/// The value that a failed call leaves in the result.
 fn unset<T>() -> *mut T {
     ptr::without_provenance_mut(0x5a5a_5a58)
 }
@@ -160,7 +161,8 @@ impl Program {
         Ok(())
     }
 
-    /// Makes a call with or without a place for its error, which is there exactly when the call fails.
+    /// Makes a call with or without a pointer for its error. The error is set exactly if the call
+    /// fails.
     fn call(
         &mut self,
         u: &mut Unstructured<'_>,
@@ -174,7 +176,7 @@ impl Program {
         let status = call(&raw mut err);
         assert_eq!(err.is_null(), status as i32 >= 0, "an error exactly where a call fails: {status:?}");
         if kind == 1 {
-            // It is looked at when what it is about is long gone.
+            // The error is read after the object it concerns has been freed.
             self.errors.push(err);
         } else {
             unsafe { look::at_error(err, status) };
@@ -213,7 +215,7 @@ impl Program {
             self.old.push((engine, event.door));
             self.old.push((engine, event.ip));
         }
-        // What was taken before shows something else, but can be read.
+        // The earlier text may have changed, but can still be read.
         for (_, text) in &self.old {
             black_box(unsafe { CStr::from_ptr(*text) }.to_bytes());
         }
@@ -268,7 +270,7 @@ impl Program {
 }
 
 impl Drop for Program {
-    /// What is not freed here, a leak checker finds.
+    /// A leak checker finds every handle that is not freed here.
     fn drop(&mut self) {
         for err in self.errors.drain(..) {
             unsafe { look::at_error(err, portknock_error_status(err)) };

@@ -1,5 +1,5 @@
-//! Answers each SYN to certain ports in place of the host, with numbers that may be wrong, as somebody does who cannot
-//! see the SYNs.
+//! Answers each SYN to certain ports in place of the host, with numbers that may be wrong, as an
+//! attacker does who cannot read the SYNs.
 
 use clap::Parser;
 use etherparse::{
@@ -7,7 +7,7 @@ use etherparse::{
 };
 use pcap::Capture;
 
-/// Answers each SYN to certain ports with a forged packet, until it is killed
+/// Answers each SYN to certain ports with a spoofed packet, until it is killed
 #[derive(Parser)]
 struct Forge {
     /// The interface to answer on
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// What is sent in place of the true answer.
+/// The packet that is sent instead of the true answer.
 enum Forgery {
     /// A TCP segment.
     Segment(TcpHeader),
@@ -53,7 +53,7 @@ enum Forgery {
 }
 
 impl Forge {
-    /// What is sent for this SYN, if it is for one of the ports.
+    /// The packet to send for this SYN, if it is for one of the ports.
     fn forgery(&self, syn: &TcpHeader) -> Option<Forgery> {
         let port = syn.destination_port;
         let number = syn.sequence_number.wrapping_add(self.off_by);
@@ -81,7 +81,7 @@ impl Forge {
             return Ok(None);
         }
         let Some(forgery) = self.forgery(&tcp) else { return Ok(None) };
-        // To where it came from, with the same ether type.
+        // Back to the sender, with the same ether type.
         let mut forged = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
         let mut quoted = Vec::new();
         match net {

@@ -1,4 +1,4 @@
-//! Whom a packet is for.
+//! Destinations of packets.
 
 use super::scenario::Act::{Blast, Knock, Server};
 use super::{OPENED, Scenario, door, plain};

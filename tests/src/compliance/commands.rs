@@ -1,9 +1,9 @@
-//! What opening and closing a door does.
+//! Commands that run when a door opens and closes.
 
 use super::Scenario;
 use super::scenario::Act::{Blast, Fence, Knock, Pause};
 
-/// Notes in a file when it opens and closes.
+/// Records in a file that the door opens and closes.
 const TIMED: &str = "[door]\nsequence = 7000,8000\ntcpflags = syn\nstart_command = echo open %IP% >> %DIR%/said\n\
                      stop_command = echo close %IP% >> %DIR%/said\ncmd_timeout = 2\n";
 const ALL_FOUR: &str = "[door]\nsequence = 1000,2000\nstart_command = echo open4 %IP% >> %DIR%/said\n\

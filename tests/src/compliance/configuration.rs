@@ -1,4 +1,5 @@
-//! Directives, and what a file may look like. What the files alone say is compared in core, by `config_dialect`.
+//! Directives, and the form of a file. Core's test `config_dialect` compares how the daemons read a
+//! file.
 
 use super::scenario::Act::{Blast, Knock, Segments};
 use super::{OPENED, Scenario, plain};

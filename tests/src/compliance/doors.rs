@@ -1,4 +1,4 @@
-//! Several doors at once.
+//! Several doors at the same time.
 
 use super::Scenario;
 use super::scenario::Act::{Blast, Knock, Segments};

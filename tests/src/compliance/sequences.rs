@@ -84,7 +84,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[],
         )
         .differs(&[OPENED], REPEATED),
-        // The same source port and sequence number, as a kernel repeats a SYN that was not answered.
+        // The same source port and sequence number, as a kernel repeats an unanswered SYN.
         Scenario::same(
             "a_retransmitted_segment",
             plain(),

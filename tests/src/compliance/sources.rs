@@ -1,4 +1,4 @@
-//! Several sources at once.
+//! Several sources at the same time.
 
 use super::scenario::Act::{Blast, Client};
 use super::{OPENED, Scenario, plain};
@@ -16,7 +16,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[Blast("--from 10.0.0.10 --sources 5 --ports 7000,8000,9000")],
             &["10.0.0.10: door", "10.0.0.11: door", "10.0.0.12: door", "10.0.0.13: door", "10.0.0.14: door"],
         ),
-        // Nobody finishes before the others' last packet: all stages are compared.
+        // No source finishes before the others' last packet, so that all stages are compared.
         Scenario::same(
             "sources_on_their_way_together",
             plain(),

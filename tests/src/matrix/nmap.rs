@@ -1,4 +1,4 @@
-//! nmap, and what it says of the cases.
+//! nmap, and its verdicts about the cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,10 +8,11 @@ use super::{Answer, Answers, Case, Family, Matrix, ports_by_address};
 use crate::{Host, Output, RIGHTLESS, Scan, require};
 
 impl Matrix {
-    /// What nmap says of all cases of these families and of the scan's protocol.
+    /// nmap's verdicts about all cases of these families and of the scan's protocol.
     pub fn nmap(&self, scan: Scan, families: &[Family]) -> Answers {
         let cases = self.cases_of(scan, families);
-        // One run for all cases with the same ports to probe: the server's, and those of all other addresses.
+        // One run for all cases with the same ports to probe: the server's, and those of all other
+        // addresses.
         let mut batches: BTreeMap<(Family, BTreeSet<u16>), Vec<IpAddr>> = BTreeMap::new();
         for (address, ports) in ports_by_address(&cases) {
             let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -32,7 +33,8 @@ impl Matrix {
     }
 }
 
-/// What nmap says of these ports of these addresses, all of one family; nothing of hosts that it takes for down.
+/// nmap's verdicts about these ports of these addresses, all of one family; none about hosts that
+/// it considers down.
 pub fn nmap(host: &Host, scan: Scan, addresses: &[IpAddr], ports: &BTreeSet<u16>) -> BTreeMap<(IpAddr, u16), Answer> {
     require("nmap");
     let mut words: Vec<String> = Vec::new();
@@ -43,7 +45,7 @@ pub fn nmap(host: &Host, scan: Scan, addresses: &[IpAddr], ports: &BTreeSet<u16>
             words.extend(RIGHTLESS.iter().chain(&["nmap", "--unprivileged", "-sT"]).copied().map(String::from));
         }
     }
-    // Three times verbose, it names each port, however many are alike.
+    // With `-v` three times nmap lists each port, however many are equal.
     words.extend(["-n", "-Pn", "-vvv", "--reason", "-oX", "-", "-p"].map(String::from));
     words.push(ports.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
     if addresses.iter().any(IpAddr::is_ipv6) {

@@ -1,4 +1,4 @@
-//! `portknock probe`, and what it says of the cases.
+//! `portknock probe`, and its verdicts about the cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,7 +8,8 @@ use super::{Answer, Answers, Family, Matrix, ports_by_address};
 use crate::{Output, Probed, Scan, probe_command};
 
 impl Matrix {
-    /// What `portknock probe` says of all cases of the scan's protocol, all ports of an address in one run.
+    /// Verdicts of `portknock probe` about all cases of the scan's protocol, all ports of an
+    /// address in one run.
     pub fn portknock(&self, scan: Scan) -> Answers {
         let cases = self.cases_of(scan, &Family::BOTH);
         let seen: BTreeMap<(IpAddr, u16), Answer> = thread::scope(|scope| {

@@ -1,5 +1,6 @@
-//! The table of known answers, where it is at hand: `probe-truth.tsv` in `PORTKNOCK_CORPUS`, or in `shared/corpus`
-//! beside the workspace. Like the rest of that folder it is no part of this project.
+//! The table of known answers, if it is at hand: `probe-truth.tsv` in `PORTKNOCK_CORPUS`, or in
+//! `shared/corpus` next to the workspace. Like the rest of that directory it is not part of this
+//! project.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,21 +10,21 @@ use portknock_core::Protocol;
 use super::{Answer, CaseId, Family};
 use crate::skipped;
 
-/// A row of the table: what nmap said of a case when the table was made.
+/// A row of the table: nmap's verdicts about a case when the table was made.
 #[derive(Clone, Debug)]
 pub struct Truth {
     /// The case.
     pub id: CaseId,
-    /// The state that is right; `None` where the table says that a program should complain instead.
+    /// The correct state; `None` if the table expects that a program complains instead.
     pub state: Option<String>,
     /// nmap with raw sockets: `-sS`, for UDP `-sU`.
     pub nmap: Answer,
-    /// nmap without them: `-sT`; `None` for UDP, which it cannot.
+    /// nmap without them: `-sT`; `None` for UDP, which it does not support without raw sockets.
     pub nmap_connect: Option<Answer>,
 }
 
 impl Truth {
-    /// All rows; says that the test is skipped and gives `None` where the table is not at hand.
+    /// All rows. If the table is not at hand, reports the test as skipped and returns `None`.
     pub fn read() -> Option<Vec<Self>> {
         let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
         let path = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from).join("probe-truth.tsv");
@@ -40,7 +41,7 @@ impl Truth {
     fn from_row(row: &HashMap<&str, &str>) -> Self {
         let field = |name: &str| *row.get(name).unwrap_or_else(|| panic!("no column `{name}` in {row:?}"));
         let answer = |scan: &str| {
-            // The reason has the packet's time to live behind it.
+            // After the reason follows the packet's time to live.
             let reason = field(&format!("nmap_{scan}_reason")).split(' ').next().unwrap_or_default();
             Answer::new(field(&format!("nmap_{scan}_state")), reason)
         };

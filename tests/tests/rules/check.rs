@@ -1,4 +1,4 @@
-//! `portknock rules --check`: what it says of packet filters is what the kernel does.
+//! `portknock rules --check`: its verdict on packet filters matches the kernel's behaviour.
 
 use std::thread;
 
@@ -6,13 +6,13 @@ use portknock_tests::{Host, Lab, Listener, Output, PortState, binary};
 
 use super::{ADDRESSES, By, feed, for_each, load, loaders};
 
-/// Runs `portknock rules --check`, and gives its exit status and what it says.
+/// Runs `portknock rules --check`, and returns its exit status and its output.
 fn check(host: &Host, args: &str) -> (Option<i32>, String) {
     let output = Output::of(host.command(binary("portknock")).args(["rules", "--check"]).args(args.split_whitespace()));
     (output.code, format!("{}{}", output.stdout, output.stderr))
 }
 
-/// A table that somebody else has made, with a chain of these rules.
+/// A table of another program, with a chain of these rules.
 fn other_chain(rules: &str) -> String {
     format!("table inet other {{ chain input {{ type filter hook input priority 10; {rules}\n}}\n}}")
 }
@@ -37,7 +37,8 @@ const OWN_TABLE: &str = "table inet portknock {
     }
 }";
 
-/// Whether the client can connect to port 22 before and after it has knocked, over IPv4 and over IPv6.
+/// Whether the client can connect to port 22 before and after it has knocked, over IPv4 and over
+/// IPv6.
 fn can_connect(lab: &Lab) -> [[bool; 2]; 2] {
     let connects = || {
         thread::scope(|scope| {
@@ -48,7 +49,7 @@ fn can_connect(lab: &Lab) -> [[bool; 2]; 2] {
     let before = connects();
     for table in ["portknock_host", "portknock"] {
         for (set, address) in [("open4", "10.0.0.2"), ("open6", "fd00::2")] {
-            // Not every case has both tables.
+            // Some cases have only one of the tables.
             lab.server.run(&format!("nft add element inet {table} {set} '{{ {address} . tcp . 22 timeout 1m }}'"));
         }
     }
@@ -56,7 +57,8 @@ fn can_connect(lab: &Lab) -> [[bool; 2]; 2] {
     [[before[0], after[0]], [before[1], after[1]]]
 }
 
-/// Packet filters, and what `--check --port 22` says of IPv4 and of IPv6, which is also what the kernel does.
+/// Packet filters, and the verdict of `--check --port 22` for IPv4 and for IPv6, which matches the
+/// kernel's behaviour.
 #[test]
 fn check_knows_what_stands_in_the_way() {
     const OPENS: &str = "a knock opens it";
@@ -66,7 +68,8 @@ fn check_knows_what_stands_in_the_way() {
     let chain = other_chain;
     let cases = [
         ("".into(), OPENS, OPENS),
-        // A foreign chain that drops, by its policy or by a rule; one family alone; one that does not concern the port.
+        // A foreign chain that drops, by its policy or by a rule; one family alone; one that does
+        // not concern the port.
         (chain("policy drop; ct state established accept; tcp dport 80 accept;"), SHUT, SHUT),
         (chain("policy drop; tcp dport { 22, 80 } accept;"), OPENS, OPENS),
         (chain("tcp dport 20-25 reject;"), SHUT, SHUT),
@@ -86,14 +89,14 @@ fn check_knows_what_stands_in_the_way() {
             OPENS,
         ),
         (chain("rt type 0 drop; ip daddr 10.0.0.9 drop; ip daddr 127.0.0.1 iif != lo drop;"), OPENS, OPENS),
-        // What cannot be told.
+        // Rules whose effect cannot be determined.
         (chain("meta mark 0x1 drop;"), DOUBT, DOUBT),
         (chain("iifname \"eth7\" drop;"), DOUBT, DOUBT),
         (chain("ip daddr 10.0.0.1 drop;"), DOUBT, OPENS),
         (chain("meta mark 0x1 accept; drop;"), DOUBT, DOUBT),
-        // Whatever the doubt, it is dropped in the end.
+        // Whatever the uncertain rules do, the packet is dropped in the end.
         (chain("meta mark 0x1 log prefix \"x\"; drop;"), SHUT, SHUT),
-        // On other ways in.
+        // On other interfaces.
         (
             "table inet other { chain first { type filter hook prerouting priority raw; tcp dport 22 drop;\n}\n}"
                 .into(),
@@ -132,12 +135,13 @@ fn check_knows_what_stands_in_the_way() {
             SHUT,
             SHUT,
         ),
-        // The daemon's own table, alone and before ours.
+        // The daemon's managed table, alone and before ours.
         (format!("flush ruleset\n{OWN_TABLE}"), OPENS, OPENS),
         (OWN_TABLE.into(), OPENS, OPENS),
-        // An accept in another table does not open what ours refuses, nor does it close it.
+        // An accept in another table does not open the ports that ours refuses, nor does it close
+        // them.
         (chain("accept;"), OPENS, OPENS),
-        // Rules of ours that come too late or are gone.
+        // Rules of ours that are too late or missing.
         ("insert rule inet portknock_host input tcp dport 22 accept".into(), OPEN, OPEN),
         ("insert rule inet portknock_host input ip6 nexthdr tcp drop".into(), OPENS, SHUT),
         ("flush chain inet portknock_host input".into(), SHUT, SHUT),
@@ -209,7 +213,7 @@ fn check_takes_the_ports_and_the_sets_of_the_configuration() {
     let set = "Gate = set inet portknock_host open4 open6";
     let both = "open = tcp/22,udp/53";
     assert_eq!(check_with(set, both), (Some(0), opens(&["tcp/22", "udp/53"])));
-    // With a table of its own the daemon puts nothing into the sets of the rules that drop.
+    // With a managed table the daemon adds nothing to the sets of the rules that drop.
     let (code, said) = check_with("", both);
     assert_eq!(code, Some(1));
     assert!(said.contains("tcp/22 over IPv4: a knock does not open it"), "{said}");
@@ -228,7 +232,7 @@ fn check_reads_iptables_too() {
         let tables = if by == By::Legacy { "iptables-legacy" } else { "iptables" };
         load(server, by, "");
         assert_eq!(check(server, "--port 22,udp/53"), (Some(0), opens(&["tcp/22", "udp/53"])), "{by:?}");
-        // An accept in one table does not help where another base chain drops.
+        // An accept in one table has no effect if another base chain drops.
         feed(
             server,
             "nft -f -",
@@ -238,7 +242,7 @@ fn check_reads_iptables_too() {
         assert_eq!(code, Some(1));
         assert!(said.contains("shut by the policy of table inet other, chain input"), "{by:?}: {said}");
         server.ok("nft delete table inet other");
-        // Nor where a rule in front of it does.
+        // The same applies if an earlier rule drops.
         server.ok(&format!("{tables} -I INPUT -p tcp -m multiport --dports 22,80 -m comment --comment mine -j DROP"));
         let (code, said) = check(server, "--port 22 --from 10.0.0.2");
         assert_eq!(code, Some(1));
@@ -256,7 +260,8 @@ fn check_reads_iptables_too() {
     }
 }
 
-/// The rules of commands are where the commands really put them: what `check` says is what the kernel does.
+/// The check assumes the rules of commands at the positions where the commands really insert them:
+/// its verdict matches the kernel's behaviour.
 #[test]
 fn check_reads_the_commands_of_doors() {
     for by in loaders().into_iter().filter(|by| *by != By::Nft) {
@@ -281,7 +286,7 @@ fn check_reads_the_commands_of_doors() {
             assert_eq!(lab.client.tcp_state("10.0.0.1", 2222) == PortState::Open, opens, "{by:?} {how}");
             server.ok(&rule.replace(how, "-D INPUT").replace("%IP%", "10.0.0.2"));
         }
-        // Without the configuration nobody knows where the rule goes.
+        // Without the configuration the position of the rule is unknown.
         let (code, said) = check(server, "--port 2222 --from 10.0.0.2 --chain INPUT");
         assert_eq!((code, said.lines().next()), (Some(1), Some("tcp/2222 over IPv4: cannot tell")), "{by:?}: {said}");
     }
