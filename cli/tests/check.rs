@@ -19,14 +19,14 @@ fn portknock(args: &[&str]) -> Output {
 }
 
 fn file(text: &str) -> (TempDir, PathBuf) {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("knockd.conf");
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("knockd.conf");
     fs::write(&path, text).unwrap();
-    (folder, path)
+    (directory, path)
 }
 
 fn check(options: &[&str], text: &str) -> (Option<i32>, String, String) {
-    let (_folder, path) = file(text);
+    let (_directory, path) = file(text);
     let mut args = vec!["check"];
     args.extend(options);
     let path = path.to_str().unwrap();
@@ -110,9 +110,11 @@ fn standard_input_is_a_file_too() {
 
 #[test]
 fn what_cannot_be_read_is_bad_usage() {
-    let (folder, _) = file("");
-    let absent = folder.path().join("absent");
-    for (path, reason) in [(absent.to_str().unwrap(), "No such file"), (folder.path().to_str().unwrap(), "directory")] {
+    let (directory, _) = file("");
+    let absent = directory.path().join("absent");
+    for (path, reason) in
+        [(absent.to_str().unwrap(), "No such file"), (directory.path().to_str().unwrap(), "directory")]
+    {
         let output = portknock(&["check", path]);
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{output:?}");
@@ -125,7 +127,7 @@ fn what_cannot_be_read_is_bad_usage() {
 #[test]
 fn a_reader_that_goes_away_is_no_crash() {
     // The output does not fit into the pipe's buffer, so that the write reaches the closed end.
-    let (_folder, path) = file(&"what = is this\n".repeat(5_000));
+    let (_directory, path) = file(&"what = is this\n".repeat(5_000));
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
         .arg("check")
         .arg(path)
@@ -140,7 +142,7 @@ fn a_reader_that_goes_away_is_no_crash() {
 
 #[test]
 fn a_full_disk_is_told() {
-    let (_folder, path) = file(GOOD);
+    let (_directory, path) = file(GOOD);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_portknock")).arg("check").arg(path).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -20,8 +20,8 @@ fn portknock(args: &[&str], socket: &Path) -> (Option<i32>, String, String) {
 /// The same, with a daemon that answers the one expected request with this line. Returns the
 /// request too.
 fn answered(args: &[&str], answer: &str) -> (String, (Option<i32>, String, String)) {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("control");
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control");
     let listener = UnixListener::bind(&socket).unwrap();
     thread::scope(|scope| {
         let daemon = scope.spawn(move || {
@@ -38,8 +38,8 @@ fn answered(args: &[&str], answer: &str) -> (String, (Option<i32>, String, Strin
 
 #[test]
 fn without_a_daemon_it_says_where_it_looked() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("control");
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control");
     let path = socket.to_str().unwrap();
     for args in [&["status"][..], &["close", "door", "::1"], &["reload"], &["events"]] {
         let (code, out, complaint) = portknock(args, &socket);
@@ -49,7 +49,7 @@ fn without_a_daemon_it_says_where_it_looked() {
     }
     drop(UnixListener::bind(&socket).unwrap());
     assert!(portknock(&["status"], &socket).2.contains("left the socket behind"));
-    let file = folder.path().join("file");
+    let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
     let expected =
         format!("portknock: {} is not a socket; name the daemon's ControlSocket with --socket\n", file.display());
@@ -65,20 +65,20 @@ fn what_makes_no_sense_is_an_error() {
         ("{}\n", "the answer makes no sense: "),
         ("{\"status\":{}}\n", "the answer makes no sense: "),
     ] {
-        let (request, (code, out, said)) = answered(&["status"], answer);
+        let (request, (code, out, error)) = answered(&["status"], answer);
         assert_eq!((request.as_str(), code, out.as_str()), ("{\"request\":\"status\"}\n", Some(1), ""));
-        assert!(said.starts_with(&format!("portknock: {complaint}")), "{said}");
+        assert!(error.starts_with(&format!("portknock: {complaint}")), "{error}");
     }
 }
 
 #[test]
 fn events_are_passed_on_as_they_are_up_to_an_error() {
     let events = "{\"time\":1.0,\"event\":\"a new one\"}\n{\"time\":2.000000001}\n";
-    let (request, (code, out, said)) = answered(&["events"], events);
+    let (request, (code, out, error)) = answered(&["events"], events);
     assert_eq!((request.as_str(), code, out.as_str()), ("{\"request\":\"events\"}\n", Some(1), events));
-    assert_eq!(said, "portknock: the daemon has ended the connection\n");
-    let (_, (code, out, said)) = answered(&["events"], &format!("{events}{{\"error\":\"too slow\"}}\n"));
-    assert_eq!((code, out.as_str(), said.as_str()), (Some(1), events, "portknock: the daemon says: too slow\n"));
+    assert_eq!(error, "portknock: the daemon has ended the connection\n");
+    let (_, (code, out, error)) = answered(&["events"], &format!("{events}{{\"error\":\"too slow\"}}\n"));
+    assert_eq!((code, out.as_str(), error.as_str()), (Some(1), events, "portknock: the daemon says: too slow\n"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Timeout of every wait in this file, long enough for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn command(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portknock"));
@@ -265,7 +265,7 @@ fn a_reader_that_went_away_is_no_error_message() {
 /// Waits until the process handles SIGINT and SIGTERM.
 fn wait_for_handlers(child: &Child) {
     const BOTH: u64 = 1 << (2 - 1) | 1 << (15 - 1);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while Instant::now() < deadline {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
@@ -297,7 +297,7 @@ fn signals_end_it_with_what_is_known() {
         thread::sleep(Duration::from_millis(500));
         kill(&child, signal);
         let (code, stdout, stderr) = texts(&child.wait_with_output().unwrap());
-        assert!(start.elapsed() < PATIENCE);
+        assert!(start.elapsed() < WAIT_TIMEOUT);
         assert_eq!((code, stderr.as_str()), (Some(status), ""), "{stdout}");
         assert!(stdout.contains("\nNot known yet: 1 port\n"), "{stdout}");
         assert!(stdout.contains(&format!("\n{open}/tcp open")), "{stdout}");
@@ -307,8 +307,8 @@ fn signals_end_it_with_what_is_known() {
 #[test]
 fn the_bar_is_for_terminals_only() {
     let silent = SilentPort::new();
-    let folder = tempfile::TempDir::new().unwrap();
-    let out = folder.path().join("out");
+    let directory = tempfile::TempDir::new().unwrap();
+    let out = directory.path().join("out");
     let probe =
         format!("{} probe --method connect --timeout 2.5 127.0.0.1 {}", env!("CARGO_BIN_EXE_portknock"), silent.port);
     // Standard error is the terminal that `script` makes, standard output is not.

@@ -60,11 +60,11 @@ fn as_pcapng(capture: &[u8]) -> Vec<u8> {
 }
 
 fn replay(capture: &[u8], options: &[&str]) -> Output {
-    let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("knockd.conf"), CONFIG).unwrap();
-    fs::write(folder.path().join("capture.pcap"), capture).unwrap();
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("knockd.conf"), CONFIG).unwrap();
+    fs::write(directory.path().join("capture.pcap"), capture).unwrap();
     Command::new(env!("CARGO_BIN_EXE_portknock"))
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .args(["replay", "-c", "knockd.conf"])
         .args(options)
         .arg("capture.pcap")
@@ -108,8 +108,8 @@ fn pcapng_gives_the_same_events_as_pcap() {
 
 #[test]
 fn one_time_doors_go_on_with_their_next_line_and_no_line_is_marked() {
-    let folder = TempDir::new().unwrap();
-    let path = |name: &str| folder.path().join(name);
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
     fs::write(path("sequences"), " 7001,3000:udp\n 7003\n").unwrap();
     let config = format!("[ssh]\none_time_sequences = {}\ncommand = open %IP%\n", path("sequences").display());
     fs::write(path("knockd.conf"), config).unwrap();
@@ -151,8 +151,8 @@ fn a_damaged_capture_is_told_after_the_events_before_the_damage() {
 
 #[test]
 fn standard_input_is_a_capture_too() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("knockd.conf");
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("knockd.conf");
     fs::write(&config, CONFIG).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
         .args(["replay", "-c", config.to_str().unwrap(), "-"])
@@ -167,8 +167,8 @@ fn standard_input_is_a_capture_too() {
 
 #[test]
 fn a_refused_configuration_is_shown() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bad.conf");
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("bad.conf");
     fs::write(&config, "[ssh]\n").unwrap();
     for (path, message) in [(config.to_str().unwrap(), "bad.conf:1:1: error["), ("/no/such/file", "No such file")] {
         let output =

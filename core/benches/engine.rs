@@ -16,7 +16,7 @@ use etherparse::PacketBuilder;
 use portknock_core::{Config, Door, Engine, LinkType, Protocol, Sequence, Step, Timestamp};
 
 /// Number of frames in a batch.
-const TOGETHER: u32 = 256;
+const FRAME_BATCH: u32 = 256;
 const STRIDE: u32 = 0x9e37_79b1;
 const ATTEMPTS: [u32; 4] = [1, 1_000, 100_000, 1_000_000];
 
@@ -57,7 +57,7 @@ impl Load {
         door.seq_timeout = Duration::from_millis(attempts.into());
         let mut load = Self {
             engine: Engine::new(&Config { doors: vec![door], ..Config::default() }),
-            frames: (0..TOGETHER).map(|_| Frame::to_port(7000)).collect(),
+            frames: (0..FRAME_BATCH).map(|_| Frame::to_port(7000)).collect(),
             now: Timestamp::from_secs(1),
             next_source: FIRST_SOURCE,
         };
@@ -89,7 +89,7 @@ impl Load {
 }
 
 fn engine(criterion: &mut Criterion) {
-    for (attempts, count) in ATTEMPTS.into_iter().flat_map(|attempts| [(attempts, 1), (attempts, TOGETHER)]) {
+    for (attempts, count) in ATTEMPTS.into_iter().flat_map(|attempts| [(attempts, 1), (attempts, FRAME_BATCH)]) {
         let mut group = criterion.benchmark_group(if count == 1 { "alone" } else { "together" });
         group.throughput(Throughput::Elements(count.into()));
         let mut load = Load::new(attempts);
@@ -107,7 +107,7 @@ fn engine(criterion: &mut Criterion) {
                 load.feed(count, |i| FIRST_SOURCE + u32::try_from(source(i)).unwrap(), |_| now);
             });
         });
-        load.frames = (0..TOGETHER).map(|_| Frame::to_port(443)).collect();
+        load.frames = (0..FRAME_BATCH).map(|_| Frame::to_port(443)).collect();
         group.bench_function(BenchmarkId::new("miss", attempts), |bencher| {
             bencher.iter(|| {
                 let first = next();
@@ -116,7 +116,7 @@ fn engine(criterion: &mut Criterion) {
                 load.feed(count, |i| 0x8000_0000 | STRIDE.wrapping_mul(i).wrapping_add(first) >> 2, |_| now);
             });
         });
-        load.frames = (0..TOGETHER).map(|_| Frame::to_port(7000)).collect();
+        load.frames = (0..FRAME_BATCH).map(|_| Frame::to_port(7000)).collect();
         group.bench_function(BenchmarkId::new("flood", attempts), |bencher| bencher.iter(|| load.flood(count)));
     }
 }

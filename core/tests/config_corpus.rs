@@ -17,13 +17,13 @@ use serde_json::Value;
 
 fn corpus() -> Option<PathBuf> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
-    let folder = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from);
-    if !folder.is_dir() {
+    let directory = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from);
+    if !directory.is_dir() {
         // Writes past the test runner, which shows printed text only when a test fails.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: corpus not found at {}", folder.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED: corpus not found at {}", directory.display());
         return None;
     }
-    Some(folder)
+    Some(directory)
 }
 
 /// Files that the original accepts and portknock refuses, with the reason.
@@ -43,14 +43,14 @@ const ACCEPTED: &[(&str, &str)] = &[("037", "`seq_cooldown` is a key here"), ("0
 
 #[test]
 fn what_the_original_accepts_means_the_same() {
-    let Some(folder) = corpus().map(|folder| folder.join("knockd-conf")) else { return };
-    let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let Some(directory) = corpus().map(|directory| directory.join("knockd-conf")) else { return };
+    let expected: Value = serde_json::from_slice(&fs::read(directory.join("expected.json")).unwrap()).unwrap();
     let refused: BTreeMap<_, _> = REFUSED.iter().copied().collect();
     let accepted: BTreeMap<_, _> = ACCEPTED.iter().copied().collect();
     let mut compared = 0;
     for file in expected.as_array().unwrap() {
         let n = file["n"].as_str().unwrap();
-        let text = fs::read(folder.join(format!("{n}.conf"))).unwrap();
+        let text = fs::read(directory.join(format!("{n}.conf"))).unwrap();
         let parsed = parse(&text);
         let theirs = file["rc"] == 0;
         let listed = refused.contains_key(n) || accepted.contains_key(n);
@@ -118,8 +118,8 @@ fn compare_door(place: &str, door: &Door, theirs: &Value) {
 
 #[test]
 fn fixed_files_need_no_more_fixes_and_mean_the_same() {
-    let Some(folder) = corpus().map(|folder| folder.join("knockd-conf")) else { return };
-    for entry in fs::read_dir(folder).unwrap() {
+    let Some(directory) = corpus().map(|directory| directory.join("knockd-conf")) else { return };
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "conf") {
             continue;
@@ -136,8 +136,8 @@ fn fixed_files_need_no_more_fixes_and_mean_the_same() {
 
 #[test]
 fn the_handbook_is_repaired() {
-    let Some(folder) = corpus() else { return };
-    let text = fs::read(folder.join("handbook.conf")).unwrap();
+    let Some(directory) = corpus() else { return };
+    let text = fs::read(directory.join("handbook.conf")).unwrap();
     let report = parse(&text).report;
     let rendered = report.render("handbook.conf", &text);
     for (place, code) in [

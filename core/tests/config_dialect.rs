@@ -25,7 +25,7 @@ fn read(text: &str, knockd: Knockd) -> Parsed {
     let original = original(text.as_bytes());
     assert_eq!(original.accepted, knockd != Refuses, "the original on {text:?}:\n{}", original.output);
     if knockd == Accepts {
-        assert_same_doors(parsed.config.as_ref().expect("what the original accepts is accepted"), &original);
+        assert_same_doors(parsed.config.as_ref().expect("files that the original accepts are accepted"), &original);
     }
     parsed
 }

@@ -12,10 +12,10 @@ use portknock_core::config::{Report, apply_fixes, load, parse};
 
 /// The inputs name one-time files relative to the working directory, which is the directory of the
 /// crate.
-const FOLDER: &str = "tests/golden/config";
+const DIRECTORY: &str = "tests/golden/config";
 
 fn inputs() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(FOLDER)
+    let mut paths: Vec<PathBuf> = fs::read_dir(DIRECTORY)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "in"))

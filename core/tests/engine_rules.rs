@@ -149,24 +149,24 @@ fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
             bench.segment += 1;
             bench.send(&bench.packet("10.0.0.9", port, protocol, flags))
         };
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for port in [7001, 9002, 8003] {
-            told.extend(send(port, protocol, ack));
+            reported.extend(send(port, protocol, ack));
             // A session that uses ports of doors with other flags, another destination, or another
             // source.
             for other in [22, 23, 24] {
-                told.extend(send(other, Protocol::Tcp, ack));
-                told.extend(send(other, Protocol::Tcp, ack | TcpFlags::PSH));
+                reported.extend(send(other, Protocol::Tcp, ack));
+                reported.extend(send(other, Protocol::Tcp, ack | TcpFlags::PSH));
             }
         }
         let stages = [1, 2, 3].map(|stage| format!("10.0.0.9: admin: Stage {stage}"));
-        assert_eq!(told[..3], stages);
-        assert_eq!(told[3..], ["10.0.0.9: admin: OPEN SESAME"]);
+        assert_eq!(reported[..3], stages);
+        assert_eq!(reported[3..], ["10.0.0.9: admin: OPEN SESAME"]);
         // The end of a session has the flags of this door, so it is seen.
         send(7001, protocol, ack);
-        let told = send(22, Protocol::Tcp, TcpFlags::FIN | ack);
-        assert_eq!(told[0], "10.0.0.9: admin: attempt failed: wrong-port (stage 1)");
-        assert_eq!(told[1..], ["10.0.0.9: fin: Stage 1", "10.0.0.9: fin: OPEN SESAME"]);
+        let reported = send(22, Protocol::Tcp, TcpFlags::FIN | ack);
+        assert_eq!(reported[0], "10.0.0.9: admin: attempt failed: wrong-port (stage 1)");
+        assert_eq!(reported[1..], ["10.0.0.9: fin: Stage 1", "10.0.0.9: fin: OPEN SESAME"]);
     }
 }
 
@@ -181,9 +181,9 @@ fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_
         let step: Vec<&str> = steps.split([',', ':']).collect();
         let protocol_of_step = if step[1] == "udp" { Protocol::Udp } else { Protocol::Tcp };
         bench.send(&bench.packet("10.0.0.9", step[0].parse().unwrap(), protocol_of_step, tcpflags.set));
-        let told: Vec<_> =
+        let reported: Vec<_> =
             (first..first + 9).flat_map(|port| bench.send(&bench.packet("10.0.0.9", port, protocol, flags))).collect();
-        told.iter().any(|told| told.contains("guarded: attempt failed: scan"))
+        reported.iter().any(|reported| reported.contains("guarded: attempt failed: scan"))
     };
     let mask = |set, clear| FlagMask { set, clear };
     let (syn, ack, fin, none) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN, TcpFlags::NONE);
@@ -196,7 +196,7 @@ fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_
         assert!(counted(mask(none, none), "7000,8000", tcp, none, first));
         assert!(counted(mask(none, none), "7000:udp,8000", tcp, ack, first));
         assert!(counted(mask(none, none), "7000:udp,8000:udp", udp, none, first));
-        assert_eq!(counted(mask(syn, ack), "7000,8000", tcp, syn, first), !is_others, "a wrong port fails at once");
+        assert_eq!(counted(mask(syn, ack), "7000,8000", tcp, syn, first), !is_others, "a wrong port fails immediately");
         assert!(!counted(mask(none, none), "7000,8000", tcp, syn | ack, first), "an answer");
         assert!(!counted(mask(none, none), "7000,8000", tcp, TcpFlags::RST | ack, first), "an answer");
         assert!(!counted(mask(syn, none), "7000,8000", tcp, syn | ack, first), "an answer");
@@ -208,9 +208,9 @@ fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_
 #[test]
 fn a_rising_scan_opens_no_door_but_the_sequence_alone_does() {
     let mut bench = Bench::new(vec![door("ssh", "7000,8000,9000"), door("narrow", "100,110,120")]);
-    let told: Vec<_> = (1..=10_000).flat_map(|port| bench.knock("10.0.0.9", port)).collect();
+    let reported: Vec<_> = (1..=10_000).flat_map(|port| bench.knock("10.0.0.9", port)).collect();
     assert_eq!(
-        told,
+        reported,
         [
             "10.0.0.9: narrow: Stage 1",
             "10.0.0.9: narrow: attempt failed: scan (stage 1)",
@@ -314,7 +314,7 @@ fn two_floods_share_the_table_and_first_knocks_push_out_nobody_further_on() {
     for host in 0..10 {
         assert_eq!(bench.knock(&other(host), 9000)[1], format!("{}: ssh: OPEN SESAME", other(host)));
     }
-    let is_here = |told: Vec<String>| told.iter().any(|told| told.contains("web: Stage 2"));
+    let is_here = |reported: Vec<String>| reported.iter().any(|reported| reported.contains("web: Stage 2"));
     let at_web = (10..1_000).filter(|&host| is_here(bench.knock(&other(host), 8001))).count();
     assert_eq!(at_web, 50, "attempts at the other door, its fair share");
 }
@@ -455,11 +455,11 @@ fn a_one_time_door_waits_for_its_next_sequence_and_drops_the_others() {
     let mut bench = Bench::new(vec![door("other", "7000,9000"), one_time]);
     bench.knock("10.0.0.1", 7000);
     bench.knock("10.0.0.2", 7000);
-    let told = bench.knock("10.0.0.1", 8000);
-    assert_eq!(told[0], "10.0.0.1: other: attempt failed: wrong-port (stage 1)");
-    assert_eq!(told[1..3], ["10.0.0.1: ssh: Stage 2", "10.0.0.1: ssh: OPEN SESAME"]);
-    assert_eq!(told[3], "10.0.0.2: ssh: attempt failed: reload (stage 1)");
-    assert_eq!(told.len(), 4);
+    let reported = bench.knock("10.0.0.1", 8000);
+    assert_eq!(reported[0], "10.0.0.1: other: attempt failed: wrong-port (stage 1)");
+    assert_eq!(reported[1..3], ["10.0.0.1: ssh: Stage 2", "10.0.0.1: ssh: OPEN SESAME"]);
+    assert_eq!(reported[3], "10.0.0.2: ssh: attempt failed: reload (stage 1)");
+    assert_eq!(reported.len(), 4);
     assert_eq!(bench.knock("10.0.0.3", 7000), ["10.0.0.3: other: Stage 1"]);
 
     bench.engine.set_sequence(DoorId(1), Some(sequence("1234,5678")));
@@ -474,9 +474,9 @@ fn one_time_doors_that_one_knock_opens_drop_the_others_in_the_order_of_the_file(
     let mut bench = Bench::new(doors);
     bench.knock("10.0.0.1", 7000);
     bench.knock("10.0.0.2", 7000);
-    let told = bench.knock("10.0.0.1", 9000);
+    let reported = bench.knock("10.0.0.1", 9000);
     let dropped = |door| format!("10.0.0.2: {door}: attempt failed: reload (stage 1)");
-    assert_eq!(told[4..], [dropped("first"), dropped("second")]);
+    assert_eq!(reported[4..], [dropped("first"), dropped("second")]);
 }
 
 #[test]

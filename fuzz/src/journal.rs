@@ -24,7 +24,7 @@ pub fn check(text: &[u8]) {
         let restored = restore(path);
         assert_eq!(restored.as_ref().map(|restored| &restored.openings), expected.as_ref());
         let Some(restored) = restored else { return };
-        assert!(restored.told || bytes == intact, "damage is not told of");
+        assert!(restored.reported_damage || bytes == intact, "the damage is not reported");
         check_life(path, restored);
     });
 }
@@ -84,7 +84,7 @@ struct Restored {
     state: StateFile,
     openings: Vec<Opening>,
     /// The file was damaged.
-    told: bool,
+    reported_damage: bool,
 }
 
 /// The state that a start restores; `None` if the file is refused because of its version.
@@ -108,7 +108,7 @@ fn restore(path: &Path) -> Option<Restored> {
     }));
     assert!(openings.iter().all(|it| it.closes_at == Timestamp::default() || it.closes_at >= clocks().now));
     openings.sort_by_key(|opening| format!("{opening:?}"));
-    Some(Restored { state, openings, told: !notices.is_empty() })
+    Some(Restored { state, openings, reported_damage: !notices.is_empty() })
 }
 
 /// Keeps one more opening in addition to the restored ones, until its stop command has ended.
@@ -129,7 +129,7 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     let Opening { door, ip, stop_command: command, .. } = opening;
     let command = command.expect("it has one");
     let id = state.closing(&CommandRequest { door, ip, action: Action::Close, command });
-    state.closed(id.expect("it is known"));
+    state.closed(id.expect("the opening has an id"));
     state.commit(clocks().now);
     drop(state);
     again(path, &openings);
@@ -138,7 +138,7 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
 /// The next start, which restores these openings and reports no damage.
 fn again(path: &Path, openings: &[Opening]) -> StateFile {
     let restored = restore(path).expect("a file of this version");
-    assert!(!restored.told, "{}", fs::read_to_string(path).unwrap_or_default());
+    assert!(!restored.reported_damage, "{}", fs::read_to_string(path).unwrap_or_default());
     assert_eq!(restored.openings, openings);
     restored.state
 }

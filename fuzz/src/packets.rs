@@ -52,7 +52,7 @@ fn segment(ip: PacketBuilderStep<etherparse::IpHeaders>, knock: &Knock) -> Vec<u
             tcp.write(&mut packet, &payload)
         }
     };
-    written.expect("memory takes every byte");
+    written.expect("memory accepts every byte");
     packet
 }
 

@@ -34,7 +34,7 @@ pub fn check(bytes: &[u8]) {
                 }
                 Ok(None) => break,
                 Err(ReplayError::Damaged { .. }) => {
-                    assert!(matches!(replay.next_event(), Ok(None)), "there is no end behind the damage");
+                    assert!(matches!(replay.next_event(), Ok(None)), "the replay does not end after the damage");
                     break;
                 }
                 Err(error) => panic!("{error}"),

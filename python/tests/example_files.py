@@ -1,4 +1,4 @@
-"""The files that example programs and command lines find in their folder."""
+"""The files that example programs and command lines find in their directory."""
 
 import support
 
@@ -14,7 +14,7 @@ BROKEN = """\
 
 
 def write(folder):
-    """Writes the configurations knockd.conf and broken.conf, and knocks.pcap, a capture of one knock at the first."""
+    """Writes the configurations knockd.conf and broken.conf, and knocks.pcap, a capture of one knock at the first one's door."""
     (folder / "knockd.conf").write_text(support.DOOR)
     (folder / "broken.conf").write_text(BROKEN)
     times = 1_690_000_000_000_000_000, 1_690_000_001_000_000_000

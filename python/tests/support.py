@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = sorted((REPOSITORY / "examples" / "conf").glob("*.conf"))
 
-# Longer than anything takes that these tests wait for.
+# Timeout in seconds, longer than any expected wait of these tests.
 PATIENCE = 30
 
 KNOCKER = "192.0.2.7"
@@ -53,7 +53,7 @@ def capture_header(linktype=101):
 
 
 def run(name, *arguments):
-    """What one of our programs prints."""
+    """The output of one of our programs."""
     folder = os.environ.get("PORTKNOCK_BIN")
     if not folder:
         pytest.fail("PORTKNOCK_BIN is not set: cargo build --bins && export PORTKNOCK_BIN=$PWD/target/debug")
@@ -66,12 +66,12 @@ def json_lines(text):
 
 
 def descriptors():
-    """The descriptors that this process has, but for the one that lists them."""
+    """The descriptors that this process has, except the one that lists them."""
     return sorted(os.listdir("/proc/self/fd"))
 
 
 def threads():
-    """How many threads this process has, Python's and others."""
+    """Number of threads of this process, Python's and others."""
     return len(os.listdir("/proc/self/task"))
 
 
@@ -83,7 +83,7 @@ def silent_port():
 
 
 def closed_port():
-    """A TCP port on loopback that nothing listens on."""
+    """A TCP port on loopback without a listener."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return bound.getsockname()[1]

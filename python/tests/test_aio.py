@@ -148,7 +148,7 @@ def test_a_cancelled_task_leaves_nothing(what):
             assert (descriptors(), threads()) == before
             return time.monotonic() - start
 
-        # An hour would be wrong.
+        # An interval of an hour would be wrong.
         assert run(main()) < PATIENCE
 
 

@@ -1,4 +1,4 @@
-"""`python -m portknock` does what the program `portknock` does: same output, same errors, same exit status."""
+"""`python -m portknock` and the program `portknock` have the same output, errors and exit status."""
 
 import array
 import fcntl
@@ -18,7 +18,7 @@ import support
 
 PROGRAM = [str(Path(os.environ["PORTKNOCK_BIN"], "portknock"))]
 MODULE = [sys.executable, "-m", "portknock"]
-# What waits for another process gives up after so many seconds.
+# Timeout in seconds of each wait for another process.
 PATIENCE = 60
 
 CHECKS = [
@@ -55,7 +55,7 @@ USAGE = [
     ["knock", "localhost", "7000:icmp"],
     ["probe", "--timeout", "0", "localhost", "22"],
 ]
-# The port stands for one that is closed.
+# The number is replaced by a closed port.
 LOOPBACK = [
     ["knock", "-v", "127.0.0.1", "{port}", "{port}:udp"],
     ["knock", "--then", "{port}", "--wait", "0.1", "127.0.0.1", "{port}:udp"],
@@ -74,12 +74,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def closed_port():
-    """A port of 127.0.0.1 that is taken, by TCP and by UDP, but does not listen."""
+    """A port of 127.0.0.1 that is in use, by TCP and by UDP, but does not listen."""
     with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         tcp.bind(("127.0.0.1", 0))
         port = tcp.getsockname()[1]
         udp.bind(("127.0.0.1", port))
-        # A connected socket takes packets of its peer alone: for all others the port is closed.
+        # A connected socket accepts packets of its peer only: for all others the port is closed.
         udp.connect(("127.0.0.1", 9))
         yield port
 
@@ -164,7 +164,7 @@ def test_ctrl_c_ends_what_waits_for_input(start, folder):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
 def test_ctrl_c_prints_what_a_probe_knows(start, number, status, folder):
-    # A port that takes the probe and does not answer.
+    # A port that receives the probe and does not answer.
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         silent.settimeout(PATIENCE)
@@ -178,7 +178,7 @@ def test_ctrl_c_prints_what_a_probe_knows(start, number, status, folder):
 
 
 def test_an_ignored_interrupt_stays_ignored(folder):
-    """As a shell has it for what it starts in the background."""
+    """As a shell starts background processes."""
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *MODULE, "check", "-"]
     with subprocess.Popen(ignoring, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reading:
         reading.stdin.write(support.DOOR.encode())
@@ -191,7 +191,7 @@ def test_an_ignored_interrupt_stays_ignored(folder):
 
 
 def waiting(pipe):
-    """How many bytes in a pipe are not read yet."""
+    """Number of bytes in a pipe that are not read yet."""
     count = array.array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count[0]

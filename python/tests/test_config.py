@@ -16,7 +16,7 @@ BAD = "[openSSH]\n\t\tsequence = sequence = 3,1\n\t\tstop = x\n"
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_are_what_the_command_line_says(path):
     expected = json.loads(run("portknock", "check", "--format", "json", str(path)))
-    # The command line also looks at the file's permissions and at the service of this machine.
+    # The command line also checks the file's permissions and the service of this machine.
     found = [one for one in expected["diagnostics"] if one["code"] not in ("PK070", "PK071")]
     expected["warnings"] -= len(expected["diagnostics"]) - len(found)
     expected["diagnostics"] = found
@@ -171,7 +171,7 @@ def test_what_is_printed_means_the_same(steps, name, seconds, command, flags):
     report = portknock.check_text("\n".join(lines))
     config = report.config
     if config is None:
-        # Some commands and names are refused, and then for a reason.
+        # Some commands and names are refused, with an error message.
         assert report.errors > 0
         return
     assert config.doors[0].sequence == tuple(steps)

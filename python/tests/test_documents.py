@@ -1,4 +1,4 @@
-"""The examples of the documents work; see documents.py for how they are marked."""
+"""The examples of the documents work; documents.py describes how they are marked."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ ROOT = support.REPOSITORY
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "docs/python.md", ROOT / "python/README.md") if path.exists()]
 EXAMPLES = [(path, example) for path in DOCUMENTS for example in examples(path.read_text())]
 PROGRAMS = Path(os.environ["PORTKNOCK_BIN"])
-# Wherever the block looks a name up, it finds the server.
+# Every name that the block resolves leads to the server.
 WITH_NAMES = ["unshare", "--mount", "sh", "-c", 'mount --bind "$1" /etc/hosts && shift && exec "$@"', "sh"]
 DOOR = """
 [ssh]
@@ -44,7 +44,7 @@ def run(path, example, folder, *start):
 
 @contextlib.contextmanager
 def running(*command, **options):
-    """A program that runs meanwhile."""
+    """A program that runs at the same time."""
     with subprocess.Popen(command, **options) as process:
         try:
             yield process
@@ -87,7 +87,7 @@ def webhook(path, example, folder):
     with knocking(), running(*hosts.on("server"), sys.executable, "-c", RECEIVER, **pipes) as receiver:
         assert receiver.stdout.readline() == "ready\n"
         with running(*hosts.on("server"), sys.executable, program, cwd=folder, **pipes) as watcher:
-            # Where it fails, the receiver waits for ever: who ends first tells.
+            # If the example fails, the receiver waits for ever, so the first of the two to end decides.
             posted = (json.loads(line) for line in receiver.stdout)
             ended = threading.Thread(target=lambda: watcher.wait() and receiver.kill())
             ended.start()
@@ -115,7 +115,7 @@ def server(path, example, folder):
 
 
 def wait_for_log(log, process):
-    """Until the daemon has written its first line: then it listens."""
+    """Waits until the daemon has written its first line, which means that it listens."""
     deadline = time.monotonic() + 60
     while not (log.exists() and log.stat().st_size):
         assert process.poll() is None
@@ -142,7 +142,8 @@ def test_example(path, example, tmp_path):
         PLACES[example.place](path, example, tmp_path)
 
 
-# The examples above show that good ones pass. These show that bad ones do not, and that each place is what it promises.
+# The examples above show that correct ones pass. These show that wrong ones fail, and that each place is as
+# documented.
 
 def only(code, place=None):
     marker = f"<!-- test: {place} -->\n" if place else ""

@@ -1,4 +1,4 @@
-"""The package as it is installed: the right one, with all that belongs to it, and without the system's libpcap."""
+"""The installed package: it is the tested one, is complete, and does not need the system's libpcap."""
 
 import importlib.metadata
 import os
@@ -29,7 +29,7 @@ def test_licenses_and_types_come_along():
 
 @pytest.mark.live
 def test_no_libpcap_is_needed(tmp_path):
-    """In a mount namespace where nothing but an empty file is left of the system's libpcap."""
+    """In a mount namespace in which an empty file replaces the system's libpcap."""
     example_files.write(tmp_path)
     program = Path(os.environ["PORTKNOCK_BIN"], "portknock")
     hide = """

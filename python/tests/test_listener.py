@@ -22,7 +22,7 @@ QUICK = Config.parse(DOOR.replace("cmd_timeout   = 10", "cmd_timeout = 1"))
 
 
 def door(folder, options=""):
-    """A door that writes what it does into a file."""
+    """A door that records its openings and closings in a file."""
     out = folder / "out"
     text = f"""
 [options]
@@ -76,7 +76,7 @@ def test_commands_run_where_that_is_asked_for(tmp_path):
 
 
 def in_child(work):
-    """What `work` raises or returns in a forked child, as text."""
+    """The exception or the result of `work` in a forked child, as text."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -200,7 +200,7 @@ def test_a_configuration_is_taken_up():
 
 
 def waiting(count, work):
-    """Threads that wait in `work`, once they do."""
+    """Threads that wait in `work`; returns them when they do."""
     threads = [threading.Thread(target=work) for _ in range(count)]
     for thread in threads:
         thread.start()
@@ -313,7 +313,7 @@ def test_without_the_right_it_says_so():
         "try: portknock.Listener(portknock.Config.parse(sys.argv[1]), 'lo')\n"
         "except portknock.CaptureError as error: assert isinstance(error, OSError); print(error.errno, error)\n"
     )
-    # Without its capabilities root is nobody.
+    # Without its capabilities root has no privileges.
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, DOOR]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=PATIENCE, check=True)
     assert done.stdout.decode().startswith("1 [Errno 1] no right to capture packets: run as root")

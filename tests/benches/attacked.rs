@@ -55,11 +55,11 @@ const BETWEEN_KNOCKS: Duration = Duration::from_millis(250);
 /// Time for the daemon to start, and time of the attack before the first honest knock.
 const SETTLING: Duration = Duration::from_secs(1);
 
-const FIRST_KNOCKS: &str = "%BLAST% --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 7000 --rate 100000";
+const FIRST_KNOCKS: &str = "%PKTGEN% --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 7000 --rate 100000";
 const LEAKED: &str =
-    "%BLAST% --from 172.16.0.0 --sources 200000 --count 100000000 --ports 5000,5100,5200 --rate 100000";
+    "%PKTGEN% --from 172.16.0.0 --sources 200000 --count 100000000 --ports 5000,5100,5200 --rate 100000";
 const DATAGRAMS: &str =
-    "%BLAST% --udp --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 62201 --rate 100000";
+    "%PKTGEN% --udp --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 62201 --rate 100000";
 const SCAN: &str = "while :; do nmap -n -Pn -r -p 1-65535 -T5 --max-retries 0 --min-rate 50000 10.0.0.1; done";
 
 fn main() {
@@ -69,11 +69,11 @@ fn main() {
     let mut table = Table::new("attacked", &["in of 20", "median ms", "worst ms", "memory MiB", "log MiB/s"]);
     for (what, attack, sink) in [
         ("no attack", "sleep 3600", Sink::File),
-        ("first knocks of forged sources, 100,000/s", FIRST_KNOCKS, Sink::File),
+        ("first knocks of spoofed sources, 100,000/s", FIRST_KNOCKS, Sink::File),
         ("a scan of all ports again and again", SCAN, Sink::File),
-        ("forged whole sequences of another door, 100,000 packets/s", LEAKED, Sink::File),
-        ("first knocks, standard output that nobody reads", FIRST_KNOCKS, Sink::UnreadPipe),
-        ("first knocks, a syslog that nobody reads", FIRST_KNOCKS, Sink::UnreadSyslog),
+        ("complete sequences of another door from spoofed sources, 100,000 packets/s", LEAKED, Sink::File),
+        ("first knocks, standard output without a reader", FIRST_KNOCKS, Sink::UnreadPipe),
+        ("first knocks, a syslog without a reader", FIRST_KNOCKS, Sink::UnreadSyslog),
     ] {
         for program in [Program::Portknockd, Program::Knockd] {
             table.row(what, program.name(), &Target::start(program, sink).attacked(attack));
@@ -123,7 +123,7 @@ enum Sink {
 struct Target {
     program: Program,
     lab: Lab,
-    folder: TempDir,
+    directory: TempDir,
     daemon: Child,
     /// The socket that syslog clients connect to.
     _syslog: UnixDatagram,
@@ -136,9 +136,9 @@ impl Target {
         for knock in 1..=KNOCKS {
             lab.client.add_address("eth0", &format!("{}/24", address(knock)));
         }
-        let folder = TempDir::new().expect("a temporary folder");
-        let dir = folder.path().to_str().expect("a plain name").to_owned();
-        let syslog = UnixDatagram::bind(folder.path().join("syslog")).expect("a socket");
+        let directory = TempDir::new().expect("a temporary directory");
+        let dir = directory.path().to_str().expect("a plain name").to_owned();
+        let syslog = UnixDatagram::bind(directory.path().join("syslog")).expect("a socket");
         let own =
             if program == Program::Portknockd { "StateFile = %DIR%/openings\nControlSocket = none\n" } else { "" };
         let (option, arguments) = match sink {
@@ -148,7 +148,7 @@ impl Target {
         };
         let file = |name: &str, text: &str| {
             let text = KEYS.iter().fold(text.replace("%DIR%", &dir), |text, (name, key)| text.replace(name, key));
-            fs::write(folder.path().join(name), text).expect("a folder of ours");
+            fs::write(directory.path().join(name), text).expect("a test directory");
         };
         let arguments = if program == Program::Fwknopd {
             file("conf", "PCAP_INTF eth0;\nENABLE_PCAP_PROMISC N;\n");
@@ -168,17 +168,17 @@ impl Target {
         let command = command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped());
         let daemon = command.stderr(Stdio::null()).spawn().expect("sh can be started");
         sleep(SETTLING);
-        Self { program, lab, folder, daemon, _syslog: syslog }
+        Self { program, lab, directory, daemon, _syslog: syslog }
     }
 
     /// The figures of a row.
     fn attacked(mut self, attack: &str) -> [Option<f64>; 5] {
         let memory = cost::resident_mib(self.daemon.id());
         let log = self.log_bytes();
-        let blast = format!("{} --interface eth0", binary("blast").display());
+        let pktgen = format!("{} --interface eth0", binary("pktgen").display());
         let mut attacker = self.lab.client.command("sh");
         // In a separate process group, so that the programs that the script starts end with it.
-        attacker.args(["-c", &attack.replace("%BLAST%", &blast)]).stdout(Stdio::null()).process_group(0);
+        attacker.args(["-c", &attack.replace("%PKTGEN%", &pktgen)]).stdout(Stdio::null()).process_group(0);
         let mut attacker = attacker.spawn().expect("sh can be started");
         let begin = Instant::now();
         sleep(SETTLING);
@@ -187,8 +187,8 @@ impl Target {
         let grown = cost::resident_mib(self.daemon.id()) - memory;
         let logged = (self.log_bytes() - log) as f64 / (1024.0 * 1024.0) / took;
         end_group(&mut attacker);
-        self.daemon.kill().expect("a child of ours");
-        self.daemon.wait().expect("a child of ours");
+        self.daemon.kill().expect("the child process");
+        self.daemon.wait().expect("the child process");
         let is_in = Some(latencies.len() as f64);
         [is_in, percentile(&latencies, 50), percentile(&latencies, 100), Some(grown), Some(logged)]
     }
@@ -208,7 +208,7 @@ impl Target {
             self.lab.knock_from(&address, "10.0.0.1", "7000 8000 9000");
         }
         let knocked = Instant::now();
-        let path = self.folder.path().join(format!("opened-{address}"));
+        let path = self.directory.path().join(format!("opened-{address}"));
         let is_open = wait_until(LIMIT, || path.exists());
         let latency = knocked.elapsed();
         sleep(BETWEEN_KNOCKS.saturating_sub(begin.elapsed()));
@@ -216,7 +216,7 @@ impl Target {
     }
 
     fn log_bytes(&self) -> u64 {
-        fs::metadata(self.folder.path().join("log")).map_or(0, |meta| meta.len())
+        fs::metadata(self.directory.path().join("log")).map_or(0, |meta| meta.len())
     }
 }
 
@@ -228,6 +228,6 @@ fn address(knock: u8) -> String {
 /// Kills a process that leads its group, and all others in the group.
 fn end_group(leader: &mut Child) {
     let killed = Command::new("kill").arg("--").arg(format!("-{}", leader.id())).status();
-    assert!(killed.is_ok_and(|status| status.success()), "the attack goes on");
-    leader.wait().expect("a child of ours");
+    assert!(killed.is_ok_and(|status| status.success()), "the attack continues");
+    leader.wait().expect("the child process");
 }

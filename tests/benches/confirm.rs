@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use portknock_core::knock::{KnockPlan, parse_steps};
-use portknock_tests::{Daemon, Firewall, Lab, Listener, Output, PATIENCE, binary, save_figures};
+use portknock_tests::{Daemon, Firewall, Lab, Listener, Output, WAIT_TIMEOUT, binary, save_figures};
 
 const STEPS: &str = "7000,8000,9000";
 const DOOR: &str = "
@@ -87,7 +87,7 @@ fn measure(original: bool, refused: bool, knock: impl Fn(&Lab) -> Option<f64>) -
     let mut times = Vec::new();
     for i in 1..=KNOCKS {
         times.extend(knock(&lab));
-        daemon.wait_for_count("OPEN SESAME", i, PATIENCE);
+        daemon.wait_for_count("OPEN SESAME", i, WAIT_TIMEOUT);
         // The command may still run, and an attempt must not begin while another one ends.
         sleep(Duration::from_millis(150));
         lab.server.ok("iptables -w -D INPUT -s 10.0.0.2 -p tcp --dport 22 -j ACCEPT");

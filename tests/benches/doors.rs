@@ -27,14 +27,14 @@ fn main() {
     let floor: Vec<_> = (0..5).map(|_| timed(|| Output::of(&mut lab.server.command("true"))).0).collect();
     table.row("start", "floor: `true` in a namespace", &[median(&floor), None, None, None, None, None]);
     for doors in DOORS {
-        let here = Who::ALL.into_iter().filter(|who| who.is_for(doors));
-        let peers: Vec<_> = here.map(|who| Peer::start(who, doors)).collect();
+        let here = Competitor::ALL.into_iter().filter(|competitor| competitor.is_for(doors));
+        let peers: Vec<_> = here.map(|competitor| Peer::start(competitor, doors)).collect();
         let ours = peers.first().and_then(|peer| peer.started);
         for peer in &peers {
             let ratio = ratio(peer.started, ours);
             table.row(
                 &format!("start, {doors} doors"),
-                peer.who.name(),
+                peer.competitor.name(),
                 &[peer.started, None, None, None, ratio, None],
             );
         }
@@ -44,13 +44,13 @@ fn main() {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Who {
+enum Competitor {
     Ours,
     OursWithoutGuard,
     Theirs,
 }
 
-impl Who {
+impl Competitor {
     const ALL: [Self; 3] = [Self::Ours, Self::OursWithoutGuard, Self::Theirs];
 
     fn name(self) -> &'static str {
@@ -78,9 +78,9 @@ fn port(door: u32, step: u32) -> u16 {
     u16::try_from(1 + (door * 3 + step) * 27_449 % 65_521).expect("less than 65,522")
 }
 
-fn config(doors: u32, who: Who) -> String {
+fn config(doors: u32, competitor: Competitor) -> String {
     let mut config = String::new();
-    if who == Who::OursWithoutGuard {
+    if competitor == Competitor::OursWithoutGuard {
         config += "[options]\nScanGuard = 0\n";
     }
     for door in 0..doors {
@@ -93,7 +93,7 @@ fn config(doors: u32, who: Who) -> String {
 
 /// A daemon on its own link.
 struct Peer {
-    who: Who,
+    competitor: Competitor,
     lab: Lab,
     daemon: Daemon,
     /// Duration of its start in milliseconds.
@@ -101,16 +101,16 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(who: Who, doors: u32) -> Self {
+    fn start(competitor: Competitor, doors: u32) -> Self {
         let lab = quiet_lab();
-        let config = config(doors, who);
-        let (first, daemon) = timed(|| who.start(&lab, &config));
+        let config = config(doors, competitor);
+        let (first, daemon) = timed(|| competitor.start(&lab, &config));
         let mut times = vec![first];
         // From five hundred doors on knockd needs seconds.
-        if who != Who::Theirs || doors < 500 {
-            times.extend((1..5).map(|_| timed(|| who.start(&lab, &config)).0));
+        if competitor != Competitor::Theirs || doors < 500 {
+            times.extend((1..5).map(|_| timed(|| competitor.start(&lab, &config)).0));
         }
-        Self { who, lab, daemon, started: median(&times) }
+        Self { competitor, lab, daemon, started: median(&times) }
     }
 
     /// Microseconds per packet in the daemon, and at the sender.
@@ -118,7 +118,7 @@ impl Peer {
         let pid = self.daemon.id();
         cost::settle(pid);
         let before = cost::cpu(pid);
-        let sent = self.lab.blast(args);
+        let sent = self.lab.pktgen(args);
         cost::settle(pid);
         [cost::cpu(pid) - before, sent.cpu].map(|time| time.as_secs_f64() * 1e6 / sent.packets as f64)
     }
@@ -140,7 +140,7 @@ fn packets(table: &mut Table, doors: u32, peers: &[Peer]) {
         let mut without = Vec::new();
         let mut runs = vec![[Vec::new(), Vec::new()]; peers.len()];
         for _ in 0..RUNS {
-            let sent = alone.blast(&args);
+            let sent = alone.pktgen(&args);
             without.push(sent.cpu.as_secs_f64() * 1e6 / sent.packets as f64);
             for (peer, [process, sender]) in peers.iter().zip(&mut runs) {
                 let [in_process, at_sender] = peer.run(&args);
@@ -156,9 +156,9 @@ fn packets(table: &mut Table, doors: u32, peers: &[Peer]) {
             let sender = median(sender).zip(without).map(|(with, without)| with - without);
             let added = process.zip(sender).map(|(process, sender)| process + sender);
             ours = ours.or(added);
-            let lost = (peer.who != Who::Theirs).then(|| peer.daemon.status("drops") as f64);
+            let lost = (peer.competitor != Competitor::Theirs).then(|| peer.daemon.status("drops") as f64);
             let figures = [None, process, sender, added, ratio(added, ours), lost];
-            table.row(&format!("no door's port, {doors} doors, {pace}"), peer.who.name(), &figures);
+            table.row(&format!("no door's port, {doors} doors, {pace}"), peer.competitor.name(), &figures);
         }
     }
 }

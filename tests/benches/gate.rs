@@ -28,7 +28,7 @@ const DOOR: &str = "
 ";
 const IPTABLES: &str = "iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
 const NFT: &str = "nft add element inet filter knocked '{ %IP% }'";
-const MANY: u32 = 60_000;
+const BURST_OPENINGS: u32 = 60_000;
 /// Duration without any activity that counts as the end.
 const QUIET: Duration = Duration::from_millis(500);
 
@@ -45,10 +45,10 @@ fn main() {
     let mut table = Table::new("gate", &["opened", "lost", "daemon µs", "children µs", "both µs", "/ gate"]);
     elements(&mut table);
     // The door opens for each source of a burst.
-    let plain = format!("[options]\nMaxOpenings = {MANY}\n{DOOR}");
+    let plain = format!("[options]\nMaxOpenings = {BURST_OPENINGS}\n{DOOR}");
     let gate = format!("{plain}open = tcp/22\n");
     let mut ours = None;
-    let burst = (MANY, 30_000);
+    let burst = (BURST_OPENINGS, 30_000);
     for (what, door, rules, (sequences, rate)) in [
         ("open = tcp/22, 200/s", gate.clone(), 0, (500, 600)),
         ("no command, 200/s", plain.clone(), 0, (500, 600)),
@@ -78,7 +78,7 @@ fn measure(table: &mut Table, what: &str, door: &str, rules: usize, sequences: u
     let daemon = Daemon::portknockd(&lab.server, door);
     let spent = || [cost::cpu(daemon.id()), cost::cpu_of_children(daemon.id())].map(|time| time.as_secs_f64());
     let before = spent();
-    lab.blast(&format!("--from 172.16.0.0 --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
+    lab.pktgen(&format!("--from 172.16.0.0 --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
     cost::wait_for_the_end(daemon.id(), QUIET);
     let after = spent();
     let seen = daemon.count("measured: OPEN SESAME");
@@ -164,7 +164,7 @@ fn time_opening(host: u8) -> f64 {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => false,
         result => result.map(|_| true).expect("it is open or closed"),
     };
-    assert!(!is_open(), "nobody has knocked");
+    assert!(!is_open(), "no knock has been sent");
     for port in [7000, 8000, 9000] {
         socket.send_to(b"x", server(port)).expect("it can be sent");
     }

@@ -45,8 +45,8 @@ fn main() {
 
 fn latencies() {
     let mut table = Table::new("latency", &["median ms", "p99 ms", "/ portknockd", "idle wake-ups/s"]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let pipe = folder.path().join("pipe");
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
     let pipe = pipe.to_str().expect("a plain name");
     assert_eq!(Output::of(Command::new("mkfifo").arg(pipe)).code, Some(0), "mkfifo {pipe}");
     let program = format!("{} {pipe}", C::compile_alone("tests/c/mark.c", &["-static"]).display());
@@ -58,7 +58,7 @@ fn latencies() {
         let door =
             format!("[door]\nsequence = 7000:udp,8000:udp,9000:udp\nseq_timeout = 10\ncommand = {in_the_file}\n");
         let mut ours = None;
-        for (who, start) in DAEMONS {
+        for (program, start) in DAEMONS {
             let lab = Lab::pair();
             let daemon = start(&lab.server, &door);
             let times = times(&lab.client, &["knocker", pipe]);
@@ -69,7 +69,7 @@ fn latencies() {
             let median = percentile(&times, 50);
             ours = ours.or(median);
             let figures = [median, percentile(&times, 99), ratio(median, ours), Some(wake_ups)];
-            table.row(what, who, &figures);
+            table.row(what, program, &figures);
         }
         let lab = Lab::pair();
         let words: Vec<&str> = ["starter", pipe].into_iter().chain(command.split(' ')).collect();
@@ -113,7 +113,7 @@ fn time_commands(pipe: &str, command: Option<&[String]>) {
         pipe_end.read_exact(&mut [0]).expect("the pipe stays open");
         println!("{:.4}", begin.elapsed().as_secs_f64() * 1e3);
         if let Some(mut child) = started {
-            child.wait().expect("a child of ours");
+            child.wait().expect("the child process");
         }
     }
 }
@@ -121,20 +121,20 @@ fn time_commands(pipe: &str, command: Option<&[String]>) {
 fn stalls() {
     let mut table = Table::new("stall", &["packets", "seen", "lost", "doors opened"]);
     let door = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 10\ntcpflags = syn\n";
-    for (who, start) in DAEMONS {
+    for (program, start) in DAEMONS {
         let lab = Lab::pair();
         lab.ignore_at_the_server();
         let daemon = start(&lab.server, door);
         daemon.signal("STOP");
         let sequences = format!("--from 172.16.0.0 --sources {STALLED} --ports 7000,8000,9000 --rate 1000");
-        let sent = lab.blast(&sequences);
+        let sent = lab.pktgen(&sequences);
         sleep(STALL.saturating_sub(sent.took));
         daemon.signal("CONT");
         cost::settle(daemon.id());
         let (packets, seen) = (sent.packets as f64, daemon.count(": Stage ") as f64);
         let opened = daemon.count("OPEN SESAME") as f64;
         let figures = [packets, seen, packets - seen, opened].map(Some);
-        table.row("stopped for 2 s, 1,000 packets/s", who, &figures);
+        table.row("stopped for 2 s, 1,000 packets/s", program, &figures);
     }
     table.save();
 }

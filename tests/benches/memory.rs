@@ -22,7 +22,7 @@ const DOORS: &str = "
     tcpflags    = syn
 ";
 /// Number of openings after which the log is emptied, so that it fills no disk.
-const AT_ONCE: u32 = 500_000;
+const OPENING_BATCH: u32 = 500_000;
 
 fn main() {
     let mut table = Table::new("memory", &["seen", "MiB", "bytes each", "holder's"]);
@@ -46,7 +46,7 @@ struct Load {
 const OURS: Load = Load { alive: 1_000_000, finished: 10_000_000, rates: [50_000, 100_000] };
 const THEIRS: Load = Load { alive: 10_000, finished: 500_000, rates: [4_000, 12_000] };
 
-fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load: &Load) {
+fn measure(table: &mut Table, program: &str, start: fn(&Host, &str) -> Daemon, load: &Load) {
     let [rate, finished_rate] = load.rates;
     let lab = Lab::pair();
     lab.ignore_at_the_server();
@@ -54,11 +54,11 @@ fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load:
     cost::settle(daemon.id());
     let holder = cost::reader(daemon.id()).unwrap_or(daemon.id());
     let idle = [cost::resident_mib(daemon.id()), cost::resident_mib_alone(holder)];
-    table.row("idle", who, &[None, Some(idle[0]), None, None]);
+    table.row("idle", program, &[None, Some(idle[0]), None, None]);
     let mut row = |what: String, seen: usize| {
         let now = [cost::resident_mib(daemon.id()), cost::resident_mib_alone(holder)];
         let each = |i: usize| Some((now[i] - idle[i]) * 1024.0 * 1024.0 / seen as f64);
-        table.row(&what, who, &[Some(seen as f64), Some(now[0]), each(0), each(1)]);
+        table.row(&what, program, &[Some(seen as f64), Some(now[0]), each(0), each(1)]);
     };
 
     // The original has no status.
@@ -66,10 +66,10 @@ fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load:
         Some(_) => usize::try_from(daemon.status("attempts")).expect("as many as were sent"),
         None => daemon.count("long: Stage 1"),
     };
-    lab.blast(&format!("--from 172.16.0.0 --sources 1000 --ports 7000 --rate {rate}"));
+    lab.pktgen(&format!("--from 172.16.0.0 --sources 1000 --ports 7000 --rate {rate}"));
     cost::settle(daemon.id());
     row("1,000 attempts".into(), alive());
-    lab.blast(&format!("--from 172.20.0.0 --sources {} --ports 7000 --rate {rate}", load.alive - 1_000));
+    lab.pktgen(&format!("--from 172.20.0.0 --sources {} --ports 7000 --rate {rate}", load.alive - 1_000));
     cost::settle(daemon.id());
     row(format!("{} attempts", load.alive), alive());
     drop(daemon);
@@ -78,9 +78,9 @@ fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load:
     cost::settle(daemon.id());
     let idle = cost::resident_mib(daemon.id());
     let mut finished = 0;
-    for from in (0..load.finished).step_by(AT_ONCE as usize) {
+    for from in (0..load.finished).step_by(OPENING_BATCH as usize) {
         let from = Ipv4Addr::from_bits(0x1000_0000 + from);
-        lab.blast(&format!("--from {from} --sources {AT_ONCE} --ports 5000 --rate {finished_rate}"));
+        lab.pktgen(&format!("--from {from} --sources {OPENING_BATCH} --ports 5000 --rate {finished_rate}"));
         cost::settle(daemon.id());
         finished += daemon.count("short: OPEN SESAME");
         // It appends, so it begins again at offset 0.
@@ -90,7 +90,7 @@ fn measure(table: &mut Table, who: &str, start: fn(&Host, &str) -> Daemon, load:
     let each = (now - idle) * 1024.0 * 1024.0 / finished as f64;
     table.row(
         &format!("{} finished attempts", load.finished),
-        who,
+        program,
         &[Some(finished as f64), Some(now), Some(each), None],
     );
 }

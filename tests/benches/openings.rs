@@ -52,19 +52,20 @@ fn main() {
     ];
     for size in ["small", "large"] {
         let mut ours = [None; LOADS.len()];
-        for (who, growth) in large {
+        for (program, growth) in large {
             let lab = Lab::pair();
             lab.ignore_at_the_server();
-            let start: fn(&Host, &str) -> Daemon = if who == "knockd" { Daemon::knockd } else { Daemon::portknockd };
+            let start: fn(&Host, &str) -> Daemon =
+                if program == "knockd" { Daemon::knockd } else { Daemon::portknockd };
             let daemon = start(&lab.server, DOORS);
             if size == "large" {
-                lab.blast(&format!("--from 16.0.0.0 {growth}"));
+                lab.pktgen(&format!("--from 16.0.0.0 {growth}"));
                 cost::wait_for_the_end(daemon.id(), QUIET);
                 // It appends, so it begins again at offset 0.
                 File::create(daemon.path("log")).expect("the log can be emptied");
             }
             for ((load, ours), from) in LOADS.iter().zip(&mut ours).zip(["172.16.0.0", "172.24.0.0"]) {
-                measure(&mut table, (who, size), (&lab, &daemon), (load, from), ours);
+                measure(&mut table, (program, size), (&lab, &daemon), (load, from), ours);
             }
         }
     }
@@ -73,7 +74,7 @@ fn main() {
 
 fn measure(
     table: &mut Table,
-    (who, size): (&str, &str),
+    (program, size): (&str, &str),
     (lab, daemon): (&Lab, &Daemon),
     ((what, sequences, rate), from): (&(&str, u32, u32), &str),
     ours: &mut Option<f64>,
@@ -81,7 +82,7 @@ fn measure(
     let opened = || daemon.count("measured: OPEN SESAME");
     let (opened_before, [own_before, children_before]) = (opened(), spent(daemon.id()));
     let begin = Instant::now();
-    lab.blast(&format!("--from {from} --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
+    lab.pktgen(&format!("--from {from} --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
     let took = cost::wait_for_the_end(daemon.id(), QUIET) - begin;
     let opened = (opened() - opened_before) as f64;
     let [own, children] = spent(daemon.id());
@@ -97,9 +98,9 @@ fn measure(
         both,
         ratio(both, *ours),
         Some(cost::resident_mib(daemon.id())),
-        (who == "portknockd").then(|| daemon.status("drops") as f64),
+        (program == "portknockd").then(|| daemon.status("drops") as f64),
     ];
-    table.row(what, &format!("{who}, {size}"), &figures);
+    table.row(what, &format!("{program}, {size}"), &figures);
 }
 
 /// Cost of a process that only starts a command, one after the other.

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Cable, Distant, Host, Lab, Listener, binary, save_figures};
+use portknock_tests::{Distant, Host, Lab, LinkProperties, Listener, binary, save_figures};
 use wait4::Wait4;
 
 const ROUNDS: usize = 5;
@@ -43,7 +43,12 @@ fn main() {
 
 /// A path of 25 ms with this loss in each direction.
 fn distant(loss_percent: f64) -> Distant {
-    Distant::new(Cable { delay: Duration::from_millis(25), loss_percent, seed: 7, ..Cable::default() })
+    Distant::new(LinkProperties {
+        delay: Duration::from_millis(25),
+        loss_percent,
+        seed: 7,
+        ..LinkProperties::default()
+    })
 }
 
 /// The server accepts only packets for the open ports.

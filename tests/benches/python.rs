@@ -24,10 +24,10 @@ fn main() {
         eprintln!("PORTKNOCK_PYTHON has to name a Python with portknock and scapy; `make bench` makes one");
         std::process::exit(1);
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    let (door, capture) = (folder.path().join("knockd.conf"), folder.path().join("capture.pcap"));
-    fs::write(&door, DOOR).expect("the folder can be written to");
-    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
+    let directory = tempfile::tempdir().expect("a directory");
+    let (door, capture) = (directory.path().join("knockd.conf"), directory.path().join("capture.pcap"));
+    fs::write(&door, DOOR).expect("the directory can be written to");
+    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is valid");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/benches/speed.py");
     println!(
         "{:<40} {:>8} {:>10} {:>10} {:>8} {:>12} {:>8} {:>10} {:>10}",
@@ -38,7 +38,7 @@ fn main() {
         let frames = frames(every);
         let records = frames.iter().flat_map(|(time, frame)| capture_record(time.as_nanos(), frame));
         fs::write(&capture, capture_header(1).into_iter().chain(records).collect::<Vec<_>>())
-            .expect("the folder can be written to");
+            .expect("the directory can be written to");
         let (engine, openings) = fastest(|| by_engine(&config, &frames));
         let (rust_replay, replayed) = fastest(|| by_replay(&config, &capture));
         let output = Output::of(Command::new(&python).arg(&script).arg(&door).arg(&capture));

@@ -38,7 +38,7 @@ const DOOR: &str = "
 const RATES: [(u32, u32); 4] = [(500, 200), (5_000, 3_000), (100_000, 60_000), (0, 120_000)];
 /// First source of the preceding first knocks, and their rate in packets per second.
 const FIRST: u32 = 0xac10_0000;
-const KNOCKED_AT_ONCE: u32 = 5_000;
+const KNOCK_BATCH: u32 = 5_000;
 /// Number of sources with an attempt.
 const ALIVE: [u32; 4] = [1, 1_000, 10_000, 65_000];
 
@@ -57,7 +57,7 @@ fn main() {
         let what = format!("new first knock, {alive} alive before");
         bench.compare(&mut table, &Traffic { what: &what, kind: Kind::New, alive });
     }
-    bench.compare(&mut table, &Traffic { what: "whole sequences", kind: Kind::Whole, alive: 0 });
+    bench.compare(&mut table, &Traffic { what: "complete sequences", kind: Kind::Whole, alive: 0 });
     table.save();
 }
 
@@ -111,18 +111,18 @@ impl Traffic<'_> {
 
     /// False if knockd, which walks all attempts at each packet, would be busy all the time or need
     /// minutes to get there.
-    fn is_for(&self, who: Who, rate: u32, packets: u32) -> bool {
+    fn is_for(&self, competitor: Competitor, rate: u32, packets: u32) -> bool {
         let alive = if self.kind == Kind::New { self.alive + packets / 2 } else { self.alive };
         let busy = f64::from(if rate == 0 { 400_000 } else { rate }) * walk_micros(alive) / 1e6;
-        match who {
-            Who::Counting | Who::Ours => true,
+        match competitor {
+            Competitor::Counting | Competitor::Ours => true,
             // New sources always meet a new daemon, which takes minutes if very many sources must
             // come before them.
-            Who::TheirsAtOnce | Who::TheirsWithZone => {
+            Competitor::TheirsImmediate | Competitor::TheirsWithZone => {
                 alive <= 1 || (busy < 0.9 && (self.kind != Kind::New || alive <= 20_000))
             }
             // If the walk is long, reading the file makes no difference.
-            Who::Theirs => alive <= 1 || (busy < 0.9 && alive <= 5_000),
+            Competitor::Theirs => alive <= 1 || (busy < 0.9 && alive <= 5_000),
         }
     }
 }
@@ -133,22 +133,22 @@ fn walk_micros(alive: u32) -> f64 {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Who {
+enum Competitor {
     Counting,
     Ours,
-    TheirsAtOnce,
+    TheirsImmediate,
     TheirsWithZone,
     Theirs,
 }
 
-impl Who {
-    const ALL: [Self; 5] = [Self::Counting, Self::Ours, Self::TheirsAtOnce, Self::TheirsWithZone, Self::Theirs];
+impl Competitor {
+    const ALL: [Self; 5] = [Self::Counting, Self::Ours, Self::TheirsImmediate, Self::TheirsWithZone, Self::Theirs];
 
     fn name(self) -> &'static str {
         match self {
             Self::Counting => "counting (1 ms)",
             Self::Ours => "portknockd (1 ms)",
-            Self::TheirsAtOnce => "knockd with TZ (0 ms)",
+            Self::TheirsImmediate => "knockd with TZ (0 ms)",
             Self::TheirsWithZone => "knockd with TZ (50 ms)",
             Self::Theirs => "knockd (50 ms)",
         }
@@ -163,16 +163,16 @@ enum Program {
 
 /// One of the compared programs, on its own link.
 struct Peer {
-    who: Who,
+    competitor: Competitor,
     lab: Lab,
     program: Program,
 }
 
 impl Peer {
-    fn start(who: Who, alive: u32) -> Self {
+    fn start(competitor: Competitor, alive: u32) -> Self {
         let lab = quiet_lab();
-        let program = program(who, &lab, alive);
-        Self { who, lab, program }
+        let program = program(competitor, &lab, alive);
+        Self { competitor, lab, program }
     }
 
     fn id(&self) -> u32 {
@@ -203,32 +203,32 @@ fn quiet_lab() -> Lab {
 }
 
 /// Starts it, and lets this number of sources make a first knock.
-fn program(who: Who, lab: &Lab, alive: u32) -> Program {
-    let program = match who {
-        Who::Counting => Program::Counter(Counter::start(&lab.server)),
-        Who::Ours => {
+fn program(competitor: Competitor, lab: &Lab, alive: u32) -> Program {
+    let program = match competitor {
+        Competitor::Counting => Program::Counter(Counter::start(&lab.server)),
+        Competitor::Ours => {
             // The door opens for each of the complete sequences.
             let config = format!("[options]\nMaxOpenings = 1000000\n{DOOR}");
             Program::Ours(Daemon::portknockd(&lab.server, &config))
         }
-        Who::TheirsAtOnce => {
-            static AT_ONCE: LazyLock<PathBuf> =
-                LazyLock::new(|| C::compile_alone("tests/c/at_once.c", &["-shared", "-fPIC", "-lpcap"]));
-            let preload = format!("LD_PRELOAD={}", AT_ONCE.display());
+        Competitor::TheirsImmediate => {
+            static IMMEDIATE: LazyLock<PathBuf> =
+                LazyLock::new(|| C::compile_alone("tests/c/immediate.c", &["-shared", "-fPIC", "-lpcap"]));
+            let preload = format!("LD_PRELOAD={}", IMMEDIATE.display());
             Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0", &preload], DOOR))
         }
-        Who::TheirsWithZone => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0"], DOOR)),
-        Who::Theirs => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "-u", "TZ"], DOOR)),
+        Competitor::TheirsWithZone => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0"], DOOR)),
+        Competitor::Theirs => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "-u", "TZ"], DOOR)),
     };
     let (Program::Ours(daemon) | Program::Theirs(daemon)) = &program else { return program };
-    for first in (0..alive).step_by(KNOCKED_AT_ONCE as usize) {
+    for first in (0..alive).step_by(KNOCK_BATCH as usize) {
         let rate = match &program {
             // Less than half of its capacity.
-            Program::Theirs(_) => (400_000.0 / walk_micros(first + KNOCKED_AT_ONCE)).min(10_000.0),
+            Program::Theirs(_) => (400_000.0 / walk_micros(first + KNOCK_BATCH)).min(10_000.0),
             _ => 50_000.0,
         };
-        let (from, sources) = (Ipv4Addr::from_bits(FIRST + first), KNOCKED_AT_ONCE.min(alive - first));
-        lab.blast(&format!("--from {from} --sources {sources} --ports 7000 --rate {rate:.0}"));
+        let (from, sources) = (Ipv4Addr::from_bits(FIRST + first), KNOCK_BATCH.min(alive - first));
+        lab.pktgen(&format!("--from {from} --sources {sources} --ports 7000 --rate {rate:.0}"));
     }
     if alive > 0 {
         cost::settle(daemon.id());
@@ -258,24 +258,24 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { alone: quiet_lab(), next_segment: Cell::new(KNOCKED_AT_ONCE) }
+        Self { alone: quiet_lab(), next_segment: Cell::new(KNOCK_BATCH) }
     }
 
     fn compare(&self, table: &mut Table, traffic: &Traffic<'_>) {
         let (slowest, fewest) = RATES[0];
-        let here = Who::ALL.into_iter().filter(|who| traffic.is_for(*who, slowest, fewest));
+        let here = Competitor::ALL.into_iter().filter(|competitor| traffic.is_for(*competitor, slowest, fewest));
         let alive = if traffic.kind == Kind::New { 0 } else { traffic.alive };
-        let mut peers: Vec<_> = here.map(|who| Peer::start(who, alive)).collect();
+        let mut peers: Vec<_> = here.map(|competitor| Peer::start(competitor, alive)).collect();
         for (rate, packets) in RATES {
-            let mut runs: [Vec<Run>; Who::ALL.len()] = Default::default();
+            let mut runs: [Vec<Run>; Competitor::ALL.len()] = Default::default();
             for _ in 0..RUNS {
                 let args = format!("{} --rate {rate}", traffic.args(packets));
-                let alone = sender_micros(&self.alone.blast(&args));
-                for peer in peers.iter_mut().filter(|peer| traffic.is_for(peer.who, rate, packets)) {
+                let alone = sender_micros(&self.alone.pktgen(&args));
+                for peer in peers.iter_mut().filter(|peer| traffic.is_for(peer.competitor, rate, packets)) {
                     if traffic.kind == Kind::New {
-                        peer.program = program(peer.who, &peer.lab, traffic.alive);
+                        peer.program = program(peer.competitor, &peer.lab, traffic.alive);
                     }
-                    runs[peer.who as usize].push(self.run(peer, traffic, (&args, packets), alone));
+                    runs[peer.competitor as usize].push(self.run(peer, traffic, (&args, packets), alone));
                 }
             }
             let pace = if rate == 0 { "at top speed".to_owned() } else { format!("at {rate}/s") };
@@ -289,7 +289,7 @@ impl Bench {
         let (seen_before, lost_before) = peer.seen(traffic);
         cost::settle(peer.id());
         let before = cost::cpu(peer.id());
-        let sent = peer.lab.blast(&format!("{args} --first-segment {first}"));
+        let sent = peer.lab.pktgen(&format!("{args} --first-segment {first}"));
         cost::settle(peer.id());
         let spent = cost::cpu(peer.id()) - before;
         let (seen, lost) = peer.seen(traffic);
@@ -298,7 +298,7 @@ impl Bench {
         if let (Some(seen), Some(lost)) = (seen, lost)
             && traffic.kind != Kind::Irrelevant
         {
-            assert!(seen + lost >= sent.packets, "{}: {seen} seen and {lost} lost of {sent:?}", peer.who.name());
+            assert!(seen + lost >= sent.packets, "{}: {seen} seen and {lost} lost of {sent:?}", peer.competitor.name());
         }
         // A packet that the filter dropped counts as handled, too.
         let handled = match seen {
@@ -318,18 +318,18 @@ fn sender_micros(sent: &Sent) -> f64 {
     sent.cpu.as_secs_f64() * 1e6 / sent.packets as f64
 }
 
-fn show(table: &mut Table, what: &str, runs: &[Vec<Run>; Who::ALL.len()]) {
-    let middle = |who: Who, value: &dyn Fn(&Run) -> Option<f64>| {
-        median(&runs[who as usize].iter().filter_map(value).collect::<Vec<_>>())
+fn show(table: &mut Table, what: &str, runs: &[Vec<Run>; Competitor::ALL.len()]) {
+    let middle = |competitor: Competitor, value: &dyn Fn(&Run) -> Option<f64>| {
+        median(&runs[competitor as usize].iter().filter_map(value).collect::<Vec<_>>())
     };
-    let process = |who| middle(who, &|run| Some(run.process));
-    let both = |who| middle(who, &|run| Some(run.process + run.sender));
-    for who in Who::ALL {
-        let sender = middle(who, &|run| Some(run.sender));
-        let lost = middle(who, &|run| run.lost);
-        let [counting, ours] = [Who::Counting, Who::Ours]
-            .map(|other| [ratio(process(who), process(other)), ratio(both(who), both(other))]);
-        let figures = [process(who), sender, lost, counting[0], counting[1], ours[0], ours[1]];
-        table.row(what, who.name(), &figures);
+    let process = |competitor| middle(competitor, &|run| Some(run.process));
+    let both = |competitor| middle(competitor, &|run| Some(run.process + run.sender));
+    for competitor in Competitor::ALL {
+        let sender = middle(competitor, &|run| Some(run.sender));
+        let lost = middle(competitor, &|run| run.lost);
+        let [counting, ours] = [Competitor::Counting, Competitor::Ours]
+            .map(|other| [ratio(process(competitor), process(other)), ratio(both(competitor), both(other))]);
+        let figures = [process(competitor), sender, lost, counting[0], counting[1], ours[0], ours[1]];
+        table.row(what, competitor.name(), &figures);
     }
 }

@@ -1,4 +1,4 @@
-/* A listener on the loopback interface of a network namespace. Argument: a folder to write to. */
+/* A listener on the loopback interface of a network namespace. Argument: a directory to write to. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -51,7 +51,7 @@ static long long now_ms(void) {
     return (long long)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-/* The commands are the caller's. */
+/* The caller runs the commands. */
 static void events_without_commands(const char *folder) {
     char out[1000];
     portknock_config *config = config_in(folder, 7000, 1);
@@ -72,7 +72,7 @@ static void events_without_commands(const char *folder) {
     portknock_config_free(config);
 }
 
-/* Waiting for the descriptor in a loop of one's own; the commands run, and a stop in order closes the door. */
+/* Waiting for the descriptor in the caller's loop. The commands run, and an orderly stop closes the door. */
 static void commands_and_a_loop_of_ones_own(const char *folder) {
     portknock_error *error = NULL;
     portknock_config *config = config_in(folder, 7000, 600);
@@ -129,7 +129,7 @@ static void interruptions(const char *folder) {
     portknock_config *config = config_in(folder, 7000, 1);
     portknock_config *other = config_in(folder, 7100, 1);
     open_listener(config, 0, 0);
-    /* From another thread, which can do all else meanwhile. */
+    /* From another thread, which can make all other calls at the same time. */
     CHECK(pthread_create(&thread, NULL, wait_for_ever, NULL) == 0);
     nanosleep(&moment, NULL);
     OK(portknock_listener_reload(listener, other, &error));
@@ -148,7 +148,7 @@ static void interruptions(const char *folder) {
     CHECK(sigaction(SIGALRM, &action, NULL) == 0);
     alarm(1);
     CHECK(next(-1) == NULL);
-    /* The reloaded configuration counts. */
+    /* The reloaded configuration is in force. */
     next(0);
     knock("7000:udp,7100:udp");
     CHECK(next(10000)->kind == PORTKNOCK_EVENT_STAGE);
@@ -192,7 +192,7 @@ static void misuse(void) {
     portknock_config_free(config);
 }
 
-/* A forked child can use the listener no more, and takes nothing from the parent. */
+/* A forked child cannot use the listener any more, and consumes none of the parent's events. */
 static void a_forked_child(const char *folder) {
     portknock_error *error = NULL;
     const portknock_event *event = NULL;
@@ -211,7 +211,7 @@ static void a_forked_child(const char *folder) {
         CHECK(portknock_listener_fd(listener) == -1 && portknock_listener_is_stopped(listener) == 1);
         portknock_listener_interrupt(listener);
         portknock_listener_free(listener);
-        /* What is no listener works. */
+        /* Objects other than listeners work. */
         portknock_config_free(config);
         portknock_config_free(config_in(folder, 7000, 1));
         _exit(0);

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{Daemon, Lab, PATIENCE, binary, require};
+use crate::{Daemon, Lab, WAIT_TIMEOUT, binary, require};
 
 /// Both daemons on the server of a lab.
 #[derive(Debug)]
@@ -76,14 +76,14 @@ impl Both {
 
     /// Sends hand-made packets from the client, each a distinct segment, at most 200 a second; see
     /// the program `pktgen`.
-    pub fn blast(&self, args: &str) {
-        self.lab.client.ok(&format!("{} --interface eth0 --rate 200 {args}", binary("blast").display()));
+    pub fn pktgen(&self, args: &str) {
+        self.lab.client.ok(&format!("{} --interface eth0 --rate 200 {args}", binary("pktgen").display()));
     }
 
     /// Sends one hand-made segment to each of the ports, none a retransmission of another.
     pub fn segments(&self, ports: &[u16]) {
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-        self.blast(&format!("--ports {}", ports.join(",")));
+        self.pktgen(&format!("--ports {}", ports.join(",")));
     }
 
     /// Waits until a second of the clock has just begun, because knockd counts whole seconds.
@@ -104,10 +104,10 @@ impl Both {
         self.fences.set(self.fences.get() + 1);
         self.lab.client.ok(&format!(
             "{} --interface eth0 --from 10.0.0.250 --udp --ports 65001 > /dev/null",
-            binary("blast").display()
+            binary("pktgen").display()
         ));
         for daemon in daemons {
-            daemon.wait_for_count("10.0.0.250: fence: OPEN SESAME", self.fences.get(), PATIENCE);
+            daemon.wait_for_count("10.0.0.250: fence: OPEN SESAME", self.fences.get(), WAIT_TIMEOUT);
         }
     }
 
@@ -123,7 +123,7 @@ impl Both {
     /// Waits until both logs have `count` lines with `text`.
     pub fn wait_for_count(&self, text: &str, count: usize) {
         for daemon in self.daemons() {
-            daemon.wait_for_count(text, count, PATIENCE);
+            daemon.wait_for_count(text, count, WAIT_TIMEOUT);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{Daemon, Output, PATIENCE, Process, binary, wait_until};
+use crate::{Daemon, Output, Process, WAIT_TIMEOUT, binary, wait_until};
 
 impl Daemon {
     /// `portknock ARGUMENTS` for this daemon.
@@ -29,7 +29,7 @@ impl Daemon {
 
     /// Waits until this number of clients follows its events.
     pub fn wait_for_followers(&self, count: u64) {
-        let arrived = wait_until(PATIENCE, || self.status_json()["followers"] == count);
+        let arrived = wait_until(WAIT_TIMEOUT, || self.status_json()["followers"] == count);
         assert!(arrived, "{}", self.status_json());
     }
 
@@ -44,7 +44,7 @@ impl Daemon {
     /// A connection to its control socket.
     pub fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.path("control")).expect("the daemon listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket of ours");
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).expect("a test socket");
         stream
     }
 

@@ -95,8 +95,8 @@ fn threads(pid: u32, file: &str) -> Vec<String> {
 }
 
 fn threads_of(pid: u32, file: &str) -> Vec<String> {
-    let folder = fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
-    let paths = folder.map(|entry| entry.expect("the process runs").path().join(file));
+    let directory = fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
+    let paths = directory.map(|entry| entry.expect("the process runs").path().join(file));
     // A thread may have ended in between.
     paths.filter_map(|path| fs::read_to_string(path).ok()).collect()
 }

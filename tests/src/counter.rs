@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use crate::{C, Host, PATIENCE, Process, wait_until};
+use crate::{C, Host, Process, WAIT_TIMEOUT, wait_until};
 
 /// `tests/c/count.c`, running on a host; it is killed when this is dropped.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Counter {
         let lines = || self.process.output().lines().filter(|line| line.starts_with("counted")).count();
         let before = lines();
         self.process.signal("USR1");
-        assert!(wait_until(PATIENCE, || lines() > before), "count does not answer: {}", self.process.output());
+        assert!(wait_until(WAIT_TIMEOUT, || lines() > before), "count does not answer: {}", self.process.output());
         let output = self.process.output();
         let line = output.lines().last().and_then(|line| line.strip_prefix("counted ")?.split_once(", drops "));
         let (counted, drops) = line.unwrap_or_else(|| panic!("count wrote: {output}"));

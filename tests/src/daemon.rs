@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::cost;
-use crate::{Host, Output, PATIENCE, Process, binary, require, wait_until};
+use crate::{Host, Output, Process, WAIT_TIMEOUT, binary, require, wait_until};
 
 /// The text that both daemons log when they listen.
 const STARTED: &str = "starting up, listening on";
@@ -23,13 +23,13 @@ const STATUS: &str = "] status: doors ";
 
 /// Timeout of a daemon's start: the original needs minutes for its filter with three thousand
 /// doors. A daemon that exits is noticed immediately.
-const START_PATIENCE: Duration = Duration::from_secs(600);
+const START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A daemon with its configuration, log and state in its own directory. It is killed when this is
 /// dropped.
 #[derive(Debug)]
 pub struct Daemon {
-    folder: TempDir,
+    directory: TempDir,
     process: Process,
     original: bool,
 }
@@ -60,17 +60,17 @@ impl Daemon {
     }
 
     fn start_under(host: &Host, starter: &[&str], config: &str, original: bool) -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
+        let directory = TempDir::new().expect("a temporary directory");
         // For starters that become another user, who creates the control socket there.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).expect("a folder of ours");
-        write_config(folder.path(), config, original);
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).expect("a test directory");
+        write_config(directory.path(), config, original);
         let program = program(original);
         let words = starter.iter().copied().chain([utf8(&program)]);
-        let words: Vec<_> = words.map(|word| word.replace("%DIR%", utf8(folder.path()))).collect();
+        let words: Vec<_> = words.map(|word| word.replace("%DIR%", utf8(directory.path()))).collect();
         let mut command = host.command(&words[0]);
         command.args(&words[1..]);
-        let process = spawn(command, folder.path(), &["-i", "eth0"]);
-        let mut daemon = Self { folder, process, original };
+        let process = spawn(command, directory.path(), &["-i", "eth0"]);
+        let mut daemon = Self { directory, process, original };
         daemon.wait_for_start(1);
         daemon
     }
@@ -99,9 +99,9 @@ impl Daemon {
     }
 
     fn run(host: &Host, config: &str, args: &[&str], original: bool) -> Output {
-        let folder = TempDir::new().expect("a temporary folder");
-        write_config(folder.path(), config, original);
-        Output::of(host.command(program(original)).arg("-c").arg(folder.path().join("knockd.conf")).args(args))
+        let directory = TempDir::new().expect("a temporary directory");
+        write_config(directory.path(), config, original);
+        Output::of(host.command(program(original)).arg("-c").arg(directory.path().join("knockd.conf")).args(args))
     }
 
     fn start(host: &Host, config: &str, args: &[&str], original: bool) -> Self {
@@ -113,13 +113,13 @@ impl Daemon {
     /// Starts portknockd or the original with these additional files, each a name and a text, in
     /// its directory. Returns whether it listens; if not, it has exited.
     pub fn attempt(host: &Host, config: &str, args: &[&str], files: &[(&str, &str)], original: bool) -> (Self, bool) {
-        let folder = TempDir::new().expect("a temporary folder");
-        write_config(folder.path(), config, original);
+        let directory = TempDir::new().expect("a temporary directory");
+        write_config(directory.path(), config, original);
         for (name, text) in files {
-            fs::write(folder.path().join(name), text).expect("the daemon's folder can be written");
+            fs::write(directory.path().join(name), text).expect("the daemon's directory can be written");
         }
-        let process = launch(host, folder.path(), args, original);
-        let mut daemon = Self { folder, process, original };
+        let process = launch(host, directory.path(), args, original);
+        let mut daemon = Self { directory, process, original };
         let has_started = daemon.starts(1);
         (daemon, has_started)
     }
@@ -137,7 +137,7 @@ impl Daemon {
     /// until it listens.
     pub fn restart(&mut self, host: &Host, args: &[&str]) {
         let before = self.count(STARTED);
-        self.process = launch(host, self.folder.path(), args, self.original);
+        self.process = launch(host, self.directory.path(), args, self.original);
         self.wait_for_start(before + 1);
     }
 
@@ -149,7 +149,7 @@ impl Daemon {
     /// Waits until it has started for the `count`th time, or has exited. Returns true if it has
     /// started.
     fn starts(&mut self, count: usize) -> bool {
-        wait_until(START_PATIENCE, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
+        wait_until(START_TIMEOUT, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
         self.count(STARTED) >= count
     }
 
@@ -160,12 +160,12 @@ impl Daemon {
     /// A path in the daemon's directory: `knockd.conf`, `log`, `openings`, or a file that the
     /// configuration names by `%DIR%`.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Replaces the configuration file; `signal("HUP")` makes the daemon read it.
     pub fn rewrite(&self, config: &str) {
-        write_config(self.folder.path(), config, self.original);
+        write_config(self.directory.path(), config, self.original);
     }
 
     /// Lets it read this configuration, and waits until it is in force.
@@ -173,14 +173,14 @@ impl Daemon {
         let before = self.count(RELOADED);
         self.rewrite(config);
         self.signal("HUP");
-        self.wait_for_count(RELOADED, before + 1, PATIENCE);
+        self.wait_for_count(RELOADED, before + 1, WAIT_TIMEOUT);
     }
 
     /// Lets it read the present file, and waits until it has refused it.
     pub fn refuse_reload(&self) {
         let before = self.count(NOT_RELOADED);
         self.signal("HUP");
-        self.wait_for_count(NOT_RELOADED, before + 1, PATIENCE);
+        self.wait_for_count(NOT_RELOADED, before + 1, WAIT_TIMEOUT);
     }
 
     /// The text of its log file.
@@ -200,7 +200,7 @@ impl Daemon {
 
     /// Waits until a line of the log contains `text`. Panics if that takes too long.
     pub fn wait_for(&self, text: &str) {
-        self.wait_for_count(text, 1, PATIENCE);
+        self.wait_for_count(text, 1, WAIT_TIMEOUT);
     }
 
     /// Waits until `count` lines of the log contain `text`.
@@ -214,12 +214,12 @@ impl Daemon {
     pub fn status(&self, what: &str) -> u64 {
         let before = self.count(STATUS);
         self.signal("USR1");
-        self.wait_for_count(STATUS, before + 1, PATIENCE);
+        self.wait_for_count(STATUS, before + 1, WAIT_TIMEOUT);
         let log = self.log();
         let line = log.lines().rfind(|line| line.contains(STATUS)).unwrap_or_default();
         let mut words = line.split([' ', ',']);
         let number = words.find(|word| *word == what).and_then(|_| words.next()?.parse().ok());
-        number.unwrap_or_else(|| panic!("the status does not say `{what}`: {line}"))
+        number.unwrap_or_else(|| panic!("the status does not contain `{what}`: {line}"))
     }
 
     /// The text of a file in its directory, empty if there is no such file.
@@ -255,7 +255,7 @@ impl Daemon {
     /// Kills it with SIGKILL, as a crash would.
     pub fn kill(&mut self) {
         self.process.signal("KILL");
-        assert!(self.process.exit_within(PATIENCE).is_some(), "SIGKILL ends a process");
+        assert!(self.process.exit_within(WAIT_TIMEOUT).is_some(), "SIGKILL ends a process");
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -273,12 +273,12 @@ impl Daemon {
     }
 }
 
-fn launch(host: &Host, folder: &Path, args: &[&str], original: bool) -> Process {
-    spawn(host.command(program(original)), folder, args)
+fn launch(host: &Host, directory: &Path, args: &[&str], original: bool) -> Process {
+    spawn(host.command(program(original)), directory, args)
 }
 
-fn spawn(mut command: Command, folder: &Path, args: &[&str]) -> Process {
-    command.arg("-c").arg(folder.join("knockd.conf")).arg("-g").arg(folder.join("log"));
+fn spawn(mut command: Command, directory: &Path, args: &[&str]) -> Process {
+    command.arg("-c").arg(directory.join("knockd.conf")).arg("-g").arg(directory.join("log"));
     Process::spawn(command.arg("-v").args(args))
 }
 
@@ -291,16 +291,16 @@ fn program(original: bool) -> PathBuf {
 }
 
 /// Writes the file in one step, so that a reload never reads half of it.
-fn write_config(folder: &Path, config: &str, original: bool) {
-    let config = config.replace("%DIR%", utf8(folder));
+fn write_config(directory: &Path, config: &str, original: bool) {
+    let config = config.replace("%DIR%", utf8(directory));
     // Sections repeat and the last value counts, so a configuration can still name other paths.
     let own = [("StateFile", "openings"), ("ControlSocket", "control")].map(|(key, name)| {
         let is_needed = !original && !config.contains(key);
-        if is_needed { format!("{key} = {}\n", folder.join(name).display()) } else { String::new() }
+        if is_needed { format!("{key} = {}\n", directory.join(name).display()) } else { String::new() }
     });
     let own = own.concat();
     let text = if own.is_empty() { config } else { format!("[options]\n{own}{config}") };
-    let new = folder.join("knockd.conf.new");
-    fs::write(&new, text).expect("the daemon's folder can be written");
-    fs::rename(&new, folder.join("knockd.conf")).expect("the daemon's folder can be written");
+    let new = directory.join("knockd.conf.new");
+    fs::write(&new, text).expect("the daemon's directory can be written");
+    fs::rename(&new, directory.join("knockd.conf")).expect("the daemon's directory can be written");
 }

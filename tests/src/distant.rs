@@ -11,7 +11,7 @@ use crate::{Host, Process, binary, require};
 /// Frames to multicast and broadcast addresses are late too, but `loss_percent` does not apply to
 /// them: frames that hosts send on their own do not change which of a test's frames get lost.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cable {
+pub struct LinkProperties {
     /// The time from one end to the other. Below four milliseconds it is up to a millisecond more.
     pub delay: Duration,
     /// Percentage of frames that get lost.
@@ -43,14 +43,14 @@ pub struct Distant {
     pub client: Host,
     /// 10.0.0.1, fd00::1, 02:00:00:00:00:01 on `eth0`.
     pub server: Host,
-    cable: Process,
+    emulator: Process,
     _middle: Host,
 }
 
 impl Distant {
     /// Both hosts, connected by this link, with addresses. Each has the other's hardware address
     /// already, so that neighbour discovery is neither late nor lost.
-    pub fn new(cable: Cable) -> Self {
+    pub fn new(properties: LinkProperties) -> Self {
         require("ethtool");
         let client = Host::new("client");
         let middle = Host::new("middle");
@@ -65,26 +65,26 @@ impl Distant {
         }
         introduce(&client, &server);
 
-        let mut command = middle.command(binary("cable"));
+        let mut command = middle.command(binary("netem"));
         command.args(["--left", "left", "--right", "right"]);
-        command.args(["--delay-ms", &(cable.delay.as_secs_f64() * 1_000.0).to_string()]);
-        command.args(["--loss-percent", &cable.loss_percent.to_string(), "--seed", &cable.seed.to_string()]);
-        if let Some(Capacity { rate, queue }) = cable.capacity {
+        command.args(["--delay-ms", &(properties.delay.as_secs_f64() * 1_000.0).to_string()]);
+        command.args(["--loss-percent", &properties.loss_percent.to_string(), "--seed", &properties.seed.to_string()]);
+        if let Some(Capacity { rate, queue }) = properties.capacity {
             command.args(["--capacity", &rate.to_string(), "--queue", &queue.to_string()]);
         }
-        let cable = Process::spawn(&mut command);
-        cable.wait_for("ready");
-        Self { client, server, cable, _middle: middle }
+        let emulator = Process::spawn(&mut command);
+        emulator.wait_for("ready");
+        Self { client, server, emulator, _middle: middle }
     }
 }
 
 impl Drop for Distant {
     fn drop(&mut self) {
-        if self.cable.exit_within(Duration::ZERO).is_some() {
-            let output = self.cable.output();
+        if self.emulator.exit_within(Duration::ZERO).is_some() {
+            let output = self.emulator.output();
             // A second panic would hide the first.
-            assert!(thread::panicking(), "the cable has failed:\n{output}");
-            eprintln!("the cable has failed:\n{output}");
+            assert!(thread::panicking(), "the link emulator has failed:\n{output}");
+            eprintln!("the link emulator has failed:\n{output}");
         }
     }
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 /// Writes `rows`, JSON objects, as one array to `target/bench/NAME.json`. If that is not possible,
 /// it prints a warning and continues, because the figures have been printed too.
 pub fn save_figures(name: &str, rows: &[String]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
-    let file = folder.join(format!("{name}.json"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    let file = directory.join(format!("{name}.json"));
     let array = format!("[\n{}\n]\n", rows.join(",\n"));
-    if let Err(error) = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, array)) {
+    if let Err(error) = fs::create_dir_all(&directory).and_then(|()| fs::write(&file, array)) {
         eprintln!("cannot write {}: {error}", file.display());
     }
 }
@@ -54,7 +54,7 @@ impl Table {
     }
 
     /// Prints a row and keeps it; `None` stands for a value that was not measured.
-    pub fn row(&mut self, what: &str, who: &str, figures: &[Option<f64>]) {
+    pub fn row(&mut self, what: &str, program: &str, figures: &[Option<f64>]) {
         assert_eq!(figures.len(), self.columns.len(), "{what}: a figure for each column");
         let (mut shown, mut json) = (String::new(), String::new());
         for ((column, width), figure) in self.widths().zip(figures) {
@@ -63,8 +63,8 @@ impl Table {
             shown += &format!(" {text:>width$}");
             json += &format!(", \"{column}\": {value}");
         }
-        println!("{:NAMES$}{shown}", format!("{what}: {who}"));
-        self.rows.push(format!("{{\"what\": \"{what}\", \"who\": \"{who}\"{json}}}"));
+        println!("{:NAMES$}{shown}", format!("{what}: {program}"));
+        self.rows.push(format!("{{\"case\": \"{what}\", \"program\": \"{program}\"{json}}}"));
     }
 
     /// Writes the printed rows.

@@ -3,7 +3,7 @@
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Output, PATIENCE, Process, binary, require, wait_until};
+use crate::{Output, Process, WAIT_TIMEOUT, binary, require, wait_until};
 
 /// How a TCP port appears from a host, in nmap's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Host {
         self.ok(&format!("ip link set {interface} {state}"));
         if up {
             let running = format!("ip -o link show {interface} | grep -q LOWER_UP");
-            assert!(wait_until(PATIENCE, || self.run(&running).code == Some(0)), "{interface} does not come up");
+            assert!(wait_until(WAIT_TIMEOUT, || self.run(&running).code == Some(0)), "{interface} does not come up");
         }
     }
 

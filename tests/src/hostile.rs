@@ -162,8 +162,8 @@ pub fn odd_knocks(tcp: u16, udp: u16) -> Vec<Hostile> {
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 66];
     let loopback = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     vec![
-        ("a wrong checksum of TCP", v4(6, &[&syn[..16], &[0xde, 0xad, 0, 0]].concat())),
-        ("a wrong checksum of IPv4", {
+        ("an incorrect checksum of TCP", v4(6, &[&syn[..16], &[0xde, 0xad, 0, 0]].concat())),
+        ("an incorrect checksum of IPv4", {
             let mut packet = packet_4(6, &syn);
             packet[10] ^= 0xff;
             ethernet(IPV4, &packet)

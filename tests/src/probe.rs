@@ -5,7 +5,7 @@ use std::process::Command;
 use portknock_core::Protocol;
 use serde_json::Value;
 
-use crate::{Answer, Host, Output, RIGHTLESS, binary};
+use crate::{Host, Output, UNPRIVILEGED, Verdict, binary};
 
 /// A method of scanning ports, for portknock and nmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Probed {
     /// The port.
     pub port: u16,
     /// State and reason.
-    pub answer: Answer,
+    pub verdict: Verdict,
     /// The round trip time in milliseconds.
     pub rtt_ms: Option<f64>,
 }
@@ -58,7 +58,7 @@ impl Probed {
         Self {
             address: text("address").into(),
             port: port.unwrap_or_else(|| panic!("no port in {line}")),
-            answer: Answer::new(text("state"), text("reason")),
+            verdict: Verdict::new(text("state"), text("reason")),
             rtt_ms: fields["rtt_ms"].as_f64(),
         }
     }
@@ -71,8 +71,8 @@ pub fn probe_command(host: &Host, scan: Scan, args: &str) -> Command {
     let mut command = match scan {
         Scan::Syn => host.command(portknock),
         Scan::Connect | Scan::Udp => {
-            let mut command = host.command(RIGHTLESS[0]);
-            command.args(&RIGHTLESS[1..]).arg(portknock);
+            let mut command = host.command(UNPRIVILEGED[0]);
+            command.args(&UNPRIVILEGED[1..]).arg(portknock);
             command
         }
     };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::{PATIENCE, wait_until};
+use crate::{WAIT_TIMEOUT, wait_until};
 
 /// The exit status and output of a program.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Process {
 
     /// Waits until a line that contains `text` was written. Panics if that takes too long.
     pub fn wait_for(&self, text: &str) {
-        let seen = wait_until(PATIENCE, || locked(&self.output).contains(text));
+        let seen = wait_until(WAIT_TIMEOUT, || locked(&self.output).contains(text));
         assert!(seen, "{} did not write `{text}`; it wrote:\n{}", self.name, self.output());
     }
 
@@ -82,7 +82,7 @@ impl Process {
     pub fn exit_within(&mut self, timeout: Duration) -> Option<ExitStatus> {
         let mut status = None;
         wait_until(timeout, || {
-            status = self.child.try_wait().expect("a child of ours can be waited for");
+            status = self.child.try_wait().expect("a child process can be waited for");
             status.is_some()
         });
         status
@@ -91,12 +91,12 @@ impl Process {
     /// Sends SIGTERM and waits for the end. Panics if that takes too long.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
-        self.exit_within(PATIENCE).unwrap_or_else(|| panic!("{} does not end at SIGTERM", self.name))
+        self.exit_within(WAIT_TIMEOUT).unwrap_or_else(|| panic!("{} does not end at SIGTERM", self.name))
     }
 
     /// Waits until the program has ended by itself, and returns all its output.
     pub fn finish(mut self) -> (ExitStatus, String) {
-        let status = self.exit_within(PATIENCE).unwrap_or_else(|| panic!("{} does not end", self.name));
+        let status = self.exit_within(WAIT_TIMEOUT).unwrap_or_else(|| panic!("{} does not end", self.name));
         for reader in self.readers.drain(..) {
             reader.join().expect("the reader does not panic");
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::{Host, PATIENCE, Process, binary, wait_until};
+use crate::{Host, Process, WAIT_TIMEOUT, binary, wait_until};
 
 /// A TCP or UDP packet that an interface has sent or received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,8 @@ impl Sniffer {
 
     /// Waits until `count` packets for which `wanted` holds have arrived, and returns all of these.
     pub fn wait_for(&self, count: usize, wanted: impl Fn(&Sniffed) -> bool) -> Vec<Sniffed> {
-        let enough = wait_until(PATIENCE, || self.packets().iter().filter(|packet| wanted(packet)).count() >= count);
+        let enough =
+            wait_until(WAIT_TIMEOUT, || self.packets().iter().filter(|packet| wanted(packet)).count() >= count);
         assert!(enough, "{count} such packets did not come; these did:\n{}", self.process.output());
         self.packets().into_iter().filter(wanted).collect()
     }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 /// The path of a program of this workspace, from the target directory that the running test was
 /// built in.
 pub fn binary(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("the test knows its own path");
+    let test = env::current_exe().expect("the test has a path");
     // target/PROFILE/deps/TEST or target/PROFILE/PROGRAM
     test.ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join(name))
+        .map(|directory| directory.join(name))
         .find(|path| path.is_file())
         .unwrap_or_else(|| panic!("there is no program `{name}`; build it first: cargo build --workspace --bins"))
 }
@@ -23,7 +23,7 @@ pub fn binary(name: &str) -> PathBuf {
 /// Asserts that a program of the system is installed.
 pub fn require(tool: &str) {
     let path = env::var_os("PATH").unwrap_or_default();
-    if env::split_paths(&path).any(|folder| folder.join(tool).is_file()) {
+    if env::split_paths(&path).any(|directory| directory.join(tool).is_file()) {
         return;
     }
     let package = match tool {
@@ -42,7 +42,7 @@ pub fn require(tool: &str) {
 
 /// A starter for [`Daemon::portknockd_under`](crate::Daemon::portknockd_under) that makes the
 /// daemon a separate user with the privilege to capture packets and no other.
-pub const NOBODY: &[&str] = &[
+pub const CAPTURE_ONLY_USER: &[&str] = &[
     "setpriv",
     "--reuid=54321",
     "--regid=54321",
@@ -54,7 +54,7 @@ pub const NOBODY: &[&str] = &[
 
 /// A starter for programs that must run without any privilege. It drops root's capabilities, so
 /// that it also works in an unprivileged user namespace, which has no other user.
-pub const RIGHTLESS: &[&str] = &["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"];
+pub const UNPRIVILEGED: &[&str] = &["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"];
 
 /// Reports that a test is skipped, past the test runner, which shows printed text only when a test
 /// fails.
@@ -70,7 +70,7 @@ pub fn other_users() -> bool {
     let there_are =
         Command::new("setpriv").args(["--reuid=54321", "true"]).status().is_ok_and(|status| status.success());
     if !there_are {
-        skipped("needs root, since it becomes another user");
+        skipped("needs root, because it becomes another user");
     }
     there_are
 }

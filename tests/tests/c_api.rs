@@ -25,7 +25,7 @@ fn test_program(c: &C, name: &str, build: Build) -> std::path::PathBuf {
 /// Runs a test program on its own host and in its own directory, started by `starter`.
 fn pass(c: &C, starter: &[&str], program: &Path) {
     let host = Host::new("c");
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let library_path = format!("LD_LIBRARY_PATH={}", c.prefix().join("lib").display());
     let mut command = host.command("env");
     command.arg(library_path).args(starter).arg(program);
@@ -34,7 +34,7 @@ fn pass(c: &C, starter: &[&str], program: &Path) {
         .and_then(|name| name.to_str())
         .is_some_and(|name| !name.starts_with("engine") && !name.starts_with("client"))
     {
-        command.arg(folder.path());
+        command.arg(directory.path());
     }
     let output = Output::of(&mut command);
     assert_eq!(output.code, Some(0), "{command:?}\n{}{}", output.stdout, output.stderr);
@@ -140,7 +140,7 @@ fn the_library_exports_what_is_committed() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &listed.stdout).unwrap();
     }
-    assert_eq!(listed.stdout, fs::read_to_string(path).unwrap(), "UPDATE_GOLDEN=1 writes ffi/symbols.txt anew");
+    assert_eq!(listed.stdout, fs::read_to_string(path).unwrap(), "UPDATE_GOLDEN=1 rewrites ffi/symbols.txt");
     assert!(listed.stdout.lines().all(|symbol| symbol.starts_with("portknock_")), "{}", listed.stdout);
     let header = fs::read_to_string(C::source("include/portknock.h")).unwrap();
     for symbol in listed.stdout.lines() {
@@ -210,8 +210,8 @@ fn capture(link_type: u32, packets: u32) -> Vec<u8> {
 #[test]
 fn captures_give_the_events_of_portknock_replay() {
     let c = C::install();
-    let folder = TempDir::new().unwrap();
-    let path = |name: &str| folder.path().join(name);
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
     fs::write(path("knockd.conf"), DOORS).unwrap();
     fs::write(path("ethernet.pcap"), capture(1, 2_000)).unwrap();
     fs::write(path("raw.pcap"), capture(101, 500)).unwrap();
@@ -224,14 +224,14 @@ fn captures_give_the_events_of_portknock_replay() {
     for capture in ["ethernet.pcap", "raw.pcap", "any.pcap", "damaged.pcap"] {
         for local in [&[][..], &["10.0.0.1", "fe80::1"]] {
             let mut replay = Command::new(binary("portknock"));
-            replay.current_dir(folder.path()).args(["replay", "-c", "knockd.conf", "--format", "json", capture]);
+            replay.current_dir(directory.path()).args(["replay", "-c", "knockd.conf", "--format", "json", capture]);
             if !local.is_empty() {
                 replay.args(["--local", &local.join(",")]);
             }
             let expected = Output::of(&mut replay);
             for program in [&program, &linked_static] {
                 let mut command = c.command(program);
-                command.current_dir(folder.path()).args(["knockd.conf", capture]).args(local);
+                command.current_dir(directory.path()).args(["knockd.conf", capture]).args(local);
                 let output = Output::of(&mut command);
                 assert_eq!(output.code, Some(0), "{output:?}");
                 let (by_replay, by_engine) = output.stdout.split_once("--\n").unwrap();
@@ -251,21 +251,21 @@ fn captures_give_the_events_of_portknock_replay() {
     require("valgrind");
     let mut command = c.command("valgrind");
     command.args(["-q", "--leak-check=full", "--error-exitcode=99"]).arg(&program);
-    let output = Output::of(command.current_dir(folder.path()).args(["knockd.conf", "ethernet.pcap"]));
+    let output = Output::of(command.current_dir(directory.path()).args(["knockd.conf", "ethernet.pcap"]));
     assert_eq!(output.code, Some(0), "{}", output.stderr);
 }
 
 /// Copies the examples and builds them with this script.
 fn build_examples(c: &C, script: &str) -> TempDir {
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     for entry in fs::read_dir(C::source("examples/c")).unwrap() {
         let path = entry.unwrap().path();
-        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
     }
     let mut command = c.command("sh");
-    let output = Output::of(command.current_dir(folder.path()).args(["-ec", script]));
+    let output = Output::of(command.current_dir(directory.path()).args(["-ec", script]));
     assert_eq!(output.code, Some(0), "{script}\n{}{}", output.stdout, output.stderr);
-    folder
+    directory
 }
 
 #[test]
@@ -276,10 +276,12 @@ fn the_examples_build_by_make_and_by_cmake() {
         ("make -s CFLAGS='-O2 -Wall -Wextra -pedantic -Werror'", ""),
         ("cmake -S . -B build >log && cmake --build build >>log", "build/"),
     ] {
-        let folder = build_examples(c, script);
-        let conf = folder.path().join("knockd.conf");
+        let directory = build_examples(c, script);
+        let conf = directory.path().join("knockd.conf");
         let run = |program: &str, args: &[&str]| {
-            Output::of(c.command(folder.path().join(format!("{below}{program}"))).current_dir(folder.path()).args(args))
+            Output::of(
+                c.command(directory.path().join(format!("{below}{program}"))).current_dir(directory.path()).args(args),
+            )
         };
         fs::write(&conf, "[ssh]\nsequence = 7000,80000\n").unwrap();
         let bad = run("check", &["knockd.conf"]);
@@ -293,7 +295,7 @@ fn the_examples_build_by_make_and_by_cmake() {
         fs::write(&conf, DOORS).unwrap();
         let good = run("check", &["knockd.conf"]);
         assert_eq!((good.code, good.stdout.ends_with("3 doors\n")), (Some(0), true), "{good:?}");
-        fs::write(folder.path().join("a.pcap"), capture(1, 200)).unwrap();
+        fs::write(directory.path().join("a.pcap"), capture(1, 200)).unwrap();
         let events = run("replay", &["knockd.conf", "a.pcap"]);
         assert!(events.code == Some(0) && events.stdout.contains(" ssh stage 1 of 3\n"), "{events:?}");
         assert_eq!(run("replay", &["knockd.conf", "knockd.conf"]).code, Some(1));
@@ -306,13 +308,13 @@ fn the_examples_build_by_make_and_by_cmake() {
 #[test]
 fn the_examples_knock_at_each_other() {
     let c = C::install();
-    let folder = build_examples(c, "make -s");
-    let program = |name: &str| folder.path().join(name);
+    let directory = build_examples(c, "make -s");
+    let program = |name: &str| directory.path().join(name);
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
-    let state = folder.path().join("state/openings");
-    let conf = folder.path().join("knockd.conf");
+    let state = directory.path().join("state/openings");
+    let conf = directory.path().join("knockd.conf");
     let config = |sequence: &str| {
         let rule = "INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
         let text = format!(
@@ -363,10 +365,10 @@ fn without_the_right_to_capture_a_listener_says_so() {
     let host = Host::new("c");
     let conf = TempDir::new().unwrap();
     fs::write(conf.path().join("knockd.conf"), "[a]\nsequence = 1,2\n").unwrap();
-    let folder = build_examples(c, "make -s daemon");
+    let directory = build_examples(c, "make -s daemon");
     let mut command = host.command("env");
     command.arg(format!("LD_LIBRARY_PATH={}", c.prefix().join("lib").display()));
-    command.args(["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"]).arg(folder.path().join("daemon"));
+    command.args(["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"]).arg(directory.path().join("daemon"));
     let output = Output::of(command.arg("-n").arg(conf.path().join("knockd.conf")));
     assert!(output.code == Some(1) && output.stderr.contains("CAP_NET_RAW"), "{output:?}");
 }
@@ -380,7 +382,7 @@ fn the_man_page_is_clean_and_its_program_and_the_readmes_run() {
     // The man pages that it names may not be installed here.
     let faults: Vec<_> = lint.stdout.lines().filter(|line| !line.contains("referenced manual not found")).collect();
     assert!(faults.is_empty(), "{faults:#?}");
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let page = fs::read_to_string(page).unwrap();
     let readme = fs::read_to_string(C::source("README.md")).unwrap();
     let in_page = page.split(".Bd -literal -compact\n").find(|part| part.starts_with("#include"));
@@ -388,12 +390,12 @@ fn the_man_page_is_clean_and_its_program_and_the_readmes_run() {
         in_page.and_then(|part| part.split(".Ed\n").next()).expect("the page has a program").replace("\\e", "\\");
     let in_readme = readme.split("```c\n").nth(1).and_then(|part| part.split("```").next()).expect("so has the README");
     for (name, text) in [("page", in_page.as_str()), ("readme", in_readme)] {
-        let source = folder.path().join(format!("{name}.c"));
+        let source = directory.path().join(format!("{name}.c"));
         fs::write(&source, text).unwrap();
         let program = c.compile(&source, Build { standard: "c99", ..PLAIN });
-        fs::write(folder.path().join("knockd.conf"), DOORS).unwrap();
-        fs::write(folder.path().join("capture.pcap"), capture(1, 100)).unwrap();
-        let output = Output::of(c.command(program).current_dir(folder.path()).args(["knockd.conf", "capture.pcap"]));
+        fs::write(directory.path().join("knockd.conf"), DOORS).unwrap();
+        fs::write(directory.path().join("capture.pcap"), capture(1, 100)).unwrap();
+        let output = Output::of(c.command(program).current_dir(directory.path()).args(["knockd.conf", "capture.pcap"]));
         assert!(output.code == Some(0) && output.stdout.contains("ssh"), "{name}: {output:?}");
         for (symbol, _) in
             text.match_indices("portknock_").filter_map(|(at, _)| text[at..].split_once(['(', ' ', '*', ';']))

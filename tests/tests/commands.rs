@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, wait_until};
+use portknock_tests::{CAPTURE_ONLY_USER, Daemon, Lab, Output, WAIT_TIMEOUT, binary, other_users, wait_until};
 
 const KNOCK: &str = "knock 10.0.0.1 7000 8000";
 
@@ -20,7 +20,7 @@ fn door(lines: &str) -> String {
 }
 
 fn becomes(daemon: &Daemon, name: &str, text: &str) {
-    let reached = wait_until(PATIENCE, || daemon.read(name) == text);
+    let reached = wait_until(WAIT_TIMEOUT, || daemon.read(name) == text);
     assert!(reached, "`{name}` is not\n{text}but\n{}\n{}", daemon.read(name), daemon.log());
 }
 
@@ -33,7 +33,7 @@ fn ring(lab: &Lab, daemon: &Daemon) {
 
 /// Knocks at both ports from this number of addresses, beginning with this one.
 fn crowd(lab: &Lab, from: &str, sources: u32) {
-    let mut command = lab.client.command(binary("blast"));
+    let mut command = lab.client.command(binary("pktgen"));
     command.args(["--interface", "eth0", "--ports", "7000,8000", "--rate", "2000", "--from", from]);
     let output = Output::of(command.args(["--sources", &sources.to_string()]));
     assert_eq!(output.code, Some(0), "{}", output.stderr);
@@ -110,7 +110,7 @@ fn open_wait_and_close_in_one_command_works_even_when_the_daemon_stops() {
     for signal in ["HUP", "USR1", "TERM"] {
         daemon.signal(signal);
     }
-    assert_eq!(daemon.exit_within(PATIENCE).and_then(|status| status.code()), Some(0), "{}", daemon.log());
+    assert_eq!(daemon.exit_within(WAIT_TIMEOUT).and_then(|status| status.code()), Some(0), "{}", daemon.log());
     assert_eq!(daemon.read("done"), "open\nclose\nopen\nclose\n");
 }
 
@@ -140,8 +140,8 @@ fn five_hundred_openings_at_once_all_run_a_bounded_number_at_a_time() {
     let done = daemon.read("done");
     let addresses: HashSet<_> = done.lines().collect();
     assert_eq!(addresses.len(), 500);
-    assert!((32..=64).contains(&most), "{most} at once");
-    assert!(wait_until(PATIENCE, || descriptors(&daemon).len() == before), "{:?}", descriptors(&daemon));
+    assert!((32..=64).contains(&most), "{most} at the same time");
+    assert!(wait_until(WAIT_TIMEOUT, || descriptors(&daemon).len() == before), "{:?}", descriptors(&daemon));
 }
 
 #[test]
@@ -150,8 +150,8 @@ fn three_hundred_open_doors_take_no_process() {
     let lines = "start_command = echo %IP% >> %DIR%/done\nstop_command = true\ncmd_timeout = 60";
     let daemon = Daemon::portknockd(&lab.server, &door(lines));
     crowd(&lab, "10.0.1.0", 300);
-    assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 300), "{}", daemon.log());
-    assert!(wait_until(PATIENCE, || daemon.commands().is_empty()), "{:?}", daemon.commands());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 300), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.commands().is_empty()), "{:?}", daemon.commands());
     daemon.signal("USR1");
     daemon.wait_for("openings 300");
 }
@@ -164,9 +164,9 @@ fn stop_commands_pass_the_start_commands_that_wait() {
     let daemon = Daemon::portknockd(&lab.server, &(door(lines) + slow));
     lab.client.ok(KNOCK);
     becomes(&daemon, "done", "open\n");
-    let mut blast = lab.client.command(binary("blast"));
-    blast.args(["--interface", "eth0", "--ports", "7100,8100", "--rate", "5000", "--from", "10.0.1.0"]);
-    assert_eq!(Output::of(blast.args(["--sources", "300"])).code, Some(0));
+    let mut pktgen = lab.client.command(binary("pktgen"));
+    pktgen.args(["--interface", "eth0", "--ports", "7100,8100", "--rate", "5000", "--from", "10.0.1.0"]);
+    assert_eq!(Output::of(pktgen.args(["--sources", "300"])).code, Some(0));
     becomes(&daemon, "done", "open\nclose\n");
     let run = daemon.read("slow").lines().count();
     assert!(run < 200, "only after {run} of 300");
@@ -182,21 +182,21 @@ fn without_processes_to_be_had_commands_wait_and_none_is_lost() {
     let lines = "start_command = echo open %IP% >> %DIR%/done\nstop_command = echo close %IP% >> %DIR%/done";
     // For the daemon, its threads for standard output, standard error and the log file, and its
     // reader.
-    let starter = [&["prlimit", "--nproc=5:100"], NOBODY].concat();
+    let starter = [&["prlimit", "--nproc=5:100"], CAPTURE_ONLY_USER].concat();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &door(&format!("{lines}\ncmd_timeout = 6")));
     crowd(&lab, "10.0.1.1", 3);
     let told = "door: could not start the command, trying again every second: Resource temporarily unavailable";
     daemon.wait_for(told);
     assert_eq!(daemon.read("done"), "");
-    let more = format!("{} prlimit --nproc=100:100 --pid {}", NOBODY.join(" "), daemon.id());
+    let more = format!("{} prlimit --nproc=100:100 --pid {}", CAPTURE_ONLY_USER.join(" "), daemon.id());
     lab.server.ok(&more);
-    assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
     let done = daemon.read("done");
     for i in 1..=3 {
         let place = |word: &str| done.find(&format!("{word} 10.0.1.{i}\n"));
         assert!(place("open").is_some() && place("open") < place("close"), "{done}");
     }
-    assert!(daemon.count(told) <= 3, "each command tells it once:\n{}", daemon.log());
+    assert!(daemon.count(told) <= 3, "each command logs it once:\n{}", daemon.log());
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn without_descriptors_commands_wait_and_none_is_lost() {
     assert_eq!(daemon.read("done"), "");
     // Room for one descriptor: the commands run, but there is none to watch them.
     limit(free + 1);
-    assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
-    assert!(wait_until(PATIENCE, || daemon.commands().is_empty()), "{:?}", daemon.commands());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.commands().is_empty()), "{:?}", daemon.commands());
     limit(1024);
     ring(&lab, &daemon);
 }
@@ -227,10 +227,10 @@ fn without_descriptors_commands_wait_and_none_is_lost() {
 fn a_start_without_descriptors_fails_with_a_clear_message() {
     let lab = Lab::pair();
     let program = binary("portknockd");
-    let folder = tempfile::TempDir::new().expect("a temporary folder");
-    let config = folder.path().join("knockd.conf");
-    let state = folder.path().join("openings");
-    fs::write(&config, format!("[options]\nStateFile = {}\n{}", state.display(), door(""))).expect("a folder of ours");
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let config = directory.path().join("knockd.conf");
+    let state = directory.path().join("openings");
+    fs::write(&config, format!("[options]\nStateFile = {}\n{}", state.display(), door(""))).expect("a test directory");
     // From too few descriptors to read the configuration to nearly enough.
     for limit in 3..40 {
         let limited =
@@ -266,9 +266,9 @@ fn addresses_are_given_in_their_canonical_text() {
     let daemon = Daemon::portknockd(&lab.server, &door("command = echo %IP% $PORTKNOCK_IP >> %DIR%/done"));
     let mut done = String::new();
     for address in ["2001:db8::1:0:0:1", "2001:db8::a"] {
-        let mut blast = lab.client.command(binary("blast"));
-        blast.args(["--interface", "eth0", "--to", "fd00::1", "--from", address, "--ports", "7000,8000"]);
-        assert_eq!(Output::of(&mut blast).code, Some(0));
+        let mut pktgen = lab.client.command(binary("pktgen"));
+        pktgen.args(["--interface", "eth0", "--to", "fd00::1", "--from", address, "--ports", "7000,8000"]);
+        assert_eq!(Output::of(&mut pktgen).code, Some(0));
         done += &format!("{address} {address}\n");
         becomes(&daemon, "done", &done);
     }
@@ -309,7 +309,7 @@ fn a_command_gets_a_clean_process() {
         "grep SigBlk /proc/self/status; readlink /proc/self/fd/0; ls /proc/self/fd; grep SigIgn /proc/self/status";
     let daemon = Daemon::portknockd(&lab.server, &door(&format!("command = echo $({look}) > %DIR%/done")));
     lab.client.ok(KNOCK);
-    assert!(wait_until(PATIENCE, || daemon.read("done").ends_with('\n')), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").ends_with('\n')), "{}", daemon.log());
     // Compared with the daemon's own start, no further signals are blocked or ignored. Descriptors
     // are the standard three, and that of `ls` for the directory, whatever the surroundings left
     // open.
@@ -330,8 +330,8 @@ fn a_burst_of_knocks_while_commands_fail_slowly_is_worked_off() {
     let start = Instant::now();
     crowd(&lab, "10.0.1.0", 128);
     ring(&lab, &daemon);
-    assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 128), "{}", daemon.log());
-    daemon.wait_for_count("returned non-zero status code (1)", 128, PATIENCE);
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 128), "{}", daemon.log());
+    daemon.wait_for_count("returned non-zero status code (1)", 128, WAIT_TIMEOUT);
     assert!(start.elapsed() < Duration::from_secs(8), "128 commands of 0.2 s took {:?}", start.elapsed());
     sleep(Duration::from_millis(100));
     assert_eq!(daemon.commands(), [0; 0]);

@@ -48,7 +48,7 @@ fn differ_on_the_filter_of_many_doors() {
     let before = spent();
     let ports: Vec<String> = (1..=64).map(|port| port.to_string()).collect();
     let flood = format!("--ports {} --count 100000 --rate 50000", ports.join(","));
-    both.lab.client.ok(&format!("{} --interface eth0 {flood}", binary("blast").display()));
+    both.lab.client.ok(&format!("{} --interface eth0 {flood}", binary("pktgen").display()));
     both.fence();
     let [ours, theirs] = spent();
     let (ours, theirs) = (ours - before[0], theirs - before[1]);

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, wait_until};
+use portknock_tests::{CAPTURE_ONLY_USER, Daemon, Lab, Output, WAIT_TIMEOUT, binary, other_users, wait_until};
 use serde_json::{Value, json};
 
 /// Opens with 7000,8000,9000 and stays open. A second door's command fails.
@@ -66,8 +66,8 @@ fn the_status_has_everything_in_all_formats() {
     lab.knock_from("10.0.0.2", "10.0.0.1", "7100 8100");
     daemon.wait_for("returned non-zero status code (3)");
     lab.knock_from("10.0.0.2", "10.0.0.1", "7100");
-    daemon.wait_for_count("a \"b\"\\: Stage 1", 2, PATIENCE);
-    let ended = wait_until(PATIENCE, || daemon.status_json()["commands"]["running"] == 0);
+    daemon.wait_for_count("a \"b\"\\: Stage 1", 2, WAIT_TIMEOUT);
+    let ended = wait_until(WAIT_TIMEOUT, || daemon.status_json()["commands"]["running"] == 0);
     assert!(ended, "{}", daemon.status_json());
 
     let status = daemon.status_json();
@@ -158,11 +158,11 @@ fn what_keeps_doors_shut_shows_in_the_status() {
 fn packets_that_no_door_uses_are_counted_as_filtered() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOORS);
-    lab.blast("--ports 7000");
+    lab.pktgen("--ports 7000");
     // The kernel's filter passes one in sixteen of the other ports.
     let ports: Vec<_> = (20_000..20_500).map(|port: u16| port.to_string()).collect();
-    lab.blast(&format!("--from 10.0.0.3 --ports {}", ports.join(",")));
-    lab.blast("--from 10.0.0.4 --ports 7000");
+    lab.pktgen(&format!("--from 10.0.0.3 --ports {}", ports.join(",")));
+    lab.pktgen("--from 10.0.0.4 --ports 7000");
     daemon.wait_for("10.0.0.4: ssh: Stage 1");
     let packets = &daemon.status_json()["packets"];
     let (seen, filtered) = (packets["seen"].as_u64().unwrap(), packets["filtered"].as_u64().unwrap());
@@ -245,7 +245,7 @@ fn a_door_is_closed_by_hand_once() {
     assert_eq!(close("ssh", "10.0.0.3"), refused("ssh is not open for 10.0.0.3"));
     assert_eq!(close("shh", "10.0.0.2"), refused("there is no door shh"));
     assert_eq!(close("ssh", "10.0.0.2"), (Some(0), "ssh is closed for 10.0.0.2\n".into()));
-    let closed = wait_until(PATIENCE, || daemon.read("done") == "open 10.0.0.2\nclose 10.0.0.2\n");
+    let closed = wait_until(WAIT_TIMEOUT, || daemon.read("done") == "open 10.0.0.2\nclose 10.0.0.2\n");
     assert!(closed, "{}", daemon.read("done"));
     assert_eq!(close("ssh", "10.0.0.2"), refused("ssh is not open for 10.0.0.2"));
     assert_eq!(close("ssh", "nobody").0, Some(2));
@@ -253,7 +253,7 @@ fn a_door_is_closed_by_hand_once() {
     open(&lab, &daemon);
     daemon.reload("[other]\nsequence = 7,5,6\n");
     assert_eq!(close("ssh", "10.0.0.2").0, Some(0));
-    let closed = wait_until(PATIENCE, || daemon.read("done").matches("close").count() == 2);
+    let closed = wait_until(WAIT_TIMEOUT, || daemon.read("done").matches("close").count() == 2);
     assert!(closed, "{}", daemon.read("done"));
 }
 
@@ -325,7 +325,7 @@ fn who_is_silent_slow_or_talks_nonsense_holds_up_nobody() {
     open(&lab, &daemon);
     assert!(daemon.portknock(&["status"]).stderr.contains("connections are served already"));
     drop(silent);
-    assert!(wait_until(PATIENCE, || daemon.portknock(&["status"]).code == Some(0)));
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.portknock(&["status"]).code == Some(0)));
     assert_eq!(daemon.status("drops"), 0);
 }
 
@@ -335,7 +335,7 @@ fn who_asks_nothing_is_let_go_after_a_while_and_who_follows_is_not() {
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     let events = daemon.follow();
     let mut silent = daemon.connect();
-    silent.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+    silent.set_read_timeout(Some(3 * WAIT_TIMEOUT)).unwrap();
     let mut answer = String::new();
     silent.read_to_string(&mut answer).expect("the daemon ends it");
     assert_eq!(answer, "");
@@ -353,17 +353,21 @@ fn a_follower_that_never_reads_holds_up_nobody_and_is_told_what_it_lost() {
     daemon.wait_for_followers(2);
     // This number fits into the queue of a follower, so that a follower on a slow machine gets all
     // events too.
-    lab.blast("--from 172.16.0.0 --sources 5000 --ports 7000 --rate 20000");
-    daemon.wait_for_count("Stage 1", 5_000, PATIENCE);
-    assert!(wait_until(PATIENCE, || events.output().lines().count() == 5_000), "{}", events.output().lines().count());
+    lab.pktgen("--from 172.16.0.0 --sources 5000 --ports 7000 --rate 20000");
+    daemon.wait_for_count("Stage 1", 5_000, WAIT_TIMEOUT);
+    assert!(
+        wait_until(WAIT_TIMEOUT, || events.output().lines().count() == 5_000),
+        "{}",
+        events.output().lines().count()
+    );
     drop(events);
-    lab.blast("--from 172.17.0.0 --sources 15000 --ports 7000 --rate 20000");
-    daemon.wait_for_count("Stage 1", 20_000, PATIENCE);
+    lab.pktgen("--from 172.17.0.0 --sources 15000 --ports 7000 --rate 20000");
+    daemon.wait_for_count("Stage 1", 20_000, WAIT_TIMEOUT);
     open(&lab, &daemon);
     assert_eq!(daemon.status("drops"), 0);
     daemon.wait_for_followers(0);
     let mut lines: Vec<_> = BufReader::new(stuck).lines().map(|line| line.expect("a line")).collect();
-    assert!(lines.pop().is_some_and(|line| line.contains("too slow")), "the last line tells");
+    assert!(lines.pop().is_some_and(|line| line.contains("too slow")), "the last line reports it");
     assert!(lines.len() > 5_000 && lines.len() < 20_000, "{}", lines.len());
     for (i, line) in lines.iter().enumerate() {
         let (high, low) = if i < 5_000 { (16, i) } else { (17, i - 5_000) };
@@ -401,7 +405,7 @@ fn only_root_and_the_daemons_user_are_let_in() {
     assert!(refused.stderr.contains("user 54321 may not control this daemon"), "{refused:?}");
     drop(daemon);
 
-    let daemon = Daemon::portknockd_under(&lab.server, NOBODY, DOORS);
+    let daemon = Daemon::portknockd_under(&lab.server, CAPTURE_ONLY_USER, DOORS);
     let as_user = |user: &str| {
         let socket = daemon.path("control");
         let mut command = Command::new("setpriv");
@@ -444,7 +448,7 @@ fn root_of_a_container_with_the_right_to_capture_alone_has_everything() {
     assert!(status.contains("CapEff:\t0000000000002000\n"), "{status}");
     open(&lab, &daemon);
     assert_eq!(daemon.portknock(&["close", "ssh", "10.0.0.2"]).code, Some(0));
-    let closed = wait_until(PATIENCE, || daemon.read("done") == "open 10.0.0.2\nclose 10.0.0.2\n");
+    let closed = wait_until(WAIT_TIMEOUT, || daemon.read("done") == "open 10.0.0.2\nclose 10.0.0.2\n");
     assert!(closed, "{}", daemon.read("done"));
     assert!(!daemon.log().contains("cannot"), "{}", daemon.log());
 }
@@ -457,11 +461,11 @@ fn with_the_right_to_capture_alone_it_works_and_says_what_it_goes_without() {
     let lab = Lab::pair();
     // Only root can write to these paths.
     let places = "[options]\nControlSocket = /run/portknock-of-nobody/control\nStateFile = /var/lib/portknock-of-nobody/openings\n";
-    let daemon = Daemon::portknockd_under(&lab.server, NOBODY, &format!("{places}{DOORS}"));
+    let daemon = Daemon::portknockd_under(&lab.server, CAPTURE_ONLY_USER, &format!("{places}{DOORS}"));
     daemon.wait_for("no control socket at /run/portknock-of-nobody/control: Permission denied");
     daemon.wait_for("cannot save openings to /var/lib/portknock-of-nobody/openings");
     open(&lab, &daemon);
-    assert!(wait_until(PATIENCE, || daemon.read("done") == "open 10.0.0.2\n"), "{}", daemon.read("done"));
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done") == "open 10.0.0.2\n"), "{}", daemon.read("done"));
 }
 
 #[test]

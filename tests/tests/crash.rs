@@ -7,7 +7,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Disk, Lab, NOBODY, Output, PATIENCE, binary, other_users, require, wait_until};
+use portknock_tests::{
+    CAPTURE_ONLY_USER, Daemon, Disk, Lab, Output, WAIT_TIMEOUT, binary, other_users, require, wait_until,
+};
 use tempfile::TempDir;
 
 /// A door whose commands record what they did in `done`.
@@ -31,7 +33,7 @@ fn closing_after(seconds: u32) -> String {
 }
 
 fn becomes(daemon: &Daemon, done: &str) {
-    let reached = wait_until(PATIENCE, || daemon.read("done") == done);
+    let reached = wait_until(WAIT_TIMEOUT, || daemon.read("done") == done);
     assert!(reached, "the commands that ran are not\n{done}but\n{}{}", daemon.read("done"), daemon.log());
 }
 
@@ -72,7 +74,7 @@ fn a_door_left_open_by_a_crash_is_closed_on_time() {
     let after = start.elapsed().as_secs_f32();
     assert!((3.0..4.0).contains(&after), "closed after {after} s");
     // The command has written that, but may not have ended.
-    assert!(wait_until(PATIENCE, || saved(&daemon) == 0));
+    assert!(wait_until(WAIT_TIMEOUT, || saved(&daemon) == 0));
     daemon.kill();
     restart(&lab, &mut daemon);
     sleep(Duration::from_millis(300));
@@ -105,7 +107,7 @@ fn a_crash_while_the_start_command_runs_leaves_nothing_open() {
     restart(&lab, &mut daemon);
     daemon.wait_for("10.0.0.2: door: command timeout");
     becomes(&daemon, &format!("begin\n{OPEN_AND_CLOSE}"));
-    assert!(wait_until(PATIENCE, || saved(&daemon) == 0), "{}", daemon.read("openings"));
+    assert!(wait_until(WAIT_TIMEOUT, || saved(&daemon) == 0), "{}", daemon.read("openings"));
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn a_crash_while_the_stop_command_runs_lets_it_run_again() {
     daemon.kill();
     restart(&lab, &mut daemon);
     becomes(&daemon, &format!("{OPEN}end\nclose 10.0.0.2\nend\nclose 10.0.0.2\n"));
-    assert!(wait_until(PATIENCE, || saved(&daemon) == 0), "{}", daemon.read("openings"));
+    assert!(wait_until(WAIT_TIMEOUT, || saved(&daemon) == 0), "{}", daemon.read("openings"));
 }
 
 /// Number of threads of a daemon, without the first one.
@@ -149,12 +151,12 @@ fn a_crash_at_any_system_call_that_matters_leaves_nothing_open_and_opens_nothing
             if wait_until(Duration::from_millis(2500), struck_off) {
                 break;
             }
-            assert!(daemon.exit_within(PATIENCE).is_some(), "it goes on after {calls} {nth}:\n{}", daemon.log());
+            assert!(daemon.exit_within(WAIT_TIMEOUT).is_some(), "it still runs after {calls} {nth}:\n{}", daemon.log());
             let opened = daemon.read("done").contains("open");
             assert!(!opened || saved(&daemon) == 1, "open, but not on disk: {}", daemon.read("openings"));
             crashes.push(format!("{calls} {nth}: {}", if opened { "open" } else { "not yet" }));
             restart(&lab, &mut daemon);
-            assert!(wait_until(PATIENCE, || saved(&daemon) == 0), "{}", daemon.log());
+            assert!(wait_until(WAIT_TIMEOUT, || saved(&daemon) == 0), "{}", daemon.log());
             let done = daemon.read("done");
             assert!(!daemon.path("door").exists(), "{calls} {nth}: {done}");
             assert!(done.matches("open").count() <= 1, "{calls} {nth}: {done}");
@@ -184,13 +186,13 @@ fn a_door_is_opened_anew_only_when_the_end_of_its_stop_command_is_on_disk() {
     open(&lab, &daemon);
     daemon.wait_for("10.0.0.2: door: command timeout");
     lab.client.ok(KNOCK);
-    daemon.wait_for_count("OPEN SESAME", 2, PATIENCE);
-    assert!(daemon.exit_within(PATIENCE).is_some(), "it goes on:\n{}", daemon.log());
+    daemon.wait_for_count("OPEN SESAME", 2, WAIT_TIMEOUT);
+    assert!(daemon.exit_within(WAIT_TIMEOUT).is_some(), "it still runs:\n{}", daemon.log());
     // Otherwise the next start would run the stop command again, on a door that has just been
     // opened.
     assert_eq!((daemon.read("done").as_str(), saved(&daemon)), (OPEN_AND_CLOSE, 2));
     restart(&lab, &mut daemon);
-    assert!(wait_until(PATIENCE, || saved(&daemon) == 0), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || saved(&daemon) == 0), "{}", daemon.log());
 }
 
 #[test]
@@ -198,8 +200,8 @@ fn the_end_of_the_daemon_closes_every_door_before_it() {
     let lab = Lab::pair();
     let config = closing_after(1000).replace("= echo close", "= sleep 0.3; echo close");
     let mut daemon = Daemon::portknockd(&lab.server, &config);
-    blast(&lab, "--sources 20");
-    daemon.wait_for_count("running command", 20, PATIENCE);
+    pktgen(&lab, "--sources 20");
+    daemon.wait_for_count("running command", 20, WAIT_TIMEOUT);
     assert_eq!(daemon.stop().code(), Some(0));
     assert_eq!(daemon.read("done").matches("close").count(), 20, "{}", daemon.log());
     assert_eq!(saved(&daemon), 0);
@@ -278,8 +280,8 @@ fn a_second_daemon_with_the_same_state_file_is_refused() {
 fn damaged_lines_cost_no_other_opening() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, &closing_after(2));
-    blast(&lab, "--sources 3");
-    daemon.wait_for_count("running command", 3, PATIENCE);
+    pktgen(&lab, "--sources 3");
+    daemon.wait_for_count("running command", 3, WAIT_TIMEOUT);
     daemon.kill();
     let damaged = daemon.read("openings").replace("10.0.0.3", "10.0.0.9") + "12345678 open 9 half a li";
     fs::write(daemon.path("openings"), &damaged).expect("the state file can be written");
@@ -287,7 +289,7 @@ fn damaged_lines_cost_no_other_opening() {
     daemon.wait_for("was cut off and is dropped");
     daemon.wait_for(&format!("1 damaged lines in {} are passed over", daemon.path("openings").display()));
     assert_eq!(daemon.read("openings.corrupt"), damaged);
-    assert!(wait_until(PATIENCE, || daemon.read("done").matches("close").count() == 2), "{}", daemon.read("done"));
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").matches("close").count() == 2), "{}", daemon.read("done"));
     assert!(!daemon.read("done").contains("close 10.0.0.9"));
 }
 
@@ -305,13 +307,13 @@ fn a_state_file_of_others_is_refused_since_its_commands_would_run() {
         let expected = format!("portknockd: the state file {} is not trusted: {why}; remove it", path.display());
         assert!(output.stderr.lines().any(|line| line.starts_with(&expected)), "{output:?}");
     };
-    fs::set_permissions(&path, Permissions::from_mode(0o602)).expect("a file of ours");
+    fs::set_permissions(&path, Permissions::from_mode(0o602)).expect("a test file");
     refused("its group or others can write to it");
-    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a file of ours");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a test file");
     chown(&path, Some(12345), None).expect("root may");
     refused("it belongs to another user");
     fs::remove_file(&path).expect("root may");
-    symlink("/etc/passwd", &path).expect("the folder can be written");
+    symlink("/etc/passwd", &path).expect("the directory can be written");
     refused("it is a symbolic link");
 }
 
@@ -321,21 +323,21 @@ fn a_state_file_that_cannot_be_read_is_put_aside() {
         return;
     }
     let lab = Lab::pair();
-    let folder = TempDir::new().expect("a temporary folder");
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("a folder of ours");
-    let path = folder.path().join("openings");
-    fs::write(&path, "").expect("a folder of ours");
-    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a file of ours");
+    let directory = TempDir::new().expect("a temporary directory");
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).expect("a test directory");
+    let path = directory.path().join("openings");
+    fs::write(&path, "").expect("a test directory");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a test file");
     let config = format!("[options]\nStateFile = {}\n{}", path.display(), closing_after(1));
-    let daemon = Daemon::portknockd_under(&lab.server, NOBODY, &config);
+    let daemon = Daemon::portknockd_under(&lab.server, CAPTURE_ONLY_USER, &config);
     daemon.wait_for(&format!("cannot read the state file {}: Permission denied", path.display()));
-    assert!(folder.path().join("openings.corrupt").exists());
+    assert!(directory.path().join("openings.corrupt").exists());
     open(&lab, &daemon);
     becomes(&daemon, OPEN_AND_CLOSE);
 }
 
 #[test]
-fn the_state_file_is_for_its_owner_only_and_so_is_its_folder_where_it_is_made() {
+fn the_state_file_is_for_its_owner_only_and_so_is_its_directory_where_it_is_made() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &format!("[options]\nStateFile = %DIR%/a/b/openings\n{NOTE}"));
     let mode = |name: &str| fs::metadata(daemon.path(name)).map(|meta| meta.mode() & 0o7777).ok();
@@ -360,23 +362,23 @@ fn a_full_disk_keeps_nobody_out_and_is_told_once() {
     for spell in 1..=2 {
         let source = |n: u32| format!("10.0.{spell}.{n}");
         disk.fill();
-        blast(&lab, &format!("--from {} --sources 2", source(1)));
+        pktgen(&lab, &format!("--from {} --sources 2", source(1)));
         let done = |word: &str| (1..=2).all(|n| daemon.read("done").contains(&format!("{word} {}\n", source(n))));
-        assert!(wait_until(PATIENCE, || done("open")), "{}", daemon.log());
-        blast(&lab, &format!("--from {} --sources 1", source(3)));
+        assert!(wait_until(WAIT_TIMEOUT, || done("open")), "{}", daemon.log());
+        pktgen(&lab, &format!("--from {} --sources 1", source(3)));
         daemon.wait_for(&format!("{}: door: OPEN SESAME", source(3)));
         let warning = format!("cannot save openings to {}: No space left on device", disk.path("openings").display());
         assert_eq!(daemon.count(&warning), spell, "{}", daemon.log());
         disk.free();
-        daemon.wait_for_count("are saved to", spell, PATIENCE);
+        daemon.wait_for_count("are saved to", spell, WAIT_TIMEOUT);
         if spell == 1 {
-            assert!(wait_until(PATIENCE, || done("close")), "{}", daemon.log());
+            assert!(wait_until(WAIT_TIMEOUT, || done("close")), "{}", daemon.log());
         }
     }
     daemon.kill();
     restart(&lab, &mut daemon);
     daemon.wait_for("openings found from before the start: 3");
-    assert!(wait_until(PATIENCE, || daemon.read("done").matches("close").count() == 6), "{}", daemon.read("done"));
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").matches("close").count() == 6), "{}", daemon.read("done"));
 }
 
 #[test]
@@ -400,7 +402,7 @@ fn a_disk_that_cannot_be_written_keeps_nobody_out_and_is_used_when_it_can() {
     let mut daemon = Daemon::portknockd(&lab.server, &on(&disk, 9));
     daemon.wait_for(&format!("cannot save openings to {}: Read-only file system", disk.path("openings").display()));
     open(&lab, &daemon);
-    blast(&lab, "--from 10.0.0.3 --sources 1");
+    pktgen(&lab, "--from 10.0.0.3 --sources 1");
     daemon.wait_for("10.0.0.3: door: OPEN SESAME");
     assert_eq!(daemon.count("cannot save openings"), 1, "{}", daemon.log());
     disk.release(&lab.server, &daemon);
@@ -408,12 +410,12 @@ fn a_disk_that_cannot_be_written_keeps_nobody_out_and_is_used_when_it_can() {
     daemon.kill();
     restart(&lab, &mut daemon);
     daemon.wait_for("openings found from before the start: 2");
-    assert!(wait_until(PATIENCE, || daemon.read("done").matches("close").count() == 2), "{}", daemon.read("done"));
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").matches("close").count() == 2), "{}", daemon.read("done"));
 }
 
 /// Knocks from hand-made addresses; each address knocks at both ports.
-fn blast(lab: &Lab, args: &str) {
-    let mut command: Command = lab.client.command(binary("blast"));
+fn pktgen(lab: &Lab, args: &str) {
+    let mut command: Command = lab.client.command(binary("pktgen"));
     command.args(["--interface", "eth0", "--ports", "7000,8000", "--rate", "500"]).args(args.split(' '));
     let output = Output::of(&mut command);
     assert_eq!(output.code, Some(0), "{}", output.stderr);

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use portknock_tests::{
-    Cable, Capacity, Distant, Host, Listener, PATIENCE, PortState, Sniffer, binary, require, wait_until,
+    Capacity, Distant, Host, LinkProperties, Listener, PortState, Sniffer, WAIT_TIMEOUT, binary, require, wait_until,
 };
 
 const DELAY: Duration = Duration::from_millis(40);
@@ -48,21 +48,21 @@ fn ways(distant: &Distant) -> [Way<'_>; 2] {
 
 impl Way<'_> {
     /// Sends datagrams, and returns the seconds it took.
-    fn blast(&self, args: &str) -> f64 {
-        self.blast_to(self.to_mac, args)
+    fn pktgen(&self, args: &str) -> f64 {
+        self.pktgen_to(self.to_mac, args)
     }
 
     /// Sends a datagram that does not get lost, because its hardware address is the broadcast one.
     fn send_fence(&self) {
-        self.blast_to("ff:ff:ff:ff:ff:ff", &format!("--ports {FENCE}"));
+        self.pktgen_to("ff:ff:ff:ff:ff:ff", &format!("--ports {FENCE}"));
     }
 
-    fn blast_to(&self, mac: &str, args: &str) -> f64 {
+    fn pktgen_to(&self, mac: &str, args: &str) -> f64 {
         let addresses = format!("--from {} --to {} --to-mac {mac}", self.from_address, self.to_address);
-        let blast = binary("blast");
-        let output = self.from.ok(&format!("{} --interface eth0 --udp {addresses} {args}", blast.display()));
+        let pktgen = binary("pktgen");
+        let output = self.from.ok(&format!("{} --interface eth0 --udp {addresses} {args}", pktgen.display()));
         let seconds = output.split(" packets in ").nth(1).and_then(|text| text.split(' ').next()?.parse().ok());
-        seconds.unwrap_or_else(|| panic!("blast tells its time, not: {output}"))
+        seconds.unwrap_or_else(|| panic!("pktgen prints its duration, not: {output}"))
     }
 
     /// Lets the other end count the datagrams to port 9, without an answer to any.
@@ -73,7 +73,7 @@ impl Way<'_> {
     /// Number of datagrams that arrived, once all have.
     fn count(&self) -> u32 {
         self.send_fence();
-        assert!(wait_until(PATIENCE, || self.counted(FENCE) == 1), "the fence did not come");
+        assert!(wait_until(WAIT_TIMEOUT, || self.counted(FENCE) == 1), "the fence did not come");
         self.counted(9)
     }
 
@@ -86,7 +86,7 @@ impl Way<'_> {
     fn reached(&self, last: u16) -> BTreeSet<u16> {
         let sniffer = Sniffer::start(self.to, "eth0", &format!("udp and src host {}", self.from_address));
         let ports: Vec<String> = (1..=last).map(|port| port.to_string()).collect();
-        self.blast(&format!("--ports {}", ports.join(",")));
+        self.pktgen(&format!("--ports {}", ports.join(",")));
         self.send_fence();
         sniffer.wait_for(1, |packet| packet.port == FENCE);
         sniffer.packets().iter().map(|packet| packet.port).filter(|&port| port != FENCE).collect()
@@ -95,10 +95,10 @@ impl Way<'_> {
 
 #[test]
 fn frames_take_the_delay_in_each_direction() {
-    let distant = Distant::new(Cable { delay: DELAY, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { delay: DELAY, ..LinkProperties::default() });
     for way in ways(&distant) {
         let [sent, received] = [way.from, way.to].map(|host| Sniffer::start(host, "eth0", "udp dst port 9"));
-        way.blast("--ports 9 --count 200 --rate 500");
+        way.pktgen("--ports 9 --count 200 --rate 500");
         let [sent, received] = [sent, received].map(|sniffer| sniffer.wait_for(200, |_| true));
         let mut delays: Vec<Duration> =
             sent.iter().zip(&received).map(|(sent, received)| received.time - sent.time).collect();
@@ -110,7 +110,7 @@ fn frames_take_the_delay_in_each_direction() {
 
 #[test]
 fn tcp_connects_over_both_families() {
-    let distant = Distant::new(Cable { delay: DELAY, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { delay: DELAY, ..LinkProperties::default() });
     let _listener = Listener::start(&distant.server, 22);
     for address in ["10.0.0.1", "fd00::1"] {
         let sniffer = Sniffer::start(&distant.client, "eth0", "");
@@ -126,8 +126,12 @@ fn tcp_connects_over_both_families() {
 #[test]
 fn tcp_carries_a_stream_whole_where_frames_get_lost() {
     require("python3");
-    let distant =
-        Distant::new(Cable { delay: Duration::from_millis(5), loss_percent: 1.0, seed: 1, ..Cable::default() });
+    let distant = Distant::new(LinkProperties {
+        delay: Duration::from_millis(5),
+        loss_percent: 1.0,
+        seed: 1,
+        ..LinkProperties::default()
+    });
     let receive = "
 import socket
 listener = socket.create_server(('', 5000))
@@ -143,10 +147,11 @@ print('received', len(stream.read()), flush=True)";
 
 #[test]
 fn about_the_given_share_of_frames_gets_lost_in_each_direction() {
-    let distant = Distant::new(Cable { delay: DELAY, loss_percent: 5.0, seed: 1, ..Cable::default() });
+    let distant =
+        Distant::new(LinkProperties { delay: DELAY, loss_percent: 5.0, seed: 1, ..LinkProperties::default() });
     for way in ways(&distant) {
         way.start_counting();
-        way.blast("--ports 9 --count 20000 --rate 20000");
+        way.pktgen("--ports 9 --count 20000 --rate 20000");
         // Five times the standard deviation around the mean.
         let lost = 20_000 - way.count();
         assert!((850..=1_150).contains(&lost), "{lost}");
@@ -156,7 +161,7 @@ fn about_the_given_share_of_frames_gets_lost_in_each_direction() {
 #[test]
 fn the_seed_decides_which_frames_get_lost() {
     let reached = |seed| {
-        let distant = Distant::new(Cable { loss_percent: 30.0, seed, ..Cable::default() });
+        let distant = Distant::new(LinkProperties { loss_percent: 30.0, seed, ..LinkProperties::default() });
         ways(&distant).map(|way| way.reached(200))
     };
     let [to_server, to_client] = reached(1);
@@ -169,14 +174,14 @@ fn the_seed_decides_which_frames_get_lost() {
 
 #[test]
 fn a_hundred_thousand_frames_a_second_pass_in_both_directions_at_once() {
-    let distant = Distant::new(Cable { delay: DELAY, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { delay: DELAY, ..LinkProperties::default() });
     let ways = ways(&distant);
     for way in &ways {
         way.start_counting();
     }
     thread::scope(|scope| {
         for way in &ways {
-            scope.spawn(|| way.blast("--ports 9 --count 100000 --rate 100000"));
+            scope.spawn(|| way.pktgen("--ports 9 --count 100000 --rate 100000"));
         }
     });
     assert_eq!(ways.map(|way| way.count()), [100_000, 100_000]);
@@ -185,10 +190,10 @@ fn a_hundred_thousand_frames_a_second_pass_in_both_directions_at_once() {
 #[test]
 fn a_bottleneck_passes_its_capacity_and_what_can_wait() {
     let capacity = Some(Capacity { rate: 5_000, queue: 100 });
-    let distant = Distant::new(Cable { delay: DELAY, capacity, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { delay: DELAY, capacity, ..LinkProperties::default() });
     for way in ways(&distant) {
         way.start_counting();
-        let seconds = way.blast("--ports 9 --count 20000 --rate 20000");
+        let seconds = way.pktgen("--ports 9 --count 20000 --rate 20000");
         let passed = f64::from(way.count());
         let most = seconds * 5_000.0 + 101.0;
         // When the sender has to pause, so does the bottleneck.
@@ -199,10 +204,10 @@ fn a_bottleneck_passes_its_capacity_and_what_can_wait() {
 #[test]
 fn a_bottleneck_carries_what_stays_below_it() {
     let capacity = Some(Capacity { rate: 5_000, queue: 1_000 });
-    let distant = Distant::new(Cable { capacity, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { capacity, ..LinkProperties::default() });
     for way in ways(&distant) {
         way.start_counting();
-        way.blast("--ports 9 --count 1000 --rate 2000");
+        way.pktgen("--ports 9 --count 1000 --rate 2000");
         assert_eq!(way.count(), 1_000);
     }
 }

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use portknock_tests::{
-    Daemon, Firewall, Host, Lab, Listener, NOBODY, Output, PATIENCE, PortState, RIGHTLESS, Scan, binary, other_users,
-    probe, require, wait_until,
+    CAPTURE_ONLY_USER, Daemon, Firewall, Host, Lab, Listener, Output, PortState, Scan, UNPRIVILEGED, WAIT_TIMEOUT,
+    binary, other_users, probe, require, wait_until,
 };
 
 /// Opens two ports for two seconds.
@@ -30,13 +30,13 @@ fn knock(lab: &Lab, address: &str) {
 }
 
 fn becomes(lab: &Lab, address: &str, port: u16, state: PortState) {
-    let reached = wait_until(PATIENCE, || lab.client.tcp_state(address, port) == state);
+    let reached = wait_until(WAIT_TIMEOUT, || lab.client.tcp_state(address, port) == state);
     assert!(reached, "port {port} of {address} does not become {state:?}");
 }
 
 /// The states of a port as seen from one address of the client.
 fn seen_from(host: &Host, source: &str, address: &str) -> String {
-    probe(host, Scan::Connect, &format!("--source {source} {address} 22"))[0].answer.to_string()
+    probe(host, Scan::Connect, &format!("--source {source} {address} 22"))[0].verdict.to_string()
 }
 
 /// The open elements, as nft prints them.
@@ -56,14 +56,17 @@ fn a_knock_opens_for_one_address_and_the_kernel_closes() {
         assert_eq!(seen_from(&lab.client, knocker, address), "closed, conn-refused");
         assert_eq!(lab.server.tcp_state(address, 22), PortState::Open, "the host itself needs no knock");
         lab.knock_from(knocker, address, "7000 8000:udp 9000");
-        assert!(wait_until(PATIENCE, || seen_from(&lab.client, knocker, address).starts_with("open")), "{address}");
+        assert!(wait_until(WAIT_TIMEOUT, || seen_from(&lab.client, knocker, address).starts_with("open")), "{address}");
         assert_eq!(seen_from(&lab.client, other, address), "closed, conn-refused");
         let open = elements(&lab.server);
         // The rest of two seconds, which nft may print as one.
         let until = |port: &str| [1, 2].map(|seconds| format!("{knocker} . {port} timeout {seconds}s"));
         assert!(until("6 . 22").iter().any(|element| open.contains(element)), "{open}");
         assert!(until("17 . 51820").iter().any(|element| open.contains(element)), "{open}");
-        assert!(wait_until(PATIENCE, || seen_from(&lab.client, knocker, address).starts_with("closed")), "{address}");
+        assert!(
+            wait_until(WAIT_TIMEOUT, || seen_from(&lab.client, knocker, address).starts_with("closed")),
+            "{address}"
+        );
         daemon.wait_for(&format!("{knocker}: ssh: command timeout"));
         for line in ["Stage 3", "OPEN SESAME", "command timeout"] {
             assert_eq!(daemon.count(&format!("{knocker}: ssh: {line}")), 1, "{}", daemon.log());
@@ -77,10 +80,10 @@ fn connections_outlive_the_opening_and_the_start() {
     let lab = Lab::pair();
     require("python3");
     let _server = lab.server.spawn("python3", ["-c", ECHO]);
-    assert!(wait_until(PATIENCE, || lab.server.run("ss -tlnH | grep -q :22").code == Some(0)));
+    assert!(wait_until(WAIT_TIMEOUT, || lab.server.run("ss -tlnH | grep -q :22").code == Some(0)));
     let talk = |name: &str| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let go = folder.path().join("go");
+        let directory = tempfile::tempdir().expect("a directory");
+        let go = directory.path().join("go");
         let script = format!(
             "exec 3<>/dev/tcp/10.0.0.1/22; echo {name}; while ! [ -e {} ]; do sleep 0.05; done
              echo still >&3; read -t 10 -r line <&3; echo got $line",
@@ -88,9 +91,9 @@ fn connections_outlive_the_opening_and_the_start() {
         );
         let process = lab.client.spawn("bash", ["-c", &script]);
         process.wait_for(name);
-        (process, go, folder)
+        (process, go, directory)
     };
-    let (before, before_go, _folder) = talk("before");
+    let (before, before_go, _directory) = talk("before");
     let daemon = Daemon::portknockd(&lab.server, SSH);
     knock(&lab, "10.0.0.1");
     becomes(&lab, "10.0.0.1", 22, PortState::Open);
@@ -98,7 +101,7 @@ fn connections_outlive_the_opening_and_the_start() {
     daemon.wait_for("command timeout");
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
     for (process, go) in [(before, before_go), (during, during_go)] {
-        fs::write(go, "").expect("the folder can be written");
+        fs::write(go, "").expect("the directory can be written");
         process.wait_for("got still");
     }
 }
@@ -161,7 +164,7 @@ fn a_refused_port_looks_as_a_closed_one_in_every_scan() {
     let _listener = Listener::start(&lab.server, 22);
     require("python3");
     let _udp = lab.server.spawn("python3", ["-c", UDP]);
-    assert!(wait_until(PATIENCE, || lab.server.run("ss -ulnH | grep -q :51820").code == Some(0)));
+    assert!(wait_until(WAIT_TIMEOUT, || lab.server.run("ss -ulnH | grep -q :51820").code == Some(0)));
     // The kernel's own limit for ICMP would make ports look filtered, both protected and
     // unprotected ones.
     lab.server.ok("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0");
@@ -239,7 +242,7 @@ fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
     daemon.wait_for("10.0.0.2: ssh: command timeout");
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
     assert!(daemon.stop().success());
-    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed, "shut without a daemon");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed, "closed without a daemon");
 
     let ungate = format!("{} --ungate", binary("portknockd").display());
     lab.server.ok(&ungate);
@@ -277,7 +280,7 @@ fn an_opening_that_is_reported_late_is_open_for_what_is_left_of_its_time() {
         lab.server.ok(&format!("kill -CONT {reader}"));
         daemon.wait_for("10.0.0.2: ssh: OPEN SESAME");
         if open {
-            assert!(wait_until(PATIENCE, || elements(&lab.server).contains("10.0.0.2")));
+            assert!(wait_until(WAIT_TIMEOUT, || elements(&lab.server).contains("10.0.0.2")));
         } else {
             daemon.wait_for("10.0.0.2: ssh: command timeout");
         }
@@ -297,17 +300,17 @@ fn commands_beside_open_ports_run_again_while_the_ports_stay_open_and_a_failed_o
     knock(&lab, "10.0.0.1");
     becomes(&lab, "10.0.0.1", 22, PortState::Open);
     knock(&lab, "10.0.0.1");
-    daemon.wait_for_count("10.0.0.2: ssh: OPEN SESAME", 2, PATIENCE);
-    let reopened = wait_until(PATIENCE, || {
+    daemon.wait_for_count("10.0.0.2: ssh: OPEN SESAME", 2, WAIT_TIMEOUT);
+    let reopened = wait_until(WAIT_TIMEOUT, || {
         assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
         daemon.read("done") == "open\nclose\nopen\n"
     });
     assert!(reopened, "{}", daemon.log());
-    fs::write(daemon.path("fail"), "").expect("a folder of ours");
+    fs::write(daemon.path("fail"), "").expect("a test directory");
     knock(&lab, "10.0.0.1");
     daemon.wait_for("10.0.0.2: ssh: closed, because the start command failed");
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
-    assert!(wait_until(PATIENCE, || daemon.read("done") == "open\nclose\n".repeat(3)), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done") == "open\nclose\n".repeat(3)), "{}", daemon.log());
     assert_eq!(daemon.status("openings"), 0);
 }
 
@@ -334,12 +337,12 @@ fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
     let gone = "another program removed or changed the table inet portknock, and its ports may have been open to any host; it is made again";
     for (i, flushed) in ["ruleset", "table inet portknock", "ruleset", "chain inet portknock gate"].iter().enumerate() {
         lab.server.ok(&format!("nft flush {flushed}"));
-        daemon.wait_for_count(gone, i + 1, PATIENCE);
-        assert_eq!(states(), [PortState::Open; 2], "what was open is open again: {flushed}");
-        assert_eq!(lab.client.tcp_state("fd00::1", 80), PortState::Closed, "nobody knocked there: {flushed}");
+        daemon.wait_for_count(gone, i + 1, WAIT_TIMEOUT);
+        assert_eq!(states(), [PortState::Open; 2], "the openings are restored: {flushed}");
+        assert_eq!(lab.client.tcp_state("fd00::1", 80), PortState::Closed, "no client knocked there: {flushed}");
     }
     lab.server.ok("nft flush chain inet portknock input; nft add table inet other");
-    daemon.wait_for_count(gone, 5, PATIENCE);
+    daemon.wait_for_count(gone, 5, WAIT_TIMEOUT);
     assert_eq!(states(), [PortState::Open; 2]);
     assert_eq!(lab.client.tcp_state("fd00::1", 80), PortState::Closed);
     daemon.reload("[ssh]\nsequence = 7000,8000:udp,9000\ncommand = true\n");
@@ -387,8 +390,8 @@ fn the_administrators_sets_are_used_and_a_full_one_is_told() {
 fn the_table_can_be_made_without_the_daemon() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("knockd.conf");
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("knockd.conf");
     let make = |text: &str, options: &str| {
         fs::write(&config, text).expect("written");
         format!("{} -i eth7 -c {} --make-table {options} 2>&1", binary("portknockd").display(), config.display())
@@ -434,14 +437,14 @@ fn what_cannot_be_is_told_and_nothing_is_changed() {
     assert_eq!(lab.server.ok("nft list ruleset"), before);
     lab.server.ok("nft delete table inet portknock");
 
-    let config = tempfile::tempdir().expect("a folder");
+    let config = tempfile::tempdir().expect("a directory");
     let path = config.path().join("knockd.conf");
     fs::write(&path, format!("[options]\nStateFile = {}/state\n{SSH}", config.path().display())).expect("written");
     let no_right = ["setpriv", "--inh-caps=-net_admin", "--bounding-set=-net_admin"].join(" ");
     let daemon = binary("portknockd");
     let refused = lab.server.fails(&format!("{no_right} {} -i eth0 -c {}", daemon.display(), path.display()));
     assert!(refused.stderr.contains("no right to change the firewall"), "{refused:?}");
-    let ungate = lab.server.fails(&format!("{} {} --ungate", RIGHTLESS.join(" "), daemon.display()));
+    let ungate = lab.server.fails(&format!("{} {} --ungate", UNPRIVILEGED.join(" "), daemon.display()));
     assert!(ungate.stderr.contains("no right to change the firewall"), "{ungate:?}");
     // A kernel without nftables has no such table, and the removal of a package succeeds there.
     require("strace");
@@ -462,14 +465,14 @@ fn what_is_only_tried_touches_nothing_and_a_stop_command_still_runs() {
     drop(daemon);
 
     let both =
-        format!("{SSH}    command = echo open %IP% >> %DIR%/said\n    stop_command = echo close >> %DIR%/said\n");
+        format!("{SSH}    command = echo open %IP% >> %DIR%/record\n    stop_command = echo close >> %DIR%/record\n");
     let mut daemon = Daemon::portknockd(&lab.server, &both);
     knock(&lab, "10.0.0.1");
     daemon.wait_for("OPEN SESAME");
-    assert!(wait_until(PATIENCE, || elements(&lab.server).contains("10.0.0.2 . 6 . 22")));
+    assert!(wait_until(WAIT_TIMEOUT, || elements(&lab.server).contains("10.0.0.2 . 6 . 22")));
     daemon.kill();
     daemon.restart(&lab.server, &["-i", "eth0"]);
-    assert!(wait_until(PATIENCE, || daemon.read("said") == "open 10.0.0.2\nclose\n"), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("record") == "open 10.0.0.2\nclose\n"), "{}", daemon.log());
     daemon.wait_for("command timeout");
     assert_eq!(daemon.count("command timeout"), 1, "one opening, by the state file alone:\n{}", daemon.log());
 }
@@ -489,7 +492,7 @@ fn a_close_by_hand_shuts_at_once_for_one_address() {
             lab.knock_from(knocker, "10.0.0.1", "7000 8000:udp 9000");
         }
         let is_open = |source: &str| elements(&lab.server).contains(&format!("{source} . 6 . 22 timeout"));
-        assert!(wait_until(PATIENCE, || ["fd00::2", "10.0.0.2", "10.0.0.77"].into_iter().all(is_open)));
+        assert!(wait_until(WAIT_TIMEOUT, || ["fd00::2", "10.0.0.2", "10.0.0.77"].into_iter().all(is_open)));
         assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
 
         let close = || daemon.portknock(&["close", "ssh", "10.0.0.2"]);
@@ -531,7 +534,7 @@ fn a_door_without_commands_starts_no_process() {
         becomes(&lab, "10.0.0.1", 22, PortState::Open);
         becomes(&lab, "10.0.0.1", 22, PortState::Closed);
     }
-    daemon.wait_for_count("ssh: command timeout", 2, PATIENCE);
+    daemon.wait_for_count("ssh: command timeout", 2, WAIT_TIMEOUT);
     lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
     daemon.wait_for("other: running command");
     assert!(daemon.stop().success());
@@ -554,7 +557,7 @@ fn a_door_without_commands_works_where_no_process_can_be_started() {
     let _listener = Listener::start(&lab.server, 22);
     // The limit is for all processes of a user, so this user differs from that of other tests.
     let own = |word: &&str| word.replace("54321", "54322").replace("+net_raw", "+net_raw,+net_admin");
-    let user: Vec<_> = NOBODY.iter().map(own).collect();
+    let user: Vec<_> = CAPTURE_ONLY_USER.iter().map(own).collect();
     // For the daemon, its threads for standard output, standard error and the log file, and its
     // reader.
     let starter: Vec<_> = ["prlimit", "--nproc=5:5"].into_iter().chain(user.iter().map(String::as_str)).collect();
@@ -592,10 +595,10 @@ fn a_daemon_with_a_gate_sleeps_while_nothing_happens() {
     };
     // One timer watches whether the reader is alive, and is postponed each time that the reader
     // reports.
-    assert!(wait_until(PATIENCE, || timers() == 1), "another timer is set");
+    assert!(wait_until(WAIT_TIMEOUT, || timers() == 1), "another timer is set");
     knock(&lab, "10.0.0.1");
     daemon.wait_for("OPEN SESAME");
     assert!(timers() > 1, "for the end");
     daemon.wait_for("command timeout");
-    assert!(wait_until(PATIENCE, || timers() == 1), "another timer is set");
+    assert!(wait_until(WAIT_TIMEOUT, || timers() == 1), "another timer is set");
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, Output, PATIENCE, Process, binary, cost, other_users, require, wait_until};
+use portknock_tests::{Daemon, Lab, Output, Process, WAIT_TIMEOUT, binary, cost, other_users, require, wait_until};
 use tempfile::TempDir;
 
 /// A door whose command records its descriptors and its umask.
@@ -20,7 +20,7 @@ fn inherited(lab: &Lab, before: &str) -> (Daemon, String, String) {
     let daemon = Daemon::portknockd_under(&lab.server, &["sh", "-c", &script, "sh"], DOOR);
     lab.knock_from("10.0.0.2", "10.0.0.1", "7000 5000 6000");
     daemon.wait_for("OPEN SESAME");
-    assert!(wait_until(PATIENCE, || daemon.read("done") == "done\n"));
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done") == "done\n"));
     let words = |name: &str| daemon.read(name).split_whitespace().collect::<Vec<_>>().join(" ");
     let (descriptors, umask) = (words("descriptors"), words("umask"));
     (daemon, descriptors, umask)
@@ -95,7 +95,7 @@ fn a_reader_whose_attempts_outgrow_its_memory_is_replaced_and_attempts_go_on() {
     lab.knock_from("10.0.0.2", "10.0.0.1", "7000 5000");
     daemon.wait_for("Stage 2");
     daemon.reload(&config(1_000_000));
-    assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some_and(|next| next != first)));
+    assert!(wait_until(WAIT_TIMEOUT, || cost::reader(daemon.id()).is_some_and(|next| next != first)));
     let after = limit(daemon.reader(), "Max address space").expect("a limit");
     assert!(after > before + 300_000_000, "{before} and then {after}");
     lab.knock_from("10.0.0.2", "10.0.0.1", "6000");
@@ -161,11 +161,11 @@ fn secrets_that_others_can_read_are_warned_of_at_the_start_and_in_check() {
          command = true\n",
         directory.path().display()
     );
-    fs::write(path("knockd.conf"), text).expect("a directory of ours");
-    fs::write(path("list"), " 7391,2284:udp,48213\n").expect("a directory of ours");
+    fs::write(path("knockd.conf"), text).expect("a test directory");
+    fs::write(path("list"), " 7391,2284:udp,48213\n").expect("a test directory");
     let mode = |mode| {
         for name in ["knockd.conf", "list"] {
-            fs::set_permissions(path(name), Permissions::from_mode(mode)).expect("a file of ours");
+            fs::set_permissions(path(name), Permissions::from_mode(mode)).expect("a test file");
         }
     };
     let conf = path("knockd.conf").display().to_string();
@@ -231,6 +231,6 @@ fn commands_that_the_service_forbids_are_named_at_the_start_and_in_check() {
         named(&by_root());
         fs::copy(packaging.join("root.conf"), units.join("portknockd.service.d/root.conf")).expect("the drop-in");
         assert!(!by_root().contains("PK070"), "{}", by_root());
-        fs::remove_dir_all(units).expect("a directory of ours");
+        fs::remove_dir_all(units).expect("a test directory");
     }
 }

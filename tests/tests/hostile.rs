@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use portknock_tests::hostile::{inject, no_knocks, odd_knocks, syn_in_fragments};
-use portknock_tests::{Daemon, Lab, Listener, PATIENCE, Sniffed, Sniffer};
+use portknock_tests::{Daemon, Lab, Listener, Sniffed, Sniffer, WAIT_TIMEOUT};
 
 /// Two doors that one packet opens, and one that takes three.
 const DOORS: &str = "[tcp]\nsequence = 7000\ntcpflags = syn,!ack,!fin,!rst\ncommand = true\n\
@@ -53,7 +53,7 @@ fn the_frames_that_may_count_reach_the_reader() {
     inject(&lab.client, &frames);
     // Otherwise the other test would prove nothing. If a packet arrives while the command of an
     // earlier one waits, the log counts the openings.
-    daemon.wait_for_count("Stage 1", 10, PATIENCE);
+    daemon.wait_for_count("Stage 1", 10, WAIT_TIMEOUT);
     daemon.wait_for("OPEN SESAME");
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, Output, PATIENCE, binary, cost, require, wait_until};
+use portknock_tests::{Daemon, Lab, Output, WAIT_TIMEOUT, binary, cost, require, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -41,12 +41,12 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// The library that makes portknockd start another program as its reader.
 static STARTER: LazyLock<TempDir> = LazyLock::new(|| {
     require("gcc");
-    let folder = TempDir::new().expect("a temporary folder");
+    let directory = TempDir::new().expect("a temporary directory");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/c/start_other_reader.c");
-    let library = folder.path().join("start.so");
+    let library = directory.path().join("start.so");
     let built = Output::of(Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(library).args([source, "-ldl"]));
     assert_eq!(built.code, Some(0), "{}", built.stderr);
-    folder
+    directory
 });
 
 fn daemon_with(lab: &Lab, misbehaviour: &str) -> Daemon {
@@ -85,11 +85,11 @@ fn withstands(misbehaviour: &str) -> String {
         closes_at = closes_at.or(status["status"]["open"][0]["closes_at"].as_f64());
         std::thread::sleep(Duration::from_millis(100));
     }
-    let closed = wait_until(PATIENCE, || daemon.read("closed").contains('\n'));
+    let closed = wait_until(WAIT_TIMEOUT, || daemon.read("closed").contains('\n'));
     let memory = peak_mib(&daemon);
     let stopped = Instant::now();
     daemon.signal("TERM");
-    let has_ended = daemon.exit_within(PATIENCE).is_some();
+    let has_ended = daemon.exit_within(WAIT_TIMEOUT).is_some();
     let stop_time = stopped.elapsed();
     let log = daemon.log();
     let size = fs::metadata(daemon.path("log")).map_or(0, |data| data.len());
@@ -131,7 +131,7 @@ fn a_reader_that_floods_the_daemon_is_replaced_and_nothing_waits_for_it() {
         ("reports stages", "more than packets can cause"),
         ("reports packets", "a message out of turn"),
         ("counts without being asked", "a message out of turn"),
-        ("says that it works", "too many notices"),
+        ("reports that it works", "too many notices"),
     ] {
         replaces(misbehaviour, reason);
     }
@@ -145,7 +145,7 @@ fn a_reader_that_hands_over_without_end_or_not_at_all_holds_up_nothing() {
     for misbehaviour in ["hands over without end", "hands over many", "hands over slowly", "hands over nothing"] {
         withstands(misbehaviour);
     }
-    replaces("hands over what is not allowed", "an attempt of an address that may not knock");
+    replaces("hands over a forbidden attempt", "an attempt of an address that may not knock");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_reader_that_sends_what_is_no_message_is_replaced() {
 #[test]
 fn a_reader_that_does_nothing_holds_up_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for misbehaviour in ["says nothing", "stops", "asks for the network again"] {
+    for misbehaviour in ["sends nothing", "stops", "asks for the network again"] {
         withstands(misbehaviour);
     }
     for misbehaviour in ["exits", "is never ready", "closes its connection"] {
@@ -193,14 +193,14 @@ fn a_reader_that_does_anything_holds_up_nothing() {
 fn a_reload_waits_for_no_reader_and_doors_close_meanwhile() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::pair();
-    let daemon = daemon_with(&lab, "says nothing");
+    let daemon = daemon_with(&lab, "sends nothing");
     daemon.wait_for("OPEN SESAME");
     std::thread::sleep(Duration::from_millis(1500));
     let start = Instant::now();
     daemon.reload(DOORS);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    assert!(wait_until(PATIENCE, || daemon.read("closed").contains('\n')), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("closed").contains('\n')), "{}", daemon.log());
     let open = seconds(&daemon, "closed") - seconds(&daemon, "opened");
     assert!((open - 2.0).abs() <= TOLERANCE, "the door was open for {open} s\n{}", daemon.log());
-    assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some()));
+    assert!(wait_until(WAIT_TIMEOUT, || cost::reader(daemon.id()).is_some()));
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portknock_tests::{
-    Daemon, Firewall, Host, Lab, Listener, Output, PATIENCE, PortState, Process, Sniffed, Sniffer, binary,
+    Daemon, Firewall, Host, Lab, Listener, Output, PortState, Process, Sniffed, Sniffer, WAIT_TIMEOUT, binary,
 };
 
 /// Runs our `knock` with these arguments, separated by spaces.
@@ -136,7 +136,7 @@ fn the_original_knockd_opens() {
     .enumerate()
     {
         sent(&portknock(&lab.client, args));
-        daemon.wait_for_count("mixed: OPEN SESAME", i + 1, PATIENCE);
+        daemon.wait_for_count("mixed: OPEN SESAME", i + 1, WAIT_TIMEOUT);
     }
     sent(&knock(&lab.client, "-u 10.0.0.1 1111 2222"));
     daemon.wait_for("10.0.0.2: udp: OPEN SESAME");
@@ -201,8 +201,8 @@ fn link_local_addresses_take_a_zone() {
 fn names_mean_one_address_or_all() {
     let lab = Lab::pair();
     lab.server.add_address("eth0", "10.0.0.3/24");
-    let folder = tempfile::tempdir().unwrap();
-    let hosts = folder.path().join("hosts");
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = directory.path().join("hosts");
     std::fs::write(&hosts, "10.0.0.1 lab.example\n10.0.0.3 lab.example\nfd00::1 lab.example\n").unwrap();
     let run = |args: &str| {
         // A mount of the command's own; no other process sees the file.

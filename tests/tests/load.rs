@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, Listener, Output, PATIENCE, PortState, binary, require, wait_until};
+use portknock_tests::{Daemon, Lab, Listener, Output, PortState, WAIT_TIMEOUT, binary, require, wait_until};
 
 const DOOR: &str = "
 [door]
@@ -14,8 +14,8 @@ const DOOR: &str = "
     command     = echo %IP% >> %DIR%/opened
 ";
 
-fn blast(lab: &Lab, args: &str) -> Command {
-    let mut command = lab.client.command(binary("blast"));
+fn pktgen(lab: &Lab, args: &str) -> Command {
+    let mut command = lab.client.command(binary("pktgen"));
     command.args(["--interface", "eth0"]).args(args.split(' '));
     command
 }
@@ -34,19 +34,19 @@ fn each_of_a_thousand_knocks_of_the_original_client_opens_the_door() {
 fn honest_knockers_get_in_while_spoofed_first_knocks_pour_in() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
-    let first = Output::of(&mut blast(&lab, "--from 172.16.0.0 --sources 100000 --ports 7000 --rate 50000"));
+    let first = Output::of(&mut pktgen(&lab, "--from 172.16.0.0 --sources 100000 --ports 7000 --rate 50000"));
     assert_eq!(first.code, Some(0), "{}", first.stderr);
-    assert!(wait_until(PATIENCE, || daemon.status("attempts") == 100_000), "{}", daemon.status("attempts"));
-    let mut flood = blast(&lab, "--from 172.24.0.0 --sources 500000 --ports 7000 --rate 20000 --count 400000")
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.status("attempts") == 100_000), "{}", daemon.status("attempts"));
+    let mut flood = pktgen(&lab, "--from 172.24.0.0 --sources 500000 --ports 7000 --rate 20000 --count 400000")
         .spawn()
-        .expect("blast starts");
+        .expect("pktgen starts");
     for tries in 1..=10 {
         lab.client.ok("knock -d 20 10.0.0.1 7000 8000 9000");
         daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", tries, Duration::from_secs(5));
     }
-    assert!(flood.try_wait().expect("blast can be waited for").is_none(), "the flood ended before the knocks did");
-    flood.kill().expect("blast can be killed");
-    flood.wait().expect("blast can be waited for");
+    assert!(flood.try_wait().expect("pktgen can be waited for").is_none(), "the flood ended before the knocks did");
+    flood.kill().expect("pktgen can be killed");
+    flood.wait().expect("pktgen can be waited for");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn sweeps_with_any_flags_open_no_order_of_three_ports() {
         let daemon = Daemon::portknockd(&lab.server, &config);
         for ports in [&rising, &rising, &rising, &falling, &falling, &falling] {
             for ports in ports.chunks(16_384) {
-                lab.blast(&format!("--rate 100000 --flags {flags} --ports {}", ports.join(",")));
+                lab.pktgen(&format!("--rate 100000 --flags {flags} --ports {}", ports.join(",")));
             }
         }
         daemon.signal("USR1");
@@ -137,7 +137,7 @@ fn sweeps_with_any_flags_open_no_order_of_three_ports() {
         assert_eq!(daemon.count("attempt failed: scan") > 0, flags != "SA", "{mask} {flags}:\n{}", daemon.log());
         // The correct segments one after the other do open a door.
         let right = if flags == "SA" { "S" } else { flags };
-        lab.blast(&format!("--from 10.0.0.7 --flags {right} --ports 33000,40000,50000"));
+        lab.pktgen(&format!("--from 10.0.0.7 --flags {right} --ports 33000,40000,50000"));
         daemon.wait_for("10.0.0.7: door33-40: OPEN SESAME");
     }
 }
@@ -171,7 +171,7 @@ fn five_thousand_knockers_at_once_all_get_in() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let burst = "--from 172.16.0.0 --sources 5000 --ports 7000,8000,9000";
-    let sent = Output::of(&mut blast(&lab, burst));
+    let sent = Output::of(&mut pktgen(&lab, burst));
     assert_eq!(sent.code, Some(0), "{}", sent.stderr);
     daemon.wait_for_count("OPEN SESAME", 5_000, Duration::from_secs(60));
 }
@@ -219,20 +219,20 @@ fn holds_up_no_other_door(opens: &str, closes: &str, in_burst: bool) {
     let before = memory(&daemon);
     let logged = daemon.log().len();
     let flood = "--udp --from 172.16.0.0 --sources 200000 --ports 7000 --rate 100000";
-    let mut flood = blast(&lab, flood).spawn().expect("blast starts");
+    let mut flood = pktgen(&lab, flood).spawn().expect("pktgen starts");
     if in_burst {
         daemon.wait_for("leaked: OPEN SESAME");
     } else {
         daemon.wait_for("leaked: not logged one by one in the last second");
     }
     let start = Instant::now();
-    let knock = Output::of(&mut blast(&lab, "--udp --from 10.0.0.2 --ports 8000"));
+    let knock = Output::of(&mut pktgen(&lab, "--udp --from 10.0.0.2 --ports 8000"));
     assert_eq!(knock.code, Some(0), "{}", knock.stderr);
     assert!(wait_until(Duration::from_secs(10), is_open), "{}", daemon.log());
     let opened = start.elapsed();
     assert!(wait_until(Duration::from_secs(10), || !is_open()), "{}", daemon.log());
     let closed = start.elapsed();
-    flood.wait().expect("blast can be waited for");
+    flood.wait().expect("pktgen can be waited for");
     let (grown, logged) = (memory(&daemon).saturating_sub(before), daemon.log().len() - logged);
     let figures = format!("{opens}: {opened:?}, {closed:?}, {grown} KiB of memory, {logged} bytes logged");
     println!("{figures}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use portknock_tests::{Daemon, Lab, PATIENCE, binary, require, wait_until};
+use portknock_tests::{Daemon, Lab, WAIT_TIMEOUT, binary, require, wait_until};
 use tempfile::TempDir;
 
 /// A door without one-time sequences, which shows that the daemon continues, and that it has read
@@ -18,23 +18,23 @@ const BELL: &str = "
 
 /// A file of sequences in its own directory.
 struct Sequences {
-    folder: TempDir,
+    directory: TempDir,
     lab: Lab,
 }
 
 impl Sequences {
     fn new(lines: &str) -> Self {
-        let sequences = Self { folder: TempDir::new().expect("a temporary folder"), lab: Lab::pair() };
+        let sequences = Self { directory: TempDir::new().expect("a temporary directory"), lab: Lab::pair() };
         sequences.write(lines);
         sequences
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join("sequences")
+        self.directory.path().join("sequences")
     }
 
     fn write(&self, lines: &str) {
-        fs::write(self.path(), lines).expect("the folder can be written");
+        fs::write(self.path(), lines).expect("the directory can be written");
     }
 
     fn read(&self) -> String {
@@ -79,7 +79,7 @@ impl Sequences {
     fn ring(&self, daemon: &Daemon) {
         let before = daemon.count("bell: OPEN SESAME");
         self.knock("1000 500");
-        daemon.wait_for_count("bell: OPEN SESAME", before + 1, PATIENCE);
+        daemon.wait_for_count("bell: OPEN SESAME", before + 1, WAIT_TIMEOUT);
     }
 
     /// Runs this with the file read-only for the daemon.
@@ -98,7 +98,7 @@ fn pause() {
 }
 
 fn becomes(daemon: &Daemon, done: &str) {
-    let reached = wait_until(PATIENCE, || daemon.read("done") == done);
+    let reached = wait_until(WAIT_TIMEOUT, || daemon.read("done") == done);
     assert!(reached, "`done` is not\n{done}but\n{}\n{}", daemon.read("done"), daemon.log());
 }
 
@@ -211,7 +211,7 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
             let strace = ["strace", "-D", "-q", "-o", "%DIR%/trace", "-e", "signal=none", &inject];
             let mut daemon = Daemon::portknockd_under(&door.lab.server, &strace, &door.config_that_closes());
             door.knock("7000 8000");
-            assert!(daemon.exit_within(PATIENCE).is_some(), "no crash at {calls} {nth}:\n{}", daemon.log());
+            assert!(daemon.exit_within(WAIT_TIMEOUT).is_some(), "no crash at {calls} {nth}:\n{}", daemon.log());
             let marked = door.read().starts_with('#');
             let opened = daemon.read("done").contains("open");
             assert!(marked || !opened, "{calls} {nth}: open, but the line is not marked");
@@ -225,9 +225,9 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
                 door.in_vain(&daemon, "7000 8000");
             } else {
                 door.knock("7000 8000");
-                daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 1, PATIENCE);
+                daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 1, WAIT_TIMEOUT);
             }
-            let closed = wait_until(PATIENCE, || {
+            let closed = wait_until(WAIT_TIMEOUT, || {
                 let done = daemon.read("done");
                 done.matches("open").count() <= done.matches("close").count()
             });
@@ -235,7 +235,7 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
             // A one-time door opens at most once a second.
             sleep(Duration::from_millis(1100));
             door.knock("7100 8100");
-            assert!(wait_until(PATIENCE, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
+            assert!(wait_until(WAIT_TIMEOUT, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
         }
     }
     // Not yet marked; marked, but not opened; opened.
@@ -297,7 +297,7 @@ fn a_line_that_begins_with_a_digit_is_marked_before_it() {
     daemon.kill();
     daemon.restart(&door.lab.server, &["-i", "eth0"]);
     door.knock("7100 8100");
-    assert!(wait_until(PATIENCE, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
+    assert!(wait_until(WAIT_TIMEOUT, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn the_file_goes_from_the_original_to_portknockd_and_back() {
     let door = Sequences::new(" 7000,8000\n 7100,8100\n 7200,8200\n 7300,8300\n");
     let step = |mut daemon: Daemon, ports: &str, file: &str| {
         door.knock(ports);
-        assert!(wait_until(PATIENCE, || door.read() == file), "{}\n{}", door.read(), daemon.log());
+        assert!(wait_until(WAIT_TIMEOUT, || door.read() == file), "{}\n{}", door.read(), daemon.log());
         daemon.wait_for("10.0.0.2: door: OPEN SESAME");
         daemon.stop();
     };

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use portknock_tests::{
-    Cable, Capacity, Distant, Host, Lab, Listener, Output, Probed, Process, RIGHTLESS, Scan, Sniffed, Sniffer, binary,
-    probe, probe_command, require,
+    Capacity, Distant, Host, Lab, LinkProperties, Listener, Output, Probed, Process, Scan, Sniffed, Sniffer,
+    UNPRIVILEGED, binary, probe, probe_command, require,
 };
 
 const BOTH: [&str; 2] = ["10.0.0.1", "fd00::1"];
@@ -20,7 +20,7 @@ fn portknock(host: &Host, args: &str) -> Output {
 /// Asserts that nothing was found, and returns the error message.
 fn complaint(output: &Output) -> &str {
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
-    let (program, complaint) = output.stderr.split_once(": ").expect("the program's name and what it complains of");
+    let (program, complaint) = output.stderr.split_once(": ").expect("the program's name and its error message");
     assert_eq!((program, complaint.lines().count()), ("portknock", 1), "{output:?}");
     complaint
 }
@@ -133,7 +133,7 @@ fn a_silent_port_gets_as_many_probes_as_asked_for() {
                         let sniffer =
                             Sniffer::start(client, "eth0", &format!("dst host {address} and dst port {port}"));
                         let results = probe(client, scan, &format!("--retries {retries} {address} {port}"));
-                        assert_eq!(results[0].answer.reason, "no-response");
+                        assert_eq!(results[0].verdict.reason, "no-response");
                         sniffer.wait_for(retries + 1, Sniffed::is_knock);
                         // The kernel would repeat a SYN after a second.
                         thread::sleep(Duration::from_millis(1_200));
@@ -152,8 +152,8 @@ fn wrong(client: &Host, scan: Scan, ports: &str, count: usize, expected: impl Fn
     let results = probe(client, scan, &format!("10.0.0.1 {ports}"));
     let distinct: BTreeSet<u16> = results.iter().map(|result| result.port).collect();
     assert_eq!((results.len(), distinct.len()), (count, count));
-    let wrong = results.iter().filter(|result| result.answer.state != expected(result.port));
-    wrong.map(|result| format!("{} is {}, not {}", result.port, result.answer, expected(result.port))).collect()
+    let wrong = results.iter().filter(|result| result.verdict.state != expected(result.port));
+    wrong.map(|result| format!("{} is {}, not {}", result.port, result.verdict, expected(result.port))).collect()
 }
 
 const NONE: [&str; 0] = [];
@@ -178,7 +178,7 @@ fn all_ports_of_a_host_nearby() {
 
 /// A path of 25 ms with this loss in each direction.
 fn distant(loss_percent: f64, seed: u64) -> Distant {
-    Distant::new(Cable { delay: Duration::from_millis(25), loss_percent, seed, ..Cable::default() })
+    Distant::new(LinkProperties { delay: Duration::from_millis(25), loss_percent, seed, ..LinkProperties::default() })
 }
 
 // The number of missed ports on a lossy path depends on chance: the frames that get lost are always
@@ -221,7 +221,7 @@ fn ports_of_all_states_among_each_other_behind_a_lossy_path() {
 #[test]
 fn a_path_that_carries_little_is_not_overrun() {
     let capacity = Some(Capacity { rate: 3_000, queue: 100 });
-    let far = Distant::new(Cable { delay: Duration::from_millis(25), capacity, ..Cable::default() });
+    let far = Distant::new(LinkProperties { delay: Duration::from_millis(25), capacity, ..LinkProperties::default() });
     assert_eq!(wrong(&far.client, Scan::Syn, "1-20000", 20_000, |_| "closed"), NONE);
 }
 
@@ -245,7 +245,7 @@ fn end(process: Process) -> (Option<i32>, Vec<Probed>, String) {
 /// Asserts that these are some of the long probe's results.
 fn some_are_known(scan: Scan, results: &[Probed]) {
     assert!((40..1_900).contains(&results.len()), "{scan:?}: {}", results.len());
-    assert!(results.iter().all(|result| result.answer.state == "closed"), "{scan:?}: {results:?}");
+    assert!(results.iter().all(|result| result.verdict.state == "closed"), "{scan:?}: {results:?}");
     assert!(results.is_sorted_by_key(|result| result.port), "{scan:?}: {results:?}");
 }
 
@@ -275,9 +275,9 @@ fn interrupts_end_the_probe_with_what_is_known() {
 }
 
 /// Runs `portknock probe` without any privilege.
-fn without_rights(host: &Host, args: &str) -> Output {
-    let mut command = host.command(RIGHTLESS[0]);
-    Output::of(command.args(&RIGHTLESS[1..]).arg(binary("portknock")).arg("probe").args(args.split_whitespace()))
+fn without_privileges(host: &Host, args: &str) -> Output {
+    let mut command = host.command(UNPRIVILEGED[0]);
+    Output::of(command.args(&UNPRIVILEGED[1..]).arg(binary("portknock")).arg("probe").args(args.split_whitespace()))
 }
 
 #[test]
@@ -285,11 +285,11 @@ fn syns_need_a_right_and_the_default_does_without() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     for address in BOTH {
-        let refused = without_rights(&lab.client, &format!("--method syn {address} 22"));
+        let refused = without_privileges(&lab.client, &format!("--method syn {address} 22"));
         let complaint = complaint(&refused);
         assert!(complaint.contains("CAP_NET_RAW") && complaint.contains("--method connect"), "{complaint}");
         for (output, by) in [
-            (without_rights(&lab.client, &format!("{address} 22")), "connect"),
+            (without_privileges(&lab.client, &format!("{address} 22")), "connect"),
             (portknock(&lab.client, &format!("{address} 22")), "SYN"),
         ] {
             let mut lines = output.stdout.lines();
@@ -328,8 +328,8 @@ fn names_mean_one_address_or_all() {
     let _listener = Listener::start(&lab.server, 22);
     lab.server.add_address("eth0", "10.0.0.3/24");
     lab.server.ok("iptables -A INPUT -d 10.0.0.3 -p tcp --dport 22 -j REJECT --reject-with tcp-reset");
-    let folder = tempfile::tempdir().unwrap();
-    let hosts = folder.path().join("hosts");
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = directory.path().join("hosts");
     std::fs::write(&hosts, "10.0.0.1 lab.example\n10.0.0.3 lab.example\nfd00::1 lab.example\n").unwrap();
     let run = |args: &str| {
         // A mount of the command's own; no other process sees the file.
@@ -338,7 +338,7 @@ fn names_mean_one_address_or_all() {
         Output::of(lab.client.command("unshare").args(["--mount", "sh", "-c", &script]))
     };
     let found = |results: &[Probed]| {
-        let found = |result: &Probed| format!("{} {} {}", result.address, result.port, result.answer.state);
+        let found = |result: &Probed| format!("{} {} {}", result.address, result.port, result.verdict.state);
         results.iter().map(found).collect::<Vec<_>>()
     };
     for method in ["syn", "connect"] {
@@ -377,7 +377,7 @@ fn link_local_addresses_take_a_zone() {
     for scan in Scan::ALL {
         let results = probe(&lab.client, scan, "fe80::ff:fe00:1%eth0 22,23");
         assert!(results.iter().all(|result| result.address == address), "{scan:?}: {results:?}");
-        let states: Vec<_> = results.iter().map(|result| result.answer.state.as_str()).collect();
+        let states: Vec<_> = results.iter().map(|result| result.verdict.state.as_str()).collect();
         let expected = if scan == Scan::Udp { ["closed", "closed"] } else { ["open", "closed"] };
         assert_eq!(states, expected, "{scan:?}");
     }

@@ -14,20 +14,21 @@ use std::thread;
 use std::time::Duration;
 
 use portknock_tests::{
-    Answer, Family, Firewall, Host, Lab, Listener, Matrix, Probed, Process, Scan, Sniffed, Sniffer, binary, nmap, probe,
+    Family, Firewall, Host, Lab, Listener, Matrix, Probed, Process, Scan, Sniffed, Sniffer, Verdict, binary, nmap,
+    probe,
 };
 
 const BOTH: [&str; 2] = ["10.0.0.1", "fd00::1"];
 const BY_TCP: [Scan; 2] = [Scan::Syn, Scan::Connect];
 
 /// The verdicts alone, each in nmap's words.
-fn words(results: &[Probed]) -> Vec<String> {
-    results.iter().map(|result| result.answer.to_string()).collect()
+fn verdicts(results: &[Probed]) -> Vec<String> {
+    results.iter().map(|result| result.verdict.to_string()).collect()
 }
 
 /// Asserts that all of these ports are in one state.
 fn all_are(state: &str, count: usize, results: &[Probed]) {
-    let others: Vec<_> = results.iter().filter(|result| result.answer.state != state).collect();
+    let others: Vec<_> = results.iter().filter(|result| result.verdict.state != state).collect();
     assert!(others.is_empty(), "not {state}: {others:?}");
     assert_eq!(results.len(), count);
 }
@@ -40,7 +41,7 @@ fn a_refusal_over_ipv6_is_known_at_once() {
     for kind in ["icmp6-port-unreachable", "icmp6-adm-prohibited"] {
         lab.server.ok(&format!("ip6tables -I INPUT -p tcp --dport 81 -j REJECT --reject-with {kind}"));
         let results = probe(&lab.client, Scan::Connect, "fd00::1 81");
-        assert_eq!(results[0].answer.state, "filtered", "{kind}: {results:?}");
+        assert_eq!(results[0].verdict.state, "filtered", "{kind}: {results:?}");
         assert!(results[0].rtt_ms.is_some_and(|ms| ms < 900.0), "{kind}: {results:?}");
     }
 }
@@ -55,8 +56,8 @@ fn limited_icmp_errors_do_not_change_the_state() {
         for address in BOTH {
             let results = probe(&tcp.client, scan, &format!("{address} 1-200"));
             all_are("filtered", 200, &results);
-            let told = results.iter().filter(|result| result.answer.reason == "port-unreach").count();
-            assert!((1..200).contains(&told), "{scan:?} of {address}: the limit was not met: {results:?}");
+            let refused_ports = results.iter().filter(|result| result.verdict.reason == "port-unreach").count();
+            assert!((1..200).contains(&refused_ports), "{scan:?} of {address}: the limit was not met: {results:?}");
         }
     }
     let udp = Lab::pair();
@@ -75,7 +76,7 @@ fn each_try_has_a_source_port_of_its_own_and_the_same_destination() {
     for address in BOTH {
         let sniffer = Sniffer::start(&lab.client, "eth0", "tcp");
         assert_eq!(
-            words(&probe(&lab.client, Scan::Syn, &format!("--timeout 1 {address} 22"))),
+            verdicts(&probe(&lab.client, Scan::Syn, &format!("--timeout 1 {address} 22"))),
             ["filtered, no-response"]
         );
         let tries = sniffer.wait_for(4, |packet| packet.port == 22);
@@ -107,7 +108,7 @@ fn a_repeated_syn_ack_opens_the_port_and_is_no_round_trip() {
         for address in BOTH {
             let sniffer = Sniffer::start(&lab.client, "eth0", &format!("host {address} and tcp port {port}"));
             let results = probe(&lab.client, scan, &format!("{options} {address} {port}"));
-            assert_eq!(words(&results), ["open, syn-ack"], "{scan:?} of {address}");
+            assert_eq!(verdicts(&results), ["open, syn-ack"], "{scan:?} of {address}");
             // On a slow machine the third try may be answered, immediately.
             assert!(results[0].rtt_ms.is_none_or(|ms| ms < 900.0), "{scan:?} of {address}: {results:?}");
             let answer = sniffer.wait_for(1, |packet| packet.flags == "SA")[0].clone();
@@ -129,7 +130,7 @@ fn the_source_is_what_was_asked_for() {
             let friend = Matrix::friend_address(family);
             let sniffer = Sniffer::start(&matrix.client, "eth0", &format!("dst host {}", case.address));
             let results = probe(&matrix.client, scan, &format!("--source {friend} {} {}", case.address, case.port));
-            assert_eq!(results[0].answer.state, "open", "{scan:?} from {friend}: {results:?}");
+            assert_eq!(results[0].verdict.state, "open", "{scan:?} from {friend}: {results:?}");
             let sent = sniffer.wait_for(1, Sniffed::is_knock);
             assert!(sent.iter().all(|packet| packet.source.to_string() == friend), "{scan:?} from {friend}: {sent:?}");
         }
@@ -137,13 +138,13 @@ fn the_source_is_what_was_asked_for() {
 }
 
 /// Ports that drop everything, for which an attacker sends a spoofed SYN/ACK, RST, and ICMP error.
-const FORGED: [u16; 3] = [81, 82, 83];
+const SPOOFED: [u16; 3] = [81, 82, 83];
 
 /// Sends spoofed answers whose numbers have this distance from the SYN's.
 fn forger(lab: &Lab, off_by: u32) -> Process {
-    let mut command = lab.server.command(binary("forge"));
+    let mut command = lab.server.command(binary("spoof"));
     command.args(["--interface", "eth0", "--off-by", &off_by.to_string()]);
-    for (option, port) in ["--syn-ack", "--reset", "--unreachable"].into_iter().zip(FORGED) {
+    for (option, port) in ["--syn-ack", "--reset", "--unreachable"].into_iter().zip(SPOOFED) {
         command.args([option, &port.to_string()]);
     }
     let process = Process::spawn(&mut command);
@@ -152,15 +153,15 @@ fn forger(lab: &Lab, off_by: u32) -> Process {
 }
 
 /// nmap's verdicts about them.
-fn nmap_of_forged(client: &Host, address: &str) -> [Answer; 3] {
+fn nmap_of_spoofed(client: &Host, address: &str) -> [Verdict; 3] {
     let address: IpAddr = address.parse().expect("an address");
-    let seen = nmap(client, Scan::Syn, &[address], &FORGED.into());
-    FORGED.map(|port| seen[&(address, port)].clone())
+    let seen = nmap(client, Scan::Syn, &[address], &SPOOFED.into());
+    SPOOFED.map(|port| seen[&(address, port)].clone())
 }
 
 /// Our verdicts about them.
-fn ours_of_forged(client: &Host, scan: Scan, address: &str) -> Vec<String> {
-    words(&probe(client, scan, &format!("{address} 81-83")))
+fn ours_of_spoofed(client: &Host, scan: Scan, address: &str) -> Vec<String> {
+    verdicts(&probe(client, scan, &format!("{address} 81-83")))
 }
 
 const SILENT: &str = "filtered, no-response";
@@ -169,30 +170,30 @@ const SILENT: &str = "filtered, no-response";
 fn forged_answers_change_nothing_though_nmap_believes_them() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
-    // Answers with the correct numbers count, which shows that the spoofed ones arrive.
+    // Verdicts with the correct numbers count, which shows that the spoofed ones arrive.
     let true_numbers = forger(&lab, 0);
-    let [_, _, refused] = nmap_of_forged(&lab.client, "10.0.0.1");
-    assert_eq!(refused, Answer::new("filtered", "port-unreach"));
+    let [_, _, refused] = nmap_of_spoofed(&lab.client, "10.0.0.1");
+    assert_eq!(refused, Verdict::new("filtered", "port-unreach"));
     for address in BOTH {
-        let seen = ours_of_forged(&lab.client, Scan::Syn, address);
+        let seen = ours_of_spoofed(&lab.client, Scan::Syn, address);
         assert_eq!(seen, [SILENT, "closed, reset", "filtered, port-unreach"], "{address}");
     }
     drop(true_numbers);
     let true_acknowledgments = forger(&lab, 1);
     for address in BOTH {
-        let seen = ours_of_forged(&lab.client, Scan::Syn, address);
+        let seen = ours_of_spoofed(&lab.client, Scan::Syn, address);
         assert_eq!(seen, ["open, syn-ack", "closed, reset", SILENT], "{address}");
     }
     drop(true_acknowledgments);
     let _wrong_numbers = forger(&lab, 0x4000_0000);
     for address in BOTH {
-        let [open, closed, refused] = nmap_of_forged(&lab.client, address);
-        assert_eq!(open, Answer::new("open", "syn-ack"), "{address}");
-        assert_eq!(closed, Answer::new("closed", "reset"), "{address}");
+        let [open, closed, refused] = nmap_of_spoofed(&lab.client, address);
+        assert_eq!(open, Verdict::new("open", "syn-ack"), "{address}");
+        assert_eq!(closed, Verdict::new("closed", "reset"), "{address}");
         // nmap checks only the number that an ICMP error quotes.
-        assert_eq!(refused, Answer::new("filtered", "no-response"), "{address}");
+        assert_eq!(refused, Verdict::new("filtered", "no-response"), "{address}");
         for scan in BY_TCP {
-            assert_eq!(ours_of_forged(&lab.client, scan, address), [SILENT; 3], "{scan:?} of {address}");
+            assert_eq!(ours_of_spoofed(&lab.client, scan, address), [SILENT; 3], "{scan:?} of {address}");
         }
     }
 }

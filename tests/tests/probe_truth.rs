@@ -2,14 +2,14 @@
 
 use std::sync::OnceLock;
 
-use portknock_tests::{Answer, Answers, Case, CaseId, Family, Matrix, Scan, Truth};
+use portknock_tests::{Case, CaseId, Family, Matrix, Scan, Truth, Verdict, Verdicts};
 
 /// nmap's verdicts about all cases, on its own matrix. nmap runs once for each method.
-fn nmap(scan: Scan) -> &'static Answers {
-    static SYN: OnceLock<Answers> = OnceLock::new();
-    static CONNECT: OnceLock<Answers> = OnceLock::new();
-    static UDP: OnceLock<Answers> = OnceLock::new();
-    let (answers, families) = match scan {
+fn nmap(scan: Scan) -> &'static Verdicts {
+    static SYN: OnceLock<Verdicts> = OnceLock::new();
+    static CONNECT: OnceLock<Verdicts> = OnceLock::new();
+    static UDP: OnceLock<Verdicts> = OnceLock::new();
+    let (verdicts, families) = match scan {
         Scan::Syn => (&SYN, &Family::BOTH[..]),
         // On a link without delay, ICMPv6 errors arrive while the socket is still locked by
         // connect(2), and count only when the SYN is repeated after a second. It depends on timing
@@ -17,20 +17,20 @@ fn nmap(scan: Scan) -> &'static Answers {
         Scan::Connect => (&CONNECT, &[Family::V4][..]),
         Scan::Udp => (&UDP, &Family::BOTH[..]),
     };
-    answers.get_or_init(|| Matrix::new().nmap(scan, families))
+    verdicts.get_or_init(|| Matrix::new().nmap(scan, families))
 }
 
 /// The verdicts of `portknock probe` about all cases, likewise.
-fn ours(scan: Scan) -> &'static Answers {
-    static SYN: OnceLock<Answers> = OnceLock::new();
-    static CONNECT: OnceLock<Answers> = OnceLock::new();
-    static UDP: OnceLock<Answers> = OnceLock::new();
-    let answers = match scan {
+fn ours(scan: Scan) -> &'static Verdicts {
+    static SYN: OnceLock<Verdicts> = OnceLock::new();
+    static CONNECT: OnceLock<Verdicts> = OnceLock::new();
+    static UDP: OnceLock<Verdicts> = OnceLock::new();
+    let verdicts = match scan {
         Scan::Syn => &SYN,
         Scan::Connect => &CONNECT,
         Scan::Udp => &UDP,
     };
-    answers.get_or_init(|| Matrix::new().portknock(scan))
+    verdicts.get_or_init(|| Matrix::new().portknock(scan))
 }
 
 /// Cases for which we have better information than `nmap -sS`, and our verdict.
@@ -58,28 +58,28 @@ const OTHER_BY_CONNECT: &[(&str, &str)] =
     &[("local-output-drop", "filtered, no-response"), ("local-input-drop", "filtered, no-response")];
 
 fn listed(list: &[(&'static str, &'static str)], case: &CaseId) -> Option<&'static str> {
-    list.iter().find(|(name, _)| *name == case.name).map(|&(_, answer)| answer)
+    list.iter().find(|(name, _)| *name == case.name).map(|&(_, verdict)| verdict)
 }
 
 /// Our wrong verdicts for a protocol, compared with nmap's except for [`BETTER`]; `translated`
 /// gives the word of our scan for the true word of a case.
-fn differences(ours: &Answers, nmap: &Answers, translated: impl Fn(&CaseId, String) -> String) -> Vec<String> {
+fn differences(ours: &Verdicts, nmap: &Verdicts, translated: impl Fn(&CaseId, String) -> String) -> Vec<String> {
     let mut differences = Vec::new();
     for (case, theirs) in nmap {
         let theirs = theirs.to_string();
         let better = listed(BETTER, case);
         let right = translated(case, better.map_or_else(|| theirs.clone(), String::from));
-        let Some(ours) = ours.get(case).map(Answer::to_string) else {
+        let Some(ours) = ours.get(case).map(Verdict::to_string) else {
             // Otherwise it was reported as skipped on one matrix, and so on both.
-            differences.push(format!("{case}: we say nothing; nmap: {theirs}"));
+            differences.push(format!("{case}: we have no verdict; nmap: {theirs}"));
             continue;
         };
         let late = LATE_ERROR.contains(&case.name.as_str()) && LATE_ERROR_SEEN_OR_NOT.contains(&ours.as_str());
         if ours != right && !late {
-            differences.push(format!("{case}: we say {ours}; right is {right}; nmap: {theirs}"));
+            differences.push(format!("{case}: our verdict is {ours}; the correct one is {right}; nmap: {theirs}"));
         }
         if better == Some(&theirs) {
-            differences.push(format!("{case}: nmap says the same by now: {theirs}"));
+            differences.push(format!("{case}: nmap has the same verdict by now: {theirs}"));
         }
     }
     differences
@@ -87,7 +87,7 @@ fn differences(ours: &Answers, nmap: &Answers, translated: impl Fn(&CaseId, Stri
 
 #[test]
 fn by_syn_we_say_what_nmap_says() {
-    let differences = differences(ours(Scan::Syn), nmap(Scan::Syn), |_, answer| answer);
+    let differences = differences(ours(Scan::Syn), nmap(Scan::Syn), |_, verdict| verdict);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
@@ -95,8 +95,8 @@ fn by_syn_we_say_what_nmap_says() {
 /// unreachable", for which `nmap -sT` sees only a refused connection.
 #[test]
 fn by_connections_we_say_what_nmap_says_by_syn() {
-    let by_connect = |case: &CaseId, answer: String| {
-        listed(OTHER_BY_CONNECT, case).map_or_else(|| answer.replace("reset", "conn-refused"), String::from)
+    let by_connect = |case: &CaseId, verdict: String| {
+        listed(OTHER_BY_CONNECT, case).map_or_else(|| verdict.replace("reset", "conn-refused"), String::from)
     };
     let differences = differences(ours(Scan::Connect), nmap(Scan::Syn), by_connect);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
@@ -104,7 +104,7 @@ fn by_connections_we_say_what_nmap_says_by_syn() {
 
 #[test]
 fn by_udp_we_say_what_nmap_says() {
-    let differences = differences(ours(Scan::Udp), nmap(Scan::Udp), |_, answer| answer);
+    let differences = differences(ours(Scan::Udp), nmap(Scan::Udp), |_, verdict| verdict);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
@@ -137,11 +137,11 @@ fn nmap_says_what_the_table_says() {
     let Some(table) = Truth::read() else { return };
     let known = Case::all();
     let mut differences = Vec::new();
-    let mut compare = |truth: &Truth, scan: Scan, expected: &Answer| {
+    let mut compare = |truth: &Truth, scan: Scan, expected: &Verdict| {
         // Cases that were not probed, or that were reported as skipped because this kernel does not
         // support them, are not compared.
-        if let Some(answer) = nmap(scan).get(&truth.id).filter(|answer| *answer != expected) {
-            differences.push(format!("{}: {scan:?}: {answer}; the table: {expected}", truth.id));
+        if let Some(verdict) = nmap(scan).get(&truth.id).filter(|verdict| *verdict != expected) {
+            differences.push(format!("{}: {scan:?}: {verdict}; the table: {expected}", truth.id));
         }
     };
     for truth in &table {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, PATIENCE, cost, wait_until};
+use portknock_tests::{Daemon, Lab, WAIT_TIMEOUT, cost, wait_until};
 
 const ENDED: &str = "the process that reads packets has ended";
 
@@ -19,7 +19,7 @@ fn door(seconds: u32) -> String {
 fn opens(lab: &Lab, daemon: &Daemon) {
     let before = daemon.count("OPEN SESAME");
     lab.client.ok("knock 10.0.0.1 7000 5000");
-    daemon.wait_for_count("OPEN SESAME", before + 1, PATIENCE);
+    daemon.wait_for_count("OPEN SESAME", before + 1, WAIT_TIMEOUT);
 }
 
 /// Knocks until the door opens, which it does when the next reader listens.
@@ -29,11 +29,11 @@ fn opens_soon(lab: &Lab, daemon: &Daemon) {
         lab.client.ok("knock 10.0.0.1 7000 5000");
         wait_until(Duration::from_millis(500), || daemon.count("OPEN SESAME") > before)
     };
-    assert!(wait_until(PATIENCE, opens), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, opens), "{}", daemon.log());
 }
 
 fn closes(daemon: &Daemon, count: usize) {
-    assert!(wait_until(PATIENCE, || daemon.read("done").matches("close").count() == count), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").matches("close").count() == count), "{}", daemon.log());
 }
 
 /// A value of the kernel about a process (proc_pid_status(5)).
@@ -45,7 +45,7 @@ fn status(pid: u32) -> HashMap<String, String> {
 
 fn ends(pid: u32) {
     let gone = || !Path::new(&format!("/proc/{pid}")).exists();
-    assert!(wait_until(PATIENCE, gone), "process {pid} is still there");
+    assert!(wait_until(WAIT_TIMEOUT, gone), "process {pid} is still there");
 }
 
 /// Asserts that the daemon waits and does not poll.
@@ -88,14 +88,14 @@ fn another_takes_its_place_when_it_ends_and_doors_close_on_time() {
     for round in 1..=2 {
         let reader = daemon.reader();
         lab.server.ok(&format!("kill -KILL {reader}"));
-        daemon.wait_for_count(ENDED, round, PATIENCE);
-        assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some_and(|next| next != reader)));
+        daemon.wait_for_count(ENDED, round, WAIT_TIMEOUT);
+        assert!(wait_until(WAIT_TIMEOUT, || cost::reader(daemon.id()).is_some_and(|next| next != reader)));
         // It listens as soon as it runs; a knock that counts again shows it.
         let heard = || {
             lab.client.ok("knock 10.0.0.1 7000");
             daemon.count("Stage 1") > round
         };
-        assert!(wait_until(PATIENCE, heard), "{}", daemon.log());
+        assert!(wait_until(WAIT_TIMEOUT, heard), "{}", daemon.log());
     }
     closes(&daemon, 1);
     assert_eq!(daemon.read("done"), "open 10.0.0.2\nclose 10.0.0.2\n");
@@ -127,7 +127,7 @@ fn one_that_hangs_is_replaced_though_nothing_happens() {
     lab.server.ok(&format!("kill -STOP {reader}"));
     daemon.wait_for_count("it does not answer", 1, Duration::from_secs(17));
     ends(reader);
-    assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some()));
+    assert!(wait_until(WAIT_TIMEOUT, || cost::reader(daemon.id()).is_some()));
     opens_soon(&lab, &daemon);
 }
 
@@ -153,7 +153,7 @@ fn one_that_did_not_run_for_seconds_in_a_flood_is_not_taken_for_hostile() {
     lab.server.ok(&format!("kill -STOP {reader}"));
     // The kernel keeps these packets for it. Those of one second may be logged line by line, not
     // those of nine.
-    lab.blast("--from 172.16.0.0 --sources 16000 --ports 7000 --rate 1800");
+    lab.pktgen("--from 172.16.0.0 --sources 16000 --ports 7000 --rate 1800");
     lab.server.ok(&format!("kill -CONT {reader}"));
     opens(&lab, &daemon);
     daemon.wait_for("not logged in the last second: door: ");
@@ -186,7 +186,7 @@ fn knocks_while_the_daemon_stops_do_not_keep_it_busy() {
     daemon.wait_for("running command: sleep 3");
     lab.client.ok("knock 10.0.0.1 7000");
     sleeps(&daemon);
-    assert!(daemon.exit_within(PATIENCE).is_some_and(|status| status.success()), "{}", daemon.log());
+    assert!(daemon.exit_within(WAIT_TIMEOUT).is_some_and(|status| status.success()), "{}", daemon.log());
     assert_eq!(daemon.read("done"), "open 10.0.0.2\nclose 10.0.0.2\n");
 }
 
@@ -203,7 +203,7 @@ fn a_door_that_a_knock_extends_in_its_last_moment_stays_open() {
     lab.client.ok("knock 10.0.0.1 7000 5000");
     std::thread::sleep((opened + Duration::from_millis(990)).saturating_duration_since(Instant::now()));
     lab.server.ok(&format!("kill -CONT {reader}"));
-    daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 2, PATIENCE);
+    daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 2, WAIT_TIMEOUT);
     closes(&daemon, 2);
     // The knock opens it again, which causes one more closing, and its time closed no door before.
     assert_eq!(daemon.read("done"), "open 10.0.0.2\nclose 10.0.0.2\n".repeat(2));
@@ -231,13 +231,13 @@ fn a_reload_of_the_same_doors_in_a_flood_keeps_a_million_attempts() {
     let daemon = Daemon::portknockd(&lab.server, &config);
     let reader = daemon.reader();
     lab.client.ok("knock 10.0.0.1 7000");
-    lab.blast("--from 172.16.0.0 --sources 1040000 --ports 7000 --rate 100000");
+    lab.pktgen("--from 172.16.0.0 --sources 1040000 --ports 7000 --rate 100000");
     let held = || daemon.status("attempts");
-    assert!(wait_until(PATIENCE, || held() > 900_000), "{}", held());
+    assert!(wait_until(WAIT_TIMEOUT, || held() > 900_000), "{}", held());
     // Like the rotation of a log, which takes long after a flood.
     for count in 1..=3 {
         daemon.signal("HUP");
-        daemon.wait_for_count("the configuration is reloaded", count, PATIENCE);
+        daemon.wait_for_count("the configuration is reloaded", count, WAIT_TIMEOUT);
     }
     assert!(daemon.count(ENDED) == 0 && daemon.reader() == reader && held() > 900_000, "{}", daemon.log());
     lab.client.ok("knock 10.0.0.1 5000");

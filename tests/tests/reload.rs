@@ -5,7 +5,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, PATIENCE, wait_until};
+use portknock_tests::{Daemon, Lab, WAIT_TIMEOUT, wait_until};
 
 /// A door whose command records that it ran.
 fn door(name: &str, sequence: &str) -> String {
@@ -23,7 +23,7 @@ fn opens(lab: &Lab, daemon: &Daemon, door: &str, steps: &str) {
     let line = format!("10.0.0.2: {door}: OPEN SESAME");
     let before = daemon.count(&line);
     lab.knock_from("10.0.0.2", "10.0.0.1", steps);
-    daemon.wait_for_count(&line, before + 1, PATIENCE);
+    daemon.wait_for_count(&line, before + 1, WAIT_TIMEOUT);
 }
 
 /// Asserts that a knock opens nothing.
@@ -115,7 +115,7 @@ fn an_opening_outlives_its_door_and_is_closed_on_time() {
     let after = since.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&after), "{after:?}");
     let all = "door 10.0.0.2\nclosed 10.0.0.2\n";
-    assert!(wait_until(PATIENCE, || opened(&daemon) == all), "{}", opened(&daemon));
+    assert!(wait_until(WAIT_TIMEOUT, || opened(&daemon) == all), "{}", opened(&daemon));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn an_opening_keeps_the_stop_command_that_it_was_made_with() {
     opens(&lab, &daemon, "door", "1000 5000 3000");
     daemon.reload(&with_stop("new"));
     let all = "door 10.0.0.2\nold\n";
-    assert!(wait_until(PATIENCE, || opened(&daemon) == all), "{}", opened(&daemon));
+    assert!(wait_until(WAIT_TIMEOUT, || opened(&daemon) == all), "{}", opened(&daemon));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn the_log_file_is_opened_anew_after_it_was_moved_away() {
     let old = || fs::read_to_string(daemon.path("log.1")).unwrap();
     fs::rename(daemon.path("log"), daemon.path("log.1")).unwrap();
     lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
-    assert!(wait_until(PATIENCE, || old().contains("10.0.0.2: door: Stage 1")), "{}", old());
+    assert!(wait_until(WAIT_TIMEOUT, || old().contains("10.0.0.2: door: Stage 1")), "{}", old());
     assert!(!daemon.path("log").exists());
     daemon.reload(&good);
     lab.knock_from("10.0.0.2", "10.0.0.1", "5000");
@@ -176,7 +176,7 @@ fn the_interfaces_follow_the_file() {
     knock("0", "5000 3000");
     daemon.wait_for("10.0.0.2: door: OPEN SESAME");
     knock("7", "1000 5000 3000");
-    daemon.wait_for_count("10.0.7.2: door: OPEN SESAME", 2, PATIENCE);
+    daemon.wait_for_count("10.0.7.2: door: OPEN SESAME", 2, WAIT_TIMEOUT);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_storm_of_reloads_harms_nothing() {
     opens(&lab, &daemon, "door", "1000 5000 3000");
     lab.knock_from("10.0.0.3", "10.0.0.1", "1000");
     daemon.wait_for("10.0.0.3: door: Stage 1");
-    assert!(wait_until(PATIENCE, || opened(&daemon) == "door 10.0.0.2\n"));
+    assert!(wait_until(WAIT_TIMEOUT, || opened(&daemon) == "door 10.0.0.2\n"));
     // The command's descriptor is closed when the daemon has noticed its end.
     sleep(Duration::from_millis(200));
     let before = daemon.descriptors();
@@ -244,8 +244,8 @@ fn a_storm_of_reloads_harms_nothing() {
 #[test]
 fn a_sequence_that_is_used_while_the_doors_change_places_opens_once_and_its_own_door() {
     let lab = Lab::pair();
-    let folder = tempfile::TempDir::new().unwrap();
-    let file = folder.path().join("sequences");
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("sequences");
     let line = |number: u16| format!("{},{}", 2000 + 2 * number, 2001 + 2 * number);
     fs::write(&file, (0..16).map(|number| line(number) + "\n").collect::<String>()).unwrap();
     let one_time = format!("[door]\none_time_sequences = {}\ncommand = true\n", file.display());

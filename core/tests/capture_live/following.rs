@@ -103,7 +103,7 @@ fn addresses_are_known_before_the_frames_that_follow_them() {
 
     run("ip addr add 10.0.0.1/24 dev wire0");
     Injector::new("far0").send(&syn(7000));
-    assert_eq!(listener.set.turn(&mut |_| panic!("the address comes first")).unwrap(), 0);
+    assert_eq!(listener.set.turn(&mut |_| panic!("the address is reported first")).unwrap(), 0);
     assert!(listener.set.take_address_change());
     assert!(!listener.set.take_address_change());
     assert!(listener.set.local_addresses().contains(&address));
@@ -130,5 +130,5 @@ fn thousands_of_addresses_are_followed() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     let addresses: &HashSet<IpAddr> = listener.set.local_addresses();
     assert_eq!(addresses.len(), 4000 + 2);
-    assert!(listener.wakes < 20, "one look for a burst of changes, not {}", listener.wakes);
+    assert!(listener.wakes < 20, "one poll for a burst of changes, not {}", listener.wakes);
 }

@@ -77,7 +77,7 @@ fn tagged_knocks_are_seen_on_the_wire() {
     far.send(&ethernet(&[0x8100], &ipv4(TCP, &segment(7001, TcpFlags::SYN))));
     far.send(&ethernet(&[0x88a8, 0x8100], &ipv4(TCP, &segment(7001, TcpFlags::SYN))));
     listener.settle();
-    assert_eq!(listener.frames, 10, "the filter looks behind the tags");
+    assert_eq!(listener.frames, 10, "the filter reads the ports after the tags");
 }
 
 #[test]

@@ -22,10 +22,10 @@ pub(crate) type Understood = BTreeMap<String, String>;
 /// Lets the original knockd read the text. Its interface does not exist, so it exits right after
 /// reading the configuration and captures nothing.
 pub(crate) fn original(text: &[u8]) -> Original {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // The original opens the log file while it reads.
-    let log = folder.path().join("log").to_str().unwrap().to_owned();
-    let file = folder.path().join("knockd.conf");
+    let log = directory.path().join("log").to_str().unwrap().to_owned();
+    let file = directory.path().join("knockd.conf");
     fs::write(&file, replace(text, b"/var/log/knockd.log", log.as_bytes())).unwrap();
     let ran = Command::new("knockd").args(["-D", "-i", "no-such-if0", "-c"]).arg(&file).output();
     let ran =
@@ -99,7 +99,7 @@ fn ours(door: &Door, key: &str) -> String {
         "target" => door.target.unwrap().to_string(),
         "one time sequences file" => door.one_time_sequences.as_ref().unwrap().display().to_string(),
         _ => {
-            let flag = key.strip_prefix("flag ").unwrap_or_else(|| panic!("what is {key}?"));
+            let flag = key.strip_prefix("flag ").unwrap_or_else(|| panic!("unknown key {key}"));
             let words = door.tcpflags.to_string().to_ascii_uppercase();
             words.split(',').find(|word| word.trim_start_matches('!') == flag).unwrap_or_default().to_owned()
         }

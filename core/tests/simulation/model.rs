@@ -19,11 +19,11 @@ struct Held {
     source: IpAddr,
     door: usize,
     since: Timestamp,
-    what: What,
+    kind: HeldKind,
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum HeldKind {
     Attempt {
         stage: usize,
         /// Source port and sequence number of the last matched step.
@@ -43,7 +43,7 @@ pub(crate) struct Model {
     held: Vec<Held>,
     /// Oldest first.
     openings: Vec<Opening>,
-    told: Vec<Vec<Event>>,
+    reported: Vec<Vec<Event>>,
     knocks: u64,
     unused: u64,
     evicted: u64,
@@ -58,7 +58,7 @@ impl Model {
             now: Timestamp::default(),
             held: Vec::new(),
             openings: Vec::new(),
-            told: Vec::new(),
+            reported: Vec::new(),
             knocks: 0,
             unused: 0,
             evicted: 0,
@@ -67,8 +67,8 @@ impl Model {
     }
 
     /// Events since the last call, in order; events of one group have no order among each other.
-    pub(crate) fn take_told(&mut self) -> Vec<Vec<Event>> {
-        std::mem::take(&mut self.told)
+    pub(crate) fn take_reported(&mut self) -> Vec<Vec<Event>> {
+        std::mem::take(&mut self.reported)
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -99,8 +99,8 @@ impl Model {
     /// The step that the source's attempt at a door waits for.
     pub(crate) fn next_step(&self, source: IpAddr, door: usize) -> Option<Step> {
         let steps = self.config.doors.get(door)?.sequence.as_ref()?.steps();
-        let stage = self.held.iter().find_map(|held| match held.what {
-            What::Attempt { stage, .. } if (held.source, held.door) == (source, door) => Some(stage),
+        let stage = self.held.iter().find_map(|held| match held.kind {
+            HeldKind::Attempt { stage, .. } if (held.source, held.door) == (source, door) => Some(stage),
             _ => None,
         });
         steps.get(stage.unwrap_or(0)).copied()
@@ -119,13 +119,13 @@ impl Model {
             for door in 0..self.config.doors.len() {
                 while let Some(i) = self.held.iter().position(|held| held.door == door && self.end_of(held) == due) {
                     let gone = self.held.remove(i);
-                    if let What::Attempt { stage, .. } = gone.what {
-                        self.say_at(due, door, gone.source, EventKind::Timeout { stage: small(stage) });
+                    if let HeldKind::Attempt { stage, .. } = gone.kind {
+                        self.report_at(due, door, gone.source, EventKind::Timeout { stage: small(stage) });
                     }
                 }
             }
             let group = self.close(|opening| opening.closes_at == due, due);
-            self.told.extend((!group.is_empty()).then_some(group));
+            self.reported.extend((!group.is_empty()).then_some(group));
         }
     }
 
@@ -133,14 +133,14 @@ impl Model {
         self.advance(now);
         while let Some(first) = self.openings.iter().map(|opening| opening.closes_at).min() {
             let group = self.close(|opening| opening.closes_at == first, self.now);
-            self.told.push(group);
+            self.reported.push(group);
         }
     }
 
     pub(crate) fn close_by_hand(&mut self, door: &str, ip: IpAddr, now: Timestamp) {
         self.advance(now);
         let group = self.close(|opening| &*opening.door == door && opening.ip == ip, self.now);
-        self.told.extend((!group.is_empty()).then_some(group));
+        self.reported.extend((!group.is_empty()).then_some(group));
     }
 
     pub(crate) fn restore(&mut self, openings: &[Opening]) {
@@ -202,7 +202,7 @@ impl Model {
             return;
         }
         let mut before = std::mem::take(&mut self.held);
-        before.sort_by_key(|held| (held.since, held.door, self.end_of(held), matches!(held.what, What::Cooldown)));
+        before.sort_by_key(|held| (held.since, held.door, self.end_of(held), matches!(held.kind, HeldKind::Cooldown)));
         let old = std::mem::replace(&mut self.config, config.clone());
         let mut places: Vec<Option<usize>> = Vec::new();
         for door in &old.doors {
@@ -211,22 +211,22 @@ impl Model {
         }
         for mut held in before {
             let Some(place) = places[held.door] else {
-                if let What::Attempt { stage, .. } = held.what {
+                if let HeldKind::Attempt { stage, .. } = held.kind {
                     let kind = EventKind::Fail { stage: small(stage), reason: FailReason::Reload };
                     let door = old.doors[held.door].name.clone();
-                    self.told.push(vec![Event { time: self.now, door, ip: held.source, kind }]);
+                    self.reported.push(vec![Event { time: self.now, door, ip: held.source, kind }]);
                 }
                 continue;
             };
             held.door = place;
-            if let What::Attempt { hits, .. } = &mut held.what {
+            if let HeldKind::Attempt { hits, .. } = &mut held.kind {
                 // A guard with a lower limit has now seen the maximum number of ports.
                 hits.truncate(config.options.scan_guard.into());
             }
             if self.make_room(place) {
                 self.held.push(held);
-            } else if let What::Attempt { stage, .. } = held.what {
-                self.say(place, held.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
+            } else if let HeldKind::Attempt { stage, .. } = held.kind {
+                self.report(place, held.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
             }
         }
     }
@@ -239,7 +239,7 @@ impl Model {
         let Some(i) = self.held.iter().position(is_here) else {
             return steps.first().is_some_and(|first| is_step(knock, *first)) && self.start(knock, door);
         };
-        let What::Attempt { stage, segment, .. } = &mut self.held[i].what else { return false };
+        let HeldKind::Attempt { stage, segment, .. } = &mut self.held[i].kind else { return false };
         let matched = is_step(knock, steps[*stage - 1]);
         if knock.protocol == Protocol::Tcp && matched && *segment == (knock.source_port, knock.sequence_number) {
             return false;
@@ -248,7 +248,7 @@ impl Model {
             *stage += 1;
             *segment = (knock.source_port, knock.sequence_number);
             let stage = *stage;
-            self.say(door, knock.source, EventKind::Stage { stage: small(stage), steps: small(steps.len()) });
+            self.report(door, knock.source, EventKind::Stage { stage: small(stage), steps: small(steps.len()) });
             if stage < steps.len() {
                 return false;
             }
@@ -260,7 +260,7 @@ impl Model {
         }
         let stage = small(*stage);
         self.held.remove(i);
-        self.say(door, knock.source, EventKind::Fail { stage, reason: FailReason::WrongPort });
+        self.report(door, knock.source, EventKind::Fail { stage, reason: FailReason::WrongPort });
         is_step(knock, steps[0]) && self.start(knock, door)
     }
 
@@ -268,14 +268,14 @@ impl Model {
         let steps = steps_of(&self.config.doors[door]).len();
         let stage = EventKind::Stage { stage: 1, steps: small(steps) };
         if steps == 1 {
-            self.say(door, knock.source, stage);
+            self.report(door, knock.source, stage);
             return self.open(knock, door);
         }
         if self.make_room(door) {
             let segment = (knock.source_port, knock.sequence_number);
-            let what = What::Attempt { stage: 1, segment, hits: Vec::new() };
-            self.held.push(Held { source: knock.source, door, since: self.now, what });
-            self.say(door, knock.source, stage);
+            let kind = HeldKind::Attempt { stage: 1, segment, hits: Vec::new() };
+            self.held.push(Held { source: knock.source, door, since: self.now, kind });
+            self.report(door, knock.source, stage);
         }
         false
     }
@@ -305,9 +305,9 @@ impl Model {
             self.make_room_for_opening(&door);
         }
         self.openings.extend(opening);
-        self.say(door_index, ip, kind);
+        self.report(door_index, ip, kind);
         if door.seq_cooldown.is_some() && self.make_room(door_index) {
-            self.held.push(Held { source: ip, door: door_index, since: self.now, what: What::Cooldown });
+            self.held.push(Held { source: ip, door: door_index, since: self.now, kind: HeldKind::Cooldown });
         }
         let is_spent = door.one_time_sequences.is_some();
         if is_spent {
@@ -325,7 +325,7 @@ impl Model {
         }
         let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
         let Some(i) = self.held.iter().position(is_here) else { return };
-        let What::Attempt { stage, hits, .. } = &mut self.held[i].what else { return };
+        let HeldKind::Attempt { stage, hits, .. } = &mut self.held[i].kind else { return };
         if hits.contains(&(knock.protocol, knock.port)) {
             return;
         }
@@ -333,7 +333,7 @@ impl Model {
         if hits.len() > limit {
             let stage = small(*stage);
             self.held.remove(i);
-            self.say(door, knock.source, EventKind::Fail { stage, reason: FailReason::Scan });
+            self.report(door, knock.source, EventKind::Fail { stage, reason: FailReason::Scan });
         }
     }
 
@@ -351,7 +351,7 @@ impl Model {
                 most = other;
             }
         }
-        let gives_way = |held: &Held| matches!(held.what, What::Cooldown | What::Attempt { stage: 1, .. });
+        let gives_way = |held: &Held| matches!(held.kind, HeldKind::Cooldown | HeldKind::Attempt { stage: 1, .. });
         let first_step = |door: usize| self.held.iter().position(|held| held.door == door && gives_way(held));
         let found = match first_step(most) {
             Some(i) => Some(i),
@@ -363,9 +363,9 @@ impl Model {
             return false;
         };
         let gone = self.held.remove(i);
-        if let What::Attempt { stage, .. } = gone.what {
+        if let HeldKind::Attempt { stage, .. } = gone.kind {
             self.evicted += 1;
-            self.say(gone.door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
+            self.report(gone.door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
         }
         true
     }
@@ -381,16 +381,16 @@ impl Model {
             let opening = self.openings.remove(oldest);
             let (door, ip) = (opening.door.clone(), opening.ip);
             let kind = EventKind::Close { opening: Box::new(opening), reason: Some(FailReason::Full) };
-            self.told.push(vec![Event { time: self.now, door, ip, kind }]);
+            self.reported.push(vec![Event { time: self.now, door, ip, kind }]);
         }
     }
 
     fn fail_all_at(&mut self, door: usize) {
-        let is_attempt = |held: &Held| held.door == door && matches!(held.what, What::Attempt { .. });
+        let is_attempt = |held: &Held| held.door == door && matches!(held.kind, HeldKind::Attempt { .. });
         while let Some(i) = self.held.iter().position(is_attempt) {
             let gone = self.held.remove(i);
-            if let What::Attempt { stage, .. } = gone.what {
-                self.say(door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Reload });
+            if let HeldKind::Attempt { stage, .. } = gone.kind {
+                self.report(door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Reload });
             }
         }
     }
@@ -422,19 +422,19 @@ impl Model {
 
     fn end_of(&self, held: &Held) -> Timestamp {
         let door = &self.config.doors[held.door];
-        held.since.saturating_add(match held.what {
-            What::Attempt { .. } => door.seq_timeout,
-            What::Cooldown => door.seq_cooldown.unwrap_or(Duration::ZERO),
+        held.since.saturating_add(match held.kind {
+            HeldKind::Attempt { .. } => door.seq_timeout,
+            HeldKind::Cooldown => door.seq_cooldown.unwrap_or(Duration::ZERO),
         })
     }
 
-    fn say(&mut self, door: usize, ip: IpAddr, kind: EventKind) {
-        self.say_at(self.now, door, ip, kind);
+    fn report(&mut self, door: usize, ip: IpAddr, kind: EventKind) {
+        self.report_at(self.now, door, ip, kind);
     }
 
-    fn say_at(&mut self, time: Timestamp, door: usize, ip: IpAddr, kind: EventKind) {
+    fn report_at(&mut self, time: Timestamp, door: usize, ip: IpAddr, kind: EventKind) {
         let door = self.config.doors[door].name.clone();
-        self.told.push(vec![Event { time, door, ip, kind }]);
+        self.reported.push(vec![Event { time, door, ip, kind }]);
     }
 }
 

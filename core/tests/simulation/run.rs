@@ -150,10 +150,10 @@ impl<'a> Run<'a> {
     }
 
     fn compare(&mut self) -> Result<(), String> {
-        let told: Vec<Event> = std::iter::from_fn(|| self.engine.poll_event()).collect();
+        let reported: Vec<Event> = std::iter::from_fn(|| self.engine.poll_event()).collect();
         let twin: Vec<Event> = std::iter::from_fn(|| self.twin.poll_event()).collect();
-        let expected = self.model.take_told();
-        for event in &told {
+        let expected = self.model.take_reported();
+        for event in &reported {
             let what = match &event.kind {
                 EventKind::Fail { reason, .. } => format!("fail {reason}"),
                 EventKind::Close { reason: Some(reason), .. } => format!("close {reason}"),
@@ -164,8 +164,8 @@ impl<'a> Run<'a> {
                 println!("    {} {event}", event.time);
             }
         }
-        let mut rest = &told[..];
-        let mut is_same = told == twin;
+        let mut rest = &reported[..];
+        let mut is_same = reported == twin;
         for group in &expected {
             let (head, tail) = rest.split_at(group.len().min(rest.len()));
             is_same &= head.len() == group.len() && group.iter().all(|event| head.contains(event));
@@ -174,7 +174,11 @@ impl<'a> Run<'a> {
         if !is_same || !rest.is_empty() {
             let twin = lines(&twin);
             let expected: Vec<Event> = expected.into_iter().flatten().collect();
-            return Err(format!("\ntold:\n{}by its twin:\n{twin}expected:\n{}", lines(&told), lines(&expected)));
+            return Err(format!(
+                "\nreported:\n{}by its twin:\n{twin}expected:\n{}",
+                lines(&reported),
+                lines(&expected)
+            ));
         }
         differ("stats", &self.engine.stats(), &self.model.stats())?;
         differ("next due time", &self.engine.poll_timeout(), &self.model.next_due())?;

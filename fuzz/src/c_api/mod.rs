@@ -1,11 +1,11 @@
 //! The C library as C programs use it: calls in any order, with handles, NULL and numbers out of
 //! range. Nothing is sent and nothing listens: calls that would use the network get only arguments
 //! that they refuse.
-#![allow(unsafe_code, reason = "this is how C calls, and that no call breaks anything is what is tested")]
-#![allow(clippy::undocumented_unsafe_blocks, reason = "each keeps what the head of the header asks for")]
+#![allow(unsafe_code, reason = "the target calls as C does, to test that no call breaks anything")]
+#![allow(clippy::undocumented_unsafe_blocks, reason = "each call meets the requirements at the top of the header")]
 
 mod input;
-mod look;
+mod inspect;
 mod refused;
 
 use std::ffi::{CStr, c_char};
@@ -94,7 +94,7 @@ impl Program {
                 let path = input::path(u)?;
                 self.make_config(place, u, |out, err| unsafe { portknock_config_load(path, out, err) })?;
             }
-            2 => unsafe { look::at_config(config) },
+            2 => unsafe { inspect::at_config(config) },
             3 => {
                 self.configs[place] = Place::default();
                 unsafe { portknock_config_free(config) };
@@ -103,7 +103,7 @@ impl Program {
                 let mut made = unset();
                 let given = self.configs[other].0;
                 let status = self.call(u, |err| unsafe { portknock_engine_new(given, &raw mut made, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], given.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], given.is_null());
                 assert_eq!(made.is_null(), status != PORTKNOCK_OK);
                 self.free_engine(place);
                 self.engines[place].0 = made;
@@ -116,24 +116,28 @@ impl Program {
                 };
                 let status =
                     self.call(u, |err| unsafe { portknock_engine_set_local_addresses(engine, pointer, count, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
             }
             6..=8 => {
                 let (link_type, time, bytes) = input::frame(u)?;
                 let status = self.call(u, |err| unsafe {
                     portknock_engine_feed(engine, link_type, time, bytes.as_ptr(), bytes.len(), err)
                 })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_LINK_TYPE], engine.is_null());
+                inspect::check(
+                    status,
+                    &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_LINK_TYPE],
+                    engine.is_null(),
+                );
             }
             9 => {
                 let time = input::time(u)?;
                 let status = self.call(u, |err| unsafe { portknock_engine_advance(engine, time, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
             }
             10 => {
                 let mut time = 1;
                 let status = unsafe { portknock_engine_next_timeout(engine, &raw mut time) };
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
                 assert!(status != PORTKNOCK_END || time == 0);
                 let status = unsafe { portknock_engine_next_timeout(engine, ptr::null_mut()) };
                 assert_eq!(status, PORTKNOCK_ERR_ARGUMENT);
@@ -142,12 +146,12 @@ impl Program {
             12 => {
                 let time = input::time(u)?;
                 let status = self.call(u, |err| unsafe { portknock_engine_reload(engine, config, time, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null() || config.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null() || config.is_null());
             }
             13 => {
                 let time = input::time(u)?;
                 let status = self.call(u, |err| unsafe { portknock_engine_close_all(engine, time, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
             }
             14 => self.free_engine(other),
             15 => self.open_replay(config, other, u)?,
@@ -174,12 +178,12 @@ impl Program {
             return Ok(call(ptr::null_mut()));
         }
         let status = call(&raw mut err);
-        assert_eq!(err.is_null(), status as i32 >= 0, "an error exactly where a call fails: {status:?}");
+        assert_eq!(err.is_null(), status as i32 >= 0, "an error exactly if a call fails: {status:?}");
         if kind == 1 {
             // The error is read after the object it concerns has been freed.
             self.errors.push(err);
         } else {
-            unsafe { look::at_error(err, status) };
+            unsafe { inspect::at_error(err, status) };
             unsafe { portknock_error_free(err) };
         }
         Ok(status)
@@ -196,7 +200,7 @@ impl Program {
         let out = if without { ptr::null_mut() } else { &raw mut made };
         let status = self.call(u, |err| make(out, err))?;
         let may = [PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_CONFIG, PORTKNOCK_ERR_FILE];
-        look::check(status, &may, without);
+        inspect::check(status, &may, without);
         if !without {
             assert_eq!(made.is_null(), status != PORTKNOCK_OK);
             unsafe { portknock_config_free(self.configs[place].0) };
@@ -208,10 +212,10 @@ impl Program {
     fn next_event(&mut self, engine: *mut portknock_engine) {
         let mut event: *const portknock_event = unset();
         let status = unsafe { portknock_engine_next_event(engine, &raw mut event) };
-        look::check(status, &[PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+        inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
         assert_eq!(event.is_null(), status != PORTKNOCK_OK);
         if let Some(event) = unsafe { event.as_ref() } {
-            unsafe { look::at_event(event) };
+            unsafe { inspect::at_event(event) };
             self.old.push((engine, event.door));
             self.old.push((engine, event.ip));
         }
@@ -245,7 +249,7 @@ impl Program {
         } else {
             status = open(path);
         }
-        look::check(status?, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_FILE], config.is_null());
+        inspect::check(status?, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_FILE], config.is_null());
         assert_eq!(made.is_null(), status? != PORTKNOCK_OK);
         if place == 3 {
             unsafe { portknock_replay_free(made) };
@@ -260,10 +264,10 @@ impl Program {
         let mut event: *const portknock_event = unset();
         let status = self.call(u, |err| unsafe { portknock_replay_next(replay, &raw mut event, err) })?;
         let may = [PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_FILE];
-        look::check(status, &may, replay.is_null());
+        inspect::check(status, &may, replay.is_null());
         assert_eq!(event.is_null(), status != PORTKNOCK_OK);
         if let Some(event) = unsafe { event.as_ref() } {
-            unsafe { look::at_event(event) };
+            unsafe { inspect::at_event(event) };
         }
         Ok(())
     }
@@ -273,7 +277,7 @@ impl Drop for Program {
     /// A leak checker finds every handle that is not freed here.
     fn drop(&mut self) {
         for err in self.errors.drain(..) {
-            unsafe { look::at_error(err, portknock_error_status(err)) };
+            unsafe { inspect::at_error(err, portknock_error_status(err)) };
             unsafe { portknock_error_free(err) };
         }
         for place in 0..self.engines.len() {

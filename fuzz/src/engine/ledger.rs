@@ -40,7 +40,7 @@ impl Ledger {
         if let EventKind::Close { opening, reason: Some(FailReason::Full) } = &event.kind {
             // Makes room for the opening that the next event reports.
             assert!(complete.as_ref().is_some_and(|(door, _)| *door == opening.door), "{event:?} without need");
-            assert!(self.open.remove(&key(opening)), "{event:?} of what is not open");
+            assert!(self.open.remove(&key(opening)), "{event:?} of a door that is not open");
             self.complete = complete;
             return;
         }
@@ -55,12 +55,12 @@ impl Ledger {
                 }
             }
             EventKind::Open { opening: Some(opening), .. } => {
-                assert!(self.open.insert(key(opening)), "{event:?} of what is open");
+                assert!(self.open.insert(key(opening)), "{event:?} of an open door");
             }
             EventKind::Open { .. } => {}
             EventKind::Extend { opening, .. } => assert!(self.open.contains(&key(opening)), "{event:?}"),
             EventKind::Close { opening, .. } => {
-                assert!(self.open.remove(&key(opening)), "{event:?} of what is not open");
+                assert!(self.open.remove(&key(opening)), "{event:?} of a door that is not open");
             }
             EventKind::Timeout { stage } | EventKind::Fail { stage, .. } => {
                 assert!(*stage > 0, "{event:?}");

@@ -84,7 +84,7 @@ fn has_its_flags(frame: &[u8], knock: &Knock) -> bool {
 /// A cut frame gives no more than the complete one.
 fn check_cut(link_type: LinkType, frame: &[u8], whole: Option<Knock>) {
     let Some(cut) = decode(link_type, TIME, frame) else { return };
-    let whole = whole.unwrap_or_else(|| panic!("{cut:?} of a part of what is no knock"));
+    let whole = whole.unwrap_or_else(|| panic!("{cut:?} of a part of a frame that is not a knock"));
     assert_eq!(cut, Knock { flags: cut.flags, sequence_number: cut.sequence_number, ..whole });
     assert!(whole.flags.contains(cut.flags), "{cut:?} of {whole:?}");
     assert!([0, whole.sequence_number].contains(&cut.sequence_number), "{cut:?} of {whole:?}");
@@ -178,7 +178,7 @@ impl Kernel {
         let (sender, receiver) = UnixDatagram::pair().expect("two sockets");
         receiver.set_nonblocking(true).expect("a socket that does not block");
         let program = filter.program(LinkType::Ethernet, LIMIT);
-        attach_filter(receiver.as_fd(), &program.instructions).expect("the kernel takes the filter");
+        attach_filter(receiver.as_fd(), &program.instructions).expect("the kernel accepts the filter");
         Self { filter, sender, receiver }
     }
 

@@ -149,7 +149,7 @@ fn hang() -> ! {
 fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
     let long = "x".repeat(60_000);
     match misbehaviour {
-        "says nothing" => {}
+        "sends nothing" => {}
         "is never ready" | "exits" => std::process::exit(0),
         "stops" => drop(Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status()),
         "closes its connection" => daemon.0.shutdown(std::net::Shutdown::Both).unwrap(),
@@ -169,7 +169,7 @@ fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
             }
         }
         "hands over nothing" => daemon.provoke_hand_over(),
-        "hands over what is not allowed" => {
+        "hands over a forbidden attempt" => {
             daemon.provoke_hand_over();
             daemon.send(&[10, 1, 0, 9, 9, 9, 9, 0, 1, 1, 1, 1, 0]);
         }
@@ -220,7 +220,7 @@ fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
         }
         "is ready twice" => daemon.send(READY),
         "counts without being asked" => daemon.flood(|| [&[9][..], &varint(u64::MAX).repeat(7)].concat()),
-        "says that it works" => daemon.flood(|| vec![12, 9]),
+        "reports that it works" => daemon.flood(|| vec![12, 9]),
         other => {
             let seed = other.strip_prefix("random ").and_then(|seed| seed.parse().ok());
             fastrand::seed(seed.unwrap_or_else(|| panic!("no such misbehaviour: {other}")));

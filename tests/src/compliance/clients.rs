@@ -13,13 +13,13 @@ pub struct ClientScenario {
     /// The name of the scenario, as in `services`.
     pub name: &'static str,
     /// The result of our client.
-    pub expected: Expected<Outcome>,
-    knock: Outcome,
+    pub expected: Expected<ClientResult>,
+    knock: ClientResult,
     args: &'static str,
 }
 
 /// The exit status, and the knocks that the client sent, as in `7000:tcp`.
-pub(super) type Outcome = (i32, &'static [&'static str]);
+pub(super) type ClientResult = (i32, &'static [&'static str]);
 
 const WRONG: &str = "a wrong knock is worse than none";
 const HALF: &str = "half a sequence only makes noise";
@@ -27,7 +27,7 @@ const USAGE: &str = "scripts can tell it from a failure";
 
 /// A name, arguments, and the result of the original; if ours has another result, that result and
 /// the reason.
-type Row = (&'static str, &'static str, Outcome, Option<(Outcome, &'static str)>);
+type Row = (&'static str, &'static str, ClientResult, Option<(ClientResult, &'static str)>);
 
 const ROWS: &[Row] = &[
     ("ports_and_protocols", "10.0.0.1 7000 8000:udp 9000:tcp", (0, &["7000:tcp", "8000:udp", "9000:tcp"]), None),

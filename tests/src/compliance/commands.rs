@@ -1,7 +1,7 @@
 //! Commands that run when a door opens and closes.
 
 use super::Scenario;
-use super::scenario::Act::{Blast, Fence, Knock, Pause};
+use super::scenario::Act::{Fence, Knock, Pause, Pktgen};
 
 /// Records in a file that the door opens and closes.
 const TIMED: &str = "[door]\nsequence = 7000,8000\ntcpflags = syn\nstart_command = echo open %IP% >> %DIR%/said\n\
@@ -50,9 +50,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "several_sources_open_and_close",
             TIMED,
             &[
-                Blast("--from 10.0.0.10 --ports 7000,8000"),
+                Pktgen("--from 10.0.0.10 --ports 7000,8000"),
                 Pause(800),
-                Blast("--from 10.0.0.11 --ports 7000,8000"),
+                Pktgen("--from 10.0.0.11 --ports 7000,8000"),
                 Pause(2300),
             ],
             &["open 10.0.0.10", "open 10.0.0.11", "close 10.0.0.10", "close 10.0.0.11"],

@@ -1,7 +1,7 @@
 //! Directives, and the form of a file. Core's test `config_dialect` compares how the daemons read a
 //! file.
 
-use super::scenario::Act::{Blast, Knock, Segments};
+use super::scenario::Act::{Knock, Pktgen, Segments};
 use super::{OPENED, Scenario, plain};
 
 const WRITTEN: &str = "the door is not the one that is written";
@@ -35,7 +35,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::same(
             "flags_with_blanks_around_the_protocol_of_udp",
             "[door]\nsequence = 7000 : UDP,8000:Udp\n",
-            &[Blast("--udp --ports 7000,8000")],
+            &[Pktgen("--udp --ports 7000,8000")],
             &[OPENED],
         ),
         refused("a_door_without_a_sequence", "[door]\ncommand = true\n"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::plain;
 use crate::both::{lines, openings, trace};
-use crate::{Both, Daemon, Lab, PATIENCE, binary, wait_until};
+use crate::{Both, Daemon, Lab, WAIT_TIMEOUT, binary, wait_until};
 
 /// The result of portknock, compared with the original.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) enum Act {
     /// One hand-made SYN from the client to each port.
     Segments(&'static [u16]),
     /// The program `pktgen` with these arguments.
-    Blast(&'static str),
+    Pktgen(&'static str),
     /// The original client with these arguments.
     Knock(&'static str),
     /// Our client with these arguments.
@@ -150,14 +150,15 @@ impl Scenario {
             Expected::Same => self.outcome(&mut both, started, 0, &self.knockd),
             Expected::Differs { ours, .. } => self.outcome(&mut both, started, 0, ours),
         };
-        let told = |name: &str, daemon: &Daemon| format!("{}: {name}:\n{}{}", self.name, daemon.log(), daemon.output());
-        assert_eq!(theirs, self.knockd, "{}", told("knockd", &both.theirs));
+        let report =
+            |name: &str, daemon: &Daemon| format!("{}: {name}:\n{}{}", self.name, daemon.log(), daemon.output());
+        assert_eq!(theirs, self.knockd, "{}", report("knockd", &both.theirs));
         match &self.expected {
             Expected::Differs { ours: expected, why } => {
-                assert_eq!(&ours, expected, "(it differs since: {why}) {}", told("portknockd", &both.ours));
+                assert_eq!(&ours, expected, "(it differs because: {why}) {}", report("portknockd", &both.ours));
             }
             Expected::Same => {
-                assert_eq!(ours, self.knockd, "{}", told("portknockd", &both.ours));
+                assert_eq!(ours, self.knockd, "{}", report("portknockd", &both.ours));
                 if matches!(self.watched, Watched::Openings) && started == [true, true] {
                     assert_eq!(trace(&both.ours), trace(&both.theirs), "{}: portknockd and knockd", self.name);
                 }
@@ -179,7 +180,7 @@ impl Scenario {
             both.fence_at(&[both.daemons()[which]]);
         }
         let mut outcome = Vec::new();
-        wait_until(PATIENCE, || {
+        wait_until(WAIT_TIMEOUT, || {
             let daemon = both.daemons()[which];
             outcome = match self.watched {
                 Watched::Openings => openings(&trace(daemon)).into_iter().map(str::to_string).collect(),
@@ -209,7 +210,7 @@ impl Act {
     fn run(self, both: &Both) {
         match self {
             Self::Segments(ports) => both.segments(ports),
-            Self::Blast(args) => both.blast(args),
+            Self::Pktgen(args) => both.pktgen(args),
             Self::Knock(args) => both.knock(args),
             Self::OurKnock(args) => drop(both.lab.client.ok(&format!("{} {args}", binary("knock").display()))),
             Self::Client(script) => drop(both.lab.client.ok(script)),

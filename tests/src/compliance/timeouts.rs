@@ -1,6 +1,6 @@
 //! `seq_timeout`: before it, at its limits and after it.
 
-use super::scenario::Act::{Blast, Fence, Knock, Pause, Second, Segments};
+use super::scenario::Act::{Fence, Knock, Pause, Pktgen, Second, Segments};
 use super::{OPENED, Scenario, timed};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -60,11 +60,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             timed(6),
             &[
                 Second,
-                Blast("--from 10.0.0.2 --ports 7000"),
+                Pktgen("--from 10.0.0.2 --ports 7000"),
                 Pause(3500),
-                Blast("--from 10.0.0.3 --ports 7000,8000"),
+                Pktgen("--from 10.0.0.3 --ports 7000,8000"),
                 Pause(3500),
-                Blast("--from 10.0.0.3 --ports 9000"),
+                Pktgen("--from 10.0.0.3 --ports 9000"),
             ],
             &[],
         )

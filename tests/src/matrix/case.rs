@@ -63,9 +63,9 @@ pub struct Case {
     pub port: u16,
     pub(super) service: Service,
     /// The rules of the server's packet filter for it.
-    pub(super) server_rules: Vec<Rule>,
+    pub(super) server_rules: Vec<FilterRule>,
     /// The rules of the client's own packet filter for it.
-    pub(super) client_rules: Vec<Rule>,
+    pub(super) client_rules: Vec<FilterRule>,
 }
 
 /// The service at a port of the server.
@@ -85,7 +85,7 @@ pub(super) enum Service {
 
 /// A rule for the packet filter.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
+pub(super) struct FilterRule {
     /// The table of the rule.
     pub(super) table: &'static str,
     /// Its line for `iptables-restore`.
@@ -253,7 +253,7 @@ impl Case {
     }
 
     /// A rule of the lists above, for this case.
-    fn rule(&self, text: &str) -> Rule {
+    fn rule(&self, text: &str) -> FilterRule {
         let [friend, dead] = [FRIEND, DEAD].map(|[v4, v6]| self.id.family.pick(v4, v6));
         let text = text.replace("PORT", &self.port.to_string()).replace("FRIEND", friend).replace("DEAD", dead);
         let mut words = text.splitn(3, ' ');
@@ -265,6 +265,6 @@ impl Case {
             other => panic!("there is no table {other}"),
         };
         let (chain, rest) = (word(), word());
-        Rule { table, line: format!("-A {chain} -p {} {rest}", self.id.protocol) }
+        FilterRule { table, line: format!("-A {chain} -p {} {rest}", self.id.protocol) }
     }
 }

@@ -1,16 +1,16 @@
 //! All situations that a port probe can meet, in one network: listeners, packet filters, missing
 //! hosts and missing routes.
 
-mod answer;
 mod case;
 mod nmap;
 mod ours;
 mod truth;
+mod verdict;
 
-pub use answer::{Answer, Answers};
 pub use case::{Case, CaseId, Family};
 pub use nmap::nmap;
 pub use truth::Truth;
+pub use verdict::{Verdict, Verdicts};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use portknock_core::Protocol;
 
-use case::{FRIEND, Rule, SERVER, SYNPROXY, Service};
+use case::{FRIEND, FilterRule, SERVER, SYNPROXY, Service};
 
 use crate::lab::{connect, give, know};
 use crate::{Host, Output, Process, Scan, binary, require, skipped};
@@ -162,7 +162,7 @@ fn can_synproxy(server: &Host, case: &Case) -> bool {
 }
 
 /// Adds rules to the packet filter.
-fn load<'a>(host: &Host, family: Family, rules: impl IntoIterator<Item = &'a Rule>) -> Output {
+fn load<'a>(host: &Host, family: Family, rules: impl IntoIterator<Item = &'a FilterRule>) -> Output {
     let mut tables: BTreeMap<&str, String> = BTreeMap::new();
     for rule in rules {
         let lines = tables.entry(rule.table).or_default();
@@ -171,7 +171,7 @@ fn load<'a>(host: &Host, family: Family, rules: impl IntoIterator<Item = &'a Rul
     }
     let mut text = String::new();
     for (table, lines) in tables {
-        write!(text, "*{table}\n{lines}COMMIT\n").expect("a string takes any text");
+        write!(text, "*{table}\n{lines}COMMIT\n").expect("a string accepts any text");
     }
     let restore = family.pick("iptables-restore", "ip6tables-restore");
     host.run(&format!("{restore} -w --noflush <<'RULES'\n{text}RULES"))

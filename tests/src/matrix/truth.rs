@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use portknock_core::Protocol;
 
-use super::{Answer, CaseId, Family};
+use super::{CaseId, Family, Verdict};
 use crate::skipped;
 
 /// A row of the table: nmap's verdicts about a case when the table was made.
@@ -18,9 +18,9 @@ pub struct Truth {
     /// The correct state; `None` if the table expects that a program complains instead.
     pub state: Option<String>,
     /// nmap with raw sockets: `-sS`, for UDP `-sU`.
-    pub nmap: Answer,
+    pub nmap: Verdict,
     /// nmap without them: `-sT`; `None` for UDP, which it does not support without raw sockets.
-    pub nmap_connect: Option<Answer>,
+    pub nmap_connect: Option<Verdict>,
 }
 
 impl Truth {
@@ -40,10 +40,10 @@ impl Truth {
 
     fn from_row(row: &HashMap<&str, &str>) -> Self {
         let field = |name: &str| *row.get(name).unwrap_or_else(|| panic!("no column `{name}` in {row:?}"));
-        let answer = |scan: &str| {
+        let verdict = |scan: &str| {
             // After the reason follows the packet's time to live.
             let reason = field(&format!("nmap_{scan}_reason")).split(' ').next().unwrap_or_default();
-            Answer::new(field(&format!("nmap_{scan}_state")), reason)
+            Verdict::new(field(&format!("nmap_{scan}_state")), reason)
         };
         let family = match field("family") {
             "ipv4" => Family::V4,
@@ -51,8 +51,8 @@ impl Truth {
             other => panic!("no family: {other}"),
         };
         let (protocol, nmap, nmap_connect) = match field("proto") {
-            "tcp" => (Protocol::Tcp, answer("sS"), Some(answer("sT_nonroot"))),
-            "udp" => (Protocol::Udp, answer("sU"), None),
+            "tcp" => (Protocol::Tcp, verdict("sS"), Some(verdict("sT_nonroot"))),
+            "udp" => (Protocol::Udp, verdict("sU"), None),
             other => panic!("no protocol: {other}"),
         };
         let state = Some(field("expected_state")).filter(|state| *state != "error").map(String::from);

@@ -60,7 +60,7 @@ impl Wire {
     /// Sends the waiting packets, and waits until both daemons have read them.
     pub(super) fn flush(&mut self) {
         let path = self.both.ours.path("list");
-        fs::write(&path, self.waiting.join("\n")).expect("the folder can be written");
+        fs::write(&path, self.waiting.join("\n")).expect("the directory can be written");
         let send = format!("{} eth0 {} < {}", binary("send").display(), self.sent, path.display());
         let answer = self.both.lab.client.ok(&send);
         assert_eq!(answer, format!("sent {} packets\n", self.waiting.len()));

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Instant;
 
 use portknock_tests::{
-    Host, Lab, Listener, Output, PATIENCE, PortState, Process, Routed, SCANS, Sniffer, binary, looks, require, skipped,
-    wait_until,
+    Host, Lab, Listener, Output, PortState, Process, Routed, SCANS, Sniffer, WAIT_TIMEOUT, binary, require, scan_all,
+    skipped, wait_until,
 };
 
 /// The program that loads a rule set.
@@ -86,7 +86,7 @@ fn services(host: &Host) -> Process {
 fn a_protected_port_looks_like_one_without_a_listener() {
     let ports = "T:22,23,U:5000,5001";
     let bare = Lab::pair();
-    let closed = ADDRESSES.map(|address| looks(&bare.client, &SCANS, address, ports));
+    let closed = ADDRESSES.map(|address| scan_all(&bare.client, &SCANS, address, ports));
     for_each(with_styles(&loaders()), |(by, style)| {
         // The same rules as with the newer iptables.
         let scans = if by == By::Legacy { &["-sS -sU", "-sX"] } else { &SCANS[..] };
@@ -94,17 +94,17 @@ fn a_protected_port_looks_like_one_without_a_listener() {
         let _services = services(&lab.server);
         load(&lab.server, by, &format!("--style {style}"));
         for (address, closed) in ADDRESSES.iter().zip(&closed) {
-            let seen = looks(&lab.client, scans, address, ports);
+            let seen = scan_all(&lab.client, scans, address, ports);
             for (protected, other) in [("22/tcp", "23/tcp"), ("5000/udp", "5001/udp")] {
                 let case = format!("{by:?} {style} {address} {protected}");
                 assert_eq!(seen[protected], seen[other], "{case}");
                 assert_eq!(seen[protected].len(), if protected == "22/tcp" { scans.len() } else { 1 }, "{case}");
-                for (scan, look) in &seen[protected] {
+                for (scan, result) in &seen[protected] {
                     if style == "reject" {
-                        assert_eq!(look.answer, closed[protected][scan].answer, "{case} {scan}");
+                        assert_eq!(result.answer, closed[protected][scan].answer, "{case} {scan}");
                     } else {
-                        assert!(look.answer.contains("filtered no-response"), "{case} {scan}: {look:?}");
-                        assert!(look.segments.is_empty(), "{case} {scan}: {look:?}");
+                        assert!(result.answer.contains("filtered no-response"), "{case} {scan}: {result:?}");
+                        assert!(result.segments.is_empty(), "{case} {scan}: {result:?}");
                     }
                 }
             }
@@ -172,7 +172,7 @@ fn an_element_opens_for_one_address_until_the_kernel_takes_it_away() {
             lab.server.ok(&format!("nft flush set inet portknock_host {set}"));
             add("tcp . 22", 2);
             assert_eq!(seen_from(&lab, friend, address, "22"), "open", "{style} {address}");
-            let ends = wait_until(PATIENCE, || seen_from(&lab, friend, address, "22") == shut);
+            let ends = wait_until(WAIT_TIMEOUT, || seen_from(&lab, friend, address, "22") == shut);
             assert!(ends, "{style} {address}: it stays open");
         }
     });
@@ -346,7 +346,7 @@ fn living_connections_are_not_reset_by_loading() {
             assert!(rest.len() < text.len());
             lab.server.ok("echo 0 > /proc/sys/net/netfilter/nf_conntrack_tcp_loose");
             feed(&lab.server, "nft -f -", &rest);
-            assert!(wait_until(PATIENCE, || resets() > 0));
+            assert!(wait_until(WAIT_TIMEOUT, || resets() > 0));
         }
     }
 }
@@ -383,9 +383,9 @@ fn a_flood_gets_few_resets_and_others_get_theirs() {
                  nft add chain inet count output '{{ type filter hook output priority 0; }}'
                  nft add rule inet count output ip daddr {source} tcp flags rst counter"
             ));
-            let blast = format!("{} --interface eth0 --ports 22 --flags {flags}", binary("blast").display());
+            let pktgen = format!("{} --interface eth0 --ports 22 --flags {flags}", binary("pktgen").display());
             let began = Instant::now();
-            lab.client.ok(&format!("{blast} --from {source} --count 30000"));
+            lab.client.ok(&format!("{pktgen} --from {source} --count 30000"));
             // From another network, at the same time.
             assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed, "{by:?} {flags}");
             let listing = lab.server.ok("nft -j list table inet count");

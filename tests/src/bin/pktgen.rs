@@ -13,7 +13,7 @@ use portknock_tests::{Frame, cost};
 /// modulo the number of ports, so that with several ports each source sends the whole list before
 /// the next source begins.
 #[derive(Parser)]
-struct Blast {
+struct Pktgen {
     /// The interface to send from
     #[arg(long)]
     interface: String,
@@ -62,19 +62,19 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let blast = Blast::parse();
-    let mut capture = Capture::from_device(blast.interface.as_str())?.snaplen(64).open()?;
+    let pktgen = Pktgen::parse();
+    let mut capture = Capture::from_device(pktgen.interface.as_str())?.snaplen(64).open()?;
     // Nothing is read, so nothing is captured: the filter is an ether type that no host uses.
     capture.filter("ether proto 0x88b5", true)?;
-    let ports = u64::try_from(blast.ports.len())?;
-    let count = blast.count.unwrap_or(ports * u64::from(blast.sources));
+    let ports = u64::try_from(pktgen.ports.len())?;
+    let count = pktgen.count.unwrap_or(ports * u64::from(pktgen.sources));
     let before = cpu();
     let start = Instant::now();
     let mut frame = Vec::new();
     for i in 0..count {
-        blast.wait_for_turn(start, i);
+        pktgen.wait_for_turn(start, i);
         frame.clear();
-        blast.write_frame(i, &mut frame)?;
+        pktgen.write_frame(i, &mut frame)?;
         capture.sendpacket(frame.as_slice())?;
     }
     let took = start.elapsed();
@@ -91,7 +91,7 @@ fn cpu() -> Duration {
     cost::cpu(std::process::id())
 }
 
-impl Blast {
+impl Pktgen {
     /// Sleeps until packet `i` is due. A sender that has fallen behind catches up.
     fn wait_for_turn(&self, start: Instant, i: u64) {
         if self.rate > 0 {

@@ -20,14 +20,14 @@ pub struct Sent {
 impl Lab {
     /// Sends hand-made packets from the client to the server; see the program `pktgen` for its
     /// arguments.
-    pub fn blast(&self, args: &str) -> Sent {
+    pub fn pktgen(&self, args: &str) -> Sent {
         let output = Output::of(
-            self.client.command(binary("blast")).args(["--interface", "eth0"]).args(args.split_whitespace()),
+            self.client.command(binary("pktgen")).args(["--interface", "eth0"]).args(args.split_whitespace()),
         );
-        assert_eq!(output.code, Some(0), "blast {args}: {}", output.stderr);
+        assert_eq!(output.code, Some(0), "pktgen {args}: {}", output.stderr);
         let words: Vec<_> = output.stdout.split_whitespace().collect();
         let ["sent", packets, "packets", "in", took, "s,", cpu, "s", "of", "CPU"] = words[..] else {
-            panic!("blast wrote: {}", output.stdout)
+            panic!("pktgen wrote: {}", output.stdout)
         };
         let seconds = |text: &str| Duration::from_secs_f64(text.parse().expect("a number"));
         Sent { packets: packets.parse().expect("a number"), took: seconds(took), cpu: seconds(cpu) }

@@ -7,14 +7,14 @@ use super::CaseId;
 
 /// State and reason, both in nmap's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Verdict {
     /// As in `filtered`.
     pub state: String,
     /// As in `no-response`; empty if there is none.
     pub reason: String,
 }
 
-impl Answer {
+impl Verdict {
     /// nmap's verdict about a host that it considers absent: nothing about its ports.
     pub const HOST_DOWN: &str = "host-down";
 
@@ -28,11 +28,11 @@ impl Answer {
 }
 
 /// As in `filtered, no-response`.
-impl fmt::Display for Answer {
+impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}", self.state, self.reason)
     }
 }
 
 /// The verdicts of a program about many cases.
-pub type Answers = BTreeMap<CaseId, Answer>;
+pub type Verdicts = BTreeMap<CaseId, Verdict>;

@@ -33,7 +33,7 @@ const LOOK_EVERY: u32 = 256;
 
 /// Forwards the frames of two Ethernet interfaces to each other, late, and loses some of them.
 #[derive(Parser)]
-struct Cable {
+struct Netem {
     /// The interface at one end
     #[arg(long)]
     left: String,
@@ -67,20 +67,20 @@ fn percent(text: &str) -> Result<f64, Error> {
 }
 
 fn main() -> Result<(), Error> {
-    let cable = Cable::parse();
-    let left = open(&cable.left, cable.delay_ms)?;
-    let right = open(&cable.right, cable.delay_ms)?;
+    let netem = Netem::parse();
+    let left = open(&netem.left, netem.delay_ms)?;
+    let right = open(&netem.right, netem.delay_ms)?;
     // A capture does not receive frames that its own socket sends, so no direction returns the
     // other's frames.
     let [to_left, to_right] = [&left, &right].map(|capture| capture.as_fd().try_clone_to_owned().map(File::from));
-    let mut rng = Rng::with_seed(cable.seed);
+    let mut rng = Rng::with_seed(netem.seed);
     let (failed, failure) = mpsc::channel();
     for (from, to) in [(left, to_right?), (right, to_left?)] {
         let line = Line {
-            delay: cable.delay_ms,
-            loss: cable.loss_percent / 100.0,
+            delay: netem.delay_ms,
+            loss: netem.loss_percent / 100.0,
             rng: rng.fork(),
-            bottleneck: cable.capacity.zip(cable.queue).map(|(capacity, queue)| Bottleneck::new(capacity, queue)),
+            bottleneck: netem.capacity.zip(netem.queue).map(|(capacity, queue)| Bottleneck::new(capacity, queue)),
         };
         let failed = failed.clone();
         thread::spawn(move || forward(from, to, line).map_err(|error| failed.send(error)));

@@ -26,15 +26,15 @@ const RUNS: usize = 41;
 
 fn main() {
     let c = C::install();
-    let folder = tempfile::tempdir().expect("a folder");
-    let door = folder.path().join("knockd.conf");
-    fs::write(&door, DOOR).expect("the folder can be written to");
+    let directory = tempfile::tempdir().expect("a directory");
+    let door = directory.path().join("knockd.conf");
+    fs::write(&door, DOOR).expect("the directory can be written to");
     let program = |linked| {
         let build = Build { compiler: "gcc", standard: "c99", linked, more: &["-O2"] };
         c.compile(&C::source("tests/c/feed.c"), build)
     };
     let (shared, linked_static) = (program(Linked::Shared), program(Linked::Static));
-    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
+    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is valid");
     let mut json = Vec::new();
     println!(
         "{:<52} {:>8} {:>12} {:>10} {:>10} {:>12} {:>12}",
@@ -45,11 +45,11 @@ fn main() {
         ("no door's port, 60,000 sources without an attempt", 60_000, &[443], false),
         ("a knock, 1,000 sources with an attempt", 1_000, &[7000], false),
         ("a knock, 60,000 sources with an attempt", 60_000, &[7000], false),
-        ("whole sequences of 1,000 sources, with their events", 1_000, &[7000, 8000, 9000], true),
+        ("complete sequences of 1,000 sources, with their events", 1_000, &[7000, 8000, 9000], true),
     ] {
         let frames = frames(sources, ports);
-        let file = folder.path().join("frames");
-        fs::write(&file, with_lengths(&frames)).expect("the folder can be written to");
+        let file = directory.path().join("frames");
+        fs::write(&file, with_lengths(&frames)).expect("the directory can be written to");
         let rust = from_rust(Engine::new(&config), &frames, events);
         let locked = from_rust(&Mutex::new(Engine::new(&config)), &frames, events);
         let arguments = Arguments { door: &door, frames: &file, rounds: FRAMES / frames.len(), events };
@@ -67,7 +67,7 @@ fn main() {
         .expect("a string grows");
         json.push(row);
     }
-    save_figures("border", &json);
+    save_figures("boundary", &json);
 }
 
 /// A SYN of each source to each of these ports, port by port, with the sources in an order that
