@@ -1,4 +1,4 @@
-//! `docs/knockd-compat.md` and the tests that it names.
+//! The table of scenarios, `docs/knockd-compat.md`, and the tests that it names.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn named() -> BTreeSet<(&'static str, &'static str)> {
 fn text_of(file: &str) -> String {
     ["tests/tests", "core/tests", "core/src", "daemon/src", "cli/tests"]
         .iter()
-        .find_map(|folder| fs::read_to_string(workspace().join(folder).join(format!("{file}.rs"))).ok())
+        .find_map(|directory| fs::read_to_string(workspace().join(directory).join(format!("{file}.rs"))).ok())
         .unwrap_or_else(|| panic!("there is no {file}.rs"))
 }
 
@@ -40,6 +40,21 @@ fn scenarios() -> Vec<(&'static str, Option<&'static str>)> {
 
 fn is_test_in(text: &str, name: &str) -> bool {
     text.contains(&format!("#[test]\nfn {name}()")) || text.contains(&format!("#[test]\n    fn {name}()"))
+}
+
+#[test]
+fn the_table_is_sound() {
+    let faults: Vec<_> = Scenario::all()
+        .iter()
+        .filter_map(Scenario::fault)
+        .chain(ClientScenario::all().iter().filter_map(ClientScenario::fault))
+        .collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    let (daemons, clients) = (Scenario::all(), ClientScenario::all());
+    let names: Vec<_> = daemons.iter().map(|row| row.name).chain(clients.iter().map(|row| row.name)).collect();
+    let different: BTreeSet<_> = names.iter().collect();
+    assert_eq!(different.len(), names.len(), "two rows have the same name");
+    assert!(daemons.len() >= 100 && clients.len() >= 30);
 }
 
 #[test]
@@ -78,6 +93,6 @@ fn every_difference_of_the_table_is_in_the_document_with_its_reason() {
         let reference = format!("`compliance::{name}`");
         let row = DOCUMENT.lines().find(|line| line.contains(&reference));
         let row = row.unwrap_or_else(|| panic!("the document lacks {reference}"));
-        assert!(row.contains(&format!("| {why}")), "{name} differs since: {why}; the document says:\n{row}");
+        assert!(row.contains(&format!("| {why}")), "{name} differs because: {why}; the document says:\n{row}");
     }
 }

@@ -95,7 +95,8 @@ impl ClientScenario {
     }
 
     /// Runs both clients in a new lab. Panics if one of them does not have the result of the table.
-    pub fn run(&self, lab: &Lab) {
+    pub fn run(&self) {
+        let lab = Lab::pair();
         let ours = match self.expected {
             Expected::Same => self.knock,
             Expected::Differs { ours, .. } => ours,
@@ -104,7 +105,7 @@ impl ClientScenario {
             let sent = sent.iter().map(ToString::to_string).collect::<Vec<_>>();
             let expected = (Some(code), sent);
             assert_eq!(
-                outcome(lab, original, self.args),
+                outcome(&lab, original, self.args),
                 expected,
                 "{}: {}, original: {original}",
                 self.name,
