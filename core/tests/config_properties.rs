@@ -15,6 +15,7 @@ use portknock_core::config::{
     parse, parse_sequence,
 };
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 /// A command or a path: any text on one line without white space at its ends.
 fn line_text() -> impl Strategy<Value = String> {
@@ -48,7 +49,7 @@ fn flags() -> impl Strategy<Value = FlagMask> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    "[ -~ß]{1,40}".prop_filter("what no header can name", |name| {
+    "[ -~ß]{1,40}".prop_filter("names that no header can contain", |name| {
         let comment = name.split_once(']').is_some_and(|(_, tail)| tail.trim_start().starts_with('#'));
         !comment && !name.trim().eq_ignore_ascii_case("options")
     })
@@ -100,7 +101,7 @@ prop_compose! {
         interfaces in prop_oneof![
             Just(vec!["any".to_owned()]),
             prop::collection::btree_set("[a-z][a-z0-9.@_:-]{0,14}", 0..4)
-                .prop_filter("any stands alone", |names| !names.contains("any"))
+                .prop_filter("any is the only name", |names| !names.contains("any"))
                 .prop_map(|names| names.into_iter().collect()),
         ],
         scan_guard in any::<u8>(),
@@ -166,8 +167,14 @@ fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Cases that fail are written to a file that is committed, and run first from then on.
+fn cases(cases: u32) -> ProptestConfig {
+    let failures = FileFailurePersistence::Direct("tests/proptest-regressions/config_properties.txt");
+    ProptestConfig { failure_persistence: Some(Box::new(failures)), cases, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn printing_and_parsing_gives_the_same_configuration(config in config()) {
@@ -194,7 +201,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn nearly_right_text_is_read_and_its_fixes_come_to_an_end(text in nearly_a_configuration()) {
