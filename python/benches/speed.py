@@ -17,7 +17,8 @@ SCAPY_PACKETS = 20_000
 
 
 def frames(path):
-    """The frames of a pcap file in this machine's byte order with nanoseconds (see pcap-savefile(5)), with their times."""
+    """The frames of a pcap file in this machine's byte order with nanoseconds (see
+    pcap-savefile(5)), with their times."""
     data = path.read_bytes()
     magic, _, _, _, _, _, link_type = struct.unpack_from("=IHHiIII", data)
     assert (magic, link_type) == (0xA1B23C4D, portknock.LINKTYPE_ETHERNET)

@@ -26,7 +26,8 @@ FENCE = re.compile(r"( *)(`{3,}|~{3,})\s*(\S*)")
 
 
 class Example:
-    """A block: its code, the line of the document before it, and its place: one of PLACES, or None."""
+    """A block: its code, the line of the document before it, and its place: one of PLACES, or
+    None."""
 
     def __init__(self, code, line, place):
         self.code = code

@@ -13,9 +13,9 @@ REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = sorted((REPOSITORY / "examples" / "conf").glob("*.conf"))
 
 # Timeout in seconds, longer than any expected wait of these tests.
-PATIENCE = 30
+WAIT_TIMEOUT = 30
 
-KNOCKER = "192.0.2.7"
+CLIENT = "192.0.2.7"
 SERVER = "192.0.2.1"
 
 DOOR = """
@@ -27,7 +27,7 @@ DOOR = """
 """
 
 
-def udp(port, source=KNOCKER, destination=SERVER):
+def udp(port, source=CLIENT, destination=SERVER):
     """An IPv4 packet with a UDP datagram."""
     header = struct.pack(">BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0)
     addresses = socket.inet_aton(source) + socket.inet_aton(destination)
@@ -54,10 +54,11 @@ def capture_header(linktype=101):
 
 def run(name, *arguments):
     """The output of one of our programs."""
-    folder = os.environ.get("PORTKNOCK_BIN")
-    if not folder:
+    directory = os.environ.get("PORTKNOCK_BIN")
+    if not directory:
         pytest.fail("PORTKNOCK_BIN is not set: cargo build --bins && export PORTKNOCK_BIN=$PWD/target/debug")
-    done = subprocess.run([Path(folder) / name, *arguments], stdout=subprocess.PIPE, timeout=PATIENCE, check=False)
+    command = [Path(directory) / name, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_TIMEOUT, check=False)
     return done.stdout.decode()
 
 

@@ -5,7 +5,7 @@ import time
 import portknock
 import pytest
 from portknock import Close, Config, KnockError, Open, Stage, aio
-from support import DOOR, PATIENCE, closed_port, descriptors, silent_port, threads
+from support import DOOR, WAIT_TIMEOUT, closed_port, descriptors, silent_port, threads
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -21,7 +21,7 @@ def nothing_is_left():
 
 
 def run(task):
-    return asyncio.run(asyncio.wait_for(task, PATIENCE))
+    return asyncio.run(asyncio.wait_for(task, WAIT_TIMEOUT))
 
 
 def test_events_come_without_a_thread():
@@ -149,7 +149,7 @@ def test_a_cancelled_task_leaves_nothing(what):
             return time.monotonic() - start
 
         # An interval of an hour would be wrong.
-        assert run(main()) < PATIENCE
+        assert run(main()) < WAIT_TIMEOUT
 
 
 def test_the_loop_goes_on_meanwhile():

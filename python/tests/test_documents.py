@@ -30,15 +30,15 @@ DOOR = """
 """
 
 
-def program_of(path, example, folder):
-    program = folder / path.name.replace(".md", ".py")
+def program_of(path, example, directory):
+    program = directory / path.name.replace(".md", ".py")
     program.write_text(example.program())
     return program
 
 
-def run(path, example, folder, *start):
-    program = program_of(path, example, folder)
-    ended = subprocess.run([*start, sys.executable, program], cwd=folder, capture_output=True, text=True, timeout=60)
+def run(path, example, directory, *start):
+    program = program_of(path, example, directory)
+    ended = subprocess.run([*start, sys.executable, program], cwd=directory, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, f"{path}, the block at line {example.line}:\n{ended.stdout}{ended.stderr}"
 
 
@@ -61,9 +61,9 @@ def knocking():
         yield
 
 
-def knocked(path, example, folder):
+def knocked(path, example, directory):
     with knocking():
-        run(path, example, folder, *hosts.on("server"))
+        run(path, example, directory, *hosts.on("server"))
 
 
 RECEIVER = """
@@ -81,13 +81,14 @@ server.serve_forever()
 """
 
 
-def webhook(path, example, folder):
+def webhook(path, example, directory):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    program = program_of(path, example, folder)
+    program = program_of(path, example, directory)
     with knocking(), running(*hosts.on("server"), sys.executable, "-c", RECEIVER, **pipes) as receiver:
         assert receiver.stdout.readline() == "ready\n"
-        with running(*hosts.on("server"), sys.executable, program, cwd=folder, **pipes) as watcher:
-            # If the example fails, the receiver waits for ever, so the first of the two to end decides.
+        with running(*hosts.on("server"), sys.executable, program, cwd=directory, **pipes) as watcher:
+            # If the example fails, the receiver waits for ever, so the first of the two to end
+            # decides.
             posted = (json.loads(line) for line in receiver.stdout)
             ended = threading.Thread(target=lambda: watcher.wait() and receiver.kill())
             ended.start()
@@ -99,19 +100,19 @@ def webhook(path, example, folder):
     assert watcher.returncode == -signal.SIGINT, err
 
 
-def server(path, example, folder):
-    (folder / "hosts").write_text(f"127.0.0.1 localhost\n{hosts.ADDRESSES['server']} server.example\n")
-    (folder / "server.conf").write_text(f"[options]\n    logfile = {folder}/knockd.log\n{DOOR}")
+def server(path, example, directory):
+    (directory / "hosts").write_text(f"127.0.0.1 localhost\n{hosts.ADDRESSES['server']} server.example\n")
+    (directory / "server.conf").write_text(f"[options]\n    logfile = {directory}/knockd.log\n{DOOR}")
     listen = "import socket, time; listener = socket.create_server(('', 22)); print(flush=True); time.sleep(600)"
-    daemon = [PROGRAMS / "portknockd", "-i", "eth0", "-c", folder / "server.conf"]
+    daemon = [PROGRAMS / "portknockd", "-i", "eth0", "-c", directory / "server.conf"]
     with hosts.two_hosts():
         closed = ["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"]
         subprocess.run([*hosts.on("server"), *closed], check=True)
         with running(*hosts.on("server"), sys.executable, "-c", listen, stdout=subprocess.PIPE) as ssh:
             ssh.stdout.readline()
             with running(*hosts.on("server"), *daemon) as portknockd:
-                wait_for_log(folder / "knockd.log", portknockd)
-                run(path, example, folder, *hosts.on("client"), *WITH_NAMES, folder / "hosts")
+                wait_for_log(directory / "knockd.log", portknockd)
+                run(path, example, directory, *hosts.on("client"), *WITH_NAMES, directory / "hosts")
 
 
 def wait_for_log(log, process):
@@ -142,8 +143,8 @@ def test_example(path, example, tmp_path):
         PLACES[example.place](path, example, tmp_path)
 
 
-# The examples above show that correct ones pass. These show that wrong ones fail, and that each place is as
-# documented.
+# The examples above show that correct ones pass. These show that wrong ones fail, and that each
+# place is as documented.
 
 def only(code, place=None):
     marker = f"<!-- test: {place} -->\n" if place else ""

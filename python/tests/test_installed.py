@@ -1,4 +1,5 @@
-"""The installed package: it is the tested one, is complete, and does not need the system's libpcap."""
+"""The installed package: it is the tested one, is complete, and does not need the system's
+libpcap."""
 
 import importlib.metadata
 import os

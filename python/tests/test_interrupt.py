@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from support import DOOR, PATIENCE
+from support import DOOR, WAIT_TIMEOUT
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -76,15 +76,16 @@ CALLS = {
 }
 
 
-def start(before, call, folder, command=()):
+def start(before, call, directory, command=()):
     code = FRAME.format(tests=os.path.dirname(__file__), door=DOOR, before=before, call=call)
-    process = subprocess.Popen([*command, sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=folder)
+    process = subprocess.Popen([*command, sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=directory)
     assert process.stdout.readline() == b"ready\n"
     return process
 
 
 def interrupt(process):
-    """Sends SIGINT when the process waits, or works. Returns the seconds until it noticed, and whether nothing is left."""
+    """Sends SIGINT when the process waits, or works. Returns the seconds until it noticed, and
+    whether nothing is left."""
     until = time.monotonic() + 0.3
     # Most of these calls sleep, some never do: by then, both kinds have begun and not ended.
     while time.monotonic() < until and process.poll() is None:
@@ -92,7 +93,7 @@ def interrupt(process):
     sent = time.monotonic()
     process.send_signal(signal.SIGINT)
     try:
-        output, _ = process.communicate(timeout=PATIENCE)
+        output, _ = process.communicate(timeout=WAIT_TIMEOUT)
     finally:
         process.kill()
     noticed, clean = output.split()
@@ -104,7 +105,8 @@ def test_ctrl_c_ends_it_and_leaves_nothing(what, tmp_path, record_property):
     before, call = CALLS[what]
     seconds, clean = interrupt(start(before, call, tmp_path))
     record_property("seconds", seconds)
-    # The intended limit is a tenth of a second. A busy machine may take longer, but not as long as the calls.
+    # The intended limit is a tenth of a second. A busy machine may take longer, but not as long as
+    # the calls.
     assert seconds < 5 and clean
 
 

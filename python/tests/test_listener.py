@@ -13,7 +13,7 @@ from pathlib import Path
 import portknock
 import pytest
 from portknock import CaptureError, Close, Config, Extend, Listener, Open, Stage, knock
-from support import DOOR, PATIENCE, descriptors
+from support import DOOR, WAIT_TIMEOUT, descriptors
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -21,13 +21,13 @@ KNOCKS = "7000:udp,8000:udp"
 QUICK = Config.parse(DOOR.replace("cmd_timeout   = 10", "cmd_timeout = 1"))
 
 
-def door(folder, options=""):
+def door(directory, options=""):
     """A door that records its openings and closings in a file."""
-    out = folder / "out"
+    out = directory / "out"
     text = f"""
 [options]
     Interface = lo
-    StateFile = {folder}/openings
+    StateFile = {directory}/openings
     {options}
 [ssh]
     sequence      = 7000:udp,8000:udp
@@ -41,11 +41,11 @@ def door(folder, options=""):
 def test_knocks_make_events():
     with Listener(QUICK, interface="lo") as listener:
         knock("127.0.0.1", KNOCKS)
-        seen = [listener.next(PATIENCE) for _ in range(4)]
+        seen = [listener.next(WAIT_TIMEOUT) for _ in range(4)]
     assert [type(event) for event in seen] == [Stage, Stage, Open, Close]
     assert {(event.door, event.ip) for event in seen} == {("ssh", "127.0.0.1")}
     assert (seen[2].command, seen[3].command) == ("open 127.0.0.1", "close 127.0.0.1")
-    assert abs(seen[0].time - time.time()) < PATIENCE
+    assert abs(seen[0].time - time.time()) < WAIT_TIMEOUT
     assert seen[3].time_ns - seen[2].time_ns == 10**9
 
 
@@ -64,7 +64,7 @@ def test_commands_run_where_that_is_asked_for(tmp_path):
     with Listener(config, run_commands=True, on_notice=lines.append) as listener:
         assert (tmp_path / "openings").exists()
         knock("127.0.0.1", KNOCKS)
-        while not isinstance(listener.next(PATIENCE), Open):
+        while not isinstance(listener.next(WAIT_TIMEOUT), Open):
             pass
         listener.stop()
         assert [type(event) for event in listener] == [Close]
@@ -110,7 +110,7 @@ def test_a_forked_child_cannot_use_a_listener_and_takes_no_event():
         ):
             assert in_child(work) == FORKED
         assert in_child(lambda: (listener.closed, listener.close(), listener.closed)) == "returned (False, None, True)"
-        assert [type(listener.next(PATIENCE)) for _ in range(4)] == [Stage, Stage, Open, Close]
+        assert [type(listener.next(WAIT_TIMEOUT)) for _ in range(4)] == [Stage, Stage, Open, Close]
 
 
 def use(listener, answers):
@@ -131,13 +131,13 @@ def test_a_child_of_multiprocessing_cannot_use_a_listener_while_threads_wait():
             child = context.Process(target=use, args=(listener, answers))
             child.start()
             assert answers.get() == FORKED
-            child.join(PATIENCE)
+            child.join(WAIT_TIMEOUT)
             assert child.exitcode == 0
         knock("127.0.0.1", KNOCKS)
         while len(seen) < 4 and thread.is_alive():
             time.sleep(0.01)
         listener.close()
-        thread.join(PATIENCE)
+        thread.join(WAIT_TIMEOUT)
     assert [type(event) for event in seen] == [Stage, Stage, Open, Close]
 
 
@@ -146,7 +146,7 @@ def test_no_command_runs_by_default(tmp_path):
     lines = []
     with Listener(config, on_notice=lines.append) as listener:
         knock("127.0.0.1", KNOCKS)
-        while not isinstance(listener.next(PATIENCE), Close):
+        while not isinstance(listener.next(WAIT_TIMEOUT), Close):
             pass
         assert listener.next(0) is None
     assert not out.exists() and not (tmp_path / "openings").exists()
@@ -159,9 +159,9 @@ def test_what_a_callback_raises_comes_out():
 
     with Listener(QUICK, "lo", on_notice=refuse) as listener:
         with pytest.raises(KeyError, match="starting up"):
-            listener.next(PATIENCE)
+            listener.next(WAIT_TIMEOUT)
         knock("127.0.0.1", "7000:udp")
-        assert isinstance(listener.next(PATIENCE), Stage)
+        assert isinstance(listener.next(WAIT_TIMEOUT), Stage)
     with pytest.raises(TypeError):
         Listener(QUICK, "lo", on_notice="print")
 
@@ -186,7 +186,7 @@ def test_a_loop_of_ones_own_waits_for_the_descriptor():
         seen = []
         knock("127.0.0.1", KNOCKS)
         while not any(isinstance(event, Close) for event in seen):
-            assert poll.poll(PATIENCE * 1000)
+            assert poll.poll(WAIT_TIMEOUT * 1000)
             seen.extend(iter(lambda: listener.next(0), None))
     assert [type(event) for event in seen] == [Stage, Stage, Open, Close]
 
@@ -195,7 +195,7 @@ def test_a_configuration_is_taken_up():
     with Listener(QUICK, "lo") as listener:
         listener.reload(Config.parse(DOOR.replace("[ssh]", "[new]").replace("7000", "7001")))
         knock("127.0.0.1", "7001:udp")
-        event = listener.next(PATIENCE)
+        event = listener.next(WAIT_TIMEOUT)
         assert (type(event), event.door) == (Stage, "new")
 
 
@@ -205,7 +205,7 @@ def waiting(count, work):
     for thread in threads:
         thread.start()
     for thread in threads:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + WAIT_TIMEOUT
         path = Path(f"/proc/self/task/{thread.native_id}/syscall")
         while path.read_text().split()[0] not in POLLS:
             assert time.monotonic() < until
@@ -224,7 +224,7 @@ def test_closing_ends_every_wait(count):
     threads = waiting(count, lambda: ended.append(list(listener)))
     listener.close()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(WAIT_TIMEOUT)
     assert ended == [[]] * count
     assert descriptors() == before
     listener.close()
@@ -239,12 +239,12 @@ def test_an_interruption_ends_one_wait():
         ended = []
         [thread] = waiting(1, lambda: ended.append(listener.next()))
         listener.interrupt()
-        thread.join(PATIENCE)
+        thread.join(WAIT_TIMEOUT)
         assert ended == [None]
         listener.interrupt()
         assert list(listener) == []
         knock("127.0.0.1", "7000:udp")
-        assert isinstance(listener.next(PATIENCE), Stage)
+        assert isinstance(listener.next(WAIT_TIMEOUT), Stage)
 
 
 def test_a_signal_handler_may_close_it():
@@ -281,7 +281,7 @@ def test_stopping_ends_the_waits_of_others():
         threads = waiting(2, lambda: ended.append(list(listener)))
         listener.stop()
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(WAIT_TIMEOUT)
         assert ended == [[], []] and listener.stopped
 
 
@@ -291,12 +291,12 @@ def test_events_come_to_any_thread():
         threads = waiting(3, lambda: seen.extend(listener))
         for _ in range(20):
             knock("127.0.0.1", KNOCKS)
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + WAIT_TIMEOUT
         while len(seen) < 60 and time.monotonic() < until:
             time.sleep(0.01)
         listener.close()
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(WAIT_TIMEOUT)
     assert len(seen) == 60 and sum(isinstance(event, Extend) for event in seen) == 19
 
 
@@ -315,7 +315,7 @@ def test_without_the_right_it_says_so():
     )
     # Without its capabilities root has no privileges.
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, DOOR]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=PATIENCE, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_TIMEOUT, check=True)
     assert done.stdout.decode().startswith("1 [Errno 1] no right to capture packets: run as root")
     assert descriptors() == before
 
@@ -333,4 +333,4 @@ def test_ipv6_can_be_passed_over():
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"", ("::1", 7000))
         knock("127.0.0.1", "7000:udp")
-        assert listener.next(PATIENCE).ip == "127.0.0.1"
+        assert listener.next(WAIT_TIMEOUT).ip == "127.0.0.1"

@@ -1,4 +1,5 @@
-/* Probes and knocks on the loopback interface of a network namespace, and structs of options of all sizes. */
+/* Probes and knocks on the loopback interface of a network namespace, and structs of options of all
+ * sizes. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -129,7 +130,8 @@ static void misuse(void) {
 /* Structs of options as older and newer headers have them. */
 static void sizes(void) {
     portknock_error *error = NULL;
-    /* An older struct, which ends after `family` and `all_addresses`: the library does not read the bytes after it. */
+    /* An older struct, which ends after `family` and `all_addresses`: the library does not read the
+     * bytes after it. */
     portknock_knock_options *shorter = (portknock_knock_options *)malloc(offsetof(portknock_knock_options, raw));
     CHECK(shorter != NULL);
     memset(shorter, 0, offsetof(portknock_knock_options, raw));

@@ -1,4 +1,4 @@
-/* Versions, sizes, configurations, errors and their diagnostics. Argument: a directory to write to. */
+/* Versions, sizes, configurations, errors and their diagnostics. Argument: a writable directory. */
 #include "check.h"
 
 static void versions_and_sizes(void) {
@@ -93,7 +93,7 @@ static void a_fix_is_data(void) {
     portknock_config_free(config);
 }
 
-static void files(const char *folder) {
+static void files(const char *directory) {
     portknock_error *error = NULL;
     portknock_config *config = NULL;
     char path[1000];
@@ -104,7 +104,7 @@ static void files(const char *folder) {
     CHECK_TEXT(portknock_error_report(error), "");
     portknock_error_free(error);
     /* A name may contain bytes that are not UTF-8. */
-    snprintf(path, sizeof path, "%s/\xff.conf", folder);
+    snprintf(path, sizeof path, "%s/\xff.conf", directory);
     FILE *file = fopen(path, "w");
     CHECK(file != NULL);
     fputs("[ssh]\nsequence = 1,2\ncommand = true\n", file);

@@ -1,6 +1,7 @@
-/* The minimal cost of a program that captures: `count INTERFACE` counts the packets that arrive. It configures libpcap
- * and sleeps as portknockd does (core/src/capture/pace.rs), so that both read a packet equally soon. On SIGUSR1 it prints
- * the number of packets that it has counted and that the kernel has dropped. SIGTERM ends it. */
+/* The minimal cost of a program that captures: `count INTERFACE` counts the packets that arrive. It
+ * configures libpcap and sleeps as portknockd does (core/src/capture/pace.rs), so that both read a
+ * packet equally soon. On SIGUSR1 it prints the number of packets that it has counted and that the
+ * kernel has dropped. SIGTERM ends it. */
 #define _GNU_SOURCE
 #include <pcap/pcap.h>
 #include <poll.h>
@@ -41,7 +42,8 @@ static long long now_ns(void) {
 
 int main(int argc, char **argv) {
     check(argc == 2, "usage: count INTERFACE");
-    /* Signals are delivered only during the wait, so that none is missed between the check of the flags and the wait. */
+    /* Signals are delivered only during the wait, so that none is missed between the check of the
+     * flags and the wait. */
     sigset_t blocked, unblocked;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGTERM);

@@ -1,4 +1,4 @@
-/* The engine: events, times, invalid arguments, events that are read too late, and several threads. */
+/* The engine: events, times, invalid arguments, events that are read too late, and threads. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -184,7 +184,8 @@ static void misuse(void) {
     CHECK_TEXT(portknock_fail_reason_name(99), "unknown");
 }
 
-/* An event that is read after its handle has advanced contains the data of another event, in valid memory. */
+/* An event that is read after its handle has advanced contains the data of another event, in valid
+ * memory. */
 static void what_is_read_too_late(void) {
     char text[3000];
     snprintf(text, sizeof text, "[a]\nsequence = 1:udp\ncommand = %02000d %%IP%%\n[b]\nsequence = 2:udp\ncommand = x\n", 7);

@@ -1,5 +1,5 @@
-/* A minimal command: `mark FILE` writes a byte into FILE. Linked without a shared library, it takes almost no time to
- * start, so that a measurement with it shows the time until the command runs. */
+/* A minimal command: `mark FILE` writes a byte into FILE. Linked without a shared library, it takes
+ * almost no time to start, so that a measurement with it shows the time until the command runs. */
 #include <fcntl.h>
 #include <unistd.h>
 
