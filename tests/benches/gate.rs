@@ -30,7 +30,7 @@ const IPTABLES: &str = "iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
 const NFT: &str = "nft add element inet filter knocked '{ %IP% }'";
 const BURST_OPENINGS: u32 = 60_000;
 /// Duration without any activity that counts as the end.
-const QUIET: Duration = Duration::from_millis(500);
+const IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
 const TRIES: u8 = 200;
 const PORT: u16 = 7777;
@@ -39,7 +39,7 @@ fn main() {
     // This program again, on the lab's hosts.
     match env::args().nth(1).as_deref() {
         Some("listener") => return listen(),
-        Some("knocker") => return (1..=TRIES).for_each(|host| println!("{}", time_opening(host))),
+        Some("client") => return (1..=TRIES).for_each(|host| println!("{}", time_opening(host))),
         _ => {}
     }
     let mut table = Table::new("gate", &["opened", "lost", "daemon µs", "children µs", "both µs", "/ gate"]);
@@ -79,7 +79,7 @@ fn measure(table: &mut Table, what: &str, door: &str, rules: usize, sequences: u
     let spent = || [cost::cpu(daemon.id()), cost::cpu_of_children(daemon.id())].map(|time| time.as_secs_f64());
     let before = spent();
     lab.pktgen(&format!("--from 172.16.0.0 --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
-    cost::wait_for_the_end(daemon.id(), QUIET);
+    cost::wait_for_the_end(daemon.id(), IDLE_TIMEOUT);
     let after = spent();
     let seen = daemon.count("measured: OPEN SESAME");
     let opened = if door.contains("open =") { open_ports(&lab) } else { seen };
@@ -137,8 +137,8 @@ fn latency() {
     let this = env::current_exe().expect("its own path");
     let listener = Process::spawn(lab.server.command(&this).arg("listener"));
     listener.wait_for("listening");
-    let knocker = Process::spawn(lab.client.command(&this).arg("knocker"));
-    let (status, output) = knocker.finish();
+    let client = Process::spawn(lab.client.command(&this).arg("client"));
+    let (status, output) = client.finish();
     assert!(status.success(), "{output}");
     let times: Vec<f64> = output.lines().filter_map(|line| line.parse().ok()).collect();
     assert_eq!((times.len(), daemon.count("OPEN SESAME")), (TRIES.into(), TRIES.into()), "{output}");

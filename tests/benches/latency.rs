@@ -35,7 +35,7 @@ fn main() {
     // This program again, on the client.
     let args: Vec<_> = env::args().collect();
     match &args[..] {
-        [_, role, pipe] if role == "knocker" => return time_commands(pipe, None),
+        [_, role, pipe] if role == "client" => return time_commands(pipe, None),
         [_, role, pipe, command @ ..] if role == "starter" => return time_commands(pipe, Some(command)),
         _ => {}
     }
@@ -61,7 +61,7 @@ fn latencies() {
         for (program, start) in DAEMONS {
             let lab = Lab::pair();
             let daemon = start(&lab.server, &door);
-            let times = times(&lab.client, &["knocker", pipe]);
+            let times = times(&lab.client, &["client", pipe]);
             cost::settle(daemon.id());
             let wake_ups = cost::wake_ups(daemon.id());
             sleep(IDLE);

@@ -1,9 +1,9 @@
 //! Memory of the daemons: idle, with many attempts, and after many finished ones.
 //!
 //! Run by `make bench`, which prints the figures as a table and writes them to
-//! `target/bench/memory.json`: the resident memory that the kernel reports, in mebibytes, and bytes
-//! per attempt, also without the memory of other processes than the one that holds the attempts.
-//! The original needs minutes for many attempts, so it gets fewer.
+//! `target/bench/memory.json`. Memory is the resident memory that the kernel reports, in mebibytes.
+//! The bytes per attempt are also given for the process that holds the attempts alone. The original
+//! needs minutes for many attempts, so it gets fewer.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::fs::File;

@@ -4,7 +4,7 @@
 //! Run by `make bench`, which prints the figures as a table and writes them to
 //! `target/bench/openings.json`. All CPU times are microseconds per opening: the daemon's own,
 //! those of its children, and both. The floors are the cost of the children if the bench itself
-//! starts them, without a shell, as portknockd starts `/bin/true`, and with a shell. knockd's
+//! starts them: without a shell, as portknockd starts `/bin/true`, and with a shell. knockd's
 //! children are copies of knockd before they become a shell, and this part grows with knockd.
 //! `dropped` is the number of packets that the kernel had no room for since the start, as
 //! portknockd reports it.
@@ -38,7 +38,7 @@ const LOADS: [(&str, u32, u32); 2] = [("200 openings/s", 500, 600), ("burst of 5
 /// Number of starts of the floor's command.
 const RUNS: u32 = 500;
 /// Duration without any activity that counts as the end.
-const QUIET: Duration = Duration::from_millis(300);
+const IDLE_TIMEOUT: Duration = Duration::from_millis(300);
 
 fn main() {
     let columns =
@@ -60,7 +60,7 @@ fn main() {
             let daemon = start(&lab.server, DOORS);
             if size == "large" {
                 lab.pktgen(&format!("--from 16.0.0.0 {growth}"));
-                cost::wait_for_the_end(daemon.id(), QUIET);
+                cost::wait_for_the_end(daemon.id(), IDLE_TIMEOUT);
                 // It appends, so it begins again at offset 0.
                 File::create(daemon.path("log")).expect("the log can be emptied");
             }
@@ -83,7 +83,7 @@ fn measure(
     let (opened_before, [own_before, children_before]) = (opened(), spent(daemon.id()));
     let begin = Instant::now();
     lab.pktgen(&format!("--from {from} --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
-    let took = cost::wait_for_the_end(daemon.id(), QUIET) - begin;
+    let took = cost::wait_for_the_end(daemon.id(), IDLE_TIMEOUT) - begin;
     let opened = (opened() - opened_before) as f64;
     let [own, children] = spent(daemon.id());
     let each = |seconds: f64| Some(seconds * 1e6 / opened);

@@ -11,8 +11,8 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanos)
 }
 
-/// CPU time of its children that have ended and were waited for, and of their children, to a
-/// hundredth of a second.
+/// CPU time of its children that have ended and for which it has waited, and of their children, to
+/// a hundredth of a second.
 pub fn cpu_of_children(pid: u32) -> Duration {
     let text = read(&format!("/proc/{pid}/stat"));
     // The second field may contain spaces, but a bracket ends it; `cutime` and `cstime` are the

@@ -60,7 +60,7 @@ impl Distant {
             // Otherwise the kernel leaves checksums and segmentation to hardware that does not
             // exist.
             host.ok("ethtool -K eth0 tx off > /dev/null");
-            // The middle sends nothing of its own.
+            // The middle host itself sends nothing.
             middle.ok(&format!("echo 1 > /proc/sys/net/ipv6/conf/{end}/disable_ipv6; ip link set {end} up"));
         }
         introduce(&client, &server);

@@ -16,7 +16,7 @@ pub enum PortState {
     Filtered,
 }
 
-/// A host of the lab: a network namespace of its own, which is removed when this is dropped.
+/// A host of the lab: a separate network namespace, which is removed when this is dropped.
 #[derive(Debug)]
 pub struct Host {
     namespace: String,

@@ -68,6 +68,6 @@ pub use tools::{CAPTURE_ONLY_USER, UNPRIVILEGED, binary, other_users, require, s
 
 use std::time::Duration;
 
-/// Timeout of events that are expected soon. It is long because a loaded machine is slow, and is
-/// never used up if the test passes.
+/// Timeout of events that are expected soon. It is long because a loaded machine is slow, and a
+/// test that passes never waits for it.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(10);

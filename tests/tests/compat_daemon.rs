@@ -50,11 +50,14 @@ fn agree_on_the_log_lines() {
 #[test]
 fn agree_on_the_stamp_in_the_time_zone() {
     let both = Both::with(Both::DOOR);
-    let stamps = both.daemons().map(|daemon| daemon.log().lines().next().map(|line| line[..18].to_string()));
+    let timestamps = both.daemons().map(|daemon| daemon.log().lines().next().map(|line| line[..18].to_string()));
     // A minute may have begun between the two starts.
-    assert_eq!(stamps[0].as_ref().map(|stamp| &stamp[..14]), stamps[1].as_ref().map(|stamp| &stamp[..14]));
+    assert_eq!(
+        timestamps[0].as_ref().map(|timestamp| &timestamp[..14]),
+        timestamps[1].as_ref().map(|timestamp| &timestamp[..14])
+    );
     let shape: String =
-        stamps[1].iter().flat_map(|s| s.chars()).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        timestamps[1].iter().flat_map(|s| s.chars()).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     assert_eq!(shape, "[0000-00-00 00:00]");
 }
 

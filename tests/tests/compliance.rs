@@ -15,7 +15,15 @@ fn main() -> ExitCode {
     if !arguments.list {
         require("nmap");
     }
-    let daemons = Scenario::all().into_iter().map(|row| Trial::test(row.name, move || Ok(row.run())));
-    let clients = ClientScenario::all().into_iter().map(|row| Trial::test(row.name, move || Ok(row.run())));
+    let daemons = Scenario::all().into_iter().map(|row| trial(row.name, move || row.run()));
+    let clients = ClientScenario::all().into_iter().map(|row| trial(row.name, move || row.run()));
     libtest_mimic::run(&arguments, daemons.chain(clients).collect()).exit_code()
+}
+
+/// A test that fails if `run` panics.
+fn trial(name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, || {
+        run();
+        Ok(())
+    })
 }

@@ -218,7 +218,7 @@ fn it_becomes_a_daemon_once_it_works() {
     let stat = fs::read_to_string(proc.join("stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     assert_eq!((fields[3], fields[4]), (&*daemon.0, "0"), "a session of its own, no terminal: {stat}");
-    // Knocks count from the moment of the return.
+    // portknockd is listening when the call returns.
     knock(&lab);
     directory.wait_for("log", "10.0.0.2: door: OPEN SESAME");
     directory.wait_for("opened", "10.0.0.2");

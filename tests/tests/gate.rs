@@ -52,24 +52,24 @@ fn a_knock_opens_for_one_address_and_the_kernel_closes() {
     lab.client.add_address("eth0", "fd00::77/64");
     let _listener = Listener::start(&lab.server, 22);
     let daemon = Daemon::portknockd(&lab.server, SSH);
-    for (address, knocker, other) in [("10.0.0.1", "10.0.0.2", "10.0.0.77"), ("fd00::1", "fd00::2", "fd00::77")] {
-        assert_eq!(seen_from(&lab.client, knocker, address), "closed, conn-refused");
+    for (address, source, other) in [("10.0.0.1", "10.0.0.2", "10.0.0.77"), ("fd00::1", "fd00::2", "fd00::77")] {
+        assert_eq!(seen_from(&lab.client, source, address), "closed, conn-refused");
         assert_eq!(lab.server.tcp_state(address, 22), PortState::Open, "the host itself needs no knock");
-        lab.knock_from(knocker, address, "7000 8000:udp 9000");
-        assert!(wait_until(WAIT_TIMEOUT, || seen_from(&lab.client, knocker, address).starts_with("open")), "{address}");
+        lab.knock_from(source, address, "7000 8000:udp 9000");
+        assert!(wait_until(WAIT_TIMEOUT, || seen_from(&lab.client, source, address).starts_with("open")), "{address}");
         assert_eq!(seen_from(&lab.client, other, address), "closed, conn-refused");
         let open = elements(&lab.server);
         // The rest of two seconds, which nft may print as one.
-        let until = |port: &str| [1, 2].map(|seconds| format!("{knocker} . {port} timeout {seconds}s"));
+        let until = |port: &str| [1, 2].map(|seconds| format!("{source} . {port} timeout {seconds}s"));
         assert!(until("6 . 22").iter().any(|element| open.contains(element)), "{open}");
         assert!(until("17 . 51820").iter().any(|element| open.contains(element)), "{open}");
         assert!(
-            wait_until(WAIT_TIMEOUT, || seen_from(&lab.client, knocker, address).starts_with("closed")),
+            wait_until(WAIT_TIMEOUT, || seen_from(&lab.client, source, address).starts_with("closed")),
             "{address}"
         );
-        daemon.wait_for(&format!("{knocker}: ssh: command timeout"));
+        daemon.wait_for(&format!("{source}: ssh: command timeout"));
         for line in ["Stage 3", "OPEN SESAME", "command timeout"] {
-            assert_eq!(daemon.count(&format!("{knocker}: ssh: {line}")), 1, "{}", daemon.log());
+            assert_eq!(daemon.count(&format!("{source}: ssh: {line}")), 1, "{}", daemon.log());
         }
     }
     assert_eq!(daemon.count("running command") + daemon.count("cannot"), 0, "{}", daemon.log());
@@ -488,8 +488,8 @@ fn a_close_by_hand_shuts_at_once_for_one_address() {
         let daemon = Daemon::portknockd(&lab.server, &format!("{options}{}", long()));
         let events = daemon.follow();
         knock(&lab, "fd00::1");
-        for knocker in ["10.0.0.2", "10.0.0.77"] {
-            lab.knock_from(knocker, "10.0.0.1", "7000 8000:udp 9000");
+        for source in ["10.0.0.2", "10.0.0.77"] {
+            lab.knock_from(source, "10.0.0.1", "7000 8000:udp 9000");
         }
         let is_open = |source: &str| elements(&lab.server).contains(&format!("{source} . 6 . 22 timeout"));
         assert!(wait_until(WAIT_TIMEOUT, || ["fd00::2", "10.0.0.2", "10.0.0.77"].into_iter().all(is_open)));

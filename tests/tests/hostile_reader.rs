@@ -1,4 +1,4 @@
-//! A reader under the control of an attacker: whatever it sends, doors close on time, and the
+//! A reader under the control of an attacker: for every misbehaviour, doors close on time, and the
 //! daemon answers and exits.
 
 use std::fs;
@@ -35,8 +35,8 @@ const MEMORY_MIB: u64 = 64;
 /// Maximum size of its log.
 const LOG_BYTES: u64 = 1 << 20;
 
-/// Seeds of misbehaviours that the daemon did not withstand once. They are played first. Add the seed
-/// of each failure that is fixed.
+/// Seeds of misbehaviours that the daemon did not withstand once. They are played first. Add the
+/// seed of each failure that is fixed.
 const FAILED_SEEDS: [u64; 0] = [];
 /// Number of random misbehaviours in a run of the tests.
 const NEW_SEEDS: usize = 4;
@@ -111,9 +111,9 @@ fn withstands(misbehaviour: &str) -> String {
     assert!(has_ended && stop_time <= STOP_TIME, "{misbehaviour}: the end took {stop_time:?}\n{}", end());
     assert!(memory <= MEMORY_MIB, "{misbehaviour}: {memory} MiB\n{}", end());
     assert!(size <= LOG_BYTES, "{misbehaviour}: the log has {size} bytes\n{}", end());
-    assert!(!log.contains("FORGED\n") && !log.contains('\x1b'), "{misbehaviour}: {}", end());
-    let forged = log.lines().any(|line| line.starts_with("[2026-01-01"));
-    assert!(!forged, "{misbehaviour}: {}", end());
+    assert!(!log.contains("INJECTED\n") && !log.contains('\x1b'), "{misbehaviour}: {}", end());
+    let injected = log.lines().any(|line| line.starts_with("[2026-01-01"));
+    assert!(!injected, "{misbehaviour}: {}", end());
     log
 }
 
@@ -160,7 +160,7 @@ fn a_reader_that_sends_what_is_no_message_is_replaced() {
     for (misbehaviour, reason) in [
         ("sends a long notice", "a text that is too long"),
         ("fails with a long text", "a text that is too long"),
-        ("fails with lines", "\\x0a10.0.0.9: door: FORGED"),
+        ("fails with lines", "\\x0a10.0.0.9: door: INJECTED"),
         ("announces a long message", "a message that is too long"),
         ("pads its messages", "more bytes than it needs"),
         ("has never caught up", "a time that was not asked for"),
@@ -169,7 +169,7 @@ fn a_reader_that_sends_what_is_no_message_is_replaced() {
     ] {
         replaces(misbehaviour, reason);
     }
-    withstands("forges lines");
+    withstands("injects lines");
     withstands("sends byte by byte");
 }
 

@@ -247,7 +247,7 @@ fn an_interface_that_is_made_anew_under_its_name_is_taken_up() {
     captured_again(&daemon, "eth1", 1);
     opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
 
-    // So fast that the daemon sees only the new one.
+    // So fast that the daemon notices only the new one.
     daemon.signal("STOP");
     lab.server.ok("ip link del eth1");
     lab.add_interface("eth1", 7);

@@ -332,7 +332,7 @@ fn names_mean_one_address_or_all() {
     let hosts = directory.path().join("hosts");
     std::fs::write(&hosts, "10.0.0.1 lab.example\n10.0.0.3 lab.example\nfd00::1 lab.example\n").unwrap();
     let run = |args: &str| {
-        // A mount of the command's own; no other process sees the file.
+        // A mount of the command's own; the file is invisible to other processes.
         let program = binary("portknock");
         let script = format!("mount --bind {} /etc/hosts && {} probe {args}", hosts.display(), program.display());
         Output::of(lab.client.command("unshare").args(["--mount", "sh", "-c", &script]))

@@ -185,14 +185,14 @@ fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
             daemon.flood(|| if last.replace(!last.get()) { LISTENING } else { LOST }.to_vec());
         }
         "sends a long notice" => daemon.send(&lost(&long)),
-        "forges lines" => {
+        "injects lines" => {
             for _ in 0..90 {
-                daemon.send(&lost("\n[2026-01-01 00:00] 10.0.0.9: door: FORGED\x1b[2J"));
+                daemon.send(&lost("\n[2026-01-01 00:00] 10.0.0.9: door: INJECTED\x1b[2J"));
                 daemon.send(LISTENING);
             }
         }
         "fails with a long text" => daemon.send(&[&[1][..], &text(&long)].concat()),
-        "fails with lines" => daemon.send(&[&[1][..], &text("\n10.0.0.9: door: FORGED")].concat()),
+        "fails with lines" => daemon.send(&[&[1][..], &text("\n10.0.0.9: door: INJECTED")].concat()),
         "announces a long message" => {
             daemon.write(&(31_u32 << 20).to_le_bytes());
             daemon.flood(|| vec![0; 1000]);

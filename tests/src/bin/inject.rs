@@ -1,4 +1,4 @@
-//! Sends frames unchanged: `inject INTERFACE < LIST`, where each line of the list is a frame in
+//! Sends frames unchanged: `inject INTERFACE < LIST`. Each line of the list is a frame in
 //! hexadecimal digits.
 
 use std::error::Error;

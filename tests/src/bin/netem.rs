@@ -40,7 +40,7 @@ struct Netem {
     /// The interface at the other end
     #[arg(long)]
     right: String,
-    /// Milliseconds from one end to the other; up to one more where it is less than four
+    /// Milliseconds from one end to the other; up to one more if it is less than four
     #[arg(long, default_value = "0", value_parser = milliseconds)]
     delay_ms: Duration,
     /// How many of a hundred frames get lost, in each direction
@@ -107,8 +107,8 @@ fn forward(mut from: Capture<Active>, mut to: File, mut line: Line) -> Result<In
                 Err(pcap::Error::TimeoutExpired) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let stamp = packet.header.ts;
-            let arrival = Duration::new(stamp.tv_sec.try_into()?, stamp.tv_usec.try_into()?);
+            let timestamp = packet.header.ts;
+            let arrival = Duration::new(timestamp.tv_sec.try_into()?, timestamp.tv_usec.try_into()?);
             if let Some(due) = line.due(arrival, packet.data) {
                 thread::sleep(due.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH)?));
                 to.write_all(packet.data)?;

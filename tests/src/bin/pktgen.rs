@@ -92,7 +92,7 @@ fn cpu() -> Duration {
 }
 
 impl Pktgen {
-    /// Sleeps until packet `i` is due. A sender that has fallen behind catches up.
+    /// Sleeps until packet `i` is due. A sender that is late catches up.
     fn wait_for_turn(&self, start: Instant, i: u64) {
         if self.rate > 0 {
             let nanos = u128::from(i) * 1_000_000_000 / u128::from(self.rate);

@@ -1,9 +1,9 @@
 //! Prints the TCP and UDP packets that an interface sends or receives, one on each line:
 //! `sniff INTERFACE [FILTER]`.
 //!
-//! A line is: time in microseconds, VLAN ids joined by commas or `-`, source, source port,
-//! destination, destination port, `tcp` or `udp`, TCP flags or `-`, TCP sequence number, payload
-//! length, all separated by single spaces. (tcpdump requires a change of its user, which an
+//! The fields of a line are separated by single spaces: time in microseconds, VLAN ids joined by
+//! commas or `-`, source, source port, destination, destination port, `tcp` or `udp`, TCP flags or
+//! `-`, TCP sequence number, payload length. (tcpdump requires a change of its user, which an
 //! unprivileged user namespace forbids.)
 
 use std::io::Write;

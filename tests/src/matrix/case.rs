@@ -52,7 +52,7 @@ impl fmt::Display for CaseId {
     }
 }
 
-/// One case: a port of the server, or a port of an address where no host answers.
+/// One case: a port of the server, or a port of an address without a host that answers.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// Identity of the case.

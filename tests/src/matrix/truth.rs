@@ -15,7 +15,7 @@ use crate::skipped;
 pub struct Truth {
     /// The case.
     pub id: CaseId,
-    /// The correct state; `None` if the table expects that a program complains instead.
+    /// The correct state; `None` if the table expects an error message instead.
     pub state: Option<String>,
     /// nmap with raw sockets: `-sS`, for UDP `-sU`.
     pub nmap: Verdict,

@@ -163,8 +163,8 @@ impl Door {
         flags
     }
 
-    /// A packet for its step of this number, which it sees if the source is of the family of its
-    /// target.
+    /// A packet for its step of this number. It matches the door if the source is of the family of
+    /// its target.
     pub(super) fn right_packet(&self, rng: &mut Rng, stage: usize) -> Packet {
         let flags = self.without_answers((rng.u8(..64) & rng.u8(..64) | self.must) & !self.must_not);
         let to_second = self.target.is_some() || rng.u8(..10) < 2;

@@ -260,8 +260,8 @@ fn check_reads_iptables_too() {
     }
 }
 
-/// The check assumes the rules of commands at the positions where the commands really insert them:
-/// its verdict matches the kernel's behaviour.
+/// The check assumes the rules of commands at the positions at which the commands really insert
+/// them: its verdict matches the kernel's behaviour.
 #[test]
 fn check_reads_the_commands_of_doors() {
     for by in loaders().into_iter().filter(|by| *by != By::Nft) {
