@@ -37,7 +37,7 @@ fn check(options: &[&str], text: &str) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_good_file_is_good() {
+fn a_valid_file_passes() {
     assert_eq!(check(&[], GOOD), (Some(0), "1 door, 0 errors, 0 warnings\n".into(), String::new()));
 }
 
@@ -75,7 +75,7 @@ fn json_is_one_object() {
 }
 
 #[test]
-fn fix_writes_the_mended_file_and_tells_what_is_left() {
+fn fix_writes_the_fixed_file_and_reports_the_remaining_errors() {
     let mended = GOOD.replace("command = true\n", "");
     assert_eq!(check(&["--fix"], FIXABLE), (Some(0), mended.clone(), String::new()));
     let (code, stdout, stderr) = check(&["--fix"], BAD);
@@ -109,7 +109,7 @@ fn standard_input_is_a_file_too() {
 }
 
 #[test]
-fn what_cannot_be_read_is_bad_usage() {
+fn an_unreadable_file_is_bad_usage() {
     let (directory, _) = file("");
     let absent = directory.path().join("absent");
     for (path, reason) in
@@ -125,7 +125,7 @@ fn what_cannot_be_read_is_bad_usage() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_crash() {
+fn a_closed_pipe_is_no_crash() {
     // The output does not fit into the pipe's buffer, so that the write reaches the closed end.
     let (_directory, path) = file(&"what = is this\n".repeat(5_000));
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
@@ -141,7 +141,7 @@ fn a_reader_that_goes_away_is_no_crash() {
 }
 
 #[test]
-fn a_full_disk_is_told() {
+fn a_full_disk_is_reported() {
     let (_directory, path) = file(GOOD);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_portknock")).arg("check").arg(path).stdout(full).output().unwrap();

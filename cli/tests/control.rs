@@ -37,7 +37,7 @@ fn answered(args: &[&str], answer: &str) -> (String, (Option<i32>, String, Strin
 }
 
 #[test]
-fn without_a_daemon_it_says_where_it_looked() {
+fn without_a_daemon_the_error_names_the_socket() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("control");
     let path = socket.to_str().unwrap();
@@ -57,7 +57,7 @@ fn without_a_daemon_it_says_where_it_looked() {
 }
 
 #[test]
-fn what_makes_no_sense_is_an_error() {
+fn an_invalid_answer_is_an_error() {
     for (answer, complaint) in [
         ("", "the daemon has ended the connection without an answer"),
         ("{\"closed\":1}\n", "the daemon has answered something else; is it of another version?"),
@@ -72,7 +72,7 @@ fn what_makes_no_sense_is_an_error() {
 }
 
 #[test]
-fn events_are_passed_on_as_they_are_up_to_an_error() {
+fn events_are_printed_unchanged_up_to_an_error() {
     let events = "{\"time\":1.0,\"event\":\"a new one\"}\n{\"time\":2.000000001}\n";
     let (request, (code, out, error)) = answered(&["events"], events);
     assert_eq!((request.as_str(), code, out.as_str()), ("{\"request\":\"events\"}\n", Some(1), events));
@@ -82,7 +82,7 @@ fn events_are_passed_on_as_they_are_up_to_an_error() {
 }
 
 #[test]
-fn a_door_is_named_as_it_is() {
+fn a_door_is_named_exactly() {
     let (request, (code, out, _)) = answered(&["close", "a \"b\"", "2001:db8:0::1"], "{\"closed\":1}\n");
     assert_eq!(request, "{\"request\":\"close\",\"door\":\"a \\\"b\\\"\",\"ip\":\"2001:db8::1\"}\n");
     assert_eq!((code, out.as_str()), (Some(0), "a \"b\" is closed for 2001:db8::1\n"));

@@ -158,7 +158,7 @@ fn a_foreign_source_is_a_failure() {
 }
 
 #[test]
-fn the_table_says_how_it_was_made() {
+fn the_table_names_its_method() {
     let ((_listener, open), closed) = (listen(), closed_port());
     let text = connect(&format!("127.0.0.1 {open},{closed}"));
     let mut lines = text.lines();
@@ -199,7 +199,7 @@ fn json_has_a_result_on_each_line() {
 }
 
 #[test]
-fn the_status_says_whether_all_ports_are_as_expected() {
+fn the_status_shows_whether_all_ports_are_as_expected() {
     let ((_listener, open), closed) = (listen(), closed_port());
     let status = |args: &str| probe(&format!("--method connect 127.0.0.1 {args}")).0;
     assert_eq!(status(&format!("{open} --expect open")), Some(0));
@@ -209,7 +209,7 @@ fn the_status_says_whether_all_ports_are_as_expected() {
 }
 
 #[test]
-fn open_ports_alone_are_shown() {
+fn only_open_ports_are_shown() {
     let ((_listener, open), closed) = (listen(), closed_port());
     let text = connect(&format!("127.0.0.1 {open},{closed} --open"));
     assert!(text.contains("Not shown: 1 closed ports (conn-refused)\n"), "{text}");
@@ -254,7 +254,7 @@ fn a_port_without_an_answer_takes_the_timeout() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_error_message() {
+fn a_closed_pipe_causes_no_error_message() {
     let closed = closed_port();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -283,7 +283,7 @@ fn kill(child: &Child, signal: &str) {
 }
 
 #[test]
-fn signals_end_it_with_what_is_known() {
+fn signals_end_the_probe_with_the_results_so_far() {
     let (silent, (_listener, open)) = (SilentPort::new(), listen());
     for (signal, status) in [("INT", 130), ("TERM", 143)] {
         let start = Instant::now();

@@ -88,7 +88,7 @@ fn events_come_as_json_lines() {
 }
 
 #[test]
-fn text_has_the_daemons_lines_and_says_that_nothing_ran() {
+fn text_has_the_daemons_lines_and_notes_that_nothing_ran() {
     let output = replay(&capture(&[(0, 7001), (1, 3000)]), &[]);
     let lines = "1690000000.123456000 10.0.0.2: ssh: Stage 1\n\
                  1690000001.123456000 10.0.0.2: ssh: Stage 2\n\
@@ -107,7 +107,7 @@ fn pcapng_gives_the_same_events_as_pcap() {
 }
 
 #[test]
-fn one_time_doors_go_on_with_their_next_line_and_no_line_is_marked() {
+fn one_time_doors_continue_with_their_next_line_and_no_line_is_marked() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);
     fs::write(path("sequences"), " 7001,3000:udp\n 7003\n").unwrap();
@@ -128,7 +128,7 @@ fn one_time_doors_go_on_with_their_next_line_and_no_line_is_marked() {
 }
 
 #[test]
-fn local_names_the_machines_addresses() {
+fn the_option_local_sets_the_machines_addresses() {
     let packets = capture(&[(0, 7001)]);
     for (local, lines) in [("192.0.2.1,fd00::1", 0), ("192.0.2.1,10.0.0.1", 1)] {
         let output = replay(&packets, &["--local", local]);
@@ -139,7 +139,7 @@ fn local_names_the_machines_addresses() {
 }
 
 #[test]
-fn a_damaged_capture_is_told_after_the_events_before_the_damage() {
+fn a_damaged_capture_is_reported_after_the_events_before_the_damage() {
     let mut packets = capture(&[(0, 7001), (1, 3000)]);
     packets.truncate(packets.len() - 3);
     let output = replay(&packets, &[]);

@@ -42,7 +42,7 @@ const REFUSED: &[(&str, &str)] = &[
 const ACCEPTED: &[(&str, &str)] = &[("037", "`seq_cooldown` is a key here"), ("046", "`seq_cooldown` is a key here")];
 
 #[test]
-fn what_the_original_accepts_means_the_same() {
+fn files_that_the_original_accepts_mean_the_same() {
     let Some(directory) = corpus().map(|directory| directory.join("knockd-conf")) else { return };
     let expected: Value = serde_json::from_slice(&fs::read(directory.join("expected.json")).unwrap()).unwrap();
     let refused: BTreeMap<_, _> = REFUSED.iter().copied().collect();

@@ -204,7 +204,7 @@ proptest! {
     #![proptest_config(cases(2000))]
 
     #[test]
-    fn nearly_right_text_is_read_and_its_fixes_come_to_an_end(text in nearly_a_configuration()) {
+    fn nearly_valid_text_is_read_and_its_fixes_come_to_an_end(text in nearly_a_configuration()) {
         any_text::check(&text);
     }
 }
@@ -224,7 +224,7 @@ fn tens_of_thousands_of_doors_are_read_quickly_and_no_more_than_ids() {
 }
 
 #[test]
-fn a_file_of_nothing_but_faults_is_cut_short() {
+fn the_report_of_a_file_full_of_errors_is_cut_short() {
     let text = "[a]\n".to_owned() + &"fault\n".repeat(100_000);
     let parsed = parse(text.as_bytes());
     assert_eq!(parsed.report.diagnostics.len(), 10_001);

@@ -91,7 +91,7 @@ fn a_knock_at_exactly_seq_timeout_is_too_late() {
 }
 
 #[test]
-fn a_timeout_is_due_on_a_quiet_line_to_the_nanosecond() {
+fn a_timeout_is_due_on_a_quiet_link_to_the_nanosecond() {
     let mut bench = Bench::new(vec![door("ssh", "7000,8000")]);
     assert_eq!(bench.engine.poll_timeout(), None);
     bench.knock("10.0.0.9", 7000);
@@ -115,7 +115,7 @@ fn one_source_never_touches_the_attempt_of_another() {
 }
 
 #[test]
-fn a_retransmitted_segment_counts_once_even_where_ports_repeat() {
+fn a_retransmitted_segment_counts_once_even_if_ports_repeat() {
     let mut bench = Bench::new(vec![door("ssh", "7000,7000")]);
     let first = bench.packet("10.0.0.9", 7000, Protocol::Tcp, TcpFlags::SYN);
     assert_eq!(bench.send(&first), ["10.0.0.9: ssh: Stage 1"]);
@@ -124,7 +124,7 @@ fn a_retransmitted_segment_counts_once_even_where_ports_repeat() {
 }
 
 #[test]
-fn a_packet_without_the_asked_flags_is_as_if_not_seen() {
+fn a_packet_without_the_required_flags_is_ignored() {
     let mut bench = Bench::new(vec![door("ssh", "7000,8000")]);
     bench.knock("10.0.0.9", 7000);
     let other = bench.packet("10.0.0.9", 7000, Protocol::Tcp, TcpFlags::ACK);
@@ -133,7 +133,7 @@ fn a_packet_without_the_asked_flags_is_as_if_not_seen() {
 }
 
 #[test]
-fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
+fn a_packet_that_no_door_accepts_at_its_port_neither_advances_nor_ends_an_attempt() {
     let ack = TcpFlags::ACK;
     for (protocol, steps) in [(Protocol::Udp, "7001:udp,9002:udp,8003:udp"), (Protocol::Tcp, "7001,9002,8003")] {
         let mut admin = door("admin", steps);
@@ -171,7 +171,7 @@ fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
 }
 
 #[test]
-fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_port() {
+fn the_scan_guard_counts_packets_that_would_be_knocks_for_the_attempts_door_at_another_port() {
     // At a port that no door uses, and at a port of a door that does not accept the segment.
     let counted = |tcpflags: FlagMask, steps: &str, protocol, flags, first: u16| {
         let mut guarded = door("guarded", steps);
@@ -237,7 +237,7 @@ fn answers_to_the_hosts_own_traffic_are_no_scan() {
 }
 
 #[test]
-fn a_flood_of_first_knocks_pushes_out_nobody_who_is_further_on() {
+fn a_flood_of_first_knocks_evicts_no_attempt_at_a_later_stage() {
     let mut config = Config { doors: vec![door("ssh", "7000,8000,9000")], ..Config::default() };
     config.options.max_attempts = 100;
     let mut bench = Bench::with(config);
@@ -252,7 +252,7 @@ fn a_flood_of_first_knocks_pushes_out_nobody_who_is_further_on() {
 }
 
 #[test]
-fn a_table_full_of_attempts_further_on_refuses_newcomers() {
+fn a_table_full_of_attempts_at_later_stages_refuses_newcomers() {
     let mut config = Config { doors: vec![door("ssh", "7000,8000,9000")], ..Config::default() };
     config.options.max_attempts = 2;
     let mut bench = Bench::with(config);
@@ -267,7 +267,7 @@ fn a_table_full_of_attempts_further_on_refuses_newcomers() {
 }
 
 #[test]
-fn a_flood_of_attempts_further_on_at_one_door_keeps_nobody_out_of_another() {
+fn a_flood_of_attempts_at_later_stages_of_one_door_keeps_no_host_out_of_another() {
     let mut config =
         Config { doors: vec![door("ssh", "7000,8000,9000"), door("web", "7001,8001,9001")], ..Config::default() };
     config.options.max_attempts = 100;
@@ -296,7 +296,7 @@ fn a_flood_of_attempts_further_on_at_one_door_keeps_nobody_out_of_another() {
 }
 
 #[test]
-fn two_floods_share_the_table_and_first_knocks_push_out_nobody_further_on() {
+fn two_floods_share_the_table_and_first_knocks_evict_no_attempt_at_a_later_stage() {
     let mut config =
         Config { doors: vec![door("ssh", "7000,8000,9000"), door("web", "7001,8001,9001")], ..Config::default() };
     config.options.max_attempts = 100;
@@ -442,7 +442,7 @@ fn beyond_max_openings_the_oldest_of_the_same_door_closes() {
 }
 
 #[test]
-fn an_ipv4_mapped_source_in_an_ipv6_packet_is_no_knocker() {
+fn an_ipv4_mapped_source_in_an_ipv6_packet_does_not_count() {
     let mut bench = Bench::new(vec![door("ssh", "7000")]);
     assert!(bench.knock("::ffff:10.0.0.9", 7000).is_empty());
     assert_eq!(bench.knock("10.0.0.9", 7000).len(), 2);
@@ -480,7 +480,7 @@ fn one_time_doors_that_one_knock_opens_drop_the_others_in_the_order_of_the_file(
 }
 
 #[test]
-fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
+fn a_reload_keeps_attempts_at_unchanged_doors_even_if_they_moved() {
     let (stays, goes) = (door("stays", "7000,8000"), door("goes", "7000,9000"));
     let mut bench = Bench::new(vec![goes, stays.clone()]);
     bench.knock("10.0.0.9", 7000);
@@ -491,7 +491,7 @@ fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
 }
 
 #[test]
-fn a_reload_that_leaves_no_room_tells_of_attempts_but_not_of_cooldowns() {
+fn a_reload_that_leaves_no_room_reports_attempts_but_not_cooldowns() {
     let mut cooling = door("cooling", "7000");
     cooling.seq_cooldown = Some(Duration::from_secs(10));
     let mut config = Config { doors: vec![door("ssh", "7000,8000,9000"), cooling], ..Config::default() };

@@ -49,7 +49,7 @@ fn drain(engine: &mut Engine) -> Vec<Event> {
 }
 
 #[test]
-fn frames_taken_together_give_the_same_events() {
+fn a_batch_of_frames_causes_the_same_events() {
     let frames = frames();
     let (mut alone, mut together) = (Engine::new(&config()), Engine::new(&config()));
     let mut most = 0;

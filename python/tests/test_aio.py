@@ -24,7 +24,7 @@ def run(task):
     return asyncio.run(asyncio.wait_for(task, WAIT_TIMEOUT))
 
 
-def test_events_come_without_a_thread():
+def test_events_arrive_without_a_thread():
     async def main():
         seen = []
         async with aio.listen(QUICK, interface="lo") as listener:
@@ -152,7 +152,7 @@ def test_a_cancelled_task_leaves_nothing(what):
         assert run(main()) < WAIT_TIMEOUT
 
 
-def test_the_loop_goes_on_meanwhile():
+def test_the_loop_continues_meanwhile():
     bound, silent = silent_port()
     with bound:
 

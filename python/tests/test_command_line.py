@@ -118,7 +118,7 @@ def test_loopback(arguments, directory, closed_port):
     both_agree([argument.format(port=closed_port) for argument in arguments], directory)
 
 
-def test_it_does_something(directory):
+def test_the_programs_print_something(directory):
     """The table above would pass for two programs that do nothing."""
     assert "ssh: OPEN SESAME" in run([*MODULE, *REPLAYS[0]], directory).stdout.decode()
     assert run([*MODULE, "check", "broken.conf"], directory).returncode == 1
@@ -128,7 +128,7 @@ def test_it_does_something(directory):
 
 
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
-def test_nobody_reads(start, directory):
+def test_output_without_a_reader(start, directory):
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -141,7 +141,7 @@ def test_nobody_reads(start, directory):
 
 
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
-def test_no_room(start, directory):
+def test_output_to_a_full_disk(start, directory):
     with open("/dev/full", "wb") as full:
         ended = subprocess.run(
             [*start, "check", "knockd.conf"], cwd=directory, stdout=full, stderr=subprocess.PIPE, timeout=WAIT_TIMEOUT
@@ -151,7 +151,7 @@ def test_no_room(start, directory):
 
 
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
-def test_ctrl_c_ends_what_waits_for_input(start, directory):
+def test_ctrl_c_ends_a_wait_for_input(start, directory):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*start, "check", "-"], cwd=directory, **pipes) as reading:
         reading.stdin.write(b"[options]\n")
@@ -164,7 +164,7 @@ def test_ctrl_c_ends_what_waits_for_input(start, directory):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
-def test_ctrl_c_prints_what_a_probe_knows(start, number, status, directory):
+def test_ctrl_c_prints_the_results_of_a_probe_so_far(start, number, status, directory):
     # A port that receives the probe and does not answer.
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))

@@ -152,7 +152,7 @@ def only(code, place=None):
     return example
 
 
-def test_a_failing_example_is_told_with_its_line(tmp_path):
+def test_a_failing_example_is_reported_with_its_line(tmp_path):
     with pytest.raises(AssertionError, match=r"(?s)a\.md, the block at line 3:.*a\.py\", line 5.*ZeroDivisionError"):
         run(Path("a.md"), only("x = 0\n1 / x"), tmp_path)
 
@@ -178,7 +178,7 @@ def test_markers_that_mark_nothing_are_refused(text):
 
 
 @pytest.mark.live
-def test_the_place_where_someone_knocks(tmp_path):
+def test_the_place_with_a_client(tmp_path):
     example_files.write(tmp_path)
     code = """
 import portknock

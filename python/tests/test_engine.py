@@ -56,7 +56,7 @@ def test_attempts_end_and_open_doors_are_closed(config):
     assert engine.close_all(START + 34) == [Close("ssh", CLIENT, f"close {CLIENT}", time_ns=(START + 34) * NS)]
 
 
-def test_many_frames_are_as_each_of_them(config):
+def test_feeding_many_frames_equals_feeding_each_of_them(config):
     frames = knocks() * 3 + [(START, udp(9)), (START, b""), (START, b"nonsense")] * 2000 + knocks()
     one_by_one = Engine(config)
     expected = [event for time, frame in frames for event in one_by_one.feed(frame, time, LINKTYPE_RAW)]
@@ -74,7 +74,7 @@ def test_many_frames_are_as_each_of_them(config):
     assert Engine(config).feed_many(in_ns, LINKTYPE_RAW, ns=True) == expected
 
 
-def test_what_came_before_a_wrong_frame_is_not_lost(config):
+def test_frames_before_an_invalid_frame_are_not_lost(config):
     engine = Engine(config)
     for wrong in ((START, "text"), (START,), (float("nan"), b""), None, ("now", b"")):
         with pytest.raises((TypeError, ValueError)):

@@ -27,7 +27,7 @@ def described():
         yield node.name, thing, text
 
 
-def test_help_shows_what_the_stubs_say():
+def test_help_shows_the_docstrings_of_the_stubs():
     count = 0
     for name, thing, text in described():
         assert inspect.getdoc(thing) == text, name

@@ -20,7 +20,7 @@ def test_versions_agree():
     assert portknock.__version__ == importlib.metadata.version("portknock")
 
 
-def test_licenses_and_types_come_along():
+def test_licenses_and_types_are_included():
     files = importlib.metadata.files("portknock")
     names = {file.name for file in files}
     assert {"LICENSE-APACHE", "LICENSE-MIT", "LICENSE-libpcap", "py.typed"} <= names

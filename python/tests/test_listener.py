@@ -58,7 +58,7 @@ def test_interfaces_are_named_in_every_way(interface, tmp_path):
         assert [type(next(events)) for _ in range(3)] == [Stage, Stage, Open]
 
 
-def test_commands_run_where_that_is_asked_for(tmp_path):
+def test_commands_run_on_request(tmp_path):
     config, out = door(tmp_path)
     lines = []
     with Listener(config, run_commands=True, on_notice=lines.append) as listener:
@@ -96,7 +96,7 @@ def in_child(work):
 FORKED = "PortknockError: the listener belongs to the process that opened it; a forked child cannot use it"
 
 
-def test_a_forked_child_cannot_use_a_listener_and_takes_no_event():
+def test_a_forked_child_cannot_use_a_listener_and_consumes_no_event():
     with Listener(QUICK, interface="lo") as listener:
         knock("127.0.0.1", KNOCKS)
         for work in (
@@ -153,7 +153,7 @@ def test_no_command_runs_by_default(tmp_path):
     assert any("would run command: echo close" in line for line in lines)
 
 
-def test_what_a_callback_raises_comes_out():
+def test_an_exception_of_a_callback_is_raised():
     def refuse(line):
         raise KeyError(line)
 
@@ -177,7 +177,7 @@ def test_time_runs_out():
                 listener.next(wrong)
 
 
-def test_a_loop_of_ones_own_waits_for_the_descriptor():
+def test_the_callers_loop_waits_for_the_descriptor():
     with Listener(QUICK, "lo") as listener:
         while listener.next(0) is not None:
             pass
@@ -191,7 +191,7 @@ def test_a_loop_of_ones_own_waits_for_the_descriptor():
     assert [type(event) for event in seen] == [Stage, Stage, Open, Close]
 
 
-def test_a_configuration_is_taken_up():
+def test_a_reloaded_configuration_is_in_force():
     with Listener(QUICK, "lo") as listener:
         listener.reload(Config.parse(DOOR.replace("[ssh]", "[new]").replace("7000", "7001")))
         knock("127.0.0.1", "7001:udp")
@@ -257,7 +257,7 @@ def test_a_signal_handler_may_close_it():
             signal.signal(signal.SIGALRM, before)
 
 
-def test_a_listener_that_nobody_holds_is_closed():
+def test_a_listener_without_references_is_closed():
     class Program:
         def __init__(self):
             self.listener = Listener(QUICK, "lo", on_notice=self.tell)
@@ -285,7 +285,7 @@ def test_stopping_ends_the_waits_of_others():
         assert ended == [[], []] and listener.stopped
 
 
-def test_events_come_to_any_thread():
+def test_events_arrive_in_any_thread():
     with Listener(Config.parse(DOOR), "lo") as listener:
         seen = []
         threads = waiting(3, lambda: seen.extend(listener))
@@ -306,7 +306,7 @@ def test_names_that_no_interface_has_are_refused(interface):
         Listener(QUICK, interface)
 
 
-def test_without_the_right_it_says_so():
+def test_without_the_capability_the_error_names_it():
     before = descriptors()
     code = (
         "import portknock, sys\n"
@@ -328,7 +328,7 @@ def test_a_state_file_in_use_is_an_error(tmp_path):
         assert not isinstance(caught.value, CaptureError)
 
 
-def test_ipv6_can_be_passed_over():
+def test_ipv6_can_be_ignored():
     with Listener(QUICK, "lo", ipv4_only=True) as listener:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"", ("::1", 7000))

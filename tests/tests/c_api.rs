@@ -41,7 +41,7 @@ fn pass(c: &C, starter: &[&str], program: &Path) {
 }
 
 #[test]
-fn every_compiler_and_standard_takes_the_header_and_either_library() {
+fn every_compiler_and_standard_accepts_the_header_and_each_library() {
     let c = C::install();
     let standards =
         [("gcc", "c99"), ("gcc", "c11"), ("g++", "c++17"), ("clang", "c99"), ("clang", "c11"), ("clang++", "c++17")];
@@ -68,7 +68,7 @@ fn every_compiler_and_standard_takes_the_header_and_either_library() {
 }
 
 #[test]
-fn the_header_stands_alone_and_is_clean_to_strict_eyes() {
+fn the_header_compiles_alone_and_without_strict_warnings() {
     let c = C::install();
     let header = c.prefix().join("include/portknock.h");
     let strict = ["-Wall", "-Wextra", "-pedantic", "-Werror", "-Wconversion", "-Wundef", "-Wshadow", "-fsyntax-only"];
@@ -91,7 +91,7 @@ fn the_header_stands_alone_and_is_clean_to_strict_eyes() {
 }
 
 #[test]
-fn a_listener_and_clients_work_with_either_library() {
+fn a_listener_and_clients_work_with_each_library() {
     let c = C::install();
     for name in LIVE {
         pass(c, &[], &test_program(c, name, Build { linked: Linked::Static, standard: "c99", ..PLAIN }));
@@ -101,7 +101,7 @@ fn a_listener_and_clients_work_with_either_library() {
 }
 
 #[test]
-fn nothing_leaks_and_nothing_wrong_is_read() {
+fn no_memory_leaks_and_no_invalid_memory_is_read() {
     let c = C::install();
     require("valgrind");
     let known = format!("--suppressions={}", C::source("tests/c/valgrind.supp").display());
@@ -306,7 +306,7 @@ fn the_examples_build_by_make_and_by_cmake() {
 }
 
 #[test]
-fn the_examples_knock_at_each_other() {
+fn the_examples_knock_at_one_another() {
     let c = C::install();
     let directory = build_examples(c, "make -s");
     let program = |name: &str| directory.path().join(name);
@@ -360,7 +360,7 @@ fn the_examples_knock_at_each_other() {
 }
 
 #[test]
-fn without_the_right_to_capture_a_listener_says_so() {
+fn without_the_capability_to_capture_a_listener_fails_with_an_error() {
     let c = C::install();
     let host = Host::new("c");
     let conf = TempDir::new().unwrap();

@@ -126,7 +126,7 @@ fn a_stop_command_waits_for_a_start_command_that_is_slow() {
 }
 
 #[test]
-fn five_hundred_openings_at_once_all_run_a_bounded_number_at_a_time() {
+fn five_hundred_simultaneous_openings_all_run_a_bounded_number_at_a_time() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door("command = sleep 0.3; echo %IP% >> %DIR%/done"));
     let before = descriptors(&daemon).len();
@@ -145,7 +145,7 @@ fn five_hundred_openings_at_once_all_run_a_bounded_number_at_a_time() {
 }
 
 #[test]
-fn three_hundred_open_doors_take_no_process() {
+fn three_hundred_open_doors_need_no_process() {
     let lab = Lab::pair();
     let lines = "start_command = echo %IP% >> %DIR%/done\nstop_command = true\ncmd_timeout = 60";
     let daemon = Daemon::portknockd(&lab.server, &door(lines));
@@ -174,7 +174,7 @@ fn stop_commands_pass_the_start_commands_that_wait() {
 }
 
 #[test]
-fn without_processes_to_be_had_commands_wait_and_none_is_lost() {
+fn without_available_processes_commands_wait_and_none_is_lost() {
     if !other_users() {
         return;
     }
@@ -293,7 +293,7 @@ fn an_empty_command_for_ipv6_does_nothing_so_there_is_nothing_to_close() {
 }
 
 #[test]
-fn a_door_without_a_command_only_tells() {
+fn a_door_without_a_command_only_reports() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(""));
     lab.client.ok(KNOCK);
@@ -324,7 +324,7 @@ fn a_command_gets_a_clean_process() {
 }
 
 #[test]
-fn a_burst_of_knocks_while_commands_fail_slowly_is_worked_off() {
+fn a_burst_of_knocks_while_commands_fail_slowly_is_processed() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door("command = sleep 0.2; echo x >> %DIR%/done; exit 1"));
     let start = Instant::now();

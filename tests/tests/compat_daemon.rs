@@ -48,7 +48,7 @@ fn agree_on_the_log_lines() {
 }
 
 #[test]
-fn agree_on_the_stamp_in_the_time_zone() {
+fn agree_on_the_timestamp_in_the_time_zone() {
     let both = Both::with(Both::DOOR);
     let timestamps = both.daemons().map(|daemon| daemon.log().lines().next().map(|line| line[..18].to_string()));
     // A minute may have begun between the two starts.
@@ -71,7 +71,7 @@ fn differ_on_empty_lines_in_the_log() {
 }
 
 #[test]
-fn agree_on_what_verbose_shows_of_a_knock() {
+fn agree_on_the_verbose_lines_of_a_knock() {
     let both = Both::with(Both::DOOR);
     both.knock("10.0.0.1 7000 8000 9000");
     both.agree(&[Both::OPENED]);
@@ -83,7 +83,7 @@ fn agree_on_what_verbose_shows_of_a_knock() {
 }
 
 #[test]
-fn differ_on_what_debug_shows() {
+fn differ_on_the_debug_lines() {
     let both = Both::with_args(Lab::pair(), Both::DOOR, &["-i", "eth0", "-D"]);
     both.pktgen("--ports 7000");
     both.fence();
@@ -162,7 +162,7 @@ fn agree_on_an_interface_that_goes_down_and_up() {
 }
 
 #[test]
-fn differ_on_an_interface_that_is_made_anew() {
+fn differ_on_an_interface_that_is_created_again() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
     let mut both = Both::with_args(lab, Both::DOOR, &["-i", "eth1"]);
@@ -209,7 +209,7 @@ fn exit_statuses_of_bad_usage_and_bad_files() {
 }
 
 #[test]
-fn differ_on_options_against_the_file() {
+fn differ_on_options_that_contradict_the_file() {
     let lab = Lab::pair();
     for original in [false, true] {
         // Both get an option for the log.

@@ -58,7 +58,7 @@ fn the_table_is_sound() {
 }
 
 #[test]
-fn every_test_that_the_document_names_is_there() {
+fn every_test_that_the_document_names_exists() {
     assert!(named().len() > 60);
     let scenarios = scenarios();
     for (file, name) in named() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use portknock_tests::{Both, Daemon, Lab, binary};
 
 #[test]
-fn differ_on_a_timeout_on_a_quiet_line() {
+fn differ_on_a_timeout_on_a_quiet_link() {
     let both = Both::with(&Both::DOOR.replace("= 10", "= 1"));
     both.segments(&[7000]);
     both.ours.wait_for("10.0.0.2: door: sequence timeout (stage 1)");

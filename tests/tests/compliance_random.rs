@@ -56,7 +56,7 @@ fn a_difference_in_the_configurations_is_found_and_shrunk() {
 
 #[test]
 #[should_panic(expected = "has lost packets")]
-fn lost_packets_are_no_agreement() {
+fn lost_packets_do_not_count_as_agreement() {
     let run = Run::new(1, 2).losing();
     let config = run.config();
     run.play(&config);

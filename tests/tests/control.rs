@@ -133,7 +133,7 @@ fn the_status_has_everything_in_all_formats() {
 }
 
 #[test]
-fn what_keeps_doors_shut_shows_in_the_status() {
+fn reasons_for_closed_doors_show_in_the_status() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, DOORS, &["-i", "eth0,eth9", "--dry-run"]);
     daemon.wait_for("waiting for eth9: there is no such interface; did you mean `eth0`?");
@@ -170,7 +170,7 @@ fn packets_that_no_door_uses_are_counted_as_filtered() {
 }
 
 #[test]
-fn events_are_told_as_they_happen_in_the_form_of_replay() {
+fn events_are_sent_as_they_happen_in_the_form_of_replay() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     let events = daemon.follow();
@@ -212,7 +212,7 @@ fn events_are_told_as_they_happen_in_the_form_of_replay() {
 }
 
 #[test]
-fn the_end_of_the_daemon_ends_those_who_follow() {
+fn the_end_of_the_daemon_ends_its_followers() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, DOORS);
     open(&lab, &daemon);
@@ -258,7 +258,7 @@ fn a_door_is_closed_by_hand_once() {
 }
 
 #[test]
-fn a_reload_tells_what_is_wrong_with_the_configuration() {
+fn a_reload_reports_the_errors_of_the_configuration() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     daemon.rewrite("[new]\nsequence = 7200,70000,7300\n");
@@ -278,7 +278,7 @@ fn a_reload_tells_what_is_wrong_with_the_configuration() {
 }
 
 #[test]
-fn a_reload_leaves_the_socket_where_it_is_and_says_so() {
+fn a_reload_keeps_the_path_of_the_socket_and_logs_it() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     let old = daemon.path("control").display().to_string();
@@ -297,7 +297,7 @@ fn a_reload_leaves_the_socket_where_it_is_and_says_so() {
 }
 
 #[test]
-fn who_is_silent_slow_or_talks_nonsense_holds_up_nobody() {
+fn a_silent_slow_or_invalid_client_blocks_no_other() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     let error = |request: &[u8]| {
@@ -330,7 +330,7 @@ fn who_is_silent_slow_or_talks_nonsense_holds_up_nobody() {
 }
 
 #[test]
-fn who_asks_nothing_is_let_go_after_a_while_and_who_follows_is_not() {
+fn an_idle_client_is_disconnected_and_a_follower_is_not() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     let events = daemon.follow();
@@ -344,7 +344,7 @@ fn who_asks_nothing_is_let_go_after_a_while_and_who_follows_is_not() {
 }
 
 #[test]
-fn a_follower_that_never_reads_holds_up_nobody_and_is_told_what_it_lost() {
+fn a_follower_that_never_reads_blocks_no_other_and_gets_the_number_of_lost_events() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &format!("[options]\nLogRate = 0\n{DOORS}"));
     let events = daemon.follow();
@@ -377,7 +377,7 @@ fn a_follower_that_never_reads_holds_up_nobody_and_is_told_what_it_lost() {
 }
 
 #[test]
-fn only_root_and_the_daemons_user_are_let_in() {
+fn only_root_and_the_daemons_user_may_connect() {
     if !other_users() {
         return;
     }
@@ -416,7 +416,7 @@ fn only_root_and_the_daemons_user_are_let_in() {
 }
 
 #[test]
-fn a_stale_socket_is_replaced_and_a_living_daemons_is_left_alone() {
+fn a_stale_socket_is_replaced_and_a_running_daemons_is_kept() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, DOORS);
     daemon.kill();
@@ -439,7 +439,7 @@ fn a_stale_socket_is_replaced_and_a_living_daemons_is_left_alone() {
 }
 
 #[test]
-fn root_of_a_container_with_the_right_to_capture_alone_has_everything() {
+fn root_of_a_container_with_only_the_capability_to_capture_has_everything() {
     let lab = Lab::pair();
     let starter = ["setpriv", "--inh-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"];
     let daemon = Daemon::portknockd_under(&lab.server, &starter, DOORS);
@@ -454,7 +454,7 @@ fn root_of_a_container_with_the_right_to_capture_alone_has_everything() {
 }
 
 #[test]
-fn with_the_right_to_capture_alone_it_works_and_says_what_it_goes_without() {
+fn with_only_the_capability_to_capture_it_works_and_logs_the_missing_parts() {
     if !other_users() {
         return;
     }

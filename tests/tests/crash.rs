@@ -82,7 +82,7 @@ fn a_door_left_open_by_a_crash_is_closed_on_time() {
 }
 
 #[test]
-fn an_overdue_door_is_closed_at_once_even_where_the_configuration_has_forgotten_it() {
+fn an_overdue_door_is_closed_immediately_even_if_it_left_the_configuration() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, &closing_after(1));
     open(&lab, &daemon);
@@ -129,7 +129,7 @@ fn threads(daemon: &Daemon) -> usize {
 }
 
 #[test]
-fn a_crash_at_any_system_call_that_matters_leaves_nothing_open_and_opens_nothing_twice() {
+fn a_crash_at_any_relevant_system_call_leaves_nothing_open_and_opens_nothing_twice() {
     require("strace");
     let config = closing_after(1)
         .replace("= echo open", "= touch %DIR%/door; echo open")
@@ -174,7 +174,7 @@ fn a_crash_at_any_system_call_that_matters_leaves_nothing_open_and_opens_nothing
 }
 
 #[test]
-fn a_door_is_opened_anew_only_when_the_end_of_its_stop_command_is_on_disk() {
+fn a_door_opens_again_only_when_the_end_of_its_stop_command_is_on_disk() {
     require("strace");
     let config = closing_after(2).replace("= echo close", "= sleep 1; echo close");
     let lab = Lab::pair();
@@ -209,7 +209,7 @@ fn the_end_of_the_daemon_closes_every_door_before_it() {
 }
 
 #[test]
-fn where_the_configuration_says_so_doors_stay_open_over_a_restart() {
+fn if_configured_so_doors_stay_open_over_a_restart() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, &format!("[options]\nOnStop = keep\n{}", closing_after(2)));
     open(&lab, &daemon);
@@ -221,7 +221,7 @@ fn where_the_configuration_says_so_doors_stay_open_over_a_restart() {
 }
 
 #[test]
-fn a_bad_reload_or_a_door_that_is_taken_away_leaves_nothing_open() {
+fn a_bad_reload_or_a_removed_door_leaves_nothing_open() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, NOTE);
     let start = Instant::now();
@@ -238,7 +238,7 @@ fn a_bad_reload_or_a_door_that_is_taken_away_leaves_nothing_open() {
 }
 
 #[test]
-fn a_door_knocked_at_again_is_opened_again_and_closes_at_the_later_time_crash_or_not() {
+fn a_door_knocked_at_again_opens_again_and_closes_at_the_later_time_with_and_without_a_crash() {
     for crash in [false, true] {
         let lab = Lab::pair();
         let mut daemon = Daemon::portknockd(&lab.server, NOTE);
@@ -294,7 +294,7 @@ fn damaged_lines_cost_no_other_opening() {
 }
 
 #[test]
-fn a_state_file_of_others_is_refused_since_its_commands_would_run() {
+fn a_state_file_of_another_user_is_refused_because_its_commands_would_run() {
     if !other_users() {
         return;
     }
@@ -318,7 +318,7 @@ fn a_state_file_of_others_is_refused_since_its_commands_would_run() {
 }
 
 #[test]
-fn a_state_file_that_cannot_be_read_is_put_aside() {
+fn an_unreadable_state_file_is_renamed() {
     if !other_users() {
         return;
     }
@@ -356,7 +356,7 @@ fn on(disk: &Disk, seconds: u32) -> String {
 }
 
 #[test]
-fn a_full_disk_keeps_nobody_out_and_is_told_once() {
+fn a_full_disk_keeps_no_host_out_and_is_reported_once() {
     let (lab, disk) = (Lab::pair(), Disk::new());
     let mut daemon = Daemon::portknockd(&lab.server, &on(&disk, 7));
     for spell in 1..=2 {
@@ -396,7 +396,7 @@ fn a_disk_that_is_full_at_the_start_is_used_when_it_has_room() {
 }
 
 #[test]
-fn a_disk_that_cannot_be_written_keeps_nobody_out_and_is_used_when_it_can() {
+fn a_read_only_disk_keeps_no_host_out_and_is_used_when_it_is_writable() {
     let (lab, disk) = (Lab::pair(), Disk::new());
     disk.protect();
     let mut daemon = Daemon::portknockd(&lab.server, &on(&disk, 9));

@@ -123,7 +123,7 @@ fn version_help_and_bad_usage() {
 }
 
 #[test]
-fn check_tells_everything_and_opens_nothing() {
+fn check_reports_everything_and_opens_nothing() {
     let host = Host::new("lonely");
     let check_with = |config: &str, options: &str| {
         let directory = Directory::with(config);
@@ -159,7 +159,7 @@ fn check_tells_everything_and_opens_nothing() {
 }
 
 #[test]
-fn a_bad_configuration_or_none_ends_the_start_with_everything_said() {
+fn a_bad_or_missing_configuration_ends_the_start_with_all_errors() {
     let lab = Lab::pair();
     for detach in ["", "-d"] {
         let directory = Directory::with("[a]\nsequence = 0,5,3\n[b]\nseq_timeout = 1m\n");
@@ -178,7 +178,7 @@ fn a_bad_configuration_or_none_ends_the_start_with_everything_said() {
 }
 
 #[test]
-fn without_the_right_to_capture_it_says_which_one_is_missing() {
+fn without_the_capability_to_capture_the_error_names_it() {
     require("setpriv");
     let lab = Lab::pair();
     let directory = Directory::with(DOOR);
@@ -234,7 +234,7 @@ fn it_becomes_a_daemon_once_it_works() {
 }
 
 #[test]
-fn relative_names_on_the_command_line_are_those_of_where_it_is_called() {
+fn relative_names_on_the_command_line_start_at_the_working_directory() {
     let lab = Lab::pair();
     let directory = Directory::with(DOOR);
     let dir = directory.dir();
@@ -266,7 +266,7 @@ fn a_pid_file_that_is_a_link_or_cannot_be_written_ends_the_start() {
 }
 
 #[test]
-fn a_second_daemon_is_refused_and_the_first_goes_on() {
+fn a_second_daemon_is_refused_and_the_first_continues() {
     let lab = Lab::pair();
     let directory = Directory::with(&format!("{DOOR}stop_command = true\ncmd_timeout = 60\n"));
     let args = "-d -i eth0 -g %DIR%/log -p %DIR%/pid";
@@ -313,7 +313,7 @@ fn daemons_with_nothing_to_store_run_side_by_side_until_one_has() {
 }
 
 #[test]
-fn without_another_place_the_log_goes_to_standard_output_at_once() {
+fn without_another_destination_the_log_is_written_to_standard_output_immediately() {
     let lab = Lab::pair();
     let directory = Directory::with(DOOR);
     let process = Process::spawn(&mut directory.portknockd(&lab.server, "-i eth0"));
@@ -345,7 +345,7 @@ fn debug_shows_each_knock() {
 }
 
 #[test]
-fn debug_shows_segments_that_the_flags_of_doors_turn_away() {
+fn debug_shows_segments_that_the_flags_of_doors_exclude() {
     let lab = Lab::pair();
     let door = DOOR.replace("= syn", "= fin");
     let daemon = Daemon::portknockd_with(&lab.server, &door, &["-i", "eth0", "-D"]);
@@ -355,7 +355,7 @@ fn debug_shows_segments_that_the_flags_of_doors_turn_away() {
 }
 
 #[test]
-fn ipv4_only_passes_over_ipv6() {
+fn ipv4_only_ignores_ipv6() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth0", "-4"]);
     lab.knock_from("fd00::2", "fd00::1", "1000 5000 3000");
@@ -365,7 +365,7 @@ fn ipv4_only_passes_over_ipv6() {
 }
 
 #[test]
-fn lookup_shows_names_and_keeps_nobody_waiting() {
+fn lookup_shows_names_and_delays_no_knock() {
     let lab = Lab::pair();
     lab.client.add_address("eth0", "10.0.0.3/24");
     let directory = Directory::with(DOOR);
@@ -450,7 +450,7 @@ fn a_status_has_the_numbers() {
 }
 
 #[test]
-fn sigterm_and_sigint_stop_in_order() {
+fn sigterm_and_sigint_cause_an_orderly_stop() {
     let lab = Lab::pair();
     for signal in ["TERM", "INT"] {
         let config = format!("{DOOR}    stop_command = sleep 0.3; echo closed >> %DIR%/opened\n    cmd_timeout = 60\n");
@@ -466,7 +466,7 @@ fn sigterm_and_sigint_stop_in_order() {
 }
 
 #[test]
-fn a_second_sigterm_ends_it_at_once() {
+fn a_second_sigterm_ends_the_daemon_immediately() {
     let lab = Lab::pair();
     let config = format!("{DOOR}    stop_command = sleep 30\n    cmd_timeout = 60\n");
     let mut daemon = Daemon::portknockd(&lab.server, &config);
@@ -512,7 +512,7 @@ fn commands_inherit_no_descriptor() {
 }
 
 #[test]
-fn a_log_file_that_cannot_be_written_is_told_and_tried_again() {
+fn an_unwritable_log_file_is_reported_and_tried_again() {
     let lab = Lab::pair();
     let directory = Directory::with(DOOR);
     let process = Process::spawn(&mut directory.portknockd(&lab.server, "-i eth0 -g %DIR%/later/log"));
@@ -527,7 +527,7 @@ fn a_log_file_that_cannot_be_written_is_told_and_tried_again() {
 }
 
 #[test]
-fn a_log_file_on_a_full_disk_stops_nothing_and_what_is_missing_is_counted() {
+fn a_log_file_on_a_full_disk_stops_nothing_and_missing_lines_are_counted() {
     let lab = Lab::pair();
     let directory = Directory::with(DOOR);
     let disk = Disk::new();

@@ -124,7 +124,7 @@ fn tcp_connects_over_both_families() {
 }
 
 #[test]
-fn tcp_carries_a_stream_whole_where_frames_get_lost() {
+fn tcp_carries_a_complete_stream_while_frames_get_lost() {
     require("python3");
     let distant = Distant::new(LinkProperties {
         delay: Duration::from_millis(5),
@@ -146,7 +146,7 @@ print('received', len(stream.read()), flush=True)";
 }
 
 #[test]
-fn about_the_given_share_of_frames_gets_lost_in_each_direction() {
+fn the_given_percentage_of_frames_gets_lost_in_each_direction() {
     let distant =
         Distant::new(LinkProperties { delay: DELAY, loss_percent: 5.0, seed: 1, ..LinkProperties::default() });
     for way in ways(&distant) {
@@ -173,7 +173,7 @@ fn the_seed_decides_which_frames_get_lost() {
 }
 
 #[test]
-fn a_hundred_thousand_frames_a_second_pass_in_both_directions_at_once() {
+fn a_hundred_thousand_frames_a_second_pass_in_both_directions_simultaneously() {
     let distant = Distant::new(LinkProperties { delay: DELAY, ..LinkProperties::default() });
     let ways = ways(&distant);
     for way in &ways {
@@ -188,7 +188,7 @@ fn a_hundred_thousand_frames_a_second_pass_in_both_directions_at_once() {
 }
 
 #[test]
-fn a_bottleneck_passes_its_capacity_and_what_can_wait() {
+fn a_bottleneck_passes_its_capacity_and_its_queue() {
     let capacity = Some(Capacity { rate: 5_000, queue: 100 });
     let distant = Distant::new(LinkProperties { delay: DELAY, capacity, ..LinkProperties::default() });
     for way in ways(&distant) {
@@ -202,7 +202,7 @@ fn a_bottleneck_passes_its_capacity_and_what_can_wait() {
 }
 
 #[test]
-fn a_bottleneck_carries_what_stays_below_it() {
+fn a_bottleneck_passes_all_traffic_below_its_capacity() {
     let capacity = Some(Capacity { rate: 5_000, queue: 1_000 });
     let distant = Distant::new(LinkProperties { capacity, ..LinkProperties::default() });
     for way in ways(&distant) {

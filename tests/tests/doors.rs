@@ -43,7 +43,7 @@ fn stays_closed(daemon: &Daemon) {
 }
 
 #[test]
-fn the_port_opens_for_the_knocker_alone_and_closes_again() {
+fn the_port_opens_for_the_client_only_and_closes_again() {
     let lab = Lab::pair();
     lab.client.add_address("eth0", "10.0.0.77/24");
     let _listener = Listener::start(&lab.server, 22);
@@ -72,7 +72,7 @@ fn the_port_opens_for_the_knocker_alone_and_closes_again() {
 }
 
 #[test]
-fn ipv6_knockers_get_the_ipv6_commands() {
+fn ipv6_clients_get_the_ipv6_commands() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let _firewall = Firewall::closed(&lab.server);
@@ -233,7 +233,7 @@ fn knocks_inside_two_vlan_tags_are_seen() {
 }
 
 #[test]
-fn a_target_behind_the_router_is_knocked_at_through_the_router() {
+fn a_target_beyond_the_router_is_knocked_at_through_the_router() {
     let lab = Routed::new();
     let config = NOTE.replace("[door]", "[door]\n    target = 10.2.0.2");
     let daemon = Daemon::portknockd(&lab.router, &config);
@@ -254,7 +254,7 @@ fn forwarded_packets_are_no_knocks_without_a_target() {
 }
 
 #[test]
-fn what_the_machine_sends_is_no_knock() {
+fn packets_sent_by_the_machine_are_no_knocks() {
     let lab = Lab::pair();
     let config = NOTE.replace("[door]", "[door]\n    target = 10.0.0.2");
     let daemon = Daemon::portknockd(&lab.server, &config);
@@ -297,7 +297,7 @@ fn a_timed_out_attempt_of_one_source_does_not_end_that_of_another() {
 }
 
 #[test]
-fn a_dry_run_tells_and_does_nothing() {
+fn a_dry_run_reports_and_does_nothing() {
     let lab = Lab::pair();
     let config = format!("{NOTE}    stop_command = echo closed >> %DIR%/opened\n    cmd_timeout = 1\n");
     let daemon = Daemon::portknockd_with(&lab.server, &config, &["-i", "eth0", "--dry-run"]);

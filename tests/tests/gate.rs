@@ -159,7 +159,7 @@ fn assert_unseen(lab: &Lab) {
 }
 
 #[test]
-fn a_refused_port_looks_as_a_closed_one_in_every_scan() {
+fn a_refused_port_looks_closed_in_every_scan() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     require("python3");
@@ -203,7 +203,7 @@ while True:
 ";
 
 #[test]
-fn a_dropped_port_looks_as_one_that_the_firewall_drops() {
+fn a_dropped_port_looks_like_one_that_the_firewall_drops() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let _firewall = Firewall::closed(&lab.server);
@@ -220,7 +220,7 @@ fn a_dropped_port_looks_as_one_that_the_firewall_drops() {
 }
 
 #[test]
-fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
+fn the_kernel_closes_without_the_daemon_and_the_ports_stay_protected() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let mut daemon = Daemon::portknockd(&lab.server, SSH);
@@ -251,7 +251,7 @@ fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
 }
 
 #[test]
-fn a_stop_shuts_the_ports_or_leaves_them_to_the_kernel() {
+fn a_stop_closes_the_ports_or_leaves_them_to_the_kernel() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let mut daemon = Daemon::portknockd(&lab.server, &format!("[options]\nOnStop = keep\n{}", long()));
@@ -269,7 +269,7 @@ fn a_stop_shuts_the_ports_or_leaves_them_to_the_kernel() {
 }
 
 #[test]
-fn an_opening_that_is_reported_late_is_open_for_what_is_left_of_its_time() {
+fn an_opening_that_is_reported_late_is_open_for_the_rest_of_its_time() {
     let lab = Lab::pair();
     for (seconds, open) in [(1, false), (60, true)] {
         let daemon = Daemon::portknockd(&lab.server, &SSH.replace("= 2\n", &format!("= {seconds}\n")));
@@ -291,7 +291,7 @@ fn an_opening_that_is_reported_late_is_open_for_what_is_left_of_its_time() {
 }
 
 #[test]
-fn commands_beside_open_ports_run_again_while_the_ports_stay_open_and_a_failed_one_closes_them() {
+fn commands_of_doors_with_open_ports_run_again_and_a_failed_one_closes_the_ports() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let commands = "start_command = echo open >> %DIR%/done; ! test -e %DIR%/fail
@@ -315,7 +315,7 @@ fn commands_beside_open_ports_run_again_while_the_ports_stay_open_and_a_failed_o
 }
 
 #[test]
-fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
+fn a_reload_changes_the_ports_immediately_and_keeps_the_openings() {
     let lab = Lab::pair();
     let _listener = Listener::on_ports(&lab.server, [22, 80]);
     let daemon = Daemon::portknockd(&lab.server, &long());
@@ -366,7 +366,7 @@ table inet filter {
 RULES";
 
 #[test]
-fn the_administrators_sets_are_used_and_a_full_one_is_told() {
+fn the_administrators_sets_are_used_and_a_full_one_is_reported() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     lab.client.add_address("eth0", "10.0.0.77/24");
@@ -423,7 +423,7 @@ fn the_table_can_be_made_without_the_daemon() {
 }
 
 #[test]
-fn what_cannot_be_is_told_and_nothing_is_changed() {
+fn an_impossible_gate_is_reported_and_nothing_is_changed() {
     let lab = Lab::pair();
     let theirs = "table inet portknock { comment \"mine\"; chain input { type filter hook input priority 0; }; }";
     lab.server.ok(&format!("nft '{theirs}'"));
@@ -454,7 +454,7 @@ fn what_cannot_be_is_told_and_nothing_is_changed() {
 }
 
 #[test]
-fn what_is_only_tried_touches_nothing_and_a_stop_command_still_runs() {
+fn a_dry_run_leaves_the_gate_unchanged_and_a_stop_command_still_runs() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, SSH, &["-i", "eth0", "--dry-run"]);
     knock(&lab, "10.0.0.1");
@@ -478,7 +478,7 @@ fn what_is_only_tried_touches_nothing_and_a_stop_command_still_runs() {
 }
 
 #[test]
-fn a_close_by_hand_shuts_at_once_for_one_address() {
+fn a_close_by_hand_takes_effect_immediately_for_one_address() {
     let sets = SETS.replace("size 2", "size 200");
     for (options, rules) in [("", ""), ("[options]\nGate = set inet filter open4 open6\n", sets.as_str())] {
         let lab = Lab::pair();
@@ -549,7 +549,7 @@ fn a_door_without_commands_starts_no_process() {
 }
 
 #[test]
-fn a_door_without_commands_works_where_no_process_can_be_started() {
+fn a_door_without_commands_works_when_no_process_can_be_started() {
     if !other_users() {
         return;
     }
@@ -571,7 +571,7 @@ fn a_door_without_commands_works_where_no_process_can_be_started() {
 }
 
 #[test]
-fn a_table_that_is_removed_for_ever_keeps_the_daemon_quiet_and_comes_back() {
+fn a_table_that_is_removed_repeatedly_neither_floods_the_log_nor_stays_away() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let daemon = Daemon::portknockd(&lab.server, SSH);

@@ -27,7 +27,7 @@ fn inherited(lab: &Lab, before: &str) -> (Daemon, String, String) {
 }
 
 #[test]
-fn commands_inherit_no_descriptors_and_a_sane_umask() {
+fn commands_inherit_no_descriptors_and_a_safe_umask() {
     let lab = Lab::pair();
     for (before, expected) in [("umask 0", "0022"), ("umask 777", "0077"), ("umask 027", "0027")] {
         let (daemon, descriptors, umask) =
@@ -66,7 +66,7 @@ fn oom_score(pid: u32) -> i32 {
 }
 
 #[test]
-fn the_reader_has_limits_and_goes_first_when_memory_runs_out() {
+fn the_reader_has_limits_and_ends_first_when_memory_runs_out() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let reader = daemon.reader();
@@ -86,7 +86,7 @@ fn the_reader_has_limits_and_goes_first_when_memory_runs_out() {
 }
 
 #[test]
-fn a_reader_whose_attempts_outgrow_its_memory_is_replaced_and_attempts_go_on() {
+fn a_reader_whose_attempts_outgrow_its_memory_is_restarted_and_attempts_continue() {
     let lab = Lab::pair();
     let config = |attempts: u32| format!("[options]\nMaxAttempts = {attempts}\n{DOOR}");
     let daemon = Daemon::portknockd(&lab.server, &config(1_000));
@@ -114,7 +114,7 @@ fn user(pid: u32) -> u32 {
 }
 
 #[test]
-fn a_reader_that_was_root_shares_its_user_with_no_other_program() {
+fn a_reader_started_by_root_shares_its_user_with_no_other_program() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let user = user(daemon.reader());
@@ -128,7 +128,7 @@ fn a_reader_that_was_root_shares_its_user_with_no_other_program() {
 }
 
 #[test]
-fn a_process_that_burns_the_daemons_processor_keeps_no_door_open() {
+fn a_process_that_occupies_the_daemons_processor_keeps_no_door_open() {
     ["taskset", "timeout"].into_iter().for_each(require);
     let lab = Lab::pair();
     let door = format!("{DOOR}cmd_timeout = 2\nstop_command = true\n");

@@ -126,7 +126,7 @@ fn replaces(misbehaviour: &str, reason: &str) {
 }
 
 #[test]
-fn a_reader_that_floods_the_daemon_is_replaced_and_nothing_waits_for_it() {
+fn a_reader_that_floods_the_daemon_is_restarted_and_nothing_waits_for_it() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for (misbehaviour, reason) in [
         ("asks for the network", "a message out of turn"),
@@ -146,7 +146,7 @@ fn a_reader_that_floods_the_daemon_is_replaced_and_nothing_waits_for_it() {
 }
 
 #[test]
-fn a_reader_that_hands_over_without_end_or_not_at_all_holds_up_nothing() {
+fn a_reader_that_hands_over_endlessly_or_not_at_all_blocks_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for misbehaviour in ["hands over without end", "hands over many", "hands over slowly", "hands over nothing"] {
         withstands(misbehaviour);
@@ -155,7 +155,7 @@ fn a_reader_that_hands_over_without_end_or_not_at_all_holds_up_nothing() {
 }
 
 #[test]
-fn a_reader_that_sends_what_is_no_message_is_replaced() {
+fn a_reader_that_sends_invalid_messages_is_restarted() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for (misbehaviour, reason) in [
         ("sends a long notice", "a text that is too long"),
@@ -174,7 +174,7 @@ fn a_reader_that_sends_what_is_no_message_is_replaced() {
 }
 
 #[test]
-fn a_reader_that_does_nothing_holds_up_nothing() {
+fn a_reader_that_does_nothing_blocks_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for misbehaviour in ["sends nothing", "stops", "asks for the network again"] {
         withstands(misbehaviour);
@@ -185,7 +185,7 @@ fn a_reader_that_does_nothing_holds_up_nothing() {
 }
 
 #[test]
-fn a_reader_that_does_anything_holds_up_nothing() {
+fn a_reader_that_misbehaves_at_random_blocks_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = std::env::var("PORTKNOCK_SEED").ok().and_then(|seed| seed.parse().ok());
     let new_seeds = (0..NEW_SEEDS).map(|_| fastrand::u64(..1_000_000));

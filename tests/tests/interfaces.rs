@@ -64,7 +64,7 @@ fn an_interface_goes_down_and_comes_up_again() {
 }
 
 #[test]
-fn changes_of_the_network_that_go_on_and_on_keep_no_knock_out() {
+fn continuous_changes_of_the_network_lose_no_knock() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let mut ip =
@@ -149,7 +149,7 @@ fn a_packet_counts_once_however_many_interfaces_show_it() {
 }
 
 #[test]
-fn on_any_the_machines_own_addresses_count_by_the_loopback_interface_alone() {
+fn on_any_the_machines_own_addresses_count_only_on_the_loopback_interface() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "any"]);
     for (from, to) in [("10.0.0.1", "10.0.0.1"), ("127.0.0.1", "10.0.0.1"), ("10.0.0.2", "127.0.0.1")] {
@@ -236,7 +236,7 @@ fn an_interface_that_is_down_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn an_interface_that_is_made_anew_under_its_name_is_taken_up() {
+fn an_interface_that_is_created_again_under_its_name_is_captured_again() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth1"]);
@@ -258,7 +258,7 @@ fn an_interface_that_is_made_anew_under_its_name_is_taken_up() {
 }
 
 #[test]
-fn addresses_that_come_go_and_change_are_followed() {
+fn addresses_that_appear_disappear_and_change_are_followed() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     for address in ["10.0.0.9/24", "fd00::9/64"] {
@@ -276,7 +276,7 @@ fn addresses_that_come_go_and_change_are_followed() {
 }
 
 #[test]
-fn a_thousand_addresses_come_and_go_and_each_counts_while_it_is_there() {
+fn a_thousand_addresses_appear_and_disappear_and_each_counts_while_it_exists() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let all = "for c in 1 2 3 4; do for d in $(seq 250); do echo addr ACTION 10.0.$c.$d/32 dev eth0; done; done";
@@ -301,7 +301,7 @@ fn an_address_of_another_interface_counts() {
 }
 
 #[test]
-fn any_hears_interfaces_that_come_later() {
+fn any_includes_interfaces_that_appear_later() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "any"]);
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
@@ -317,7 +317,7 @@ fn any_hears_interfaces_that_come_later() {
 }
 
 #[test]
-fn one_of_two_interfaces_goes_and_the_other_goes_on() {
+fn one_of_two_interfaces_disappears_and_the_other_continues() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth0,eth1"]);
@@ -353,7 +353,7 @@ fn a_name_is_followed_and_not_the_interface_that_had_it() {
 }
 
 #[test]
-fn without_any_interface_setting_a_missing_default_is_told() {
+fn without_any_interface_setting_a_missing_default_is_reported() {
     let lonely = Host::new("lonely");
     let daemon = Daemon::portknockd_with(&lonely, DOOR, &[]);
     daemon.wait_for("waiting for eth0: there is no such interface");
@@ -375,7 +375,7 @@ fn pktgen(lab: &Lab, args: &str) {
 }
 
 #[test]
-fn what_comes_while_the_daemon_is_held_up_is_seen_afterwards() {
+fn packets_that_arrive_while_the_daemon_is_blocked_are_seen_afterwards() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     daemon.signal("STOP");
@@ -388,7 +388,7 @@ fn what_comes_while_the_daemon_is_held_up_is_seen_afterwards() {
 }
 
 #[test]
-fn dropped_packets_are_counted_and_told() {
+fn dropped_packets_are_counted_and_reported() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let signal_reader = |signal: &str| lab.server.ok(&format!("kill -{signal} {}", daemon.reader()));
@@ -412,7 +412,7 @@ fn dropped_packets_are_counted_and_told() {
 }
 
 #[test]
-fn a_filter_that_the_kernel_finds_too_long_is_cut_and_nothing_is_missed() {
+fn a_filter_that_is_too_long_for_the_kernel_is_cut_and_no_knock_is_missed() {
     let lab = Lab::pair();
     // 9,000 ports in no order that a short filter could describe.
     let port = |index: u32| 1 + index * 40_503 % 65_521;

@@ -63,7 +63,7 @@ fn every_knock_is_one_packet_in_order() {
 }
 
 #[test]
-fn hundred_knocks_at_once_are_hundred_packets() {
+fn a_hundred_knocks_without_delay_are_a_hundred_packets() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let sniffer = sniff(&lab);
@@ -75,7 +75,7 @@ fn hundred_knocks_at_once_are_hundred_packets() {
 }
 
 #[test]
-fn the_first_knock_waits_for_no_answer_not_even_for_the_neighbour() {
+fn the_first_knock_waits_for_no_answer_and_not_for_neighbour_discovery() {
     let lab = Lab::pair();
     lab.client.ok("ip neigh flush all nud permanent");
     let sniffer = sniff(&lab);
@@ -143,7 +143,7 @@ fn the_original_knockd_opens() {
 }
 
 #[test]
-fn raw_knocks_are_bare_syns_that_the_other_side_takes() {
+fn raw_knocks_are_bare_syns_that_the_other_side_accepts() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     for (host, source) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
@@ -159,7 +159,7 @@ fn raw_knocks_are_bare_syns_that_the_other_side_takes() {
 }
 
 #[test]
-fn raw_knocks_need_a_right_and_say_so() {
+fn raw_knocks_need_a_capability_and_the_error_names_it() {
     let lab = Lab::pair();
     let mut command = lab.client.command("setpriv");
     command.args(["--bounding-set=-net_raw", "--inh-caps=-net_raw"]).arg(binary("portknock"));
@@ -239,7 +239,7 @@ fn names_mean_one_address_or_all() {
 }
 
 #[test]
-fn then_tells_when_the_port_opens() {
+fn then_reports_when_the_port_opens() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
@@ -258,7 +258,7 @@ fn then_tells_when_the_port_opens() {
 }
 
 #[test]
-fn then_waits_where_connections_are_refused_until_the_door_opens() {
+fn then_waits_while_connections_are_refused_until_the_door_opens() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
@@ -292,7 +292,7 @@ fn then_waits_where_connections_are_refused_until_the_door_opens() {
 }
 
 #[test]
-fn then_gives_up_at_once_where_this_machine_lets_nothing_out() {
+fn then_gives_up_immediately_if_this_machine_sends_nothing() {
     let lab = Lab::pair();
     lab.client.ok("iptables -A OUTPUT -p tcp --dport 22 -j REJECT; ip6tables -A OUTPUT -p tcp --dport 22 -j REJECT");
     for host in ["10.0.0.1", "fd00::1"] {
@@ -331,7 +331,7 @@ fn then_reports_the_state_after_the_knocks_not_an_older_one() {
 }
 
 #[test]
-fn then_exits_with_three_when_the_port_stays_shut() {
+fn then_exits_with_three_if_the_port_stays_closed() {
     let lab = Lab::pair();
     let output = portknock(&lab.client, "--then 22 --wait 0.2 10.0.0.1 7000");
     assert_eq!(
@@ -351,7 +351,7 @@ fn then_exits_with_three_when_the_port_stays_shut() {
 }
 
 #[test]
-fn a_retry_opens_what_the_first_knocks_did_not() {
+fn a_retry_opens_the_door_after_lost_first_knocks() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
@@ -368,7 +368,7 @@ fn a_retry_opens_what_the_first_knocks_did_not() {
 }
 
 #[test]
-fn exit_statuses_tell_the_truth() {
+fn exit_statuses_are_as_documented() {
     let lab = Lab::pair();
     for (args, code, message) in [
         ("10.9.9.9 7000", 1, "knock: cannot knock at 10.9.9.9 port 7000 (tcp): Network is unreachable"),
@@ -406,7 +406,7 @@ fn exit_statuses_tell_the_truth() {
 }
 
 #[test]
-fn knocking_goes_on_when_nobody_reads() {
+fn knocking_continues_when_its_output_is_closed() {
     let lab = Lab::pair();
     let sniffer = sniff(&lab);
     let knock = binary("knock");

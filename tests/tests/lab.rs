@@ -31,7 +31,7 @@ fn a_router_forwards_both_families() {
 }
 
 #[test]
-fn a_second_cable_carries_traffic_until_it_is_down() {
+fn a_second_link_carries_traffic_until_it_is_down() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
     let _listener = Listener::start(&lab.server, 22);
@@ -54,7 +54,7 @@ fn the_original_knockd_runs_and_stops() {
 }
 
 #[test]
-fn blast_sends_what_it_is_told() {
+fn pktgen_sends_the_requested_packets() {
     let lab = Lab::pair();
     let sniffer = Sniffer::start(&lab.server, "eth0", "");
     let pktgen = |args: &[&str]| {

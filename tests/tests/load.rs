@@ -31,7 +31,7 @@ fn each_of_a_thousand_knocks_of_the_original_client_opens_the_door() {
 }
 
 #[test]
-fn honest_knockers_get_in_while_spoofed_first_knocks_pour_in() {
+fn honest_clients_get_in_during_a_flood_of_spoofed_first_knocks() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let first = Output::of(&mut pktgen(&lab, "--from 172.16.0.0 --sources 100000 --ports 7000 --rate 50000"));
@@ -167,7 +167,7 @@ fn sequence_of(door: u32) -> [u32; 3] {
 }
 
 #[test]
-fn five_thousand_knockers_at_once_all_get_in() {
+fn five_thousand_simultaneous_clients_all_get_in() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let burst = "--from 172.16.0.0 --sources 5000 --ports 7000,8000,9000";
@@ -193,7 +193,7 @@ fn memory(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn a_leaked_sequence_of_one_door_holds_up_no_other_door() {
+fn a_leaked_sequence_of_one_door_delays_no_other_door() {
     let commands =
         ("start_command = echo open %NAME% %IP% >> %DIR%/done", "stop_command = echo close %NAME% %IP% >> %DIR%/done");
     for (opens, closes) in [commands, ("open = tcp/22", "")] {

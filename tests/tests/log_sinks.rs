@@ -123,12 +123,12 @@ fn reader(fifo: &PathBuf) -> File {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_holds_up_nothing() {
+fn a_pipe_without_a_reader_blocks_nothing() {
     Unread::start(directory(), "", "", "-v").works_under_a_flood_and_ends();
 }
 
 #[test]
-fn a_syslog_that_nobody_reads_holds_up_nothing() {
+fn a_syslog_without_a_reader_blocks_nothing() {
     let directory = directory();
     let _socket = UnixDatagram::bind(directory.path().join("syslog")).expect("a socket");
     let dev =
@@ -138,7 +138,7 @@ fn a_syslog_that_nobody_reads_holds_up_nothing() {
 }
 
 #[test]
-fn a_fifo_that_stalls_holds_up_nothing_and_what_is_missing_is_counted() {
+fn a_stalled_fifo_blocks_nothing_and_missing_lines_are_counted() {
     let directory = directory();
     let mut fifo = reader(&mkfifo(&directory));
     let mut daemon = Unread::start(directory, "LogFile = %DIR%/fifo\n", "", "-v");
@@ -170,7 +170,7 @@ fn a_fifo_that_stalls_holds_up_nothing_and_what_is_missing_is_counted() {
 }
 
 #[test]
-fn a_fifo_without_a_reader_holds_up_neither_the_start_nor_a_reload() {
+fn a_fifo_without_a_reader_blocks_neither_the_start_nor_a_reload() {
     let directory = directory();
     let fifo = mkfifo(&directory);
     let mut daemon = Unread::start(directory, "LogFile = %DIR%/fifo\n", "", "");
@@ -194,7 +194,7 @@ fn a_fifo_without_a_reader_holds_up_neither_the_start_nor_a_reload() {
 }
 
 #[test]
-fn all_sinks_together_hold_up_nothing() {
+fn all_sinks_together_block_nothing() {
     let directory = directory();
     let _socket = UnixDatagram::bind(directory.path().join("syslog")).expect("a socket");
     let _fifo = reader(&mkfifo(&directory));
@@ -208,7 +208,7 @@ fn all_sinks_together_hold_up_nothing() {
 }
 
 #[test]
-fn a_link_of_another_user_does_not_lead_the_log_file_away() {
+fn a_link_of_another_user_does_not_redirect_the_log_file() {
     if !other_users() {
         return;
     }

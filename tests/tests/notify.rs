@@ -64,7 +64,7 @@ impl Supervisor {
 }
 
 #[test]
-fn a_supervisor_hears_of_start_status_reload_and_stop() {
+fn a_supervisor_is_notified_of_start_status_reload_and_stop() {
     let lab = Lab::pair();
     let supervisor = Supervisor::new();
     let mut daemon = Daemon::portknockd_under(&lab.server, &["env", &supervisor.variable()], DOOR);
@@ -102,7 +102,7 @@ fn a_supervisor_hears_of_start_status_reload_and_stop() {
 }
 
 #[test]
-fn the_watchdog_is_fed_while_the_loop_turns_and_not_while_it_stands() {
+fn the_watchdog_is_notified_while_the_loop_runs_and_not_while_it_is_blocked() {
     let lab = Lab::pair();
     let supervisor = Supervisor::new();
     let starter = ["env", &supervisor.variable(), "WATCHDOG_USEC=200000"];
@@ -121,7 +121,7 @@ fn the_watchdog_is_fed_while_the_loop_turns_and_not_while_it_stands() {
 }
 
 #[test]
-fn a_missing_interface_is_no_reason_not_to_be_ready() {
+fn the_daemon_is_ready_despite_a_missing_interface() {
     let lab = Lab::pair();
     let supervisor = Supervisor::new();
     let config = supervisor.path("knockd.conf");
@@ -141,7 +141,7 @@ fn a_missing_interface_is_no_reason_not_to_be_ready() {
 }
 
 #[test]
-fn under_a_supervisor_it_does_not_detach_and_says_so() {
+fn under_a_supervisor_the_daemon_does_not_detach_and_logs_it() {
     let lab = Lab::pair();
     let supervisor = Supervisor::new();
     let dir = supervisor.directory.path().display().to_string();
@@ -165,7 +165,7 @@ fn under_a_supervisor_it_does_not_detach_and_says_so() {
 }
 
 #[test]
-fn a_supervisor_that_is_not_there_is_told_of_in_the_log() {
+fn a_missing_supervisor_is_logged() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_under(&lab.server, &["env", "NOTIFY_SOCKET=/no/such/socket"], DOOR);
     daemon.wait_for("cannot tell the supervisor anything by NOTIFY_SOCKET: No such file or directory");
@@ -174,7 +174,7 @@ fn a_supervisor_that_is_not_there_is_told_of_in_the_log() {
 }
 
 #[test]
-fn nothing_wakes_a_daemon_when_nothing_happens() {
+fn nothing_wakes_an_idle_daemon() {
     let lab = Lab::pair();
     let supervisor = Supervisor::new();
     let daemon = Daemon::portknockd_under(&lab.server, &["env", &supervisor.variable()], DOOR);

@@ -131,7 +131,7 @@ fn each_line_opens_once_and_is_marked_before_its_command_runs() {
 }
 
 #[test]
-fn an_attempt_of_someone_else_ends_when_the_line_is_used() {
+fn an_attempt_of_another_client_ends_when_the_line_is_used() {
     // The second line begins like the first, so that the attempt would fit it too.
     let door = Sequences::new(" 7000,8000\n 7000,9000\n");
     door.lab.client.add_address("eth0", "10.0.0.3/24");
@@ -155,7 +155,7 @@ fn an_attempt_of_someone_else_ends_when_the_line_is_used() {
 }
 
 #[test]
-fn a_line_used_while_the_door_is_open_is_used_up_and_moves_the_closing_time() {
+fn a_line_used_while_the_door_is_open_is_consumed_and_moves_the_closing_time() {
     let door = Sequences::new(" 7000,8000\n 7100,8100\n");
     let daemon = Daemon::portknockd(&door.lab.server, &door.config_that_closes());
     door.knock("7000 8000");
@@ -181,7 +181,7 @@ fn a_second_use_within_a_second_is_refused_and_costs_no_line() {
 }
 
 #[test]
-fn a_file_that_is_used_up_or_missing_is_refused_by_its_name() {
+fn a_consumed_or_missing_file_is_refused_by_its_name() {
     let door = Sequences::new("#7000,8000\n\n");
     let refused = || {
         let output = Daemon::run_portknockd(&door.lab.server, &door.config(), &["-i", "eth0"]);
@@ -244,7 +244,7 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
 }
 
 #[test]
-fn a_line_that_cannot_be_marked_opens_nothing_and_shuts_the_door_until_a_reload() {
+fn a_line_that_cannot_be_marked_opens_nothing_and_disables_the_door_until_a_reload() {
     let door = Sequences::new(" 7000,8000\n 7100,8100\n");
     let daemon = Daemon::portknockd(&door.lab.server, &door.config_that_closes());
     door.protected(&daemon, || {
@@ -267,7 +267,7 @@ fn a_line_that_cannot_be_marked_opens_nothing_and_shuts_the_door_until_a_reload(
 }
 
 #[test]
-fn a_line_that_was_edited_away_does_not_count_and_the_new_one_does() {
+fn a_line_removed_by_an_edit_does_not_count_and_the_new_one_does() {
     let door = Sequences::new(" 7000,8000\n");
     let daemon = door.start();
     door.write(" 7100,8100\n 7200,8200\n");

@@ -45,7 +45,7 @@ fn the_pages_are_clean() {
 }
 
 #[test]
-fn every_key_and_option_can_be_read_in_the_pages() {
+fn every_key_and_option_is_in_the_pages() {
     require("mandoc");
     let page = |name: &str| {
         let text = ok(Command::new("mandoc").args(["-T", "ascii"]).arg(workspace("packaging/man").join(name)));
@@ -103,7 +103,7 @@ fn system_calls(words: Vec<String>) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
+fn the_unit_permits_the_work_of_the_daemon_and_its_commands() {
     ["systemd-analyze", "strace", "iptables", "nft"].into_iter().for_each(require);
     if !other_users() {
         return;
@@ -144,7 +144,7 @@ fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
 }
 
 #[test]
-fn systemd_takes_every_line_of_the_unit_and_of_its_drop_in() {
+fn systemd_accepts_every_line_of_the_unit_and_of_its_drop_in() {
     require("systemd-analyze");
     let directory = TempDir::new().unwrap();
     let unit = directory.path().join("portknockd.service");
@@ -268,7 +268,7 @@ fn bash_completes_commands_options_and_values() {
 }
 
 #[test]
-fn zsh_and_fish_take_their_completions() {
+fn zsh_and_fish_accept_their_completions() {
     require("zsh");
     require("fish");
     for script in files("packaging/completions/zsh") {
@@ -284,7 +284,7 @@ fn zsh_and_fish_take_their_completions() {
 }
 
 #[test]
-fn logrotate_takes_its_file() {
+fn logrotate_accepts_its_file() {
     require("logrotate");
     let directory = TempDir::new().unwrap();
     let copy = directory.path().join("portknock");
@@ -321,7 +321,7 @@ fn configurations_in_the_documents_are_without_errors() {
 }
 
 #[test]
-fn the_picture_of_a_session_is_what_the_programs_say_today() {
+fn the_picture_of_a_session_matches_the_programs() {
     let directory = TempDir::new().unwrap();
     let drawn = directory.path().join("session.svg");
     ok(Command::new(workspace("scripts/sandbox")).arg(workspace("scripts/picture")).arg(&drawn));
@@ -348,7 +348,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn links_in_the_documents_lead_somewhere() {
+fn links_in_the_documents_have_targets() {
     let pages = files("docs").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     let mut followed = 0;
     for page in pages.chain(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(workspace)) {
@@ -370,7 +370,7 @@ fn links_in_the_documents_lead_somewhere() {
 }
 
 #[test]
-fn a_configuration_that_the_daemon_may_not_read_says_how_it_may() {
+fn an_unreadable_configuration_is_reported_with_the_remedy() {
     if !other_users() {
         return;
     }

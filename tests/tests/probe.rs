@@ -51,7 +51,7 @@ fn most_in_a_second(packets: &[Sniffed]) -> usize {
 }
 
 #[test]
-fn no_second_sees_more_packets_than_the_rate_allows() {
+fn no_second_has_more_packets_than_the_rate_allows() {
     // The repetitions count too, both ours and the kernel's after a second. With more than a
     // thousand silent ports there are checks of the path among the probes.
     let scans = [
@@ -79,7 +79,7 @@ fn no_second_sees_more_packets_than_the_rate_allows() {
 
 /// Whatever the ports answer, and also if this machine's own rules affect the answers.
 #[test]
-fn nothing_is_sent_to_anybody_else() {
+fn nothing_is_sent_to_other_hosts() {
     require("nft");
     let lab = Lab::pair();
     let _listener = Listener::on_ports(&lab.server, [22, 80]);
@@ -121,7 +121,7 @@ RULES");
 }
 
 #[test]
-fn a_silent_port_gets_as_many_probes_as_asked_for() {
+fn a_silent_port_gets_the_requested_number_of_probes() {
     let lab = Lab::pair();
     drop_but(&lab.server, &[22]);
     thread::scope(|scope| {
@@ -186,7 +186,7 @@ fn distant(loss_percent: f64, seed: u64) -> Distant {
 // port is likely to be missed in a complete scan, so none is expected.
 
 #[test]
-fn all_ports_of_a_host_behind_a_lossy_path() {
+fn all_ports_of_a_host_on_a_lossy_path() {
     let far = distant(5.0, 7);
     let _listener = Listener::on_ports(&far.server, OPEN);
     assert_eq!(all_ports(&far.client, "closed"), NONE);
@@ -195,7 +195,7 @@ fn all_ports_of_a_host_behind_a_lossy_path() {
 }
 
 #[test]
-fn ports_of_all_states_among_each_other_behind_a_lossy_path() {
+fn interleaved_ports_of_all_states_on_a_lossy_path() {
     for (loss_percent, seed) in [(5.0, 1), (10.0, 2)] {
         let far = distant(loss_percent, seed);
         let _listener = Listener::on_ports(&far.server, (1..=3_000).filter(|port| port % 3 == 1));
@@ -219,7 +219,7 @@ fn ports_of_all_states_among_each_other_behind_a_lossy_path() {
 }
 
 #[test]
-fn a_path_that_carries_little_is_not_overrun() {
+fn a_path_of_low_capacity_is_not_overrun() {
     let capacity = Some(Capacity { rate: 3_000, queue: 100 });
     let far = Distant::new(LinkProperties { delay: Duration::from_millis(25), capacity, ..LinkProperties::default() });
     assert_eq!(wrong(&far.client, Scan::Syn, "1-20000", 20_000, |_| "closed"), NONE);
@@ -250,7 +250,7 @@ fn some_are_known(scan: Scan, results: &[Probed]) {
 }
 
 #[test]
-fn an_interface_that_goes_away_ends_the_probe_with_what_is_known() {
+fn an_interface_that_disappears_ends_the_probe_with_the_results_so_far() {
     for scan in Scan::ALL {
         let lab = Lab::pair();
         let process = begin_long_probe(&lab, scan);
@@ -263,7 +263,7 @@ fn an_interface_that_goes_away_ends_the_probe_with_what_is_known() {
 }
 
 #[test]
-fn interrupts_end_the_probe_with_what_is_known() {
+fn interrupts_end_the_probe_with_the_results_so_far() {
     for (scan, signal, expected) in [(Scan::Syn, "INT", 130), (Scan::Connect, "INT", 130), (Scan::Udp, "TERM", 143)] {
         let lab = Lab::pair();
         let process = begin_long_probe(&lab, scan);
@@ -281,7 +281,7 @@ fn without_privileges(host: &Host, args: &str) -> Output {
 }
 
 #[test]
-fn syns_need_a_right_and_the_default_does_without() {
+fn syns_need_a_capability_and_the_default_works_without() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     for address in BOTH {
@@ -303,7 +303,7 @@ fn syns_need_a_right_and_the_default_does_without() {
 }
 
 #[test]
-fn what_cannot_be_probed_is_said() {
+fn targets_that_cannot_be_probed_are_reported() {
     let lab = Lab::pair();
     for scan in Scan::ALL {
         for (args, expected) in [

@@ -36,7 +36,7 @@ fn all_are(state: &str, count: usize, results: &[Probed]) {
 /// Without IPV6_RECVERR, connect(2) would notice an ICMPv6 error only when its SYN is repeated
 /// after a second.
 #[test]
-fn a_refusal_over_ipv6_is_known_at_once() {
+fn a_refusal_over_ipv6_is_noticed_immediately() {
     let lab = Lab::pair();
     for kind in ["icmp6-port-unreachable", "icmp6-adm-prohibited"] {
         lab.server.ok(&format!("ip6tables -I INPUT -p tcp --dport 81 -j REJECT --reject-with {kind}"));
@@ -70,7 +70,7 @@ fn limited_icmp_errors_do_not_change_the_state() {
 
 /// Linux answers a repeated SYN of one connection once in half a second, others immediately.
 #[test]
-fn each_try_has_a_source_port_of_its_own_and_the_same_destination() {
+fn each_try_has_its_own_source_port_and_the_same_destination() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     for address in BOTH {
@@ -90,7 +90,7 @@ fn each_try_has_a_source_port_of_its_own_and_the_same_destination() {
 
 /// A server repeats a lost SYN/ACK after a second. That second is not part of the round trip time.
 #[test]
-fn a_repeated_syn_ack_opens_the_port_and_is_no_round_trip() {
+fn a_repeated_syn_ack_counts_as_open_and_not_as_a_round_trip() {
     let lab = Lab::pair();
     let _listener = Listener::on_ports(&lab.server, [22, 23, 24]);
     // The first three SYN/ACKs to a host get lost: those for the tries at 0, 0.3 and 0.9 seconds.
@@ -121,7 +121,7 @@ fn a_repeated_syn_ack_opens_the_port_and_is_no_round_trip() {
 /// The server accepts only one of the client's addresses, which is not the one that the route
 /// selects.
 #[test]
-fn the_source_is_what_was_asked_for() {
+fn the_source_is_the_requested_one() {
     let matrix = Matrix::new();
     for scan in Scan::ALL {
         for family in Family::BOTH {
@@ -167,7 +167,7 @@ fn ours_of_spoofed(client: &Host, scan: Scan, address: &str) -> Vec<String> {
 const SILENT: &str = "filtered, no-response";
 
 #[test]
-fn forged_answers_change_nothing_though_nmap_believes_them() {
+fn spoofed_answers_change_nothing_although_nmap_accepts_them() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     // Verdicts with the correct numbers count, which shows that the spoofed ones arrive.

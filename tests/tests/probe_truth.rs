@@ -86,7 +86,7 @@ fn differences(ours: &Verdicts, nmap: &Verdicts, translated: impl Fn(&CaseId, St
 }
 
 #[test]
-fn by_syn_we_say_what_nmap_says() {
+fn by_syn_our_verdicts_equal_those_of_nmap() {
     let differences = differences(ours(Scan::Syn), nmap(Scan::Syn), |_, verdict| verdict);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
@@ -94,7 +94,7 @@ fn by_syn_we_say_what_nmap_says() {
 /// That includes the exact ICMP errors, and that a port is filtered if the error is "port
 /// unreachable", for which `nmap -sT` sees only a refused connection.
 #[test]
-fn by_connections_we_say_what_nmap_says_by_syn() {
+fn by_connections_our_verdicts_equal_those_of_nmap_by_syn() {
     let by_connect = |case: &CaseId, verdict: String| {
         listed(OTHER_BY_CONNECT, case).map_or_else(|| verdict.replace("reset", "conn-refused"), String::from)
     };
@@ -103,14 +103,14 @@ fn by_connections_we_say_what_nmap_says_by_syn() {
 }
 
 #[test]
-fn by_udp_we_say_what_nmap_says() {
+fn by_udp_our_verdicts_equal_those_of_nmap() {
     let differences = differences(ours(Scan::Udp), nmap(Scan::Udp), |_, verdict| verdict);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 /// A known error of nmap would be noticed here.
 #[test]
-fn our_states_are_the_right_ones_of_the_table() {
+fn our_states_are_the_correct_ones_of_the_table() {
     let Some(table) = Truth::read() else { return };
     let mut differences = Vec::new();
     for truth in &table {
@@ -133,7 +133,7 @@ const CONNECT_DEPENDS_ON_TIMING: &str = "drop-first-syn";
 /// The same verdicts of nmap today show that the matrix matches the one that the table was made
 /// from.
 #[test]
-fn nmap_says_what_the_table_says() {
+fn nmaps_verdicts_equal_the_table() {
     let Some(table) = Truth::read() else { return };
     let known = Case::all();
     let mut differences = Vec::new();

@@ -57,7 +57,7 @@ fn sleeps(daemon: &Daemon) {
 }
 
 #[test]
-fn it_has_no_rights_and_no_files() {
+fn the_reader_has_no_privileges_and_no_files() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(60));
     let reader = daemon.reader();
@@ -81,7 +81,7 @@ fn it_has_no_rights_and_no_files() {
 }
 
 #[test]
-fn another_takes_its_place_when_it_ends_and_doors_close_on_time() {
+fn a_reader_that_ends_is_restarted_and_doors_close_on_time() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(2));
     opens(&lab, &daemon);
@@ -102,7 +102,7 @@ fn another_takes_its_place_when_it_ends_and_doors_close_on_time() {
 }
 
 #[test]
-fn one_that_hangs_keeps_no_door_open() {
+fn a_reader_that_hangs_keeps_no_door_open() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(1));
     opens(&lab, &daemon);
@@ -120,7 +120,7 @@ fn one_that_hangs_keeps_no_door_open() {
 }
 
 #[test]
-fn one_that_hangs_is_replaced_though_nothing_happens() {
+fn a_reader_that_hangs_is_restarted_although_nothing_happens() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(60));
     let reader = daemon.reader();
@@ -132,7 +132,7 @@ fn one_that_hangs_is_replaced_though_nothing_happens() {
 }
 
 #[test]
-fn one_that_works_stays_on_a_quiet_line_and_wakes_once_in_ten_seconds() {
+fn a_working_reader_stays_on_a_quiet_link_and_wakes_once_in_ten_seconds() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(60));
     let reader = daemon.reader();
@@ -146,7 +146,7 @@ fn one_that_works_stays_on_a_quiet_line_and_wakes_once_in_ten_seconds() {
 }
 
 #[test]
-fn one_that_did_not_run_for_seconds_in_a_flood_is_not_taken_for_hostile() {
+fn a_reader_that_did_not_run_for_seconds_in_a_flood_is_not_considered_hostile() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(60));
     let reader = daemon.reader();
@@ -162,7 +162,7 @@ fn one_that_did_not_run_for_seconds_in_a_flood_is_not_taken_for_hostile() {
 }
 
 #[test]
-fn it_ends_with_the_daemon() {
+fn the_reader_ends_with_the_daemon() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, &door(60));
     let reader = daemon.reader();
@@ -177,7 +177,7 @@ fn it_ends_with_the_daemon() {
 }
 
 #[test]
-fn knocks_while_the_daemon_stops_do_not_keep_it_busy() {
+fn knocks_while_the_daemon_stops_do_not_keep_it_running() {
     let lab = Lab::pair();
     let config = door(60).replace("echo close", "sleep 3; echo close");
     let mut daemon = Daemon::portknockd(&lab.server, &config);

@@ -35,7 +35,7 @@ fn does_not_open(lab: &Lab, daemon: &Daemon, steps: &str) {
 }
 
 #[test]
-fn doors_come_go_and_change_while_attempts_at_the_others_go_on() {
+fn doors_are_added_removed_and_changed_while_attempts_at_the_others_continue() {
     let lab = Lab::pair();
     lab.client.add_address("eth0", "10.0.0.3/24");
     let (stays, goes) = (door("stays", "1000,5000,3000"), door("goes", "1100,5100,3100"));
@@ -59,7 +59,7 @@ fn doors_come_go_and_change_while_attempts_at_the_others_go_on() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_everything_wrong_in_it_is_logged() {
+fn an_invalid_file_changes_nothing_and_all_its_errors_are_logged() {
     let lab = Lab::pair();
     let good = door("door", "1000,5000,3000");
     let daemon = Daemon::portknockd(&lab.server, &good);
@@ -82,7 +82,7 @@ fn a_bad_file_changes_nothing_and_everything_wrong_in_it_is_logged() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_changes_nothing() {
+fn an_unreadable_file_changes_nothing() {
     let lab = Lab::pair();
     let good = door("door", "1000,5000,3000");
     let daemon = Daemon::portknockd(&lab.server, &good);
@@ -119,7 +119,7 @@ fn an_opening_outlives_its_door_and_is_closed_on_time() {
 }
 
 #[test]
-fn an_opening_keeps_the_stop_command_that_it_was_made_with() {
+fn an_opening_keeps_the_stop_command_from_its_start() {
     let lab = Lab::pair();
     let with_stop = |word: &str| {
         let stop = format!("stop_command = echo {word} >> %DIR%/opened\ncmd_timeout = 2\n");
@@ -133,7 +133,7 @@ fn an_opening_keeps_the_stop_command_that_it_was_made_with() {
 }
 
 #[test]
-fn the_log_file_is_opened_anew_after_it_was_moved_away() {
+fn the_log_file_is_opened_again_after_it_was_moved_away() {
     let lab = Lab::pair();
     let good = door("door", "1000,5000,3000");
     let daemon = Daemon::portknockd(&lab.server, &good);
@@ -180,7 +180,7 @@ fn the_interfaces_follow_the_file() {
 }
 
 #[test]
-fn an_interface_of_the_command_line_stays() {
+fn an_interface_of_the_command_line_is_kept() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door("door", "1000,5000,3000"));
     daemon.reload(&format!("[options]\nInterface = eth1\n{}", door("door", "1300,5300")));
@@ -188,7 +188,7 @@ fn an_interface_of_the_command_line_stays() {
 }
 
 #[test]
-fn one_time_sequences_go_on_where_they_were() {
+fn one_time_sequences_continue_at_their_position() {
     let lab = Lab::pair();
     let one_time = door("door", "1").replace("sequence = 1", "one_time_sequences = %DIR%/once");
     let daemon = Daemon::portknockd(&lab.server, &door("other", "9000,1"));
@@ -218,7 +218,7 @@ fn one_time_sequences_go_on_where_they_were() {
 }
 
 #[test]
-fn a_storm_of_reloads_harms_nothing() {
+fn many_reloads_in_a_row_harm_nothing() {
     let lab = Lab::pair();
     let config = door("door", "1000,5000,3000") + "stop_command = echo closed >> %DIR%/opened\ncmd_timeout = 5\n";
     let daemon = Daemon::portknockd(&lab.server, &config);
@@ -242,7 +242,7 @@ fn a_storm_of_reloads_harms_nothing() {
 }
 
 #[test]
-fn a_sequence_that_is_used_while_the_doors_change_places_opens_once_and_its_own_door() {
+fn a_sequence_used_while_the_doors_change_their_order_opens_once_and_its_own_door() {
     let lab = Lab::pair();
     let directory = tempfile::TempDir::new().unwrap();
     let file = directory.path().join("sequences");

@@ -31,7 +31,7 @@ fn knock(lab: &Lab, daemon: &Daemon, time: usize) {
 }
 
 #[test]
-fn a_knock_restores_a_rule_that_was_removed_and_piles_none_up() {
+fn a_knock_restores_a_removed_rule_and_adds_no_duplicate() {
     require("iptables");
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, RULES);
@@ -109,7 +109,7 @@ fn flood(lab: &Lab, args: &str) {
 }
 
 #[test]
-fn at_most_one_command_of_an_address_waits_and_a_stop_runs_none_that_opens() {
+fn at_most_one_command_of_an_address_waits_and_a_stop_runs_no_start_command() {
     let lab = Lab::pair();
     let mut daemon = Daemon::portknockd(&lab.server, WAKE);
     flood(&lab, "--count 600 --rate 1000");

@@ -9,7 +9,7 @@ use portknock_core::{Protocol, TcpFlags};
 use crate::support::*;
 
 #[test]
-fn the_kernel_drops_what_does_not_matter() {
+fn the_kernel_drops_irrelevant_packets() {
     if !in_namespace() {
         return;
     }
@@ -51,7 +51,7 @@ fn a_new_filter_replaces_the_old_one() {
 }
 
 #[test]
-fn a_thousand_doors_start_at_once_and_exactly() {
+fn a_thousand_doors_start_immediately_and_exactly() {
     if !in_namespace() {
         return;
     }
@@ -75,7 +75,7 @@ fn a_thousand_doors_start_at_once_and_exactly() {
 }
 
 #[test]
-fn where_the_kernel_has_less_room_the_filter_is_coarser() {
+fn a_kernel_with_less_room_gets_a_coarser_filter() {
     if !in_namespace() {
         return;
     }

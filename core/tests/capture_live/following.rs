@@ -9,7 +9,7 @@ use portknock_core::Protocol;
 use crate::support::*;
 
 #[test]
-fn interfaces_come_and_go() {
+fn interfaces_appear_and_disappear() {
     if !in_namespace() {
         return;
     }
@@ -51,7 +51,7 @@ fn interfaces_come_and_go() {
 }
 
 #[test]
-fn changes_faster_than_the_eye_are_followed() {
+fn changes_between_two_polls_are_followed() {
     if !in_namespace() {
         return;
     }
@@ -72,7 +72,7 @@ fn changes_faster_than_the_eye_are_followed() {
 }
 
 #[test]
-fn frames_that_waited_when_the_interface_went_are_not_lost() {
+fn frames_that_waited_when_the_interface_disappeared_are_not_lost() {
     if !in_namespace() {
         return;
     }

@@ -62,7 +62,7 @@ fn any_sees_every_interface() {
 }
 
 #[test]
-fn tagged_knocks_are_seen_on_the_wire() {
+fn tagged_knocks_are_seen_on_the_link() {
     if !in_namespace() {
         return;
     }

@@ -49,9 +49,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[OPENED],
         ),
         unheard("broadcasts_to_the_network", "--to 10.0.0.255 --ports 7000,8000,9000"),
-        unheard("broadcasts_to_everybody", "--to 255.255.255.255 --ports 7000,8000,9000"),
+        unheard("broadcasts_to_all_hosts", "--to 255.255.255.255 --ports 7000,8000,9000"),
         unheard("multicasts", "--from fd00::2 --to ff02::1 --ports 7000,8000,9000"),
-        unheard("an_address_of_nobody", "--to 10.0.0.77 --ports 7000,8000,9000"),
+        unheard("an_address_without_a_host", "--to 10.0.0.77 --ports 7000,8000,9000"),
         Scenario::same("an_address_that_came_later", plain(), &[Server(SECOND), Knock("10.0.0.9 7000 8000 9000")], &[])
             .differs(&[OPENED], NOW),
         Scenario::same(

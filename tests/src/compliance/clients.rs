@@ -48,7 +48,7 @@ const ROWS: &[Row] = &[
     ("a_port_too_high", "10.0.0.1 70000", (0, &["4464:tcp"]), Some(((2, &[]), WRONG))),
     ("port_zero", "10.0.0.1 0", (0, &["0:tcp"]), Some(((2, &[]), WRONG))),
     ("a_port_with_a_sign", "10.0.0.1 +7000", (0, &["7000:tcp"]), Some(((2, &[]), WRONG))),
-    ("a_protocol_with_more", "10.0.0.1 80:udp8", (0, &["80:tcp"]), Some(((2, &[]), WRONG))),
+    ("a_protocol_with_trailing_characters", "10.0.0.1 80:udp8", (0, &["80:tcp"]), Some(((2, &[]), WRONG))),
     ("an_unknown_protocol", "10.0.0.1 80:foo", (0, &["80:tcp"]), Some(((2, &[]), WRONG))),
     ("an_empty_protocol", "10.0.0.1 80:", (0, &["80:tcp"]), Some(((2, &[]), WRONG))),
     ("a_delay_that_is_no_number", "-d soon 10.0.0.1 7000", (0, &["7000:tcp"]), Some(((2, &[]), WRONG))),

@@ -70,7 +70,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &["plain", "six"],
         ),
         said(
-            "what_runs_nothing_to_open_has_nothing_to_close",
+            "without_a_start_command_there_is_nothing_to_close",
             TO_CLOSE,
             &[Knock("10.0.0.1 1000 2000 1001 2001"), Pause(2500)],
             &[],
@@ -84,7 +84,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         .watching_log("returned")
         .differs(&["door: command returned non-zero status code (3) (open for 10.0.0.2)"], NAMED),
         Scenario::same(
-            "a_command_that_is_not_there",
+            "a_command_that_does_not_exist",
             command("no-such-program"),
             &[v4],
             &["door: command returned non-zero status code (127)"],

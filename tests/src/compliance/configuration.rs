@@ -26,14 +26,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &plain().replace("sequence", "SeQuence").replace("tcpflags", "TCPFLAGS"),
         ),
         runs("lines_that_end_as_on_windows", &plain().replace('\n', "\r\n")),
-        runs("tabs_and_blanks", &plain().replace(" = ", "\t =\t ").replace('\n', " \n\t")),
+        runs("tabs_and_spaces", &plain().replace(" = ", "\t =\t ").replace('\n', " \n\t")),
         runs("comments", &format!("# one\n   # two\n{}", plain().replace("tcpflags", "# three\ntcpflags"))),
-        runs("a_comment_behind_a_sequence", &plain().replace("9000", "9000 # mine")),
+        runs("a_comment_after_a_sequence", &plain().replace("9000", "9000 # mine")),
         runs("a_door_without_a_command", "[door]\nsequence = 7000,8000,9000\n"),
         runs("the_last_of_a_repeated_key", &format!("[door]\nsequence = 1,2\n{}", plain().replace("[door]\n", ""))),
-        runs("blanks_around_a_protocol", &plain().replace("7000,", "7000 : TCP,")),
+        runs("spaces_around_a_protocol", &plain().replace("7000,", "7000 : TCP,")),
         Scenario::same(
-            "flags_with_blanks_around_the_protocol_of_udp",
+            "flags_with_spaces_around_the_protocol_of_udp",
             "[door]\nsequence = 7000 : UDP,8000:Udp\n",
             &[Pktgen("--udp --ports 7000,8000")],
             &[OPENED],
@@ -51,13 +51,13 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 "nobody could knock in time, or not in the time that is meant; `10s` has one meaning and is accepted",
             ),
         Scenario::same(
-            "a_sequence_with_blanks",
+            "a_sequence_with_spaces",
             plain().replace("7000,8000,9000", "7000 8000 9000"),
             &[Segments(&[7000])],
             &[OPENED],
         )
         .differs(&[], "one obvious reading"),
-        refused("flags_with_blanks", &plain().replace("= syn", "= syn, !ack")).differs(&[], "one obvious reading"),
+        refused("flags_with_spaces", &plain().replace("= syn", "= syn, !ack")).differs(&[], "one obvious reading"),
         refused("usesyslog_with_a_value", &with_options("UseSyslog = yes")).differs(&[], "people write it"),
         refused("several_interfaces", &with_options("Interface = eth0,lo"))
             .with_args(&[])

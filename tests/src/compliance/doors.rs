@@ -78,7 +78,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[a],
         ),
         Scenario::same(
-            "a_living_session_with_ports_of_other_doors",
+            "an_established_session_with_ports_of_other_doors",
             "[admin]\nsequence = 7001:udp,9002:udp,8003:udp\n[wake]\nsequence = 25565\ntcpflags = syn\n[close]\nsequence = 22\n\
              tcpflags = fin\n",
             &[

@@ -51,7 +51,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[OPENED],
         ),
         Scenario::same(
-            "answers_to_what_the_server_sends",
+            "answers_to_packets_of_the_server",
             door("7000,8000", "tcpflags = syn"),
             &[Pktgen(knock!("SA")), Pktgen(knock!("SR"))],
             &[OPENED, OPENED],
@@ -71,7 +71,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[OPENED],
         ),
         Scenario::same(
-            "other_flags_are_as_if_not_seen",
+            "packets_with_other_flags_are_ignored",
             plain(),
             &[Pktgen("--ports 7000"), Pktgen("--ports 9000 --flags A"), Pktgen("--ports 8000,9000")],
             &[OPENED],
@@ -86,7 +86,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &["fd00::2: door"],
         ),
         Scenario::same(
-            "flags_tell_doors_apart",
+            "doors_with_different_flags",
             "[a]\nsequence = 1000,2000\ntcpflags = syn\n[b]\nsequence = 1000,2000\ntcpflags = ack\n",
             &[Pktgen("--ports 1000,2000"), Pktgen("--ports 1000,2000 --flags A")],
             &["10.0.0.2: a", "10.0.0.2: b"],

@@ -93,7 +93,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         )
         .differs(&[OPENED], "a slow network shuts honest knockers out"),
         Scenario::same(
-            "a_retransmission_where_the_port_repeats",
+            "a_retransmission_of_a_repeated_port",
             syn("7000,7000,8000"),
             &[Pktgen("--ports 7000 --count 1"), Pktgen("--ports 7000 --count 1"), Pktgen("--ports 8000")],
             &[OPENED],

@@ -18,7 +18,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         // No source finishes before the others' last packet, so that all stages are compared.
         Scenario::same(
-            "sources_on_their_way_together",
+            "sources_with_simultaneous_attempts",
             plain(),
             &[
                 Pktgen("--from 10.0.0.10 --sources 20 --ports 7000"),
@@ -29,13 +29,13 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[],
         ),
         Scenario::same(
-            "sources_that_finish_in_their_turn_from_the_youngest",
+            "sources_that_finish_in_turn_from_the_youngest",
             plain(),
             &[first, second, Pktgen("--from 10.0.0.2 --ports 8000,9000"), Pktgen("--from 10.0.0.3 --ports 8000,9000")],
             &[OPENED, "10.0.0.3: door"],
         ),
         Scenario::same(
-            "a_younger_attempt_of_someone_else_that_fails",
+            "a_younger_attempt_of_another_source_that_fails",
             plain(),
             &[second, first, Pktgen("--from 10.0.0.3 --ports 9000"), finish],
             &[OPENED],
@@ -47,14 +47,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[],
         ),
         Scenario::same(
-            "someone_older_who_is_done",
+            "an_older_attempt_of_another_source_that_succeeds",
             plain(),
             &[first, second, Pktgen("--from 10.0.0.3 --ports 8000,9000"), finish],
             &["10.0.0.3: door"],
         )
         .differs(&["10.0.0.3: door", OPENED], OTHERS),
         Scenario::same(
-            "someone_older_who_fails",
+            "an_older_attempt_of_another_source_that_fails",
             plain(),
             &[first, second, Pktgen("--from 10.0.0.3 --ports 9000"), finish],
             &[],

@@ -56,7 +56,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         .differs(&[OPENED], "short timeouts should mean what they say"),
         // Seconds of tolerance on both sides, because a loaded machine starts programs late.
         Scenario::same(
-            "a_timed_out_attempt_of_someone_else",
+            "a_timed_out_attempt_of_another_source",
             timed(6),
             &[
                 Second,

@@ -60,7 +60,7 @@ fn can_connect(lab: &Lab) -> [[bool; 2]; 2] {
 /// Packet filters, and the verdict of `--check --port 22` for IPv4 and for IPv6, which matches the
 /// kernel's behaviour.
 #[test]
-fn check_knows_what_stands_in_the_way() {
+fn check_finds_the_rules_that_block() {
     const OPENS: &str = "a knock opens it";
     const OPEN: &str = "it is open to everyone, without a knock";
     const CLOSED: &str = "a knock does not open it";
@@ -177,7 +177,7 @@ fn check_knows_what_stands_in_the_way() {
 }
 
 #[test]
-fn check_names_the_rule_and_knows_who_knocks() {
+fn check_names_the_rule_and_considers_the_source() {
     let lab = Lab::pair();
     let server = &lab.server;
     load(server, By::Nft, "");
@@ -200,7 +200,7 @@ fn check_names_the_rule_and_knows_who_knocks() {
 }
 
 #[test]
-fn check_takes_the_ports_and_the_sets_of_the_configuration() {
+fn check_uses_the_ports_and_the_sets_of_the_configuration() {
     let lab = Lab::pair();
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     let check_with = |options: &str, door: &str| {

@@ -114,7 +114,7 @@ fn a_protected_port_looks_like_one_without_a_listener() {
 
 /// The entries that a scan leaves in the connection tracking let no host in.
 #[test]
-fn refused_segments_leave_nothing_that_lets_the_next_one_in() {
+fn refused_segments_leave_no_state_that_admits_the_next_one() {
     for_each(with_styles(&[By::Nft, By::Iptables]), |(by, style)| {
         let lab = Lab::pair();
         let _services = services(&lab.server);
@@ -143,7 +143,7 @@ fn seen_from(lab: &Lab, source: &str, address: &str, port: &str) -> String {
 }
 
 #[test]
-fn an_element_opens_for_one_address_until_the_kernel_takes_it_away() {
+fn an_element_opens_for_one_address_until_the_kernel_removes_it() {
     for_each(STYLES, |style| {
         let lab = Lab::pair();
         lab.client.ok("ip addr add 10.0.0.9/24 dev eth0; ip addr add fd00::9/64 dev eth0 nodad");
@@ -322,7 +322,7 @@ for number in itertools.count():
 /// If ports are refused, connections from before the first load continue, even if connection
 /// tracking calls them invalid. Without the rule for that they are reset.
 #[test]
-fn living_connections_are_not_reset_by_loading() {
+fn loading_the_rules_resets_no_established_connection() {
     for (with_the_rule, by) in [(true, By::Nft), (true, By::Iptables), (false, By::Nft)] {
         let lab = Lab::pair();
         let live = Live::start(&lab);
@@ -353,7 +353,7 @@ fn living_connections_are_not_reset_by_loading() {
 
 /// The advice of docs/rules.md before a host drops for the first time, word for word.
 #[test]
-fn living_connections_outlast_the_first_load_of_drop() {
+fn established_connections_outlast_the_first_load_of_drop() {
     let page = include_str!("../../../docs/rules.md");
     let (_, section) = page.split_once("## Before the first time").expect("the page has this section");
     let commands = section.split("```").nth(1).expect("the section has commands");
@@ -372,7 +372,7 @@ fn living_connections_outlast_the_first_load_of_drop() {
 
 /// Few spoofed segments with the address of a host are answered, and no other host is affected.
 #[test]
-fn a_flood_gets_few_resets_and_others_get_theirs() {
+fn a_flood_gets_few_resets_and_other_hosts_get_theirs() {
     for by in [By::Nft, By::Iptables] {
         for (flags, source) in [("S", "198.51.100.7"), ("A", "203.0.113.7")] {
             let lab = Lab::pair();
@@ -398,7 +398,7 @@ fn a_flood_gets_few_resets_and_others_get_theirs() {
 }
 
 #[test]
-fn usage_and_rights_are_told() {
+fn usage_and_privileges_are_reported() {
     let run = |args: &str| {
         Output::of(std::process::Command::new(binary("portknock")).arg("rules").args(args.split_whitespace()))
     };
