@@ -62,7 +62,7 @@ fn main() {
         let mut row = String::new();
         write!(
             row,
-            "{{\"what\": \"{what}\", \"rust_ns\": {rust:.2}, \"rust_lock_ns\": {locked:.2}, \"c_shared_ns\": {shared:.2}, \"c_static_ns\": {linked_static:.2}}}"
+            "{{\"case\": \"{what}\", \"rust_ns\": {rust:.2}, \"rust_lock_ns\": {locked:.2}, \"c_shared_ns\": {shared:.2}, \"c_static_ns\": {linked_static:.2}}}"
         )
         .expect("a string grows");
         json.push(row);

@@ -61,7 +61,7 @@ fn main() {
             );
             let number = |value: Option<f64>| value.map_or("null".into(), |value| format!("{value:.1}"));
             json.push(format!(
-                "{{\"what\": \"{what}\", \"median_ms\": {}, \"p90_ms\": {}, \"opened\": {}, \"plain_median_ms\": {}, \
+                "{{\"case\": \"{what}\", \"median_ms\": {}, \"p90_ms\": {}, \"opened\": {}, \"plain_median_ms\": {}, \
                  \"plain_opened\": {}}}",
                 number(part(&ours, 50)),
                 number(part(&ours, 90)),

@@ -3,8 +3,8 @@
 //!
 //! Run by `make bench`, which prints the figures as a table and writes them to
 //! `target/bench/openings.json`. All CPU times are microseconds per opening: the daemon's own,
-//! those of its children, and both. The floors are the cost of the children if the bench itself
-//! starts them: without a shell, as portknockd starts `/bin/true`, and with a shell. knockd's
+//! those of its children, and both. The floors are the cost of the children that the bench itself
+//! starts. It starts `/bin/true` without a shell, as portknockd does, and with a shell. knockd's
 //! children are copies of knockd before they become a shell, and this part grows with knockd.
 //! `dropped` is the number of packets that the kernel had no room for since the start, as
 //! portknockd reports it.

@@ -277,7 +277,7 @@ impl Table {
             "{what:<46} {program:<26} {seconds:>9.3} {cpu:>7.2} {mebibytes:>8.1} {packets:>8} {wrong:>6} {ratio:>12}"
         );
         self.json.push(format!(
-            "{{\"what\": \"{what}\", \"program\": \"{program}\", \"seconds\": {seconds:.4}, \"cpu\": {cpu:.3}, \
+            "{{\"case\": \"{what}\", \"program\": \"{program}\", \"seconds\": {seconds:.4}, \"cpu\": {cpu:.3}, \
              \"mebibytes\": {mebibytes:.1}, \"packets\": {packets}, \"wrong\": {wrong}}}"
         ));
     }

@@ -54,7 +54,7 @@ fn main() {
             scapy / replay
         );
         json.push(format!(
-            "{{\"what\": \"{what}\", \"engine_ns\": {engine:.2}, \"feed_many_ns\": {feed_many:.2}, \"feed_ns\": {feed:.2}, \
+            "{{\"case\": \"{what}\", \"engine_ns\": {engine:.2}, \"feed_many_ns\": {feed_many:.2}, \"feed_ns\": {feed:.2}, \
              \"rust_replay_ns\": {rust_replay:.2}, \"replay_ns\": {replay:.2}, \"scapy_ns\": {scapy:.0}}}"
         ));
     }

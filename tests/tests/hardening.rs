@@ -118,7 +118,7 @@ fn a_reader_started_by_root_shares_its_user_with_no_other_program() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let user = user(daemon.reader());
-    // In a user namespace with few users the user stays the same, or becomes nobody, and that is
+    // In a user namespace with few users the user stays the same, or becomes `nobody`, and that is
     // logged.
     if daemon.count("keeps rights that it does not need: the user") == 0 {
         let known = lab.server.run(&format!("getent passwd {user}"));

@@ -29,7 +29,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 const BUFFER: i32 = 64 << 20;
 
 /// Number of frames between two checks that the buffer was large enough.
-const LOOK_EVERY: u32 = 256;
+const CHECK_INTERVAL: u32 = 256;
 
 /// Forwards the frames of two Ethernet interfaces to each other, late, and loses some of them.
 #[derive(Parser)]
@@ -101,7 +101,7 @@ fn open(interface: &str, delay: Duration) -> Result<Capture<Active>, Error> {
 /// Reads frames at one end and sends them at the other, until an error.
 fn forward(mut from: Capture<Active>, mut to: File, mut line: Line) -> Result<Infallible, Error> {
     loop {
-        for _ in 0..LOOK_EVERY {
+        for _ in 0..CHECK_INTERVAL {
             let packet = match from.next_packet() {
                 Ok(packet) => packet,
                 Err(pcap::Error::TimeoutExpired) => continue,

@@ -1,10 +1,10 @@
 //! Prints the TCP and UDP packets that an interface sends or receives, one on each line:
 //! `sniff INTERFACE [FILTER]`.
 //!
-//! The fields of a line are separated by single spaces: time in microseconds, VLAN ids joined by
-//! commas or `-`, source, source port, destination, destination port, `tcp` or `udp`, TCP flags or
-//! `-`, TCP sequence number, payload length. (tcpdump requires a change of its user, which an
-//! unprivileged user namespace forbids.)
+//! The fields of a line are separated by single spaces. They are: time in microseconds, VLAN ids
+//! joined by commas or `-`, source, source port, destination, destination port, `tcp` or `udp`, TCP
+//! flags or `-`, TCP sequence number, payload length. (tcpdump requires a change of its user, which
+//! an unprivileged user namespace forbids.)
 
 use std::io::Write;
 
