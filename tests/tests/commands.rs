@@ -75,10 +75,10 @@ fn failures_are_logged_with_door_address_and_status() {
         format!("[door{i}]\nsequence = {i}000,500\ntcpflags = syn\nstart_command = {command}\n")
     });
     let daemon = Daemon::portknockd(&lab.server, &doors.collect::<String>());
-    for ((command, told), i) in failing.iter().zip(1..) {
+    for ((command, reason), i) in failing.iter().zip(1..) {
         lab.client.ok(&format!("knock 10.0.0.1 {i}000 500"));
         daemon.wait_for(&format!("door{i}: running command: {command}"));
-        daemon.wait_for(&format!("door{i}: command {told} (open for 10.0.0.2)"));
+        daemon.wait_for(&format!("door{i}: command {reason} (open for 10.0.0.2)"));
     }
     daemon.wait_for("door3: /nonexistent/program: not found");
     daemon.wait_for("door4: /etc/passwd: cannot be executed");
@@ -185,18 +185,18 @@ fn without_available_processes_commands_wait_and_none_is_lost() {
     let starter = [&["prlimit", "--nproc=5:100"], CAPTURE_ONLY_USER].concat();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &door(&format!("{lines}\ncmd_timeout = 6")));
     crowd(&lab, "10.0.1.1", 3);
-    let told = "door: could not start the command, trying again every second: Resource temporarily unavailable";
-    daemon.wait_for(told);
+    let line = "door: could not start the command, trying again every second: Resource temporarily unavailable";
+    daemon.wait_for(line);
     assert_eq!(daemon.read("done"), "");
     let more = format!("{} prlimit --nproc=100:100 --pid {}", CAPTURE_ONLY_USER.join(" "), daemon.id());
     lab.server.ok(&more);
     assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
     let done = daemon.read("done");
     for i in 1..=3 {
-        let place = |word: &str| done.find(&format!("{word} 10.0.1.{i}\n"));
-        assert!(place("open").is_some() && place("open") < place("close"), "{done}");
+        let position = |word: &str| done.find(&format!("{word} 10.0.1.{i}\n"));
+        assert!(position("open").is_some() && position("open") < position("close"), "{done}");
     }
-    assert!(daemon.count(told) <= 3, "each command logs it once:\n{}", daemon.log());
+    assert!(daemon.count(line) <= 3, "each command logs it once:\n{}", daemon.log());
 }
 
 #[test]
@@ -240,8 +240,9 @@ fn a_start_without_descriptors_fails_with_a_clear_message() {
             assert!((10..40).contains(&limit), "{limit} descriptors are enough");
             return;
         }
-        let told = output.stderr.contains("Too many open files") || output.stderr.contains("error while loading");
-        assert!(told, "with {limit} descriptors: {output:?}");
+        let is_reported =
+            output.stderr.contains("Too many open files") || output.stderr.contains("error while loading");
+        assert!(is_reported, "with {limit} descriptors: {output:?}");
         assert_ne!(output.code, Some(0));
     }
     panic!("40 descriptors are not enough");

@@ -186,7 +186,7 @@ fn events_are_sent_as_they_happen_in_the_form_of_replay() {
         json!({"event": "open", "door": "ssh", "ip": "10.0.0.2", "command": format!("echo open 10.0.0.2 >> {done}")}),
         json!({"event": "close", "door": "ssh", "ip": "10.0.0.2", "command": format!("echo close 10.0.0.2 >> {done}")}),
     ];
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     for line in events.output().lines() {
         assert!(line.starts_with(r#"{"time":"#), "{line}");
         let mut event: Value = serde_json::from_str(line).expect("an event is JSON");
@@ -194,9 +194,9 @@ fn events_are_sent_as_they_happen_in_the_form_of_replay() {
             event.as_object_mut().unwrap().remove("time").is_some_and(|time| time.as_f64() > Some(1.7e9)),
             "{line}"
         );
-        told.push(event);
+        sent.push(event);
     }
-    assert_eq!(told, expected);
+    assert_eq!(sent, expected);
 
     // A client that sends no more may still listen, and one that closes its connection is released.
     let mut stream = daemon.connect();
@@ -285,10 +285,10 @@ fn a_reload_keeps_the_path_of_the_socket_and_logs_it() {
     for (new, path) in [("%DIR%/other", daemon.path("other").display().to_string()), ("none", "none".into())] {
         daemon.rewrite(&format!("[options]\nControlSocket = {new}\n{DOORS}"));
         let taken = daemon.portknock(&["reload"]);
-        let told = format!("ControlSocket = {path} takes effect at the next start; until then it is {old}");
+        let notice = format!("ControlSocket = {path} takes effect at the next start; until then it is {old}");
         assert_eq!(taken.code, Some(0), "{taken:?}");
-        assert!(taken.stdout.contains(&told), "{taken:?}");
-        daemon.wait_for(&told);
+        assert!(taken.stdout.contains(&notice), "{taken:?}");
+        daemon.wait_for(&notice);
     }
     assert!(!daemon.path("other").exists());
     daemon.rewrite(DOORS);
@@ -460,8 +460,8 @@ fn with_only_the_capability_to_capture_it_works_and_logs_the_missing_parts() {
     }
     let lab = Lab::pair();
     // Only root can write to these paths.
-    let places = "[options]\nControlSocket = /run/portknock-of-nobody/control\nStateFile = /var/lib/portknock-of-nobody/openings\n";
-    let daemon = Daemon::portknockd_under(&lab.server, CAPTURE_ONLY_USER, &format!("{places}{DOORS}"));
+    let paths = "[options]\nControlSocket = /run/portknock-of-nobody/control\nStateFile = /var/lib/portknock-of-nobody/openings\n";
+    let daemon = Daemon::portknockd_under(&lab.server, CAPTURE_ONLY_USER, &format!("{paths}{DOORS}"));
     daemon.wait_for("no control socket at /run/portknock-of-nobody/control: Permission denied");
     daemon.wait_for("cannot save openings to /var/lib/portknock-of-nobody/openings");
     open(&lab, &daemon);

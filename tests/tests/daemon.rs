@@ -255,8 +255,8 @@ fn a_pid_file_that_is_a_link_or_cannot_be_written_ends_the_start() {
         let output =
             Output::of(&mut directory.portknockd(&lab.server, &format!("-d -i eth0 -g %DIR%/log -p %DIR%/{file}")));
         assert_eq!(output.code, Some(1));
-        let said = format!("portknockd: cannot write the pid file {}: ", directory.path(file).display());
-        assert!(output.stderr.starts_with(&said), "{}", output.stderr);
+        let message = format!("portknockd: cannot write the pid file {}: ", directory.path(file).display());
+        assert!(output.stderr.starts_with(&message), "{}", output.stderr);
     }
     assert_eq!(directory.read("precious"), "precious\n");
     // In the foreground there is no pid file.

@@ -208,9 +208,9 @@ fn commands_that_the_service_forbids_are_named_at_the_start_and_in_check() {
         assert!(text.contains("root.conf"), "{text}");
     };
     // As the unit runs it.
-    let rights = ["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"];
+    let capabilities = ["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"];
     let user = ["setpriv", "--no-new-privs", "--reuid=54321", "--regid=54321", "--clear-groups"];
-    let daemon = Daemon::portknockd_under(&lab.server, &[&user[..], &rights].concat(), config);
+    let daemon = Daemon::portknockd_under(&lab.server, &[&user[..], &capabilities].concat(), config);
     named(&daemon.output());
     // Its reader has its limits nevertheless.
     assert_eq!(daemon.count("keeps rights"), 0, "{}", daemon.log());

@@ -406,9 +406,9 @@ fn dropped_packets_are_counted_and_reported() {
     assert!(dropped > 1000 && seen > 1000, "{status}");
     // The kernel may count one packet more, which it dropped before it ran the filter.
     assert!((40_003..40_010).contains(&(seen + dropped)), "{status}");
-    let told: u64 =
+    let reported: u64 =
         daemon.log().lines().filter(|line| line.contains("were dropped")).map(|line| number(line, "eth0: ")).sum();
-    assert_eq!(told, dropped, "{}", status);
+    assert_eq!(reported, dropped, "{}", status);
 }
 
 #[test]

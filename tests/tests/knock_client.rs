@@ -275,10 +275,10 @@ fn then_waits_while_connections_are_refused_until_the_door_opens() {
         ("fd00::1", "ip6tables", "icmp6-port-unreachable", PortState::Filtered),
     ] {
         lab.server.ok(&format!("{tables} -w -A INPUT -p tcp -j REJECT --reject-with {refusal}"));
-        let shut = portknock(&lab.client, &format!("--then 22 --wait 0.1 {host} 7000"));
+        let closed = portknock(&lab.client, &format!("--then 22 --wait 0.1 {host} 7000"));
         let expected = if state == PortState::Closed { "it is closed" } else { "it is filtered" };
-        assert_eq!(shut.code, Some(3), "{shut:?}");
-        assert!(shut.stderr.contains(expected), "{refusal}: {shut:?}");
+        assert_eq!(closed.code, Some(3), "{closed:?}");
+        assert!(closed.stderr.contains(expected), "{refusal}: {closed:?}");
 
         let output = portknock(&lab.client, &format!("-v --then 22 {host} 7000 8000 9000"));
         sent(&output);

@@ -108,9 +108,9 @@ fn the_unit_permits_the_work_of_the_daemon_and_its_commands() {
     if !other_users() {
         return;
     }
-    let rights = unit_words("AmbientCapabilities").join(",+").replace("CAP_", "").to_lowercase();
+    let capabilities = unit_words("AmbientCapabilities").join(",+").replace("CAP_", "").to_lowercase();
     let [inherited, ambient, bounding] =
-        ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all,+{rights}"));
+        ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all,+{capabilities}"));
     let user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--no-new-privs"];
     let trace = ["strace", "-D", "-f", "-q", "-e", "signal=none", "-o", "%DIR%/trace"];
     let starter = [&user[..], &[&inherited, &ambient, &bounding], &trace].concat();

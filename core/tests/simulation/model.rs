@@ -204,13 +204,13 @@ impl Model {
         let mut before = std::mem::take(&mut self.held);
         before.sort_by_key(|held| (held.since, held.door, self.end_of(held), matches!(held.kind, HeldKind::Cooldown)));
         let old = std::mem::replace(&mut self.config, config.clone());
-        let mut places: Vec<Option<usize>> = Vec::new();
+        let mut indices: Vec<Option<usize>> = Vec::new();
         for door in &old.doors {
-            let place = (0..config.doors.len()).find(|i| config.doors[*i] == *door && !places.contains(&Some(*i)));
-            places.push(place);
+            let index = (0..config.doors.len()).find(|i| config.doors[*i] == *door && !indices.contains(&Some(*i)));
+            indices.push(index);
         }
         for mut held in before {
-            let Some(place) = places[held.door] else {
+            let Some(index) = indices[held.door] else {
                 if let HeldKind::Attempt { stage, .. } = held.kind {
                     let kind = EventKind::Fail { stage: small(stage), reason: FailReason::Reload };
                     let door = old.doors[held.door].name.clone();
@@ -218,15 +218,15 @@ impl Model {
                 }
                 continue;
             };
-            held.door = place;
+            held.door = index;
             if let HeldKind::Attempt { hits, .. } = &mut held.kind {
                 // A guard with a lower limit has now seen the maximum number of ports.
                 hits.truncate(config.options.scan_guard.into());
             }
-            if self.make_room(place) {
+            if self.make_room(index) {
                 self.held.push(held);
             } else if let HeldKind::Attempt { stage, .. } = held.kind {
-                self.report(place, held.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
+                self.report(index, held.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
             }
         }
     }

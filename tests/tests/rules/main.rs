@@ -149,7 +149,7 @@ fn an_element_opens_for_one_address_until_the_kernel_removes_it() {
         lab.client.ok("ip addr add 10.0.0.9/24 dev eth0; ip addr add fd00::9/64 dev eth0 nodad");
         let _services = services(&lab.server);
         load(&lab.server, By::Nft, &format!("--style {style}"));
-        let (shut, silent) = if style == "reject" { ("closed", "closed") } else { ("filtered", "open|filtered") };
+        let (blocked, silent) = if style == "reject" { ("closed", "closed") } else { ("filtered", "open|filtered") };
         for (address, [friend, stranger], set) in
             [("10.0.0.1", ["10.0.0.2", "10.0.0.9"], "open4"), ("fd00::1", ["fd00::2", "fd00::9"], "open6")]
         {
@@ -157,13 +157,13 @@ fn an_element_opens_for_one_address_until_the_kernel_removes_it() {
                 let element = format!("{friend} . {port} timeout {seconds}s");
                 lab.server.ok(&format!("nft add element inet portknock_host {set} '{{ {element} }}'"));
             };
-            assert_eq!(seen_from(&lab, friend, address, "22"), shut);
+            assert_eq!(seen_from(&lab, friend, address, "22"), blocked);
             add("tcp . 22", 100);
             add("udp . 5000", 100);
             assert_eq!(seen_from(&lab, friend, address, "22"), "open", "{style} {address}");
             assert_eq!(seen_from(&lab, friend, address, "5000/udp"), "open", "{style} {address}");
-            assert_eq!(seen_from(&lab, friend, address, "23"), shut, "{style} {address}");
-            assert_eq!(seen_from(&lab, stranger, address, "22"), shut, "{style} {address}");
+            assert_eq!(seen_from(&lab, friend, address, "23"), blocked, "{style} {address}");
+            assert_eq!(seen_from(&lab, stranger, address, "22"), blocked, "{style} {address}");
             assert_eq!(seen_from(&lab, stranger, address, "5000/udp"), silent, "{style} {address}");
             // Another rule set, loaded twice, leaves open ports open.
             load(&lab.server, By::Nft, &format!("--style {style} --allow 443"));
@@ -172,7 +172,7 @@ fn an_element_opens_for_one_address_until_the_kernel_removes_it() {
             lab.server.ok(&format!("nft flush set inet portknock_host {set}"));
             add("tcp . 22", 2);
             assert_eq!(seen_from(&lab, friend, address, "22"), "open", "{style} {address}");
-            let ends = wait_until(WAIT_TIMEOUT, || seen_from(&lab, friend, address, "22") == shut);
+            let ends = wait_until(WAIT_TIMEOUT, || seen_from(&lab, friend, address, "22") == blocked);
             assert!(ends, "{style} {address}: it stays open");
         }
     });
