@@ -1,11 +1,11 @@
-//! The header that is committed is the one that the code makes.
+//! The committed header is the one that the code generates.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 
 #[test]
-fn the_header_is_the_golden_one() {
+fn the_header_is_up_to_date() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut made = Vec::new();
     let config = cbindgen::Config::from_file(directory.join("cbindgen.toml")).unwrap();

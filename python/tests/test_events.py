@@ -59,7 +59,7 @@ def test_logs_and_objects_are_those_of_the_command_line():
     assert ALL[6].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
 
 
-def test_what_cannot_be_is_refused():
+def test_impossible_values_are_refused():
     with pytest.raises(TypeError):
         Event()
     for make in (

@@ -1,4 +1,5 @@
-"""What programs write that use portknock with types. mypy and pyright, both strict, check it; it is never run."""
+"""Code of programs that use portknock with types. mypy and pyright, both strict, check it; it is
+never run."""
 
 import ipaddress
 from pathlib import Path

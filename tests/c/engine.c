@@ -1,4 +1,4 @@
-/* The engine: events, times, what is passed wrongly, what is read too late, and several threads. */
+/* The engine: events, times, invalid arguments, events that are read too late, and threads. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -94,7 +94,7 @@ static void other_events(void) {
     CHECK(event->kind == PORTKNOCK_EVENT_TIMEOUT && event->stage == 1 && event->reason == PORTKNOCK_FAIL_NONE);
     portknock_engine_free(engine);
 
-    /* What is open is closed at a reload by nothing, and by close_all at once. */
+    /* A reload closes no opening; close_all closes all of them immediately. */
     engine = engine_for(CONFIG);
     knock(engine, 1, 7, 7000);
     knock(engine, 1, 7, 8000);
@@ -135,7 +135,7 @@ static void local_addresses(void) {
     FAILS(portknock_engine_set_local_addresses(engine, NULL, 1, &error), PORTKNOCK_ERR_ARGUMENT, "is NULL");
     knock(engine, 1, 7, 7000);
     CHECK(next(engine) != NULL);
-    /* None at all, and any. */
+    /* No local addresses, and all. */
     OK(portknock_engine_set_local_addresses(engine, own, 0, &error));
     knock(engine, 1, 7, 8000);
     CHECK(next(engine) == NULL);
@@ -155,7 +155,7 @@ static void misuse(void) {
     make_frame(frame, 7, 7000);
     FAILS(portknock_engine_new(NULL, &engine, &error), PORTKNOCK_ERR_ARGUMENT, "config is NULL");
     FAILS(portknock_engine_new(config, NULL, &error), PORTKNOCK_ERR_ARGUMENT, "engine is NULL");
-    /* A pointer that cannot be one. */
+    /* An invalid pointer. */
     FAILS(portknock_engine_feed((portknock_engine *)(uintptr_t)3, 1, 0, frame, 0, &error), PORTKNOCK_ERR_ARGUMENT,
           "engine is not aligned");
     CHECK(portknock_engine_advance(NULL, 0, (portknock_error **)(uintptr_t)3) == PORTKNOCK_ERR_ARGUMENT);
@@ -184,7 +184,8 @@ static void misuse(void) {
     CHECK_TEXT(portknock_fail_reason_name(99), "unknown");
 }
 
-/* An event that is read after its handle moved on shows another one, and nothing that is not there. */
+/* An event that is read after its handle has advanced contains the data of another event, in valid
+ * memory. */
 static void what_is_read_too_late(void) {
     char text[3000];
     snprintf(text, sizeof text, "[a]\nsequence = 1:udp\ncommand = %02000d %%IP%%\n[b]\nsequence = 2:udp\ncommand = x\n", 7);

@@ -1,5 +1,6 @@
-/* Prints the events of a capture file as `portknock replay --format json` does: first by a replay, then, behind a line
- * `--`, by an engine that libpcap feeds. Arguments: a configuration, a capture, and addresses of the machine. */
+/* Prints the events of a capture file as `portknock replay --format json` does: first by a replay,
+ * then, after a line `--`, by an engine that libpcap feeds. Arguments: a configuration, a capture,
+ * and addresses of the machine. */
 #define _DEFAULT_SOURCE
 #include "check.h"
 

@@ -1,4 +1,4 @@
-//! Arguments out of bytes, as C would have them.
+//! Derives arguments from bytes, as C programs would pass them.
 
 use std::ffi::{CString, c_char};
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ use portknock_core::{LinkType, Protocol};
 use crate::packets;
 use crate::replay::DOORS;
 
-/// The text of a configuration, mostly a good one.
+/// The text of a configuration, mostly a valid one.
 pub(super) fn text(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(match u.int_in_range(0..=5)? {
         0 => any_bytes(u)?,
@@ -32,7 +32,7 @@ pub(super) fn name(u: &mut Unstructured<'_>) -> Result<*const c_char> {
     Ok([ptr::null(), c"a.conf".as_ptr(), c"".as_ptr(), c"\xff\n\x1b".as_ptr()][u.choose_index(4)?])
 }
 
-/// A path to nothing that could be read.
+/// A path to nothing that can be read.
 pub(super) fn path(u: &mut Unstructured<'_>) -> Result<*const c_char> {
     let paths = [ptr::null(), c"/nowhere/file".as_ptr(), c"".as_ptr(), c"/dev/null".as_ptr(), c"/\xff\n".as_ptr()];
     Ok(*u.choose(&paths)?)
@@ -61,7 +61,7 @@ pub(super) fn time(u: &mut Unstructured<'_>) -> Result<u64> {
     if halves == 255 { u.int_in_range(0..=u64::MAX) } else { Ok(u64::from(halves) * 500_000_000) }
 }
 
-/// The number of a link type, a time, and a frame, mostly one that knocks.
+/// The number of a link type, a time, and a frame, mostly a knock.
 pub(super) fn frame(u: &mut Unstructured<'_>) -> Result<(i32, u64, Vec<u8>)> {
     let kind = u.int_in_range(0..=255_u8)?;
     let time = time(u)?;
