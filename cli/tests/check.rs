@@ -37,7 +37,7 @@ fn check(options: &[&str], text: &str) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_good_file_is_good() {
+fn a_valid_file_passes() {
     assert_eq!(check(&[], GOOD), (Some(0), "1 door, 0 errors, 0 warnings\n".into(), String::new()));
 }
 

@@ -209,7 +209,7 @@ fn the_status_is_3_unless_all_ports_have_the_expected_state() {
 }
 
 #[test]
-fn open_ports_alone_are_shown() {
+fn only_open_ports_are_shown() {
     let ((_listener, open), closed) = (listen(), closed_port());
     let text = connect(&format!("127.0.0.1 {open},{closed} --open"));
     assert!(text.contains("Not shown: 1 closed ports (conn-refused)\n"), "{text}");
@@ -254,7 +254,7 @@ fn a_port_without_an_answer_takes_the_timeout() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_error_message() {
+fn a_closed_pipe_causes_no_error_message() {
     let closed = closed_port();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -283,7 +283,7 @@ fn kill(child: &Child, signal: &str) {
 }
 
 #[test]
-fn signals_end_it_with_what_is_known() {
+fn signals_end_the_probe_with_the_results_so_far() {
     let (silent, (_listener, open)) = (SilentPort::new(), listen());
     for (signal, status) in [("INT", 130), ("TERM", 143)] {
         let start = Instant::now();

@@ -128,7 +128,7 @@ fn one_time_doors_continue_with_their_next_line_and_no_line_is_marked() {
 }
 
 #[test]
-fn local_names_the_machines_addresses() {
+fn the_option_local_sets_the_machines_addresses() {
     let packets = capture(&[(0, 7001)]);
     for (local, lines) in [("192.0.2.1,fd00::1", 0), ("192.0.2.1,10.0.0.1", 1)] {
         let output = replay(&packets, &["--local", local]);
