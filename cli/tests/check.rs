@@ -1,4 +1,4 @@
-//! `portknock check` as scripts run it.
+//! `portknock check` as scripts call it.
 #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const GOOD: &str = "[ssh]\nsequence = 7001,3000:udp,5000\ncommand = true\n";
-/// One error that has a fix, and one that has none.
+/// An error with a fix, and one without.
 const BAD: &str = "[ssh]\nsequence = sequence = 7001,3000:udp,5000\nseq_timeout = soon\n";
 const FIXABLE: &str = "[ssh]\nsequence = sequence = 7001,3000:udp,5000\n";
 
@@ -51,7 +51,7 @@ fn findings_are_shown_and_counted() {
 }
 
 #[test]
-fn warnings_are_no_errors() {
+fn warnings_are_not_errors() {
     let (code, stdout, _) = check(&[], "[ssh]\nsequence = 7000,8000,9000\n");
     assert_eq!(code, Some(0));
     assert!(stdout.ends_with("\n1 door, 0 errors, 1 warning\n"), "{stdout}");
@@ -76,16 +76,16 @@ fn json_is_one_object() {
 
 #[test]
 fn fix_writes_the_fixed_file_and_reports_the_remaining_errors() {
-    let mended = GOOD.replace("command = true\n", "");
-    assert_eq!(check(&["--fix"], FIXABLE), (Some(0), mended.clone(), String::new()));
+    let fixed = GOOD.replace("command = true\n", "");
+    assert_eq!(check(&["--fix"], FIXABLE), (Some(0), fixed.clone(), String::new()));
     let (code, stdout, stderr) = check(&["--fix"], BAD);
-    assert_eq!((code, stdout), (Some(1), mended + "seq_timeout = soon\n"));
+    assert_eq!((code, stdout), (Some(1), fixed + "seq_timeout = soon\n"));
     assert!(stderr.starts_with("FILE (fixed):3:15: error["), "{stderr}");
     assert!(!stderr.contains("PK012"), "{stderr}");
 }
 
 #[test]
-fn one_time_files_are_read_too() {
+fn files_of_one_time_sequences_are_read() {
     let text = "[ssh]\none_time_sequences = /no/such/file\n";
     for options in [&[][..], &["--fix"]] {
         let (code, stdout, stderr) = check(options, text);
@@ -95,7 +95,7 @@ fn one_time_files_are_read_too() {
 }
 
 #[test]
-fn standard_input_is_a_file_too() {
+fn a_hyphen_reads_standard_input() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
         .args(["check", "-"])
         .stdin(Stdio::piped())
@@ -109,7 +109,7 @@ fn standard_input_is_a_file_too() {
 }
 
 #[test]
-fn an_unreadable_file_is_bad_usage() {
+fn an_unreadable_file_has_the_status_of_bad_usage() {
     let (directory, _) = file("");
     let absent = directory.path().join("absent");
     for (path, reason) in
@@ -125,8 +125,8 @@ fn an_unreadable_file_is_bad_usage() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_crash() {
-    // The output does not fit into the pipe's buffer, so that the write reaches the closed end.
+fn a_closed_standard_output_is_not_a_crash() {
+    // More than the buffer of a pipe, so that the write reaches the closed end.
     let (_directory, path) = file(&"what = is this\n".repeat(5_000));
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
         .arg("check")

@@ -1,4 +1,4 @@
-//! `portknock replay` as scripts run it.
+//! `portknock replay` as scripts call it.
 #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::fs;
@@ -9,10 +9,10 @@ use etherparse::PacketBuilder;
 use tempfile::TempDir;
 
 const CONFIG: &str =
-    "[ssh]\nsequence = 7001,3000:udp\ncommand = open %IP%\nstop_command = shut %IP%\ncmd_timeout = 5\n";
+    "[ssh]\nsequence = 7001,3000:udp\ncommand = open %IP%\nstop_command = close %IP%\ncmd_timeout = 5\n";
 
-/// A capture (see pcap-savefile(5)) of knocks by 10.0.0.2 on 10.0.0.1, one for each of these
-/// seconds and ports. Odd ports are knocked by TCP, even ports by UDP.
+/// A capture (see pcap-savefile(5)) of knocks by 10.0.0.2 at 10.0.0.1: one at each of these seconds
+/// and ports, the odd ports by TCP and the even ones by UDP.
 fn capture(knocks: &[(u32, u16)]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
@@ -80,7 +80,7 @@ fn events_come_as_json_lines() {
         r#"{"time":1690000000.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":1,"steps":2}"#,
         r#"{"time":1690000001.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":2,"steps":2}"#,
         r#"{"time":1690000001.123456000,"event":"open","door":"ssh","ip":"10.0.0.2","command":"open 10.0.0.2"}"#,
-        r#"{"time":1690000006.123456000,"event":"close","door":"ssh","ip":"10.0.0.2","command":"shut 10.0.0.2"}"#,
+        r#"{"time":1690000006.123456000,"event":"close","door":"ssh","ip":"10.0.0.2","command":"close 10.0.0.2"}"#,
         r#"{"time":1690000007.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":1,"steps":2}"#,
     ];
     assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
@@ -88,7 +88,7 @@ fn events_come_as_json_lines() {
 }
 
 #[test]
-fn text_has_the_daemons_lines_and_notes_that_nothing_ran() {
+fn text_has_the_daemons_lines_and_the_commands_that_would_run() {
     let output = replay(&capture(&[(0, 7001), (1, 3000)]), &[]);
     let lines = "1690000000.123456000 10.0.0.2: ssh: Stage 1\n\
                  1690000001.123456000 10.0.0.2: ssh: Stage 2\n\
@@ -150,7 +150,7 @@ fn a_damaged_capture_is_reported_after_the_events_before_the_damage() {
 }
 
 #[test]
-fn standard_input_is_a_capture_too() {
+fn a_hyphen_reads_the_capture_from_standard_input() {
     let directory = TempDir::new().unwrap();
     let config = directory.path().join("knockd.conf");
     fs::write(&config, CONFIG).unwrap();
@@ -166,7 +166,7 @@ fn standard_input_is_a_capture_too() {
 }
 
 #[test]
-fn a_refused_configuration_is_shown() {
+fn the_errors_of_a_configuration_are_printed() {
     let directory = TempDir::new().unwrap();
     let config = directory.path().join("bad.conf");
     fs::write(&config, "[ssh]\n").unwrap();

@@ -1,5 +1,5 @@
-//! The rules of matching and opening in their plainest form: lists that are walked from the front
-//! each time. The engine's optimisations must not change any result.
+//! The rules of matching and opening (`docs/semantics.md`), implemented as plainly as possible:
+//! lists that are walked from the front each time. Optimisations of the engine must not show.
 
 use std::net::IpAddr;
 use std::time::Duration;

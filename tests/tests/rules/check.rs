@@ -219,7 +219,7 @@ fn check_uses_the_ports_and_the_sets_of_the_configuration() {
     assert!(output.contains("tcp/22 over IPv4: a knock does not open it"), "{output}");
     let (code, output) = check_with(set, "command = true");
     assert_eq!(code, Some(1));
-    assert!(output.contains("name the ports with --port"), "{output}");
+    assert!(output.contains("give the ports with --port"), "{output}");
     assert_eq!(check_with(set, "open = 22/tcp").0, Some(1));
     assert_eq!(check(&lab.server, "-c /nonexistent").0, Some(1));
 }
