@@ -1,4 +1,4 @@
-//! `portknock check` as scripts call it.
+//! `portknock check` as scripts run it.
 #![allow(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::fs;

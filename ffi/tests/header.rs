@@ -1,4 +1,4 @@
-//! The header that is committed is the one that the code makes.
+//! The committed header is the one that the code generates.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
