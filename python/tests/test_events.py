@@ -4,8 +4,7 @@ import pickle
 
 import portknock
 import pytest
-from portknock import Close, Config, Engine, Event, Extend, Fail, Open, Stage, Timeout
-from support import KNOCKER, udp
+from portknock import Close, Event, Extend, Fail, Open, Stage, Timeout
 
 TIME = 1_690_000_000_123_456_789
 DUE = TIME + 10**10
@@ -75,22 +74,6 @@ def test_openings_and_closings_have_the_ports_and_the_closing_time():
         assert repr(event).endswith(f"ports=('tcp/22', 'udp/53'), closes_at_ns={DUE}, time_ns={TIME})")
     assert (ALL[7].ports, ALL[7].closes_at_ns) == ((), DUE)
     assert (ALL[2].ports, ALL[2].closes_at, ALL[2].closes_at_ns) == ((), None, None)
-
-
-def test_an_engine_gives_the_ports_and_the_closing_time():
-    config = Config.parse("[vpn]\nsequence = 7000:udp\nopen = tcp/22,UDP/53\ncmd_timeout = 10\n")
-    engine = Engine(config)
-    second = 10**9
-    seen = [
-        *engine.feed(udp(7000), second, linktype=portknock.LINKTYPE_RAW, ns=True),
-        *engine.feed(udp(7000), 4 * second, linktype=portknock.LINKTYPE_RAW, ns=True),
-        *engine.advance(99 * second, ns=True),
-    ]
-    assert seen[1::2] == [
-        Open("vpn", KNOCKER, ports=["tcp/22", "udp/53"], closes_at_ns=11 * second, time_ns=second),
-        Extend("vpn", KNOCKER, ports=["tcp/22", "udp/53"], closes_at_ns=14 * second, time_ns=4 * second),
-    ]
-    assert seen[-1] == Close("vpn", KNOCKER, ports=["tcp/22", "udp/53"], closes_at_ns=14 * second, time_ns=14 * second)
 
 
 def test_what_cannot_be_is_refused():

@@ -270,7 +270,7 @@ fn a_program_opens_the_ports_of_a_door_from_its_events_alone() {
     fs::write(&conf, text).unwrap();
     let mut command = lab.server.command("env");
     command.arg(format!("LD_LIBRARY_PATH={}", c.prefix().join("lib").display()));
-    let mut program = Process::spawn(command.arg(test_program(c, "open", PLAIN)).arg(&conf));
+    let program = Process::spawn(command.arg(test_program(c, "open", PLAIN)).arg(&conf));
     program.wait_for("listening");
     assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Filtered);
     for _ in 0..2 {
