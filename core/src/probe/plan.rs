@@ -39,6 +39,7 @@ pub enum Method {
 
 /// Which ports to probe, and how.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProbePlan {
     /// A name, an IPv4 address, or an IPv6 address with or without a zone (`fe80::1%eth0`).
     pub host: String,
@@ -66,6 +67,7 @@ pub struct ProbePlan {
 
 /// How far a probe has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Progress {
     /// About how much of the work is done, from 0 to 1; more work can turn up.
     pub done: f32,
@@ -77,6 +79,7 @@ pub struct Progress {
 
 /// What a probe has found.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Scan {
     /// Sorted by address, as they were given, and port. Ports that had no result yet when the probe was stopped are
     /// missing.
