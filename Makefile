@@ -1,64 +1,68 @@
-# `make` alone says what there is.
+# `make` alone lists the targets.
 
 CARGO ?= cargo
-# Where cargo puts what `make install` takes.
+# Directory of the release build that `make install` and `make install-programs` install.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
-# Debian keeps ip, iptables and knockd where only root's PATH looks.
+# On Debian ip, iptables and knockd are in directories that only root has in PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-help: ## show this
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | while IFS='|' read -r target text; do \
 		printf '  make %-16s %s\n' "$$target" "$$text"; \
 	done
 
-demo: install-deps ## filtered, knock, open, closed again: the whole way, in two network namespaces
+demo: install-deps ## show a complete knock in two network namespaces: filtered, open, filtered again
 	$(CARGO) build --locked --bins
 	scripts/sandbox scripts/demo
 
-check: lint ## formatting, lints and unit tests
+check: lint ## run formatting, lints and unit tests
 	$(CARGO) test --locked --workspace --exclude portknock-tests
 
-# Always of the whole workspace: with other packages chosen cargo builds what they need with other features once more.
+# Every step builds the whole workspace: for a part of it, cargo would build dependencies again with
+# other features.
 test: export RUSTDOCFLAGS := -D warnings
-test: install-deps lint ## everything: check, documentation, a little fuzzing, end-to-end tests in a sandbox
+test: install-deps lint ## run everything: check, documentation, short fuzzing, end-to-end tests in a sandbox
 	$(CARGO) test --locked --workspace --lib --bins
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) doc --locked --workspace --no-deps
 	scripts/fuzz short
 	$(CARGO) build --locked --workspace --lib --bins --tests --examples
 	scripts/test-python
-	@# They wait more than they work.
+	@# These tests wait most of the time, so more of them than processors run at the same time.
 	RUST_TEST_THREADS=$$(($$(nproc) * 2)) scripts/sandbox $(CARGO) test --locked --offline --no-fail-fast --workspace \
 		--examples --test '*'
 
-lint: ## formatting and lints
+lint: ## run formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-test-python: install-deps ## the Python package alone, on every Python that is there
+golden: ## write all golden files again: messages, diagnostics, packet filters, C header, manual, completions
+	UPDATE_GOLDEN=1 $(CARGO) test --locked --workspace --exclude portknock-tests --lib --bins --tests -- golden manual
+
+test-python: install-deps ## test only the Python package, on every Python that is installed
 	$(CARGO) build --locked --workspace --lib --bins
 	scripts/test-python
 
-fuzz: install-deps ## throw hostile bytes at everything that reads bytes, FUZZ_SECONDS (300) for each target
+fuzz: install-deps ## fuzz every part that reads bytes, FUZZ_SECONDS (300) for each target
 	scripts/fuzz long
 
-bench: install-deps ## measure speed and memory, beside the original knockd
+bench: install-deps ## measure speed and memory, compared with the original knockd
 	$(CARGO) bench --locked -p portknock-core
 	$(CARGO) build --locked --release --workspace --lib --bins
 	python=$$(scripts/bench-python) && \
 	PORTKNOCK_PYTHON=$$python TZ=UTC0 scripts/sandbox $(CARGO) bench --locked --offline -p portknock-tests
 
-test-packages: install-deps-packages ## install, use, upgrade and purge the Debian packages on a Debian of their own; needs root
+test-packages: install-deps-packages ## install, use, upgrade and purge the Debian packages on a dedicated Debian; needs root
 	scripts/test-packages
 
-test-vm: install-deps-vm ## the packages on a Debian with systemd in a virtual machine: reboots, firewalls, knockd; needs root
+test-vm: install-deps-vm ## test the packages in a virtual machine with systemd: reboots, firewalls, knockd; needs root
 	scripts/test-vm
 
-dist: install-deps-packages ## build all that a release ships: packages, wheel, source, checksums
+dist: install-deps-packages ## build the files of a release: packages, wheel, source, checksums
 	scripts/build-dist
 
-wheel: install-deps ## build the Python package, with libpcap inside, and its source package
+wheel: install-deps ## build the Python package, which includes libpcap, and its source package
 	scripts/build-wheel
 
 PREFIX ?= /usr/local
@@ -66,12 +70,12 @@ LIBDIR ?= $(PREFIX)/lib
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 
-install: ## put the C library into PREFIX (/usr/local), behind DESTDIR for packagers
-	@# sudo knows no cargo: then what was built before is installed.
+install: ## install the C library in PREFIX (/usr/local), below DESTDIR for packagers
+	@# Under sudo there may be no cargo in PATH: then the existing build is installed.
 	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release -p portknock-ffi; fi
 	scripts/install-library $(BUILT) $(PREFIX) "$(DESTDIR)" $(LIBDIR)
 
-install-programs: ## put daemon, clients and manual into PREFIX, the configuration into SYSCONFDIR, behind DESTDIR
+install-programs: ## install daemon, clients and manual in PREFIX, the configuration in SYSCONFDIR, below DESTDIR
 	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release -p portknock-cli -p portknockd; fi
 	scripts/install-programs $(BUILT) $(PREFIX) $(SYSCONFDIR) $(UNITDIR) "$(DESTDIR)"
 
@@ -87,7 +91,7 @@ install-deps-packages:
 install-deps-vm:
 	@scripts/install-deps vm
 
-clean: ## remove what was built
+clean: ## remove all build results
 	$(CARGO) clean
 
-.PHONY: help demo lint check test test-python fuzz bench test-packages test-vm wheel install install-programs deb dist install-deps install-deps-packages install-deps-vm clean
+.PHONY: help demo lint check test golden test-python fuzz bench test-packages test-vm wheel install install-programs deb dist install-deps install-deps-packages install-deps-vm clean

@@ -19,6 +19,9 @@ const TOGETHER: u32 = 256;
 const STRIDE: u32 = 0x9e37_79b1;
 const ATTEMPTS: [u32; 4] = [1, 1_000, 100_000, 1_000_000];
 
+/// First source address of a flood. Addresses in 0.0.0.0/8 cannot be sources and would be refused.
+const FIRST_SOURCE: u32 = 0x0100_0000;
+
 /// An Ethernet frame with a TCP SYN whose source address can be changed in place.
 struct Frame(Vec<u8>);
 
@@ -54,7 +57,7 @@ impl Load {
             engine: Engine::new(&Config { doors: vec![door], ..Config::default() }),
             frames: (0..TOGETHER).map(|_| Frame::to_port(7000)).collect(),
             now: Timestamp::from_secs(1),
-            next_source: 0,
+            next_source: FIRST_SOURCE,
         };
         (0..attempts).for_each(|_| load.flood(1));
         load
@@ -99,7 +102,7 @@ fn engine(criterion: &mut Criterion) {
                 let first = next();
                 let source = |i| (u64::from(STRIDE.wrapping_mul(i).wrapping_add(first)) * u64::from(attempts)) >> 32;
                 let now = load.now;
-                load.feed(count, |i| u32::try_from(source(i)).unwrap_or(0), |_| now);
+                load.feed(count, |i| FIRST_SOURCE + u32::try_from(source(i)).unwrap(), |_| now);
             });
         });
         load.frames = (0..TOGETHER).map(|_| Frame::to_port(443)).collect();
@@ -107,7 +110,8 @@ fn engine(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let first = next();
                 let now = load.now;
-                load.feed(count, |i| STRIDE.wrapping_mul(i).wrapping_add(first) | 0x8000_0000, |_| now);
+                // In 128.0.0.0/2: no source of the flood, and no multicast address.
+                load.feed(count, |i| 0x8000_0000 | STRIDE.wrapping_mul(i).wrapping_add(first) >> 2, |_| now);
             });
         });
         load.frames = (0..TOGETHER).map(|_| Frame::to_port(7000)).collect();

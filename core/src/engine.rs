@@ -1,26 +1,17 @@
 //! The whole pure part behind one door: fed with frames and times, drained of events.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, OpenPort, Sequence};
 use crate::decode::{Knock, LinkType, decode};
 use crate::event::{Event, EventKind, FailReason};
+use crate::local_addresses::LocalAddresses;
 use crate::matcher::{FETCHED_TOGETHER, Matcher, SavedAttempt, Sink};
 use crate::openings::{Opening, Openings};
 use crate::time::Timestamp;
 use crate::timeline::CHECKED;
-
-/// The addresses that count as this machine for doors without a `target`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum LocalAddresses {
-    /// Any destination counts (for capture files of unknown origin).
-    #[default]
-    Any,
-    /// Only these.
-    Only(HashSet<IpAddr>),
-}
 
 /// What the engine holds now, and what it counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

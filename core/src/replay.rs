@@ -11,8 +11,9 @@ use pcap::{Capture, Offline, Precision};
 use crate::capture::timestamp;
 use crate::config::{Config, DoorId, Sequence};
 use crate::decode::LinkType;
-use crate::engine::{Engine, LocalAddresses};
+use crate::engine::Engine;
 use crate::event::{Event, EventKind};
+use crate::local_addresses::LocalAddresses;
 use crate::one_time::{OneTimeError, unused_sequences};
 use crate::printable::{Printable, shown_path};
 

@@ -9,10 +9,11 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use portknock_core::Protocol;
 use portknock_core::TcpFlags;
 use portknock_core::config::{
-    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, Options, Protocol, Refusal, Sequence, Step, TableFamily,
-    parse, parse_sequence,
+    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, Options, Refusal, Sequence, Step, TableFamily, parse,
+    parse_sequence,
 };
 use proptest::prelude::*;
 

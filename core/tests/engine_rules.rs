@@ -1,4 +1,5 @@
-//! The rules of matching and opening one by one, each named for what it promises.
+//! The rules of matching and opening (`docs/semantics.md`) one by one. Each test is named after its
+//! rule.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::HashSet;

@@ -1,16 +1,16 @@
-/* Checks a configuration: prints what is wrong with it, as `portknock check` does, and each finding as a program sees it.
+/* Checks a configuration: prints the report of `portknock check`, then fields of each diagnostic.
  *
  *     check CONFIGURATION
  *
- * Exit status: 0 without errors, 1 with errors, 2 where the file cannot be read. */
+ * Exit status: 0 without errors, 1 with errors, 2 if the file cannot be read. */
 #include <portknock.h>
 #include <stdio.h>
 
-static void print(const portknock_diagnostic *found) {
-    printf("line %zu, columns %zu to %zu: %s %s", found->line, found->column, found->end_column,
-           found->severity == PORTKNOCK_ERROR ? "error" : "warning", found->code);
-    if (found->fix_replacement != NULL) {
-        printf(", mended by `%s`", found->fix_replacement);
+static void print(const portknock_diagnostic *diagnostic) {
+    printf("line %zu, columns %zu to %zu: %s %s", diagnostic->line, diagnostic->column, diagnostic->end_column,
+           diagnostic->severity == PORTKNOCK_ERROR ? "error" : "warning", diagnostic->code);
+    if (diagnostic->fix_replacement != NULL) {
+        printf(", fixed by `%s`", diagnostic->fix_replacement);
     }
     printf("\n");
 }

@@ -1,9 +1,10 @@
-/* A small daemon around a poll(2) loop of its own, which could wait for more than knocks.
+/* A small daemon with its own poll(2) loop, which could also wait for other descriptors.
  *
  *     daemon [-n] CONFIGURATION [INTERFACE]
  *
- * With -n no command is run: the program takes them from the events, here to print them. SIGHUP reads the configuration
- * again, SIGTERM and SIGINT stop: open doors are closed first. */
+ * With -n the listener runs no commands: the program receives them in its events, and prints them.
+ * SIGHUP makes the daemon read the configuration again. SIGTERM and SIGINT make it close all doors
+ * and exit. */
 #define _POSIX_C_SOURCE 200809L
 #include <poll.h>
 #include <portknock.h>
@@ -20,7 +21,7 @@ static void on_signal(int number) {
     } else {
         stop = 1;
     }
-    /* Makes the descriptor readable, so that the loop comes round. */
+    /* Makes the descriptor readable, so that poll returns. */
     portknock_listener_interrupt(listener);
 }
 
@@ -33,7 +34,7 @@ static void catch_signals(void) {
     sigaction(SIGTERM, &action, NULL);
 }
 
-static void tell(const portknock_event *event) {
+static void print_event(const portknock_event *event) {
     switch (event->kind) {
     case PORTKNOCK_EVENT_NOTICE:
         printf("%s\n", event->message);
@@ -48,8 +49,8 @@ static void tell(const portknock_event *event) {
     fflush(stdout);
 }
 
-/* Takes what there is to tell; 0 where that failed. */
-static int take_events(void) {
+/* Prints all pending events; returns 0 if the listener failed. */
+static int print_events(void) {
     for (;;) {
         const portknock_event *event = NULL;
         portknock_error *error = NULL;
@@ -61,11 +62,11 @@ static int take_events(void) {
             portknock_error_free(error);
             return status == PORTKNOCK_END;
         }
-        tell(event);
+        print_event(event);
     }
 }
 
-static void read_again(const char *path) {
+static void reload_config(const char *path) {
     portknock_config *config = NULL;
     portknock_error *error = NULL;
     if (portknock_config_load(path, &config, &error) != PORTKNOCK_OK
@@ -104,24 +105,24 @@ int main(int argc, char **argv) {
         return 1;
     }
     catch_signals();
-    int well = 1;
-    while (well && !portknock_listener_is_stopped(listener)) {
-        /* Descriptors of your own go here too. */
+    int ok = 1;
+    while (ok && !portknock_listener_is_stopped(listener)) {
+        /* Add your own descriptors here. */
         struct pollfd entries[] = {{.fd = portknock_listener_fd(listener), .events = POLLIN}};
         poll(entries, 1, -1);
         do {
             if (stop) {
                 stop = 0;
-                well = portknock_listener_stop(listener, NULL) == PORTKNOCK_OK;
+                ok = portknock_listener_stop(listener, NULL) == PORTKNOCK_OK;
             }
             if (reload) {
                 reload = 0;
-                read_again(path);
+                reload_config(path);
             }
-            well = well && take_events();
-            /* What made the descriptor readable is taken by now, also for a signal that came after the looks above. */
-        } while (well && (stop || reload));
+            ok = ok && print_events();
+            /* print_events() has consumed the wake-up of a signal that arrived after the checks. */
+        } while (ok && (stop || reload));
     }
     portknock_listener_free(listener);
-    return !well;
+    return !ok;
 }

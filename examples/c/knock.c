@@ -1,9 +1,10 @@
-/* Knocks, and waits until the port behind the door is open.
+/* Knocks, and waits until the port of the door is open.
  *
  *     knock HOST STEPS [PORT]
  *
- * STEPS as in knockd.conf: 7000,8000:udp,9000. Exit status: 0 when the knocks were sent and the port is open, 3 when it did
- * not open, 1 for other failures. */
+ * STEPS has the form of a sequence in knockd.conf: 7000,8000:udp,9000. Exit status: 0 if the knocks
+ * were sent and the port is open, 2 for a usage error, 3 if the port did not open, 1 for other
+ * failures. */
 #include <portknock.h>
 #include <stdio.h>
 #include <stdlib.h>

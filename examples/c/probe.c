@@ -2,7 +2,7 @@
  *
  *     probe HOST PORTS
  *
- * PORTS as for nmap: 22,80,8000-8100. */
+ * PORTS has the form that nmap accepts: 22,80,8000-8100. */
 #define _POSIX_C_SOURCE 200809L
 #include <portknock.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@ static int32_t progress(void *data, double done, size_t known, size_t ports) {
     if (isatty(STDERR_FILENO)) {
         fprintf(stderr, "\r%s: %3.0f %%, %zu of %zu ports", (const char *)data, done * 100, known, ports);
     }
-    return 0; /* go on */
+    return 0; /* 0 continues the probe */
 }
 
 int main(int argc, char **argv) {

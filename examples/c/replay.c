@@ -2,7 +2,8 @@
  *
  *     replay CONFIGURATION CAPTURE [ADDRESS…]
  *
- * The addresses are those of the machine that the packets came to; without them any destination counts. */
+ * ADDRESS is an address of the machine that received the packets. Without addresses, any destination
+ * counts. */
 #include <inttypes.h>
 #include <portknock.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-//! Drive the engine from packets of your own: no socket, no clock, no thread is behind it.
+//! Runs the engine on packets that the program makes itself, without a socket, a clock or a thread.
 //!
 //! Run it with `cargo run -p portknock-core --example engine`.
 
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         drain(&mut engine);
     }
-    // No packet comes any more: time alone closes the door.
+    // No further packet is needed: the door closes when its time is over.
     while let Some(due) = engine.poll_timeout() {
         engine.handle_timeout(due);
         drain(&mut engine);

@@ -1,6 +1,7 @@
-//! Find out which ports of a host are open, closed or filtered.
+//! Shows which ports of a host are open, closed or filtered.
 //!
-//! Run it with `cargo run -p portknock-core --example probe -- HOST PORTS`; without arguments it probes a listener of its own.
+//! Run it with `cargo run -p portknock-core --example probe -- HOST PORTS`. Without arguments it
+//! probes a port on which it listens itself.
 
 use std::error::Error;
 use std::net::TcpListener;
@@ -17,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut plan = ProbePlan::new(&host, ports.parse()?);
     plan.timeout = Duration::from_secs(1);
-    // Needs no right; by default SYNs are sent where that is allowed.
+    // Needs no privilege. The default method sends SYNs if the process may send raw packets.
     plan.method = Method::Connect;
     let scan = plan.run(&plan.resolve()?, &mut |progress| {
         eprintln!("{} of {} ports", progress.known, progress.ports);

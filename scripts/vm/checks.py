@@ -1,4 +1,4 @@
-"""The checks, in the order in which they run; each leaves the machine with the packages installed and the daemon running."""
+"""The checks, in the order in which they run. Each check leaves the packages installed and the daemon running."""
 
 import re
 import time
@@ -32,9 +32,9 @@ def restart_with(lab, config):
 
 @check
 def installation(lab):
-    """docs/installation.md, word for word: a fresh machine, a door, each command"""
+    """every command of docs/installation.md, exactly as printed, on a fresh machine"""
     manual = lab.installation
-    lab.lay_packages("old")
+    lab.provide_packages("old")
     lab.follow(manual, "Install")
     lab.configure(lab.the_manual_door(10))
     lab.server("iptables -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT && iptables -A INPUT -p tcp --dport 443 -j DROP")
@@ -52,7 +52,7 @@ def installation(lab):
     lab.follow(manual, "Watch it", 5)
     until("closed by the command", lambda: lab.state(SERVER, 22) == "closed")
     lab.follow(manual, "Change it")
-    lab.lay_packages("new")
+    lab.provide_packages("new")
     lab.follow(manual, "Upgrade and remove", 1)
     if not lab.machine.finish(events).output:
         raise Failure("portknock events printed nothing")
@@ -68,7 +68,7 @@ def installation(lab):
 
 @check
 def unit(lab):
-    """the units are as hardened as they are meant to be, and nothing failed"""
+    """the units are hardened as required, and no unit failed"""
     for name in ("portknockd.service", "portknock-gate.service"):
         lab.server(f"systemd-analyze security --threshold={EXPOSURE} {name}")
     failed = lab.server("systemctl --failed --plain --no-legend")
@@ -113,7 +113,7 @@ def reboot_without_doors_with_open(lab):
 
 @check
 def power_cut(lab):
-    """the power is cut while doors are open: nothing is open afterwards, and knocks open again"""
+    """a power cut while doors are open: no door is open afterwards, and knocks open doors again"""
     lab.opens(443, WEB_KNOCK)
     lab.server("sync")
     lab.machine.reset()
@@ -124,7 +124,7 @@ def power_cut(lab):
 
 
 def reloads(lab, command, restarts=()):
-    """Under an open door: it stays open for the knocker, and closed to strangers all the time."""
+    """Runs the commands while a door is open: it stays open for the client, and closed to strangers throughout."""
     lab.opens()
     with lab.never_open():
         for one in [command, *restarts]:
@@ -134,12 +134,12 @@ def reloads(lab, command, restarts=()):
                 lab.expect("open")
     lab.strangers_see("closed")
     if not lab.server("nft list table inet portknock | grep -c expires").strip():
-        raise Failure("the openings lost their ends")
+        raise Failure("the openings lost their timeouts")
 
 
 @check
 def nftables_reload(lab):
-    """nftables.service reloads, restarts and stops under an open door, with the daemon and without it"""
+    """nftables.service reloads, restarts and stops while a door is open, with the daemon and without it"""
     lab.server("systemctl start nftables")
     reloads(lab, "systemctl reload nftables", ["systemctl restart nftables"])
     with lab.never_open():
@@ -149,7 +149,7 @@ def nftables_reload(lab):
             time.sleep(0.3)
         lab.server("systemctl start portknockd")
         lab.listening()
-    lab.server("systemctl stop portknockd portknock-gate && portknockd --ungate && systemctl reload nftables")
+    lab.server("systemctl stop portknockd portknock-gate && portknockd --remove-table && systemctl reload nftables")
     lab.server("nft list table inet portknock", status=1)
     lab.server("systemctl start portknockd")
     lab.listening()
@@ -157,7 +157,7 @@ def nftables_reload(lab):
 
 @check
 def ufw_reload(lab):
-    """ufw starts and reloads under an open door"""
+    """ufw starts and reloads while a door is open"""
     lab.server("ufw allow 22/tcp && ufw --force enable")
     reloads(lab, "ufw reload")
     lab.server("ufw --force reset && systemctl stop ufw")
@@ -165,20 +165,20 @@ def ufw_reload(lab):
 
 @check
 def firewalld_reload(lab):
-    """firewalld starts and reloads under an open door"""
+    """firewalld starts and reloads while a door is open"""
     lab.server("systemctl start firewalld && firewall-cmd --permanent --add-service=ssh && firewall-cmd --reload")
     reloads(lab, "firewall-cmd --reload", ["firewall-cmd --complete-reload"])
     lab.server("systemctl stop firewalld")
 
 
 def inner_host(lab):
-    """Another host in the machine, in a namespace, for interfaces that the network outside cannot have."""
+    """Creates a host in a namespace inside the machine, for kinds of interfaces that the outer network cannot have."""
     lab.server("ip netns del peer 2>/dev/null; ip link del lab0 2>/dev/null; ip netns add peer; ip -n peer link set lo up")
     lab.server("ip link add lab0 type veth peer name lab0 netns peer && ip link set lab0 up && ip -n peer link set lab0 up")
 
 
 def opens_by(lab, interface, address="10.9.0.1"):
-    """A knock that comes by this interface opens port 22."""
+    """Checks that a knock through this interface opens port 22."""
     restart_with(lab, lab.the_manual_door(600).replace("= eth0", f"= {interface}"))
     until(f"listening on {interface}", lambda: f"listening on {interface}" in lab.server("tail -5 /var/log/knockd.log"))
     peer = "ip netns exec peer"
@@ -197,7 +197,7 @@ def vlan(lab):
 
 @check
 def bridge(lab):
-    """a door on a bridge, and on a bridge and its port at once"""
+    """a door on a bridge, and on a bridge and its port at the same time"""
     inner_host(lab)
     lab.server("ip link add br0 type bridge && ip link set lab0 master br0 && ip addr add 10.9.0.1/24 dev br0 && ip link set br0 up")
     lab.server("ip -n peer addr add 10.9.0.2/24 dev lab0")
@@ -226,7 +226,7 @@ def wireguard(lab):
 
 @check
 def netem(lab):
-    """a door behind a line that delays and doubles packets"""
+    """a door behind a link that delays and duplicates packets"""
     inner_host(lab)
     lab.server("ip addr add 10.9.0.1/24 dev lab0 && ip -n peer addr add 10.9.0.2/24 dev lab0")
     lab.server("ip netns exec peer tc qdisc add dev lab0 root netem delay 60ms 20ms duplicate 30%")
@@ -237,7 +237,7 @@ def netem(lab):
 
 @check
 def suspend(lab):
-    """suspend to memory and resume: the daemon goes on, and what became due in the meantime is closed"""
+    """suspend to memory and resume: the daemon continues, and closes doors whose time ended during the suspend"""
     restart_with(lab, lab.the_manual_door(6))
     lab.opens(443, WEB_KNOCK)
     daemon = lab.daemons("portknockd")
@@ -252,7 +252,7 @@ def suspend(lab):
 
 @check
 def daemon_dies(lab):
-    """the daemon is killed: systemd starts it again, and port 22 is open to no stranger meanwhile"""
+    """the daemon is killed: systemd starts it again, and port 22 is open to no stranger in the meantime"""
     lab.opens()
     with lab.never_open():
         before = lab.listening()
@@ -263,7 +263,7 @@ def daemon_dies(lab):
 
 @check
 def daemon_hangs(lab):
-    """the daemon hangs: the watchdog replaces it, and port 22 is open to no stranger meanwhile"""
+    """the daemon hangs: the watchdog restarts it, and port 22 is open to no stranger in the meantime"""
     drop_in = "/run/systemd/system/portknockd.service.d"
     lab.server(f"mkdir -p {drop_in} && printf '[Service]\\nWatchdogSec=3\\nTimeoutAbortSec=3\\n' >{drop_in}/test.conf")
     lab.server("systemctl daemon-reload && systemctl restart portknockd")
@@ -278,7 +278,7 @@ def daemon_hangs(lab):
 
 @check
 def reader_dies(lab):
-    """the reader is killed: the daemon starts another one"""
+    """the reader is killed: the daemon restarts it"""
     daemon = lab.listening()
     reader = lab.server(f"pgrep -P {daemon}")
     lab.server(f"kill -KILL {reader}")
@@ -290,8 +290,9 @@ def reader_dies(lab):
 
 @check
 def removal(lab):
-    """docs/installation.md, removing and purging, with a daemon that systemd does not know: no daemon and no table is left"""
-    # One that systemd does not know. The state file is the unit's user's.
+    """removing and purging, as in docs/installation.md, with a daemon without a unit: no daemon and no table is left"""
+    # Start a daemon that has no unit. Remove the state file first, because it belongs to the user
+    # of the unit.
     lab.server("systemctl stop portknockd && rm -f /var/lib/portknock/openings && portknockd -d")
     lab.follow(lab.installation, "Upgrade and remove", 2)
     if lab.daemons("portknockd"):
@@ -321,21 +322,21 @@ def rules(lab, address):
 
 @check
 def from_knockd(lab):
-    """docs/migrating-from-knockd.md with a running knockd: it stops, its open door closes on time, portknockd runs in its place"""
+    """docs/migrating-from-knockd.md with a running knockd: it stops, its open door closes on time, and portknockd replaces it"""
     lab.server("apt-get update && apt-get install knockd")
     lab.configure(OLD)
     lab.server("sed -i 's/.*KNOCKD_OPTS=.*/KNOCKD_OPTS=\"-i eth0\"/' /etc/default/knockd; systemctl enable --now knockd; sleep 1")
     lab.knock(WEB_KNOCK)
     until("knockd opens", lambda: rules(lab, "10.0.0.2") == 1)
-    lab.lay_packages("new")
+    lab.provide_packages("new")
     lab.follow(lab.migrating, "On Debian", 3)
-    # Its children, which close doors, have the same name.
+    # knockd's children, which close doors, have the same name, so check the unit.
     lab.server("systemctl is-active knockd", status=3)
     lab.listening()
     if rules(lab, "10.0.0.2") != 1:
         raise Failure("the open door was closed, or opened again")
     lab.client(f"portknock knock --delay 20 --source {STRANGERS[0]} {SERVER} {WEB_KNOCK}")
-    until("one rule of the other knocker", lambda: rules(lab, STRANGERS[0]) == 1)
+    until("one rule of the other client", lambda: rules(lab, STRANGERS[0]) == 1)
     time.sleep(1)
     if rules(lab, STRANGERS[0]) != 1:
         raise Failure("two daemons opened the door")
@@ -347,13 +348,13 @@ def from_knockd(lab):
 
 @check
 def back_to_knockd(lab):
-    """the way back in docs/migrating-from-knockd.md: knockd alone runs, and its door opens"""
+    """the way back in docs/migrating-from-knockd.md: only knockd runs, and its door opens"""
     lab.follow(lab.migrating, "The way back")
     if lab.daemons("portknockd"):
         raise Failure("portknockd still runs")
     lab.server("systemctl daemon-reload; systemctl restart knockd; sleep 1")
     if "/usr/sbin/knockd" not in lab.server("systemctl show -p ExecStart knockd"):
-        raise Failure("knockd.service is not knockd's")
+        raise Failure("knockd.service is not the unit of knockd")
     lab.knock(WEB_KNOCK)
     until("knockd opens", lambda: rules(lab, "10.0.0.2") == 1)
     until("knockd closes", lambda: rules(lab, "10.0.0.2") == 0, 90)

@@ -1,4 +1,4 @@
-"""What the checks work with: the machine, and the network namespace outside of it, from which it is knocked at."""
+"""The environment of the checks: the machine, and the network namespace outside of it, from which the clients knock."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ WEB_KNOCK = "31807 5520:udp 9043"
 
 
 class Failure(Exception):
-    """What a check found wrong."""
+    """The failure of a check."""
 
 
 def sh(command, **options):
@@ -26,7 +26,7 @@ def sh(command, **options):
 
 
 def make_network(programs):
-    """Makes the namespace's side of the network. A static neighbour lets packets go out while the machine is down."""
+    """Creates the client side of the network. Static neighbour entries let packets go out while the machine is down."""
     commands = f"""
         ip tuntap add {TAP} mode tap && ip link set {TAP} up
         ip addr add 10.0.0.2/24 dev {TAP} && ip addr add 10.0.0.3/24 dev {TAP}
@@ -45,7 +45,7 @@ def until(what, condition, seconds=30):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise Failure(f"not within {seconds} s: {what}")
+            raise Failure(f"not true within {seconds} s: {what}")
         time.sleep(0.1)
 
 
@@ -58,7 +58,7 @@ class Lab:
             self.migrating = manual.read()
 
     def server(self, command, status=0, **options):
-        """Runs a command in the machine; its exit status has to be this (any with None)."""
+        """Runs a command in the machine. Fails if its exit status is not `status`; None allows any."""
         result = self.machine.run(command, **options)
         if status is not None and result.status != status:
             raise Failure(f"exit status {result.status} of: {command}\n{result.output}")
@@ -71,7 +71,7 @@ class Lab:
         return result.stdout
 
     def follow(self, document, heading, number=None):
-        """Does what a document has under this heading, all of its commands or one of them."""
+        """Runs all commands of a document under this heading, or one of them."""
         section = re.search(rf"^##+ {re.escape(heading)}$(.*?)(?=^##|\Z)", document, re.M | re.S)
         blocks = re.findall(r"^```(?:console)?\n(.*?)^```", section.group(1), re.M | re.S) if section else []
         commands = [line for block in blocks for line in block.splitlines() if line]
@@ -83,14 +83,14 @@ class Lab:
             else:
                 self.server(line.removeprefix("# "))
 
-    def lay_packages(self, version):
+    def provide_packages(self, version):
         self.server(f"rm -f /root/*.deb; cp /share/{version}/*.deb /root")
 
     def configure(self, text):
         self.server(f"cat >/etc/knockd.conf <<'END-OF-FILE'\n{text}\nEND-OF-FILE")
 
     def the_manual_door(self, seconds):
-        """The configuration of docs/installation.md, whose doors close after so many seconds."""
+        """The configuration of docs/installation.md, with doors that close after this number of seconds."""
         block = re.search(r"^```conf\n(.*?)^```", self.installation, re.M | re.S).group(1)
         return re.sub(r"(cmd_timeout +=) \d+", rf"\1 {seconds}", block)
 
@@ -111,7 +111,7 @@ class Lab:
         self.client(f"portknock knock --delay 20 {address} {sequence}")
 
     def opens(self, port=22, sequence=SSH_KNOCK):
-        """A knock opens the port for this knocker, over IPv4 and IPv6."""
+        """Checks that a knock opens the port for this client, over IPv4 and IPv6."""
         for address in ADDRESSES:
             self.knock(sequence, address)
         self.expect("open", port)
@@ -120,11 +120,11 @@ class Lab:
         for address, source in zip(ADDRESSES, STRANGERS):
             found = self.state(address, port, source)
             if found != states:
-                raise Failure(f"port {port} of {address} is {found} for a stranger, and not {states}")
+                raise Failure(f"port {port} of {address} is {found} for a stranger, expected {states}")
 
     @contextlib.contextmanager
     def never_open(self, port=22):
-        """The port is open to no stranger meanwhile, tried 200 times a second over IPv4 and IPv6."""
+        """Checks that the port is open to no stranger during the block, 200 times a second over IPv4 and IPv6."""
         probes = [Probes([[address, port]], source) for address, source in zip(ADDRESSES, STRANGERS)]
         try:
             yield
@@ -136,7 +136,7 @@ class Lab:
                 if counts.get("open"):
                     raise Failure(f"{target} was open {counts['open']} times, at {result['opened'][:20]} s")
                 if not counts.get("closed"):
-                    raise Failure(f"{target} was never refused, so the attempts show nothing")
+                    raise Failure(f"{target} was never refused, so the attempts prove nothing")
 
     def daemons(self, name):
         """The process ids of the daemons of this name, without their children."""

@@ -9,14 +9,14 @@ import subprocess
 import time
 
 KERNEL_TIMEOUT = 15  # seconds
-BOOT_TIMEOUT = 60  # seconds; with software emulation ten times as many
-COMMAND_TIMEOUT = 120
+BOOT_TIMEOUT = 60  # seconds; ten times as long with software emulation
+COMMAND_TIMEOUT = 120  # seconds
 MAC = "52:54:00:00:00:01"
 TAP = "tap0"
 
 
 class Result:
-    """What a command in the guest printed, and its exit status."""
+    """The output and the exit status of a command in the guest."""
 
     def __init__(self, status, output):
         self.status = status
@@ -85,7 +85,7 @@ class Machine:
             "-qmp", f"unix:{self.monitor.path},server=on,wait=off",
             "-serial", f"file:{self.console}",
         ]  # fmt: skip
-        # In this process's group, so that an interruption ends it too.
+        # qemu stays in the process group of this script, so that an interruption ends it, too.
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         self.monitor.connect(deadline)
@@ -110,7 +110,7 @@ class Machine:
         return cls("tcg", *files)
 
     def scaled(self, seconds):
-        """The timeout for what takes so long with KVM."""
+        """Returns the timeout for an operation that has this timeout with KVM."""
         return seconds if self.is_fast else seconds * 10
 
     def ask(self, command, **arguments):
@@ -147,14 +147,14 @@ class Machine:
             try:
                 self.agent.send({"execute": "guest-sync", "arguments": {"id": self.synchronisations}})
                 answer = {}
-                # Before it there may be answers that the last boot did not wait for.
+                # The agent may first send answers to requests from before the boot.
                 while answer.get("return") != self.synchronisations:
                     answer = self.agent.receive(min(deadline, time.monotonic() + 1))
                 break
             except TimeoutError:
                 if time.monotonic() > deadline:
                     raise
-        # Its exit status is 1 if some unit failed, which is for the checks to find.
+        # The exit status is 1 if a unit failed; the checks detect that.
         self.run("systemctl is-system-running --wait || true")
 
     def call_agent(self, request):
@@ -165,7 +165,7 @@ class Machine:
         return answer["return"]
 
     def request(self, command):
-        """What asks the agent to start a shell command."""
+        """Returns the request that makes the agent start a shell command."""
         environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
                        "DEBIAN_FRONTEND=noninteractive", "HOME=/root"]  # fmt: skip
         arguments = {"path": "/bin/sh", "arg": ["-c", f"cd /root && {{ {command}\n}} 2>&1"],
@@ -173,17 +173,18 @@ class Machine:
         return {"execute": "guest-exec", "arguments": arguments}
 
     def start(self, command):
-        """Starts a shell command in the guest; for `finish`."""
+        """Starts a shell command in the guest, and returns the process id for `finish`."""
         return self.call_agent(self.request(command))["pid"]
 
     def finish(self, pid, seconds=COMMAND_TIMEOUT):
-        """Waits for the end of a command."""
+        """Waits for the end of a command, and returns its result."""
         deadline = time.monotonic() + self.scaled(seconds)
         while True:
             status = self.call_agent({"execute": "guest-exec-status", "arguments": {"pid": pid}})
             if status["exited"]:
                 output = base64.b64decode(status.get("out-data", "")).decode(errors="replace")
-                # A signal's number has no bit of its own here.
+                # The agent reports a signal in a separate field; the shell's convention is 128 plus
+                # its number.
                 return Result(status.get("exitcode", 128 + status.get("signal", 0)), output)
             if time.monotonic() > deadline:
                 raise TimeoutError("a command in the guest does not end")
@@ -194,22 +195,22 @@ class Machine:
         return self.finish(self.start(command), seconds)
 
     def reboot(self):
-        """Reboots in order, and waits until the guest is up again."""
+        """Reboots the guest with an orderly shutdown, and waits until it is up again."""
         self.forget_events()
-        # The agent may end before it answers.
+        # The agent may exit before it sends an answer.
         self.agent.send(self.request("systemctl reboot"))
         self.wait_for_event("RESET", 90)
         self.wait_until_up()
 
     def reset(self):
-        """Cuts the power for a moment."""
+        """Resets the machine as a short power cut does, and waits until the guest is up again."""
         self.forget_events()
         self.ask("system_reset")
         self.wait_for_event("RESET", 10)
         self.wait_until_up()
 
     def suspend_and_wake(self, seconds):
-        """Suspends to memory, and wakes the machine after so many seconds."""
+        """Suspends the machine to memory, and wakes it after this number of seconds."""
         self.forget_events()
         self.agent.send(self.request("systemctl suspend"))
         self.wait_for_event("SUSPEND", 30)

@@ -1,4 +1,4 @@
-"""Attempts to connect to ports of the machine from outside, many a second, in a process of its own."""
+"""Connects to ports of the machine from outside, many times a second, in a separate process."""
 
 import collections
 import errno
@@ -16,16 +16,17 @@ CONNECT_TIMEOUT = 1.0  # seconds
 
 
 class Probes:
-    """Attempts that run until `stop` counts their results."""
+    """Connection attempts that run until `stop` is called."""
 
     def __init__(self, targets, source=None):
-        """Each target is an address and a port; `source` is the address that the attempts come from."""
+        """Each target is an address and a port; `source` is the source address of the attempts."""
         command = [sys.executable, os.path.abspath(__file__), json.dumps({"targets": targets, "source": source})]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.process.stdout.readline()
 
     def stop(self):
-        """The number of attempts with each result (open, closed, none) by address, and when each was open (seconds)."""
+        """Returns the number of attempts for each target and result (open, closed, none), and the times of the results
+        `open` in seconds."""
         self.process.send_signal(signal.SIGTERM)
         output, _ = self.process.communicate(timeout=30)
         return json.loads(output)
@@ -34,7 +35,7 @@ class Probes:
 def attempt(address, port, source):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     one = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    # An open port is left by a reset, so that thousands of attempts leave no state behind.
+    # Close connections by a reset, so that thousands of attempts leave no state behind.
     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     if source:
         one.bind((source, 0))
@@ -68,7 +69,7 @@ def main():
     while not stopped:
         now = time.monotonic()
         if now >= due:
-            # One that falls behind leaves attempts out and does not hurry after them.
+            # If the loop falls behind, it skips attempts and does not catch up.
             due = max(due + 1 / RATE, now)
             for address, port in options["targets"]:
                 one, error = attempt(address, port, options["source"])

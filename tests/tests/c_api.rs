@@ -136,11 +136,7 @@ fn the_library_exports_what_is_committed() {
     let library = c.prefix().join("lib/libportknock.so");
     let listed = Output::of(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(&library));
     assert_eq!(listed.code, Some(0), "{listed:?}");
-    let path = C::source("ffi/symbols.txt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &listed.stdout).unwrap();
-    }
-    assert_eq!(listed.stdout, fs::read_to_string(path).unwrap(), "UPDATE_GOLDEN=1 writes ffi/symbols.txt anew");
+    portknock_golden::assert_golden("ffi/symbols.txt", &listed.stdout);
     assert!(listed.stdout.lines().all(|symbol| symbol.starts_with("portknock_")), "{}", listed.stdout);
     let header = fs::read_to_string(C::source("include/portknock.h")).unwrap();
     for symbol in listed.stdout.lines() {

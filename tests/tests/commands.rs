@@ -57,7 +57,7 @@ fn a_command_that_hangs_holds_up_neither_other_addresses_nor_other_doors() {
     daemon.signal("TERM");
     assert!(daemon.exit_within(Duration::from_millis(500)).is_none(), "{}", daemon.log());
     assert_eq!(daemon.stop().code(), Some(0));
-    daemon.wait_for("stopped at once by a second signal; commands may still be running");
+    daemon.wait_for("stopped immediately by a second signal; commands may still be running");
 }
 
 #[test]

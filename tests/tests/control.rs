@@ -220,10 +220,7 @@ fn the_end_of_the_daemon_ends_those_who_follow() {
     assert!(daemon.stop().success());
     let (status, output) = events.finish();
     assert_eq!(status.code(), Some(1));
-    assert!(
-        output.contains(r#""event":"close""#) && output.contains("the daemon has ended the connection"),
-        "{output}"
-    );
+    assert!(output.contains(r#""event":"close""#) && output.contains("the daemon closed the connection"), "{output}");
     assert!(!daemon.path("control").exists(), "its socket goes with it");
     let output = daemon.portknock(&["status"]);
     assert_eq!(output.code, Some(1));
@@ -239,7 +236,7 @@ fn a_door_is_closed_by_hand_once() {
         let output = daemon.portknock(&["close", door, ip]);
         (output.code, output.stdout + &output.stderr)
     };
-    let refused = |text: &str| (Some(1), format!("portknock: the daemon says: {text}\n"));
+    let refused = |text: &str| (Some(1), format!("portknock: the daemon reports: {text}\n"));
     assert_eq!(close("ssh", "10.0.0.2"), refused("ssh is not open for 10.0.0.2"));
     open(&lab, &daemon);
     assert_eq!(close("ssh", "10.0.0.3"), refused("ssh is not open for 10.0.0.3"));
@@ -320,9 +317,9 @@ fn who_is_silent_slow_or_talks_nonsense_holds_up_nobody() {
     let silent: Vec<UnixStream> = (0..100).map(|_| daemon.connect()).collect();
     let mut last = String::new();
     BufReader::new(&silent[99]).read_line(&mut last).unwrap();
-    assert!(last.contains("connections are served already"), "{last}");
+    assert!(last.contains("connections are open already"), "{last}");
     open(&lab, &daemon);
-    assert!(daemon.portknock(&["status"]).stderr.contains("connections are served already"));
+    assert!(daemon.portknock(&["status"]).stderr.contains("connections are open already"));
     drop(silent);
     assert!(wait_until(PATIENCE, || daemon.portknock(&["status"]).code == Some(0)));
     assert_eq!(daemon.status("drops"), 0);
@@ -392,11 +389,11 @@ fn only_root_and_the_daemons_user_are_let_in() {
     };
     let refused = as_user("54321");
     assert_eq!(refused.code, Some(1));
-    assert!(refused.stderr.contains("only root and the user of portknockd may control it"), "{refused:?}");
+    assert!(refused.stderr.contains("only root and the user that portknockd runs as can control it"), "{refused:?}");
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let refused = as_user("54321");
     assert_eq!(refused.code, Some(1));
-    assert!(refused.stderr.contains("user 54321 may not control this daemon"), "{refused:?}");
+    assert!(refused.stderr.contains("user 54321 cannot control this daemon"), "{refused:?}");
     drop(daemon);
 
     let daemon = Daemon::portknockd_under(&lab.server, NOBODY, DOORS);
@@ -421,7 +418,7 @@ fn a_stale_socket_is_replaced_and_a_living_daemons_is_left_alone() {
 
     let path = daemon.path("control").display().to_string();
     let second = Daemon::portknockd(&lab.server, &format!("[options]\nControlSocket = {path}\n{DOORS}"));
-    second.wait_for(&format!("no control socket at {path}: another portknockd answers there"));
+    second.wait_for(&format!("no control socket at {path}: another portknockd uses it"));
     open(&lab, &second);
     assert_eq!(daemon.status_json()["pid"], daemon.id());
     drop(second);

@@ -135,7 +135,7 @@ fn check_tells_everything_and_opens_nothing() {
     assert_eq!(missing.code, Some(0));
     let expected = "knockd.conf: warning: there is no interface `eht0`; interfaces here: lo\n";
     assert!(
-        missing.stdout.contains(expected) && missing.stdout.ends_with("0 errors, 1 warnings\n"),
+        missing.stdout.contains(expected) && missing.stdout.ends_with("knockd.conf: 1 door, 0 errors, 1 warning\n"),
         "{}",
         missing.stdout
     );
@@ -143,7 +143,7 @@ fn check_tells_everything_and_opens_nothing() {
     assert!(default.stdout.contains("no interface is set, and there is no eth0, the default"), "{}", default.stdout);
     let good = check(DOOR);
     assert_eq!(good.code, Some(0));
-    assert!(good.stdout.ends_with("knockd.conf: 0 errors, 0 warnings\n"), "{}", good.stdout);
+    assert!(good.stdout.ends_with("knockd.conf: 1 door, 0 errors, 0 warnings\n"), "{}", good.stdout);
     assert_eq!(good.stdout.lines().count(), 1, "{}", good.stdout);
     let weak = check("[door]\nsequence = 1000\n");
     assert_eq!(weak.code, Some(0));
@@ -482,7 +482,7 @@ fn a_second_sigterm_ends_it_at_once() {
     daemon.signal("TERM");
     let status = daemon.exit_within(Duration::from_secs(2)).expect("the daemon ends at once");
     assert_eq!(status.code(), Some(0));
-    daemon.wait_for("stopped at once by a second signal; commands may still be running");
+    daemon.wait_for("stopped immediately by a second signal; commands may still be running");
 }
 
 #[test]

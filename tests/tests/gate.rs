@@ -239,10 +239,10 @@ fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
     assert!(daemon.stop().success());
     assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed, "shut without a daemon");
 
-    let ungate = format!("{} --ungate", binary("portknockd").display());
-    lab.server.ok(&ungate);
+    let remove_table = format!("{} --remove-table", binary("portknockd").display());
+    lab.server.ok(&remove_table);
     assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
-    lab.server.ok(&ungate);
+    lab.server.ok(&remove_table);
 }
 
 #[test]
@@ -426,9 +426,9 @@ fn what_cannot_be_is_told_and_nothing_is_changed() {
     let refused = Daemon::run_portknockd(&lab.server, SSH, &["-i", "eth0"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("`inet portknock` was not made by portknockd"), "{refused:?}");
-    let ungate = lab.server.fails(&format!("{} --ungate", binary("portknockd").display()));
-    assert_eq!(ungate.code, Some(1), "{ungate:?}");
-    assert!(ungate.stderr.contains("was not made by portknockd"), "{ungate:?}");
+    let remove_table = lab.server.fails(&format!("{} --remove-table", binary("portknockd").display()));
+    assert_eq!(remove_table.code, Some(1), "{remove_table:?}");
+    assert!(remove_table.stderr.contains("was not made by portknockd"), "{remove_table:?}");
     assert_eq!(lab.server.ok("nft list ruleset"), before);
     lab.server.ok("nft delete table inet portknock");
 
@@ -439,12 +439,12 @@ fn what_cannot_be_is_told_and_nothing_is_changed() {
     let daemon = binary("portknockd");
     let refused = lab.server.fails(&format!("{no_right} {} -i eth0 -c {}", daemon.display(), path.display()));
     assert!(refused.stderr.contains("no right to change the firewall"), "{refused:?}");
-    let ungate = lab.server.fails(&format!("{} {} --ungate", RIGHTLESS.join(" "), daemon.display()));
-    assert!(ungate.stderr.contains("no right to change the firewall"), "{ungate:?}");
+    let remove_table = lab.server.fails(&format!("{} {} --remove-table", RIGHTLESS.join(" "), daemon.display()));
+    assert!(remove_table.stderr.contains("no right to change the firewall"), "{remove_table:?}");
     // A kernel without nftables has no such table, and a package is removed there without a complaint.
     require("strace");
     let no_nftables = "strace -qq -o /dev/null -e trace=socket -e inject=socket:error=EPROTONOSUPPORT";
-    assert_eq!(lab.server.ok(&format!("{no_nftables} {} --ungate 2>&1", daemon.display())), "");
+    assert_eq!(lab.server.ok(&format!("{no_nftables} {} --remove-table 2>&1", daemon.display())), "");
     assert_eq!(lab.server.ok("nft list ruleset"), "");
 }
 

@@ -227,7 +227,7 @@ fn a_link_of_another_user_does_not_lead_the_log_file_away() {
         let mut daemon = portknock_tests::Process::spawn(command.args(["-v", "-i", "eth0", "-c"]).arg(&conf));
         daemon.wait_for("starting up");
         assert!(daemon.stop().success());
-        let complaint = "belongs to user 54321; only links of root and of this daemon's user are followed";
+        let complaint = "belongs to user 54321; the daemon follows only links of root and of the user that it runs as";
         assert_eq!(daemon.output().contains(complaint), !is_followed, "{path}: {}", daemon.output());
         assert_eq!(fs::read_dir(folder.path().join("secret")).unwrap().count(), 0, "{path}");
     }

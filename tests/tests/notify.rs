@@ -160,7 +160,7 @@ fn under_a_supervisor_it_does_not_detach_and_says_so() {
 fn a_supervisor_that_is_not_there_is_told_of_in_the_log() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_under(&lab.server, &["env", "NOTIFY_SOCKET=/no/such/socket"], DOOR);
-    daemon.wait_for("cannot tell the supervisor anything by NOTIFY_SOCKET: No such file or directory");
+    daemon.wait_for("cannot notify the supervisor through NOTIFY_SOCKET: No such file or directory");
     lab.knock_from("10.0.0.2", "10.0.0.1", "7000 8000");
     daemon.wait_for("OPEN SESAME");
 }

@@ -110,8 +110,8 @@ mod tests {
             Knock { port: 7001, ..first },
             Knock { source_port: 40_001, ..first },
             Knock { sequence_number: 1, ..first },
-            Knock { protocol: crate::config::Protocol::Tcp, ..first },
-            Knock { flags: crate::decode::TcpFlags::SYN, ..first },
+            Knock { protocol: crate::packet::Protocol::Tcp, ..first },
+            Knock { flags: crate::packet::TcpFlags::SYN, ..first },
         ] {
             assert!(!copies.is_copy(&other, 3, at(0)), "{other:?}");
         }

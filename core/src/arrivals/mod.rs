@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use foldhash::fast::RandomState;
 
 use self::copies::Copies;
-use crate::capture::Origin;
 use crate::decode::Knock;
+use crate::packet::CaptureOrigin;
 use crate::time::Timestamp;
 
 /// Decides which captured packets count.
@@ -35,7 +35,7 @@ impl Arrivals {
     }
 
     /// True if a knock counts that was captured there and stamped with this time.
-    pub(crate) fn takes(&mut self, knock: &Knock, origin: Origin, stamp: Timestamp) -> bool {
+    pub(crate) fn takes(&mut self, knock: &Knock, origin: CaptureOrigin, stamp: Timestamp) -> bool {
         let addresses_can_be = origin.is_loopback
             || !knock.source.is_loopback() && !knock.destination.is_loopback() && !self.own.contains(&knock.source);
         addresses_can_be && !self.copies.as_mut().is_some_and(|copies| copies.is_copy(knock, origin.interface, stamp))
@@ -45,8 +45,7 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Protocol;
-    use crate::decode::TcpFlags;
+    use crate::packet::{Protocol, TcpFlags};
 
     pub(super) fn knock(source: &str, destination: &str) -> Knock {
         Knock {
@@ -67,7 +66,7 @@ mod tests {
         let own = ["10.0.0.1", "10.0.0.255", "fd00::1", "127.0.0.1", "::1"];
         arrivals.set_addresses(own.into_iter().map(|address| address.parse().unwrap()));
         let mut takes = |source, destination, is_loopback| {
-            let origin = Origin { interface: 2, is_loopback };
+            let origin = CaptureOrigin { interface: 2, is_loopback };
             arrivals.takes(&knock(source, destination), origin, Timestamp::default())
         };
         assert!(takes("10.0.0.2", "10.0.0.1", false));

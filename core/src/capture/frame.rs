@@ -1,7 +1,11 @@
 //! What a capture hands on.
 
-use crate::decode::{LinkType, cooked_origin};
+use crate::decode::LinkType;
+use crate::packet::CaptureOrigin;
 use crate::time::Timestamp;
+
+/// The name of the interface that stands for all of them.
+pub(super) const ANY: &str = "any";
 
 /// A captured frame.
 #[derive(Clone, Copy, Debug)]
@@ -11,27 +15,7 @@ pub struct Frame<'a> {
     /// When it was captured, by the wall clock.
     pub time: Timestamp,
     /// Where it was captured.
-    pub origin: Origin,
+    pub origin: CaptureOrigin,
     /// The frame, as far as it was captured.
     pub bytes: &'a [u8],
-}
-
-/// Where a frame was captured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The kernel's number of the interface; 0 if it is unknown.
-    pub interface: u32,
-    /// True for a loopback interface.
-    pub is_loopback: bool,
-}
-
-/// `ARPHRD_LOOPBACK` (linux/if_arp.h).
-const LOOPBACK: u16 = 772;
-
-impl Origin {
-    /// The origin that the header of a frame captured on `any` names.
-    pub(super) fn of_cooked(link_type: LinkType, frame: &[u8]) -> Self {
-        let (interface, hardware) = cooked_origin(link_type, frame).unwrap_or_default();
-        Self { interface, is_loopback: hardware == LOOPBACK }
-    }
 }

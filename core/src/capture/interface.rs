@@ -5,17 +5,15 @@ use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Direction, Precision};
 
-use super::frame::{Frame, Origin};
+use super::frame::{ANY, Frame};
 use super::missing;
 use super::notice::{Absence, CaptureNotice, InterfaceStats};
-use crate::decode::LinkType;
+use crate::decode::{LinkType, cooked_origin};
 use crate::filter::PortFilter;
+use crate::packet::CaptureOrigin;
 use crate::sys::netlink::{Link, Network};
-use crate::sys::packet;
+use crate::sys::{bpf, packet};
 use crate::time::Timestamp;
-
-/// The interface that stands for all.
-pub(super) const ANY: &str = "any";
 
 /// Enough for the ports and flags behind two VLAN tags and any usual IP header. A short one lets the ring hold many
 /// packets.
@@ -54,7 +52,7 @@ struct Listener {
     capture: Capture<Active>,
     link_type: LinkType,
     /// The interface, 0 for `any`.
-    origin: Origin,
+    origin: CaptureOrigin,
     since: Instant,
     /// The kernel's count of dropped packets when it was last read; it wraps around.
     dropped: u32,
@@ -207,7 +205,7 @@ impl Interface {
         let mut frames = 0;
         let result = listener.capture.dispatch(Some(FRAMES_A_TURN), |packet| {
             frames += 1;
-            let origin = if is_any { Origin::of_cooked(link_type, packet.data) } else { origin };
+            let origin = if is_any { cooked_origin(link_type, packet.data).unwrap_or_default() } else { origin };
             on_frame(&Frame { link_type, time: timestamp(packet.header.ts), origin, bytes: packet.data });
         });
         self.received += frames as u64;
@@ -277,7 +275,7 @@ impl Listener {
         // The filter says the same, but packets may arrive before it is there. Not every link type can tell.
         let _ = capture.direction(Direction::In);
         let dropped = capture.stats().map_or(0, |stat| stat.dropped);
-        let origin = Origin { interface: link.index, is_loopback: link.is_loopback };
+        let origin = CaptureOrigin { interface: link.index, is_loopback: link.is_loopback };
         Ok(Self { capture, link_type, origin, since: Instant::now(), dropped })
     }
 
@@ -290,9 +288,8 @@ impl Listener {
             let length = program.instructions.len();
             // The kernel counts the old filter's memory until the new one is in its place. What slips through between
             // the two is asked about again by the matcher.
-            let attached = packet::detach_filter(socket)
-                .and_then(|()| packet::attach_filter(socket, &program.instructions))
-                .is_ok();
+            let attached =
+                bpf::detach_filter(socket).and_then(|()| bpf::attach_filter(socket, &program.instructions)).is_ok();
             if attached {
                 return if program.exact { Attached::Exact } else { Attached::Coarse(length) };
             }

@@ -13,7 +13,7 @@ use super::sequence;
 use super::slice::{Line, Slice};
 use super::typography;
 use super::values;
-use crate::decode::TcpFlags;
+use crate::packet::TcpFlags;
 use crate::printable::Printable;
 
 /// The largest `MaxAttempts`.

@@ -9,10 +9,11 @@ use super::diagnostic::Diagnostic;
 use super::draft::{DoorDraft, Seen};
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::{Config, Door, Gate, Options, Protocol, Step};
+use super::model::{Config, Door, Gate, Options, Step};
 use super::quoted::quoted;
-use crate::decode::TcpFlags;
-use crate::filter::PortFilter;
+use super::used_ports::UsedPorts;
+use crate::packet::{Protocol, TcpFlags};
+use crate::port_map::{PortMap, Sample};
 
 /// The sequence of the example in knockd's manual, which is known to everyone.
 const STOCK: [u16; 3] = [7000, 8000, 9000];
@@ -150,8 +151,10 @@ pub(super) fn check_guard(config: &Config, seen: &Seen, found: &mut Findings) {
         return;
     }
     // Which ports are in the secret sample makes little difference.
-    let guarded = PortFilter::new(config, 0).guarded_ports();
-    for (ports, protocol) in guarded.into_iter().zip([Protocol::Tcp, Protocol::Udp]) {
+    let sample = Sample::new(0);
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let used = UsedPorts::new(config, protocol);
+        let ports = PortMap::new(&used.ports, &used.door_ranges, config.options.scan_guard, sample).close();
         if ports > MANY_GUARDED {
             let place = seen.get(&Key::ScanGuard).map_or(0..0, |place| place.value.clone());
             let message =

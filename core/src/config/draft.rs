@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::checks;
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::{Config, Door, Options};
-use super::parse::Parsed;
+use super::model::{Door, Options};
 
 /// What has been read, with the places that later checks point at.
 #[derive(Debug, Default)]
@@ -36,17 +34,4 @@ pub(super) struct Place {
     pub(super) line: usize,
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
-}
-
-impl Draft {
-    /// Makes the checks that need the whole text, which is `text_len` bytes long.
-    pub(super) fn finish(mut self, text_len: usize) -> Parsed {
-        checks::check(&self.options, &self.options_seen, &self.doors, &mut self.found);
-        let config = (!self.found.has_errors())
-            .then(|| Config { options: self.options, doors: self.doors.into_iter().map(|draft| draft.door).collect() });
-        if let Some(config) = &config {
-            checks::check_guard(config, &self.options_seen, &mut self.found);
-        }
-        Parsed { config, report: self.found.into_report(text_len) }
-    }
 }

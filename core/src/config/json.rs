@@ -8,8 +8,9 @@ use serde::{Serialize, Serializer};
 
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::Locator;
-use super::model::{Config, Door, FlagMask, Options, Protocol};
+use super::model::{Config, Door, FlagMask, Options};
 use super::values::FLAGS;
+use crate::packet::Protocol;
 
 /// One JSON object, on one line, with the findings and, where there are no errors, the configuration. `text` is the
 /// text that the report is about; lines and columns count from 1, columns in characters, the ends are exclusive; the

@@ -14,8 +14,8 @@ use super::model::{Config, Door};
 use super::parse::{self, Parsed};
 use super::quoted::quoted;
 use super::sequence_lines::unused_lines;
-use crate::exec::missing_program;
 use crate::printable::shown_path;
+use crate::programs::missing_program;
 
 /// The largest file that is read: far more than 65,536 doors need.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -60,7 +60,7 @@ pub fn load_text(text: &[u8]) -> Parsed {
         take_one_time_sequence(door, &mut draft.found);
         check_programs(door, &mut draft.found);
     }
-    draft.finish(text.len())
+    parse::finish(draft, text.len())
 }
 
 /// Reads a regular file of at most [`MAX_FILE`] bytes, and waits for nothing.

@@ -24,7 +24,9 @@ mod render;
 mod sequence;
 mod sequence_lines;
 mod slice;
+mod summary;
 mod typography;
+mod used_ports;
 mod values;
 
 pub use deployment::service_is_confined;
@@ -35,10 +37,12 @@ pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
-    Config, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, Options, Protocol, Refusal, Sequence,
-    SequenceError, Step, TableFamily,
+    Config, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, Options, Refusal,
+    Sequence, SequenceError, Step, TableFamily,
 };
 pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};
 pub use sequence::parse_sequence;
 pub(crate) use sequence_lines::{SequenceLine, unused_lines};
+pub use summary::CheckSummary;
+pub(crate) use used_ports::UsedPorts;

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::control::DEFAULT_SOCKET;
-use crate::decode::{SegmentSet, TcpFlags};
+use crate::packet::{Protocol, SegmentSet, TcpFlags};
 
+/// Path of the daemon's control socket unless the configuration names another one.
+pub const DEFAULT_SOCKET: &str = "/run/portknock/control";
 /// The most steps that a sequence can have (knockd's limit).
 pub const MAX_STEPS: usize = 32;
 
@@ -212,25 +213,6 @@ impl Door {
 fn command_for(ip: IpAddr, plain: Option<&str>, six: Option<&str>) -> Option<String> {
     let template = if ip.is_ipv6() { six.or(plain) } else { plain };
     template.filter(|text| !text.is_empty()).map(|text| text.replace("%IP%", &ip.to_string()))
-}
-
-/// A transport protocol that knocks use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP, knockd's default.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// `tcp` or `udp`.
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
 }
 
 /// A port that a door opens.

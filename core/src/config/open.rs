@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
-use super::model::{Gate, GateSets, OpenPort, Protocol, TableFamily};
+use super::model::{Gate, GateSets, OpenPort, TableFamily};
 use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
+use crate::packet::Protocol;
 
 /// Maximum number of ports that a door in a configuration file opens.
 pub const MAX_OPEN_PORTS: usize = 64;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::checks;
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
 use super::draft::{DoorDraft, Draft, Place, Seen};
@@ -31,10 +32,22 @@ pub struct Parsed {
 /// Reads the text of a configuration. Any bytes will do; nothing outside of the text is looked at, so a door with
 /// `one_time_sequences` has no sequence yet (see [`load()`](super::load())).
 pub fn parse(text: &[u8]) -> Parsed {
-    read(text).finish(text.len())
+    finish(read(text), text.len())
 }
 
-/// Reads the text into a draft, which still has to be finished.
+/// Makes the checks that need the whole text, which is `text_len` bytes long.
+pub(super) fn finish(draft: Draft, text_len: usize) -> Parsed {
+    let Draft { mut found, options, options_seen, doors } = draft;
+    checks::check(&options, &options_seen, &doors, &mut found);
+    let config =
+        (!found.has_errors()).then(|| Config { options, doors: doors.into_iter().map(|draft| draft.door).collect() });
+    if let Some(config) = &config {
+        checks::check_guard(config, &options_seen, &mut found);
+    }
+    Parsed { config, report: found.into_report(text_len) }
+}
+
+/// Reads the text into a draft, to be passed to [`finish`].
 pub(super) fn read(text: &[u8]) -> Draft {
     let mut reader = Reader { section: Section::None, options_line: None, above: None, draft: Draft::default() };
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {

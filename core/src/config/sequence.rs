@@ -6,9 +6,10 @@ use std::ops::Range;
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
 use super::findings::Findings;
-use super::model::{MAX_STEPS, Protocol, Sequence, Step};
+use super::model::{MAX_STEPS, Sequence, Step};
 use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
+use crate::packet::Protocol;
 
 /// Reads one sequence, as in a line of a one-time file: the same text as the value of `sequence =`, comment and all.
 ///

@@ -13,7 +13,7 @@ use super::findings::Findings;
 use super::model::FlagMask;
 use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
-use crate::decode::TcpFlags;
+use crate::packet::TcpFlags;
 
 /// Ten years: longer than any door is meant to wait, and far from where times overflow.
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;

@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 
 pub use report::{Facts, MAX_LISTED, OpenDoor, Report};
 
-/// Where the daemon listens, where the configuration does not say otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/portknock/control";
 /// The longest request in bytes, its line end included.
 pub const MAX_REQUEST: usize = 4096;
 

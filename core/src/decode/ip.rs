@@ -6,8 +6,8 @@ use etherparse::{
     IpAuthHeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
 };
 
-use crate::config::Protocol;
-use crate::decode::{Knock, TcpFlags};
+use crate::decode::Knock;
+use crate::packet::{Protocol, TcpFlags};
 use crate::time::Timestamp;
 
 /// The IPv6 extension headers that are skipped on the way to the ports (RFC 8200, 4302, 6275).

@@ -1,5 +1,7 @@
 //! The link types that captures come with, and what of a frame is left behind their headers.
 
+use crate::packet::CaptureOrigin;
+
 /// How the frames of a capture begin. The numbers are libpcap's `DLT_`/`LINKTYPE_` values
 /// (<https://www.tcpdump.org/linktypes.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +55,8 @@ const SLL2_HEADER: usize = 20;
 /// The packet type that both cooked headers give to packets that this machine sends.
 const OUTGOING: u16 = 4;
 const VLAN_TAG: usize = 4;
+/// The hardware type of a loopback interface (linux/if_arp.h).
+const ARPHRD_LOOPBACK: u16 = libc::ARPHRD_LOOPBACK;
 
 /// What the frame carries, and the packet behind all link headers; `None` where that is not IP, where the machine
 /// itself sent it, and where the frame ends before it.
@@ -78,14 +82,14 @@ pub(crate) fn network_packet(link_type: LinkType, frame: &[u8]) -> Option<(Netwo
     }
 }
 
-/// The number of the interface (0 where it is not told) and the kind of its hardware (`ARPHRD_…`), as cooked headers have
-/// them.
-pub(crate) fn cooked_origin(link_type: LinkType, frame: &[u8]) -> Option<(u32, u16)> {
-    match link_type {
-        LinkType::LinuxSll => Some((0, u16_at(frame, 2)?)),
-        LinkType::LinuxSll2 => Some((u32::from_be_bytes(*frame.get(4..)?.first_chunk()?), u16_at(frame, 8)?)),
-        _ => None,
-    }
+/// The interface that a cooked header names; `None` for the other link types.
+pub(crate) fn cooked_origin(link_type: LinkType, frame: &[u8]) -> Option<CaptureOrigin> {
+    let (interface, hardware) = match link_type {
+        LinkType::LinuxSll => (0, u16_at(frame, 2)?),
+        LinkType::LinuxSll2 => (u32::from_be_bytes(*frame.get(4..)?.first_chunk()?), u16_at(frame, 8)?),
+        _ => return None,
+    };
+    Some(CaptureOrigin { interface, is_loopback: hardware == ARPHRD_LOOPBACK })
 }
 
 /// Skips any depth of VLAN tags in front of the packet.

@@ -3,15 +3,13 @@
 mod ip;
 mod knock;
 mod link;
-mod segments;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use ip::IPV6_EXTENSIONS;
-pub use knock::{Knock, TcpFlags};
+pub use knock::Knock;
 pub use link::LinkType;
 pub(crate) use link::{cooked_origin, network_packet};
-pub(crate) use segments::SegmentSet;
 
 use crate::time::Timestamp;
 

@@ -4,7 +4,7 @@ use etherparse::{IpFragOffset, PacketBuilder, VlanId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Protocol;
+use crate::packet::{Protocol, TcpFlags};
 
 const LINK_TYPES: [LinkType; 8] = [
     LinkType::Null,

@@ -1,17 +1,16 @@
 //! Running commands without ever waiting for them.
 //!
 //! A command runs as `/bin/sh -c COMMAND`, or without the shell where that would only start a program in its place (see
-//! `words.rs`), in a process group of its own (so that a Ctrl-C on the terminal does not reach it), with `/dev/null` as
+//! `argv.rs`), in a process group of its own (so that a Ctrl-C on the terminal does not reach it), with `/dev/null` as
 //! standard input and this process's standard output and error. Its environment is this process's with
 //! `PORTKNOCK_DOOR`, `PORTKNOCK_IP` and `PORTKNOCK_EVENT` (`open` or `close`) added, and with `PORTKNOCK_STATE_FILE`,
 //! which tells whose command it is, and without `NOTIFY_SOCKET`. No command is ever killed: people write
 //! `open; sleep 30; close` in one command.
 
+mod argv;
 mod orphans;
 mod outcome;
-mod programs;
 mod queue;
-mod words;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -25,7 +24,6 @@ use std::time::Duration;
 
 use orphans::Orphan;
 pub use outcome::{CommandId, Outcome, OutcomeKind, SLOW_AFTER};
-pub use programs::missing_program;
 use queue::{CommandQueue, Job, Key};
 
 use crate::event::{Action, CommandRequest};
@@ -365,7 +363,7 @@ impl AsFd for Executor {
 /// Where the program cannot be started the shell is to say so, or knows how to run it, as with a script that does not
 /// say what runs it.
 fn spawn(request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
-    if let Some([program, arguments @ ..]) = words::plain(&request.command).as_deref()
+    if let Some([program, arguments @ ..]) = argv::direct_argv(&request.command).as_deref()
         && let Ok(child) = spawn_program(program, arguments, request, state_file)
     {
         return Ok(child);

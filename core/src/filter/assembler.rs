@@ -1,64 +1,8 @@
-//! Classic BPF instructions, and an assembler that works from the end of a program to its start.
+//! An assembler for classic BPF that works from the end of a program to its start.
 
 use std::collections::HashMap;
 
-/// One instruction of classic BPF, as in `struct sock_filter` of linux/filter.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
-    /// What to do.
-    pub code: u16,
-    /// How many instructions to skip when a comparison holds.
-    pub jt: u8,
-    /// How many instructions to skip when it does not.
-    pub jf: u8,
-    /// The operand.
-    pub k: u32,
-}
-
-/// The instruction codes in use (linux/bpf_common.h). A is the accumulator, X the index register, P the packet, M the
-/// scratch memory.
-pub(super) mod code {
-    /// A = four bytes of P at k.
-    pub(in crate::filter) const LOAD_WORD: u16 = 0x20;
-    /// A = two bytes of P at k.
-    pub(in crate::filter) const LOAD_HALF: u16 = 0x28;
-    /// A = two bytes of P at X + k.
-    pub(in crate::filter) const LOAD_HALF_X: u16 = 0x48;
-    /// A = the byte of P at X + k.
-    pub(in crate::filter) const LOAD_BYTE_X: u16 = 0x50;
-    /// A = M\[k\].
-    pub(in crate::filter) const LOAD_MEMORY: u16 = 0x60;
-    /// M\[k\] = A.
-    pub(in crate::filter) const STORE_MEMORY: u16 = 0x02;
-    /// X = k.
-    pub(in crate::filter) const SET_X: u16 = 0x01;
-    /// X = A.
-    pub(in crate::filter) const A_TO_X: u16 = 0x07;
-    /// A = X.
-    pub(in crate::filter) const X_TO_A: u16 = 0x87;
-    /// A += k.
-    pub(in crate::filter) const ADD: u16 = 0x04;
-    /// A += X.
-    pub(in crate::filter) const ADD_X: u16 = 0x0c;
-    /// A *= k.
-    pub(in crate::filter) const MULTIPLY: u16 = 0x24;
-    /// A &= k.
-    pub(in crate::filter) const AND: u16 = 0x54;
-    /// A <<= k.
-    pub(in crate::filter) const SHIFT_LEFT: u16 = 0x64;
-    /// A >>= k.
-    pub(in crate::filter) const SHIFT_RIGHT: u16 = 0x74;
-    /// Skip k instructions.
-    pub(in crate::filter) const JUMP: u16 = 0x05;
-    /// A == k?
-    pub(in crate::filter) const IF_EQUAL: u16 = 0x15;
-    /// A >= k?
-    pub(in crate::filter) const IF_AT_LEAST: u16 = 0x35;
-    /// A & k != 0?
-    pub(in crate::filter) const IF_ANY_BIT: u16 = 0x45;
-    /// Keep k bytes of the packet; 0 drops it.
-    pub(in crate::filter) const RETURN: u16 = 0x06;
-}
+use crate::sys::bpf::{Instruction, code};
 
 /// A place in the program that can be jumped to: how many instructions stand behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +24,7 @@ pub(super) struct Assembler {
 impl Assembler {
     /// Puts a block in front of the program so far, which ends in a return.
     pub(super) fn ending(&mut self, keep: u32) -> Label {
-        self.push(Instruction { code: code::RETURN, jt: 0, jf: 0, k: keep })
+        self.push(Instruction::new(code::RETURN, keep))
     }
 
     /// Puts a block (codes and operands) in front, after which it goes on at `next`.
@@ -88,11 +32,10 @@ impl Assembler {
         let mut label = next;
         if next.0 + 1 != self.reversed.len() {
             let distance = self.distance(next);
-            label =
-                self.push(Instruction { code: code::JUMP, jt: 0, jf: 0, k: distance.try_into().unwrap_or(u32::MAX) });
+            label = self.push(Instruction::new(code::JUMP, distance.try_into().unwrap_or(u32::MAX)));
         }
         for (code, k) in block.iter().rev() {
-            label = self.push(Instruction { code: *code, jt: 0, jf: 0, k: *k });
+            label = self.push(Instruction::new(*code, *k));
         }
         label
     }
@@ -102,7 +45,7 @@ impl Assembler {
         let yes = self.within_reach(yes);
         let no = self.within_reach(no);
         let [jt, jf] = [yes, no].map(|target| u8::try_from(self.distance(target)).unwrap_or(u8::MAX));
-        self.push(Instruction { code, jt, jf, k })
+        self.push(Instruction::compare(code, k, jt, jf))
     }
 
     pub(super) fn finish(mut self) -> Vec<Instruction> {

@@ -4,21 +4,15 @@
 //! again; but each such packet costs a copy to user space.
 
 mod assembler;
-mod ports;
 mod program;
-mod sample;
 #[cfg(test)]
 mod tests;
 
-pub use assembler::Instruction;
 pub use program::Program;
 
-use std::ops::RangeInclusive;
-
-use crate::config::{Config, Protocol, Sequence};
-use crate::decode::{SegmentSet, TcpFlags};
-use ports::PortMap;
-use sample::Sample;
+use crate::config::{Config, Door, UsedPorts};
+use crate::packet::{Protocol, SegmentSet, TcpFlags};
+use crate::port_map::{PortMap, Sample};
 
 /// The predicate: which protocols, ports and TCP flags matter to the doors of a configuration.
 ///
@@ -44,17 +38,17 @@ impl PortFilter {
     pub fn new(config: &Config, secret: u32) -> Self {
         let guard = config.options.scan_guard;
         let sample = Sample::new(secret);
-        let mut segments = SegmentSet::default();
-        let mut tcp = Ports::default();
-        let mut udp = Ports::default();
-        for (door, sequence) in config.doors.iter().filter_map(|door| Some((door, door.sequence.as_ref()?))) {
-            if tcp.add(sequence, Protocol::Tcp) {
-                segments = segments | door.tcpflags.segments();
-            }
-            udp.add(sequence, Protocol::Udp);
-        }
-        let map = |ports: Ports| PortMap::new(&ports.used, &ports.doors, guard, sample);
-        Self { tcp: map(tcp), udp: map(udp), segments, sample }
+        let has_tcp = |door: &&Door| {
+            let steps = door.sequence.as_ref().map(|sequence| sequence.steps()).unwrap_or_default();
+            steps.iter().any(|step| step.protocol == Protocol::Tcp)
+        };
+        let takers = config.doors.iter().filter(has_tcp);
+        let segments = takers.fold(SegmentSet::default(), |segments, door| segments | door.tcpflags.segments());
+        let map = |protocol| {
+            let used = UsedPorts::new(config, protocol);
+            PortMap::new(&used.ports, &used.door_ranges, guard, sample)
+        };
+        Self { tcp: map(Protocol::Tcp), udp: map(Protocol::Udp), segments, sample }
     }
 
     /// The same for segments with any flags if `all` says so, for a log that shows what flags turn away.
@@ -73,33 +67,5 @@ impl PortFilter {
         };
         let is_knock = protocol == Protocol::Udp || self.segments.contains(flags);
         is_knock && (map.contains(port) || (map.is_guarded() && self.sample.contains(port)))
-    }
-
-    /// Number of ports of TCP and of UDP that always pass for the scan guard, beside the sample.
-    pub(crate) fn guarded_ports(&self) -> [usize; 2] {
-        [self.tcp.close(), self.udp.close()]
-    }
-}
-
-/// What the doors use of a protocol.
-#[derive(Default)]
-struct Ports {
-    used: Vec<u16>,
-    /// For each door that uses the protocol, from its lowest to its highest port, whatever their protocols.
-    doors: Vec<RangeInclusive<u16>>,
-}
-
-impl Ports {
-    /// Adds a door's sequence; false if it does not use the protocol.
-    fn add(&mut self, sequence: &Sequence, protocol: Protocol) -> bool {
-        let known = self.used.len();
-        let steps = sequence.steps();
-        self.used.extend(steps.iter().filter(|step| step.protocol == protocol).map(|step| step.port.get()));
-        let uses = self.used.len() > known;
-        if uses {
-            let ports = || steps.iter().map(|step| step.port.get());
-            self.doors.extend(ports().min().zip(ports().max()).map(|(first, last)| first..=last));
-        }
-        uses
     }
 }

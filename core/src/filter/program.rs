@@ -1,9 +1,11 @@
 //! The predicate as a program that the kernel runs for each packet.
 
-use super::assembler::{Assembler, Instruction, Label, code};
-use super::ports::{Comparison, PortMap};
-use super::{PortFilter, sample};
-use crate::decode::{IPV6_EXTENSIONS, LinkType, SegmentSet, TcpFlags};
+use super::PortFilter;
+use super::assembler::{Assembler, Label};
+use crate::decode::{IPV6_EXTENSIONS, LinkType};
+use crate::packet::{SegmentSet, TcpFlags};
+use crate::port_map::{self, Comparison, PortMap};
+use crate::sys::bpf::{self, Instruction, code};
 
 /// A capture filter in classic BPF.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +17,11 @@ pub struct Program {
 }
 
 /// Where the kernel keeps what is known of a packet beside its bytes (linux/filter.h: `SKF_AD_OFF`).
-const ANCILLARY: u32 = 0xffff_f000;
-const ETHER_TYPE: u32 = ANCILLARY;
-const PACKET_TYPE: u32 = ANCILLARY + 4;
+const ANCILLARY: u32 = libc::SKF_AD_OFF.cast_unsigned();
+const ETHER_TYPE: u32 = ANCILLARY + libc::SKF_AD_PROTOCOL.cast_unsigned();
+const PACKET_TYPE: u32 = ANCILLARY + libc::SKF_AD_PKTTYPE.cast_unsigned();
 /// `PACKET_OUTGOING`: sent by this machine. What it sends to itself comes a second time, as arriving.
-const OUTGOING: u32 = 4;
+const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
 
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
@@ -95,11 +97,11 @@ fn layout(link_type: LinkType) -> Option<(u32, (u16, u32))> {
 
 fn render(filter: &PortFilter, tcp: &PortMap, udp: &PortMap, link_type: LinkType) -> Vec<Instruction> {
     let mut assembler = Assembler::default();
-    let accept = assembler.ending(u32::MAX);
+    let accept = assembler.ending(bpf::KEEP);
     let Some((network, ether_type)) = layout(link_type) else {
         return assembler.finish();
     };
-    let drop = assembler.ending(0);
+    let drop = assembler.ending(bpf::DROP);
     let mut renderer = Renderer { assembler, filter, network, accept, drop };
 
     // X holds the VLAN tags' length plus the IP header's from here on.
@@ -202,7 +204,7 @@ impl Renderer<'_> {
     fn sample(&mut self, sampled: Label) -> Label {
         let sample = self.filter.sample;
         let compare = self.assembler.branch(code::IF_EQUAL, sample.pick, sampled, self.drop);
-        self.assembler.block(&[(code::MULTIPLY, sample.multiplier), (code::SHIFT_RIGHT, sample::SHIFT)], compare)
+        self.assembler.block(&[(code::MULTIPLY, sample.multiplier), (code::SHIFT_RIGHT, port_map::SHIFT)], compare)
     }
 
     /// Accepts the destination ports that pass, and drops the rest.

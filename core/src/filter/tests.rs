@@ -1,12 +1,15 @@
+use std::io;
+use std::net::UdpSocket;
 use std::num::NonZeroU16;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::assembler::code;
 use super::*;
-use crate::config::{Door, FlagMask, Step};
+use crate::config::{Door, FlagMask, Sequence, Step};
 use crate::decode::LinkType;
+use crate::sys::bpf::{Instruction, attach_filter, code, detach_filter};
 
 const SECRET: u32 = 0x5eed;
 const LIMIT: usize = 4096;
@@ -419,4 +422,28 @@ proptest! {
         prop_assert!(exact.exact);
         assert_agrees(&filter, &exact, &[network]);
     }
+}
+
+/// A filter of the longest kind. Any socket takes it: the kernel checks a program without looking at the socket.
+#[test]
+fn the_kernel_takes_the_programs_of_thousands_of_doors() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = |index: u16| NonZeroU16::new(index.wrapping_mul(40_503).max(1)).unwrap();
+    for count in [1, 1_000, 3_000_u16] {
+        let door = |door: u16| {
+            let steps = [0, 1, 2].map(|step| Step { port: port(door * 3 + step), protocol: Protocol::Tcp });
+            Door::new("door", Some(Sequence::new(steps).unwrap()))
+        };
+        let config = Config { doors: (0..count).map(door).collect(), ..Config::default() };
+        for link_type in [LinkType::Ethernet, LinkType::LinuxSll] {
+            let program = PortFilter::new(&config, 1).program(link_type, 4096);
+            assert_eq!(program.instructions.len() > 3_000, count > 1);
+            let result = attach_filter(socket.as_fd(), &program.instructions);
+            // Before Linux 6.7 sockets may by default not have filters this long.
+            let too_long = |error: &io::Error| error.kind() == io::ErrorKind::OutOfMemory;
+            assert!(result.is_ok() || result.as_ref().is_err_and(too_long), "{result:?}");
+        }
+    }
+    detach_filter(socket.as_fd()).unwrap();
+    detach_filter(socket.as_fd()).unwrap();
 }

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use crate::config::{OpenPort, Protocol};
+use crate::config::OpenPort;
+use crate::packet::Protocol;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

@@ -1,47 +1,26 @@
-//! The messages of nftables' netlink: written for the kernel, and read from its answers.
-//!
-//! Numbers are those of the kernel's `linux/netlink.h`, `linux/netfilter/nfnetlink.h` and
-//! `linux/netfilter/nf_tables.h`.
+//! The messages of nftables' netlink: written for the kernel, and read from its replies.
 
-/// The subsystem of nfnetlink that is nftables.
-const NFTABLES: u16 = 10;
-const BATCH_BEGIN: u16 = 16;
-const BATCH_END: u16 = 17;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
+use super::numbers::*;
 
-const REQUEST: u16 = 1;
-const ACK: u16 = 4;
-/// In a question: all there is.
-pub(super) const DUMP: u16 = 0x300;
-/// In a change: the thing is made where it does not exist.
-pub(super) const CREATE: u16 = 0x400;
-/// In a change: it is an error where it exists.
-pub(super) const EXCLUSIVE: u16 = 0x200;
-/// In a change: it is told to this socket as others hear of it.
-pub(super) const ECHO: u16 = 8;
-/// In a change: a rule goes behind the others.
-pub(super) const APPEND: u16 = 0x800;
-
-const NESTED: u16 = 0x8000;
+/// The length of netlink's header.
 const HEADER: usize = 16;
 
 /// What a message does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Kind {
-    NewTable = 0,
-    GetTable = 1,
-    DeleteTable = 2,
-    NewChain = 3,
-    NewRule = 6,
-    GetRule = 7,
-    DeleteRule = 8,
-    NewSet = 9,
-    GetSet = 10,
-    NewElement = 12,
-    GetElement = 13,
-    DeleteElement = 14,
+    NewTable = NFT_MSG_NEWTABLE,
+    GetTable = NFT_MSG_GETTABLE,
+    DeleteTable = NFT_MSG_DELTABLE,
+    NewChain = NFT_MSG_NEWCHAIN,
+    NewRule = NFT_MSG_NEWRULE,
+    GetRule = NFT_MSG_GETRULE,
+    DeleteRule = NFT_MSG_DELRULE,
+    NewSet = NFT_MSG_NEWSET,
+    GetSet = NFT_MSG_GETSET,
+    NewElement = NFT_MSG_NEWSETELEM,
+    GetElement = NFT_MSG_GETSETELEM,
+    DeleteElement = NFT_MSG_DELSETELEM,
 }
 
 /// Messages on their way to the kernel, numbered from 0.
@@ -57,7 +36,7 @@ impl Messages {
     /// The beginning of a transaction, which is number 0; all or nothing of it happens.
     pub(super) fn transaction() -> Self {
         let mut messages = Self::default();
-        messages.header(BATCH_BEGIN, REQUEST, 0, NFTABLES);
+        messages.header(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES);
         messages
     }
 
@@ -69,7 +48,7 @@ impl Messages {
     /// Appends a message for a family of tables, with what `write` puts into it.
     pub(super) fn message(&mut self, kind: Kind, flags: u16, family: u8, write: impl FnOnce(&mut Attributes<'_>)) {
         self.last = self.bytes.len();
-        self.header(NFTABLES << 8 | kind as u16, REQUEST | flags, family, 0);
+        self.header(NFNL_SUBSYS_NFTABLES << 8 | kind as u16, NLM_F_REQUEST | flags, family, 0);
         write(&mut Attributes(&mut self.bytes));
         let length = length(&self.bytes[self.last..]);
         self.bytes[self.last..self.last + 4].copy_from_slice(&length.to_ne_bytes());
@@ -79,7 +58,7 @@ impl Messages {
     pub(super) fn question(mut self) -> Vec<u8> {
         let flags = self.last + 6..self.last + 8;
         if let Some(field) = self.bytes.get_mut(flags) {
-            let asked = u16::from_ne_bytes([field[0], field[1]]) | ACK;
+            let asked = u16::from_ne_bytes([field[0], field[1]]) | NLM_F_ACK;
             field.copy_from_slice(&asked.to_ne_bytes());
         }
         self.bytes
@@ -89,7 +68,7 @@ impl Messages {
     pub(super) fn commit(self) -> Vec<u8> {
         let count = self.count;
         let mut end = Self { bytes: self.question(), count, last: 0 };
-        end.header(BATCH_END, REQUEST, 0, NFTABLES);
+        end.header(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES);
         end.bytes
     }
 
@@ -132,7 +111,7 @@ impl Attributes<'_> {
 
     /// Attributes within one.
     pub(super) fn nested(&mut self, kind: u16, write: impl FnOnce(&mut Attributes<'_>)) {
-        self.attribute(NESTED | kind, |bytes| write(&mut Attributes(bytes)));
+        self.attribute(NLA_F_NESTED | kind, |bytes| write(&mut Attributes(bytes)));
     }
 
     fn attribute(&mut self, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
@@ -153,29 +132,29 @@ fn length(bytes: &[u8]) -> u32 {
 
 /// A message from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer<'a> {
+pub(super) enum Reply<'a> {
     /// What became of the message with this number: 0, or the number of an error.
-    Outcome { number: u32, errno: i32 },
+    Ack { number: u32, errno: i32 },
     /// The end of a list.
     Done,
-    /// A thing, with its attributes.
-    Thing(&'a [u8]),
+    /// The attributes of an object.
+    Object(&'a [u8]),
 }
 
 /// The messages in what was received, up to the first that is broken.
-pub(super) fn answers(mut bytes: &[u8]) -> impl Iterator<Item = Answer<'_>> {
+pub(super) fn replies(mut bytes: &[u8]) -> impl Iterator<Item = Reply<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(native_u32(bytes, 0)?).ok()?;
         let message = bytes.get(..length).filter(|message| message.len() >= HEADER)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         let kind = u16::from_ne_bytes([message[4], message[5]]);
         Some(match kind {
-            ERROR => {
+            NLMSG_ERROR => {
                 let errno = native_u32(message, HEADER)?.cast_signed().saturating_neg();
-                Answer::Outcome { number: native_u32(message, 8)?, errno }
+                Reply::Ack { number: native_u32(message, 8)?, errno }
             }
-            DONE => Answer::Done,
-            _ => Answer::Thing(message.get(HEADER + 4..)?),
+            NLMSG_DONE => Reply::Done,
+            _ => Reply::Object(message.get(HEADER + 4..)?),
         })
     })
 }
@@ -193,7 +172,7 @@ pub(super) fn all(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         let value = bytes.get(4..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         // Without the flags for nested ones and for the order of bytes.
-        Some((u16::from_ne_bytes([c, d]) & 0x3fff, value))
+        Some((u16::from_ne_bytes([c, d]) & NLA_TYPE_MASK, value))
     })
 }
 
@@ -218,15 +197,15 @@ mod tests {
     fn what_is_written_can_be_read() {
         let mut messages = Messages::transaction();
         assert_eq!(messages.next(), 1);
-        messages.message(Kind::NewSet, CREATE, 1, |set| {
+        messages.message(Kind::NewSet, NLM_F_CREATE, 1, |set| {
             set.name(1, "portknock");
             set.nested(9, |inner| inner.number(1, 7));
             set.long(3, u64::MAX);
         });
         let bytes = messages.commit();
         assert_eq!(bytes.len() % 4, 0);
-        let things: Vec<_> = answers(&bytes).collect();
-        let [Answer::Thing([]), Answer::Thing(set), Answer::Thing([])] = things[..] else { panic!("{things:?}") };
+        let objects: Vec<_> = replies(&bytes).collect();
+        let [Reply::Object([]), Reply::Object(set), Reply::Object([])] = objects[..] else { panic!("{objects:?}") };
         assert_eq!(find(set, 1), Some(&b"portknock\0"[..]));
         assert_eq!(find(set, 9).and_then(|inner| find(inner, 1)).and_then(number), Some(7));
         assert_eq!(find(set, 3).and_then(long), Some(u64::MAX));
@@ -241,20 +220,20 @@ mod tests {
         }
         bytes.resize(36, 0);
         bytes.extend([16, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let found: Vec<_> = answers(&bytes).collect();
-        assert_eq!(found, [Answer::Outcome { number: 5, errno: 17 }, Answer::Done]);
+        let found: Vec<_> = replies(&bytes).collect();
+        assert_eq!(found, [Reply::Ack { number: 5, errno: 17 }, Reply::Done]);
     }
 
     proptest! {
         #[test]
         fn no_bytes_break_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for answer in answers(&bytes) {
-                if let Answer::Thing(attributes) = answer {
+            for answer in replies(&bytes) {
+                if let Reply::Object(attributes) = answer {
                     prop_assert!(all(attributes).count() <= attributes.len() / 4);
                 }
             }
             prop_assert!(all(&bytes).count() <= bytes.len() / 4);
-            prop_assert!(answers(&bytes).count() <= bytes.len() / HEADER);
+            prop_assert!(replies(&bytes).count() <= bytes.len() / HEADER);
         }
     }
 }

@@ -6,43 +6,41 @@
 //! 5.10 or later.
 
 mod element;
+mod elements;
 mod error;
-mod link;
 mod message;
+mod numbers;
+mod rule;
+mod sets;
+mod socket;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 pub use element::Element;
 pub use error::GateError;
-use link::{Failure, Link};
-use message::{CREATE, DUMP, EXCLUSIVE, Kind, Messages};
-use table::MadeRule;
+use message::{Kind, Messages};
+use numbers::*;
+use sets::Sets;
+use socket::{Failure, NftSocket};
+use table::{MadeRule, Owner};
 pub use table::{SETS, TABLE};
 
-use crate::config::{self, Config, GateSets, OpenPort, Refusal, TableFamily};
+use crate::config::{self, Config, OpenPort, Refusal};
 use crate::sys::nfnetlink::NfWatch;
 
-/// How many elements go into one transaction: more would not be cheaper each.
-const TOGETHER: usize = 1000;
-/// So many elements are cheaper without a watch and with a look at the table afterwards.
-const MANY: usize = 100;
-// Attributes of an element, beside its key.
-const ELEMENT_TIMEOUT: u16 = 4;
-const ELEMENT_EXPIRATION: u16 = 5;
-
-/// The types that the sets have to have.
-const TYPES: [&str; 2] = ["ipv4_addr . inet_proto . inet_service", "ipv6_addr . inet_proto . inet_service"];
+/// Number of elements in one transaction. A larger one makes none of them cheaper.
+const ELEMENT_BATCH: usize = 1000;
+/// The flags that decide whether a set can be used.
+const USABLE: u32 = NFT_SET_TIMEOUT | NFT_SET_CONSTANT | NFT_SET_MAP;
 
 /// Where ports are opened.
 #[derive(Debug)]
 pub struct Gate {
-    link: Link,
-    place: Place,
+    socket: NftSocket,
+    sets: Sets,
     /// `None` where the table is the administrator's.
     own: Option<Own>,
 }
@@ -58,24 +56,6 @@ struct Own {
     is_paused: bool,
 }
 
-/// Where the sets are.
-#[derive(Debug)]
-struct Place {
-    family: TableFamily,
-    table: String,
-    /// For IPv4 and IPv6.
-    sets: [String; 2],
-}
-
-/// An element on its way into a set.
-#[derive(Clone, Copy, Debug)]
-struct Wanted {
-    element: Element,
-    timeout: Duration,
-    /// It is there already, and has to be replaced.
-    replace: bool,
-}
-
 impl Gate {
     /// Looks whether the gate of a configuration can be used: the own table is nobody else's, or the administrator's sets
     /// are there. Changes nothing. `None` where no door opens ports.
@@ -89,19 +69,19 @@ impl Gate {
         if ports.is_empty() {
             return Ok(None);
         }
-        let link = Link::open()?;
-        let (place, own) = match &config.options.gate {
+        let socket = NftSocket::open()?;
+        let (sets, own) = match &config.options.gate {
             config::Gate::Own => {
                 // Whoever may not watch may not make the table either, so there is no need for a substitute.
-                let (refusal, watch) = (config.options.gate_refuse, link.watch()?);
-                (Place::own(), Some(Own { ports, refusal, rules: Vec::new(), watch, is_paused: false }))
+                let (refusal, watch) = (config.options.gate_refuse, socket.watch()?);
+                (Sets::own(), Some(Own { ports, refusal, rules: Vec::new(), watch, is_paused: false }))
             }
-            config::Gate::Sets(sets) => (Place::of(sets), None),
+            config::Gate::Sets(sets) => (Sets::of(sets), None),
         };
-        let mut gate = Self { link, place, own };
+        let mut gate = Self { socket, sets, own };
         if !gate.is_own() {
             gate.check_sets()?;
-        } else if is_there(&mut gate.link)? == Some(false) {
+        } else if owner(&mut gate.socket)? == Some(Owner::Other) {
             return Err(GateError::NotOurs);
         }
         Ok(Some(gate))
@@ -113,7 +93,7 @@ impl Gate {
     /// # Errors
     /// See [`GateError`]; then nothing is changed.
     pub fn make(&mut self) -> Result<(), GateError> {
-        if self.is_own() && is_there(&mut self.link)? == Some(false) {
+        if self.is_own() && owner(&mut self.socket)? == Some(Owner::Other) {
             return Err(GateError::NotOurs);
         }
         self.make_unasked()
@@ -124,14 +104,14 @@ impl Gate {
         let Some(own) = &mut self.own else { return Ok(()) };
         let mut rules = Vec::new();
         let made = table::make(&own.ports, own.refusal);
-        match self.link.transact_and(made, |rule| rules.extend(MadeRule::of(rule)))?.first() {
+        match self.socket.transact_and(made, |rule| rules.extend(MadeRule::of(rule)))?.first() {
             None => {
                 own.rules = rules;
                 Ok(())
             }
             // The sets are the second and the third message.
             Some(Failure { number: number @ 2..=3, errno: libc::EEXIST | libc::EINVAL }) => {
-                Err(self.place.wrong_type(usize::from(*number == 3)))
+                Err(self.sets.wrong_type(usize::from(*number == 3)))
             }
             Some(Failure { errno: libc::ENOENT, .. }) => Err(GateError::NotSupported),
             Some(failure) => Err(GateError::of(failure.errno)),
@@ -158,20 +138,20 @@ impl Gate {
     /// True where all that was made of the own table is there and at work, or where there is none of it.
     fn is_whole(&mut self) -> Result<bool, GateError> {
         let Some(own) = &self.own else { return Ok(true) };
-        let (mut ours, mut dormant, mut rules) = (None, false, Vec::new());
-        let mut asked = self.link.ask(table::ask(&own.rules), |attributes| {
+        let (mut owner, mut dormant, mut rules) = (None, false, Vec::new());
+        let mut asked = self.socket.ask(table::ask(&own.rules), |attributes| {
             // The table is the first.
-            if ours.is_some() {
+            if owner.is_some() {
                 rules.extend(MadeRule::of(attributes));
             } else {
-                (ours, dormant) = (Some(table::is_ours(attributes)), table::is_dormant(attributes));
+                (owner, dormant) = (Some(Owner::of(attributes)), table::is_dormant(attributes));
             }
         });
-        if ours == Some(false) {
+        if owner == Some(Owner::Other) {
             return Err(GateError::NotOurs);
         }
-        for ports in own.ports.chunks(TOGETHER) {
-            asked = asked.and_then(|()| self.link.ask(table::ask_for_ports(ports), |_| {}));
+        for ports in own.ports.chunks(ELEMENT_BATCH) {
+            asked = asked.and_then(|()| self.socket.ask(table::ask_for_ports(ports), |_| {}));
         }
         match asked {
             Err(GateError::Kernel(libc::ENOENT)) => Ok(false),
@@ -200,183 +180,34 @@ impl Gate {
         self.own.is_some()
     }
 
-    /// What is open, and how long it will be. Elements without an end are not among them.
-    ///
-    /// # Errors
-    /// Fails where the sets have gone.
-    pub fn read(&mut self) -> Result<HashMap<Element, Duration>, GateError> {
-        let mut open = HashMap::new();
-        for which in [0, 1] {
-            // A list leaves elements out while the kernel gives the set more room, and does not say so: it is asked for
-            // until it has nothing new.
-            let mut known = usize::MAX;
-            while known != open.len() {
-                known = open.len();
-                let mut question = Messages::default();
-                question.message(Kind::GetElement, DUMP, self.place.number(), |set| self.place.name_set(set, which));
-                let asked = self.link.ask(question, |attributes| {
-                    open.extend(elements(attributes).filter_map(|(element, left)| Some((element, left?))));
-                });
-                asked.map_err(|error| self.place.explain(error, which))?;
-            }
-        }
-        Ok(open)
-    }
-
-    /// Opens ports, each for so long from now, in one transaction for a thousand. One that is open for longer already
-    /// stays so. What could not be opened comes back, each with its reason; the others are open.
-    pub fn add(&mut self, elements: &[(Element, Duration)]) -> Vec<(Element, GateError)> {
-        let mut failed = Vec::new();
-        if let Some(own) = self.own.as_mut().filter(|own| elements.len() >= MANY && !own.is_paused) {
-            own.is_paused = own.watch.pause().is_ok();
-        }
-        for part in elements.chunks(TOGETHER) {
-            let wanted = part.iter().map(|&(element, timeout)| Wanted { element, timeout, replace: false });
-            self.add_part(wanted.collect(), &mut failed);
-        }
-        failed
-    }
-
-    fn add_part(&mut self, mut wanted: Vec<Wanted>, failed: &mut Vec<(Element, GateError)>) {
-        // Each round takes at least one out, or finds that it is there already.
-        while !wanted.is_empty() {
-            let place = &self.place;
-            let failures = transact(&mut self.link, &wanted, |messages, wanted| {
-                let flags = if wanted.replace { CREATE } else { CREATE | EXCLUSIVE };
-                place.change(messages, Kind::NewElement, flags, &wanted.element, Some(wanted.timeout));
-                // An element keeps its timeout where it is added again, so it has to go and come back. Where it went
-                // by itself meanwhile, only the first of the three makes that no error.
-                if wanted.replace {
-                    place.change(messages, Kind::DeleteElement, 0, &wanted.element, None);
-                    place.change(messages, Kind::NewElement, CREATE, &wanted.element, Some(wanted.timeout));
-                }
-            });
-            let failures = match failures {
-                Ok(failures) if failures.is_empty() => return,
-                Ok(failures) => failures,
-                Err(error) => return failed.extend(wanted.iter().map(|wanted| (wanted.element, error.clone()))),
-            };
-            let mut index = 0;
-            wanted.retain_mut(|wanted| {
-                let errno = failures[index];
-                index += 1;
-                match errno {
-                    0 => true,
-                    libc::EEXIST if !wanted.replace => match self.left(&wanted.element) {
-                        // For ever, by somebody else's hand.
-                        Ok(Some(None)) => false,
-                        Ok(Some(Some(left))) if left >= wanted.timeout => false,
-                        _ => {
-                            wanted.replace = true;
-                            true
-                        }
-                    },
-                    _ => {
-                        let which = usize::from(wanted.element.ip.is_ipv6());
-                        failed.push((wanted.element, self.place.explain(GateError::of(errno), which)));
-                        false
-                    }
-                }
-            });
-        }
-    }
-
-    /// Closes ports before their time. One that is closed, or open without an end, is left as it is. What could not be
-    /// closed comes back, each with its reason.
-    pub fn remove(&mut self, elements: &[Element]) -> Vec<(Element, GateError)> {
-        let mut failed = Vec::new();
-        for part in elements.chunks(TOGETHER) {
-            let ending = self.ending(part);
-            let mut wanted: Vec<Element> = part.iter().copied().filter(|element| ending.contains(element)).collect();
-            while !wanted.is_empty() {
-                let place = &self.place;
-                let failures = transact(&mut self.link, &wanted, |messages, element| {
-                    place.change(messages, Kind::DeleteElement, 0, element, None);
-                });
-                match failures {
-                    Ok(failures) if failures.is_empty() => break,
-                    Ok(failures) => {
-                        let mut index = 0;
-                        wanted.retain(|element| {
-                            let errno = failures[index];
-                            index += 1;
-                            // Its time was over meanwhile.
-                            if errno != 0 && errno != libc::ENOENT {
-                                failed.push((*element, GateError::of(errno)));
-                            }
-                            errno == 0
-                        });
-                    }
-                    Err(error) => {
-                        failed.extend(wanted.drain(..).map(|element| (element, error.clone())));
-                    }
-                }
-            }
-        }
-        failed
-    }
-
-    /// Which of these ports are open and have an end.
-    fn ending(&mut self, wanted: &[Element]) -> HashSet<Element> {
-        let mut ending = HashSet::with_capacity(wanted.len());
-        for part in wanted.chunks(MANY) {
-            let mut question = Messages::default();
-            for element in part {
-                self.place.change(&mut question, Kind::GetElement, 0, element, None);
-            }
-            // This fails if one of them is closed already. The kernel answers for the others all the same.
-            let _ = self.link.ask(question, |attributes| {
-                ending.extend(elements(attributes).filter_map(|(element, left)| left.map(|_| element)));
-            });
-        }
-        ending
-    }
-
-    /// How long a port is open: `None` where it is not, `Some(None)` where it has no end.
-    fn left(&mut self, element: &Element) -> Result<Option<Option<Duration>>, GateError> {
-        let mut question = Messages::default();
-        self.place.change(&mut question, Kind::GetElement, 0, element, None);
-        let mut found = None;
-        let asked = self.link.ask(question, |attributes| {
-            found = elements(attributes).find(|(one, _)| one == element).map(|(_, left)| left);
-        });
-        match asked {
-            Err(GateError::Kernel(libc::ENOENT)) => Ok(None),
-            result => result.map(|()| found),
-        }
-    }
-
     /// Makes sure that the administrator's sets are there and can hold what doors open.
     fn check_sets(&mut self) -> Result<(), GateError> {
         for which in [0, 1] {
             let mut question = Messages::default();
-            question.message(Kind::GetSet, 0, self.place.number(), |set| self.place.name_set(set, which));
+            question.message(Kind::GetSet, 0, self.sets.number(), |set| self.sets.name_set(set, which));
             let mut fits = false;
-            let asked = self.link.ask(question, |set| {
+            let asked = self.socket.ask(question, |set| {
                 let number = |kind| message::find(set, kind).and_then(message::number);
-                fits = number(table::SET_KEY_TYPE) == Some(table::KEY_TYPES[which])
-                    && number(table::SET_FLAGS).is_some_and(|flags| flags & USABLE == table::TIMEOUT);
+                fits = number(NFTA_SET_KEY_TYPE) == Some(table::KEY_TYPES[which])
+                    && number(NFTA_SET_FLAGS).is_some_and(|flags| flags & USABLE == NFT_SET_TIMEOUT);
             });
-            asked.map_err(|error| self.place.explain(error, which))?;
+            asked.map_err(|error| self.sets.explain(error, which))?;
             if !fits {
-                return Err(self.place.wrong_type(which));
+                return Err(self.sets.wrong_type(which));
             }
         }
         // Whoever may not change anything may still look: this changes nothing.
         let mut messages = Messages::transaction();
-        messages.message(Kind::NewElement, CREATE, self.place.number(), |set| {
-            self.place.name_set(set, 0);
-            set.nested(table::ELEMENTS, |_| {});
+        messages.message(Kind::NewElement, NLM_F_CREATE, self.sets.number(), |set| {
+            self.sets.name_set(set, 0);
+            set.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |_| {});
         });
-        match self.link.transact(messages) {
+        match self.socket.transact(messages) {
             Err(GateError::NotAllowed) => Err(GateError::NotAllowed),
             _ => Ok(()),
         }
     }
 }
-
-/// The flags that matter: timeouts, and what makes a set constant (2) or a map (8).
-const USABLE: u32 = table::TIMEOUT | 2 | 8;
 
 /// Makes the managed table of a configuration, as [`Gate::make`] does. Nothing happens if no door needs that table.
 ///
@@ -394,113 +225,25 @@ pub fn make_table(config: &Config) -> Result<(), GateError> {
 /// # Errors
 /// See [`GateError`]; somebody else's table of that name is left as it is.
 pub fn remove_table() -> Result<bool, GateError> {
-    let mut link = match Link::open() {
+    let mut socket = match NftSocket::open() {
         Err(GateError::NotSupported) => return Ok(false),
-        link => link?,
+        socket => socket?,
     };
-    match is_there(&mut link)? {
+    match owner(&mut socket)? {
         None => Ok(false),
-        Some(false) => Err(GateError::NotOurs),
-        Some(true) => match link.transact(table::remove())?.first() {
+        Some(Owner::Other) => Err(GateError::NotOurs),
+        Some(Owner::Portknock) => match socket.transact(table::remove())?.first() {
             Some(failure) => Err(GateError::of(failure.errno)),
             None => Ok(true),
         },
     }
 }
 
-/// Whether there is a table of the own name, and whether it is ours.
-fn is_there(link: &mut Link) -> Result<Option<bool>, GateError> {
-    let mut ours = None;
-    match link.ask(table::ask(&[]), |attributes| ours = Some(table::is_ours(attributes))) {
+/// The program that made the table with the name of the managed one; `None` if there is no such table.
+fn owner(socket: &mut NftSocket) -> Result<Option<Owner>, GateError> {
+    let mut owner = None;
+    match socket.ask(table::ask(&[]), |attributes| owner = Some(Owner::of(attributes))) {
         Err(GateError::Kernel(libc::ENOENT)) => Ok(None),
-        result => result.map(|()| ours),
-    }
-}
-
-/// Changes what `write` says for each item in one transaction. Empty where all is done, else an error number or 0 for
-/// each item.
-fn transact<T>(link: &mut Link, items: &[T], write: impl Fn(&mut Messages, &T)) -> Result<Vec<i32>, GateError> {
-    let mut messages = Messages::transaction();
-    let mut ends = Vec::with_capacity(items.len());
-    for item in items {
-        write(&mut messages, item);
-        ends.push(messages.next());
-    }
-    let failures = link.transact(messages)?;
-    if failures.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut errors = vec![0; items.len()];
-    for Failure { number, errno } in failures {
-        let item = ends.partition_point(|end| *end <= number);
-        if let Some(error) = errors.get_mut(item) {
-            *error = errno;
-        }
-    }
-    Ok(errors)
-}
-
-/// The elements of a message, with the time that each has left where it has an end.
-fn elements(attributes: &[u8]) -> impl Iterator<Item = (Element, Option<Duration>)> {
-    let list = message::find(attributes, table::ELEMENTS).unwrap_or_default();
-    message::all(list).filter_map(|(_, element)| {
-        let key = message::find(message::find(element, table::ELEMENT_KEY)?, table::DATA_VALUE)?;
-        let left = [ELEMENT_EXPIRATION, ELEMENT_TIMEOUT].iter().find_map(|kind| message::find(element, *kind));
-        Some((Element::of_key(key)?, left.and_then(message::long).map(Duration::from_millis)))
-    })
-}
-
-impl Place {
-    fn own() -> Self {
-        Self { family: TableFamily::Inet, table: table::TABLE.into(), sets: table::SETS.map(str::to_owned) }
-    }
-
-    fn of(sets: &GateSets) -> Self {
-        let GateSets { family, table, set4, set6 } = sets.clone();
-        Self { family, table, sets: [set4, set6] }
-    }
-
-    fn number(&self) -> u8 {
-        match self.family {
-            TableFamily::Inet => table::INET,
-            TableFamily::Ip => 2,
-            TableFamily::Netdev => 5,
-            TableFamily::Bridge => 7,
-            TableFamily::Ip6 => 10,
-        }
-    }
-
-    /// Which set; the attributes have the same numbers in questions for a set and for its elements.
-    fn name_set(&self, message: &mut message::Attributes<'_>, which: usize) {
-        message.name(table::ELEMENTS_TABLE, &self.table);
-        message.name(table::ELEMENTS_SET, &self.sets[which]);
-    }
-
-    fn change(&self, messages: &mut Messages, kind: Kind, flags: u16, element: &Element, timeout: Option<Duration>) {
-        messages.message(kind, flags, self.number(), |message| {
-            self.name_set(message, usize::from(element.ip.is_ipv6()));
-            table::key(message, &element.key(), |more| {
-                if let Some(timeout) = timeout {
-                    // None at all would be no end.
-                    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-                    more.long(ELEMENT_TIMEOUT, millis);
-                }
-            });
-        });
-    }
-
-    fn explain(&self, error: GateError, which: usize) -> GateError {
-        match error {
-            GateError::Kernel(libc::ENOENT) => GateError::NoSet(self.set(which)),
-            error => error,
-        }
-    }
-
-    fn wrong_type(&self, which: usize) -> GateError {
-        GateError::SetType { name: self.set(which), wanted: TYPES[which] }
-    }
-
-    fn set(&self, which: usize) -> String {
-        format!("{} {} {}", self.family, self.table, self.sets[which])
+        result => result.map(|()| owner),
     }
 }

@@ -28,18 +28,21 @@
 //! closed port. So connections from before the table go on, be they tracked or not.
 
 use super::element::port_key;
-use super::message::{APPEND, Attributes, CREATE, ECHO, Kind, Messages, find, long, number};
-use crate::config::{GATE_ELEMENTS, OpenPort, Protocol, Refusal};
+use super::message::{Attributes, Kind, Messages, find, long, number};
+use super::numbers::*;
+use super::rule::*;
+use crate::config::{GATE_ELEMENTS, OpenPort, Refusal};
+use crate::packet::{Protocol, TcpFlags};
 
 /// The number of the family inet.
-pub(super) const INET: u8 = 1;
+pub(super) const INET: u8 = low_byte(libc::NFPROTO_INET);
 /// The own table's name; its family is `inet`.
 pub const TABLE: &str = "portknock";
 /// The own table's sets for IPv4 and IPv6.
 pub const SETS: [&str; 2] = ["open4", "open6"];
 /// What a table's comment begins with where it is our own.
 const MARK: &str = "made by portknockd";
-const COMMENT: &str = "made by portknockd; portknockd --ungate removes it";
+const COMMENT: &str = "made by portknockd; portknockd --remove-table removes it";
 
 const PORTS: &str = "ports";
 const INPUT: &str = "input";
@@ -47,41 +50,14 @@ const GATE: &str = "gate";
 /// nft's `filter - 10`.
 const PRIORITY: i32 = -10;
 
+/// Where IP and TCP headers have what rules read.
+const IPV4_SOURCE: u32 = 12;
+const IPV6_SOURCE: u32 = 8;
+const DESTINATION_PORT: u32 = 2;
+const TCP_FLAGS: u32 = 13;
+
 /// The number of a set's comment, and of a table's, in their `userdata`, which is libnftnl's.
 const USERDATA_COMMENT: u8 = 0;
-
-// Attributes of the table, the set, the chain and the rule.
-const TABLE_NAME: u16 = 1;
-const TABLE_FLAGS: u16 = 2;
-const TABLE_USERDATA: u16 = 6;
-pub(super) const SET_TABLE: u16 = 1;
-pub(super) const SET_NAME: u16 = 2;
-pub(super) const SET_FLAGS: u16 = 3;
-pub(super) const SET_KEY_TYPE: u16 = 4;
-const SET_KEY_LENGTH: u16 = 5;
-const SET_DESCRIPTION: u16 = 9;
-const SET_ID: u16 = 10;
-pub(super) const ELEMENTS_TABLE: u16 = 1;
-pub(super) const ELEMENTS_SET: u16 = 2;
-pub(super) const ELEMENTS: u16 = 3;
-pub(super) const ELEMENT: u16 = 1;
-pub(super) const ELEMENT_KEY: u16 = 1;
-pub(super) const DATA_VALUE: u16 = 1;
-const CHAIN_TABLE: u16 = 1;
-const CHAIN_NAME: u16 = 3;
-const CHAIN_HOOK: u16 = 4;
-const CHAIN_POLICY: u16 = 5;
-const CHAIN_TYPE: u16 = 7;
-const RULE_TABLE: u16 = 1;
-const RULE_CHAIN: u16 = 2;
-const RULE_HANDLE: u16 = 3;
-const RULE_EXPRESSIONS: u16 = 4;
-
-/// The flag of a set whose elements have timeouts.
-pub(super) const TIMEOUT: u32 = 0x10;
-
-/// The flag of a table that is there and does nothing.
-const DORMANT: u32 = 1;
 
 /// nft's numbers of what a key is made of, six bits each.
 const INET_PROTO: u32 = 12;
@@ -103,8 +79,8 @@ pub(super) struct MadeRule {
 impl MadeRule {
     /// Of a rule's attributes.
     pub(super) fn of(attributes: &[u8]) -> Option<Self> {
-        let [chain, expressions] = [RULE_CHAIN, RULE_EXPRESSIONS].map(|kind| find(attributes, kind));
-        let handle = find(attributes, RULE_HANDLE).and_then(long)?;
+        let [chain, expressions] = [NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS].map(|kind| find(attributes, kind));
+        let handle = find(attributes, NFTA_RULE_HANDLE).and_then(long)?;
         Some(Self { chain: chain?.to_vec(), handle, expressions: expressions?.to_vec() })
     }
 }
@@ -112,12 +88,12 @@ impl MadeRule {
 /// Asks for the own table, and for these rules of it.
 pub(super) fn ask(rules: &[MadeRule]) -> Messages {
     let mut question = Messages::default();
-    question.message(Kind::GetTable, 0, INET, |table| table.name(TABLE_NAME, TABLE));
+    question.message(Kind::GetTable, 0, INET, |table| table.name(NFTA_TABLE_NAME, TABLE));
     for MadeRule { chain, handle, .. } in rules {
         question.message(Kind::GetRule, 0, INET, |rule| {
-            rule.name(RULE_TABLE, TABLE);
-            rule.bytes(RULE_CHAIN, chain);
-            rule.long(RULE_HANDLE, *handle);
+            rule.name(NFTA_RULE_TABLE, TABLE);
+            rule.bytes(NFTA_RULE_CHAIN, chain);
+            rule.long(NFTA_RULE_HANDLE, *handle);
         });
     }
     question
@@ -132,60 +108,71 @@ pub(super) fn ask_for_ports(ports: &[OpenPort]) -> Messages {
     question
 }
 
-/// True where a table with these attributes was made here.
-pub(super) fn is_ours(attributes: &[u8]) -> bool {
-    let userdata = find(attributes, TABLE_USERDATA).unwrap_or_default();
-    matches!(userdata, [USERDATA_COMMENT, _, comment @ ..] if comment.starts_with(MARK.as_bytes()))
+/// The program that made a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Portknock,
+    Other,
+}
+
+impl Owner {
+    /// The owner of a table with these attributes.
+    pub(super) fn of(attributes: &[u8]) -> Self {
+        match find(attributes, NFTA_TABLE_USERDATA).unwrap_or_default() {
+            [USERDATA_COMMENT, _, comment @ ..] if comment.starts_with(MARK.as_bytes()) => Self::Portknock,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// True where a table with these attributes is there and does nothing.
 pub(super) fn is_dormant(attributes: &[u8]) -> bool {
-    find(attributes, TABLE_FLAGS).and_then(number).is_some_and(|flags| flags & DORMANT != 0)
+    find(attributes, NFTA_TABLE_FLAGS).and_then(number).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0)
 }
 
 /// Removes the own table with all that is in it.
 pub(super) fn remove() -> Messages {
     let mut messages = Messages::transaction();
-    messages.message(Kind::DeleteTable, 0, INET, |table| table.name(TABLE_NAME, TABLE));
+    messages.message(Kind::DeleteTable, 0, INET, |table| table.name(NFTA_TABLE_NAME, TABLE));
     messages
 }
 
 /// Makes the table, or takes over the one that is there: its open ports stay open. The rules are told.
 pub(super) fn make(ports: &[OpenPort], refusal: Refusal) -> Messages {
     let mut messages = Messages::transaction();
-    messages.message(Kind::NewTable, CREATE, INET, |table| {
-        table.name(TABLE_NAME, TABLE);
-        table.number(TABLE_FLAGS, 0);
+    messages.message(Kind::NewTable, NLM_F_CREATE, INET, |table| {
+        table.name(NFTA_TABLE_NAME, TABLE);
+        table.number(NFTA_TABLE_FLAGS, 0);
         let length = u8::try_from(COMMENT.len() + 1).unwrap_or(u8::MAX);
         let userdata = [&[USERDATA_COMMENT, length], COMMENT.as_bytes(), &[0]].concat();
-        table.bytes(TABLE_USERDATA, &userdata);
+        table.bytes(NFTA_TABLE_USERDATA, &userdata);
     });
     for ((name, key_type), (length, id)) in SETS.into_iter().zip(KEY_TYPES).zip([(12, 1), (24, 2)]) {
         set(&mut messages, name, key_type, length, id, true);
     }
     set(&mut messages, PORTS, PORT_TYPE, 8, 3, false);
-    messages.message(Kind::NewChain, CREATE, INET, |chain| {
-        chain.name(CHAIN_TABLE, TABLE);
-        chain.name(CHAIN_NAME, INPUT);
-        chain.name(CHAIN_TYPE, "filter");
-        chain.number(CHAIN_POLICY, ACCEPT);
-        chain.nested(CHAIN_HOOK, |hook| {
-            hook.number(1, 1);
-            hook.number(2, PRIORITY.cast_unsigned());
+    messages.message(Kind::NewChain, NLM_F_CREATE, INET, |chain| {
+        chain.name(NFTA_CHAIN_TABLE, TABLE);
+        chain.name(NFTA_CHAIN_NAME, INPUT);
+        chain.name(NFTA_CHAIN_TYPE, "filter");
+        chain.number(NFTA_CHAIN_POLICY, ACCEPT);
+        chain.nested(NFTA_CHAIN_HOOK, |hook| {
+            hook.number(NFTA_HOOK_HOOKNUM, libc::NF_INET_LOCAL_IN.cast_unsigned());
+            hook.number(NFTA_HOOK_PRIORITY, PRIORITY.cast_unsigned());
         });
     });
-    messages.message(Kind::NewChain, CREATE, INET, |chain| {
-        chain.name(CHAIN_TABLE, TABLE);
-        chain.name(CHAIN_NAME, GATE);
+    messages.message(Kind::NewChain, NLM_F_CREATE, INET, |chain| {
+        chain.name(NFTA_CHAIN_TABLE, TABLE);
+        chain.name(NFTA_CHAIN_NAME, GATE);
     });
     // What a table of an earlier configuration has.
-    messages.message(Kind::DeleteRule, 0, INET, |rules| rules.name(RULE_TABLE, TABLE));
+    messages.message(Kind::DeleteRule, 0, INET, |rules| rules.name(NFTA_RULE_TABLE, TABLE));
     messages.message(Kind::DeleteElement, 0, INET, |all| {
-        all.name(ELEMENTS_TABLE, TABLE);
-        all.name(ELEMENTS_SET, PORTS);
+        all.name(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        all.name(NFTA_SET_ELEM_LIST_SET, PORTS);
     });
     for port in ports {
-        protected(&mut messages, Kind::NewElement, CREATE, *port);
+        protected(&mut messages, Kind::NewElement, NLM_F_CREATE, *port);
     }
     rules(&mut messages, ports, refusal);
     messages
@@ -194,58 +181,58 @@ pub(super) fn make(ports: &[OpenPort], refusal: Refusal) -> Messages {
 /// A message about a port among those that are protected.
 fn protected(messages: &mut Messages, kind: Kind, flags: u16, port: OpenPort) {
     messages.message(kind, flags, INET, |element| {
-        element.name(ELEMENTS_TABLE, TABLE);
-        element.name(ELEMENTS_SET, PORTS);
+        element.name(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        element.name(NFTA_SET_ELEM_LIST_SET, PORTS);
         key(element, &port_key(port), |_| {});
     });
 }
 
 /// One element with its key, and what `more` puts beside it.
 pub(super) fn key(message: &mut Attributes<'_>, key: &[u8], more: impl FnOnce(&mut Attributes<'_>)) {
-    message.nested(ELEMENTS, |list| {
-        list.nested(ELEMENT, |element| {
-            element.nested(ELEMENT_KEY, |data| data.bytes(DATA_VALUE, key));
+    message.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+        list.nested(NFTA_LIST_ELEM, |element| {
+            element.nested(NFTA_SET_ELEM_KEY, |data| data.bytes(NFTA_DATA_VALUE, key));
             more(element);
         });
     });
 }
 
 fn set(messages: &mut Messages, name: &str, key_type: u32, key_length: u32, id: u32, timeout: bool) {
-    messages.message(Kind::NewSet, CREATE, INET, |set| {
-        set.name(SET_TABLE, TABLE);
-        set.name(SET_NAME, name);
-        set.number(SET_FLAGS, if timeout { TIMEOUT } else { 0 });
-        set.number(SET_KEY_TYPE, key_type);
-        set.number(SET_KEY_LENGTH, key_length);
-        set.number(SET_ID, id);
+    messages.message(Kind::NewSet, NLM_F_CREATE, INET, |set| {
+        set.name(NFTA_SET_TABLE, TABLE);
+        set.name(NFTA_SET_NAME, name);
+        set.number(NFTA_SET_FLAGS, if timeout { NFT_SET_TIMEOUT } else { 0 });
+        set.number(NFTA_SET_KEY_TYPE, key_type);
+        set.number(NFTA_SET_KEY_LEN, key_length);
+        set.number(NFTA_SET_ID, id);
         if timeout {
-            set.nested(SET_DESCRIPTION, |description| description.number(1, GATE_ELEMENTS));
+            set.nested(NFTA_SET_DESC, |description| description.number(NFTA_SET_DESC_SIZE, GATE_ELEMENTS));
         }
     });
 }
 
 fn rules(messages: &mut Messages, ports: &[OpenPort], refusal: Refusal) {
-    let mut rule = |chain, write: &dyn Fn(&mut Rule<'_, '_>)| {
-        messages.message(Kind::NewRule, CREATE | APPEND | ECHO, INET, |rule| {
-            rule.name(RULE_TABLE, TABLE);
-            rule.name(RULE_CHAIN, chain);
-            rule.nested(RULE_EXPRESSIONS, |list| write(&mut Rule(list)));
+    let mut rule = |chain, write: &dyn Fn(&mut RuleWriter<'_, '_>)| {
+        messages.message(Kind::NewRule, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ECHO, INET, |rule| {
+            rule.name(NFTA_RULE_TABLE, TABLE);
+            rule.name(NFTA_RULE_CHAIN, chain);
+            rule.nested(NFTA_RULE_EXPRESSIONS, |list| write(&mut RuleWriter(list)));
         });
     };
     rule(INPUT, &|rule| {
-        rule.meta(L4PROTO, 8);
-        rule.payload(TRANSPORT, 2, 2, 9);
-        rule.lookup(PORTS, 8);
+        rule.meta(L4PROTO, FIRST_REGISTER);
+        rule.payload(TRANSPORT, DESTINATION_PORT, 2, FIRST_REGISTER + 1);
+        rule.lookup(PORTS);
         rule.verdict(JUMP, Some(GATE));
     });
     rule(GATE, &|rule| {
-        rule.meta(IIFTYPE, 8);
+        rule.meta(IIFTYPE, FIRST_REGISTER);
         rule.compare(EQUAL, &libc::ARPHRD_LOOPBACK.to_ne_bytes());
         rule.verdict(ACCEPT, None);
     });
-    let established = |rule: &mut Rule<'_, '_>| {
+    let established = |rule: &mut RuleWriter<'_, '_>| {
         rule.ct_state();
-        rule.mask(&(CT_ESTABLISHED | CT_RELATED).to_ne_bytes());
+        rule.mask(&(CT_STATE_ESTABLISHED | CT_STATE_RELATED).to_ne_bytes());
         rule.compare(UNEQUAL, &0_u32.to_ne_bytes());
         rule.verdict(ACCEPT, None);
     };
@@ -253,8 +240,8 @@ fn rules(messages: &mut Messages, ports: &[OpenPort], refusal: Refusal) {
         Refusal::Reject => {
             rule(GATE, &|rule| {
                 rule.protocol(libc::IPPROTO_TCP);
-                rule.payload(TRANSPORT, 13, 1, 8);
-                rule.mask(&[TCP_RST | TCP_ACK]);
+                rule.payload(TRANSPORT, TCP_FLAGS, 1, FIRST_REGISTER);
+                rule.mask(&[(TcpFlags::RST | TcpFlags::ACK).bits()]);
                 rule.compare(UNEQUAL, &[0]);
                 rule.verdict(ACCEPT, None);
             });
@@ -269,16 +256,16 @@ fn rules(messages: &mut Messages, ports: &[OpenPort], refusal: Refusal) {
         Refusal::Drop => rule(GATE, &|rule| established(rule)),
     }
     for (set, nfproto, offset, length) in
-        [(SETS[0], libc::NFPROTO_IPV4, 12, 4_u32), (SETS[1], libc::NFPROTO_IPV6, 8, 16)]
+        [(SETS[0], libc::NFPROTO_IPV4, IPV4_SOURCE, 4_u32), (SETS[1], libc::NFPROTO_IPV6, IPV6_SOURCE, 16)]
     {
         rule(GATE, &|rule| {
-            rule.meta(NFPROTO, 8);
+            rule.meta(NFPROTO, FIRST_REGISTER);
             rule.compare(EQUAL, &[low_byte(nfproto)]);
-            rule.payload(NETWORK, offset, length, 8);
-            // Registers are counted in units of four bytes, from number 8 on.
-            rule.meta(L4PROTO, 8 + length / 4);
-            rule.payload(TRANSPORT, 2, 2, 9 + length / 4);
-            rule.lookup(set, 8);
+            rule.payload(NETWORK, offset, length, FIRST_REGISTER);
+            let after_address = FIRST_REGISTER + length / 4;
+            rule.meta(L4PROTO, after_address);
+            rule.payload(TRANSPORT, DESTINATION_PORT, 2, after_address + 1);
+            rule.lookup(set);
             rule.verdict(ACCEPT, None);
         });
     }
@@ -286,120 +273,10 @@ fn rules(messages: &mut Messages, ports: &[OpenPort], refusal: Refusal) {
         Refusal::Reject => {
             rule(GATE, &|rule| {
                 rule.protocol(libc::IPPROTO_TCP);
-                rule.reject(REJECT_RESET, 0);
+                rule.reject(REJECT_TCP_RESET, 0);
             });
             rule(GATE, &|rule| rule.reject(REJECT_ICMPX, ICMPX_PORT_UNREACHABLE));
         }
         Refusal::Drop => rule(GATE, &|rule| rule.verdict(DROP, None)),
     }
-}
-
-const DROP: u32 = 0;
-const ACCEPT: u32 = 1;
-const JUMP: u32 = (-3_i32).cast_unsigned();
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
-const EQUAL: u32 = 0;
-const UNEQUAL: u32 = 1;
-const IIFTYPE: u32 = 8;
-const NFPROTO: u32 = 15;
-const L4PROTO: u32 = 16;
-const CT_ESTABLISHED: u32 = 2;
-const CT_RELATED: u32 = 4;
-const TCP_RST: u8 = 4;
-const TCP_ACK: u8 = 16;
-const REJECT_RESET: u32 = 1;
-const REJECT_ICMPX: u32 = 2;
-const ICMPX_PORT_UNREACHABLE: u8 = 1;
-
-/// The expressions of a rule, evaluated one after another until one does not hold.
-struct Rule<'a, 'b>(&'a mut Attributes<'b>);
-
-impl Rule<'_, '_> {
-    fn expression(&mut self, name: &str, write: impl FnOnce(&mut Attributes<'_>)) {
-        self.0.nested(1, |expression| {
-            expression.name(1, name);
-            expression.nested(2, write);
-        });
-    }
-
-    fn meta(&mut self, key: u32, register: u32) {
-        self.expression("meta", |meta| {
-            meta.number(2, key);
-            meta.number(1, register);
-        });
-    }
-
-    fn protocol(&mut self, number: libc::c_int) {
-        self.meta(L4PROTO, 8);
-        self.compare(EQUAL, &[low_byte(number)]);
-    }
-
-    fn payload(&mut self, base: u32, offset: u32, length: u32, register: u32) {
-        self.expression("payload", |payload| {
-            payload.number(1, register);
-            payload.number(2, base);
-            payload.number(3, offset);
-            payload.number(4, length);
-        });
-    }
-
-    fn ct_state(&mut self) {
-        self.expression("ct", |ct| {
-            ct.number(2, 0);
-            ct.number(1, 8);
-        });
-    }
-
-    /// The first register and a mask.
-    fn mask(&mut self, mask: &[u8]) {
-        self.expression("bitwise", |bitwise| {
-            bitwise.number(1, 8);
-            bitwise.number(2, 8);
-            bitwise.number(3, u32::try_from(mask.len()).unwrap_or(0));
-            bitwise.nested(4, |data| data.bytes(DATA_VALUE, mask));
-            bitwise.nested(5, |data| data.bytes(DATA_VALUE, &vec![0; mask.len()]));
-        });
-    }
-
-    fn compare(&mut self, how: u32, value: &[u8]) {
-        self.expression("cmp", |cmp| {
-            cmp.number(1, 8);
-            cmp.number(2, how);
-            cmp.nested(3, |data| data.bytes(DATA_VALUE, value));
-        });
-    }
-
-    fn lookup(&mut self, set: &str, register: u32) {
-        self.expression("lookup", |lookup| {
-            lookup.name(1, set);
-            lookup.number(2, register);
-        });
-    }
-
-    fn verdict(&mut self, verdict: u32, chain: Option<&str>) {
-        self.expression("immediate", |immediate| {
-            immediate.number(1, 0);
-            immediate.nested(2, |data| {
-                data.nested(2, |inner| {
-                    inner.number(1, verdict);
-                    if let Some(chain) = chain {
-                        inner.name(2, chain);
-                    }
-                });
-            });
-        });
-    }
-
-    fn reject(&mut self, kind: u32, code: u8) {
-        self.expression("reject", |reject| {
-            reject.number(1, kind);
-            reject.bytes(2, &[code]);
-        });
-    }
-}
-
-/// Of a number that fits into one byte.
-fn low_byte(number: libc::c_int) -> u8 {
-    number.to_le_bytes()[0]
 }

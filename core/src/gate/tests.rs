@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::Duration;
 
+use super::elements::Lifetime;
 use super::*;
 use crate::config::parse;
 use crate::service::tests::in_namespace_of;
@@ -125,11 +126,15 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
     assert!(listed.contains("10.0.0.2 . 6 . 22 timeout 3600s expires 3"), "{listed}");
     assert!(listed.contains("2001:db8::2 . 17 . 51820 timeout 3600s expires 3"), "{listed}");
 
-    let left = |gate: &mut Gate, element| gate.left(&element).unwrap();
+    let left = |gate: &mut Gate, element| match gate.lifetime(&element).unwrap() {
+        Some(Lifetime::Limited(left)) => Some(left),
+        Some(Lifetime::Unlimited) => panic!("{element:?} has no end"),
+        None => None,
+    };
     assert_eq!(gate.add(&[(ssh, HOUR / 2)]), []);
-    assert!(left(&mut gate, ssh).unwrap().unwrap() > HOUR / 2, "the later end counts");
+    assert!(left(&mut gate, ssh).unwrap() > HOUR / 2, "the later end counts");
     assert_eq!(gate.add(&[(ssh, HOUR * 2), (vpn, HOUR * 2)]), []);
-    assert!(left(&mut gate, ssh).unwrap().unwrap() > HOUR, "moved");
+    assert!(left(&mut gate, ssh).unwrap() > HOUR, "moved");
     let all: HashSet<Element> = gate.read().unwrap().into_keys().collect();
     assert_eq!(all, HashSet::from([ssh, vpn]));
 
@@ -141,8 +146,7 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
 
     for brief in [Duration::from_millis(50), Duration::from_micros(1), Duration::ZERO] {
         assert_eq!(gate.add(&[(ssh, brief)]), []);
-        while let Some(end) = left(&mut gate, ssh) {
-            assert!(end.is_some(), "{brief:?} has no end");
+        while left(&mut gate, ssh).is_some() {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -288,9 +292,9 @@ fn many_are_opened_together_and_none_is_lost() {
 #[test]
 fn without_the_right_nothing_is_changed() {
     // No namespace of its own: here is none, or this may be root's, in which nothing is touched by what follows.
-    let Ok(mut link) = Link::open() else { return };
+    let Ok(mut socket) = NftSocket::open() else { return };
     let mut question = Messages::default();
-    question.message(Kind::GetTable, 0, table::INET, |set| set.name(1, "no such table of portknock"));
-    let asked = link.ask(question, |_| panic!("there is none"));
+    question.message(Kind::GetTable, 0, table::INET, |set| set.name(NFTA_TABLE_NAME, "no such table of portknock"));
+    let asked = socket.ask(question, |_| panic!("there is none"));
     assert!(matches!(asked, Err(GateError::Kernel(libc::ENOENT) | GateError::NotAllowed)), "{asked:?}");
 }

@@ -35,10 +35,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::clock::Clocks;
 pub use notice::{StateError, StateNotice};
 pub use record::OpeningId;
 use record::{HEADER, Record, Saved, VERSION};
-pub use times::{Clocks, boot_id};
 use times::{closes_at, times};
 
 use crate::event::{Action, CommandRequest};
@@ -103,7 +103,7 @@ pub struct StateFile {
 impl StateFile {
     /// Opens the file or makes it, and reads what was open. A file that cannot be read or written is told by
     /// [`StateFile::poll_notice`] and is no error. A relative path is taken from the current directory as it is now.
-    /// `boot_id` tells one boot from another (see [`boot_id`]).
+    /// `boot_id` tells one boot from another (see [`crate::clock::boot_id`]).
     ///
     /// # Errors
     /// See [`StateError`]: another process has it, others could have written it, or its version is unknown.

@@ -4,24 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::Times;
+use crate::clock::Clocks;
 use crate::time::Timestamp;
-
-/// The clocks at one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Clocks {
-    /// The time by which openings close.
-    pub now: Timestamp,
-    /// The wall clock.
-    pub wall: Timestamp,
-    /// `CLOCK_BOOTTIME`.
-    pub boot: Duration,
-}
-
-/// What tells this boot of the machine from others; a word of its own where the system does not say.
-pub fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
-}
 
 /// When an opening closes, by every clock.
 pub(super) fn times(closes_at: Timestamp, clocks: Clocks, boot_id: Arc<str>) -> Times {

@@ -7,9 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::TcpHeader;
 
 use super::KnockError;
-use crate::config::Protocol;
 use crate::host;
-use crate::segment::set_checksum;
+use crate::packet::Protocol;
+use crate::packet::set_checksum;
 use crate::sys::raw::{RawProtocol, RawSocket};
 use crate::sys::socket;
 

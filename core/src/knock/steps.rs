@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU16;
 
-use crate::config::{Protocol, Step};
+use crate::config::Step;
+use crate::packet::Protocol;
 use crate::sys::names::service_port;
 
 /// Why a text is not a list of steps. Its display names the part that is wrong.

@@ -6,8 +6,9 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use super::{KnockError, KnockPlan, Observer};
-use crate::config::{Protocol, Step};
+use crate::config::Step;
 use crate::host::at_port;
+use crate::packet::Protocol;
 use crate::probe::{self, NotOpen, Opened, PortState};
 
 /// How long a port usually may take to open after the knocks.

@@ -23,10 +23,11 @@ pub(crate) use self::handover::SavedAttempt;
 use self::ports::{PortIndex, PortKey, PortUse};
 use self::rules::{Rules, keys_of};
 use self::scan_log::ScanLog;
-use crate::config::{Config, Door, DoorId, Protocol, Sequence};
+use crate::config::{Config, Door, DoorId, Sequence};
 use crate::decode::Knock;
-use crate::engine::LocalAddresses;
 use crate::event::{EventKind, FailReason};
+use crate::local_addresses::LocalAddresses;
+use crate::packet::Protocol;
 use crate::time::Timestamp;
 
 /// Takes what the matcher finds, in the order in which it happens.
@@ -43,6 +44,17 @@ pub(crate) struct Due {
     /// When.
     pub(crate) time: Timestamp,
     index: u32,
+}
+
+/// A knock on its way through the attempts of its source.
+struct Arrival<'a> {
+    knock: &'a Knock,
+    key: PortKey,
+    /// It is sent to an address of this machine.
+    is_local: bool,
+    now: Timestamp,
+    /// The next attempt of the source.
+    cursor: Cursor,
 }
 
 /// All doors, and all attempts at them.
@@ -135,21 +147,23 @@ impl Matcher {
             return;
         }
         let key = PortKey::new(knock.protocol, knock.port);
-        let mut cursor = self.attempts.cursor(Source::from(knock.source));
+        let cursor = self.attempts.cursor(Source::from(knock.source));
         let port_use = self.ports.port_use(key);
         self.unused += u64::from(port_use.is_none());
         let is_local = || self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
         let is_local = (port_use.is_some() || cursor.index().is_some()) && is_local();
         let seen = port_use.filter(|port_use| self.is_seen(knock, is_local, port_use));
-        let Some(mut starters) = seen.map(|port_use| port_use.starters.clone()) else {
-            if self.scan_guard && cursor.index().is_some() {
-                self.guard(knock, key, is_local, now, &mut cursor, sink);
+        let starters = seen.map(|port_use| port_use.starters.clone());
+        let mut arrival = Arrival { knock, key, is_local, now, cursor };
+        let Some(mut starters) = starters else {
+            if self.scan_guard && arrival.cursor.index().is_some() {
+                self.guard(&mut arrival, sink);
                 self.check_invariants();
             }
             return;
         };
         loop {
-            let current = cursor.index().map(|index| (self.attempts.get(index).door(), index));
+            let current = arrival.cursor.index().map(|index| (self.attempts.get(index).door(), index));
             let starter = starters.clone().next().map(|place| self.ports.starter(place));
             match (current, starter) {
                 (None, None) => break,
@@ -157,15 +171,15 @@ impl Matcher {
                     let starts_here = starter == Some(door);
                     starters.start += usize::from(starts_here);
                     if self.doors[usize::from(door)].is_relevant(knock, is_local) {
-                        self.step(knock, key, now, index, starts_here, &mut cursor, sink);
+                        self.step(&mut arrival, index, starts_here, sink);
                     } else {
-                        self.attempts.advance(&mut cursor);
+                        self.attempts.advance(&mut arrival.cursor);
                     }
                 }
                 (_, Some(door)) => {
                     starters.start += 1;
                     if self.doors[usize::from(door)].is_relevant(knock, is_local) {
-                        self.start(knock, now, door, &mut cursor, sink);
+                        self.start(&mut arrival, door, sink);
                     }
                 }
                 // The guard of the second arm holds whenever there is no starter.
@@ -247,18 +261,10 @@ impl Matcher {
         }
     }
 
-    /// The rules of SEMANTICS section 3 for a relevant knock on a used port by a source that has an attempt.
-    #[allow(clippy::too_many_arguments, reason = "one knock at one attempt, as the caller already looked it up")]
-    fn step(
-        &mut self,
-        knock: &Knock,
-        key: PortKey,
-        now: Timestamp,
-        index: u32,
-        starts_here: bool,
-        cursor: &mut Cursor,
-        sink: &mut impl Sink,
-    ) {
+    /// Rule 4 of `docs/semantics.md`, section Attempts: a relevant knock that is seen, by a source
+    /// that has an attempt.
+    fn step(&mut self, arrival: &mut Arrival<'_>, index: u32, starts_here: bool, sink: &mut impl Sink) {
+        let Arrival { knock, key, now, ref mut cursor, .. } = *arrival;
         let attempt = *self.attempts.get(index);
         let (door, stage) = (attempt.door(), usize::from(attempt.stage()));
         let rules = &self.doors[usize::from(door)];
@@ -274,7 +280,7 @@ impl Matcher {
             if stage + 1 == self.doors[usize::from(door)].steps.len() {
                 let removed = self.attempts.remove(cursor);
                 self.scan_log.release(removed.scan_set);
-                return self.open(knock, now, door, cursor, sink);
+                return self.open(arrival, door, sink);
             }
             self.attempts.raise_stage(index);
             let attempt = self.attempts.get_mut(index);
@@ -288,19 +294,20 @@ impl Matcher {
         let kind = EventKind::Fail { stage: failed.attempt.stage(), reason: FailReason::WrongPort };
         self.end(&failed, now, kind, sink);
         if starts_here {
-            self.start(knock, now, door, cursor, sink);
+            self.start(arrival, door, sink);
         }
     }
 
     /// A relevant first step by a source without an attempt at the door; the cursor is where the attempt belongs.
-    fn start(&mut self, knock: &Knock, now: Timestamp, door: u16, cursor: &mut Cursor, sink: &mut impl Sink) {
+    fn start(&mut self, arrival: &mut Arrival<'_>, door: u16, sink: &mut impl Sink) {
+        let Arrival { knock, now, ref mut cursor, .. } = *arrival;
         let rules = &self.doors[usize::from(door)];
         if !rules.counts(knock) {
             return;
         }
         if rules.steps.len() == 1 {
             self.stage_event(door, knock.source, now, 1, sink);
-            return self.open(knock, now, door, cursor, sink);
+            return self.open(arrival, door, sink);
         }
         let source = Source::from(knock.source);
         if self.make_room(source, door, now, cursor, sink) {
@@ -312,7 +319,8 @@ impl Matcher {
     }
 
     /// The last step matched and the attempt is over.
-    fn open(&mut self, knock: &Knock, now: Timestamp, door: u16, cursor: &mut Cursor, sink: &mut impl Sink) {
+    fn open(&mut self, arrival: &mut Arrival<'_>, door: u16, sink: &mut impl Sink) {
+        let Arrival { knock, now, ref mut cursor, .. } = *arrival;
         sink.complete(now, DoorId(door), knock.source);
         let rules = &self.doors[usize::from(door)];
         if rules.one_time {
@@ -363,15 +371,8 @@ impl Matcher {
     }
 
     /// Counts a packet that no door takes at its port for every attempt of the source at whose door it would be a knock.
-    fn guard(
-        &mut self,
-        knock: &Knock,
-        key: PortKey,
-        is_local: bool,
-        now: Timestamp,
-        cursor: &mut Cursor,
-        sink: &mut impl Sink,
-    ) {
+    fn guard(&mut self, arrival: &mut Arrival<'_>, sink: &mut impl Sink) {
+        let Arrival { knock, key, is_local, now, ref mut cursor } = *arrival;
         while let Some(index) = cursor.index() {
             let attempt = self.attempts.get(index);
             let rules = &self.doors[usize::from(attempt.door())];

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
-use crate::config::{Protocol, Step};
-use crate::decode::SegmentSet;
+use crate::config::Step;
+use crate::packet::{Protocol, SegmentSet};
 
 /// A port with its protocol, as one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,7 +136,7 @@ fn grouped(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::TcpFlags;
+    use crate::packet::TcpFlags;
 
     fn door(steps: &[PortKey], flag: TcpFlags, is_restricted: bool) -> DoorPorts<'_> {
         DoorPorts { steps, segments: SegmentSet::of(|flags| flags == flag), is_restricted }

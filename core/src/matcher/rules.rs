@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::ports::{DoorPorts, PortKey};
-use crate::config::{Door, Protocol, Sequence};
-use crate::decode::{Knock, SegmentSet};
+use crate::config::{Door, Sequence};
+use crate::decode::Knock;
+use crate::packet::{Protocol, SegmentSet};
 
 /// What the matcher needs to know of a door.
 #[derive(Debug)]

@@ -96,7 +96,7 @@ impl ScanLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Protocol;
+    use crate::packet::Protocol;
 
     fn udp(port: u16) -> PortKey {
         PortKey::new(Protocol::Udp, port)

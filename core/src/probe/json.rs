@@ -39,7 +39,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Protocol;
+    use crate::packet::Protocol;
     use crate::probe::{PortState, Reason};
 
     #[test]

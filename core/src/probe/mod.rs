@@ -13,7 +13,6 @@
 //! ```
 
 mod behind_firewall;
-mod common;
 mod connect;
 mod drive;
 mod error;
@@ -22,11 +21,11 @@ mod json;
 mod pace;
 mod payload;
 mod plan;
-mod ports;
 mod raw;
 mod report;
 mod result;
 mod rtt;
+mod run;
 mod schedule;
 #[cfg(test)]
 mod simulation;
@@ -35,11 +34,12 @@ mod syn;
 mod udp;
 mod wait;
 
+pub use crate::port_list::{PortList, PortListError};
 pub use error::ProbeError;
 pub use json::result_line;
-pub use plan::{DEFAULT_TIMEOUT, Method, ProbePlan, Progress, Scan};
-pub use ports::{PortList, PortListError};
+pub use plan::{DEFAULT_TIMEOUT, Method, ProbePlan};
 pub use report::table;
 pub use result::ProbeResult;
+pub use run::{Progress, Scan};
 pub use state::{PortState, Reason};
 pub use wait::{NotOpen, Opened, wait_open};

@@ -5,10 +5,11 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::plan::{Method, ProbePlan, Scan};
+use super::plan::{Method, ProbePlan};
 use super::result::ProbeResult;
+use super::run::Scan;
 use super::state::{PortState, Reason};
-use crate::config::Protocol;
+use crate::packet::Protocol;
 use crate::printable::Printable;
 use crate::sys::names::service_name;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::state::{PortState, Reason};
-use crate::config::Protocol;
+use crate::packet::Protocol;
 
 /// What was found at one port of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

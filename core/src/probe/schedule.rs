@@ -9,10 +9,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::pace::Pace;
-use super::ports::PortList;
 use super::rtt::RoundTrip;
 use super::state::{PortState, Reason};
-use crate::config::Protocol;
+use crate::packet::Protocol;
+use crate::port_list::PortList;
 
 /// The most tries, where their number is not given.
 const MAX_TRIES: u16 = 10;

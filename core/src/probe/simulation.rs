@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::schedule::{Next, Options, Schedule, Try};
 use super::state::{PortState, Reason};
-use crate::config::Protocol;
+use crate::packet::Protocol;
 
 /// A host and the path to it.
 #[derive(Clone)]

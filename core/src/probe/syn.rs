@@ -14,7 +14,7 @@ use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeader, TcpHeade
 use super::icmp::IcmpError;
 use super::schedule::{Schedule, Try};
 use super::state::{PortState, Reason};
-use crate::segment::set_checksum;
+use crate::packet::set_checksum;
 
 /// What an ordinary connection over Ethernet offers; a SYN without it would stand out.
 const MAXIMUM_SEGMENT_SIZE: u16 = 1460;
@@ -130,7 +130,7 @@ fn tcp_packet(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Protocol;
+    use crate::packet::Protocol;
     use crate::probe::schedule::{Next, Options};
     use etherparse::PacketBuilder;
 

@@ -16,7 +16,7 @@ use crate::sys::poll::{self, Interest};
 /// The bytes of a message's length.
 const LENGTH: usize = 4;
 /// So much is received at once.
-pub(super) const AT_ONCE: usize = 64 << 10;
+pub(super) const RECEIVE_BYTES: usize = 64 << 10;
 /// So much of what was received may wait while a message cannot be sent.
 const KEPT: usize = 64 << 20;
 
@@ -47,7 +47,7 @@ impl Channel {
             stream,
             limit,
             received: Vec::new(),
-            room: vec![0; AT_ONCE].into(),
+            room: vec![0; RECEIVE_BYTES].into(),
             start: 0,
             to_send: Vec::new(),
             sent: 0,
@@ -154,7 +154,7 @@ impl Channel {
         Ok(None)
     }
 
-    /// Receives some of what is there, and says how many bytes: 0 where nothing is, [`AT_ONCE`] where there may be more. The
+    /// Receives some of what is there, and says how many bytes: 0 where nothing is, [`RECEIVE_BYTES`] where there may be more. The
     /// end of the connection is told by [`Channel::next`], after the last message.
     pub(super) fn receive(&mut self) -> io::Result<usize> {
         match self.stream.read(&mut self.room) {

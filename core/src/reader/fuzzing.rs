@@ -6,27 +6,20 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use super::channel::Channel;
+use super::process::fuzzing::framed;
 pub use super::process::fuzzing::{check_daemon, daemon_seeds};
-use super::wire::{Doors, MAX_DAEMON_MESSAGE, Start, ToReader, WireSequence};
+use super::wire::{Doors, MAX_DAEMON_MESSAGE, ReaderOptions, Start, ToReader, WireSequence};
+use crate::clock::Clock;
 use crate::config::DoorId;
 use crate::engine::Engine;
-use crate::service::ServiceOptions;
-use crate::service::clock::Clock;
 use crate::time::Timestamp;
-
-/// A message as it is sent.
-pub(super) fn framed(message: &impl serde::Serialize) -> Vec<u8> {
-    let message = postcard::to_allocvec(message).unwrap_or_default();
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-    [&length.to_le_bytes()[..], &message].concat()
-}
 
 /// What a daemon sends.
 pub fn reader_seeds() -> Vec<Vec<u8>> {
     let config = crate::config::parse(b"[a]\nsequence = 7,8\nseq_cooldown = 1\n[b]\none_time_sequences = /x\n").config;
     let config = config.unwrap_or_default();
-    let start =
-        Start::new(&config, vec!["lo".into()], 0, Clock::from_zero(Timestamp::default()), &ServiceOptions::default());
+    let clock = Clock::from_zero(Timestamp::default());
+    let start = Start::new(&config, vec!["lo".into()], 0, clock, ReaderOptions::default());
     let attempt = crate::matcher::SavedAttempt {
         ip: [10, 0, 0, 1].into(),
         door: 0,

@@ -20,5 +20,5 @@ mod work;
 pub use notice::ReaderNotice;
 pub use process::ReaderProgram;
 pub(crate) use process::{ReaderProcess, Seen};
-pub(crate) use wire::{Counts, Start};
+pub(crate) use wire::{Counts, ReaderOptions, Start};
 pub use work::run;

@@ -7,14 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::{Absence, CaptureNotice};
-use crate::config::{Config, DoorId, Protocol, Sequence, Step};
-use crate::decode::{Knock, TcpFlags};
+use crate::clock::Clock;
+use crate::config::{Config, DoorId, Sequence, Step};
+use crate::decode::Knock;
 use crate::engine::EngineStats;
 use crate::event::{Event, EventKind, FailReason};
 use crate::log_limit::Counted;
 use crate::matcher::SavedAttempt;
-use crate::service::ServiceOptions;
-use crate::service::clock::Clock;
+use crate::packet::{Protocol, TcpFlags};
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
@@ -49,7 +49,7 @@ pub(super) enum FromReader {
     /// It cannot go on.
     Failed(String),
     /// Something happened at a door.
-    Found(Found),
+    DoorEvent(DoorEvent),
     /// A packet that matters.
     Knock(WireKnock),
     /// Something happened to the capture of an interface.
@@ -61,7 +61,7 @@ pub(super) enum FromReader {
     /// The network changed: how is it now?
     AskNetwork,
     /// There is an interface to listen on, which only another reader can begin; `failed`: as this one tried to.
-    AskRenewal { failed: bool },
+    AskRestart { failed: bool },
     /// Everything counted so far.
     Counts(Counts),
     /// Attempts under way.
@@ -157,8 +157,16 @@ pub(crate) struct Start {
     pub(super) secret: u32,
     /// The zero of the service's clock.
     pub(super) clock: u64,
-    pub(super) ipv4_only: bool,
-    pub(super) report_knocks: bool,
+    pub(super) options: ReaderOptions,
+}
+
+/// How a reader differs from what the configuration says.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ReaderOptions {
+    /// Ignore IPv6 packets.
+    pub(crate) ipv4_only: bool,
+    /// Report each packet that matters.
+    pub(crate) report_knocks: bool,
 }
 
 impl Start {
@@ -167,16 +175,9 @@ impl Start {
         interfaces: Vec<String>,
         secret: u32,
         clock: Clock,
-        options: &ServiceOptions,
+        options: ReaderOptions,
     ) -> Self {
-        Self {
-            doors: Doors::of(config),
-            interfaces,
-            secret,
-            clock: clock.zero().as_nanos(),
-            ipv4_only: options.ipv4_only,
-            report_knocks: options.report_knocks,
-        }
+        Self { doors: Doors::of(config), interfaces, secret, clock: clock.zero().as_nanos(), options }
     }
 }
 
@@ -230,18 +231,18 @@ impl WireSequence {
     }
 }
 
-/// What happened at a door: its number, the address, and nothing that anybody sent. All but [`What::Complete`] has the number
+/// What happened at a door: its number, the address, and nothing that anybody sent. All but [`DoorEventKind::Complete`] has the number
 /// of the first door of that name.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Found {
+pub(super) struct DoorEvent {
     pub(super) time: u64,
     pub(super) door: u16,
     pub(super) ip: IpAddr,
-    pub(super) what: What,
+    pub(super) kind: DoorEventKind,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) enum What {
+pub(super) enum DoorEventKind {
     Stage { stage: u8, steps: u8 },
     Complete,
     Timeout { stage: u8 },
@@ -251,48 +252,48 @@ pub(super) enum What {
     Reload { stage: u8 },
 }
 
-impl Found {
+impl DoorEvent {
     /// The event of an engine that only tells; `door` is the place of the first door of that name. `None` for what such
     /// an engine never says.
     pub(super) fn of(event: &Event, door: u16) -> Option<Self> {
-        let what = match event.kind {
-            EventKind::Stage { stage, steps } => What::Stage { stage, steps },
-            EventKind::Open { .. } => What::Complete,
-            EventKind::Timeout { stage } => What::Timeout { stage },
-            EventKind::Fail { stage, reason: FailReason::WrongPort } => What::WrongPort { stage },
-            EventKind::Fail { stage, reason: FailReason::Scan } => What::Scan { stage },
-            EventKind::Fail { stage, reason: FailReason::Full } => What::Full { stage },
-            EventKind::Fail { stage, reason: FailReason::Reload } => What::Reload { stage },
+        let kind = match event.kind {
+            EventKind::Stage { stage, steps } => DoorEventKind::Stage { stage, steps },
+            EventKind::Open { .. } => DoorEventKind::Complete,
+            EventKind::Timeout { stage } => DoorEventKind::Timeout { stage },
+            EventKind::Fail { stage, reason: FailReason::WrongPort } => DoorEventKind::WrongPort { stage },
+            EventKind::Fail { stage, reason: FailReason::Scan } => DoorEventKind::Scan { stage },
+            EventKind::Fail { stage, reason: FailReason::Full } => DoorEventKind::Full { stage },
+            EventKind::Fail { stage, reason: FailReason::Reload } => DoorEventKind::Reload { stage },
             EventKind::Extend { .. }
             | EventKind::Close { .. }
             | EventKind::Fail { reason: FailReason::Command, .. } => return None,
         };
-        Some(Self { time: event.time.as_nanos(), door, ip: event.ip, what })
+        Some(Self { time: event.time.as_nanos(), door, ip: event.ip, kind })
     }
 
-    pub(super) fn kind(&self) -> EventKind {
+    pub(super) fn event_kind(&self) -> EventKind {
         let fail = |stage, reason| EventKind::Fail { stage, reason };
-        match self.what {
-            What::Stage { stage, steps } => EventKind::Stage { stage, steps },
-            What::Complete => EventKind::Open { door_id: DoorId(self.door), command: None, opening: None },
-            What::Timeout { stage } => EventKind::Timeout { stage },
-            What::WrongPort { stage } => fail(stage, FailReason::WrongPort),
-            What::Scan { stage } => fail(stage, FailReason::Scan),
-            What::Full { stage } => fail(stage, FailReason::Full),
-            What::Reload { stage } => fail(stage, FailReason::Reload),
+        match self.kind {
+            DoorEventKind::Stage { stage, steps } => EventKind::Stage { stage, steps },
+            DoorEventKind::Complete => EventKind::Open { door_id: DoorId(self.door), command: None, opening: None },
+            DoorEventKind::Timeout { stage } => EventKind::Timeout { stage },
+            DoorEventKind::WrongPort { stage } => fail(stage, FailReason::WrongPort),
+            DoorEventKind::Scan { stage } => fail(stage, FailReason::Scan),
+            DoorEventKind::Full { stage } => fail(stage, FailReason::Full),
+            DoorEventKind::Reload { stage } => fail(stage, FailReason::Reload),
         }
     }
 
     /// How far the attempt had come, where it tells that.
     pub(super) fn stage(&self) -> Option<u8> {
-        match self.what {
-            What::Complete => None,
-            What::Stage { stage, .. }
-            | What::Timeout { stage }
-            | What::WrongPort { stage }
-            | What::Scan { stage }
-            | What::Full { stage }
-            | What::Reload { stage } => Some(stage),
+        match self.kind {
+            DoorEventKind::Complete => None,
+            DoorEventKind::Stage { stage, .. }
+            | DoorEventKind::Timeout { stage }
+            | DoorEventKind::WrongPort { stage }
+            | DoorEventKind::Scan { stage }
+            | DoorEventKind::Full { stage }
+            | DoorEventKind::Reload { stage } => Some(stage),
         }
     }
 }

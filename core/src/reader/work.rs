@@ -13,19 +13,19 @@ use foldhash::fast::RandomState;
 use super::channel::Channel;
 use super::memory::memory_for;
 use super::wire::{
-    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, Doors, Found, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE, Start,
-    ToReader, WireNotice, WireSequence, cut,
+    ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, DoorEvent, Doors, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE,
+    ReaderOptions, Start, ToReader, WireNotice, WireSequence, cut,
 };
-use crate::capture::CaptureSet;
+use crate::capture::{CaptureSet, RestartRequest};
+use crate::clock::Clock;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::event::EventKind;
+use crate::feed::{Feed, MAX_FINAL_TURNS};
 use crate::filter::PortFilter;
-use crate::intake::{Intake, LAST_TURNS};
 use crate::log_limit::LogLimit;
 use crate::rate_limit::{BURST, Bucket};
-use crate::service::clock::Clock;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
@@ -98,7 +98,7 @@ struct Reader<'a> {
     capture: CaptureSet,
     /// The names of the interfaces as the daemon numbers them.
     interfaces: Vec<String>,
-    intake: Intake,
+    feed: Feed,
     /// `None` after it was handed over.
     engine: Option<Engine>,
     config: Config,
@@ -127,22 +127,23 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<Self>, String> {
         let text = |error: io::Error| error.to_string();
         let Ok(ToReader::Start(start)) = link.channel.wait() else { return Ok(None) };
-        let Start { doors, interfaces, secret, clock, ipv4_only, report_knocks } = start;
+        let Start { doors, interfaces, secret, clock, options } = start;
+        let ReaderOptions { ipv4_only, report_knocks } = options;
         let config = doors.config()?;
         let clock = Clock::from_zero(Timestamp::from_nanos(clock));
         let mut engine = Engine::that_only_tells(&config);
         let mut capture = CaptureSet::open(&interfaces, PortFilter::new(&config, secret).with_all_flags(report_knocks))
             .map_err(|error| error.to_string())?;
-        let mut intake = Intake::new(clock, ipv4_only);
-        intake.follow_addresses(&mut capture, &mut engine);
+        let mut feed = Feed::new(clock, ipv4_only);
+        feed.follow_addresses(&mut capture, &mut engine);
         capture.wait_also_for(link.channel.as_fd()).map_err(text)?;
-        capture.seal();
+        capture.enter_sandbox();
         let kept = give_up_rights(link.channel.as_fd(), memory_for(&config))?;
         let mut reader = Self {
             link,
             capture,
             interfaces,
-            intake,
+            feed,
             engine: Some(engine),
             places: places(&config),
             log_limit: log_limit(&config),
@@ -192,7 +193,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 ToReader::Begin { after } => {
-                    self.intake.begin_after(Timestamp::from_nanos(after));
+                    self.feed.begin_after(Timestamp::from_nanos(after));
                     return Ok(());
                 }
                 other => self.link.waiting.push_back(other),
@@ -247,7 +248,7 @@ impl<'a> Reader<'a> {
 
     fn counts(&mut self) -> Counts {
         let stats = self.engine.as_ref().map(Engine::stats).unwrap_or_default();
-        Counts::of(&stats, self.intake.packets(), self.capture.stats().dropped)
+        Counts::of(&stats, self.feed.packets(), self.capture.stats().dropped)
     }
 
     /// One round of work: true where nothing is left in the buffers.
@@ -263,7 +264,7 @@ impl<'a> Reader<'a> {
         if self.sent_at.elapsed() >= ALIVE_INTERVAL {
             self.capture.poll_all();
         }
-        let caught_up = self.intake.turn(&mut self.capture, engine, &mut on_knock).map_err(io::Error::other)?;
+        let caught_up = self.feed.turn(&mut self.capture, engine, &mut on_knock).map_err(io::Error::other)?;
         if self.capture.take_network_wanted() {
             match self.link.ask_network()? {
                 Some(network) => self.capture.set_network(network),
@@ -319,9 +320,9 @@ impl<'a> Reader<'a> {
             opens |= matches!(event.kind, EventKind::Open { .. });
             if let Some(door) = door
                 && (self.is_one_time_use(&event.kind) || self.log_limit.admits(door, &event.kind, now))
-                && let Some(found) = Found::of(&event, door)
+                && let Some(found) = DoorEvent::of(&event, door)
             {
-                self.say(&FromReader::Found(found))?;
+                self.say(&FromReader::DoorEvent(found))?;
             }
         }
         Ok(opens)
@@ -342,8 +343,8 @@ impl<'a> Reader<'a> {
                 told = true;
             }
         }
-        if let Some(failed) = self.capture.take_renewal() {
-            self.say(&FromReader::AskRenewal { failed })?;
+        if let Some(request) = self.capture.take_restart_request() {
+            self.say(&FromReader::AskRestart { failed: request == RestartRequest::AfterFailure })?;
             told = true;
         }
         Ok(told)
@@ -351,7 +352,7 @@ impl<'a> Reader<'a> {
 
     /// Reads to the end of the buffers.
     fn read_on(&mut self) -> io::Result<()> {
-        for _ in 0..LAST_TURNS {
+        for _ in 0..MAX_FINAL_TURNS {
             if self.turn()? {
                 break;
             }
@@ -376,7 +377,7 @@ impl<'a> Reader<'a> {
                 self.flush()?;
             }
         }
-        self.say(&FromReader::HandedOver { last: self.intake.last_stamp().as_nanos(), counts })?;
+        self.say(&FromReader::HandedOver { last: self.feed.last_stamp().as_nanos(), counts })?;
         self.flush()
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Protocol;
-use crate::probe::{PortList, PortListError};
+use crate::packet::Protocol;
+use crate::port_list::{PortList, PortListError};
 
 /// Ports that follow one another: the first and the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

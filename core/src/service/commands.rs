@@ -4,9 +4,10 @@
 use super::turn::key_of;
 use super::{Notice, OpeningKey, Service};
 use crate::event::{Action, CommandRequest, Event, EventKind, FailReason};
-use crate::exec::{CommandId, Outcome, OutcomeKind, missing_program};
+use crate::exec::{CommandId, Outcome, OutcomeKind};
 use crate::journal::OpeningId;
 use crate::openings::Opening;
+use crate::programs::missing_program;
 use crate::time::Timestamp;
 
 /// A start command that waits or runs, and what it opens.

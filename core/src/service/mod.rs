@@ -11,15 +11,14 @@
 //! with one sync, the kernel opens the ports, and only then commands start. So a stop command that has ended never runs again, after a crash, on the
 //! door that was opened anew.
 
-pub(crate) mod clock;
 mod commands;
 mod listener;
 mod notice;
 mod one_time;
 mod open;
 mod options;
+mod packet_source;
 mod ports;
-mod sight;
 mod status;
 mod stored;
 mod summary;
@@ -36,15 +35,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clock::Clock;
 use commands::Starting;
 pub use listener::Listener;
 pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
 pub use open::CloseError;
 pub use options::ServiceOptions;
+use packet_source::PacketSource;
 use ports::Ports;
-use sight::Sight;
 pub use status::{CommandCounts, Status};
 use stored::open_state;
 pub use summary::FloodCounts;
@@ -53,13 +51,15 @@ pub use tally::DoorCounts;
 use tally::Tally;
 
 use crate::capture::CaptureNotice;
-use crate::config::{Config, Door, OnStop, Protocol, Sequence};
+use crate::clock::{Clock, boot_id};
+use crate::config::{Config, Door, OnStop, Sequence};
 use crate::decode::Knock;
 use crate::engine::{Engine, EngineStats};
 use crate::exec::{CommandId, Executor};
 use crate::gate::Gate;
-use crate::journal::{OpeningId, StateFile, boot_id};
+use crate::journal::{OpeningId, StateFile};
 use crate::log_limit::DOOR_BURST;
+use crate::packet::Protocol;
 use crate::reader::Counts;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
@@ -93,7 +93,7 @@ pub struct Service {
     config: Config,
     options: ServiceOptions,
     engine: Engine,
-    sight: Sight,
+    packet_source: PacketSource,
     executor: Executor,
     state: Option<StateFile>,
     ports: Ports,
@@ -177,9 +177,9 @@ impl Service {
         }
         let interfaces = interfaces(&config, &options);
         notices.push_front(Notice::StartingUp(interfaces.clone()));
-        let sight = Sight::open(&config, interfaces, &options, clock, random())?;
+        let packet_source = PacketSource::open(&config, interfaces, &options, clock, random())?;
         let (epoll, mut timer, waker) = (Epoll::new()?, TimerFd::new()?, WakeFd::new()?);
-        epoll.add(sight.as_fd(), Token::Packets as u64)?;
+        epoll.add(packet_source.as_fd(), Token::Packets as u64)?;
         epoll.add(executor.as_fd(), Token::Commands as u64)?;
         epoll.add(timer.as_fd(), Token::Timer as u64)?;
         epoll.add(waker.as_fd(), Token::Wake as u64)?;
@@ -190,7 +190,7 @@ impl Service {
             config,
             options,
             engine,
-            sight,
+            packet_source,
             executor,
             state,
             ports,
@@ -215,7 +215,7 @@ impl Service {
             stopped: false,
         };
         service.tell_used_up();
-        service.sight.follow(&mut service.engine, &mut service.notices);
+        service.packet_source.follow(&mut service.engine, &mut service.notices);
         // That is what `StartingUp` says.
         service.notices.retain(|notice| !matches!(notice, Notice::Capture(CaptureNotice::Listening { .. })));
         Ok(service)
@@ -289,7 +289,7 @@ impl Service {
         let gate = if self.options.run_commands { Gate::find(&config)? } else { None };
         watch_firewall(&self.epoll, gate.as_ref().and_then(Gate::watch))?;
         let interfaces = interfaces(&config, &self.options);
-        self.look_for(&config, interfaces)?;
+        self.replace_doors(&config, interfaces)?;
         // From here on nothing fails.
         self.ports.replace(gate, &mut self.notices);
         if let Some((mut new, restored)) = state {
@@ -328,7 +328,7 @@ impl Service {
         let now = self.clock.now();
         self.turn_due = true;
         // Nobody looks any more, so what comes must not wake; where this fails, it does.
-        let _ = self.epoll.remove(self.sight.as_fd());
+        let _ = self.epoll.remove(self.packet_source.as_fd());
         self.stop_limit = Some(now.saturating_add(STOP_LIMIT));
         self.notices.push_back(Notice::ShuttingDown);
         let keep = self.config.options.on_stop == OnStop::Keep;
@@ -353,14 +353,15 @@ impl Service {
     /// True if packets are being read, as far as that can be known, or if the service is stopping. False if the reader
     /// process ([`ServiceOptions::reader`]) has shown no sign of life for half a minute, although it was replaced.
     pub fn is_reading(&self) -> bool {
-        self.stop_limit.is_some() || self.sight.is_alive()
+        self.stop_limit.is_some() || self.packet_source.is_alive()
     }
 
     /// The service in numbers.
     pub fn status(&mut self) -> Status {
         // Asking for the counts may bring other news.
         self.turn_due = true;
-        let Counts { attempts, packets, knocks, unused, evicted, refused, dropped } = self.sight.counts(&self.engine);
+        let Counts { attempts, packets, knocks, unused, evicted, refused, dropped } =
+            self.packet_source.counts(&self.engine);
         let openings = self.engine.stats().openings;
         let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
         Status {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use super::FloodCounts;
 use crate::capture::{CaptureError, CaptureNotice};
 use crate::config::FlagMask;
-use crate::decode::{Knock, TcpFlags};
+use crate::decode::Knock;
 use crate::event::{CommandRequest, Event};
 use crate::exec::Outcome;
 use crate::gate::{Element, GateError};
 use crate::journal::{StateError, StateNotice};
 use crate::log_limit::Suppressed;
 use crate::one_time::OneTimeError;
+use crate::packet::TcpFlags;
 use crate::printable::Printable;
 use crate::reader::ReaderNotice;
 

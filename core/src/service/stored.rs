@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::notice::{Notice, ServiceError};
+use crate::clock::{Clocks, boot_id};
 use crate::config::{Config, Door};
-use crate::journal::{Clocks, Restored, StateError, StateFile, boot_id};
+use crate::journal::{Restored, StateError, StateFile};
 
 /// Opens the state file, and so keeps other daemons from it. `None` if no door can have anything to store and nothing was
 /// left by others: then several daemons can use the same configuration, each on an interface of its own.

@@ -6,9 +6,10 @@ use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::config::{Door, Protocol, Sequence, Step};
+use crate::config::{Door, Sequence, Step};
 use crate::event::{Event, EventKind};
 use crate::exec::{OutcomeKind, SLOW_AFTER};
+use crate::packet::Protocol;
 
 /// True in the namespace. Elsewhere it runs the named test there, and asserts that it succeeds.
 fn in_namespace(test: &str) -> bool {

@@ -15,7 +15,7 @@ impl Service {
             return Ok(());
         }
         if self.stop_limit.is_none() {
-            self.look()?;
+            self.poll_packets()?;
         }
         self.work()
     }
@@ -144,7 +144,7 @@ impl Service {
         if let Some(door) = self.config.doors.get_mut(usize::from(door_id.0)) {
             door.sequence.clone_from(&sequence);
         }
-        self.sight.set_sequence(&self.config, door_id);
+        self.packet_source.set_sequence(&self.config, door_id);
         self.engine.set_sequence(door_id, sequence);
     }
 
@@ -183,7 +183,7 @@ impl Service {
     /// Makes the descriptor readable when something is due.
     fn arm(&mut self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        let engine = match self.sight.closing_waits() {
+        let engine = match self.packet_source.closing_time_left() {
             _ if self.stop_limit.is_some() => None,
             Some(waits) => Some(now.saturating_add(waits)),
             None => self.engine.poll_timeout(),

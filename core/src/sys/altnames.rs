@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::netlink;
+use super::netlink_socket;
 
 /// The header of a message and what RTM_NEWLINK has before its attributes (rtnetlink(7)).
-const HEADER: usize = 16;
+const HEADER: usize = size_of::<libc::nlmsghdr>();
 const LINK: usize = 16;
 const NLMSG_DONE: u16 = 3;
-const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
-/// NLM_F_REQUEST and NLM_F_DUMP.
+/// `NLM_F_REQUEST` and `NLM_F_DUMP`.
 const DUMP: u16 = 0x1 | 0x300;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_PROP_LIST: u16 = 52;
@@ -27,10 +25,10 @@ const BUFFER: usize = 64 << 10;
 /// # Errors
 /// Fails without descriptors, and where netlink sockets are forbidden.
 pub(super) fn read() -> io::Result<HashMap<String, String>> {
-    let mut socket = File::from(netlink::open(libc::NETLINK_ROUTE, 0)?);
+    let mut socket = File::from(netlink_socket::open(libc::NETLINK_ROUTE, 0)?);
     let mut request = Vec::with_capacity(HEADER + LINK);
     request.extend(32_u32.to_ne_bytes());
-    request.extend(RTM_GETLINK.to_ne_bytes());
+    request.extend(libc::RTM_GETLINK.to_ne_bytes());
     request.extend(DUMP.to_ne_bytes());
     request.resize(HEADER + LINK, 0);
     socket.write_all(&request)?;
@@ -55,7 +53,7 @@ fn take_messages(mut datagram: &[u8], names: &mut HashMap<String, String>) -> bo
         let Some(message) = datagram.get(..length).filter(|_| length >= HEADER) else { return true };
         match kind {
             NLMSG_DONE => return true,
-            RTM_NEWLINK => take_link(message.get(HEADER + LINK..).unwrap_or_default(), names),
+            libc::RTM_NEWLINK => take_link(message.get(HEADER + LINK..).unwrap_or_default(), names),
             _ => {}
         }
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -117,7 +115,7 @@ mod tests {
         let attributes = [attribute(IFLA_IFNAME, b"ens3\0"), attribute(IFLA_PROP_LIST | 0x8000, &list)].concat();
         let length = u32::try_from(HEADER + LINK + attributes.len()).unwrap();
         let mut message = length.to_ne_bytes().to_vec();
-        message.extend(RTM_NEWLINK.to_ne_bytes());
+        message.extend(libc::RTM_NEWLINK.to_ne_bytes());
         message.resize(HEADER + LINK, 0);
         message.extend(attributes);
         let mut names = HashMap::new();

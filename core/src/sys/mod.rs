@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the one place that talks to libc")]
 
 mod altnames;
+pub mod bpf;
 pub mod clock;
 pub mod connecting;
 pub mod epoll;
@@ -11,6 +12,7 @@ pub mod error_queue;
 pub mod lock;
 pub mod names;
 pub mod netlink;
+mod netlink_socket;
 pub mod nfnetlink;
 pub mod open;
 pub mod packet;

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use serde::{Deserialize, Serialize};
 
-use super::altnames;
+use super::{altnames, netlink_socket};
 
 /// A network interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +170,7 @@ impl NetworkWatch {
     /// Fails where the process or the system is out of descriptors, or where netlink sockets are forbidden.
     pub fn new() -> io::Result<Self> {
         let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
-        open(libc::NETLINK_ROUTE, groups.unsigned_abs()).map(Self)
+        netlink_socket::open(libc::NETLINK_ROUTE, groups.unsigned_abs()).map(Self)
     }
 
     /// Takes note of all changes so far; true where there was one. What changed is not read from the messages, since
@@ -179,55 +179,13 @@ impl NetworkWatch {
     /// # Errors
     /// See recv(2).
     pub fn acknowledge(&self) -> io::Result<bool> {
-        acknowledge(&self.0)
+        netlink_socket::acknowledge(&self.0)
     }
 }
 
 impl AsFd for NetworkWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// Opens a netlink socket that has its number and hears what these of the first 32 groups are told.
-pub(super) fn open(protocol: libc::c_int, groups: u32) -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no pointers are passed.
-    let socket = super::owned(unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) })?;
-    let mut address = no_address();
-    address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).map_err(io::Error::other)?;
-    address.nl_groups = groups;
-    let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
-    // SAFETY: `address` is a sockaddr_nl of this length and outlives the call.
-    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-    super::check(result)?;
-    Ok(socket)
-}
-
-pub(super) fn no_address() -> libc::sockaddr_nl {
-    // SAFETY: all zeros is a valid sockaddr_nl.
-    unsafe { std::mem::zeroed() }
-}
-
-/// Throws away what was told so far; true where there was something, or where something was lost.
-pub(super) fn acknowledge(socket: &OwnedFd) -> io::Result<bool> {
-    let mut told = false;
-    let mut ignored = [0_u8; 16];
-    loop {
-        // SAFETY: the buffer is as long as said and outlives the call.
-        let result = unsafe { libc::recv(socket.as_raw_fd(), ignored.as_mut_ptr().cast(), ignored.len(), 0) };
-        if result >= 0 {
-            told = true;
-            continue;
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EAGAIN) => return Ok(told),
-            Some(libc::EINTR) => {}
-            // Messages were lost.
-            Some(libc::ENOBUFS) => told = true,
-            _ => return Err(error),
-        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::netlink;
-use super::packet::{attach_filter, instruction};
+use super::bpf::{self, Instruction, attach_filter, code};
+use super::netlink_socket;
 use super::socket::set_option;
 
 /// Room for what waits in the socket: a thousand changes, and an answer to each of them.
@@ -20,7 +20,7 @@ impl NfSocket {
     /// # Errors
     /// `EPROTONOSUPPORT` where the kernel has no netfilter, and what else socket(2) may say.
     pub fn open() -> io::Result<Self> {
-        let socket = netlink::open(libc::NETLINK_NETFILTER, 0)?;
+        let socket = netlink_socket::open(libc::NETLINK_NETFILTER, 0)?;
         let fd = socket.as_fd();
         // Beyond the system's limit where that is allowed, up to it elsewhere.
         for (option, forced) in [(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE), (libc::SO_RCVBUF, libc::SO_RCVBUFFORCE)] {
@@ -35,7 +35,7 @@ impl NfSocket {
 
     /// The number that the kernel knows this socket by, among all of this network namespace (netlink(7), `nl_pid`).
     fn number(&self) -> io::Result<u32> {
-        let mut address = netlink::no_address();
+        let mut address = netlink_socket::no_address();
         let mut length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
         // SAFETY: both pointers are to variables that outlive the call, and `length` is that of `address`.
         let result = unsafe { libc::getsockname(self.0.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
@@ -93,19 +93,21 @@ impl NfWatch {
     pub fn new(ours: &NfSocket) -> io::Result<Self> {
         // The kernel packs what a transaction did into few messages, so that a removal may stand behind any number of
         // openings. But each transaction ends with a message of its own, NFT_MSG_NEWGEN, with its author's number.
-        const NEW_GENERATION: u16 = 10 << 8 | 15; // NFNL_SUBSYS_NFTABLES, and the type
+        const NEW_GENERATION: libc::c_int = libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_NEWGEN;
+        // Where the header has the type and the number (`nlmsg_type`, `nlmsg_pid`).
         const TYPE: u32 = 4;
         const NUMBER: u32 = 12;
-        let socket = netlink::open(libc::NETLINK_NETFILTER, 0)?;
+        let socket = netlink_socket::open(libc::NETLINK_NETFILTER, 0)?;
         // A filter reads numbers as if they were in the network's order.
-        let (kind, ours) = (NEW_GENERATION.to_be().into(), ours.number()?.to_be());
+        let kind = u16::try_from(NEW_GENERATION).map_err(io::Error::other)?;
+        let (kind, ours) = (kind.to_be().into(), ours.number()?.to_be());
         let program = [
-            instruction(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
-            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 2, kind),
-            instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, NUMBER),
-            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, ours),
-            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+            Instruction::new(code::LOAD_HALF, TYPE),
+            Instruction::compare(code::IF_EQUAL, kind, 0, 2),
+            Instruction::new(code::LOAD_WORD, NUMBER),
+            Instruction::compare(code::IF_EQUAL, ours, 0, 1),
+            Instruction::new(code::RETURN, bpf::DROP),
+            Instruction::new(code::RETURN, bpf::KEEP),
         ];
         attach_filter(socket.as_fd(), &program)?;
         let watch = Self(socket);
@@ -138,7 +140,7 @@ impl NfWatch {
     /// # Errors
     /// See recv(2).
     pub fn acknowledge(&self) -> io::Result<bool> {
-        netlink::acknowledge(&self.0)
+        netlink_socket::acknowledge(&self.0)
     }
 }
 

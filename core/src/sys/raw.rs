@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
-use super::packet::{attach_filter, instruction};
+use super::bpf::{self, Instruction, attach_filter, code};
 use super::socket::{self, RawAddress};
 
 /// So many packets are sent or received by one call at the most.
@@ -58,16 +58,15 @@ impl RawSocket {
         const SYN_OR_RST: u32 = 0x02 | 0x04;
         const FLAGS: u32 = 13;
         let load_flags = match local {
-            SocketAddr::V4(_) => vec![
-                instruction(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, 0),
-                instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_IND, 0, 0, FLAGS),
-            ],
-            SocketAddr::V6(_) => vec![instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS)],
+            SocketAddr::V4(_) => {
+                vec![Instruction::new(code::IPV4_HEADER_TO_X, 0), Instruction::new(code::LOAD_BYTE_X, FLAGS)]
+            }
+            SocketAddr::V6(_) => vec![Instruction::new(code::LOAD_BYTE, FLAGS)],
         };
         let decide = [
-            instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, SYN_OR_RST),
-            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
-            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+            Instruction::compare(code::IF_ANY_BIT, SYN_OR_RST, 0, 1),
+            Instruction::new(code::RETURN, bpf::KEEP),
+            Instruction::new(code::RETURN, bpf::DROP),
         ];
         attach_filter(self.as_fd(), &[load_flags.as_slice(), &decide].concat())
     }

@@ -1,5 +1,5 @@
-//! The rules of matching and opening, written down as plainly as they can be: lists that are walked from the front each
-//! time. Whatever the engine does for speed must not show.
+//! The rules of matching and opening (`docs/semantics.md`), implemented as plainly as possible:
+//! lists that are walked from the front each time. Optimisations of the engine must not show.
 
 use std::net::IpAddr;
 use std::time::Duration;

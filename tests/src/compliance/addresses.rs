@@ -6,7 +6,7 @@ use super::{OPENED, Scenario, door, plain};
 const NOW: &str = "DHCP, failover and privacy addresses";
 const TARGETS: &str = "[own]\nsequence = 1000,2000\ntarget = 10.0.0.9\n[any]\nsequence = 1000,2000\n\
                        [other]\nsequence = 1000,2000\ntarget = 10.9.9.9\n[six]\nsequence = 1000,2000\ntarget = fd00::1\n";
-const FORGED: &str = "no host can have them, so they are forged; a door must not open for them";
+const FORGED: &str = "no host can have them, so they are spoofed; a door must not open for them";
 const SECOND: &str = "ip addr add 10.0.0.9/24 dev eth0";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -69,22 +69,22 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[],
         )
         .prepared_by("ip addr add 10.9.9.1/32 dev lo")
-        .differs(&[OPENED], "a host's address is the host's, whichever way a packet comes in"),
+        .differs(&[OPENED], "an address belongs to the host, whichever interface receives the packet"),
         Scenario::same(
             "packets_that_the_machine_sends",
             door("7000,8000", "target = 10.0.0.2"),
             &[Server("knock 10.0.0.2 7000 8000")],
             &["10.0.0.1: door"],
         )
-        .differs(&[], "nobody knocks at their own door from inside"),
+        .differs(&[], "a host does not knock at its own door"),
         Scenario::same(
             "ipv6_packets_from_an_ipv4_mapped_address",
             plain(),
             &[Blast("--from ::ffff:10.0.0.9 --to fd00::1 --ports 7000,8000,9000")],
             &["::ffff:10.0.0.9: door"],
         )
-        .differs(&[], "they are forged, and would be taken for IPv4"),
+        .differs(&[], "they are spoofed, and would be taken for IPv4"),
         Scenario::same("knocks_inside_a_vlan_tag", plain(), &[Blast("--vlan 5 --ports 7000,8000,9000")], &[])
-            .differs(&[OPENED], "trunks"),
+            .differs(&[OPENED], "trunk links carry tags"),
     ]
 }

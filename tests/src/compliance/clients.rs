@@ -22,8 +22,8 @@ pub struct ClientScenario {
 pub(super) type Outcome = (i32, &'static [&'static str]);
 
 const WRONG: &str = "a wrong knock is worse than none";
-const HALF: &str = "half a sequence only makes noise";
-const USAGE: &str = "scripts can tell it from a failure";
+const HALF: &str = "half a sequence is useless";
+const USAGE: &str = "scripts can distinguish it from a failure";
 
 /// A name, arguments, what the original makes of them; and what ours makes of them and why, where it is something else.
 type Row = (&'static str, &'static str, Outcome, Option<(Outcome, &'static str)>);
@@ -57,7 +57,7 @@ const ROWS: &[Row] = &[
         "a_protocol_in_capitals",
         "10.0.0.1 80:UDP 81",
         (0, &["80:tcp", "81:tcp"]),
-        Some(((0, &["80:udp", "81:tcp"]), "the configuration takes capitals too")),
+        Some(((0, &["80:udp", "81:tcp"]), "the configuration accepts capitals too")),
     ),
     (
         "ports_with_commas",

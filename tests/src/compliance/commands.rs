@@ -18,7 +18,7 @@ const TO_CLOSE: &str = "[alone]\nsequence = 1000,2000\nstop_command = echo close
                         [empty]\nsequence = 1001,2001\nstart_command =\nstop_command = echo close >> %DIR%/said\n\
                         cmd_timeout = 1\n";
 
-const NAMED: &str = "a line says which command it was: door, event and address";
+const NAMED: &str = "the line identifies the command by door, event and address";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let (v4, v6) = (Knock("10.0.0.1 1000 2000"), Knock("fd00::1 1000 2000"));
@@ -98,27 +98,33 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &["door: command returned non-zero status code (0)"],
         )
         .watching_log("command ")
-        .differs(&["door: command was killed by signal 9 (open for 10.0.0.2)"], "it says what happened"),
+        .differs(&["door: command was killed by signal 9 (open for 10.0.0.2)"], "the line has the cause"),
         said(
             "the_environment_of_commands",
             &command("echo [$PORTKNOCK_EVENT] [$PORTKNOCK_DOOR] [$PORTKNOCK_IP] > %DIR%/said"),
             &[v4],
             &["[] [] []"],
         )
-        .differs(&["[open] [door] [10.0.0.2]"], "scripts need not take arguments apart"),
+        .differs(&["[open] [door] [10.0.0.2]"], "scripts do not need to parse arguments"),
         said(
             "a_door_that_is_open_already",
             &TIMED.replace("= 2", "= 4"),
             &[Knock("10.0.0.1 7000 8000"), Pause(1500), Knock("10.0.0.1 7000 8000"), Pause(4500)],
             &["open 10.0.0.2", "open 10.0.0.2", "close 10.0.0.2", "close 10.0.0.2"],
         )
-        .differs(&["open 10.0.0.2", "close 10.0.0.2", "open 10.0.0.2", "close 10.0.0.2"], "firewall rules pile up"),
+        .differs(
+            &["open 10.0.0.2", "close 10.0.0.2", "open 10.0.0.2", "close 10.0.0.2"],
+            "firewall rules would accumulate",
+        ),
         said(
             "closing_after_no_time",
             &TIMED.replace("= 2", "= 0"),
             &[Knock("10.0.0.1 7000 8000")],
             &["open 10.0.0.2", "close 10.0.0.2"],
         )
-        .differs(&["refuses to start", "PK038"], "a door that is never open; leave out the stop command, or the door"),
+        .differs(
+            &["refuses to start", "PK038"],
+            "the door would never be open; leave out the stop command, or the door",
+        ),
     ]
 }

@@ -3,7 +3,7 @@
 use super::scenario::Act::{Blast, Knock, Segments};
 use super::{OPENED, Scenario, plain};
 
-const WRITTEN: &str = "the door is not the one that is written";
+const WRITTEN: &str = "the door would differ from the one in the file";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let knock = Knock("10.0.0.1 7000 8000 9000");
@@ -47,7 +47,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .watching_life()
             .differs(
                 &["refuses to start", "PK037"],
-                "nobody could knock in time, or not in the time that is meant; `10s` has one meaning and is accepted",
+                "no client could knock in time, or not in the intended time; `10s` has one meaning and is accepted",
             ),
         Scenario::same(
             "a_sequence_with_blanks",
@@ -57,11 +57,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         )
         .differs(&[], "one obvious reading"),
         refused("flags_with_blanks", &plain().replace("= syn", "= syn, !ack")).differs(&[], "one obvious reading"),
-        refused("usesyslog_with_a_value", &with_options("UseSyslog = yes")).differs(&[], "people write it"),
+        refused("usesyslog_with_a_value", &with_options("UseSyslog = yes")).differs(&[], "the spelling is common"),
         refused("several_interfaces", &with_options("Interface = eth0,lo"))
             .with_args(&[])
-            .differs(&[], "one daemon for a machine"),
+            .differs(&[], "one daemon is enough for a machine"),
         refused("the_directive_allow", &plain().replace("command", "allow = 10.0.0.0/8\ncommand"))
-            .differs(&[], "off, or harmless, until written; knockd does not take a file that has them"),
+            .differs(&[], "they are off, or harmless, until written; knockd refuses a file that has them"),
     ]
 }

@@ -6,7 +6,7 @@ use super::{OPENED, Scenario, door, plain};
 /// A name, a mask, segments that do not count, and segments that do: each opens the door once.
 type Mask = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
-const ANSWERS: &str = "no client sends them by itself; they would let unseen port scans pass, or have the server's own connections end attempts";
+const ANSWERS: &str = "no client sends them by itself; port scans could pass unseen with them, or the server's own connections would end attempts";
 
 macro_rules! knock {
     ($flags:literal) => {

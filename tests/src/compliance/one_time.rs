@@ -29,13 +29,13 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::same("the_end_of_the_one_time_sequences", CONFIG, &[Knock("10.0.0.1 1000 2000")], &["has ended"])
             .with_files(&[("sequences", " 1000,2000\n")])
             .watching_life()
-            .differs(&["runs"], "one door is no reason to shut all"),
+            .differs(&["runs"], "one door should not close the others"),
         Scenario::same("a_file_of_used_one_time_sequences", CONFIG, &[], &["refuses to start"])
             .with_files(&[("sequences", "#1000,2000\n")]),
         Scenario::same("no_file_of_one_time_sequences", CONFIG, &[], &["refuses to start"]),
         Scenario::same("a_bad_line_among_the_one_time_sequences", CONFIG, &[], &["runs"])
             .with_files(&[("sequences", " 1000,2000\n 12x,5\n")])
             .watching_life()
-            .differs(&["refuses to start", "PK053"], "the door would fail in the middle of a week"),
+            .differs(&["refuses to start", "PK053"], "the door would fail later, when the line is next"),
     ]
 }

@@ -28,13 +28,13 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         .watching_file("said"),
         Scenario::same("a_reload_with_a_slip", plain(), &[Reload("[door]\nsequnce = 1\n")], &["has ended"])
             .watching_life()
-            .differs(&["runs"], "a slip must not lock you out"),
+            .differs(&["runs"], "a mistake must not lock you out"),
         Scenario::same(
             "attempts_over_a_reload",
             plain(),
             &[Segments(&[7000, 8000]), Fence, Reload(""), Segments(&[9000])],
             &[],
         )
-        .differs(&[OPENED], "a reload is nobody's business"),
+        .differs(&[OPENED], "a reload should not affect clients"),
     ]
 }

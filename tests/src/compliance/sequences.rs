@@ -14,7 +14,7 @@ const LONGEST: [u16; 32] = {
     ports
 };
 
-const REPEATED: &str = "a client that tries again means the same knock; networks double datagrams";
+const REPEATED: &str = "a retry is the same knock; networks duplicate datagrams";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let longest: Vec<String> = LONGEST.iter().map(u16::to_string).collect();
@@ -91,7 +91,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[Blast("--ports 7000 --count 1"), Blast("--ports 7000 --count 1"), Blast("--ports 8000,9000")],
             &[],
         )
-        .differs(&[OPENED], "a slow network shuts honest knockers out"),
+        .differs(&[OPENED], "a slow network locks clients out"),
         Scenario::same(
             "a_retransmission_where_the_port_repeats",
             syn("7000,7000,8000"),
@@ -100,9 +100,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         )
         .differs(&[], "it is one knock, not two"),
         Scenario::same("a_first_step_that_ends_an_attempt", plain(), &[Segments(&[7000, 8000, 7000, 8000, 9000])], &[])
-            .differs(&[OPENED], "who starts over should get in"),
+            .differs(&[OPENED], "a client that starts again should get in"),
         Scenario::same("a_failed_attempt_in_the_log", plain(), &[Segments(&[7000, 9000]), Fence], &[])
             .watching_log("failed")
-            .differs(&["10.0.0.2: door: attempt failed: wrong-port (stage 1)"], "to see scans and slips"),
+            .differs(&["10.0.0.2: door: attempt failed: wrong-port (stage 1)"], "the log shows scans and mistakes"),
     ]
 }

@@ -52,7 +52,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[Second, Pause(750), Segments(&[7000, 8000]), Pause(1400), Segments(&[9000])],
             &[],
         )
-        .differs(&[OPENED], "short timeouts should mean what they say"),
+        .differs(&[OPENED], "a short timeout should last as long as written"),
         // Seconds of room on both sides, since a loaded machine starts programs late.
         Scenario::same(
             "a_timed_out_attempt_of_someone_else",

@@ -215,7 +215,7 @@ fn check_takes_the_ports_and_the_sets_of_the_configuration() {
     assert!(said.contains("tcp/22 over IPv4: a knock does not open it"), "{said}");
     let (code, said) = check_with(set, "command = true");
     assert_eq!(code, Some(1));
-    assert!(said.contains("name the ports with --port"), "{said}");
+    assert!(said.contains("give the ports with --port"), "{said}");
     assert_eq!(check_with(set, "open = 22/tcp").0, Some(1));
     assert_eq!(check(&lab.server, "-c /nonexistent").0, Some(1));
 }

@@ -13,7 +13,7 @@ use super::draft::Draft;
 use super::keys::Key;
 use super::load::Loaded;
 use super::parse;
-use crate::printable::shown_path;
+use crate::printable::{Printable, shown_path};
 use forbidden::{Forbidden, forbidden};
 pub use unit::service_is_confined;
 
@@ -84,7 +84,7 @@ fn warning(forbidden: &Forbidden, span: std::ops::Range<usize>) -> Diagnostic {
             format!("open the port by `open`, iptables or nft instead, or {DROP_IN}"),
         ),
         Forbidden::Write(path) => (
-            format!("writing to {} fails: the service portknockd may not", crate::Printable(path)),
+            format!("writing to {} fails: the service portknockd may not", Printable(path)),
             format!(
                 "write to /var/lib/portknock or /run/portknock, or to a file in /var/log that the user portknock owns; \
                  or {DROP_IN}"

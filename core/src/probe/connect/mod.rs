@@ -22,8 +22,8 @@ use super::error::ProbeError;
 use super::plan::{LONGEST_TIMEOUT, ProbePlan};
 use super::result::ProbeResult;
 use super::state::{PortState, Reason};
-use crate::config::Protocol;
 use crate::host::at_port;
+use crate::packet::Protocol;
 use crate::sys::connecting::{Connecting, NotBegun};
 use crate::sys::epoll::Epoll;
 use crate::sys::process::descriptors_left;
@@ -284,7 +284,7 @@ fn patience(timeout: Duration, retries: Option<u8>, linear: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::ports::PortList;
+    use crate::port_list::PortList;
     use std::net::{Ipv4Addr, TcpListener};
     use std::num::{NonZeroU16, NonZeroU32};
 

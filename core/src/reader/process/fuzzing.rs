@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use super::exchange::Successor;
 use super::*;
 use crate::capture::Absence;
+use crate::config::Door;
 use crate::matcher::SavedAttempt;
-use crate::reader::fuzzing::framed;
-use crate::reader::wire::{MAX_TEXT_CHARS, What, WireAbsence, WireNotice, WireNoticeKind};
-use crate::service::ServiceOptions;
+use crate::reader::wire::{
+    DoorEvent, DoorEventKind, FromReader, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireNotice, WireNoticeKind,
+};
 
 const DOORS: &str = "[options]\nMaxAttempts = 20\n[a]\nsequence = 7,8\nallow = 10.0.0.0/8\nseq_cooldown = 1\n\
                      [b]\none_time_sequences = /x\n[a]\nsequence = 9,8\nallow = 192.0.2.0/24\n";
@@ -26,9 +27,16 @@ const SEQUENCE: u8 = 5;
 const RELOAD: u8 = 6;
 const END_RELOAD: u8 = 7;
 
+/// A message as it is sent.
+pub(in crate::reader) fn framed(message: &impl serde::Serialize) -> Vec<u8> {
+    let message = postcard::to_allocvec(message).unwrap_or_default();
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    [&length.to_le_bytes()[..], &message].concat()
+}
+
 /// Inputs in which readers send each message.
 pub fn daemon_seeds() -> Vec<Vec<u8>> {
-    let found = |door, what| FromReader::Found(Found { time: 1, door, ip: [10, 0, 0, 1].into(), what });
+    let found = |door, kind| FromReader::DoorEvent(DoorEvent { time: 1, door, ip: [10, 0, 0, 1].into(), kind });
     let attempt = SavedAttempt {
         ip: [10, 0, 0, 1].into(),
         door: 0,
@@ -47,9 +55,9 @@ pub fn daemon_seeds() -> Vec<Vec<u8>> {
     let ready = sent(SUCCESSOR, &FromReader::Ready { kept: vec!["x".into()] });
     let handed_over = FromReader::HandedOver { last: 1, counts: Counts::default() };
     vec![
-        from_running(found(0, What::Stage { stage: 1, steps: 2 })),
-        from_running(found(0, What::Complete)),
-        [vec![SEQUENCE], from_running(found(1, What::Complete)), vec![SEQUENCE]].concat(),
+        from_running(found(0, DoorEventKind::Stage { stage: 1, steps: 2 })),
+        from_running(found(0, DoorEventKind::Complete)),
+        [vec![SEQUENCE], from_running(found(1, DoorEventKind::Complete)), vec![SEQUENCE]].concat(),
         from_running(notice(WireNoticeKind::Lost(WireAbsence::Failed("a\nb".into())))),
         from_running(notice(WireNoticeKind::Listening)),
         from_running(notice(WireNoticeKind::CoarseFilter { instructions: Some(7) })),
@@ -102,7 +110,7 @@ impl Daemon {
     fn new() -> Option<Self> {
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
         let config = config(DOORS);
-        let start = Start::new(&config, vec!["lo".into()], 0, Clock::new(), &ServiceOptions::default());
+        let start = Start::new(&config, vec!["lo".into()], 0, Clock::new(), ReaderOptions::default());
         let process = ReaderProcess::new(program, &config, start).ok()?;
         let (running, successor) = UnixStream::pair().ok()?;
         let mut daemon = Self { process, running, successor };
@@ -139,7 +147,7 @@ impl Daemon {
         let now = self.process.validator.now();
         for seen in std::iter::from_fn(|| self.process.poll_seen()) {
             match seen {
-                Seen::Found { time, door_id, ip, .. } => {
+                Seen::DoorEvent { time, door_id, ip, .. } => {
                     assert!(time <= now, "{time:?}");
                     let door = &before.doors[usize::from(door_id.0)];
                     let mut allow =

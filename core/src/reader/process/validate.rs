@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use crate::capture::{Absence, CaptureNotice};
+use crate::clock::Clock;
 use crate::config::{Config, Door, DoorId, MAX_STEPS, Sequence};
 use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::matcher::SavedAttempt;
-use crate::reader::wire::{Counts, Found, MAX_TEXT_CHARS, What, WireAbsence, WireKnock, WireNotice, WireNoticeKind};
-use crate::service::clock::Clock;
+use crate::reader::wire::{
+    Counts, DoorEvent, DoorEventKind, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireKnock, WireNotice, WireNoticeKind,
+};
 use crate::time::Timestamp;
 
 /// Shortest time between two uses of the one-time sequences of a door.
@@ -36,8 +38,7 @@ pub(super) struct Validator {
     /// The doors; one-time doors have the sequence that is in use, or none between a use and the next sequence.
     config: Config,
     interfaces: Vec<String>,
-    ipv4_only: bool,
-    report_knocks: bool,
+    options: ReaderOptions,
     /// The doors of each name that several have, by the first of them, which most reports name.
     same_name: HashMap<u16, Vec<u16>>,
     clock: Clock,
@@ -76,18 +77,11 @@ pub(super) enum DoorReport {
 }
 
 impl Validator {
-    pub(super) fn new(
-        config: &Config,
-        interfaces: &[String],
-        clock: Clock,
-        ipv4_only: bool,
-        report_knocks: bool,
-    ) -> Self {
+    pub(super) fn new(config: &Config, interfaces: &[String], clock: Clock, options: ReaderOptions) -> Self {
         Self {
             config: config.clone(),
             interfaces: interfaces.to_vec(),
-            ipv4_only,
-            report_knocks,
+            options,
             same_name: same_name(config),
             clock,
             past: Timestamp::default(),
@@ -138,8 +132,8 @@ impl Validator {
     }
 
     /// A report about a door.
-    pub(super) fn door_report(&mut self, found: &Found) -> io::Result<DoorReport> {
-        let is_open = matches!(found.what, What::Complete);
+    pub(super) fn door_report(&mut self, found: &DoorEvent) -> io::Result<DoorReport> {
+        let is_open = matches!(found.kind, DoorEventKind::Complete);
         let bucket = if is_open { &mut self.budget.opens } else { &mut self.budget.reports };
         if !bucket.take() {
             return Err(violation("it reports more than packets can cause"));
@@ -159,8 +153,8 @@ impl Validator {
         if !is_allowed || !self.may_be_read(found.ip) {
             return Err(violation("it reports an address that may not knock"));
         }
-        let is_valid = match (found.stage(), found.what) {
-            (Some(stage), What::Stage { steps, .. }) => {
+        let is_valid = match (found.stage(), found.kind) {
+            (Some(stage), DoorEventKind::Stage { steps, .. }) => {
                 is_stage(stage) && stage <= steps && usize::from(steps) <= MAX_STEPS
             }
             (Some(stage), _) => is_stage(stage),
@@ -181,12 +175,12 @@ impl Validator {
         if is_open && !self.budget.opens_of_door.take(found.door, self.past.as_nanos()) {
             return Ok(DoorReport::Ignored);
         }
-        Ok(DoorReport::Accepted(time, found.kind()))
+        Ok(DoorReport::Accepted(time, found.event_kind()))
     }
 
     /// A complete knock at a one-time door: at most one in [`ONE_TIME_INTERVAL`] counts, so that a reader cannot use up a
     /// whole file at one time.
-    fn use_one_time(&mut self, found: &Found, time: Timestamp) -> DoorReport {
+    fn use_one_time(&mut self, found: &DoorEvent, time: Timestamp) -> DoorReport {
         let now = self.clock.now();
         if let Some(last) = self.one_time_uses.get_mut(&found.door)
             && now.saturating_since(last.time) < ONE_TIME_INTERVAL
@@ -196,7 +190,7 @@ impl Validator {
         self.one_time_uses.insert(found.door, OneTimeUse { time: now, is_refusal_reported: false });
         // It takes no knock until it has its next sequence.
         self.config.doors[usize::from(found.door)].sequence = None;
-        DoorReport::Accepted(time, found.kind())
+        DoorReport::Accepted(time, found.event_kind())
     }
 
     /// Numbers of events that were not reported one by one, with the names of their doors.
@@ -214,7 +208,7 @@ impl Validator {
 
     /// A packet for the log of `--debug`.
     pub(super) fn knock(&mut self, knock: WireKnock) -> io::Result<Knock> {
-        if !self.report_knocks {
+        if !self.options.report_knocks {
             return Err(out_of_turn());
         }
         if !self.budget.knocks.take() {
@@ -332,7 +326,7 @@ impl Validator {
     fn may_be_read(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(_) => true,
-            IpAddr::V6(ip) => !self.ipv4_only && ip.to_ipv4_mapped().is_none(),
+            IpAddr::V6(ip) => !self.options.ipv4_only && ip.to_ipv4_mapped().is_none(),
         }
     }
 

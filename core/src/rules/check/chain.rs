@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::packet::Truth;
-use crate::Printable;
+use crate::printable::Printable;
 
 /// The tables of one packet filter that a packet can meet, with what is known of each rule for this packet.
 #[derive(Debug, Default)]

@@ -2,18 +2,17 @@
 
 use super::chain::{Action, Rule, Table};
 use super::iptables;
-use super::packet::{Packet, Truth};
-use crate::Protocol;
+use super::packet::{OpenSets, Packet, Truth};
 use crate::config::{self, Door, GateSets};
 use crate::firewall_command::{self as command, Change, Effect, Place, Source, What};
 use crate::gate;
+use crate::packet::Protocol;
 use crate::rules::{OPEN_CHAIN, OPEN_SETS, TABLE};
 
 /// Where knocks open: what changes in the packet filter after a knock.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    /// Sets into which the daemon or a command puts openings: family and table, and the names of the sets.
-    sets: Vec<(String, String, Vec<String>)>,
+    sets: OpenSets,
     /// The chain of iptables' and ip6tables' table `filter` in which a rule that accepts is assumed; `None` if the changes
     /// are known.
     chain: Option<String>,
@@ -28,7 +27,7 @@ impl Gate {
         let sets =
             [TABLE, gate::TABLE].map(|table| ("inet".into(), table.into(), OPEN_SETS.map(String::from).to_vec()));
         let chain = Some(chain.unwrap_or(OPEN_CHAIN).to_owned());
-        Self { sets: sets.to_vec(), chain, effects: [understood(), understood()] }
+        Self { sets: OpenSets(sets.to_vec()), chain, effects: [understood(), understood()] }
     }
 
     /// What knocks at all of these doors open. If a command is not understood, it is assumed to put a rule into `chain`,
@@ -57,13 +56,12 @@ impl Gate {
             }
         }
         let unknown = effects.iter().any(|effect| !effect.understood);
-        Self { sets, chain: chain.filter(|_| unknown).map(str::to_owned), effects }
+        Self { sets: OpenSets(sets), chain: chain.filter(|_| unknown).map(str::to_owned), effects }
     }
 
-    pub(super) fn has_set(&self, family: &str, table: &str, set: &str) -> bool {
-        self.sets
-            .iter()
-            .any(|(of, in_table, names)| of == family && in_table == table && names.iter().any(|name| name == set))
+    /// The sets into which knocks put addresses.
+    pub(super) fn sets(&self) -> &OpenSets {
+        &self.sets
     }
 
     /// The chain in which a rule is assumed, whose place in it is not known.

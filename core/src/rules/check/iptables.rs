@@ -2,7 +2,6 @@
 
 use super::chain::{Action, Base, Chain, Rule, Table};
 use super::packet::{Packet, Truth};
-use super::running::Saved;
 
 /// The chains that packets to this host come through, which the kernel calls itself.
 const BASE_CHAINS: [&str; 2] = ["PREROUTING", "INPUT"];
@@ -33,18 +32,28 @@ const GO_ON: &[&str] = &[
     "TEE",
 ];
 
+/// The output of a program of iptables.
+#[derive(Clone, Debug)]
+pub(super) struct IptablesDump {
+    pub(super) program: &'static str,
+    pub(super) ipv6: bool,
+    /// True for the older iptables, whose rules nft does not list.
+    pub(super) legacy: bool,
+    pub(super) text: String,
+}
+
 /// The names of the tables that the program tells of.
 pub(super) fn table_names(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.strip_prefix('*')).collect()
 }
 
 /// The tables, judged for a packet.
-pub(super) fn tables(saved: &Saved, packet: &Packet) -> Vec<Table> {
+pub(super) fn tables(dump: &IptablesDump, packet: &Packet) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
-    for line in saved.text.lines() {
+    for line in dump.text.lines() {
         if let Some(name) = line.strip_prefix('*') {
             let has_gate_chain = name == "filter";
-            let name = format!("table {name} of {}", saved.program.trim_end_matches("-save"));
+            let name = format!("table {name} of {}", dump.program.trim_end_matches("-save"));
             tables.push(Table { name, has_gate_chain, ..Table::default() });
             continue;
         }

@@ -14,16 +14,16 @@ mod gate;
 mod iptables;
 mod nft;
 mod packet;
-mod running;
+mod ruleset;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 pub use gate::{Gate, opened_ports};
-pub use running::{ReadError, Running};
+pub use ruleset::{ActiveRuleset, ReadError};
 
-use crate::Protocol;
+use crate::packet::Protocol;
 use chain::{End, Ends, Table};
 use packet::Packet;
 
@@ -57,13 +57,14 @@ pub enum Outcome {
 
 /// What a knock does at these ports, over IPv4 and IPv6, or over that of `from` alone, which is the address that knocks;
 /// without it a stranger does, an address that no rule names.
-pub fn check(running: &Running, gate: &Gate, ports: &[(Protocol, u16)], from: Option<IpAddr>) -> Vec<Finding> {
+pub fn check(ruleset: &ActiveRuleset, gate: &Gate, ports: &[(Protocol, u16)], from: Option<IpAddr>) -> Vec<Finding> {
     let families = [false, true].into_iter().filter(|&ipv6| from.is_none_or(|from| from.is_ipv6() == ipv6));
     families
         .flat_map(|ipv6| ports.iter().map(move |&(protocol, port)| (ipv6, protocol, port)))
         .map(|(ipv6, protocol, port)| {
-            let packet = |knocked| Packet { ipv6, protocol, port, from, knocked, to: &running.addresses, gate };
-            let ends = |knocked, place| ends(running, &packet(knocked), place);
+            let packet =
+                |knocked| Packet { ipv6, protocol, port, from, knocked, to: &ruleset.addresses, sets: gate.sets() };
+            let ends = |knocked, place| ends(ruleset, gate, &packet(knocked), place);
             let before = ends(false, Place::End);
             let outcome = Outcome::of(&before, &ends(true, Place::End));
             let outcome = match gate.assumed_chain() {
@@ -77,10 +78,10 @@ pub fn check(running: &Running, gate: &Gate, ports: &[(Protocol, u16)], from: Op
 }
 
 /// Where the packet may end, in each base chain that it passes; `place` is that of the rule that is assumed.
-fn ends(running: &Running, packet: &Packet, place: Place) -> Vec<Ends> {
-    let mut tables = running.tables(packet);
+fn ends(ruleset: &ActiveRuleset, gate: &Gate, packet: &Packet, place: Place) -> Vec<Ends> {
+    let mut tables = ruleset.tables(packet);
     if packet.knocked {
-        packet.gate.insert(&mut tables, packet, place);
+        gate.insert(&mut tables, packet, place);
     }
     tables.iter().flat_map(Table::ends).collect()
 }

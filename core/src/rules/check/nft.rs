@@ -226,7 +226,7 @@ impl Judge<'_> {
     fn fits(&self, left: &Value, right: &Value) -> Truth {
         if let Some(name) = right.as_str().filter(|name| name.starts_with('@')) {
             let set = name.trim_start_matches('@');
-            if self.packet.gate.has_set(self.family, self.table, set) {
+            if self.packet.sets.contains(self.family, self.table, set) {
                 return self.packet.knocked.into();
             }
             return self.elements(name).map_or(Truth::Maybe, |elements| self.fits_one_of(left, elements));

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::gate::Gate;
-use crate::Protocol;
+use crate::packet::Protocol;
 
 /// A TCP segment with SYN alone, or a UDP datagram, from outside to this host.
 pub(super) struct Packet<'a> {
@@ -18,7 +17,8 @@ pub(super) struct Packet<'a> {
     pub(super) knocked: bool,
     /// The addresses of this host; empty where they are not known.
     pub(super) to: &'a HashSet<IpAddr>,
-    pub(super) gate: &'a Gate,
+    /// The sets that it is in if the address has knocked.
+    pub(super) sets: &'a OpenSets,
 }
 
 impl Packet<'_> {
@@ -69,6 +69,18 @@ impl Packet<'_> {
 /// An address, or an address and the length of its prefix.
 fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// Sets into which the daemon or a command puts openings: family and table, and the names of the sets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OpenSets(pub(super) Vec<(String, String, Vec<String>)>);
+
+impl OpenSets {
+    pub(super) fn contains(&self, family: &str, table: &str, set: &str) -> bool {
+        self.0
+            .iter()
+            .any(|(of, in_table, names)| of == family && in_table == table && names.iter().any(|name| name == set))
+    }
 }
 
 /// What is known about a statement.

@@ -1,17 +1,17 @@
 //! Tests on packet filters written down here. `tests/tests/rules.rs` has more, on those that the kernel runs.
 
 use super::chain::{Action, Base, Chain, Rule, Table};
+use super::iptables::IptablesDump;
 use super::packet::Truth;
-use super::running::Saved;
 use super::*;
 
 /// The only finding for TCP port 22 over IPv4 of a machine whose iptables-save says this.
 fn of_iptables(rules: &str) -> Outcome {
     let text = format!("*filter\n:INPUT DROP [0:0]\n:PORTKNOCK - [0:0]\n{rules}\nCOMMIT\n");
-    let saved = vec![Saved { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
-    let running = Running { saved, ..Running::default() };
+    let saved = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
+    let ruleset = ActiveRuleset { saved, ..ActiveRuleset::default() };
     let from = Some("192.0.2.7".parse().unwrap());
-    check(&running, &Gate::assumed(None), &[(Protocol::Tcp, 22)], from).remove(0).outcome
+    check(&ruleset, &Gate::assumed(None), &[(Protocol::Tcp, 22)], from).remove(0).outcome
 }
 
 fn shut_by(rule: &str) -> Outcome {
@@ -151,10 +151,10 @@ fn a_packet_goes_to_an_address_of_this_host() {
     let text = "*filter\n:INPUT DROP [0:0]\n:PORTKNOCK - [0:0]\n-A INPUT -j PORTKNOCK\nCOMMIT\n*raw\n:PREROUTING ACCEPT [0:0]\n";
     let outcome = |rule: &str, addresses: &[&str]| {
         let text = format!("{text}{rule}\nCOMMIT\n");
-        let saved = vec![Saved { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
+        let saved = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        let running = Running { saved, addresses, ..Running::default() };
-        check(&running, &Gate::assumed(None), &[(Protocol::Tcp, 22)], Some("192.0.2.7".parse().unwrap()))
+        let ruleset = ActiveRuleset { saved, addresses, ..ActiveRuleset::default() };
+        check(&ruleset, &Gate::assumed(None), &[(Protocol::Tcp, 22)], Some("192.0.2.7".parse().unwrap()))
             .remove(0)
             .outcome
     };
@@ -172,7 +172,7 @@ fn a_packet_goes_to_an_address_of_this_host() {
 
 /// What a knock at a door with these lines does at TCP port 22, over IPv4 and IPv6, on a host with these rules.
 fn of_commands(rules: &str, door: &str) -> [Outcome; 2] {
-    let saved = |ipv6| Saved {
+    let saved = |ipv6| IptablesDump {
         program: if ipv6 { "ip6tables-legacy-save" } else { "iptables-legacy-save" },
         ipv6,
         legacy: true,
@@ -181,11 +181,11 @@ fn of_commands(rules: &str, door: &str) -> [Outcome; 2] {
             if ipv6 { rules.replace("ufw", "ufw6") } else { rules.into() }
         ),
     };
-    let running = Running { saved: vec![saved(false), saved(true)], ..Running::default() };
+    let ruleset = ActiveRuleset { saved: vec![saved(false), saved(true)], ..ActiveRuleset::default() };
     let text = format!("[door]\nsequence = 7264,3981:udp,5410\n{door}\n");
     let config = crate::config::parse(text.as_bytes()).config.unwrap();
     let gate = Gate::of_doors(&config.options.gate, &config.doors, None);
-    let mut findings = check(&running, &gate, &[(Protocol::Tcp, 22)], None);
+    let mut findings = check(&ruleset, &gate, &[(Protocol::Tcp, 22)], None);
     let six = findings.pop().unwrap();
     [findings.pop().unwrap().outcome, six.outcome]
 }
@@ -254,10 +254,10 @@ fn ufw_has_chains_of_its_own_and_a_limit_is_no_doubt() {
 #[test]
 fn where_an_assumed_rule_is_put_may_matter() {
     let text = format!("*filter\n:INPUT ACCEPT [0:0]\n{REFUSES}\nCOMMIT\n");
-    let saved = vec![Saved { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
-    let running = Running { saved, ..Running::default() };
+    let saved = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
+    let ruleset = ActiveRuleset { saved, ..ActiveRuleset::default() };
     let from = Some("192.0.2.7".parse().unwrap());
-    let outcome = check(&running, &Gate::assumed(Some("INPUT")), &[(Protocol::Tcp, 22)], from).remove(0).outcome;
+    let outcome = check(&ruleset, &Gate::assumed(Some("INPUT")), &[(Protocol::Tcp, 22)], from).remove(0).outcome;
     let Outcome::CannotTell(doubts) = outcome else { panic!("{outcome:?}") };
     assert!(doubts[0].starts_with("it depends on where in the chain INPUT the command puts its rule"), "{doubts:?}");
 }
@@ -280,12 +280,12 @@ fn firewalld_has_a_chain_for_each_zone() {
         jump("filter_INPUT", "filter_IN_public_allow"),
         r#"{"rule": {"family": "inet", "table": "firewalld", "chain": "filter_INPUT", "handle": 2, "expr": [{"reject": null}]}}"#,
     );
-    let running = Running { nft: nft::objects(&json).unwrap(), ..Running::default() };
+    let ruleset = ActiveRuleset { nft: nft::objects(&json).unwrap(), ..ActiveRuleset::default() };
     let text = "[door]\nsequence = 7264,3981:udp,5410\ncommand = firewall-cmd --zone=public --add-rich-rule='rule family=\"ipv4\" source address=\"%IP%\" port port=\"22\" protocol=\"tcp\" accept' --timeout=3600\n";
     let config = crate::config::parse(text.as_bytes()).config.unwrap();
     assert_eq!(opened_ports(&config.doors[0]), [(Protocol::Tcp, 22)]);
     let gate = Gate::of_doors(&config.options.gate, &config.doors, None);
-    let findings = check(&running, &gate, &[(Protocol::Tcp, 22)], None);
+    let findings = check(&ruleset, &gate, &[(Protocol::Tcp, 22)], None);
     assert_eq!(findings[0].outcome, Outcome::Opens);
     assert!(is_shut(&findings[1].outcome), "the rule is for IPv4");
 }

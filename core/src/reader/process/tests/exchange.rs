@@ -39,18 +39,18 @@ fn a_sequence_never_goes_to_another_door_that_took_the_place() {
 fn a_reload_keeps_apart_what_was_seen_of_old_and_new_doors() {
     let mut fake = Fake::new();
     fake.process.begin_reload(&other_doors(), vec!["lo".into()]);
-    let mut bytes = message(&FromReader::Found(fake.found(0, [192, 0, 2, 9], What::Complete)));
+    let mut bytes = message(&FromReader::DoorEvent(fake.found(0, [192, 0, 2, 9], DoorEventKind::Complete)));
     bytes.extend(message(&FromReader::Reloaded));
     // The old doors do not allow this address.
-    bytes.extend(message(&FromReader::Found(fake.found(1, [198, 51, 100, 9], What::Complete))));
+    bytes.extend(message(&FromReader::DoorEvent(fake.found(1, [198, 51, 100, 9], DoorEventKind::Complete))));
     fake.other_end.write_all(&bytes).unwrap();
     fake.process.turn().unwrap();
     assert!(!fake.process.is_reloading());
-    assert!(matches!(fake.process.poll_seen(), Some(Seen::Found { door_id: DoorId(0), .. })));
+    assert!(matches!(fake.process.poll_seen(), Some(Seen::DoorEvent { door_id: DoorId(0), .. })));
     assert!(fake.process.poll_seen().is_none());
     fake.process.end_reload();
     assert!(fake.wakes());
-    assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
+    assert!(matches!(fake.seen()[..], [Seen::DoorEvent { door_id: DoorId(1), .. }]));
 }
 
 #[test]
@@ -107,10 +107,10 @@ fn the_next_reader_takes_no_sequence_that_the_one_before_saw_used_up() {
     let mut fake = Fake::new();
     give_sequence(&mut fake);
     let end_of_next = fake.ready_successor();
-    let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
-    fake.says(&FromReader::Found(complete));
+    let complete = fake.found(1, [192, 0, 2, 9], DoorEventKind::Complete);
+    fake.says(&FromReader::DoorEvent(complete));
     fake.says(&FromReader::HandedOver { last: 7, counts: Counts::default() });
-    assert!(fake.seen().iter().any(|seen| matches!(seen, Seen::Found { door_id: DoorId(1), .. })));
+    assert!(fake.seen().iter().any(|seen| matches!(seen, Seen::DoorEvent { door_id: DoorId(1), .. })));
     let mut next = heard(&end_of_next);
     assert!(matches!(next.wait().unwrap(), ToReader::Sequence { door: 1, sequence: None }));
     assert!(matches!(next.wait().unwrap(), ToReader::Begin { after: 7 }));

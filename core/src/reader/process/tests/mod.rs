@@ -5,15 +5,17 @@ mod exchange;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
+use super::deadlines::ANSWER_TIMEOUT;
 use super::*;
 use crate::capture::Absence;
+use crate::config::Door;
 use crate::log_limit::{Counted, EventCounts, MAX_REPORTED_DOORS};
 use crate::matcher::SavedAttempt;
 use crate::reader::channel::Channel;
 use crate::reader::wire::{
-    Doors, MAX_DAEMON_MESSAGE, MAX_READER_MESSAGE, MAX_TEXT_CHARS, What, WireAbsence, WireNotice, WireNoticeKind,
+    ALIVE_INTERVAL, DoorEvent, DoorEventKind, Doors, FromReader, MAX_DAEMON_MESSAGE, MAX_READER_MESSAGE,
+    MAX_TEXT_CHARS, ReaderOptions, ToReader, WireAbsence, WireNotice, WireNoticeKind,
 };
-use crate::service::ServiceOptions;
 
 const DOORS: &str = "[a]\nsequence = 7000,8000\ncommand = true\nallow = 192.0.2.0/24\n\
                      [b]\none_time_sequences = /nowhere\ncommand = true\n";
@@ -57,13 +59,8 @@ impl Fake {
         let clock = Clock::new();
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
         let config = crate::config::parse(doors.as_bytes()).config.unwrap();
-        let start = Start::new(
-            &config,
-            vec!["lo".into()],
-            0,
-            clock,
-            &ServiceOptions { ipv4_only: true, ..ServiceOptions::default() },
-        );
+        let options = ReaderOptions { ipv4_only: true, report_knocks: false };
+        let start = Start::new(&config, vec!["lo".into()], 0, clock, options);
         let mut process = ReaderProcess::new(program, &config, start).unwrap();
         let other_end = Self::successor(&mut process);
         process.promote(Timestamp::default());
@@ -97,8 +94,8 @@ impl Fake {
         !tokens.is_empty()
     }
 
-    fn found(&self, door: u16, ip: [u8; 4], what: What) -> Found {
-        Found { time: self.clock.now().as_nanos(), door, ip: ip.into(), what }
+    fn found(&self, door: u16, ip: [u8; 4], kind: DoorEventKind) -> DoorEvent {
+        DoorEvent { time: self.clock.now().as_nanos(), door, ip: ip.into(), kind }
     }
 
     /// What the daemon takes from it.
@@ -125,17 +122,17 @@ impl Fake {
 #[test]
 fn what_can_be_is_believed() {
     let mut fake = Fake::new();
-    let stage = fake.found(0, [192, 0, 2, 9], What::Stage { stage: 1, steps: 2 });
-    fake.says(&FromReader::Found(stage));
-    let complete = fake.found(0, [192, 0, 2, 9], What::Complete);
-    fake.says(&FromReader::Found(complete));
+    let stage = fake.found(0, [192, 0, 2, 9], DoorEventKind::Stage { stage: 1, steps: 2 });
+    fake.says(&FromReader::DoorEvent(stage));
+    let complete = fake.found(0, [192, 0, 2, 9], DoorEventKind::Complete);
+    fake.says(&FromReader::DoorEvent(complete));
     let seen = fake.seen();
     assert!(
         matches!(
             seen[..],
             [
-                Seen::Found { kind: EventKind::Stage { stage: 1, steps: 2 }, .. },
-                Seen::Found { door_id: DoorId(0), kind: EventKind::Open { command: None, opening: None, .. }, .. }
+                Seen::DoorEvent { kind: EventKind::Stage { stage: 1, steps: 2 }, .. },
+                Seen::DoorEvent { door_id: DoorId(0), kind: EventKind::Open { command: None, opening: None, .. }, .. }
             ]
         ),
         "{seen:?}"
@@ -144,32 +141,36 @@ fn what_can_be_is_believed() {
 
 #[test]
 fn what_cannot_be_ends_the_reader() {
-    type Report = fn(&Fake) -> Found;
+    type Report = fn(&Fake) -> DoorEvent;
     let cases: [(&str, Report); 10] = [
-        ("a door that does not exist", |fake| fake.found(2, [192, 0, 2, 9], What::Complete)),
-        ("an address that may not knock", |fake| fake.found(0, [192, 0, 3, 9], What::Complete)),
-        ("an address that may not knock", |fake| Found {
+        ("a door that does not exist", |fake| fake.found(2, [192, 0, 2, 9], DoorEventKind::Complete)),
+        ("an address that may not knock", |fake| fake.found(0, [192, 0, 3, 9], DoorEventKind::Complete)),
+        ("an address that may not knock", |fake| DoorEvent {
             ip: "2001:db8::1".parse().unwrap(),
-            ..fake.found(1, [0; 4], What::Stage { stage: 1, steps: 2 })
+            ..fake.found(1, [0; 4], DoorEventKind::Stage { stage: 1, steps: 2 })
         }),
-        ("an address that may not knock", |fake| Found {
+        ("an address that may not knock", |fake| DoorEvent {
             ip: "::ffff:192.0.2.9".parse().unwrap(),
-            ..fake.found(0, [0; 4], What::Complete)
+            ..fake.found(0, [0; 4], DoorEventKind::Complete)
         }),
-        ("a door that takes no knocks", |fake| fake.found(1, [192, 0, 2, 9], What::Complete)),
-        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], What::Timeout { stage: 0 })),
-        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], What::Full { stage: 33 })),
-        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], What::Stage { stage: 3, steps: 2 })),
-        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], What::Stage { stage: 3, steps: 99 })),
+        ("a door that takes no knocks", |fake| fake.found(1, [192, 0, 2, 9], DoorEventKind::Complete)),
+        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], DoorEventKind::Timeout { stage: 0 })),
+        ("a stage that no attempt has", |fake| fake.found(0, [192, 0, 2, 9], DoorEventKind::Full { stage: 33 })),
+        ("a stage that no attempt has", |fake| {
+            fake.found(0, [192, 0, 2, 9], DoorEventKind::Stage { stage: 3, steps: 2 })
+        }),
+        ("a stage that no attempt has", |fake| {
+            fake.found(0, [192, 0, 2, 9], DoorEventKind::Stage { stage: 3, steps: 99 })
+        }),
         ("the future", |fake| {
-            let found = fake.found(0, [192, 0, 2, 9], What::Complete);
-            Found { time: found.time + 3_600_000_000_000, ..found }
+            let found = fake.found(0, [192, 0, 2, 9], DoorEventKind::Complete);
+            DoorEvent { time: found.time + 3_600_000_000_000, ..found }
         }),
     ];
     for (reason, found) in cases {
         let mut fake = Fake::new();
         let found = found(&fake);
-        fake.says(&FromReader::Found(found));
+        fake.says(&FromReader::DoorEvent(found));
         fake.is_ended(reason);
     }
 }
@@ -179,12 +180,14 @@ fn a_report_that_stands_for_all_doors_of_a_name_may_be_of_whom_one_of_them_allow
     let door = |port: u16, net: &str| format!("[a]\nsequence = {port},8000\ncommand = true\nallow = {net}\n");
     let mut fake = Fake::of(&(door(7000, "192.0.2.0/24") + &door(9000, "198.51.100.0/24")));
     let ip = [198, 51, 100, 9];
-    for found in [fake.found(0, ip, What::Stage { stage: 1, steps: 2 }), fake.found(1, ip, What::Complete)] {
-        fake.says(&FromReader::Found(found));
-        assert!(matches!(fake.seen()[..], [Seen::Found { .. }]));
+    for found in
+        [fake.found(0, ip, DoorEventKind::Stage { stage: 1, steps: 2 }), fake.found(1, ip, DoorEventKind::Complete)]
+    {
+        fake.says(&FromReader::DoorEvent(found));
+        assert!(matches!(fake.seen()[..], [Seen::DoorEvent { .. }]));
     }
-    let other_door = fake.found(0, ip, What::Complete);
-    fake.says(&FromReader::Found(other_door));
+    let other_door = fake.found(0, ip, DoorEventKind::Complete);
+    fake.says(&FromReader::DoorEvent(other_door));
     fake.is_ended("an address that may not knock");
 }
 
@@ -200,10 +203,10 @@ fn nobody_is_waited_for_where_there_is_no_reader() {
 fn a_door_with_one_time_sequences_opens_once_until_it_has_its_next() {
     let mut fake = Fake::new();
     give_sequence(&mut fake);
-    let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
-    fake.says(&FromReader::Found(complete));
-    assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
-    fake.says(&FromReader::Found(complete));
+    let complete = fake.found(1, [192, 0, 2, 9], DoorEventKind::Complete);
+    fake.says(&FromReader::DoorEvent(complete));
+    assert!(matches!(fake.seen()[..], [Seen::DoorEvent { door_id: DoorId(1), .. }]));
+    fake.says(&FromReader::DoorEvent(complete));
     fake.is_ended("a door that takes no knocks");
 }
 
@@ -238,8 +241,7 @@ fn messages_out_of_turn_and_what_is_no_message_end_the_reader() {
 }
 
 fn knock() -> Knock {
-    use crate::config::Protocol;
-    use crate::decode::TcpFlags;
+    use crate::packet::{Protocol, TcpFlags};
     let [source, destination] = [[192, 0, 2, 9], [192, 0, 2, 1]].map(Into::into);
     let (time, flags) = (Timestamp::default(), TcpFlags::NONE);
     Knock { time, source, destination, port: 7, protocol: Protocol::Udp, flags, source_port: 9, sequence_number: 0 }
@@ -270,7 +272,7 @@ proptest::proptest! {
             // The daemon may have ended it by now.
             let _ = fake.other_end.write_all(&[&length.to_le_bytes(), &message[..]].concat());
             for seen in fake.seen() {
-                if let Seen::Found { time, door_id, .. } = seen {
+                if let Seen::DoorEvent { time, door_id, .. } = seen {
                     assert!(door_id.0 < 2 && time <= fake.clock.now());
                 }
             }
@@ -281,13 +283,13 @@ proptest::proptest! {
 /// Has the process reload these doors, as a service does. Returns what it saw of the old ones.
 #[test]
 fn reports_at_a_rate_that_packets_cannot_cause_end_the_reader_and_are_discarded() {
-    for (what, burst) in [(What::Complete, 120_000), (What::Stage { stage: 1, steps: 2 }, 3_000)] {
+    for (kind, burst) in [(DoorEventKind::Complete, 120_000), (DoorEventKind::Stage { stage: 1, steps: 2 }, 3_000)] {
         let mut fake = Fake::new();
-        let found = fake.found(0, [192, 0, 2, 9], what);
+        let found = fake.found(0, [192, 0, 2, 9], kind);
         for _ in 0..burst {
-            fake.process.take(FromReader::Found(found)).unwrap();
+            fake.process.take(FromReader::DoorEvent(found)).unwrap();
         }
-        let mut more = (0..10_000_000).map(|_| fake.process.take(FromReader::Found(found)));
+        let mut more = (0..10_000_000).map(|_| fake.process.take(FromReader::DoorEvent(found)));
         let error = more.find_map(Result::err).expect("a limit");
         drop(more);
         assert!(error.to_string().contains("more than packets can cause"), "{error}");
@@ -299,9 +301,9 @@ fn reports_at_a_rate_that_packets_cannot_cause_end_the_reader_and_are_discarded(
 #[test]
 fn a_door_opens_for_no_more_than_its_burst_whatever_a_reader_reports() {
     let mut fake = Fake::new();
-    let found = fake.found(0, [192, 0, 2, 9], What::Complete);
+    let found = fake.found(0, [192, 0, 2, 9], DoorEventKind::Complete);
     for _ in 0..20_000 {
-        fake.process.take(FromReader::Found(found)).unwrap();
+        fake.process.take(FromReader::DoorEvent(found)).unwrap();
     }
     assert_eq!(fake.process.seen.len(), 7_500);
 }
@@ -357,11 +359,11 @@ fn a_one_time_door_is_used_once_a_second_at_most() {
     let mut refused = 0;
     for _ in 0..50 {
         give_sequence(&mut fake);
-        let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
-        fake.says(&FromReader::Found(complete));
+        let complete = fake.found(1, [192, 0, 2, 9], DoorEventKind::Complete);
+        fake.says(&FromReader::DoorEvent(complete));
         for seen in fake.seen() {
             match seen {
-                Seen::Found { door_id: DoorId(1), .. } => used += 1,
+                Seen::DoorEvent { door_id: DoorId(1), .. } => used += 1,
                 Seen::Notice(ReaderNotice::UsedTooSoon { .. }) => refused += 1,
                 other => panic!("{other:?}"),
             }
@@ -374,9 +376,9 @@ fn a_one_time_door_is_used_once_a_second_at_most() {
     let last = std::iter::from_fn(|| reader.next().unwrap()).last();
     assert!(matches!(last, Some(ToReader::Sequence { door: 1, sequence: Some(_) })), "{last:?}");
     std::thread::sleep(Duration::from_millis(1010));
-    let complete = fake.found(1, [192, 0, 2, 9], What::Complete);
-    fake.says(&FromReader::Found(complete));
-    assert!(matches!(fake.seen()[..], [Seen::Found { door_id: DoorId(1), .. }]));
+    let complete = fake.found(1, [192, 0, 2, 9], DoorEventKind::Complete);
+    fake.says(&FromReader::DoorEvent(complete));
+    assert!(matches!(fake.seen()[..], [Seen::DoorEvent { door_id: DoorId(1), .. }]));
 }
 
 #[test]

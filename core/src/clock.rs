@@ -1,10 +1,20 @@
-//! The service's one time.
+//! The clock that the engine runs on, and the clocks of the machine that it is derived from.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::journal::Clocks;
 use crate::sys::clock::boottime;
 use crate::time::Timestamp;
+
+/// The clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// The time by which openings close.
+    pub now: Timestamp,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// `CLOCK_BOOTTIME`.
+    pub boot: Duration,
+}
 
 /// Gives the time that the engine runs on: the wall clock as it was at the start, carried on by `CLOCK_BOOTTIME`. So
 /// nobody moves a timeout or a closing by setting the clock, and the time that the machine sleeps counts.
@@ -48,6 +58,12 @@ impl Clock {
 /// one that lies in the future was made before the clock was set back, and counts as now.
 pub(crate) fn packet_time(stamp: Timestamp, clocks: &Clocks) -> Timestamp {
     Timestamp::from_nanos(clocks.now.as_nanos().saturating_sub(nanos(clocks.wall.saturating_since(stamp))))
+}
+
+/// The identifier of this boot of the machine; empty if the system does not report one.
+pub(crate) fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 fn wall_clock() -> Timestamp {

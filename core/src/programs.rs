@@ -20,7 +20,7 @@ const KEYWORDS: &[&str] =
 
 /// The first program of the command that is not there or cannot be executed. A part of the command that only a shell
 /// understands ends the search.
-pub fn missing_program(command: &str) -> Option<&str> {
+pub(crate) fn missing_program(command: &str) -> Option<&str> {
     // Quotes, variables, substitutions, groups, comments, patterns, and lines that go on.
     let plain = command.split(|c| "'\"`$(){}\\#*?[]~".contains(c)).next().unwrap_or_default();
     let ends_there = plain.len() < command.len();

@@ -1,21 +1,23 @@
-//! Captured frames on their way into an engine.
+//! Feeding an engine with the frames that a capture set returns.
 
 use crate::arrivals::Arrivals;
 use crate::capture::{CaptureError, CaptureSet, Frame};
+use crate::clock::{Clock, packet_time};
 use crate::decode::{Knock, decode};
-use crate::engine::{Engine, LocalAddresses};
-use crate::service::clock::{Clock, packet_time};
+use crate::engine::Engine;
+use crate::local_addresses::LocalAddresses;
 use crate::time::Timestamp;
 
-/// So many knocks are kept back at most while a capture is read: those that are handled together cost less.
-const KNOCKS_AT_ONCE: usize = 256;
+/// Maximum number of knocks that are collected before the engine handles them: a batch costs less than single knocks.
+const KNOCK_BATCH: usize = 256;
 
-/// A flood may never leave the buffers empty; after so many turns what is left is lost, where others are to take its place.
-pub(crate) const LAST_TURNS: usize = 64;
+/// Maximum number of turns that empty the buffers of a capture before another one replaces it. What a flood still leaves
+/// there is lost.
+pub(crate) const MAX_FINAL_TURNS: usize = 64;
 
 /// Feeds an engine with what was captured, and moves its time on.
 #[derive(Debug)]
-pub(crate) struct Intake {
+pub(crate) struct Feed {
     clock: Clock,
     ipv4_only: bool,
     /// Packets stamped up to this time are another's.
@@ -28,7 +30,7 @@ pub(crate) struct Intake {
     knocks: Vec<Knock>,
 }
 
-impl Intake {
+impl Feed {
     /// For an engine that runs on the time of this clock; `ipv4_only` passes over IPv6.
     pub(crate) fn new(clock: Clock, ipv4_only: bool) -> Self {
         Self {
@@ -38,7 +40,7 @@ impl Intake {
             last: Timestamp::default(),
             packets: 0,
             arrivals: Arrivals::default(),
-            knocks: Vec::with_capacity(KNOCKS_AT_ONCE),
+            knocks: Vec::with_capacity(KNOCK_BATCH),
         }
     }
 
@@ -87,7 +89,7 @@ impl Intake {
             }
             on_knock(&knock);
             knocks.push(knock);
-            if knocks.len() == KNOCKS_AT_ONCE {
+            if knocks.len() == KNOCK_BATCH {
                 engine.handle_knocks(knocks);
                 knocks.clear();
             }

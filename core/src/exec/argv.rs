@@ -1,12 +1,12 @@
-//! Which commands need no shell.
+//! Commands that need no shell: the arguments with which the program is started directly.
 
-/// The words of a command that a shell would only take apart at its blanks, to start the program that the first one
-/// names with its path. `None` where there is anything in it that a shell might do more with.
-pub(super) fn plain(command: &str) -> Option<Vec<&str>> {
+/// The program, as an absolute path, and the arguments of a command that a shell would only split at spaces. `None` if the
+/// command contains anything else that a shell might interpret.
+pub(super) fn direct_argv(command: &str) -> Option<Vec<&str>> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:,+=@% \t".contains(&byte);
-    let words: Vec<&str> = command.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
-    let is_path = words.first().is_some_and(|program| program.starts_with('/'));
-    (is_path && command.bytes().all(is_plain)).then_some(words)
+    let argv: Vec<&str> = command.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
+    let is_path = argv.first().is_some_and(|program| program.starts_with('/'));
+    (is_path && command.bytes().all(is_plain)).then_some(argv)
 }
 
 #[cfg(test)]
@@ -18,14 +18,14 @@ mod tests {
     #[test]
     fn programs_with_paths_need_no_shell() {
         let iptables = "/sbin/iptables -I INPUT -s 2001:db8::1 -p tcp --dport 22 -j ACCEPT";
-        assert_eq!(plain(iptables).unwrap().join(" "), iptables);
-        assert_eq!(plain(" /bin/a\t-b  c=d ").unwrap(), ["/bin/a", "-b", "c=d"]);
+        assert_eq!(direct_argv(iptables).unwrap().join(" "), iptables);
+        assert_eq!(direct_argv(" /bin/a\t-b  c=d ").unwrap(), ["/bin/a", "-b", "c=d"]);
         // A builtin, a variable for the command, a keyword, nothing at all.
         for command in ["true", "A=/b /bin/a", "! /bin/a", "if /bin/a", "", " "] {
-            assert_eq!(plain(command), None, "{command}");
+            assert_eq!(direct_argv(command), None, "{command}");
         }
         for special in "|&;<>()$`\\\"'*?[]#~{}!^\n\r\u{b}\0\u{2014}".chars() {
-            assert_eq!(plain(&format!("/bin/a b{special}c")), None, "{special:?}");
+            assert_eq!(direct_argv(&format!("/bin/a b{special}c")), None, "{special:?}");
         }
     }
 
@@ -35,9 +35,9 @@ mod tests {
         #[test]
         fn a_shell_makes_the_same_of_it(arguments in "[ -~\t]{0,3}[a-zA-Z0-9/._:,+=@% \t-]{0,24}") {
             let command = format!("/usr/bin/printf %s, {arguments}");
-            if let Some(words) = plain(&command) {
+            if let Some(argv) = direct_argv(&command) {
                 let by_shell = Command::new("/bin/sh").arg("-c").arg(&command).output().unwrap();
-                let without = Command::new(words[0]).args(&words[1..]).output().unwrap();
+                let without = Command::new(argv[0]).args(&argv[1..]).output().unwrap();
                 proptest::prop_assert_eq!(by_shell, without);
             }
         }

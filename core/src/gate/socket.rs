@@ -1,15 +1,15 @@
 //! Questions to the kernel, and transactions.
 
 use super::error::GateError;
-use super::message::{Answer, Messages, answers};
+use super::message::{Messages, Reply, replies};
 use crate::sys::nfnetlink::{NfSocket, NfWatch};
 
-/// A part of a list comes in at most so many bytes (netlink's `NLMSG_GOODSIZE` is half of it).
-const ANSWER: usize = 64 * 1024;
+/// Size of the buffer for replies, in bytes: twice the maximum size of a part of a list (netlink's `NLMSG_GOODSIZE`).
+const REPLY_BUFFER: usize = 64 * 1024;
 
 /// The connection to nftables.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct NftSocket {
     socket: NfSocket,
     buffer: Box<[u8]>,
 }
@@ -21,9 +21,9 @@ pub(super) struct Failure {
     pub(super) errno: i32,
 }
 
-impl Link {
+impl NftSocket {
     pub(super) fn open() -> Result<Self, GateError> {
-        Ok(Self { socket: NfSocket::open()?, buffer: vec![0; ANSWER].into() })
+        Ok(Self { socket: NfSocket::open()?, buffer: vec![0; REPLY_BUFFER].into() })
     }
 
     /// Watches for changes that others make.
@@ -42,7 +42,7 @@ impl Link {
     /// The same, with the attributes of each change that is to be told, where all is done.
     ///
     /// # Errors
-    /// See [`Link::transact`].
+    /// See [`NftSocket::transact`].
     pub(super) fn transact_and(
         &mut self,
         messages: Messages,
@@ -51,10 +51,10 @@ impl Link {
         let last = messages.next() - 1;
         let (mut failures, mut done) = (Vec::new(), false);
         self.talk(&messages.commit(), |answer| match answer {
-            Answer::Outcome { number, errno: 0 } => done |= number == last,
-            Answer::Outcome { number, errno } => failures.push(Failure { number, errno }),
-            Answer::Thing(attributes) => take(attributes),
-            Answer::Done => {}
+            Reply::Ack { number, errno: 0 } => done |= number == last,
+            Reply::Ack { number, errno } => failures.push(Failure { number, errno }),
+            Reply::Object(attributes) => take(attributes),
+            Reply::Done => {}
         })?;
         match failures.iter().find(|failure| failure.number == 0 || failure.number > last) {
             Some(whole) => Err(GateError::of(whole.errno)),
@@ -70,17 +70,17 @@ impl Link {
     pub(super) fn ask(&mut self, question: Messages, mut take: impl FnMut(&[u8])) -> Result<(), GateError> {
         let mut failed = 0;
         self.talk(&question.question(), |answer| match answer {
-            Answer::Outcome { errno, .. } if errno != 0 => failed = errno,
-            Answer::Outcome { .. } | Answer::Done => {}
-            Answer::Thing(attributes) => take(attributes),
+            Reply::Ack { errno, .. } if errno != 0 => failed = errno,
+            Reply::Ack { .. } | Reply::Done => {}
+            Reply::Object(attributes) => take(attributes),
         })?;
         if failed == 0 { Ok(()) } else { Err(GateError::of(failed)) }
     }
 
-    fn talk(&mut self, messages: &[u8], mut take: impl FnMut(Answer<'_>)) -> Result<(), GateError> {
+    fn talk(&mut self, messages: &[u8], mut take: impl FnMut(Reply<'_>)) -> Result<(), GateError> {
         self.socket.send(messages)?;
         while let Some(received) = self.socket.receive(&mut self.buffer)? {
-            answers(received).for_each(&mut take);
+            replies(received).for_each(&mut take);
         }
         Ok(())
     }

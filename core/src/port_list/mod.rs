@@ -1,10 +1,11 @@
 //! Lists of ports, as nmap writes them.
 
+mod common;
+
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use super::common;
-use crate::config::Protocol;
+use crate::packet::Protocol;
 use crate::sys::names::service_port;
 
 /// A set of ports from 1 to 65535, never empty.

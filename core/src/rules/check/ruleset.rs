@@ -8,31 +8,22 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::chain::Table;
+use super::iptables::IptablesDump;
 use super::packet::Packet;
 use super::{iptables, nft};
 use crate::sys::netlink::Network;
 
 /// The packet filter that is in force.
 #[derive(Clone, Debug, Default)]
-pub struct Running {
+pub struct ActiveRuleset {
     /// What `nft -j list ruleset` says.
     pub(super) nft: Vec<Value>,
     /// What `nft -a list ruleset` says, which has each rule as people write it.
     pub(super) nft_text: String,
     /// What iptables' own programs say of what is theirs: a name for it, whether it is IPv6, and the text.
-    pub(super) saved: Vec<Saved>,
+    pub(super) saved: Vec<IptablesDump>,
     /// The addresses of this host; empty where they are not known.
     pub(super) addresses: HashSet<IpAddr>,
-}
-
-/// What a program of iptables says.
-#[derive(Clone, Debug)]
-pub(super) struct Saved {
-    pub(super) program: &'static str,
-    pub(super) ipv6: bool,
-    /// True where it is the older iptables, of which nft knows nothing.
-    pub(super) legacy: bool,
-    pub(super) text: String,
 }
 
 /// Why the packet filter cannot be read.
@@ -65,7 +56,7 @@ pub enum ReadError {
     Json(String),
 }
 
-impl Running {
+impl ActiveRuleset {
     /// Reads it, by `nft`, and by the programs of iptables where rules of theirs are in force. Needs root.
     pub fn read() -> Result<Self, ReadError> {
         let json = output("nft", "nftables", &["-j", "list", "ruleset"])?;
@@ -78,10 +69,15 @@ impl Running {
         ] {
             // nft does not say what modules of iptables look at. Where that program is missing, their rules are not understood.
             let text = nft::has_foreign_rules(&nft, ipv6).then(|| output(current, "iptables", &[]));
-            saved.extend(text.and_then(Result::ok).map(|text| Saved { program: current, ipv6, legacy: false, text }));
+            saved.extend(text.and_then(Result::ok).map(|text| IptablesDump {
+                program: current,
+                ipv6,
+                legacy: false,
+                text,
+            }));
             if fs::read_to_string(names).is_ok_and(|tables| !tables.trim().is_empty()) {
                 let text = output(legacy, "iptables", &[])?;
-                saved.push(Saved { program: legacy, ipv6, legacy: true, text });
+                saved.push(IptablesDump { program: legacy, ipv6, legacy: true, text });
             }
         }
         let addresses = Network::read().map(|network| network.addresses).unwrap_or_default();

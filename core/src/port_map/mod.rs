@@ -1,8 +1,10 @@
-//! The ports of a protocol whose packets always pass, as few intervals.
+//! The ports of a protocol whose packets always pass, as few intervals, and the secret sample of the other ports.
+
+mod sample;
 
 use std::ops::RangeInclusive;
 
-use super::sample::Sample;
+pub(crate) use sample::{SHIFT, Sample};
 
 /// The sample alone catches a scan if it has this many ports between a door's steps for each that `ScanGuard` allows:
 /// more than needed, since a capture may lose packets of a fast scan.
@@ -23,7 +25,7 @@ struct Interval {
 /// The ports of a protocol that always pass: those that doors use, and those around the steps of doors that leave the
 /// sample too little room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PortMap {
+pub(crate) struct PortMap {
     /// In rising order; no two touch.
     intervals: Vec<Interval>,
     /// The scan guard counts other ports of this protocol, so a sample of them passes too.
@@ -34,7 +36,7 @@ pub(super) struct PortMap {
 
 impl PortMap {
     /// The map for ports that doors use, with the range of each door's steps. `guard` is the `ScanGuard`; 0 is off.
-    pub(super) fn new(used: &[u16], doors: &[RangeInclusive<u16>], guard: u8, sample: Sample) -> Self {
+    pub(crate) fn new(used: &[u16], doors: &[RangeInclusive<u16>], guard: u8, sample: Sample) -> Self {
         let mut passes = vec![false; 1 << 16];
         for port in used {
             passes[usize::from(*port)] = true;
@@ -49,33 +51,33 @@ impl PortMap {
     }
 
     /// Number of ports that always pass though no door uses them.
-    pub(super) fn close(&self) -> usize {
+    pub(crate) fn close(&self) -> usize {
         self.close
     }
 
     /// True if every packet to the port passes that has the right flags.
-    pub(super) fn contains(&self, port: u16) -> bool {
+    pub(crate) fn contains(&self, port: u16) -> bool {
         let after = self.intervals.partition_point(|interval| interval.first <= port);
         after.checked_sub(1).is_some_and(|index| port <= self.intervals[index].last)
     }
 
     /// True if a sample of the other ports passes.
-    pub(super) fn is_guarded(&self) -> bool {
+    pub(crate) fn is_guarded(&self) -> bool {
         self.guarded
     }
 
     /// True if no port of this protocol passes.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.intervals.is_empty()
     }
 
     /// Number of ports between each interval and the next.
-    pub(super) fn gaps(&self) -> impl Iterator<Item = u16> {
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = u16> {
         self.intervals.windows(2).map(|pair| pair[1].first - pair[0].last - 1)
     }
 
     /// A coarser map, in which each of the gaps that `close` (by index) names is closed.
-    pub(super) fn coarser(&self, close: &[bool]) -> Self {
+    pub(crate) fn coarser(&self, close: &[bool]) -> Self {
         let mut intervals: Vec<Interval> = Vec::with_capacity(self.intervals.len());
         for (index, next) in self.intervals.iter().enumerate() {
             match intervals.last_mut() {
@@ -87,7 +89,7 @@ impl PortMap {
     }
 
     /// The comparisons that find out whether a port passes, in rising order; below the first no port does.
-    pub(super) fn comparisons(&self) -> Vec<Comparison> {
+    pub(crate) fn comparisons(&self) -> Vec<Comparison> {
         let mut comparisons = Vec::with_capacity(self.intervals.len() * 2);
         for Interval { first, last } in &self.intervals {
             if first == last {
@@ -103,7 +105,7 @@ impl PortMap {
 
 /// One question about a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comparison {
+pub(crate) enum Comparison {
     /// This port passes, those around it do not.
     Is(u16),
     /// From this port on ports pass, or do not.

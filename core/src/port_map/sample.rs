@@ -3,18 +3,18 @@
 /// One port in sixteen, spread evenly and chosen by a secret: those whose number, multiplied, has certain four bits on
 /// top. A capture filter can compute that in two instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sample {
-    pub(super) multiplier: u32,
-    pub(super) pick: u32,
+pub(crate) struct Sample {
+    pub(crate) multiplier: u32,
+    pub(crate) pick: u32,
 }
 
 /// The four top bits of the product choose.
-pub(super) const SHIFT: u32 = 28;
+pub(crate) const SHIFT: u32 = 28;
 /// So many ports in a row hold at least half of their share of the sample.
 const WINDOW: u16 = 256;
 
 impl Sample {
-    pub(super) fn new(secret: u32) -> Self {
+    pub(crate) fn new(secret: u32) -> Self {
         let mut state = u64::from(secret);
         loop {
             // splitmix64 (Steele, Lea and Flood 2014): its outputs for successive states are independent.
@@ -31,7 +31,7 @@ impl Sample {
         }
     }
 
-    pub(super) fn contains(self, port: u16) -> bool {
+    pub(crate) fn contains(self, port: u16) -> bool {
         u32::from(port).wrapping_mul(self.multiplier) >> SHIFT == self.pick
     }
 

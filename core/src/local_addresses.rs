@@ -1,0 +1,14 @@
+//! The addresses that knocks may be sent to.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// The addresses that count as this machine for doors without a `target`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LocalAddresses {
+    /// Any destination counts (for capture files of unknown origin).
+    #[default]
+    Any,
+    /// Only these.
+    Only(HashSet<IpAddr>),
+}

@@ -1,0 +1,150 @@
+//! Transport protocols, TCP flags and where a packet was captured: the values that every other module shares.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::BitOr;
+
+use etherparse::TcpHeader;
+
+/// A transport protocol that knocks use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, knockd's default.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// `tcp` or `udp`.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// The six TCP flags that knockd knows, as they stand in the header's flag byte (RFC 9293, section 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TcpFlags(u8);
+
+impl TcpFlags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// FIN.
+    pub const FIN: Self = Self(0x01);
+    /// SYN.
+    pub const SYN: Self = Self(0x02);
+    /// RST.
+    pub const RST: Self = Self(0x04);
+    /// PSH.
+    pub const PSH: Self = Self(0x08);
+    /// ACK.
+    pub const ACK: Self = Self(0x10);
+    /// URG.
+    pub const URG: Self = Self(0x20);
+
+    /// The flags of a header's flag byte; ECE and CWR are left out, since no door can ask for them.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & 0x3f)
+    }
+
+    /// The flag byte.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// True where every flag of `other` is set here.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for TcpFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A set of TCP segments: bit `n` is set if segments whose six flags are `n` belong to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SegmentSet(u64);
+
+impl SegmentSet {
+    /// Every segment, whatever its flags.
+    pub(crate) const ALL: Self = Self(u64::MAX);
+
+    /// The segments whose flags satisfy `belongs`.
+    pub(crate) fn of(belongs: impl Fn(TcpFlags) -> bool) -> Self {
+        Self((0..64).filter(|flags| belongs(TcpFlags::from_bits(*flags))).fold(0, |set, flags| set | 1 << flags))
+    }
+
+    pub(crate) fn contains(self, flags: TcpFlags) -> bool {
+        self.0 >> flags.bits() & 1 == 1
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    /// The segments that belong to the set if `flag` (a single one) is set or clear as given, whether it is or not.
+    pub(crate) fn given(self, flag: TcpFlags, is_set: bool) -> Self {
+        let with = Self::of(|flags| flags.contains(flag)).0;
+        let distance = flag.bits();
+        if is_set {
+            let kept = self.0 & with;
+            Self(kept | kept >> distance)
+        } else {
+            let kept = self.0 & !with;
+            Self(kept | kept << distance)
+        }
+    }
+}
+
+impl BitOr for SegmentSet {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The interface that a packet was captured on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureOrigin {
+    /// The kernel's number of the interface; 0 if it is unknown.
+    pub interface: u32,
+    /// True for a loopback interface.
+    pub is_loopback: bool,
+}
+
+/// Puts the checksum of a segment without a payload into its header (RFC 9293, section 3.1).
+///
+/// Both addresses are of one family, as those of one route are; else no checksum is right, and it stays what it is.
+pub(crate) fn set_checksum(header: &mut TcpHeader, from: IpAddr, to: IpAddr) {
+    let checksum = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => header.calc_checksum_ipv4_raw(from.octets(), to.octets(), &[]),
+        (IpAddr::V6(from), IpAddr::V6(to)) => header.calc_checksum_ipv6_raw(from.octets(), to.octets(), &[]),
+        _ => return,
+    };
+    // It only fails for payloads that are too long.
+    header.checksum = checksum.unwrap_or(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_flag_no_longer_matters() {
+        let set = SegmentSet::of(|flags| flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK));
+        let open = set.given(TcpFlags::SYN, true).given(TcpFlags::ACK, false);
+        assert_eq!(open, SegmentSet::ALL);
+        assert!(set.given(TcpFlags::SYN, false).is_empty() && set.given(TcpFlags::ACK, true).is_empty());
+        assert_eq!(set.given(TcpFlags::URG, true), set);
+        assert_eq!(set.given(TcpFlags::FIN, false), set);
+    }
+}
