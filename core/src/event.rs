@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use std::num::NonZeroU16;
 
-    use crate::config::Protocol;
+    use crate::packet::Protocol;
 
     fn opening(stop_command: Option<&str>) -> Box<Opening> {
         let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
