@@ -19,6 +19,7 @@ use crate::printable::{Printable, shown_path};
 
 /// Why a capture file could not be replayed, or not to its end.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReplayError {
     /// The file cannot be opened or is no capture file.
     #[error("cannot read the capture file {path}: {reason}", path = shown_path(path), reason = Printable(reason))]

@@ -40,6 +40,7 @@ pub use model::{
     Config, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, Options, Refusal,
     Sequence, SequenceError, Step, TableFamily,
 };
+pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};
 pub use sequence::parse_sequence;
 pub(crate) use sequence_lines::{SequenceLine, unused_lines};

@@ -14,6 +14,7 @@ pub struct PortList(Vec<NonZeroU16>);
 
 /// Why a text is no list of ports. Its display names the part that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PortListError {
     /// A part is neither a port nor a range.
     #[error(

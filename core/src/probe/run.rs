@@ -17,6 +17,7 @@ use crate::packet::Protocol;
 
 /// How far a probe has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Progress {
     /// About how much of the work is done, from 0 to 1; more work can turn up.
     pub done: f32,
@@ -28,6 +29,7 @@ pub struct Progress {
 
 /// What a probe has found.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Scan {
     /// Sorted by address, as they were given, and port. Ports that had no result yet when the probe was stopped are
     /// missing.

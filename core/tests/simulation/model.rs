@@ -80,14 +80,11 @@ impl Model {
     }
 
     pub(crate) fn stats(&self) -> EngineStats {
-        EngineStats {
-            attempts: self.held.len(),
-            openings: self.openings.len(),
-            knocks: self.knocks,
-            unused: self.unused,
-            evicted: self.evicted,
-            refused: self.refused,
-        }
+        let mut stats = EngineStats::default();
+        (stats.attempts, stats.openings) = (self.held.len(), self.openings.len());
+        (stats.knocks, stats.unused) = (self.knocks, self.unused);
+        (stats.evicted, stats.refused) = (self.evicted, self.refused);
+        stats
     }
 
     /// The time of the next event that needs no packet.
