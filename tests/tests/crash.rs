@@ -287,7 +287,7 @@ fn damaged_lines_cost_no_other_opening() {
     fs::write(daemon.path("openings"), &damaged).expect("the state file can be written");
     restart(&lab, &mut daemon);
     daemon.wait_for("was cut off and is dropped");
-    daemon.wait_for(&format!("1 damaged lines in {} are passed over", daemon.path("openings").display()));
+    daemon.wait_for(&format!("1 damaged lines in {} are skipped", daemon.path("openings").display()));
     assert_eq!(daemon.read("openings.corrupt"), damaged);
     assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").matches("close").count() == 2), "{}", daemon.read("done"));
     assert!(!daemon.read("done").contains("close 10.0.0.9"));

@@ -443,9 +443,9 @@ fn an_impossible_gate_is_reported_and_nothing_is_changed() {
     let no_right = ["setpriv", "--inh-caps=-net_admin", "--bounding-set=-net_admin"].join(" ");
     let daemon = binary("portknockd");
     let refused = lab.server.fails(&format!("{no_right} {} -i eth0 -c {}", daemon.display(), path.display()));
-    assert!(refused.stderr.contains("no right to change the firewall"), "{refused:?}");
+    assert!(refused.stderr.contains("no permission to change the firewall"), "{refused:?}");
     let remove_table = lab.server.fails(&format!("{} {} --remove-table", UNPRIVILEGED.join(" "), daemon.display()));
-    assert!(remove_table.stderr.contains("no right to change the firewall"), "{remove_table:?}");
+    assert!(remove_table.stderr.contains("no permission to change the firewall"), "{remove_table:?}");
     // A kernel without nftables has no such table, and the removal of a package succeeds there.
     require("strace");
     let no_nftables = "strace -qq -o /dev/null -e trace=socket -e inject=socket:error=EPROTONOSUPPORT";

@@ -1,7 +1,7 @@
-//! Commands that need no shell: the arguments with which the program is started directly.
+//! Commands that need no shell: the arguments for starting the program directly.
 
-/// The program, as an absolute path, and the arguments of a command that a shell would only split at spaces. `None` if the
-/// command contains anything else that a shell might interpret.
+/// Returns the program, as an absolute path, and the arguments of a command that a shell would only
+/// split at spaces. `None` if the command contains anything else that a shell might interpret.
 pub(super) fn direct_argv(command: &str) -> Option<Vec<&str>> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:,+=@% \t".contains(&byte);
     let argv: Vec<&str> = command.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
@@ -33,7 +33,7 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
 
         #[test]
-        fn a_shell_makes_the_same_of_it(arguments in "[ -~\t]{0,3}[a-zA-Z0-9/._:,+=@% \t-]{0,24}") {
+        fn direct_start_and_shell_give_the_same_output(arguments in "[ -~\t]{0,3}[a-zA-Z0-9/._:,+=@% \t-]{0,24}") {
             let command = format!("/usr/bin/printf %s, {arguments}");
             if let Some(argv) = direct_argv(&command) {
                 let by_shell = Command::new("/bin/sh").arg("-c").arg(&command).output().unwrap();

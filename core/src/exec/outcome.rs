@@ -1,4 +1,4 @@
-//! What became of a command.
+//! The reports about a command.
 
 use std::fmt;
 use std::io;
@@ -9,54 +9,60 @@ use std::time::Duration;
 use crate::event::CommandRequest;
 use crate::printable::Printable;
 
-/// How long a command may run before it is reported; from then on others need not wait for it.
+/// Running time after which a command is reported as slow. From then on other commands do not wait
+/// for it.
 pub const SLOW_AFTER: Duration = Duration::from_secs(60);
 
-/// The number of a command that was submitted; unique in its [`Executor`](super::Executor).
+/// The number of a submitted command, unique in its [`Executor`](super::Executor).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub(crate) u64);
 
-/// Something that happened to a command.
+/// A report about a command.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Outcome {
-    /// What [`Executor::submit`](super::Executor::submit) returned for the command.
+    /// The number that [`Executor::submit`](super::Executor::submit) returned for the command.
     pub id: CommandId,
     /// The command.
     pub request: CommandRequest,
-    /// What happened.
+    /// The change that the report is about.
     pub kind: OutcomeKind,
 }
 
-/// What happened to a command.
+/// The change that a report about a command describes.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum OutcomeKind {
-    /// It was started.
+    /// The command was started.
     Started,
-    /// It ended.
+    /// The command ended with this status.
     Finished(ExitStatus),
-    /// It has been running for [`SLOW_AFTER`]. It goes on; the next command of the same door and address no longer
-    /// waits for it. `Finished` follows when it ends.
+    /// The command has been running for [`SLOW_AFTER`] and continues. The next command of the same
+    /// door and address no longer waits for it. `Finished` follows when it ends.
     StillRunning,
-    /// It could not be started and is tried again until it can. Reported once for each kind of error.
+    /// The command could not be started. The executor tries again until it succeeds, and reports
+    /// each kind of error once.
     Delayed(io::Error),
-    /// It could not be started and never will be: only of start commands, and only for errors that time does
-    /// not heal.
+    /// The command could not be started and never runs. Reported only for start commands, and only
+    /// for errors other than a lack of processes, memory or descriptors.
     NotStarted(io::Error),
-    /// It never runs: it waited longest where more start commands of its door waited than
+    /// The command never runs. It waited longest when more start commands of its door waited than
     /// [`Executor::set_limit`](super::Executor::set_limit) allows.
     Dropped,
-    /// Somebody else in this process waited for it, so its exit status is unknown; it has ended.
+    /// The command has ended with an unknown exit status, because other code of this process waited
+    /// for it.
     Lost(io::Error),
 }
 
 impl OutcomeKind {
-    /// True where nothing more will be told of the command.
+    /// True if this is the last report about the command.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Finished(_) | Self::NotStarted(_) | Self::Dropped | Self::Lost(_))
     }
 }
 
-/// The line for a log; empty for a command that ended with status 0, of which knockd says nothing either.
+/// The line for a log. It is empty for a command that ended with status 0, which knockd does not log
+/// either.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CommandRequest { door, ip, action, .. } = &self.request;
@@ -82,7 +88,7 @@ impl fmt::Display for Outcome {
                 write!(f, "{door}: could not start the command: {error} ({action} for {ip})")
             }
             OutcomeKind::Dropped => {
-                write!(f, "{door}: command was not started, since too many others wait ({action} for {ip})")
+                write!(f, "{door}: command was not started, because too many others wait ({action} for {ip})")
             }
             OutcomeKind::Lost(error) => {
                 write!(f, "{door}: command ended with an unknown status: {error} ({action} for {ip})")

@@ -305,7 +305,7 @@ fn a_flooded_door_drops_its_oldest_start_commands_and_no_stop_command() {
         executor.submit(request(host, Action::Open, "exit 0"));
     }
     let dropped: Vec<_> = std::iter::from_fn(|| executor.poll_outcome()).map(|outcome| outcome.to_string()).collect();
-    let line = |host| format!("front: command was not started, since too many others wait (open for 10.0.0.{host})");
+    let line = |host| format!("front: command was not started, because too many others wait (open for 10.0.0.{host})");
     assert_eq!(dropped, [1, 2, 5, 6].map(line));
     let ran = finish(&mut executor);
     let closed = ran.iter().filter(|outcome| outcome.request.action == Action::Close && outcome.kind.is_final());

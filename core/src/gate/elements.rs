@@ -1,4 +1,4 @@
-//! The elements of the sets: opening ports, closing them, and reading which are open.
+//! The elements of the sets: opening ports, closing ports, and reading the open ports.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -10,29 +10,29 @@ use super::numbers::*;
 use super::socket::{Failure, NftSocket};
 use super::{ELEMENT_BATCH, Gate};
 
-/// Number of elements from which it is cheaper to pause the watch and to check the table afterwards.
+/// Number of elements from which pausing the watch and checking the table afterwards is cheaper.
 const PAUSE_THRESHOLD: usize = 100;
 
-/// An element on its way into a set.
+/// An element to add to a set.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     element: Element,
     timeout: Duration,
-    /// It is there already, and has to be replaced.
+    /// The set already contains the element, which must be replaced.
     replace: bool,
 }
 
 /// How long an element stays in its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lifetime {
-    /// For this time.
+    /// The kernel removes it after this time.
     Limited(Duration),
-    /// Until somebody removes it; only the administrator adds such elements.
+    /// It stays until a program removes it. Only the administrator adds such elements.
     Unlimited,
 }
 
 impl Lifetime {
-    /// The time that is left; `None` for an unlimited one.
+    /// The remaining time; `None` for an unlimited lifetime.
     fn left(self) -> Option<Duration> {
         match self {
             Self::Limited(left) => Some(left),
@@ -42,15 +42,16 @@ impl Lifetime {
 }
 
 impl Gate {
-    /// What is open, and how long it will be. Elements without an end are not among them.
+    /// Returns the open ports, each with the time until the kernel closes it. Elements without a
+    /// timeout are not included.
     ///
     /// # Errors
-    /// Fails where the sets have gone.
+    /// Fails if the sets no longer exist.
     pub fn read(&mut self) -> Result<HashMap<Element, Duration>, GateError> {
         let mut open = HashMap::new();
         for which in [0, 1] {
-            // A list leaves elements out while the kernel gives the set more room, and does not say so: it is asked for
-            // until it has nothing new.
+            // While the kernel enlarges a set, a list of its elements can be incomplete, without an
+            // indication of it. So the list is read until it contains nothing new.
             let mut known = usize::MAX;
             while known != open.len() {
                 known = open.len();
@@ -68,8 +69,9 @@ impl Gate {
         Ok(open)
     }
 
-    /// Opens ports, each for so long from now, in one transaction for a thousand. One that is open for longer already
-    /// stays so. What could not be opened comes back, each with its reason; the others are open.
+    /// Opens ports, each for the given time from now, a thousand in one transaction. A port that is
+    /// already open for longer stays open for that longer time. Returns the ports that could not be
+    /// opened, each with the reason; all others are open.
     pub fn add(&mut self, elements: &[(Element, Duration)]) -> Vec<(Element, GateError)> {
         let mut failed = Vec::new();
         if let Some(own) = self.own.as_mut().filter(|own| elements.len() >= PAUSE_THRESHOLD && !own.is_paused) {
@@ -83,14 +85,15 @@ impl Gate {
     }
 
     fn add_part(&mut self, mut wanted: Vec<Wanted>, failed: &mut Vec<(Element, GateError)>) {
-        // Each round takes at least one out, or finds that it is there already.
+        // Each round removes at least one element from the list, or marks one to be replaced.
         while !wanted.is_empty() {
             let sets = &self.sets;
             let failures = transact(&mut self.socket, &wanted, |messages, wanted| {
                 let flags = if wanted.replace { NLM_F_CREATE } else { NLM_F_CREATE | NLM_F_EXCL };
                 sets.change(messages, Kind::NewElement, flags, &wanted.element, Some(wanted.timeout));
-                // An element keeps its timeout where it is added again, so it has to go and come back. Where it went
-                // by itself meanwhile, only the first of the three makes that no error.
+                // An element that is added again keeps its old timeout, so it is deleted and added.
+                // If it has expired meanwhile, the deletion succeeds only because of the first of
+                // the three messages.
                 if wanted.replace {
                     sets.change(messages, Kind::DeleteElement, 0, &wanted.element, None);
                     sets.change(messages, Kind::NewElement, NLM_F_CREATE, &wanted.element, Some(wanted.timeout));
@@ -125,8 +128,8 @@ impl Gate {
         }
     }
 
-    /// Closes ports before their time. One that is closed, or open without an end, is left as it is. What could not be
-    /// closed comes back, each with its reason.
+    /// Closes ports before their timeout. A port that is closed, or open without a timeout, is left
+    /// unchanged. Returns the ports that could not be closed, each with the reason.
     pub fn remove(&mut self, elements: &[Element]) -> Vec<(Element, GateError)> {
         let mut failed = Vec::new();
         for part in elements.chunks(ELEMENT_BATCH) {
@@ -144,7 +147,7 @@ impl Gate {
                         wanted.retain(|element| {
                             let errno = failures[index];
                             index += 1;
-                            // Its time was over meanwhile.
+                            // An element that has expired meanwhile is no error.
                             if errno != 0 && errno != libc::ENOENT {
                                 failed.push((*element, GateError::of(errno)));
                             }
@@ -160,7 +163,7 @@ impl Gate {
         failed
     }
 
-    /// Which of these ports are open and have an end.
+    /// Returns those of these ports that are open with a timeout.
     fn ending(&mut self, wanted: &[Element]) -> HashSet<Element> {
         let mut ending = HashSet::with_capacity(wanted.len());
         for part in wanted.chunks(PAUSE_THRESHOLD) {
@@ -168,7 +171,7 @@ impl Gate {
             for element in part {
                 self.sets.change(&mut question, Kind::GetElement, 0, element, None);
             }
-            // This fails if one of them is closed already. The kernel answers for the others all the same.
+            // This fails if one of the ports is already closed. The kernel still replies for the others.
             let _ = self.socket.ask(question, |attributes| {
                 ending.extend(elements(attributes).filter_map(|(element, lifetime)| lifetime.left().map(|_| element)));
             });
@@ -176,7 +179,7 @@ impl Gate {
         ending
     }
 
-    /// How long a port stays open; `None` if it is closed.
+    /// Returns how long a port stays open; `None` if it is closed.
     pub(super) fn lifetime(&mut self, element: &Element) -> Result<Option<Lifetime>, GateError> {
         let mut question = Messages::default();
         self.sets.change(&mut question, Kind::GetElement, 0, element, None);
@@ -191,8 +194,9 @@ impl Gate {
     }
 }
 
-/// Changes what `write` says for each item in one transaction. Empty where all is done, else an error number or 0 for
-/// each item.
+/// Sends the messages that `write` adds for each item in one transaction. Returns an empty list if
+/// the kernel made all changes, otherwise an error number for each item, which is 0 if the item has
+/// no error.
 fn transact<T>(socket: &mut NftSocket, items: &[T], write: impl Fn(&mut Messages, &T)) -> Result<Vec<i32>, GateError> {
     let mut messages = Messages::transaction();
     let mut ends = Vec::with_capacity(items.len());
@@ -214,7 +218,7 @@ fn transact<T>(socket: &mut NftSocket, items: &[T], write: impl Fn(&mut Messages
     Ok(errors)
 }
 
-/// The elements of a message, each with its lifetime.
+/// Decodes the elements of a message, each with its lifetime.
 fn elements(attributes: &[u8]) -> impl Iterator<Item = (Element, Lifetime)> {
     let list = message::find(attributes, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
     message::all(list).filter_map(|(_, element)| {

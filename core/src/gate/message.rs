@@ -1,11 +1,12 @@
-//! The messages of nftables' netlink: written for the kernel, and read from its replies.
+//! The messages of nftables' netlink protocol: encoding of requests and decoding of the kernel's
+//! replies. See linux/netlink.h, linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h.
 
 use super::numbers::*;
 
-/// The length of netlink's header.
+/// Length of netlink's header, in bytes.
 const HEADER: usize = 16;
 
-/// What a message does.
+/// The type of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Kind {
@@ -23,17 +24,18 @@ pub(super) enum Kind {
     DeleteElement = NFT_MSG_DELSETELEM,
 }
 
-/// Messages on their way to the kernel, numbered from 0.
+/// Messages to send to the kernel, numbered from 0.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     bytes: Vec<u8>,
     count: u32,
-    /// Where the last message begins.
+    /// Offset of the last message in `bytes`.
     last: usize,
 }
 
 impl Messages {
-    /// The beginning of a transaction, which is number 0; all or nothing of it happens.
+    /// Begins a transaction. The message that begins it has the number 0. The kernel makes all
+    /// changes of a transaction or none.
     pub(super) fn transaction() -> Self {
         let mut messages = Self::default();
         messages.header(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES);
@@ -45,7 +47,7 @@ impl Messages {
         self.count
     }
 
-    /// Appends a message for a family of tables, with what `write` puts into it.
+    /// Appends a message for a family of tables, with the attributes that `write` adds.
     pub(super) fn message(&mut self, kind: Kind, flags: u16, family: u8, write: impl FnOnce(&mut Attributes<'_>)) {
         self.last = self.bytes.len();
         self.header(NFNL_SUBSYS_NFTABLES << 8 | kind as u16, NLM_F_REQUEST | flags, family, 0);
@@ -54,7 +56,7 @@ impl Messages {
         self.bytes[self.last..self.last + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
-    /// The bytes to send, the last message with a wish for an answer.
+    /// Returns the bytes to send. The last message requests an acknowledgement.
     pub(super) fn question(mut self) -> Vec<u8> {
         let flags = self.last + 6..self.last + 8;
         if let Some(field) = self.bytes.get_mut(flags) {
@@ -64,7 +66,7 @@ impl Messages {
         self.bytes
     }
 
-    /// The bytes to send, with the end of the transaction.
+    /// Returns the bytes to send, with the end of the transaction.
     pub(super) fn commit(self) -> Vec<u8> {
         let count = self.count;
         let mut end = Self { bytes: self.question(), count, last: 0 };
@@ -72,7 +74,8 @@ impl Messages {
         end.bytes
     }
 
-    /// netlink's header and nfnetlink's; the length is right where nothing follows.
+    /// Appends netlink's header and nfnetlink's. The length in it is that of a message without
+    /// attributes.
     fn header(&mut self, kind: u16, flags: u16, family: u8, resource: u16) {
         self.bytes.extend(20_u32.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
@@ -85,7 +88,7 @@ impl Messages {
     }
 }
 
-/// Attributes of a message, one after another.
+/// Encodes the attributes of a message, one after another.
 pub(super) struct Attributes<'a>(&'a mut Vec<u8>);
 
 impl Attributes<'_> {
@@ -93,7 +96,7 @@ impl Attributes<'_> {
         self.attribute(kind, |bytes| bytes.extend(value));
     }
 
-    /// A name, with the zero at its end.
+    /// Appends a name and a zero byte.
     pub(super) fn name(&mut self, kind: u16, value: &str) {
         self.attribute(kind, |bytes| {
             bytes.extend(value.as_bytes());
@@ -101,15 +104,17 @@ impl Attributes<'_> {
         });
     }
 
+    /// Appends a number of four bytes.
     pub(super) fn number(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
+    /// Appends a number of eight bytes.
     pub(super) fn long(&mut self, kind: u16, value: u64) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    /// Attributes within one.
+    /// Appends an attribute that consists of the attributes that `write` adds.
     pub(super) fn nested(&mut self, kind: u16, write: impl FnOnce(&mut Attributes<'_>)) {
         self.attribute(NLA_F_NESTED | kind, |bytes| write(&mut Attributes(bytes)));
     }
@@ -119,7 +124,7 @@ impl Attributes<'_> {
         self.0.extend([0; 2]);
         self.0.extend(kind.to_ne_bytes());
         write(self.0);
-        // What is written here is far shorter than the 64 KiB that an attribute can have.
+        // All attributes here are far shorter than an attribute's maximum of 64 KiB.
         let length = u16::try_from(self.0.len() - start).unwrap_or(u16::MAX);
         self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self.0.resize(self.0.len().next_multiple_of(4), 0);
@@ -133,7 +138,7 @@ fn length(bytes: &[u8]) -> u32 {
 /// A message from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply<'a> {
-    /// What became of the message with this number: 0, or the number of an error.
+    /// The result of the message with this number. `errno` is 0 after a success.
     Ack { number: u32, errno: i32 },
     /// The end of a list.
     Done,
@@ -141,7 +146,7 @@ pub(super) enum Reply<'a> {
     Object(&'a [u8]),
 }
 
-/// The messages in what was received, up to the first that is broken.
+/// Decodes received messages, up to the first invalid one.
 pub(super) fn replies(mut bytes: &[u8]) -> impl Iterator<Item = Reply<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(native_u32(bytes, 0)?).ok()?;
@@ -159,19 +164,19 @@ pub(super) fn replies(mut bytes: &[u8]) -> impl Iterator<Item = Reply<'_>> {
     })
 }
 
-/// The value of the first attribute of this kind.
+/// Returns the value of the first attribute of this type.
 pub(super) fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
     all(attributes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-/// The attributes, each with its kind, up to the first that is broken.
+/// Decodes attributes, each with its type and value, up to the first invalid one.
 pub(super) fn all(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let [a, b, c, d] = *bytes.first_chunk()?;
         let length = usize::from(u16::from_ne_bytes([a, b]));
         let value = bytes.get(4..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        // Without the flags for nested ones and for the order of bytes.
+        // Without the flags for nested attributes and for the byte order.
         Some((u16::from_ne_bytes([c, d]) & NLA_TYPE_MASK, value))
     })
 }
@@ -194,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn encoded_messages_can_be_decoded() {
         let mut messages = Messages::transaction();
         assert_eq!(messages.next(), 1);
         messages.message(Kind::NewSet, NLM_F_CREATE, 1, |set| {
@@ -213,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_have_the_number_of_their_message() {
+    fn acknowledgements_have_the_number_of_their_message() {
         let mut bytes = Vec::new();
         for field in [36_u32, 2, 5, 0, (-17_i32).cast_unsigned()] {
             bytes.extend(field.to_ne_bytes());
@@ -226,9 +231,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_break_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for answer in replies(&bytes) {
-                if let Reply::Object(attributes) = answer {
+        fn no_bytes_break_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for reply in replies(&bytes) {
+                if let Reply::Object(attributes) = reply {
                     prop_assert!(all(attributes).count() <= attributes.len() / 4);
                 }
             }

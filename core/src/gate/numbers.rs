@@ -1,7 +1,8 @@
 //! The numbers of nftables' netlink messages, by the names of the kernel's linux/netlink.h,
-//! linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h. libc has all of them but the attributes.
+//! linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h. libc has all of them except the
+//! attributes.
 
-// The kinds of a message's attributes.
+// The types of a message's attributes.
 pub(super) const NFTA_TABLE_NAME: u16 = 1;
 pub(super) const NFTA_TABLE_FLAGS: u16 = 2;
 pub(super) const NFTA_TABLE_USERDATA: u16 = 6;
@@ -63,7 +64,7 @@ pub(super) const NFTA_REJECT_ICMP_CODE: u16 = 2;
 /// The flag of a table that exists and filters nothing.
 pub(super) const NFT_TABLE_F_DORMANT: u32 = 1;
 
-// The flags of a set: elements with timeouts, a set that cannot be changed, a map.
+// Flags of a set: its elements have timeouts, it cannot be changed, it is a map.
 pub(super) const NFT_SET_TIMEOUT: u32 = libc::NFT_SET_TIMEOUT.cast_unsigned();
 pub(super) const NFT_SET_CONSTANT: u32 = libc::NFT_SET_CONSTANT.cast_unsigned();
 pub(super) const NFT_SET_MAP: u32 = libc::NFT_SET_MAP.cast_unsigned();
@@ -72,7 +73,8 @@ pub(super) const NFT_SET_MAP: u32 = libc::NFT_SET_MAP.cast_unsigned();
 pub(super) const CT_STATE_ESTABLISHED: u32 = 2;
 pub(super) const CT_STATE_RELATED: u32 = 4;
 
-// The kinds of messages, without the subsystem, and of what begins and ends a transaction.
+// The types of messages, without the subsystem, and of the messages that begin and end a
+// transaction.
 pub(super) const NFT_MSG_NEWTABLE: u16 = low_half(libc::NFT_MSG_NEWTABLE);
 pub(super) const NFT_MSG_GETTABLE: u16 = low_half(libc::NFT_MSG_GETTABLE);
 pub(super) const NFT_MSG_DELTABLE: u16 = low_half(libc::NFT_MSG_DELTABLE);
@@ -91,32 +93,32 @@ pub(super) const NFNL_MSG_BATCH_END: u16 = low_half(libc::NFNL_MSG_BATCH_END);
 pub(super) const NLMSG_ERROR: u16 = low_half(libc::NLMSG_ERROR);
 pub(super) const NLMSG_DONE: u16 = low_half(libc::NLMSG_DONE);
 
-// The flags of a message.
+// Flags of a message.
 pub(super) const NLM_F_REQUEST: u16 = low_half(libc::NLM_F_REQUEST);
 pub(super) const NLM_F_ACK: u16 = low_half(libc::NLM_F_ACK);
-/// In a question: all there is.
+/// In a query: the kernel returns all objects.
 pub(super) const NLM_F_DUMP: u16 = low_half(libc::NLM_F_DUMP);
-/// In a change: the object is made if it does not exist.
+/// In a change: the kernel creates the object if it does not exist.
 pub(super) const NLM_F_CREATE: u16 = low_half(libc::NLM_F_CREATE);
-/// In a change: it is an error if the object exists.
+/// In a change: the message fails if the object exists.
 pub(super) const NLM_F_EXCL: u16 = low_half(libc::NLM_F_EXCL);
 /// In a change: the kernel sends this socket the notification that other sockets get.
 pub(super) const NLM_F_ECHO: u16 = low_half(libc::NLM_F_ECHO);
-/// In a change: a rule is put after the others.
+/// In a change: the kernel adds a rule after the others.
 pub(super) const NLM_F_APPEND: u16 = low_half(libc::NLM_F_APPEND);
 
 /// The flag of an attribute that consists of attributes.
 pub(super) const NLA_F_NESTED: u16 = low_half(libc::NLA_F_NESTED);
-/// The kind of an attribute, without its flags.
+/// Mask of an attribute's type, without its flags.
 pub(super) const NLA_TYPE_MASK: u16 = low_half(libc::NLA_TYPE_MASK);
 
-/// The lower two bytes, which are all that a message has room for.
+/// Returns the lower two bytes, the size of the number's field in a message.
 const fn low_half(number: libc::c_int) -> u16 {
     let [low, high, ..] = number.to_le_bytes();
     u16::from_le_bytes([low, high])
 }
 
-/// The lowest byte of a number that fits into one.
+/// Returns the lowest byte of a number that fits into one byte.
 pub(super) const fn low_byte(number: libc::c_int) -> u8 {
     number.to_le_bytes()[0]
 }

@@ -8,28 +8,29 @@ pub(super) const DROP: u32 = libc::NF_DROP.cast_unsigned();
 pub(super) const ACCEPT: u32 = libc::NF_ACCEPT.cast_unsigned();
 pub(super) const JUMP: u32 = libc::NFT_JUMP.cast_unsigned();
 
-// Where the bytes of a payload are counted from.
+// The headers from which the offset of a payload counts.
 pub(super) const NETWORK: u32 = libc::NFT_PAYLOAD_NETWORK_HEADER.cast_unsigned();
 pub(super) const TRANSPORT: u32 = libc::NFT_PAYLOAD_TRANSPORT_HEADER.cast_unsigned();
 
-// How values are compared.
+// Operators of a comparison.
 pub(super) const EQUAL: u32 = libc::NFT_CMP_EQ.cast_unsigned();
 pub(super) const UNEQUAL: u32 = libc::NFT_CMP_NEQ.cast_unsigned();
 
-// What is known of a packet beside its bytes.
+// Metadata of a packet.
 pub(super) const IIFTYPE: u32 = libc::NFT_META_IIFTYPE.cast_unsigned();
 pub(super) const NFPROTO: u32 = libc::NFT_META_NFPROTO.cast_unsigned();
 pub(super) const L4PROTO: u32 = libc::NFT_META_L4PROTO.cast_unsigned();
 
-// How a packet is refused.
+// Replies to a refused packet.
 pub(super) const REJECT_TCP_RESET: u32 = libc::NFT_REJECT_TCP_RST.cast_unsigned();
 pub(super) const REJECT_ICMPX: u32 = libc::NFT_REJECT_ICMPX_UNREACH.cast_unsigned();
 pub(super) const ICMPX_PORT_UNREACHABLE: u8 = low_byte(libc::NFT_REJECT_ICMPX_PORT_UNREACH);
 
-/// The first register of four bytes. What is longer fills the registers after it.
+/// The first register of four bytes. A longer value also fills the following registers.
 pub(super) const FIRST_REGISTER: u32 = libc::NFT_REG32_00.cast_unsigned();
 
-/// The expressions of a rule, evaluated one after another until one does not hold.
+/// Encodes the expressions of a rule. The kernel evaluates them one after another until one does not
+/// hold.
 pub(super) struct RuleWriter<'a, 'b>(pub(super) &'a mut Attributes<'b>);
 
 impl RuleWriter<'_, '_> {
@@ -40,7 +41,7 @@ impl RuleWriter<'_, '_> {
         });
     }
 
-    /// Loads what is known of the packet beside its bytes.
+    /// Loads metadata of the packet.
     pub(super) fn meta(&mut self, key: u32, register: u32) {
         self.expression("meta", |meta| {
             meta.number(NFTA_META_KEY, key);
@@ -48,13 +49,13 @@ impl RuleWriter<'_, '_> {
         });
     }
 
-    /// Goes on if the transport protocol has this number.
+    /// Continues if the transport protocol has this number.
     pub(super) fn protocol(&mut self, number: libc::c_int) {
         self.meta(L4PROTO, FIRST_REGISTER);
         self.compare(EQUAL, &[low_byte(number)]);
     }
 
-    /// Loads bytes of the packet.
+    /// Loads bytes of the packet, counted from the header `base`.
     pub(super) fn payload(&mut self, base: u32, offset: u32, length: u32, register: u32) {
         self.expression("payload", |payload| {
             payload.number(NFTA_PAYLOAD_DREG, register);
@@ -72,7 +73,7 @@ impl RuleWriter<'_, '_> {
         });
     }
 
-    /// Leaves only the bits of a mask in the first register.
+    /// Clears all bits of the first register that are not in a mask.
     pub(super) fn mask(&mut self, mask: &[u8]) {
         self.expression("bitwise", |bitwise| {
             bitwise.number(NFTA_BITWISE_SREG, FIRST_REGISTER);
@@ -83,7 +84,7 @@ impl RuleWriter<'_, '_> {
         });
     }
 
-    /// Goes on if the first register compares like this with a value.
+    /// Continues if the comparison of the first register with a value holds.
     pub(super) fn compare(&mut self, operator: u32, value: &[u8]) {
         self.expression("cmp", |cmp| {
             cmp.number(NFTA_CMP_SREG, FIRST_REGISTER);
@@ -92,7 +93,7 @@ impl RuleWriter<'_, '_> {
         });
     }
 
-    /// Goes on if what begins in the first register is in the set.
+    /// Continues if the set contains the value that begins in the first register.
     pub(super) fn lookup(&mut self, set: &str) {
         self.expression("lookup", |lookup| {
             lookup.name(NFTA_LOOKUP_SET, set);
@@ -100,7 +101,7 @@ impl RuleWriter<'_, '_> {
         });
     }
 
-    /// Decides what becomes of the packet.
+    /// Ends the rule with a verdict. A jump names its chain.
     pub(super) fn verdict(&mut self, verdict: u32, chain: Option<&str>) {
         self.expression("immediate", |immediate| {
             immediate.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_VERDICT.cast_unsigned());
@@ -115,7 +116,7 @@ impl RuleWriter<'_, '_> {
         });
     }
 
-    /// Refuses the packet with an answer.
+    /// Refuses the packet with a reply.
     pub(super) fn reject(&mut self, kind: u32, code: u8) {
         self.expression("reject", |reject| {
             reject.number(NFTA_REJECT_TYPE, kind);

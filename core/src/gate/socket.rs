@@ -1,4 +1,4 @@
-//! Questions to the kernel, and transactions.
+//! Queries of the kernel's nftables, and transactions that change them.
 
 use super::error::GateError;
 use super::message::{Messages, Reply, replies};
@@ -14,9 +14,10 @@ pub(super) struct NftSocket {
     buffer: Box<[u8]>,
 }
 
-/// A message of a transaction that failed; nothing of the transaction happened.
+/// A message that failed. The kernel made no change of its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
+    /// The number of the message in its transaction.
     pub(super) number: u32,
     pub(super) errno: i32,
 }
@@ -26,20 +27,21 @@ impl NftSocket {
         Ok(Self { socket: NfSocket::open()?, buffer: vec![0; REPLY_BUFFER].into() })
     }
 
-    /// Watches for changes that others make.
+    /// Returns a watch that reports the changes of other programs.
     pub(super) fn watch(&self) -> Result<NfWatch, GateError> {
         Ok(NfWatch::new(&self.socket)?)
     }
 
-    /// Sends a transaction. What comes back are the messages that failed, all of them; nothing where all is done.
+    /// Sends a transaction. Returns all messages that failed; none if the kernel made all changes.
     ///
     /// # Errors
-    /// Fails where the transaction as a whole was refused.
+    /// Fails if the kernel refused the transaction as a whole.
     pub(super) fn transact(&mut self, messages: Messages) -> Result<Vec<Failure>, GateError> {
         self.transact_and(messages, |_| {})
     }
 
-    /// The same, with the attributes of each change that is to be told, where all is done.
+    /// Like [`NftSocket::transact`]. Passes the attributes of each change that has `NLM_F_ECHO` to
+    /// `take` if the kernel made all changes.
     ///
     /// # Errors
     /// See [`NftSocket::transact`].
@@ -50,7 +52,7 @@ impl NftSocket {
     ) -> Result<Vec<Failure>, GateError> {
         let last = messages.next() - 1;
         let (mut failures, mut done) = (Vec::new(), false);
-        self.talk(&messages.commit(), |answer| match answer {
+        self.exchange(&messages.commit(), |reply| match reply {
             Reply::Ack { number, errno: 0 } => done |= number == last,
             Reply::Ack { number, errno } => failures.push(Failure { number, errno }),
             Reply::Object(attributes) => take(attributes),
@@ -63,13 +65,13 @@ impl NftSocket {
         }
     }
 
-    /// Asks for things, or for a list, and hands each one's attributes to `take`.
+    /// Queries objects, or a list of objects, and passes the attributes of each to `take`.
     ///
     /// # Errors
-    /// [`GateError::Kernel`] with `ENOENT` where one does not exist.
+    /// [`GateError::Kernel`] with `ENOENT` if one of the objects does not exist.
     pub(super) fn ask(&mut self, question: Messages, mut take: impl FnMut(&[u8])) -> Result<(), GateError> {
         let mut failed = 0;
-        self.talk(&question.question(), |answer| match answer {
+        self.exchange(&question.question(), |reply| match reply {
             Reply::Ack { errno, .. } if errno != 0 => failed = errno,
             Reply::Ack { .. } | Reply::Done => {}
             Reply::Object(attributes) => take(attributes),
@@ -77,7 +79,8 @@ impl NftSocket {
         if failed == 0 { Ok(()) } else { Err(GateError::of(failed)) }
     }
 
-    fn talk(&mut self, messages: &[u8], mut take: impl FnMut(Reply<'_>)) -> Result<(), GateError> {
+    /// Sends messages and passes all replies to `take`.
+    fn exchange(&mut self, messages: &[u8], mut take: impl FnMut(Reply<'_>)) -> Result<(), GateError> {
         self.socket.send(messages)?;
         while let Some(received) = self.socket.receive(&mut self.buffer)? {
             replies(received).for_each(&mut take);

@@ -1,12 +1,12 @@
-//! The changes that a state file makes to the disk, a function each. The tests have another disk with the same
-//! functions, which fails and loses power.
+//! The changes that a state file makes to the disk, one function for each. The tests replace this
+//! module by a disk with the same functions that fails and loses power.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Makes a file that was not there.
+/// Creates a file. Fails if it exists.
 pub(super) fn create(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options.create_new(true).open(path)
 }
@@ -40,7 +40,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Makes the names in a directory last.
+/// Syncs a directory, so that its names survive a loss of power.
 pub(super) fn sync_names(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -1,4 +1,4 @@
-//! The file under a journal: read once, appended to, replaced as a whole.
+//! The file of a journal: opening and locking it, appending to it, and replacing it as a whole.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -15,14 +15,14 @@ use super::simulation::disk;
 use crate::sys::lock::try_lock;
 use crate::sys::process::effective_user;
 
-/// `path` with `suffix` added to its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Returns `path` with `suffix` added to its name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Makes the directory that `path` is in, for this user only, where there is none.
+/// Creates the directory of `path` if it does not exist, accessible to this user only.
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory_of(path))
 }
@@ -34,15 +34,15 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Opens the lock file and takes its lock; `None` where another process keeps it for a fifth of a second. A file of its
-/// own, because the state file is replaced now and then; it stays behind, so that a full disk does not matter at the
-/// next start.
+/// Opens the lock file and locks it. `None` if another process keeps the lock for a fifth of a
+/// second. The lock has a separate file, because a rewrite replaces the state file. The lock file is
+/// never removed, so that the next start also succeeds on a full disk.
 pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
-    let path = beside(path, ".lock");
+    let path = with_suffix(path, ".lock");
     let file = private().read(true).write(true).create(true).open(&path);
-    // A lock file on a file system that is read-only now serves as well.
+    // An existing lock file can also be locked on a read-only file system.
     let file = file.or_else(|error| private().read(true).open(&path).map_err(|_| error))?;
-    // A command that a process just gone had begun to start holds the lock until its exec is done.
+    // A child of an ended process inherits the lock and holds it until it executes its command.
     for _ in 0..20 {
         if try_lock(&file)? {
             return Ok(Some(file));
@@ -52,7 +52,8 @@ pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Opens the file to read and write, or only to read where it cannot be written (then the flag is false).
+/// Opens the file for reading and writing, or only for reading if it cannot be written. The flag is
+/// true if the file can be written.
 pub(super) fn open(path: &Path) -> io::Result<(File, bool)> {
     match private().read(true).write(true).open(path) {
         Ok(file) => Ok((file, true)),
@@ -61,7 +62,8 @@ pub(super) fn open(path: &Path) -> io::Result<(File, bool)> {
     }
 }
 
-/// Why the contents of an open file must not be run with our rights; `None` where they may.
+/// Returns the reason why the commands in an open file must not run with this process's privileges;
+/// `None` if they may.
 pub(super) fn distrust(file: &File) -> io::Result<Option<&'static str>> {
     let meta = file.metadata()?;
     Ok(if !meta.is_file() {
@@ -75,31 +77,32 @@ pub(super) fn distrust(file: &File) -> io::Result<Option<&'static str>> {
     })
 }
 
-/// Everything in the file.
+/// Reads the whole file.
 pub(super) fn read_all(mut file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Writes `bytes` at `end` and nothing behind them, synced to the disk where `sync` says so. After a failure the file
-/// is as long as before, if the system lets it.
+/// Writes `bytes` at the offset `end` and removes anything after them. Syncs them to the disk if
+/// `sync` is true. After a failure the file is as long as before, if the system permits that.
 pub(super) fn append(file: &File, end: u64, bytes: &[u8], sync: bool) -> io::Result<()> {
     if file.metadata()?.len() != end {
         disk::set_len(file, end)?;
     }
     let written = disk::write_at(file, bytes, end).and_then(|()| if sync { disk::sync_data(file) } else { Ok(()) });
     if written.is_err() {
-        // Whatever remains is a torn line, or whole lines that are true; both are read right.
+        // If this fails, a torn line or complete and correct lines remain. The next start reads both
+        // correctly.
         let _ = disk::set_len(file, end);
     }
     written
 }
 
-/// Puts a file with these bytes in place of the one at `path`, at once: after a crash there is either the old file or the
-/// new one. Which one, is only certain after [`make_last`].
+/// Replaces the file at `path` atomically by one with these bytes. After a crash there is either the
+/// old file or the new one. Only after [`sync_with_name`] is it certainly the new one.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let new = beside(path, ".new");
+    let new = with_suffix(path, ".new");
     let file = create(&new, bytes);
     let replaced = file.and_then(|file| disk::rename(&new, path).map(|()| file));
     if replaced.is_err() {
@@ -108,13 +111,13 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     replaced
 }
 
-/// Makes a file last as it is now, and its name.
-pub(super) fn make_last(file: &File, path: &Path) -> io::Result<()> {
+/// Syncs a file and its name, so that both survive a loss of power.
+pub(super) fn sync_with_name(file: &File, path: &Path) -> io::Result<()> {
     disk::sync_all(file)?;
     disk::sync_names(directory_of(path))
 }
 
-/// Makes a new file with these bytes, synced, in place of any that has this name.
+/// Creates a file with these bytes and syncs it. Removes an existing file of the same name first.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<File> {
     match disk::remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -126,7 +129,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Only for this user, and never through a symbolic link.
+/// Options for a file that is accessible to this user only and never opened through a symbolic link.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600).custom_flags(libc::O_NOFOLLOW);

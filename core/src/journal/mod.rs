@@ -311,7 +311,7 @@ impl StateFile {
         self.records = self.live.len();
         // Where the name does not last neither file can go on to serve: the old one has no name any more.
         self.rewrite = true;
-        file::make_last(file, &self.path)?;
+        file::sync_with_name(file, &self.path)?;
         self.forget_pending();
         self.rewrite = false;
         Ok(())
@@ -319,7 +319,7 @@ impl StateFile {
 
     /// Keeps a file aside that is there but cannot be read, since it is written anew.
     fn not_read(&mut self, error: io::Error) {
-        let _ = std::fs::rename(&self.path, file::beside(&self.path, ".corrupt"));
+        let _ = std::fs::rename(&self.path, file::with_suffix(&self.path, ".corrupt"));
         self.tell(StateNotice::NotRead(self.path.clone(), error));
     }
 
@@ -370,12 +370,12 @@ impl StateFile {
             self.next_id = self.live.len() as u64;
         }
         if damaged > 0 {
-            let not_kept = file::create(&file::beside(&self.path, ".corrupt"), &bytes).err();
+            let not_kept = file::create(&file::with_suffix(&self.path, ".corrupt"), &bytes).err();
             self.tell(StateNotice::Damaged { path: self.path.clone(), lines: damaged, not_kept });
         } else if writable && !renumbered
             // A process that died may have written it just before, and a power cut would take that away with all that
             // is written from now on.
-            && file::make_last(&file, &self.path).is_ok()
+            && file::sync_with_name(&file, &self.path).is_ok()
         {
             self.rewrite = false;
             self.file = Some(file);

@@ -1,4 +1,4 @@
-//! What a state file has to say.
+//! The errors and notices of a state file.
 
 use std::fmt;
 use std::io;
@@ -6,40 +6,46 @@ use std::path::PathBuf;
 
 use crate::printable::shown_path;
 
-/// Why a state file is not used at all.
+/// The reason why a state file is not used at all.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StateError {
-    /// Another process holds it.
+    /// Another process has locked the file.
     #[error("the state file {path} is in use by another portknockd; one daemon listens on several interfaces (-i eth0,lo), or set StateFile to give each its own", path = shown_path(.0))]
     InUse(PathBuf),
-    /// Its contents cannot be trusted with this process's rights, since they are commands to run. The text says why.
+    /// The file contains commands to run with this process's privileges, and another user could have
+    /// written it. The text is the reason.
     #[error("the state file {path} is not trusted: {1}; remove it, or set StateFile to another path", path = shown_path(.0))]
     Untrusted(PathBuf, &'static str),
-    /// It was written in a format of another version.
+    /// The file has the format of another version, which the text names.
     #[error("the state file {path} has the unknown format {1:?}; close the doors in it and remove it", path = shown_path(.0))]
     Version(PathBuf, String),
 }
 
-/// Something to log about a state file that is used.
+/// A notice about a state file that is in use. Each has the path of the file.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StateNotice {
-    /// Openings cannot be saved. Told once; doors still open, and close while this process lives.
+    /// Openings cannot be saved; reported once. Doors still open, and they close while this process
+    /// runs.
     NotSaved(PathBuf, io::Error),
-    /// After `NotSaved`: everything is saved again.
+    /// All openings are saved again after `NotSaved`.
     SavedAgain(PathBuf),
-    /// The file cannot be locked, so nothing keeps a second daemon from it.
+    /// The file cannot be locked, so a second daemon could use it.
     NotLocked(PathBuf, io::Error),
-    /// The file cannot be read; openings from before the start are not known. It is put aside with `.corrupt` added.
+    /// The file cannot be read, so openings from before the start are unknown. The file is renamed,
+    /// with `.corrupt` added.
     NotRead(PathBuf, io::Error),
-    /// The last line was cut off, as a crash in the middle of writing leaves it; what it says had not been acted upon.
+    /// The last line was cut off, as by a crash during a write. If it records an opening, the start
+    /// command had not run yet.
     Torn(PathBuf),
-    /// Lines that are damaged were passed over; the damaged file is kept beside it with `.corrupt` added.
+    /// Damaged lines were skipped. A copy of the damaged file has `.corrupt` added to its name.
     Damaged {
-        /// The state file.
+        /// The path of the state file.
         path: PathBuf,
-        /// How many lines.
+        /// Number of damaged lines.
         lines: usize,
-        /// Why no copy could be kept.
+        /// The reason why no copy could be kept.
         not_kept: Option<io::Error>,
     },
 }
@@ -65,15 +71,11 @@ impl fmt::Display for StateNotice {
             }
             Self::Torn(path) => write!(f, "the last line of {} was cut off and is dropped", shown_path(path)),
             Self::Damaged { path, lines, not_kept: None } => {
-                write!(
-                    f,
-                    "{lines} damaged lines in {0} are passed over; the file is kept as {0}.corrupt",
-                    shown_path(path)
-                )
+                write!(f, "{lines} damaged lines in {0} are skipped; the file is kept as {0}.corrupt", shown_path(path))
             }
             Self::Damaged { path, lines, not_kept: Some(error) } => write!(
                 f,
-                "{lines} damaged lines in {} are passed over; no copy of the file could be kept: {error}",
+                "{lines} damaged lines in {} are skipped; no copy of the file could be kept: {error}",
                 shown_path(path)
             ),
         }

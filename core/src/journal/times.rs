@@ -1,4 +1,5 @@
-//! By which clock an opening closes; see the module above for which one counts.
+//! The closing time of an opening by each clock. The documentation of the parent module describes
+//! when each clock applies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use super::record::Times;
 use crate::clock::Clocks;
 use crate::time::Timestamp;
 
-/// When an opening closes, by every clock.
+/// Returns the closing time of an opening by each clock.
 pub(super) fn times(closes_at: Timestamp, clocks: Clocks, boot_id: Arc<str>) -> Times {
     let span = closes_at.saturating_since(clocks.now);
     let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -19,8 +20,9 @@ pub(super) fn times(closes_at: Timestamp, clocks: Clocks, boot_id: Arc<str>) -> 
     }
 }
 
-/// When an opening closes by the clocks of now. One of another boot is overdue, since nothing that its start command did
-/// survives that. Where the system does not tell boots apart, the wall clock counts.
+/// Returns the time at which an opening closes, by the present clocks. An opening of another boot is
+/// overdue, because the effects of its start command do not survive a reboot. If the system does not
+/// identify its boots, the wall clock applies.
 pub(super) fn closes_at(times: &Times, clocks: Clocks, boot_id: &str) -> Timestamp {
     let remaining = if boot_id.is_empty() || times.boot_id.is_empty() {
         Timestamp::from_nanos(times.wall).saturating_since(clocks.wall).min(Duration::from_nanos(times.span))

@@ -1,7 +1,9 @@
-//! A disk on which the process dies or the disk fails at any change that the tests name, and that loses power.
+//! A simulated disk: at any change that a test selects the process dies or the disk fails, and the
+//! disk can lose power.
 //!
-//! The files are real ones in a temporary folder. Beside them it is kept what of them was synced: after a loss of power
-//! that is certain to be there, and of what came later any part. Threads that set up no such disk have the real one.
+//! The files are real files in a temporary directory. The simulation also keeps the synced contents of
+//! each file and the changes since. After a loss of power the file has the synced contents, and any
+//! part of the later changes. Threads that set up no simulated disk use the real one.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -14,10 +16,10 @@ use std::path::{Path, PathBuf};
 
 use super::super::disk;
 
-/// Unwound with where the process dies.
+/// The payload of the unwinding that simulates the death of the process.
 pub(super) struct Died;
 
-/// When in a change the process dies.
+/// The moment of a change at which the process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
     Before,
@@ -25,11 +27,11 @@ pub(super) enum Moment {
     After,
 }
 
-/// What is to go wrong. Changes are counted from 0.
+/// The faults of the disk. Changes are counted from 0.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trouble {
     pub(super) dies_at: Option<(usize, Moment)>,
-    /// The changes that fail, and with which error number.
+    /// The changes that fail, and the error number with which they fail.
     pub(super) fails_at: Option<(Range<usize>, i32)>,
 }
 
@@ -38,7 +40,7 @@ struct Disk {
     trouble: Trouble,
     changes: usize,
     names: BTreeMap<PathBuf, u64>,
-    /// The names as they were synced, and after each change since.
+    /// The names at the last sync, and after each change since.
     names_since_sync: Vec<BTreeMap<PathBuf, u64>>,
     /// By inode number.
     files: HashMap<u64, Contents>,
@@ -67,14 +69,14 @@ thread_local! {
     static DISK: RefCell<Option<Disk>> = const { RefCell::new(None) };
 }
 
-/// Gives this thread an empty disk, where `path` is.
+/// Sets up an empty disk for this thread in the directory of `path`.
 pub(super) fn set_up(path: &Path, trouble: Trouble) {
     let _ = fs::remove_dir_all(path.parent().unwrap());
     let names_since_sync = vec![BTreeMap::new()];
     DISK.set(Some(Disk { trouble, names_since_sync, ..Disk::default() }));
 }
 
-/// What is to go wrong from now on, after as many changes as this returns.
+/// Sets the faults from now on, and returns the number of changes since the last call.
 pub(super) fn expect(trouble: Trouble) -> usize {
     with(|disk| {
         disk.trouble = trouble;
@@ -83,7 +85,7 @@ pub(super) fn expect(trouble: Trouble) -> usize {
     .unwrap_or_default()
 }
 
-/// Leaves what is certain to be on the disk and some of what may be.
+/// Simulates a loss of power: keeps the synced contents and a random part of the later changes.
 pub(super) fn lose_power(rng: &mut fastrand::Rng) {
     with(|disk| {
         for path in disk.names.keys() {
@@ -99,7 +101,7 @@ pub(super) fn lose_power(rng: &mut fastrand::Rng) {
             since[..kept].iter().for_each(|change| change.apply_to(&mut bytes));
             if let Some(Change::Write(next, offset)) = since.get(kept) {
                 let part = next[..rng.usize(..=next.len())].to_vec();
-                // The length may have come to the disk without the bytes.
+                // The disk may have written the length without the bytes.
                 let part = if rng.u8(..4) == 0 { vec![0; part.len()] } else { part };
                 Change::Write(part, *offset).apply_to(&mut bytes);
             }
@@ -132,7 +134,8 @@ fn with<T>(act: impl FnOnce(&mut Disk) -> T) -> Option<T> {
     DISK.with_borrow_mut(|disk| disk.as_mut().map(act))
 }
 
-/// One change: `whole` makes it, `part` some of it; it is told whether the change fails, or the process dies.
+/// Makes one change. `whole` makes it completely, `part` makes some of it and receives the fate of the
+/// change.
 fn change<T>(part: impl FnOnce(Fate), whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let fate = with(|disk| {
         let number = disk.changes;
@@ -157,7 +160,7 @@ fn change<T>(part: impl FnOnce(Fate), whole: impl FnOnce() -> io::Result<T>) -> 
     resume_unwind(Box::new(Died))
 }
 
-/// Notes a change of a file's contents, which is not synced yet.
+/// Records a change of a file's contents, which is not synced yet.
 fn note(file: &File, change: Change) {
     with(|disk| disk.files.entry(file.metadata().unwrap().ino()).or_default().since.push(change));
 }
@@ -170,7 +173,8 @@ fn note_names(act: impl FnOnce(&mut BTreeMap<PathBuf, u64>)) {
 }
 
 fn sync(file: &File, really: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
-    // A sync that fails leaves pages behind that no later one writes: as if nothing had been written since.
+    // After a failed sync, no later sync writes the same pages: the changes since the last successful
+    // sync are lost.
     let lost = |fate| {
         let inode = file.metadata().unwrap().ino();
         with(|disk| {
