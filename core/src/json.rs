@@ -17,6 +17,8 @@ struct Line<'a> {
     door: &'a str,
     ip: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
+    net: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stage: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<u8>,
@@ -39,6 +41,7 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         event: event.kind.as_str(),
         door: &event.door,
         ip: event.ip,
+        net: event.net().map(|net| net.to_string()),
         stage: None,
         steps: None,
         stop_command: None,
@@ -123,25 +126,27 @@ mod tests {
         };
         let head =
             |event| format!(r#"{{"time":1690000000.123456000,"event":"{event}","door":"a \"b\"","ip":"2001:db8::1""#);
-        let open = |command| EventKind::Open { door_id: DoorId(0), command, opening: None };
+        let net = "2001:db8::/56".parse().unwrap();
+        let open = |command| EventKind::Open { door_id: DoorId(0), command, opening: None, net };
         let opening = |stop_command| {
-            let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
-            Box::new(Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: [].into() })
+            let (door, ip) = ("a".into(), "2001:db8::1".parse().unwrap());
+            Box::new(Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: [].into(), net })
         };
         let close = |command| EventKind::Close { opening: opening(command), reason: None };
         let extend = |command, stop| EventKind::Extend { door_id: DoorId(0), command, opening: opening(stop) };
         let fail = EventKind::Fail { stage: 2, reason: FailReason::WrongPort };
+        let opened = |event| head(event) + r#","net":"2001:db8::/56""#;
         assert_eq!(line(EventKind::Stage { stage: 1, steps: 3 }), head("stage") + r#","stage":1,"steps":3}"#);
-        assert_eq!(line(open(None)), head("open") + r#","command":null}"#);
-        assert_eq!(line(open(Some("x\ty".into()))), head("open") + r#","command":"x\ty"}"#);
-        assert_eq!(line(close(Some("x".into()))), head("close") + r#","command":"x"}"#);
-        assert_eq!(line(close(None)), head("close") + r#","command":null}"#);
+        assert_eq!(line(open(None)), opened("open") + r#","command":null}"#);
+        assert_eq!(line(open(Some("x\ty".into()))), opened("open") + r#","command":"x\ty"}"#);
+        assert_eq!(line(close(Some("x".into()))), opened("close") + r#","command":"x"}"#);
+        assert_eq!(line(close(None)), opened("close") + r#","command":null}"#);
         let full = EventKind::Close { opening: opening(None), reason: Some(FailReason::Full) };
-        assert_eq!(line(full), head("close") + r#","command":null,"reason":"full"}"#);
-        assert_eq!(line(extend(None, None)), head("extend") + r#","stop_command":null,"command":null}"#);
+        assert_eq!(line(full), opened("close") + r#","command":null,"reason":"full"}"#);
+        assert_eq!(line(extend(None, None)), opened("extend") + r#","stop_command":null,"command":null}"#);
         assert_eq!(line(extend(None, Some("y".into()))), line(extend(None, None)), "nothing runs");
         let reopened = line(extend(Some("x".into()), Some("y".into())));
-        assert_eq!(reopened, head("extend") + r#","stop_command":"y","command":"x"}"#);
+        assert_eq!(reopened, opened("extend") + r#","stop_command":"y","command":"x"}"#);
         assert_eq!(line(EventKind::Timeout { stage: 2 }), head("timeout") + r#","stage":2}"#);
         assert_eq!(line(fail), head("fail") + r#","stage":2,"reason":"wrong-port"}"#);
     }

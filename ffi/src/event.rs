@@ -79,6 +79,9 @@ pub struct portknock_event {
     pub reserved: i32,
     /// For EXTEND: the stop command for /bin/sh that runs before `command`. Else NULL, and for a door that has none.
     pub stop_command: *const c_char,
+    /// For OPEN, EXTEND and CLOSE: the network that the door is open for, as in "203.0.113.0/24"; without `open_prefix` it
+    /// is a single address, as in "203.0.113.7/32". Else NULL.
+    pub net: *const c_char,
 }
 
 /// The place of a handle where its last event is, for C to read.
@@ -90,6 +93,7 @@ pub(crate) struct LastEvent {
     /// A command or a message.
     text: ChangingText,
     stop_command: ChangingText,
+    net: ChangingText,
     /// Kept for its memory.
     scratch: String,
 }
@@ -107,6 +111,7 @@ const NOTHING: portknock_event = portknock_event {
     reason: portknock_fail_reason::PORTKNOCK_FAIL_NONE,
     reserved: 0,
     stop_command: ptr::null(),
+    net: ptr::null(),
 };
 
 impl LastEvent {
@@ -122,6 +127,11 @@ impl LastEvent {
             ip: self.ip.set(&self.scratch),
             ..NOTHING
         };
+        if let Some(net) = event.net() {
+            self.scratch.clear();
+            let _ = write!(self.scratch, "{net}");
+            shown.net = self.net.set(&self.scratch);
+        }
         match &event.kind {
             EventKind::Stage { stage, steps } => {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_STAGE;
@@ -226,8 +236,8 @@ mod tests {
         };
         let opening = |command: Option<&str>| {
             let (door, ip, closes_at) = ("d".into(), [1, 2, 3, 4].into(), portknock_core::Timestamp::from_nanos(7));
-            let stop_command = command.map(str::to_owned);
-            Box::new(portknock_core::Opening { door, ip, closes_at, stop_command, open: [].into() })
+            let (stop_command, net) = (command.map(str::to_owned), "1.2.0.0/16".parse().unwrap());
+            Box::new(portknock_core::Opening { door, ip, closes_at, stop_command, open: [].into(), net })
         };
         let close = |command, reason| EventKind::Close { opening: opening(command), reason };
         let extend = |command: Option<&str>, stop| EventKind::Extend {
@@ -238,7 +248,12 @@ mod tests {
         let mut last = LastEvent::default();
         for kind in [
             EventKind::Stage { stage: 1, steps: 2 },
-            EventKind::Open { door_id: portknock_core::DoorId(0), command: Some("run".into()), opening: None },
+            EventKind::Open {
+                door_id: portknock_core::DoorId(0),
+                command: Some("run".into()),
+                opening: None,
+                net: "1.2.0.0/16".parse().unwrap(),
+            },
             extend(Some("run"), Some("stop")),
             extend(Some("run"), None),
             extend(None, Some("stop")),
@@ -253,6 +268,7 @@ mod tests {
             assert_eq!(read(portknock_event_kind_name(shown.kind as i32)), event.kind.as_str());
             assert_eq!((shown.time_ns, read(shown.ip), read(shown.door)), (7, "1.2.3.4", "d"));
             let text = |pointer: *const c_char| (!pointer.is_null()).then(|| read(pointer).to_owned());
+            assert_eq!(text(shown.net), event.net().map(|_| "1.2.0.0/16".to_owned()), "{event:?}");
             let commands: Vec<_> = event.command_requests().map(|request| request.command).collect();
             let shown_commands = [text(shown.stop_command), text(shown.command)];
             assert_eq!(shown_commands.into_iter().flatten().collect::<Vec<_>>(), commands);

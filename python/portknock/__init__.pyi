@@ -33,6 +33,7 @@ from portknock._values import Address as Address
 from portknock._values import Diagnostic as Diagnostic
 from portknock._values import Door as Door
 from portknock._values import Fix as Fix
+from portknock._values import OpenPrefix as OpenPrefix
 from portknock._values import Options as Options
 from portknock._values import ProbeResult as ProbeResult
 from portknock._values import Report as Report
@@ -63,6 +64,7 @@ __all__ = [
     "KnockError",
     "Listener",
     "Open",
+    "OpenPrefix",
     "Options",
     "PortknockError",
     "ProbeError",
@@ -215,7 +217,16 @@ class Open(Event):
 
     __match_args__ = ("door", "ip", "command")
 
-    def __new__(cls, door: str, ip: Address, command: Optional[str] = None, *, time_ns: int = 0) -> Self: ...
+    def __new__(
+        cls, door: str, ip: Address, command: Optional[str] = None, *, net: Optional[str] = None, time_ns: int = 0
+    ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door opens for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def command(self) -> Optional[str]:
         """What opens it: a command for /bin/sh, with the address in it. None where the door has no command."""
@@ -233,8 +244,16 @@ class Extend(Event):
         command: Optional[str] = None,
         stop_command: Optional[str] = None,
         *,
+        net: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door is open for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def command(self) -> Optional[str]:
         """What opens it again: a command for /bin/sh, with the address in it. None if nothing runs."""
@@ -256,8 +275,16 @@ class Close(Event):
         command: Optional[str] = None,
         reason: Optional[str] = None,
         *,
+        net: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door was open for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def reason(self) -> Optional[Literal["full", "command"]]:
         """Why it closes early.

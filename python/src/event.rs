@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portknock_core::{DoorId, EventKind, FailReason, Opening, Timestamp, json};
+use portknock_core::{DoorId, EventKind, FailReason, IpNet, Opening, Timestamp, json, parse_network};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -68,11 +68,16 @@ impl Event {
     fn shown(&self) -> impl PartialEq + Hash + '_ {
         let portknock_core::Event { time, door, ip, kind } = &self.0;
         let (stage, steps, command, reason) = parts(kind);
-        (time, door, ip, kind.as_str(), (stage, steps, command, reason), stop_command(kind))
+        (time, door, ip, kind.as_str(), (stage, steps, command, reason), stop_command(kind), self.0.net())
     }
 
     fn stage(&self) -> u8 {
         parts(&self.0.kind).0.unwrap_or(0)
+    }
+
+    /// The network of the event, if it is not the address alone.
+    fn opened_network(&self) -> Option<IpNet> {
+        self.0.net().filter(|net| *net != self.0.ip.into())
     }
 }
 
@@ -151,6 +156,9 @@ impl Event {
         for value in fields(slf)? {
             shown.push(value.repr()?.to_string());
         }
+        if let Some(net) = slf.get().opened_network() {
+            shown.push(format!("net='{net}'"));
+        }
         shown.push(format!("time_ns={}", slf.get().time_ns()));
         Ok(format!("{}({})", slf.get_type().name()?, shown.join(", ")))
     }
@@ -158,6 +166,9 @@ impl Event {
     /// What copies and pickles are made of.
     fn __getnewargs_ex__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
         let named = PyDict::new(slf.py());
+        if let Some(net) = slf.get().opened_network() {
+            named.set_item("net", net.to_string())?;
+        }
         named.set_item("time_ns", slf.get().time_ns())?;
         Ok((PyTuple::new(slf.py(), fields(slf)?)?, named))
     }
@@ -182,8 +193,28 @@ fn made(
 }
 
 /// The opening behind what Python code makes, of which events show the stop command alone.
-fn opening(door: &Arc<str>, ip: IpAddr, closes_at: Timestamp, stop_command: Option<String>) -> Box<Opening> {
-    Box::new(Opening { door: door.clone(), ip, closes_at, stop_command, open: [].into() })
+fn opening(
+    door: &Arc<str>,
+    ip: IpAddr,
+    closes_at: Timestamp,
+    stop_command: Option<String>,
+    net: Option<IpNet>,
+) -> Box<Opening> {
+    let net = net.unwrap_or(ip.into());
+    Box::new(Opening { door: door.clone(), ip, closes_at, stop_command, open: [].into(), net })
+}
+
+/// The network of an argument; None is the address alone.
+fn network(text: Option<&str>) -> PyResult<Option<IpNet>> {
+    let parse = |text: &str| {
+        parse_network(text).ok_or_else(|| PyValueError::new_err(format!("net is not a network: {text:?}")))
+    };
+    text.map(parse).transpose()
+}
+
+/// The network of an event that opens or closes.
+fn net_of(event: &Event) -> String {
+    event.0.net().map_or_else(String::new, |net| net.to_string())
 }
 
 #[pymethods]
@@ -224,15 +255,30 @@ impl Open {
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("door", "ip", "command");
 
     #[new]
-    #[pyo3(signature = (door, ip, command = None, *, time_ns = 0))]
+    #[pyo3(signature = (door, ip, command = None, *, net = None, time_ns = 0))]
     fn new(
         door: &str,
         ip: &Bound<'_, PyAny>,
         command: Option<String>,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Open { door_id: DoorId(0), command, opening: None })?
-            .add_subclass(Self))
+        let net = network(net)?;
+        let kind = |_: &Arc<str>, ip: IpAddr, _| EventKind::Open {
+            door_id: DoorId(0),
+            command,
+            opening: None,
+            net: net.unwrap_or(ip.into()),
+        };
+        Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door opens for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// What opens it: a command for /bin/sh, with the address in it. None where the door has no command.
@@ -250,20 +296,30 @@ impl Extend {
         ("door", "ip", "command", "stop_command");
 
     #[new]
-    #[pyo3(signature = (door, ip, command = None, stop_command = None, *, time_ns = 0))]
+    #[pyo3(signature = (door, ip, command = None, stop_command = None, *, net = None, time_ns = 0))]
     fn new(
         door: &str,
         ip: &Bound<'_, PyAny>,
         command: Option<String>,
         stop_command: Option<String>,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
+        let net = network(net)?;
         let kind = |door: &Arc<str>, ip, time| EventKind::Extend {
             door_id: DoorId(0),
             command,
-            opening: opening(door, ip, time, stop_command),
+            opening: opening(door, ip, time, stop_command, net),
         };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door is open for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// What opens it again: a command for /bin/sh, with the address in it. None if nothing runs.
@@ -286,17 +342,28 @@ impl Close {
     const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) = ("door", "ip", "command", "reason");
 
     #[new]
-    #[pyo3(signature = (door, ip, command = None, reason = None, *, time_ns = 0))]
+    #[pyo3(signature = (door, ip, command = None, reason = None, *, net = None, time_ns = 0))]
     fn new(
         door: &str,
         ip: &Bound<'_, PyAny>,
         command: Option<String>,
         reason: Option<&str>,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
+        let net = network(net)?;
         let reason = reason.map(|word| reason_of(word, &[FailReason::Full, FailReason::Command])).transpose()?;
-        let kind = |door: &Arc<str>, ip, time| EventKind::Close { opening: opening(door, ip, time, command), reason };
+        let kind =
+            |door: &Arc<str>, ip, time| EventKind::Close { opening: opening(door, ip, time, command, net), reason };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door was open for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// Why it closes early.

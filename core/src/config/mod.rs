@@ -35,8 +35,8 @@ pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
-    Config, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, Options, Protocol, Refusal, Sequence,
-    SequenceError, Step, TableFamily,
+    Config, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, OpenPrefix, Options, Protocol,
+    Refusal, Sequence, SequenceError, Step, TableFamily,
 };
 pub use parse::{Parsed, parse};
 pub use sequence::parse_sequence;

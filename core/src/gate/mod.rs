@@ -2,25 +2,31 @@
 //!
 //! An opening is an element of a set of nftables, with the source, the protocol and the port, and with a timeout. Either
 //! the own table refuses everybody who is not in it (`Gate = own`, see `table.rs`), or the administrator's rules look
-//! into two sets of theirs (`Gate = set …`), of which nothing but elements is touched. Needs CAP_NET_ADMIN, and Linux
+//! into sets of theirs (`Gate = set …`), of which nothing but elements is touched. There are two sets for addresses and
+//! further ones for networks (see `sets.rs`). Needs CAP_NET_ADMIN, and Linux
 //! 5.10 or later.
 
 mod element;
 mod error;
 mod link;
 mod message;
+mod sets;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 pub use element::Element;
 pub use error::GateError;
+use ipnet::IpNet;
 use link::{Failure, Link};
 use message::{CREATE, DUMP, EXCLUSIVE, Kind, Messages};
+pub(crate) use sets::set_name;
+use sets::{Lengths, SetOf, set_of};
 use table::MadeRule;
 pub use table::{SETS, TABLE};
 
@@ -63,8 +69,10 @@ struct Own {
 struct Place {
     family: TableFamily,
     table: String,
-    /// For IPv4 and IPv6.
+    /// The names of the sets for addresses, for IPv4 and IPv6.
     sets: [String; 2],
+    /// Which sets there are.
+    lengths: Lengths,
 }
 
 /// An element on its way into a set.
@@ -90,13 +98,14 @@ impl Gate {
             return Ok(None);
         }
         let link = Link::open()?;
+        let lengths = Lengths::of(config);
         let (place, own) = match &config.options.gate {
             config::Gate::Own => {
                 // Whoever may not watch may not make the table either, so there is no need for a substitute.
                 let (refusal, watch) = (config.options.gate_refuse, link.watch()?);
-                (Place::own(), Some(Own { ports, refusal, rules: Vec::new(), watch, is_paused: false }))
+                (Place::own(lengths), Some(Own { ports, refusal, rules: Vec::new(), watch, is_paused: false }))
             }
-            config::Gate::Sets(sets) => (Place::of(sets), None),
+            config::Gate::Sets(sets) => (Place::of(sets, lengths), None),
         };
         let mut gate = Self { link, place, own };
         if !gate.is_own() {
@@ -105,6 +114,13 @@ impl Gate {
             return Err(GateError::NotOurs);
         }
         Ok(Some(gate))
+    }
+
+    /// Has the own table go on with sets for these networks, which doors of an earlier configuration have opened.
+    pub fn keep(&mut self, open: impl IntoIterator<Item = IpNet>) {
+        for net in open {
+            self.place.lengths.add(net);
+        }
     }
 
     /// Makes the own table, or takes over the one that is there with what is open in it. Nothing happens where the sets are
@@ -123,18 +139,22 @@ impl Gate {
     fn make_unasked(&mut self) -> Result<(), GateError> {
         let Some(own) = &mut self.own else { return Ok(()) };
         let mut rules = Vec::new();
-        let made = table::make(&own.ports, own.refusal);
+        let sets: Vec<SetOf> = self.place.lengths.sets().collect();
+        let made = table::make(&own.ports, &sets, own.refusal);
         match self.link.transact_and(made, |rule| rules.extend(MadeRule::of(rule)))?.first() {
             None => {
                 own.rules = rules;
                 Ok(())
             }
-            // The sets are the second and the third message.
-            Some(Failure { number: number @ 2..=3, errno: libc::EEXIST | libc::EINVAL }) => {
-                Err(self.place.wrong_type(usize::from(*number == 3)))
+            Some(Failure { number, errno }) => {
+                // The sets follow the table, which is the first message.
+                let set = number.checked_sub(2).and_then(|index| sets.get(usize::try_from(index).ok()?));
+                Err(match (errno, set) {
+                    (&(libc::EEXIST | libc::EINVAL), Some(set)) => self.place.wrong_type(*set),
+                    (&libc::ENOENT, _) => GateError::NotSupported,
+                    (errno, _) => GateError::of(*errno),
+                })
             }
-            Some(Failure { errno: libc::ENOENT, .. }) => Err(GateError::NotSupported),
-            Some(failure) => Err(GateError::of(failure.errno)),
         }
     }
 
@@ -206,18 +226,18 @@ impl Gate {
     /// Fails where the sets have gone.
     pub fn read(&mut self) -> Result<HashMap<Element, Duration>, GateError> {
         let mut open = HashMap::new();
-        for which in [0, 1] {
+        for set in self.place.lengths.sets() {
             // A list leaves elements out while the kernel gives the set more room, and does not say so: it is asked for
             // until it has nothing new.
             let mut known = usize::MAX;
             while known != open.len() {
                 known = open.len();
                 let mut question = Messages::default();
-                question.message(Kind::GetElement, DUMP, self.place.number(), |set| self.place.name_set(set, which));
+                question.message(Kind::GetElement, DUMP, self.place.number(), |list| self.place.name_set(list, set));
                 let asked = self.link.ask(question, |attributes| {
-                    open.extend(elements(attributes).filter_map(|(element, left)| Some((element, left?))));
+                    open.extend(elements(attributes, set).filter_map(|(element, left)| Some((element, left?))));
                 });
-                asked.map_err(|error| self.place.explain(error, which))?;
+                asked.map_err(|error| self.place.explain(error, set))?;
             }
         }
         Ok(open)
@@ -272,8 +292,8 @@ impl Gate {
                         }
                     },
                     _ => {
-                        let which = usize::from(wanted.element.ip.is_ipv6());
-                        failed.push((wanted.element, self.place.explain(GateError::of(errno), which)));
+                        let set = set_of(wanted.element.net);
+                        failed.push((wanted.element, self.place.explain(GateError::of(errno), set)));
                         false
                     }
                 }
@@ -319,14 +339,18 @@ impl Gate {
     /// Which of these ports are open and have an end.
     fn ending(&mut self, wanted: &[Element]) -> HashSet<Element> {
         let mut ending = HashSet::with_capacity(wanted.len());
-        for part in wanted.chunks(MANY) {
+        let mut by_set: BTreeMap<SetOf, Vec<&Element>> = BTreeMap::new();
+        for element in wanted {
+            by_set.entry(set_of(element.net)).or_default().push(element);
+        }
+        for (set, part) in by_set.iter().flat_map(|(set, all)| all.chunks(MANY).map(move |part| (*set, part))) {
             let mut question = Messages::default();
             for element in part {
                 self.place.change(&mut question, Kind::GetElement, 0, element, None);
             }
             // This fails if one of them is closed already. The kernel answers for the others all the same.
             let _ = self.link.ask(question, |attributes| {
-                ending.extend(elements(attributes).filter_map(|(element, left)| left.map(|_| element)));
+                ending.extend(elements(attributes, set).filter_map(|(element, left)| left.map(|_| element)));
             });
         }
         ending
@@ -338,7 +362,7 @@ impl Gate {
         self.place.change(&mut question, Kind::GetElement, 0, element, None);
         let mut found = None;
         let asked = self.link.ask(question, |attributes| {
-            found = elements(attributes).find(|(one, _)| one == element).map(|(_, left)| left);
+            found = elements(attributes, set_of(element.net)).find(|(one, _)| one == element).map(|(_, left)| left);
         });
         match asked {
             Err(GateError::Kernel(libc::ENOENT)) => Ok(None),
@@ -348,24 +372,24 @@ impl Gate {
 
     /// Makes sure that the administrator's sets are there and can hold what doors open.
     fn check_sets(&mut self) -> Result<(), GateError> {
-        for which in [0, 1] {
+        for set in self.place.lengths.sets() {
             let mut question = Messages::default();
-            question.message(Kind::GetSet, 0, self.place.number(), |set| self.place.name_set(set, which));
+            question.message(Kind::GetSet, 0, self.place.number(), |message| self.place.name_set(message, set));
             let mut fits = false;
-            let asked = self.link.ask(question, |set| {
-                let number = |kind| message::find(set, kind).and_then(message::number);
-                fits = number(table::SET_KEY_TYPE) == Some(table::KEY_TYPES[which])
+            let asked = self.link.ask(question, |attributes| {
+                let number = |kind| message::find(attributes, kind).and_then(message::number);
+                fits = number(table::SET_KEY_TYPE) == Some(table::KEY_TYPES[set.0])
                     && number(table::SET_FLAGS).is_some_and(|flags| flags & USABLE == table::TIMEOUT);
             });
-            asked.map_err(|error| self.place.explain(error, which))?;
+            asked.map_err(|error| self.place.explain(error, set))?;
             if !fits {
-                return Err(self.place.wrong_type(which));
+                return Err(self.place.wrong_type(set));
             }
         }
         // Whoever may not change anything may still look: this changes nothing.
         let mut messages = Messages::transaction();
         messages.message(Kind::NewElement, CREATE, self.place.number(), |set| {
-            self.place.name_set(set, 0);
+            self.place.name_set(set, set_of(IpAddr::from([0; 4]).into()));
             set.nested(table::ELEMENTS, |_| {});
         });
         match self.link.transact(messages) {
@@ -440,24 +464,24 @@ fn transact<T>(link: &mut Link, items: &[T], write: impl Fn(&mut Messages, &T)) 
     Ok(errors)
 }
 
-/// The elements of a message, with the time that each has left where it has an end.
-fn elements(attributes: &[u8]) -> impl Iterator<Item = (Element, Option<Duration>)> {
+/// The elements of a message about this set, with the time that each has left where it has an end.
+fn elements(attributes: &[u8], (_, length): SetOf) -> impl Iterator<Item = (Element, Option<Duration>)> {
     let list = message::find(attributes, table::ELEMENTS).unwrap_or_default();
-    message::all(list).filter_map(|(_, element)| {
+    message::all(list).filter_map(move |(_, element)| {
         let key = message::find(message::find(element, table::ELEMENT_KEY)?, table::DATA_VALUE)?;
         let left = [ELEMENT_EXPIRATION, ELEMENT_TIMEOUT].iter().find_map(|kind| message::find(element, *kind));
-        Some((Element::of_key(key)?, left.and_then(message::long).map(Duration::from_millis)))
+        Some((Element::of_key(key, length)?, left.and_then(message::long).map(Duration::from_millis)))
     })
 }
 
 impl Place {
-    fn own() -> Self {
-        Self { family: TableFamily::Inet, table: table::TABLE.into(), sets: table::SETS.map(str::to_owned) }
+    fn own(lengths: Lengths) -> Self {
+        Self { family: TableFamily::Inet, table: table::TABLE.into(), sets: table::SETS.map(str::to_owned), lengths }
     }
 
-    fn of(sets: &GateSets) -> Self {
+    fn of(sets: &GateSets, lengths: Lengths) -> Self {
         let GateSets { family, table, set4, set6 } = sets.clone();
-        Self { family, table, sets: [set4, set6] }
+        Self { family, table, sets: [set4, set6], lengths }
     }
 
     fn number(&self) -> u8 {
@@ -471,14 +495,14 @@ impl Place {
     }
 
     /// Which set; the attributes have the same numbers in questions for a set and for its elements.
-    fn name_set(&self, message: &mut message::Attributes<'_>, which: usize) {
+    fn name_set(&self, message: &mut message::Attributes<'_>, (which, length): SetOf) {
         message.name(table::ELEMENTS_TABLE, &self.table);
-        message.name(table::ELEMENTS_SET, &self.sets[which]);
+        message.name(table::ELEMENTS_SET, &set_name(&self.sets[which], which, length));
     }
 
     fn change(&self, messages: &mut Messages, kind: Kind, flags: u16, element: &Element, timeout: Option<Duration>) {
         messages.message(kind, flags, self.number(), |message| {
-            self.name_set(message, usize::from(element.ip.is_ipv6()));
+            self.name_set(message, set_of(element.net));
             table::key(message, &element.key(), |more| {
                 if let Some(timeout) = timeout {
                     // None at all would be no end.
@@ -489,18 +513,18 @@ impl Place {
         });
     }
 
-    fn explain(&self, error: GateError, which: usize) -> GateError {
+    fn explain(&self, error: GateError, set: SetOf) -> GateError {
         match error {
-            GateError::Kernel(libc::ENOENT) => GateError::NoSet(self.set(which)),
+            GateError::Kernel(libc::ENOENT) => GateError::NoSet(self.set(set)),
             error => error,
         }
     }
 
-    fn wrong_type(&self, which: usize) -> GateError {
-        GateError::SetType { name: self.set(which), wanted: TYPES[which] }
+    fn wrong_type(&self, set: SetOf) -> GateError {
+        GateError::SetType { name: self.set(set), wanted: TYPES[set.0] }
     }
 
-    fn set(&self, which: usize) -> String {
-        format!("{} {} {}", self.family, self.table, self.sets[which])
+    fn set(&self, (which, length): SetOf) -> String {
+        format!("{} {} {}", self.family, self.table, set_name(&self.sets[which], which, length))
     }
 }

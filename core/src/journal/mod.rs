@@ -30,11 +30,11 @@ mod times;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 pub use notice::{StateError, StateNotice};
 pub use record::OpeningId;
 use record::{HEADER, Record, Saved, VERSION};
@@ -64,7 +64,7 @@ pub struct Restored {
 }
 
 /// What makes an opening the one that it is.
-type Key = (Arc<str>, IpAddr, String);
+type Key = (Arc<str>, IpNet, String);
 
 /// A file of openings. See the module for what it promises.
 ///
@@ -164,7 +164,7 @@ impl StateFile {
     /// are shut by the kernel.
     pub fn opened(&mut self, opening: &Opening, clocks: Clocks) {
         let Some(stop_command) = &opening.stop_command else { return };
-        let key: Key = (opening.door.clone(), opening.ip, stop_command.clone());
+        let key: Key = (opening.door.clone(), opening.net, stop_command.clone());
         let id = *self.current.entry(key).or_insert_with(|| {
             self.next_id += 1;
             OpeningId(self.next_id - 1)
@@ -174,6 +174,7 @@ impl StateFile {
             ip: opening.ip,
             stop_command: stop_command.clone(),
             times: times(opening.closes_at, clocks, self.boot_id.clone()),
+            net: opening.net,
         };
         self.record_open(id, saved);
     }
@@ -181,7 +182,7 @@ impl StateFile {
     /// Says that a door's stop command is going to run: a further opening of the same door is another one. Nothing is
     /// written until [`StateFile::closed`] is called for what this returns; `None` where no such opening is known.
     pub fn closing(&mut self, request: &CommandRequest) -> Option<OpeningId> {
-        let key: Key = (request.door.clone(), request.ip, request.command.clone());
+        let key: Key = (request.door.clone(), request.net, request.command.clone());
         self.current.remove(&key)
     }
 
@@ -388,11 +389,11 @@ impl StateFile {
         let (mut restored, mut unfinished) = (Restored::default(), HashSet::new());
         // The later of two openings of one door stands where it was opened again while its stop command was due.
         for (&id, saved) in &self.live {
-            let key: Key = (saved.door.clone(), saved.ip, saved.stop_command.clone());
+            let key: Key = (saved.door.clone(), saved.net, saved.stop_command.clone());
             if let Some(before) = self.current.insert(key, id) {
-                let (door, ip, command) = (saved.door.clone(), saved.ip, saved.stop_command.clone());
+                let Saved { door, ip, stop_command: command, net, .. } = saved.clone();
                 unfinished.insert(before);
-                restored.unfinished.push((before, CommandRequest { door, ip, action: Action::Close, command }));
+                restored.unfinished.push((before, CommandRequest { door, ip, action: Action::Close, command, net }));
             }
         }
         for (id, saved) in &self.live {
@@ -403,6 +404,7 @@ impl StateFile {
                     closes_at: closes_at(&saved.times, clocks, &self.boot_id),
                     stop_command: Some(saved.stop_command.clone()),
                     open: Arc::new([]),
+                    net: saved.net,
                 });
             }
         }

@@ -274,7 +274,9 @@ impl Found {
         let fail = |stage, reason| EventKind::Fail { stage, reason };
         match self.what {
             What::Stage { stage, steps } => EventKind::Stage { stage, steps },
-            What::Complete => EventKind::Open { door_id: DoorId(self.door), command: None, opening: None },
+            What::Complete => {
+                EventKind::Open { door_id: DoorId(self.door), command: None, opening: None, net: self.ip.into() }
+            }
             What::Timeout { stage } => EventKind::Timeout { stage },
             What::WrongPort { stage } => fail(stage, FailReason::WrongPort),
             What::Scan { stage } => fail(stage, FailReason::Scan),
