@@ -95,13 +95,18 @@ fn two_addresses_of_a_network_are_one_opening_with_the_commands_of_the_first() {
 
 #[test]
 fn without_a_stop_command_the_latest_address_counts() {
-    let mut bench = Bench::new("[ssh]\nsequence = 7000:udp\nopen = tcp/22\nopen_prefix = 24\ncommand = log %IP% %NET%\n");
+    let mut bench =
+        Bench::new("[ssh]\nsequence = 7000:udp\nopen = tcp/22\nopen_prefix = 24\ncommand = log %IP% %NET%\n");
     assert_eq!(bench.knock("203.0.113.7")[1], "log 203.0.113.7 203.0.113.0/24");
     assert_eq!(bench.knock("203.0.113.8")[1], "log 203.0.113.8 203.0.113.0/24");
     assert_eq!(bench.open(), ["203.0.113.0/24 203.0.113.8"]);
     bench.knock("2001:db8::7");
     bench.knock("2001:db8::8");
-    assert_eq!(bench.open()[..2], ["2001:db8::7/128 2001:db8::7", "2001:db8::8/128 2001:db8::8"], "IPv4 alone has a prefix");
+    assert_eq!(
+        bench.open()[..2],
+        ["2001:db8::7/128 2001:db8::7", "2001:db8::8/128 2001:db8::8"],
+        "IPv4 alone has a prefix"
+    );
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use std::fs;
 
-use portknock_tests::{
-    Daemon, Firewall, Lab, Listener, PATIENCE, Scan, probe, wait_until,
-};
+use portknock_tests::{Daemon, Firewall, Lab, Listener, PATIENCE, Scan, probe, wait_until};
 use serde_json::{Value, json};
 
 /// For each IP version the server, two addresses of one network of the client, and one of another network.
@@ -38,7 +36,8 @@ fn becomes(lab: &Lab, source: &str, address: &str, port: u16, wanted: &str) {
 }
 
 fn example() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/conf/network.conf")).expect("the example is there")
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/conf/network.conf"))
+        .expect("the example is there")
 }
 
 const SSH: &str = "7391 2284:udp 48213 31072:udp";

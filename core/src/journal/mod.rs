@@ -30,6 +30,7 @@ mod times;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub use times::{Clocks, boot_id};
 use times::{closes_at, times};
 
 use crate::event::{Action, CommandRequest};
+use crate::network::is_address;
 use crate::openings::Opening;
 use crate::time::Timestamp;
 
@@ -63,8 +65,15 @@ pub struct Restored {
     pub unfinished: Vec<(OpeningId, CommandRequest)>,
 }
 
-/// What makes an opening the one that it is.
+/// What makes an opening the one that it is: door, network and stop command.
 type Key = (Arc<str>, IpNet, String);
+
+/// For a network the command is without the address: an opening by another address of it takes the place of the one before,
+/// whose stop command may not have ended yet.
+fn key_of(door: &Arc<str>, ip: IpAddr, net: IpNet, stop_command: &str) -> Key {
+    let command = if is_address(net) { stop_command.to_owned() } else { stop_command.replace(&ip.to_string(), "%IP%") };
+    (door.clone(), net, command)
+}
 
 /// A file of openings. See the module for what it promises.
 ///
@@ -164,7 +173,7 @@ impl StateFile {
     /// are shut by the kernel.
     pub fn opened(&mut self, opening: &Opening, clocks: Clocks) {
         let Some(stop_command) = &opening.stop_command else { return };
-        let key: Key = (opening.door.clone(), opening.net, stop_command.clone());
+        let key = key_of(&opening.door, opening.ip, opening.net, stop_command);
         let id = *self.current.entry(key).or_insert_with(|| {
             self.next_id += 1;
             OpeningId(self.next_id - 1)
@@ -182,7 +191,7 @@ impl StateFile {
     /// Says that a door's stop command is going to run: a further opening of the same door is another one. Nothing is
     /// written until [`StateFile::closed`] is called for what this returns; `None` where no such opening is known.
     pub fn closing(&mut self, request: &CommandRequest) -> Option<OpeningId> {
-        let key: Key = (request.door.clone(), request.net, request.command.clone());
+        let key = key_of(&request.door, request.ip, request.net, &request.command);
         self.current.remove(&key)
     }
 
@@ -389,8 +398,10 @@ impl StateFile {
         let (mut restored, mut unfinished) = (Restored::default(), HashSet::new());
         // The later of two openings of one door stands where it was opened again while its stop command was due.
         for (&id, saved) in &self.live {
-            let key: Key = (saved.door.clone(), saved.net, saved.stop_command.clone());
-            if let Some(before) = self.current.insert(key, id) {
+            let key = key_of(&saved.door, saved.ip, saved.net, &saved.stop_command);
+            if let Some(before) = self.current.insert(key, id)
+                && let Some(saved) = self.live.get(&before)
+            {
                 let Saved { door, ip, stop_command: command, net, .. } = saved.clone();
                 unfinished.insert(before);
                 restored.unfinished.push((before, CommandRequest { door, ip, action: Action::Close, command, net }));

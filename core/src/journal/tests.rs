@@ -362,3 +362,29 @@ fn another_path_takes_over_what_is_open() {
     assert_eq!(open_quietly(&old_path).1, []);
     assert_eq!(open_quietly(&new_path).1, [opening(1, 30)]);
 }
+
+#[test]
+fn an_opening_by_another_address_takes_the_place_of_one_of_its_network_that_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let of_network = |host: u8, closes| {
+        let (ip, net) = (IpAddr::from([10, 0, 0, host]), "10.0.0.0/24".parse().unwrap());
+        Opening { ip, net, stop_command: Some(format!("close 10.0.0.0/24 {ip}")), ..opening(host, closes) }
+    };
+    let request = |Opening { door, ip, stop_command, net, .. }: Opening| CommandRequest {
+        door,
+        ip,
+        action: Action::Close,
+        command: stop_command.unwrap(),
+        net,
+    };
+    let (mut state, _) = open(&path);
+    state.opened(&of_network(1, 30), at(0));
+    let first = state.closing(&request(of_network(1, 30))).unwrap();
+    state.opened(&of_network(2, 40), at(9));
+    state.commit(at(9).now);
+    drop(state);
+    let (_, restored) = open(&path);
+    assert_eq!(restored.unfinished, [(first, request(of_network(1, 30)))], "the command of its own address");
+    assert_eq!(restored.openings, [of_network(2, 40)]);
+}
