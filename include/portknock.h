@@ -565,6 +565,11 @@ typedef struct portknock_event {
      * For EXTEND: the stop command for /bin/sh that runs before `command`. Else NULL, and for a door that has none.
      */
     const char *stop_command;
+    /**
+     * For OPEN, EXTEND and CLOSE: the network that the door is open for, as in "203.0.113.0/24"; without `open_prefix` it
+     * is a single address, as in "203.0.113.7/32". Else NULL.
+     */
+    const char *net;
 } portknock_event;
 
 /**

@@ -92,7 +92,12 @@ impl Ports {
         let doors = || config.doors.iter().filter(|door| !door.open.is_empty());
         for opening in &mut saved {
             let is_same = |stop: Option<String>| stop.is_some() && stop == opening.stop_command;
-            let door = doors().find(|door| door.name == opening.door && is_same(door.stop_command_for(opening.ip)));
+            let is_of = |door: &&Door| {
+                door.name == opening.door
+                    && door.network_of(opening.ip) == opening.net
+                    && is_same(door.stop_command_for(opening.ip))
+            };
+            let door = doors().find(is_of);
             opening.open = door.map_or_else(|| opening.open.clone(), |door| door.open.clone());
         }
         let mut sources: HashMap<IpNet, HashMap<OpenPort, Duration>> = HashMap::new();

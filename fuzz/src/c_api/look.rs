@@ -94,5 +94,7 @@ pub(super) unsafe fn at_event(event: &portknock_event) {
         PORTKNOCK_EVENT_OPEN => {}
         kind => assert!(command.is_none() && kind != PORTKNOCK_EVENT_NOTICE),
     }
+    let opens = matches!(event.kind, PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE);
+    assert_eq!(unsafe { optional(event.net) }.is_some(), opens);
     assert_eq!(event.reserved, 0);
 }
