@@ -40,6 +40,11 @@ fn example() -> String {
         .expect("the example is there")
 }
 
+/// The event of a further knock. The log counts it together with others of the same second.
+fn extended(door: &str, ip: &str, net: &str) -> String {
+    format!(r#""event":"extend","door":"{door}","ip":"{ip}","net":"{net}""#)
+}
+
 const SSH: &str = "7391 2284:udp 48213 31072:udp";
 const WEB: &str = "5127:udp 38011 20964:udp";
 
@@ -60,7 +65,7 @@ fn the_kernel_opens_for_the_network_and_for_no_other() {
 
         // Another address of the network opens nothing more.
         lab.knock_from(roamer, server, SSH);
-        daemon.wait_for(&format!("{roamer}: ssh: still open, closing time extended"));
+        follower.wait_for(&extended("ssh", roamer, network));
         let status = daemon.status_json();
         assert_eq!((&status["openings"], status["open"].as_array().map(Vec::len)), (&json!(1), Some(1)), "{status}");
         assert_eq!((&status["open"][0]["net"], &status["open"][0]["ip"]), (&json!(network), &json!(roamer)));
@@ -95,6 +100,7 @@ fn commands_open_for_the_network_within_what_may_knock() {
     let firewall = Firewall::closed(&lab.server);
     let before = firewall.rules();
     let daemon = Daemon::portknockd(&lab.server, &example().replace("[ssh]", "[unused]").replace("open        =", "#"));
+    let follower = daemon.follow();
     for ([server, knocker, roamer, outsider], network) in HOSTS.into_iter().zip(NETWORKS) {
         lab.knock_from(knocker, server, WEB);
         becomes(&lab, roamer, server, 443, "open");
@@ -103,7 +109,7 @@ fn commands_open_for_the_network_within_what_may_knock() {
         assert_eq!(rules.matches(network).count(), 1, "{rules}");
         // The commands of the opening are those for the address that opened it.
         lab.knock_from(roamer, server, WEB);
-        daemon.wait_for(&format!("{roamer}: web: OPEN SESAME"));
+        follower.wait_for(&extended("web", roamer, network));
         assert!(wait_until(PATIENCE, || daemon.status("commands") == 0 && firewall.rules() == rules), "{rules}");
         assert_eq!(daemon.status_json()["open"][0]["ip"], json!(knocker));
         assert_eq!(daemon.portknock(&["close", "web", roamer]).code, Some(0));
