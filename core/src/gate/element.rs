@@ -1,4 +1,5 @@
-//! What is in the sets: a source (the first address of a network), a protocol and a port, each filled up to four bytes.
+//! The elements of the sets. The key of an element is a source (the first address of a network), a
+//! protocol and a port, each padded to a multiple of four bytes.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -14,13 +15,13 @@ const UDP: u8 = 17;
 /// A port that is open for an address or a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
-    /// The sources.
+    /// The sources: one address or a network.
     pub net: IpNet,
     /// The port.
     pub port: OpenPort,
 }
 
-/// The key of a port alone.
+/// Returns the key of a port, without a source.
 pub(super) fn port_key(port: OpenPort) -> [u8; 8] {
     let protocol = match port.protocol {
         Protocol::Tcp => TCP,
@@ -31,7 +32,7 @@ pub(super) fn port_key(port: OpenPort) -> [u8; 8] {
 }
 
 impl Element {
-    /// The key as the kernel has it.
+    /// Returns the key in the kernel's format.
     pub(super) fn key(&self) -> Vec<u8> {
         let mut key = match self.net.addr() {
             IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -41,7 +42,8 @@ impl Element {
         key
     }
 
-    /// What the key stands for in a set for networks with a prefix of this length; `None` for one that doors do not open.
+    /// Returns the element with this key in a set for networks with a prefix of this length. `None`
+    /// if no door can open the element.
     pub(super) fn of_key(key: &[u8], length: u8) -> Option<Self> {
         let (ip, port) = key.split_at_checked(key.len().checked_sub(8)?)?;
         let ip: IpAddr = match ip.len() {

@@ -56,15 +56,14 @@ impl Gate {
             let mut known = usize::MAX;
             while known != open.len() {
                 known = open.len();
-                let mut question = Messages::default();
-                question
-                    .message(Kind::GetElement, NLM_F_DUMP, self.sets.number(), |list| self.sets.name_set(list, set));
-                let asked = self.socket.ask(question, |attributes| {
+                let mut query = Messages::default();
+                query.message(Kind::GetElement, NLM_F_DUMP, self.sets.family(), |list| self.sets.name_set(list, set));
+                let result = self.socket.query(query, |attributes| {
                     open.extend(
                         elements(attributes, set).filter_map(|(element, lifetime)| Some((element, lifetime.left()?))),
                     );
                 });
-                asked.map_err(|error| self.sets.explain(error, set))?;
+                result.map_err(|error| self.sets.explain(error, set))?;
             }
         }
         Ok(open)
@@ -75,8 +74,10 @@ impl Gate {
     /// opened, each with the reason; all others are open.
     pub fn add(&mut self, elements: &[(Element, Duration)]) -> Vec<(Element, GateError)> {
         let mut failed = Vec::new();
-        if let Some(own) = self.own.as_mut().filter(|own| elements.len() >= PAUSE_THRESHOLD && !own.is_paused) {
-            own.is_paused = own.watch.pause().is_ok();
+        if let Some(managed) =
+            self.managed.as_mut().filter(|managed| elements.len() >= PAUSE_THRESHOLD && !managed.is_paused)
+        {
+            managed.is_paused = managed.watch.pause().is_ok();
         }
         for part in elements.chunks(ELEMENT_BATCH) {
             let wanted = part.iter().map(|&(element, timeout)| Wanted { element, timeout, replace: false });
@@ -173,12 +174,12 @@ impl Gate {
         }
         let parts = by_set.iter().flat_map(|(set, all)| all.chunks(PAUSE_THRESHOLD).map(move |part| (*set, part)));
         for (set, part) in parts {
-            let mut question = Messages::default();
+            let mut query = Messages::default();
             for element in part {
-                self.sets.change(&mut question, Kind::GetElement, 0, element, None);
+                self.sets.change(&mut query, Kind::GetElement, 0, element, None);
             }
             // This fails if one of the ports is already closed. The kernel still replies for the others.
-            let _ = self.socket.ask(question, |attributes| {
+            let _ = self.socket.query(query, |attributes| {
                 ending.extend(
                     elements(attributes, set).filter_map(|(element, lifetime)| lifetime.left().map(|_| element)),
                 );
@@ -189,14 +190,14 @@ impl Gate {
 
     /// Returns how long a port stays open; `None` if it is closed.
     pub(super) fn lifetime(&mut self, element: &Element) -> Result<Option<Lifetime>, GateError> {
-        let mut question = Messages::default();
-        self.sets.change(&mut question, Kind::GetElement, 0, element, None);
+        let mut query = Messages::default();
+        self.sets.change(&mut query, Kind::GetElement, 0, element, None);
         let mut found = None;
-        let asked = self.socket.ask(question, |attributes| {
+        let result = self.socket.query(query, |attributes| {
             found =
                 elements(attributes, set_of(element.net)).find(|(one, _)| one == element).map(|(_, lifetime)| lifetime);
         });
-        match asked {
+        match result {
             Err(GateError::Kernel(libc::ENOENT)) => Ok(None),
             result => result.map(|()| found),
         }

@@ -1,7 +1,8 @@
-//! Which sets a gate has: one for addresses, and one for each prefix length of the networks that doors open.
+//! The sets of a gate: one for addresses, and one for each prefix length of the networks for which
+//! doors open.
 //!
 //! A rule masks the source with the prefix before it searches the set. The set therefore contains
-//! first addresses of networks and is a hash table, as the set for addresses is: networks of
+//! first addresses of networks and is a hash table, like the set for addresses: networks of
 //! different lengths never overlap in one set, and each has its own timeout.
 
 use std::collections::BTreeSet;

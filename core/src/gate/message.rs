@@ -57,11 +57,11 @@ impl Messages {
     }
 
     /// Returns the bytes to send. The last message requests an acknowledgement.
-    pub(super) fn question(mut self) -> Vec<u8> {
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
         let flags = self.last + 6..self.last + 8;
         if let Some(field) = self.bytes.get_mut(flags) {
-            let asked = u16::from_ne_bytes([field[0], field[1]]) | NLM_F_ACK;
-            field.copy_from_slice(&asked.to_ne_bytes());
+            let with_ack = u16::from_ne_bytes([field[0], field[1]]) | NLM_F_ACK;
+            field.copy_from_slice(&with_ack.to_ne_bytes());
         }
         self.bytes
     }
@@ -69,7 +69,7 @@ impl Messages {
     /// Returns the bytes to send, with the end of the transaction.
     pub(super) fn commit(self) -> Vec<u8> {
         let count = self.count;
-        let mut end = Self { bytes: self.question(), count, last: 0 };
+        let mut end = Self { bytes: self.into_bytes(), count, last: 0 };
         end.header(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES);
         end.bytes
     }

@@ -1,9 +1,11 @@
-//! Ports that are opened by the kernel's firewall, without a process, and that the kernel closes again.
+//! The gate: ports that the daemon opens in the kernel's firewall without starting a process, and
+//! that the kernel closes.
 //!
-//! An opening is an element of a set of nftables, with the source, the protocol and the port, and with a timeout. Either
-//! the own table refuses everybody who is not in it (`Gate = own`, see `table.rs`), or the administrator's rules look
-//! into sets of theirs (`Gate = set …`), of which nothing but elements is touched. There are two sets for addresses and
-//! further ones for networks (see `lengths.rs`). Needs CAP_NET_ADMIN, and Linux 5.10 or later.
+//! An opening is an element of an nftables set, with the source, the protocol, the port and a
+//! timeout. With `Gate = own` the managed table refuses all sources that are not in its sets (see
+//! `table.rs`). With `Gate = set …` the rules of the administrator search the administrator's sets,
+//! and the gate changes only elements of these sets. There are two sets for addresses and further
+//! sets for networks (see `lengths.rs`). The gate requires `CAP_NET_ADMIN` and Linux 5.10 or later.
 
 mod element;
 mod elements;
@@ -36,34 +38,36 @@ pub use table::{SETS, TABLE};
 use crate::config::{self, Config, OpenPort, Refusal};
 use crate::sys::nfnetlink::NfWatch;
 
-/// Number of elements in one transaction. A larger one makes none of them cheaper.
+/// Maximum number of elements in one transaction. A larger transaction is no cheaper per element.
 const ELEMENT_BATCH: usize = 1000;
-/// The flags that decide whether a set can be used.
+/// The flags of a set that decide whether the gate can use it.
 const USABLE: u32 = NFT_SET_TIMEOUT | NFT_SET_CONSTANT | NFT_SET_MAP;
 
-/// Where ports are opened.
+/// The gate of a configuration, in which ports are opened and closed. Each `Gate` has its own netlink
+/// socket.
 #[derive(Debug)]
 pub struct Gate {
     socket: NftSocket,
     sets: Sets,
-    /// `None` where the table is the administrator's.
-    own: Option<Own>,
+    /// `None` if the administrator made the table.
+    managed: Option<ManagedTable>,
 }
 
-/// What the own table is made of.
+/// The contents of the managed table, and the watch for changes of it.
 #[derive(Debug)]
-struct Own {
+struct ManagedTable {
     ports: Vec<OpenPort>,
     refusal: Refusal,
-    /// The rules that were made last.
+    /// The latest rules that this gate made.
     rules: Vec<MadeRule>,
     watch: NfWatch,
     is_paused: bool,
 }
 
 impl Gate {
-    /// Looks whether the gate of a configuration can be used: the own table is nobody else's, or the administrator's sets
-    /// are there. Changes nothing. `None` where no door opens ports.
+    /// Checks whether the gate of a configuration can be used: no other program made a table with the
+    /// name of the managed table, or the administrator's sets exist. Changes nothing. Returns `None`
+    /// if no door opens ports.
     ///
     /// # Errors
     /// See [`GateError`].
@@ -76,16 +80,19 @@ impl Gate {
         }
         let socket = NftSocket::open()?;
         let lengths = Lengths::of(config);
-        let (sets, own) = match &config.options.gate {
+        let (sets, managed) = match &config.options.gate {
             config::Gate::Own => {
-                // Whoever may not watch may not make the table either, so there is no need for a substitute.
+                // A process that may not watch may not make the table either, so this error is final.
                 let (refusal, watch) = (config.options.gate_refuse, socket.watch()?);
-                (Sets::own(lengths), Some(Own { ports, refusal, rules: Vec::new(), watch, is_paused: false }))
+                (
+                    Sets::managed(lengths),
+                    Some(ManagedTable { ports, refusal, rules: Vec::new(), watch, is_paused: false }),
+                )
             }
             config::Gate::Sets(sets) => (Sets::of(sets, lengths), None),
         };
-        let mut gate = Self { socket, sets, own };
-        if !gate.is_own() {
+        let mut gate = Self { socket, sets, managed };
+        if !gate.is_managed() {
             gate.check_sets()?;
         } else if owner(&mut gate.socket)? == Some(Owner::Other) {
             return Err(GateError::NotOurs);
@@ -101,27 +108,27 @@ impl Gate {
         }
     }
 
-    /// Makes the own table, or takes over the one that is there with what is open in it. Nothing happens where the sets are
-    /// the administrator's.
+    /// Makes the managed table. Replaces the rules of an existing managed table and keeps its
+    /// openings. Does nothing if the sets are the administrator's.
     ///
     /// # Errors
-    /// See [`GateError`]; then nothing is changed.
+    /// See [`GateError`]. After an error nothing has changed.
     pub fn make(&mut self) -> Result<(), GateError> {
-        if self.is_own() && owner(&mut self.socket)? == Some(Owner::Other) {
+        if self.is_managed() && owner(&mut self.socket)? == Some(Owner::Other) {
             return Err(GateError::NotOurs);
         }
-        self.make_unasked()
+        self.write_table()
     }
 
-    /// The same where it is known that the table is not somebody else's.
-    fn make_unasked(&mut self) -> Result<(), GateError> {
-        let Some(own) = &mut self.own else { return Ok(()) };
+    /// Like [`Gate::make`], without a check of the table's owner.
+    fn write_table(&mut self) -> Result<(), GateError> {
+        let Some(managed) = &mut self.managed else { return Ok(()) };
         let mut rules = Vec::new();
         let sets: Vec<SetOf> = self.sets.lengths.sets().collect();
-        let made = table::make(&own.ports, &sets, own.refusal);
-        match self.socket.transact_and(made, |rule| rules.extend(MadeRule::of(rule)))?.first() {
+        let made = table::make(&managed.ports, &sets, managed.refusal);
+        match self.socket.transact_with_echo(made, |rule| rules.extend(MadeRule::of(rule)))?.first() {
             None => {
-                own.rules = rules;
+                managed.rules = rules;
                 Ok(())
             }
             Some(Failure { number, errno }) => {
@@ -136,29 +143,29 @@ impl Gate {
         }
     }
 
-    /// Makes the own table again where somebody removed it or a part of it that protects ports, as a flush of all rules
-    /// does; true where that was so.
+    /// Makes the managed table again if another program removed it or a part of it that protects
+    /// ports, for example with `nft flush ruleset`. Returns true if it did.
     ///
     /// # Errors
     /// See [`GateError`].
-    pub fn mend(&mut self) -> Result<bool, GateError> {
-        // Before the look, so that nothing falls between the two.
-        if let Some(own) = self.own.as_mut().filter(|own| own.is_paused) {
-            own.watch.resume()?;
-            own.is_paused = false;
+    pub fn repair(&mut self) -> Result<bool, GateError> {
+        // Resumed before the check, so that no change between the two is lost.
+        if let Some(managed) = self.managed.as_mut().filter(|managed| managed.is_paused) {
+            managed.watch.resume()?;
+            managed.is_paused = false;
         }
-        if self.is_whole()? {
+        if self.is_complete()? {
             return Ok(false);
         }
-        self.make_unasked().map(|()| true)
+        self.write_table().map(|()| true)
     }
 
-    /// True where all that was made of the own table is there and at work, or where there is none of it.
-    fn is_whole(&mut self) -> Result<bool, GateError> {
-        let Some(own) = &self.own else { return Ok(true) };
+    /// True if all parts of the managed table exist and are active, or if the managed table is not used.
+    fn is_complete(&mut self) -> Result<bool, GateError> {
+        let Some(managed) = &self.managed else { return Ok(true) };
         let (mut owner, mut dormant, mut rules) = (None, false, Vec::new());
-        let mut asked = self.socket.ask(table::ask(&own.rules), |attributes| {
-            // The table is the first.
+        let mut result = self.socket.query(table::query(&managed.rules), |attributes| {
+            // The first object is the table.
             if owner.is_some() {
                 rules.extend(MadeRule::of(attributes));
             } else {
@@ -168,55 +175,58 @@ impl Gate {
         if owner == Some(Owner::Other) {
             return Err(GateError::NotOurs);
         }
-        for ports in own.ports.chunks(ELEMENT_BATCH) {
-            asked = asked.and_then(|()| self.socket.ask(table::ask_for_ports(ports), |_| {}));
+        for ports in managed.ports.chunks(ELEMENT_BATCH) {
+            result = result.and_then(|()| self.socket.query(table::query_ports(ports), |_| {}));
         }
-        match asked {
+        match result {
             Err(GateError::Kernel(libc::ENOENT)) => Ok(false),
-            result => result.map(|()| !dormant && !rules.is_empty() && rules == own.rules),
+            result => result.map(|()| !dormant && !rules.is_empty() && rules == managed.rules),
         }
     }
 
-    /// Readable when others have changed what nftables has; `None` where the own table is not used.
+    /// Returns a descriptor that is readable when other programs have changed nftables. `None` if the
+    /// managed table is not used.
     pub fn watch(&self) -> Option<BorrowedFd<'_>> {
-        self.own.as_ref().map(|own| own.watch.as_fd())
+        self.managed.as_ref().map(|managed| managed.watch.as_fd())
     }
 
-    /// Takes note of such changes; true where there was one, which [`Gate::mend`] then is for.
+    /// Reads the notifications of such changes. True if there was one; then call [`Gate::repair`].
     pub fn was_changed(&self) -> bool {
-        // Whoever cannot know looks.
-        self.own.as_ref().is_some_and(|own| own.watch.acknowledge().unwrap_or(true))
+        // After an error a change is possible, so the table is checked.
+        self.managed.as_ref().is_some_and(|managed| managed.watch.acknowledge().unwrap_or(true))
     }
 
-    /// True after [`Gate::add`] had so much to do that it did not watch; [`Gate::mend`] then goes on with that.
+    /// True if [`Gate::add`] has paused the watch because it added many elements. [`Gate::repair`]
+    /// resumes the watch.
     pub fn is_paused(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| own.is_paused)
+        self.managed.as_ref().is_some_and(|managed| managed.is_paused)
     }
 
-    /// True where the ports are protected by the own table.
-    pub fn is_own(&self) -> bool {
-        self.own.is_some()
+    /// True if the managed table protects the ports.
+    pub fn is_managed(&self) -> bool {
+        self.managed.is_some()
     }
 
-    /// Makes sure that the administrator's sets are there and can hold what doors open.
+    /// Checks that the administrator's sets exist and that their type fits the openings of doors.
     fn check_sets(&mut self) -> Result<(), GateError> {
         for set in self.sets.lengths.sets() {
-            let mut question = Messages::default();
-            question.message(Kind::GetSet, 0, self.sets.number(), |message| self.sets.name_set(message, set));
+            let mut query = Messages::default();
+            query.message(Kind::GetSet, 0, self.sets.family(), |message| self.sets.name_set(message, set));
             let mut fits = false;
-            let asked = self.socket.ask(question, |attributes| {
+            let result = self.socket.query(query, |attributes| {
                 let number = |kind| message::find(attributes, kind).and_then(message::number);
                 fits = number(NFTA_SET_KEY_TYPE) == Some(table::KEY_TYPES[set.0])
                     && number(NFTA_SET_FLAGS).is_some_and(|flags| flags & USABLE == NFT_SET_TIMEOUT);
             });
-            asked.map_err(|error| self.sets.explain(error, set))?;
+            result.map_err(|error| self.sets.explain(error, set))?;
             if !fits {
                 return Err(self.sets.wrong_type(set));
             }
         }
-        // Whoever may not change anything may still look: this changes nothing.
+        // A process can be permitted to read sets and not to change them. This transaction adds no
+        // element, and fails without the permission.
         let mut messages = Messages::transaction();
-        messages.message(Kind::NewElement, NLM_F_CREATE, self.sets.number(), |set| {
+        messages.message(Kind::NewElement, NLM_F_CREATE, self.sets.family(), |set| {
             self.sets.name_set(set, set_of(IpAddr::from([0; 4]).into()));
             set.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |_| {});
         });
@@ -238,10 +248,11 @@ pub fn make_table(config: &Config) -> Result<(), GateError> {
     Gate::find(config)?.map_or(Ok(()), |mut gate| gate.make())
 }
 
-/// Removes the own table with all that is in it; false where there was none, as on a kernel without nftables.
+/// Removes the managed table with its contents. Returns false if there was none, as on a kernel
+/// without nftables.
 ///
 /// # Errors
-/// See [`GateError`]; somebody else's table of that name is left as it is.
+/// See [`GateError`]. A table of the same name that another program made is left unchanged.
 pub fn remove_table() -> Result<bool, GateError> {
     let mut socket = match NftSocket::open() {
         Err(GateError::NotSupported) => return Ok(false),
@@ -257,10 +268,11 @@ pub fn remove_table() -> Result<bool, GateError> {
     }
 }
 
-/// The program that made the table with the name of the managed one; `None` if there is no such table.
+/// Returns the program that made the table with the name of the managed table; `None` if there is no
+/// such table.
 fn owner(socket: &mut NftSocket) -> Result<Option<Owner>, GateError> {
     let mut owner = None;
-    match socket.ask(table::ask(&[]), |attributes| owner = Some(Owner::of(attributes))) {
+    match socket.query(table::query(&[]), |attributes| owner = Some(Owner::of(attributes))) {
         Err(GateError::Kernel(libc::ENOENT)) => Ok(None),
         result => result.map(|()| owner),
     }

@@ -1,4 +1,4 @@
-//! The names of the sets that elements are put into.
+//! The names of the gate's sets, and changes of their elements.
 
 use std::time::Duration;
 
@@ -10,31 +10,34 @@ use super::numbers::*;
 use super::table;
 use crate::config::{GateSets, TableFamily};
 
-/// The types that the sets have to have.
+/// The types that the sets for IPv4 and IPv6 must have, in the notation of nft(8).
 const TYPES: [&str; 2] = ["ipv4_addr . inet_proto . inet_service", "ipv6_addr . inet_proto . inet_service"];
 
-/// Where the sets are.
+/// The sets of a gate and the table that contains them.
 #[derive(Debug)]
 pub(super) struct Sets {
     family: TableFamily,
     table: String,
     /// The names of the sets for addresses, for IPv4 and IPv6.
     sets: [String; 2],
-    /// Which sets there are.
+    /// The prefix lengths that have a set.
     pub(super) lengths: Lengths,
 }
 
 impl Sets {
-    pub(super) fn own(lengths: Lengths) -> Self {
+    /// The sets of the managed table.
+    pub(super) fn managed(lengths: Lengths) -> Self {
         Self { family: TableFamily::Inet, table: table::TABLE.into(), sets: table::SETS.map(str::to_owned), lengths }
     }
 
+    /// The administrator's sets.
     pub(super) fn of(sets: &GateSets, lengths: Lengths) -> Self {
         let GateSets { family, table, set4, set6 } = sets.clone();
         Self { family, table, sets: [set4, set6], lengths }
     }
 
-    pub(super) fn number(&self) -> u8 {
+    /// The number of the table's family.
+    pub(super) fn family(&self) -> u8 {
         match self.family {
             TableFamily::Inet => table::INET,
             TableFamily::Ip => low_byte(libc::NFPROTO_IPV4),
@@ -44,12 +47,14 @@ impl Sets {
         }
     }
 
-    /// Which set; the attributes have the same numbers in questions for a set and for its elements.
+    /// Adds the names of the table and of a set. These attributes have the same types in messages
+    /// about a set and in messages about its elements.
     pub(super) fn name_set(&self, message: &mut message::Attributes<'_>, (which, length): SetOf) {
         message.name(NFTA_SET_ELEM_LIST_TABLE, &self.table);
         message.name(NFTA_SET_ELEM_LIST_SET, &set_name(&self.sets[which], which, length));
     }
 
+    /// Adds a message about an element of a set.
     pub(super) fn change(
         &self,
         messages: &mut Messages,
@@ -58,11 +63,11 @@ impl Sets {
         element: &Element,
         timeout: Option<Duration>,
     ) {
-        messages.message(kind, flags, self.number(), |message| {
+        messages.message(kind, flags, self.family(), |message| {
             self.name_set(message, set_of(element.net));
             table::key(message, &element.key(), |more| {
                 if let Some(timeout) = timeout {
-                    // None at all would be no end.
+                    // A timeout of 0 would mean that the element never expires.
                     let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
                     more.long(NFTA_SET_ELEM_TIMEOUT, millis);
                 }
@@ -70,6 +75,7 @@ impl Sets {
         });
     }
 
+    /// Converts an error of a message about this set.
     pub(super) fn explain(&self, error: GateError, set: SetOf) -> GateError {
         match error {
             GateError::Kernel(libc::ENOENT) => GateError::NoSet(self.set(set)),
@@ -77,10 +83,12 @@ impl Sets {
         }
     }
 
+    /// The error for a set with a wrong type.
     pub(super) fn wrong_type(&self, set: SetOf) -> GateError {
         GateError::SetType { name: self.set(set), wanted: TYPES[set.0] }
     }
 
+    /// The family, the table and the name of a set.
     fn set(&self, (which, length): SetOf) -> String {
         format!("{} {} {}", self.family, self.table, set_name(&self.sets[which], which, length))
     }

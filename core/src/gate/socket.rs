@@ -37,7 +37,7 @@ impl NftSocket {
     /// # Errors
     /// Fails if the kernel refused the transaction as a whole.
     pub(super) fn transact(&mut self, messages: Messages) -> Result<Vec<Failure>, GateError> {
-        self.transact_and(messages, |_| {})
+        self.transact_with_echo(messages, |_| {})
     }
 
     /// Like [`NftSocket::transact`]. Passes the attributes of each change that has `NLM_F_ECHO` to
@@ -45,7 +45,7 @@ impl NftSocket {
     ///
     /// # Errors
     /// See [`NftSocket::transact`].
-    pub(super) fn transact_and(
+    pub(super) fn transact_with_echo(
         &mut self,
         messages: Messages,
         mut take: impl FnMut(&[u8]),
@@ -69,9 +69,9 @@ impl NftSocket {
     ///
     /// # Errors
     /// [`GateError::Kernel`] with `ENOENT` if one of the objects does not exist.
-    pub(super) fn ask(&mut self, question: Messages, mut take: impl FnMut(&[u8])) -> Result<(), GateError> {
+    pub(super) fn query(&mut self, query: Messages, mut take: impl FnMut(&[u8])) -> Result<(), GateError> {
         let mut failed = 0;
-        self.exchange(&question.question(), |reply| match reply {
+        self.exchange(&query.into_bytes(), |reply| match reply {
             Reply::Ack { errno, .. } if errno != 0 => failed = errno,
             Reply::Ack { .. } | Reply::Done => {}
             Reply::Object(attributes) => take(attributes),

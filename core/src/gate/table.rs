@@ -1,4 +1,4 @@
-//! The own table: what refuses who has not knocked.
+//! The managed table, which refuses the sources that have not knocked.
 //!
 //! ```text
 //! table inet portknock {
@@ -30,9 +30,10 @@
 //!         ip saddr & 255.255.255.0 . meta l4proto . th dport @open4_24 accept
 //! ```
 //!
-//! An `accept` here only goes on to the chains of other tables. With `reject` TCP needs no connection tracking: a
-//! segment with ACK or RST opens nothing, and the kernel answers one that belongs to no connection as it answers for a
-//! closed port. So connections from before the table go on, be they tracked or not.
+//! After an `accept` here the packet still passes the chains of other tables. With `reject`, TCP
+//! needs no connection tracking: a segment with ACK or RST starts no connection, and the kernel
+//! replies to one that belongs to no connection as it does for a closed port. Connections from before
+//! the table therefore continue, whether they are tracked or not.
 
 use super::element::port_key;
 use super::lengths::{SetOf, set_name};
@@ -44,48 +45,48 @@ use crate::packet::{Protocol, TcpFlags};
 
 /// The number of the family inet.
 pub(super) const INET: u8 = low_byte(libc::NFPROTO_INET);
-/// The own table's name; its family is `inet`.
+/// The name of the managed table. Its family is `inet`.
 pub const TABLE: &str = "portknock";
-/// The own table's sets for IPv4 and IPv6.
+/// The names of the managed table's sets for IPv4 and IPv6 addresses.
 pub const SETS: [&str; 2] = ["open4", "open6"];
-/// What a table's comment begins with where it is our own.
+/// The beginning of the managed table's comment, which identifies the table.
 const MARK: &str = "made by portknockd";
 const COMMENT: &str = "made by portknockd; portknockd --remove-table removes it";
 
 const PORTS: &str = "ports";
 const INPUT: &str = "input";
 const GATE: &str = "gate";
-/// nft's `filter - 10`.
+/// Priority of the input chain, nft's `filter - 10`.
 const PRIORITY: i32 = -10;
 
-/// Where IP and TCP headers have what rules read.
+// Offsets in the IP, transport and TCP headers, in bytes.
 const IPV4_SOURCE: u32 = 12;
 const IPV6_SOURCE: u32 = 8;
 const DESTINATION_PORT: u32 = 2;
 const TCP_FLAGS: u32 = 13;
 
-/// The number of a set's comment, and of a table's, in their `userdata`, which is libnftnl's.
+/// The type of a comment in the `userdata` of a table or a set, as libnftnl defines it.
 const USERDATA_COMMENT: u8 = 0;
 
-/// nft's numbers of what a key is made of, six bits each.
+// nft's numbers of the types in a key, six bits each.
 const INET_PROTO: u32 = 12;
 const INET_SERVICE: u32 = 13;
 const PORT_TYPE: u32 = INET_PROTO << 6 | INET_SERVICE;
 /// The types of the keys of the sets for IPv4 and IPv6.
 pub(super) const KEY_TYPES: [u32; 2] = [7 << 12 | PORT_TYPE, 8 << 12 | PORT_TYPE];
 
-/// A rule as the kernel tells of it.
+/// A rule in the form in which the kernel returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MadeRule {
-    /// The chain's name, with the zero at its end.
+    /// The chain's name and a zero byte.
     chain: Vec<u8>,
-    /// The number that it has in the table; one that replaces it has the same.
+    /// The number of the rule in the table. A rule that replaces it has the same number.
     handle: u64,
     expressions: Vec<u8>,
 }
 
 impl MadeRule {
-    /// Of a rule's attributes.
+    /// The rule with these attributes.
     pub(super) fn of(attributes: &[u8]) -> Option<Self> {
         let [chain, expressions] = [NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS].map(|kind| find(attributes, kind));
         let handle = find(attributes, NFTA_RULE_HANDLE).and_then(long)?;
@@ -93,27 +94,27 @@ impl MadeRule {
     }
 }
 
-/// Asks for the own table, and for these rules of it.
-pub(super) fn ask(rules: &[MadeRule]) -> Messages {
-    let mut question = Messages::default();
-    question.message(Kind::GetTable, 0, INET, |table| table.name(NFTA_TABLE_NAME, TABLE));
+/// A query for the managed table and for these rules of it.
+pub(super) fn query(rules: &[MadeRule]) -> Messages {
+    let mut query = Messages::default();
+    query.message(Kind::GetTable, 0, INET, |table| table.name(NFTA_TABLE_NAME, TABLE));
     for MadeRule { chain, handle, .. } in rules {
-        question.message(Kind::GetRule, 0, INET, |rule| {
+        query.message(Kind::GetRule, 0, INET, |rule| {
             rule.name(NFTA_RULE_TABLE, TABLE);
             rule.bytes(NFTA_RULE_CHAIN, chain);
             rule.long(NFTA_RULE_HANDLE, *handle);
         });
     }
-    question
+    query
 }
 
-/// Asks for these ports among those that are protected.
-pub(super) fn ask_for_ports(ports: &[OpenPort]) -> Messages {
-    let mut question = Messages::default();
+/// A query for these ports in the set of protected ports.
+pub(super) fn query_ports(ports: &[OpenPort]) -> Messages {
+    let mut query = Messages::default();
     for port in ports {
-        protected(&mut question, Kind::GetElement, 0, *port);
+        protected(&mut query, Kind::GetElement, 0, *port);
     }
-    question
+    query
 }
 
 /// The program that made a table.
@@ -133,19 +134,20 @@ impl Owner {
     }
 }
 
-/// True where a table with these attributes is there and does nothing.
+/// True if a table with these attributes exists and filters nothing.
 pub(super) fn is_dormant(attributes: &[u8]) -> bool {
     find(attributes, NFTA_TABLE_FLAGS).and_then(number).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0)
 }
 
-/// Removes the own table with all that is in it.
+/// The transaction that removes the managed table with its contents.
 pub(super) fn remove() -> Messages {
     let mut messages = Messages::transaction();
     messages.message(Kind::DeleteTable, 0, INET, |table| table.name(NFTA_TABLE_NAME, TABLE));
     messages
 }
 
-/// Makes the table, or takes over the one that is there: its open ports stay open. The rules are told.
+/// The transaction that makes the managed table. In an existing table it replaces the rules and the
+/// protected ports, and keeps the openings. The kernel returns the new rules.
 pub(super) fn make(ports: &[OpenPort], sets: &[SetOf], refusal: Refusal) -> Messages {
     let mut messages = Messages::transaction();
     messages.message(Kind::NewTable, NLM_F_CREATE, INET, |table| {
@@ -174,7 +176,7 @@ pub(super) fn make(ports: &[OpenPort], sets: &[SetOf], refusal: Refusal) -> Mess
         chain.name(NFTA_CHAIN_TABLE, TABLE);
         chain.name(NFTA_CHAIN_NAME, GATE);
     });
-    // What a table of an earlier configuration has.
+    // Remove the rules and the ports of an earlier configuration.
     messages.message(Kind::DeleteRule, 0, INET, |rules| rules.name(NFTA_RULE_TABLE, TABLE));
     messages.message(Kind::DeleteElement, 0, INET, |all| {
         all.name(NFTA_SET_ELEM_LIST_TABLE, TABLE);
@@ -187,7 +189,7 @@ pub(super) fn make(ports: &[OpenPort], sets: &[SetOf], refusal: Refusal) -> Mess
     messages
 }
 
-/// A message about a port among those that are protected.
+/// Adds a message about a port in the set of protected ports.
 fn protected(messages: &mut Messages, kind: Kind, flags: u16, port: OpenPort) {
     messages.message(kind, flags, INET, |element| {
         element.name(NFTA_SET_ELEM_LIST_TABLE, TABLE);
@@ -196,7 +198,7 @@ fn protected(messages: &mut Messages, kind: Kind, flags: u16, port: OpenPort) {
     });
 }
 
-/// One element with its key, and what `more` puts beside it.
+/// Adds one element with its key and the attributes that `more` adds.
 pub(super) fn key(message: &mut Attributes<'_>, key: &[u8], more: impl FnOnce(&mut Attributes<'_>)) {
     message.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
         list.nested(NFTA_LIST_ELEM, |element| {
@@ -254,7 +256,8 @@ fn rules(messages: &mut Messages, ports: &[OpenPort], sets: &[SetOf], refusal: R
                 rule.compare(UNEQUAL, &[0]);
                 rule.verdict(ACCEPT, None);
             });
-            // Connection tracking costs every packet of the host, so it is used where it has to be.
+            // Connection tracking costs time for every packet of the host, so it is used only if
+            // necessary.
             if ports.iter().any(|port| port.protocol == Protocol::Udp) {
                 rule(GATE, &|rule| {
                     rule.protocol(libc::IPPROTO_UDP);

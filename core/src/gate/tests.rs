@@ -1,4 +1,4 @@
-//! The gate on the kernel, beside what nft says of it.
+//! Tests of the gate with the kernel, compared with the output of nft.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -43,25 +43,25 @@ fn element(addresses: &str, port: &str) -> Element {
     }
 }
 
-/// The rules of the table, as nft lists them, without the sets of what is open.
+/// The rules of the table, as nft lists them, without the sets of open ports.
 fn listed() -> String {
     let table = nft("list table inet portknock");
     table.lines().map(str::trim).skip_while(|line| !line.starts_with("set ports")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn the_table_is_what_nft_would_make() {
-    if !in_namespace("the_table_is_what_nft_would_make") {
+fn the_table_equals_the_table_that_nft_makes() {
+    if !in_namespace("the_table_equals_the_table_that_nft_makes") {
         return;
     }
     let of = |options, ports| {
         let gate = open(options, ports).unwrap();
-        assert!(gate.is_own());
+        assert!(gate.is_managed());
         listed()
     };
     let (with_udp, drop, tcp) =
         (of("", "tcp/22,udp/51820"), of("GateRefuse = drop", "tcp/22,udp/51820"), of("", "tcp/22"));
-    // Sets that are added to a table are listed after those before.
+    // nft lists sets that are added to a table after the existing sets.
     assert_eq!(remove_table(), Ok(true));
     let networks = of("", "tcp/22\nopen_prefix = 24,56");
     for (made, ports, refuses) in [
@@ -126,16 +126,16 @@ fn the_table_is_what_nft_would_make() {
         let text = text.replace("ct state 0x2,0x4", "ct state established,related");
         let text = text.replace("reset\n             reject", "reset\n             reject with icmpx port-unreachable");
         nft(&text);
-        let theirs = listed();
-        assert_eq!(made, theirs, "{text}");
+        let by_nft = listed();
+        assert_eq!(made, by_nft, "{text}");
         nft("delete table inet portknock");
         open("", "tcp/1").unwrap();
     }
 }
 
 #[test]
-fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
-    if !in_namespace("what_is_opened_closes_by_itself_and_is_never_cut_short") {
+fn an_opened_port_closes_by_itself_and_never_earlier() {
+    if !in_namespace("an_opened_port_closes_by_itself_and_never_earlier") {
         return;
     }
     let mut gate = open("", "tcp/22,udp/51820").unwrap();
@@ -147,7 +147,7 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
 
     let left = |gate: &mut Gate, element| match gate.lifetime(&element).unwrap() {
         Some(Lifetime::Limited(left)) => Some(left),
-        Some(Lifetime::Unlimited) => panic!("{element:?} has no end"),
+        Some(Lifetime::Unlimited) => panic!("{element:?} has no timeout"),
         None => None,
     };
     assert_eq!(gate.add(&[(ssh, HOUR / 2)]), []);
@@ -157,7 +157,7 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
     let all: HashSet<Element> = gate.read().unwrap().into_keys().collect();
     assert_eq!(all, HashSet::from([ssh, vpn]));
 
-    // The table of the daemon before is taken over, with what is open in it.
+    // A new gate uses the table of an earlier daemon and keeps its openings.
     let mut gate = open("GateRefuse = drop", "tcp/80").unwrap();
     assert_eq!(gate.read().unwrap().len(), 2);
     assert_eq!(gate.remove(&[ssh, element("10.0.0.9", "tcp/22")]), []);
@@ -178,12 +178,12 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
 }
 
 #[test]
-fn networks_have_sets_of_their_own_and_never_cut_each_other_short() {
-    if !in_namespace("networks_have_sets_of_their_own_and_never_cut_each_other_short") {
+fn networks_have_separate_sets_and_never_shorten_one_another() {
+    if !in_namespace("networks_have_separate_sets_and_never_shorten_one_another") {
         return;
     }
     let mut gate = open("", "tcp/22\nallow = 10.0.0.0/8,10.0.0.64/28,2001:db8::/32\nopen_prefix = 24,56").unwrap();
-    // They overlap as far as they can.
+    // The elements overlap as far as possible.
     let [wide, host, six] = ["10.0.0.0/24", "10.0.0.0", "2001:db8::/56"].map(|net| element(net, "tcp/22"));
     assert_eq!(gate.add(&[(wide, HOUR), (host, HOUR / 2), (six, HOUR)]), []);
     let listed = nft("list table inet portknock");
@@ -191,7 +191,7 @@ fn networks_have_sets_of_their_own_and_never_cut_each_other_short() {
         let list = nft(&format!("list set inet portknock {set}"));
         assert!(list.contains(&format!("{element} . 6 . 22 timeout")), "{list}");
     }
-    assert!(!listed.contains("open4_28"), "it is a part of what may knock: {listed}");
+    assert!(!listed.contains("open4_28"), "another network of `allow` contains it: {listed}");
     let left = |gate: &mut Gate, element| match gate.lifetime(&element).unwrap() {
         Some(Lifetime::Limited(left)) => left,
         other => panic!("{element:?}: {other:?}"),
@@ -202,16 +202,16 @@ fn networks_have_sets_of_their_own_and_never_cut_each_other_short() {
     assert_eq!(gate.remove(&[host]), []);
     assert_eq!(gate.read().unwrap().into_keys().collect::<HashSet<_>>(), HashSet::from([wide, six]));
 
-    // What nft writes it reads, as when nftables.service makes the table again.
+    // nft can read its own output, as nftables.service does to make the table again.
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("rules");
     std::fs::write(&file, format!("flush ruleset\n{}", nft("list table inet portknock"))).unwrap();
     let loaded = Command::new("nft").arg("-f").arg(&file).output().unwrap();
     assert!(loaded.status.success(), "{loaded:?}");
-    assert!(gate.was_changed() && gate.mend().is_ok());
+    assert!(gate.was_changed() && gate.repair().is_ok());
     assert_eq!(gate.read().unwrap().len(), 2);
 
-    // A configuration without prefixes keeps the sets of what is open.
+    // A configuration without prefixes keeps the sets with openings.
     let mut next = Gate::find(&config("", "open = tcp/22")).unwrap().unwrap();
     next.keep([wide.net]);
     next.make().unwrap();
@@ -220,7 +220,7 @@ fn networks_have_sets_of_their_own_and_never_cut_each_other_short() {
     assert!(!listed.contains("@open6_56"), "{listed}");
     assert_eq!(next.read().unwrap().into_keys().collect::<Vec<_>>(), [wide]);
 
-    // The administrator's sets are named in the same way.
+    // The names of the administrator's sets follow the same rule.
     let sets = "Gate = set inet mine four six";
     nft("add table inet mine");
     for (name, kind) in [("four", "ipv4_addr"), ("six", "ipv6_addr"), ("four_24", "ipv4_addr")] {
@@ -234,12 +234,12 @@ fn networks_have_sets_of_their_own_and_never_cut_each_other_short() {
 }
 
 #[test]
-fn what_others_take_away_is_told_at_once_and_made_again() {
-    if !in_namespace("what_others_take_away_is_told_at_once_and_made_again") {
+fn removals_by_other_programs_are_reported_immediately_and_repaired() {
+    if !in_namespace("removals_by_other_programs_are_reported_immediately_and_repaired") {
         return;
     }
     let mut gate = open("", "tcp/22,udp/51820").unwrap();
-    // Chains are listed in the order in which they were made.
+    // nft lists chains in the order of their creation.
     let sorted = || {
         let mut lines: Vec<_> = listed().lines().map(str::to_owned).collect();
         lines.sort_unstable();
@@ -268,24 +268,24 @@ fn what_others_take_away_is_told_at_once_and_made_again() {
         ("add table inet portknock { flags dormant; }", true),
     ] {
         assert_eq!(gate.add(&[(ssh, HOUR)]), []);
-        assert!(!gate.was_changed(), "own changes are not told");
+        assert!(!gate.was_changed(), "the gate's own changes are not reported");
         nft(&what.replace("RESET", &handle_of("tcp reset")));
         assert!(gate.was_changed(), "{what}");
-        assert_eq!(gate.mend(), Ok(true), "{what}");
+        assert_eq!(gate.repair(), Ok(true), "{what}");
         assert!(!nft("list table inet portknock").contains("dormant"), "{what}");
         assert_eq!(sorted(), whole, "{what}");
         assert_eq!(gate.read().unwrap().contains_key(&ssh), keeps_open, "{what}");
-        assert_eq!((gate.was_changed(), gate.mend()), (false, Ok(false)), "{what}");
+        assert_eq!((gate.was_changed(), gate.repair()), (false, Ok(false)), "{what}");
     }
 
-    // What others add is theirs, and a removal is seen behind any number of openings.
+    // Rules that other programs add stay, and a removal is noticed after any number of openings.
     nft("insert rule inet portknock gate ip saddr 192.0.2.1 accept; add table inet other");
-    assert_eq!((gate.was_changed(), gate.mend()), (true, Ok(false)));
+    assert_eq!((gate.was_changed(), gate.repair()), (true, Ok(false)));
     let hosts: Vec<String> = (0..2000).map(|host| format!("10.1.{}.{} . 6 . 22", host / 250, host % 250)).collect();
     let many = format!("add element inet portknock open4 {{ {} }}", hosts.join(", "));
     nft(&format!("{many}; flush chain inet portknock input"));
-    assert_eq!((gate.was_changed(), gate.mend()), (true, Ok(true)));
-    // While it opens many it does not listen, and so has to look.
+    assert_eq!((gate.was_changed(), gate.repair()), (true, Ok(true)));
+    // After it opened many ports, the gate is not notified of changes and checks the table.
     let port = element("10.0.0.1", "tcp/22").port;
     let hosts = (1..=200_u8).map(|host| (Element { net: IpAddr::from([10, 2, 0, host]).into(), port }, HOUR));
     for flush in [true, false] {
@@ -293,17 +293,17 @@ fn what_others_take_away_is_told_at_once_and_made_again() {
         if flush {
             nft("flush ruleset");
         }
-        assert_eq!((gate.is_paused(), gate.was_changed(), gate.mend()), (true, false, Ok(flush)));
+        assert_eq!((gate.is_paused(), gate.was_changed(), gate.repair()), (true, false, Ok(flush)));
         nft("add table inet third; delete table inet third");
         assert_eq!((gate.is_paused(), gate.was_changed()), (false, true));
     }
     nft("delete table inet portknock; add table inet portknock");
-    assert_eq!((gate.was_changed(), gate.mend()), (true, Err(GateError::NotOurs)));
+    assert_eq!((gate.was_changed(), gate.repair()), (true, Err(GateError::NotOurs)));
 }
 
 #[test]
-fn what_is_the_administrators_stays_as_it_is() {
-    if !in_namespace("what_is_the_administrators_stays_as_it_is") {
+fn tables_and_elements_of_the_administrator_stay_unchanged() {
+    if !in_namespace("tables_and_elements_of_the_administrator_stay_unchanged") {
         return;
     }
     let own = "table inet portknock { comment \"mine\"; chain input { type filter hook input priority 0; }; }";
@@ -328,23 +328,23 @@ fn what_is_the_administrators_stays_as_it_is() {
     }
     nft(&set("six", "type ipv6_addr . inet_proto . inet_service; flags timeout"));
     let mut gate = open(gate, "tcp/22").unwrap();
-    assert!(!gate.is_own());
+    assert!(!gate.is_managed());
     nft("add element ip6 knocked four { 10.0.0.1 . tcp . 22, 10.0.0.2 . tcp . 22 timeout 1d }");
     let hosts: Vec<Element> = (1..=4).map(|host| element(&format!("10.0.0.{host}"), "tcp/22")).collect();
     let six = element("2001:db8::1", "tcp/22");
     let wanted: Vec<_> = hosts.iter().map(|host| (*host, HOUR)).chain([(six, HOUR)]).collect();
     let failed = gate.add(&wanted);
-    assert_eq!(failed, [(hosts[3], GateError::Full)], "there is room for one, and only what must fail fails");
+    assert_eq!(failed, [(hosts[3], GateError::Full)], "the set has room for all other elements");
     let listed = nft("list ruleset");
     assert!(listed.contains("10.0.0.1 . 6 . 22,") && listed.contains("10.0.0.2 . 6 . 22 timeout 86400s"), "{listed}");
     assert!(listed.contains("10.0.0.3 . 6 . 22 timeout 3600s") && listed.contains("2001:db8::1 . 6 . 22"), "{listed}");
     assert_eq!(gate.remove(&hosts), []);
-    assert!(nft("list ruleset").contains("{ 10.0.0.1 . 6 . 22 }"), "what has no end is not ours");
+    assert!(nft("list ruleset").contains("{ 10.0.0.1 . 6 . 22 }"), "an element without a timeout stays");
 }
 
 #[test]
-fn many_are_opened_together_and_none_is_lost() {
-    if !in_namespace("many_are_opened_together_and_none_is_lost") {
+fn many_ports_open_together_and_none_is_lost() {
+    if !in_namespace("many_ports_open_together_and_none_is_lost") {
         return;
     }
     let mut gate = open("", "tcp/22").unwrap();
@@ -357,7 +357,7 @@ fn many_are_opened_together_and_none_is_lost() {
         assert_eq!(gate.add(&wanted), []);
         assert_eq!(gate.read().unwrap().len(), wanted.len());
     }
-    // Some are closed by then.
+    // Some are closed already when the second call closes them.
     assert_eq!(gate.remove(&wanted.iter().step_by(7).map(|(element, _)| *element).collect::<Vec<_>>()), []);
     assert_eq!(gate.remove(&wanted[..30_000].iter().map(|(element, _)| *element).collect::<Vec<_>>()), []);
     let left = wanted[30_000..].iter().zip(30_000..).filter(|(_, host)| host % 7 != 0).count();
@@ -365,11 +365,12 @@ fn many_are_opened_together_and_none_is_lost() {
 }
 
 #[test]
-fn without_the_right_nothing_is_changed() {
-    // No namespace of its own: here is none, or this may be root's, in which nothing is touched by what follows.
+fn without_the_permission_nothing_is_changed() {
+    // Runs without a separate network namespace, which for root is that of the machine. The query
+    // changes nothing there.
     let Ok(mut socket) = NftSocket::open() else { return };
-    let mut question = Messages::default();
-    question.message(Kind::GetTable, 0, table::INET, |set| set.name(NFTA_TABLE_NAME, "no such table of portknock"));
-    let asked = socket.ask(question, |_| panic!("there is none"));
-    assert!(matches!(asked, Err(GateError::Kernel(libc::ENOENT) | GateError::NotAllowed)), "{asked:?}");
+    let mut query = Messages::default();
+    query.message(Kind::GetTable, 0, table::INET, |set| set.name(NFTA_TABLE_NAME, "no such table of portknock"));
+    let result = socket.query(query, |_| panic!("the table does not exist"));
+    assert!(matches!(result, Err(GateError::Kernel(libc::ENOENT) | GateError::NotAllowed)), "{result:?}");
 }

@@ -64,10 +64,10 @@ impl Ports {
         open: impl Iterator<Item = &'a Opening>,
         notices: &mut VecDeque<Notice>,
     ) {
-        let was_own = self.gate.as_ref().is_some_and(|gate| gate.is_own());
+        let was_own = self.gate.as_ref().is_some_and(|gate| gate.is_managed());
         self.gate = gate.map(Box::new);
         let made = match &mut self.gate {
-            Some(gate) if gate.is_own() => {
+            Some(gate) if gate.is_managed() => {
                 gate.keep(open.filter(|opening| !opening.open.is_empty()).map(|opening| opening.net));
                 gate.make()
             }
@@ -185,7 +185,7 @@ impl Ports {
             return false;
         }
         self.look_at = None;
-        match gate.mend() {
+        match gate.repair() {
             Ok(mended) => {
                 self.failing = false;
                 if mended {
@@ -222,7 +222,7 @@ impl Ports {
         let opening = std::mem::take(&mut self.opening);
         let failed = gate.add(&opening.iter().map(|(element, (_, left))| (*element, *left)).collect::<Vec<_>>());
         // Somebody has flushed it since the look: the next one makes it again, with all that is to be open.
-        let is_gone = gate.is_own() && failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_)));
+        let is_gone = gate.is_managed() && failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_)));
         if is_gone || gate.is_paused() {
             self.look_at.get_or_insert(self.rests_until);
         }
