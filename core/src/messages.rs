@@ -16,7 +16,7 @@ use crate::config::{DoorId, LoadError, OpenPort, SequenceError, Step};
 use crate::decode::Knock;
 use crate::engine::EngineStats;
 use crate::event::{Action, CommandRequest, Event, EventKind, FailReason};
-use crate::exec::{CommandId, Outcome, OutcomeKind};
+use crate::exec::{CommandId, CommandResult, CommandResultKind};
 use crate::gate::{Element, GateError};
 use crate::host::{Family, HostError};
 use crate::journal::{StateError, StateNotice};
@@ -117,8 +117,8 @@ fn request() -> CommandRequest {
     }
 }
 
-fn outcome(kind: OutcomeKind) -> Outcome {
-    Outcome { id: CommandId(1), request: request(), kind }
+fn outcome(kind: CommandResultKind) -> CommandResult {
+    CommandResult { id: CommandId(1), request: request(), kind }
 }
 
 fn finding(outcome: check::Outcome) -> Finding {
@@ -176,7 +176,7 @@ fn events(golden: &mut Golden) {
         Fail { stage: 1, reason: FailReason::WrongPort },
     });
     add!(golden, FailReason { WrongPort, Scan, Full, Reload, Command });
-    add!(golden, outcome, OutcomeKind {
+    add!(golden, outcome, CommandResultKind {
         Started,
         Finished(ExitStatus::from_raw(0)),
         Finished(ExitStatus::from_raw(1 << 8)),
@@ -233,7 +233,7 @@ fn notices(golden: &mut Golden) {
         SummarisedEvent(event(EventKind::Timeout { stage: 1 })),
         Flood { door: door(), counts: FloodCounts { replaced: 1, repeated: 2, dropped: 3, commands: 4 } },
         NotRun(3),
-        Command(outcome(OutcomeKind::Started)),
+        Command(outcome(CommandResultKind::Started)),
         FailedProgram { door: door(), program: Some("iptables".into()), is_found: false },
         FailedProgram { door: door(), program: None, is_found: true },
         CommandSkipped(request()),

@@ -1,16 +1,17 @@
-//! Running commands without ever waiting for them.
+//! Running commands without waiting for them.
 //!
-//! A command runs as `/bin/sh -c COMMAND`, or without the shell where that would only start a program in its place (see
-//! `argv.rs`), in a process group of its own (so that a Ctrl-C on the terminal does not reach it), with `/dev/null` as
-//! standard input and this process's standard output and error. Its environment is this process's with
-//! `PORTKNOCK_DOOR`, `PORTKNOCK_IP`, `PORTKNOCK_NET` and `PORTKNOCK_EVENT` (`open` or `close`) added, and with `PORTKNOCK_STATE_FILE`,
-//! which tells whose command it is, and without `NOTIFY_SOCKET`. No command is ever killed: people write
-//! `open; sleep 30; close` in one command.
+//! A command runs as `/bin/sh -c COMMAND`, or directly if the shell would only start a program in its
+//! place (see `argv.rs`). It has its own process group, so that a Ctrl-C on the terminal does not
+//! reach it, `/dev/null` as standard input, and this process's standard output and error. It inherits
+//! the environment of this process, without `NOTIFY_SOCKET` and with these variables added:
+//! `PORTKNOCK_DOOR`, `PORTKNOCK_IP`, `PORTKNOCK_NET`, `PORTKNOCK_EVENT` (`open` or `close`), and
+//! `PORTKNOCK_STATE_FILE`, which identifies the daemon of the command. The executor never kills a
+//! command, because one command can open a port, sleep and close the port.
 
 mod argv;
 mod orphans;
-mod outcome;
 mod queue;
+mod result;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -23,85 +24,88 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use orphans::Orphan;
-pub use outcome::{CommandId, Outcome, OutcomeKind, SLOW_AFTER};
 use queue::{CommandQueue, Job, Key};
+pub use result::{CommandId, CommandResult, CommandResultKind, SLOW_AFTER};
 
 use crate::event::{Action, CommandRequest};
 use crate::sys::epoll::Epoll;
 use crate::sys::process::pidfd_open;
 use crate::time::Timestamp;
 
-/// How many start commands run at once, and how many stop commands; slow ones (see [`SLOW_AFTER`]) do not count. A door
-/// of which none runs may have one more.
+/// Maximum number of start commands that run at the same time, and also of stop commands. Slow
+/// commands (see [`SLOW_AFTER`]) do not count. A door without a running command may start one more.
 pub const SLOTS: usize = 64;
-/// How many commands run at once, slow ones included; each takes a descriptor, of which a process has 1,024 by default.
-/// Start commands leave the last [`SLOTS`] of them to stop commands, and those of one door as many as they take.
+/// Maximum number of commands that run at the same time, slow ones included. Each uses a descriptor,
+/// of which a process has 1,024 by default. Start commands leave the last [`SLOTS`] of the processes
+/// to stop commands, and those of one door leave as many processes free as they use.
 pub const MAX_PROCESSES: usize = 512;
-/// Number of stop commands and of start commands that are started in one turn. Each start waits until the kernel has made
-/// the process, so that many of them would keep the caller from its packets.
+/// Maximum number of stop commands, and of start commands, that one turn starts. Each start waits
+/// until the kernel has created the process, so more of them would delay the caller's packets.
 const STARTS_PER_TURN: usize = 4;
-/// The variables that a command finds in its environment.
+// The environment variables of a command.
 const DOOR: &str = "PORTKNOCK_DOOR";
 const IP: &str = "PORTKNOCK_IP";
 const NET: &str = "PORTKNOCK_NET";
 const EVENT: &str = "PORTKNOCK_EVENT";
 const STATE_FILE: &str = "PORTKNOCK_STATE_FILE";
-/// What a supervisor tells the daemon alone; see sd_notify(3).
+/// The variable with the supervisor's socket, which is meant for the daemon only; see sd_notify(3).
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
-/// How long after a failed start the next try comes.
+/// Time between a failed start and the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How often children are looked at that no descriptor tells about.
-const POLL_EVERY: Duration = Duration::from_millis(20);
+/// Interval at which children without a descriptor are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Runs commands: those of one door and address (or network, if the door opens for one) one after another, all others side by side within [`SLOTS`], stop
-/// commands first, and the doors in turn. Of one door at most as many start commands wait as [`Executor::set_limit`]
-/// says. No stop command is lost.
+/// Runs commands. Commands of one door and address (or network, if the door opens for one) run one
+/// after another. All others run at the same time within [`SLOTS`]: stop commands first, and the doors
+/// in turn. [`Executor::set_limit`] limits the number of waiting start commands of one door. No stop
+/// command is lost.
 ///
-/// After [`Executor::submit`], and when the descriptor is readable, and at [`Executor::poll_timeout`], call
-/// [`Executor::reap`] and [`Executor::start_next`], and [`Executor::poll_outcome`] until `None` after each. Dropping it
-/// leaves running commands alone.
+/// After [`Executor::submit`], when the descriptor is readable, and at [`Executor::poll_timeout`], call
+/// [`Executor::reap`] and [`Executor::start_next`]. After each of them call [`Executor::poll_result`]
+/// until it returns `None`. Dropping an executor does not affect running commands.
 #[derive(Debug)]
 pub struct Executor {
     epoll: Epoll,
     queue: CommandQueue,
-    /// How many start commands of one door wait, and while how many of its stop commands do they all wait.
+    /// Maximum number of waiting start commands of one door. Start commands of a door also wait while
+    /// this number of its stop commands wait.
     limit: usize,
-    running: HashMap<u64, Running>,
-    /// Commands of an executor before this one that others wait for.
+    running: HashMap<u64, RunningCommand>,
+    /// Commands of an earlier executor that submitted commands wait for.
     orphans: HashMap<u64, Orphan>,
-    /// What its commands have in common and those of others do not: the state file of their openings.
+    /// The state file of the openings, which distinguishes these commands from those of other daemons.
     state_file: PathBuf,
-    /// When each running command becomes slow, in order; some may have ended.
+    /// The time at which each running command becomes slow, in order; some may have ended.
     slow_at: VecDeque<(Timestamp, u64)>,
-    /// Stop commands that could not be started, and when to try again.
+    /// Stop commands that could not be started, each with the time of the next attempt.
     retries: VecDeque<(Timestamp, Job)>,
-    /// The process or the system has run out of something: nothing is started until then.
+    /// Set while the process or the system lacks a resource: no command starts before this time.
     paused_until: Option<Timestamp>,
     /// The latest [`Executor::start_next`] may have left commands that can be started.
     has_more: bool,
-    /// Children without a descriptor, and when to look at them.
+    /// Children without a descriptor, which are polled at `next_poll`.
     polled: Vec<u64>,
     next_poll: Timestamp,
     next_id: u64,
-    outcomes: VecDeque<Outcome>,
+    results: VecDeque<CommandResult>,
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningCommand {
     child: Child,
     /// Keeps the child's descriptor in the set; `None` for a polled child.
     _pidfd: Option<OwnedFd>,
     id: CommandId,
     request: CommandRequest,
-    /// It holds no slot and no lane any more.
+    /// True if the command no longer occupies a slot and other commands of its key do not wait for it.
     slow: bool,
 }
 
 impl Executor {
-    /// An executor with nothing to do.
+    /// An executor without commands.
     ///
     /// # Errors
-    /// Fails where the process or the system is out of descriptors.
+    /// Fails if the process or the system is out of descriptors.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new()?,
@@ -117,25 +121,26 @@ impl Executor {
             polled: Vec::new(),
             next_poll: Timestamp::default(),
             next_id: 0,
-            outcomes: VecDeque::new(),
+            results: VecDeque::new(),
         })
     }
 
-    /// Says which state file the openings are in that the commands from now on open and close.
+    /// Sets the state file of the openings for all commands that start from now on.
     pub fn set_state_file(&mut self, path: &Path) {
         self.state_file = path.to_owned();
     }
 
-    /// Sets how many start commands of one door may wait; beyond that the oldest is dropped. While as many of its stop
-    /// commands wait, no further start command of the door runs.
+    /// Sets how many start commands of one door may wait, at least 1. If more wait, the oldest is
+    /// dropped. While this number of stop commands of a door wait, no further start command of the
+    /// door runs.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit.max(1);
     }
 
-    /// Makes the commands of these doors and networks wait for those that an executor before this one, in a process
-    /// with the same state file that crashed, left running: else a slow start command would open the door after its stop command closed it. To
-    /// be called before any [`Executor::submit`]. Nobody waits longer than [`SLOW_AFTER`], and where `/proc` or
-    /// pidfd_open(2) is missing nobody waits.
+    /// Makes the commands of these doors and networks wait for those that an earlier process with the
+    /// same state file left running when it crashed. Otherwise a slow start command could open a door
+    /// after its stop command closed it. Call this before any [`Executor::submit`]. No command waits
+    /// longer than [`SLOW_AFTER`], and none waits if `/proc` or pidfd_open(2) is missing.
     pub fn wait_for_orphans(&mut self, keys: impl IntoIterator<Item = (Arc<str>, IpNet)>, now: Timestamp) {
         let keys: Vec<Key> = keys.into_iter().collect();
         if keys.is_empty() {
@@ -151,56 +156,58 @@ impl Executor {
         }
     }
 
-    /// Queues a command; [`Executor::start_next`] starts it.
+    /// Queues a command, which [`Executor::start_next`] starts.
     pub fn submit(&mut self, request: CommandRequest) -> CommandId {
         let id = self.next_id();
         let door = request.door.clone();
         self.queue.push(Job { id, request, reported: None });
         if let Some(Job { id, request, .. }) = self.queue.take_start_beyond(&door, self.limit) {
-            self.tell(id, request, OutcomeKind::Dropped);
+            self.report(id, request, CommandResultKind::Dropped);
         }
         id
     }
 
-    /// The start commands that wait for this door and network.
+    /// Returns the waiting start commands of this door and network.
     pub fn waiting_starts(&self, door: &Arc<str>, net: IpNet) -> impl Iterator<Item = (CommandId, &CommandRequest)> {
         self.queue.waiting_starts(&(door.clone(), net)).iter().map(|job| (job.id, &job.request))
     }
 
-    /// Takes back a start command that waits for this door and network: nothing more is told of it.
+    /// Removes a waiting start command of this door and network from the queue. There are no further
+    /// reports about it.
     pub fn withdraw_start(&mut self, door: &Arc<str>, net: IpNet, id: CommandId) {
         self.queue.withdraw(&(door.clone(), net), id);
     }
 
-    /// Takes back all start commands that wait, and returns how many that were.
+    /// Removes all waiting start commands from the queue and returns their number.
     pub fn withdraw_starts(&mut self) -> usize {
         self.queue.withdraw_all()
     }
 
-    /// Notices which commands have ended. What waits for them does not start yet, so that their end can be written down
-    /// before. Never waits.
+    /// Checks which commands have ended. Does not start the commands that wait for them, so that the
+    /// caller can save their end first. Never blocks.
     ///
     /// # Errors
-    /// Fails only where epoll_wait(2) does, which would be a bug here.
+    /// Fails only if epoll_wait(2) fails, which would be a bug of this module.
     pub fn reap(&mut self, now: Timestamp) -> io::Result<()> {
         let mut tokens = Vec::new();
         if !self.running.is_empty() || !self.orphans.is_empty() {
             self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
         }
         for token in tokens {
-            self.look_at(token);
-            self.let_orphan_go(token);
+            self.check(token);
+            self.release_orphan(token);
         }
         if !self.polled.is_empty() && self.next_poll <= now {
             let polled = std::mem::take(&mut self.polled);
-            self.polled = polled.into_iter().filter(|&token| !self.look_at(token)).collect();
-            self.next_poll = now.saturating_add(POLL_EVERY);
+            self.polled = polled.into_iter().filter(|&token| !self.check(token)).collect();
+            self.next_poll = now.saturating_add(POLL_INTERVAL);
         }
-        self.let_slow_ones_go(now);
+        self.release_slow_commands(now);
         Ok(())
     }
 
-    /// Starts commands whose turn it is, stop commands first, some of each at a time. Never waits for their ends.
+    /// Starts the next commands, stop commands first, a limited number of each. Never waits until they
+    /// end.
     pub fn start_next(&mut self, now: Timestamp) {
         while self.retries.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, job)) = self.retries.pop_front() {
@@ -226,12 +233,13 @@ impl Executor {
         self.has_more &= self.paused_until.is_none();
     }
 
-    /// What happened since; in order.
-    pub fn poll_outcome(&mut self) -> Option<Outcome> {
-        self.outcomes.pop_front()
+    /// Returns the next report about a command, in the order of the changes.
+    pub fn poll_result(&mut self) -> Option<CommandResult> {
+        self.results.pop_front()
     }
 
-    /// When the two are due even though the descriptor stays quiet; may change with every call.
+    /// Returns the time at which [`Executor::reap`] and [`Executor::start_next`] are due if the
+    /// descriptor does not become readable before. Every call of a method may change it.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let slow = self.slow_at.front().map(|(due, _)| *due);
         let retry = self.retries.front().map(|(due, _)| *due);
@@ -240,12 +248,12 @@ impl Executor {
         [slow, retry, poll, more, self.paused_until].into_iter().flatten().min()
     }
 
-    /// How many commands run.
+    /// Number of running commands.
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// How many commands wait for their turn or for a further try.
+    /// Number of commands that wait for their turn or for another attempt.
     pub fn waiting(&self) -> usize {
         self.queue.waiting()
     }
@@ -262,19 +270,19 @@ impl Executor {
             Err(error) => error,
         };
         let errno = error.raw_os_error();
-        let out_of_something = matches!(errno, Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE));
-        if !out_of_something && job.request.action == Action::Open {
+        let lacks_resource = matches!(errno, Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE));
+        if !lacks_resource && job.request.action == Action::Open {
             self.queue.done(&job.key());
-            self.tell(job.id, job.request, OutcomeKind::NotStarted(error));
+            self.report(job.id, job.request, CommandResultKind::NotStarted(error));
             return;
         }
         let kind = Some(errno.unwrap_or(0));
         if job.reported != kind {
             job.reported = kind;
-            self.tell(job.id, job.request.clone(), OutcomeKind::Delayed(error));
+            self.report(job.id, job.request.clone(), CommandResultKind::Delayed(error));
         }
         let due = now.saturating_add(RETRY_AFTER);
-        if out_of_something {
+        if lacks_resource {
             self.paused_until = Some(due);
             self.queue.put_back(job);
         } else {
@@ -285,38 +293,39 @@ impl Executor {
 
     fn started(&mut self, job: Job, child: Child, now: Timestamp) {
         let Job { id, request, .. } = job;
-        // Whatever fails here only means that the child is looked at from time to time.
+        // After an error here the executor polls the child.
         let watched = pidfd_open(child.id()).and_then(|pidfd| self.epoll.add(pidfd.as_fd(), id.0).map(|()| pidfd));
         if watched.is_err() {
             self.polled.push(id.0);
-            self.next_poll = now.saturating_add(POLL_EVERY);
+            self.next_poll = now.saturating_add(POLL_INTERVAL);
         }
         self.queue.started(&request.door, request.action);
         self.slow_at.push_back((now.saturating_add(SLOW_AFTER), id.0));
-        self.tell(id, request.clone(), OutcomeKind::Started);
-        self.running.insert(id.0, Running { child, _pidfd: watched.ok(), id, request, slow: false });
+        self.report(id, request.clone(), CommandResultKind::Started);
+        self.running.insert(id.0, RunningCommand { child, _pidfd: watched.ok(), id, request, slow: false });
     }
 
-    /// Finds out whether a child has ended; true where it has.
-    fn look_at(&mut self, token: u64) -> bool {
+    /// Checks whether a child has ended, and reports its end. True if it has ended.
+    fn check(&mut self, token: u64) -> bool {
         let Some(running) = self.running.get_mut(&token) else { return true };
         let kind = match running.child.try_wait() {
             Ok(None) => return false,
-            Ok(Some(status)) => OutcomeKind::Finished(status),
-            Err(error) => OutcomeKind::Lost(error),
+            Ok(Some(status)) => CommandResultKind::Finished(status),
+            Err(error) => CommandResultKind::Lost(error),
         };
         if let Some(running) = self.running.remove(&token) {
             if !running.slow {
                 self.release(&running.request);
             }
             self.queue.ended(&running.request.door);
-            self.tell(running.id, running.request, kind);
+            self.report(running.id, running.request, kind);
         }
         true
     }
 
-    /// Nobody waits for it any more, where this is one: the others of its door and address are next when it was the last.
-    fn let_orphan_go(&mut self, token: u64) {
+    /// Removes an orphan, if the token is that of an orphan. If it was the last one of its door and
+    /// network, the commands that waited for it can start.
+    fn release_orphan(&mut self, token: u64) {
         if let Some(Orphan { key, .. }) = self.orphans.remove(&token)
             && !self.orphans.values().any(|orphan| orphan.key == key)
         {
@@ -324,8 +333,10 @@ impl Executor {
         }
     }
 
-    fn let_slow_ones_go(&mut self, now: Timestamp) {
-        // Those in front that have ended go too, so that the list holds little more than what runs.
+    /// Frees the slots of commands that have become slow, and reports the commands.
+    fn release_slow_commands(&mut self, now: Timestamp) {
+        // This also removes ended commands at the front, so that the list is hardly longer than the
+        // number of running commands.
         while let Some(&(due, token)) = self.slow_at.front() {
             match self.running.get_mut(&token) {
                 Some(_) if now < due => break,
@@ -333,36 +344,36 @@ impl Executor {
                     running.slow = true;
                     let (id, request) = (running.id, running.request.clone());
                     self.release(&request);
-                    self.tell(id, request, OutcomeKind::StillRunning);
+                    self.report(id, request, CommandResultKind::StillRunning);
                 }
                 None if now < due && self.orphans.contains_key(&token) => break,
-                None => self.let_orphan_go(token),
+                None => self.release_orphan(token),
             }
             self.slow_at.pop_front();
         }
     }
 
-    /// Frees the slot and the lane of a command.
+    /// Frees the slot of a command and lets the next command of its key start.
     fn release(&mut self, request: &CommandRequest) {
         self.queue.release(&request.door, request.action);
         self.queue.done(&(request.door.clone(), request.net));
     }
 
-    fn tell(&mut self, id: CommandId, request: CommandRequest, kind: OutcomeKind) {
-        self.outcomes.push_back(Outcome { id, request, kind });
+    fn report(&mut self, id: CommandId, request: CommandRequest, kind: CommandResultKind) {
+        self.results.push_back(CommandResult { id, request, kind });
     }
 }
 
-/// Readable when a running command has ended.
+/// The descriptor is readable when a running command has ended.
 impl AsFd for Executor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 }
 
-/// Starts a command, without the shell where that would only start a program in its place: that halves what it costs.
-/// Where the program cannot be started the shell is to say so, or knows how to run it, as with a script that does not
-/// say what runs it.
+/// Starts a command. Starts it without the shell if the shell would only start a program in its place,
+/// which halves the cost. If that fails, the shell prints the error, or can run the program, for
+/// example a script without a `#!` line.
 fn spawn(request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
     if let Some([program, arguments @ ..]) = argv::direct_argv(&request.command).as_deref()
         && let Ok(child) = spawn_program(program, arguments, request, state_file)
@@ -372,8 +383,8 @@ fn spawn(request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
     spawn_program("/bin/sh", &["-c", &request.command], request, state_file)
 }
 
-/// Without a closure to run in the child, std uses posix_spawn(3), which costs the same however much memory this process
-/// has, and gives the child an empty signal mask.
+/// Starts a program. Because no closure runs in the child, std uses posix_spawn(3), whose cost does not
+/// depend on the memory of this process, and which gives the child an empty signal mask.
 fn spawn_program(program: &str, arguments: &[&str], request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
     Command::new(program)
         .args(arguments)

@@ -1,7 +1,7 @@
-//! Commands that an executor before this one started and left running, as a crash does.
+//! Orphans: commands that an earlier executor started and that still run after a crash.
 //!
-//! They are known by what they were given: a process group of their own, and the state file, the door and the
-//! network in their environment, as proc_pid_environ(5) shows it.
+//! They are recognised by their own process group, and by the state file, the door and the network in
+//! their environment; see proc_pid_environ(5).
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -14,16 +14,16 @@ use super::{DOOR, IP, NET, STATE_FILE};
 use crate::network::parse_network;
 use crate::sys::process::{effective_user, pidfd_open};
 
-/// A command that somebody else has to wait for.
+/// A command of an earlier executor, for which the commands of the same key wait.
 #[derive(Debug)]
 pub(super) struct Orphan {
     pub(super) key: Key,
-    /// Readable when it has ended.
+    /// Readable when the command has ended.
     pub(super) pidfd: OwnedFd,
 }
 
-/// Those of this user that belong to one of `keys`, with openings in this state file. What cannot be looked at is passed
-/// over.
+/// Finds the orphans of this user that belong to one of `keys` and to this state file. Skips processes
+/// that cannot be examined.
 pub(super) fn find(keys: &[Key], state_file: &Path) -> Vec<Orphan> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let names = processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -33,7 +33,7 @@ pub(super) fn find(keys: &[Key], state_file: &Path) -> Vec<Orphan> {
 fn orphan(pid: u32, keys: &[Key], state_file: &Path) -> Option<Orphan> {
     let key = key_of(pid, keys, state_file)?;
     let pidfd = pidfd_open(pid).ok()?;
-    // Once more, since the number may have gone to another process before it was opened.
+    // Checked again, because another process may have got the number before it was opened.
     (key_of(pid, keys, state_file)? == key).then(|| Orphan { key: key.clone(), pidfd })
 }
 
@@ -42,8 +42,8 @@ fn key_of<'a>(pid: u32, keys: &'a [Key], state_file: &Path) -> Option<&'a Key> {
     if fs::metadata(file("")).ok()?.uid() != effective_user() {
         return None;
     }
-    // PID (NAME) STATE PARENT GROUP …; the name may hold anything. What a command leaves in the background is in the
-    // group, but does not lead it.
+    // PID (NAME) STATE PARENT GROUP …; the name may contain any characters. A background process of a
+    // command is in its group, but does not lead the group.
     let stat = fs::read_to_string(file("stat")).ok()?;
     let group = stat.rsplit_once(')')?.1.split_whitespace().nth(2)?;
     if group.parse() != Ok(pid) {
@@ -57,7 +57,7 @@ fn key_of<'a>(pid: u32, keys: &'a [Key], state_file: &Path) -> Option<&'a Key> {
     if variable(STATE_FILE)? != state_file.as_os_str().as_bytes() {
         return None;
     }
-    // A portknockd that knew no networks gave its commands the address alone.
+    // An older portknockd, without support for networks, set only the address.
     let net = parse_network(std::str::from_utf8(variable(NET).or_else(|| variable(IP))?).ok()?)?;
     let door = variable(DOOR)?;
     keys.iter().find(|(its_door, its_net)| its_door.as_bytes() == door && *its_net == net)

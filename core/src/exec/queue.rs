@@ -1,5 +1,5 @@
-//! The queue of waiting commands: one command at a time for each door and address, or network if the door opens for one;
-//! stop commands before start commands, and the doors in turn.
+//! The queue of waiting commands. It releases one command at a time for each door and address, or
+//! network if the door opens for one; stop commands before start commands, and the doors in turn.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,19 +24,19 @@ impl Job {
     }
 }
 
-/// What commands are kept in order by.
+/// The key of a command: door and network. Commands of one key run one after another.
 pub(super) type Key = (Arc<str>, IpNet);
 
-/// The waiting commands of one key, of each action in their order; stop commands go first.
+/// The waiting commands of one key, in order for each [`Action`]. Stop commands go first.
 #[derive(Debug, Default)]
-struct Lane {
+struct KeyQueue {
     waiting: [VecDeque<Job>; 2],
-    /// A command of this lane was taken, and the queue has not been told that it is done.
+    /// A command of this key was taken and is not done yet.
     busy: bool,
 }
 
-impl Lane {
-    /// The command that can be taken now.
+impl KeyQueue {
+    /// Returns the command that can be taken now.
     fn ready(&self) -> Option<(Action, CommandId)> {
         let front = |action| Some((action, self.waiting[action as usize].front()?.id));
         if self.busy { None } else { front(Action::Close).or_else(|| front(Action::Open)) }
@@ -47,10 +47,10 @@ impl Lane {
     }
 }
 
-/// What one door has waiting and running. Arrays have an element for each [`Action`].
+/// The waiting and running commands of one door. Arrays have an element for each [`Action`].
 #[derive(Debug, Default)]
 struct DoorQueue {
-    /// The networks whose command can be taken now, by the command's number: the oldest first.
+    /// The networks with a command that can be taken now, by the command's number: the oldest first.
     ready: [BTreeMap<CommandId, IpNet>; 2],
     /// The door's place among those that have a command ready.
     turn: [Option<u64>; 2],
@@ -61,14 +61,14 @@ struct DoorQueue {
     processes: usize,
 }
 
-/// All waiting commands, and the slots of the running ones. Each operation takes logarithmic time; [`CommandQueue::take`]
-/// also looks at the doors whose commands have to wait.
+/// All waiting commands, and the slots of the running ones. Each operation needs logarithmic time;
+/// [`CommandQueue::take`] also checks the doors whose commands must wait.
 #[derive(Debug, Default)]
 pub(super) struct CommandQueue {
-    lanes: HashMap<Key, Lane>,
-    /// The doors that have a command that waits or runs.
+    keys: HashMap<Key, KeyQueue>,
+    /// The doors with a waiting or running command.
     doors: HashMap<Arc<str>, DoorQueue>,
-    /// The doors that have a command ready, in turn.
+    /// The doors with a command that can be taken, in turn.
     turns: [BTreeMap<u64, Arc<str>>; 2],
     next_turn: u64,
     waiting: usize,
@@ -82,30 +82,31 @@ impl CommandQueue {
         self.waiting
     }
 
-    /// Makes a lane that is empty busy, as with a command taken from it: until [`CommandQueue::done`].
+    /// Makes a key without commands busy, as if a command had been taken, until
+    /// [`CommandQueue::done`].
     pub(super) fn hold(&mut self, key: Key) {
-        self.change(&key, |lane| lane.busy = true);
+        self.change(&key, |key_queue| key_queue.busy = true);
     }
 
-    /// The start commands that wait for this door and address.
+    /// Returns the waiting start commands of this key.
     pub(super) fn waiting_starts(&self, key: &Key) -> &VecDeque<Job> {
         const NONE: &VecDeque<Job> = &VecDeque::new();
-        self.lanes.get(key).map_or(NONE, |lane| &lane.waiting[Action::Open as usize])
+        self.keys.get(key).map_or(NONE, |key_queue| &key_queue.waiting[Action::Open as usize])
     }
 
     /// Adds a command.
     pub(super) fn push(&mut self, job: Job) {
-        self.change(&job.key(), |lane| lane.waiting[job.request.action as usize].push_back(job));
+        self.change(&job.key(), |key_queue| key_queue.waiting[job.request.action as usize].push_back(job));
     }
 
-    /// Takes a start command of this door and address out, which then never runs.
+    /// Removes a start command of this key, which then never runs.
     pub(super) fn withdraw(&mut self, key: &Key, id: CommandId) -> Option<Job> {
         let index = self.waiting_starts(key).iter().position(|job| job.id == id)?;
-        self.change(key, |lane| lane.waiting[Action::Open as usize].remove(index))
+        self.change(key, |key_queue| key_queue.waiting[Action::Open as usize].remove(index))
     }
 
-    /// Takes out the start command that waits longest at a door with more than `limit` of them. Those that wait for a
-    /// command of their own address stay.
+    /// Removes the start command that waits longest at a door with more than `limit` of them. Commands
+    /// that wait for another command of their key stay.
     pub(super) fn take_start_beyond(&mut self, door: &str, limit: usize) -> Option<Job> {
         let (name, queue) = self.doors.get_key_value(door)?;
         if queue.waiting[Action::Open as usize] <= limit {
@@ -115,35 +116,38 @@ impl CommandQueue {
         self.withdraw(&(name.clone(), net), id)
     }
 
-    /// Takes out all start commands, and returns how many that were.
+    /// Removes all start commands and returns their number.
     pub(super) fn withdraw_all(&mut self) -> usize {
-        let starts = |(key, lane): (&Key, &Lane)| (lane.counts()[Action::Open as usize] > 0).then(|| key.clone());
-        let keys: Vec<Key> = self.lanes.iter().filter_map(starts).collect();
-        let mut take = |key| self.change(key, |lane| std::mem::take(&mut lane.waiting[Action::Open as usize]).len());
+        let starts =
+            |(key, key_queue): (&Key, &KeyQueue)| (key_queue.counts()[Action::Open as usize] > 0).then(|| key.clone());
+        let keys: Vec<Key> = self.keys.iter().filter_map(starts).collect();
+        let mut take =
+            |key| self.change(key, |key_queue| std::mem::take(&mut key_queue.waiting[Action::Open as usize]).len());
         keys.iter().map(&mut take).sum()
     }
 
-    /// Takes the next command with this action whose door may run one more. Its lane is busy until
-    /// [`CommandQueue::done`] or [`CommandQueue::put_back`]. Start commands of a door wait while `limit` stop commands
-    /// of the door do.
+    /// Takes the next command with this action whose door may run one more. Its key is busy until
+    /// [`CommandQueue::done`] or [`CommandQueue::put_back`]. Start commands of a door wait while
+    /// `limit` of its stop commands wait.
     pub(super) fn take(&mut self, action: Action, limit: usize) -> Option<Job> {
         let may_start =
             |door: &&Arc<str>| self.doors.get(&**door).is_some_and(|queue| self.may_start(queue, action, limit));
         let door = self.turns[action as usize].values().find(may_start)?.clone();
         let queue = self.doors.get_mut(&door)?;
-        // Where the door has more, its next turn comes after those of the others.
+        // If the door has more commands, its next turn comes after those of the other doors.
         if let Some(turn) = queue.turn[action as usize].take() {
             self.turns[action as usize].remove(&turn);
         }
         let net = *queue.ready[action as usize].values().next()?;
-        self.change(&(door, net), |lane| {
-            lane.busy = true;
-            lane.waiting[action as usize].pop_front()
+        self.change(&(door, net), |key_queue| {
+            key_queue.busy = true;
+            key_queue.waiting[action as usize].pop_front()
         })
     }
 
-    /// A door without a running command does not wait for the slots that other doors hold. Of the processes that start
-    /// commands may take, a door gets at most as many as are left free.
+    /// True if a door may run one more command. A door without a running command does not wait for the
+    /// slots of other doors. Of the processes for start commands, a door gets at most as many as it
+    /// leaves free.
     fn may_start(&self, queue: &DoorQueue, action: Action, limit: usize) -> bool {
         let has_slot = self.slots[action as usize] < SLOTS || queue.slots[action as usize] == 0;
         has_slot
@@ -156,35 +160,35 @@ impl CommandQueue {
             }
     }
 
-    /// Puts a command that was taken in front again.
+    /// Puts a taken command back to the front of its queue.
     pub(super) fn put_back(&mut self, job: Job) {
-        self.change(&job.key(), |lane| {
-            lane.busy = false;
-            lane.waiting[job.request.action as usize].push_front(job);
+        self.change(&job.key(), |key_queue| {
+            key_queue.busy = false;
+            key_queue.waiting[job.request.action as usize].push_front(job);
         });
     }
 
-    /// Counts a command that was taken as waiting, until [`CommandQueue::resume`]; its lane stays busy.
+    /// Counts a taken command as waiting until [`CommandQueue::resume`]. Its key stays busy.
     pub(super) fn postpone(&mut self, job: &Job) {
         self.waiting += 1;
         self.change_door(&job.request.door, |queue| queue.waiting[job.request.action as usize] += 1);
     }
 
-    /// Puts a postponed command in front again.
+    /// Puts a postponed command back to the front of its queue.
     pub(super) fn resume(&mut self, job: Job) {
         self.waiting -= 1;
         self.change_door(&job.request.door, |queue| queue.waiting[job.request.action as usize] -= 1);
         self.put_back(job);
     }
 
-    /// A command that was taken needs its lane no longer: the next one's turn.
+    /// Ends the turn of a taken command, so that the next command of its key can be taken.
     pub(super) fn done(&mut self, key: &Key) {
-        if self.lanes.contains_key(key) {
-            self.change(key, |lane| lane.busy = false);
+        if self.keys.contains_key(key) {
+            self.change(key, |key_queue| key_queue.busy = false);
         }
     }
 
-    /// Counts a command that was taken as running, with a slot.
+    /// Counts a taken command as running, with a slot.
     pub(super) fn started(&mut self, door: &Arc<str>, action: Action) {
         self.slots[action as usize] += 1;
         self.processes += 1;
@@ -199,21 +203,21 @@ impl CommandQueue {
         self.change_door(door, |queue| queue.slots[action as usize] -= 1);
     }
 
-    /// A running command that holds no slot any more has ended.
+    /// Counts the end of a running command without a slot.
     pub(super) fn ended(&mut self, door: &Arc<str>) {
         self.processes -= 1;
         self.change_door(door, |queue| queue.processes -= 1);
     }
 
-    /// Changes a lane, and then all that depends on it.
-    fn change<T>(&mut self, key: &Key, act: impl FnOnce(&mut Lane) -> T) -> T {
+    /// Changes the queue of a key, and then all counters and lists that depend on it.
+    fn change<T>(&mut self, key: &Key, act: impl FnOnce(&mut KeyQueue) -> T) -> T {
         let (door, net) = key;
-        let lane = self.lanes.entry(key.clone()).or_default();
-        let (ready_before, before) = (lane.ready(), lane.counts());
-        let result = act(lane);
-        let (ready, after) = (lane.ready(), lane.counts());
-        if !lane.busy && after == [0, 0] {
-            self.lanes.remove(key);
+        let key_queue = self.keys.entry(key.clone()).or_default();
+        let (ready_before, before) = (key_queue.ready(), key_queue.counts());
+        let result = act(key_queue);
+        let (ready, after) = (key_queue.ready(), key_queue.counts());
+        if !key_queue.busy && after == [0, 0] {
+            self.keys.remove(key);
         }
         self.waiting = self.waiting + after.iter().sum::<usize>() - before.iter().sum::<usize>();
         self.change_door(door, |queue| {
@@ -230,7 +234,8 @@ impl CommandQueue {
         result
     }
 
-    /// Changes what one door has, gives it a turn where it has a command ready, and forgets it where it has nothing.
+    /// Changes the queue of a door. Gives the door a turn if it has a command that can be taken, and
+    /// removes it if it has no commands.
     fn change_door(&mut self, door: &Arc<str>, act: impl FnOnce(&mut DoorQueue)) {
         let queue = self.doors.entry(door.clone()).or_default();
         act(queue);
@@ -275,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_is_served_in_order_and_others_pass_by() {
+    fn commands_of_one_key_are_taken_in_order_and_others_do_not_wait() {
         let mut queue = CommandQueue::default();
         queue.push(job(1, 1, Action::Open));
         let first = queue.take(Action::Open, 100).unwrap();
@@ -300,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn doors_take_turns_whatever_one_of_them_has_waiting() {
+    fn doors_take_turns_however_many_commands_one_of_them_has() {
         let mut queue = CommandQueue::default();
         for host in 0..200 {
             queue.push(job_of("flooded", host.into(), host, Action::Open));
@@ -328,8 +333,8 @@ mod tests {
         let slots = (0..all).take_while(|_| start(&mut queue, 0)).count();
         assert_eq!(slots, SLOTS);
         queue.push(job_of("other", 1000, 1, Action::Open));
-        assert!(start(&mut queue, 1000), "a slot of its own");
-        // All of them are slow: the flooded door gets more slots, until half of the processes are its own.
+        assert!(start(&mut queue, 1000), "each door gets at least one slot");
+        // All of them are slow: the flooded door gets more slots, until it has half of the processes.
         for _ in 0..SLOTS {
             queue.release(&"flooded".into(), Action::Open);
         }
@@ -344,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn start_commands_wait_where_too_many_stop_commands_of_their_door_do() {
+    fn start_commands_wait_while_too_many_stop_commands_of_their_door_wait() {
         let mut queue = CommandQueue::default();
         queue.push(job(1, 1, Action::Close));
         queue.push(job(2, 2, Action::Close));
@@ -357,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_limit_of_a_door_its_oldest_start_command_goes() {
+    fn beyond_the_limit_of_a_door_its_oldest_start_command_is_dropped() {
         let mut queue = CommandQueue::default();
         queue.push(job_of("other", 0, 1, Action::Open));
         for host in 1..=3 {
@@ -386,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_postponed_command_waits_and_holds_its_lane() {
+    fn a_postponed_command_waits_and_blocks_its_key() {
         let mut queue = CommandQueue::default();
         queue.push(job(1, 1, Action::Close));
         queue.push(job(2, 1, Action::Open));
@@ -398,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finished_leaves_nothing_behind() {
+    fn finished_commands_leave_the_queue_empty() {
         let mut queue = CommandQueue::default();
         for id in 0..100 {
             queue.push(job(id, u8::try_from(id).unwrap(), Action::Open));
@@ -410,7 +415,7 @@ mod tests {
         }
         queue.push(job(100, 1, Action::Open));
         queue.withdraw(&job(0, 1, Action::Open).key(), CommandId(100));
-        assert!(queue.lanes.is_empty() && queue.doors.is_empty());
+        assert!(queue.keys.is_empty() && queue.doors.is_empty());
         assert!(queue.turns.iter().all(BTreeMap::is_empty));
         assert_eq!((queue.slots, queue.processes, queue.waiting), ([0, 0], 0, 0));
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::turn::key_of;
 use super::{Notice, OpeningKey, Service};
 use crate::event::{Action, CommandRequest, Event, EventKind, FailReason};
-use crate::exec::{CommandId, Outcome, OutcomeKind};
+use crate::exec::{CommandId, CommandResult, CommandResultKind};
 use crate::journal::OpeningId;
 use crate::openings::Opening;
 use crate::programs::missing_program;
@@ -102,7 +102,7 @@ impl Service {
 
     /// Takes what became of commands. The engine has events afterwards where a failed start command ends an opening.
     pub(super) fn take_outcomes(&mut self, now: Timestamp) {
-        while let Some(outcome) = self.executor.poll_outcome() {
+        while let Some(outcome) = self.executor.poll_result() {
             self.commands.count(&outcome.kind);
             if outcome.kind.is_final()
                 && let Some(ends) = self.closing.remove(&outcome.id)
@@ -111,8 +111,8 @@ impl Service {
             }
             self.take_start_outcome(&outcome, now);
             let is_summarised = match &outcome.kind {
-                OutcomeKind::Started => self.summaries.started(&outcome.request.door),
-                OutcomeKind::Dropped => {
+                CommandResultKind::Started => self.summaries.started(&outcome.request.door),
+                CommandResultKind::Dropped => {
                     self.summaries.dropped(&outcome.request.door, now);
                     true
                 }
@@ -129,16 +129,16 @@ impl Service {
     /// A start command that fails leaves nothing open: the opening ends, and its stop command removes what the start
     /// command may have done before it failed. One that waits already opens the door again. One that has run for so long
     /// that the stop command did not wait for it may have opened the door after that: the stop command runs again.
-    fn take_start_outcome(&mut self, outcome: &Outcome, now: Timestamp) {
+    fn take_start_outcome(&mut self, outcome: &CommandResult, now: Timestamp) {
         let failed = match &outcome.kind {
-            OutcomeKind::Finished(status) => !status.success(),
-            OutcomeKind::NotStarted(_) | OutcomeKind::Dropped => true,
-            OutcomeKind::Lost(_) => false,
-            OutcomeKind::StillRunning => {
+            CommandResultKind::Finished(status) => !status.success(),
+            CommandResultKind::NotStarted(_) | CommandResultKind::Dropped => true,
+            CommandResultKind::Lost(_) => false,
+            CommandResultKind::StillRunning => {
                 self.starting.entry(outcome.id).and_modify(|starting| starting.is_slow = true);
                 return;
             }
-            OutcomeKind::Started | OutcomeKind::Delayed(_) => return,
+            CommandResultKind::Started | CommandResultKind::Delayed(_) => return,
         };
         let Some(Starting { opening, is_slow, .. }) = self.starting.remove(&outcome.id) else { return };
         if is_slow {
@@ -181,8 +181,8 @@ impl Service {
 }
 
 /// What the shell says of a program that it could not run, to standard error, which may go nowhere.
-fn failed_program(outcome: &Outcome) -> Option<Notice> {
-    let OutcomeKind::Finished(status) = &outcome.kind else { return None };
+fn failed_program(outcome: &CommandResult) -> Option<Notice> {
+    let CommandResultKind::Finished(status) = &outcome.kind else { return None };
     let is_found = match status.code()? {
         NOT_FOUND => false,
         NOT_EXECUTABLE => true,

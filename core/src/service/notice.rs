@@ -11,7 +11,7 @@ use crate::capture::{CaptureError, CaptureNotice};
 use crate::config::FlagMask;
 use crate::decode::Knock;
 use crate::event::{CommandRequest, Event};
-use crate::exec::Outcome;
+use crate::exec::CommandResult;
 use crate::gate::{Element, GateError};
 use crate::journal::{StateError, StateNotice};
 use crate::log_limit::Suppressed;
@@ -52,7 +52,7 @@ pub enum Notice {
     /// So many start commands that waited are not run, since the service stops.
     NotRun(usize),
     /// Something happened to a command.
-    Command(Outcome),
+    Command(CommandResult),
     /// The shell could not run a program of a command, by its exit status.
     FailedProgram {
         /// The door's name.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::engine::EngineStats;
-use crate::exec::OutcomeKind;
+use crate::exec::CommandResultKind;
 
 /// What a service holds now, and what it counted since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +38,12 @@ pub struct CommandCounts {
 }
 
 impl CommandCounts {
-    pub(super) fn count(&mut self, outcome: &OutcomeKind) {
+    pub(super) fn count(&mut self, outcome: &CommandResultKind) {
         match outcome {
-            OutcomeKind::Started => self.run += 1,
-            OutcomeKind::Finished(status) => self.failed += u64::from(!status.success()),
-            OutcomeKind::NotStarted(_) | OutcomeKind::Lost(_) => self.failed += 1,
-            OutcomeKind::StillRunning | OutcomeKind::Delayed(_) | OutcomeKind::Dropped => {}
+            CommandResultKind::Started => self.run += 1,
+            CommandResultKind::Finished(status) => self.failed += u64::from(!status.success()),
+            CommandResultKind::NotStarted(_) | CommandResultKind::Lost(_) => self.failed += 1,
+            CommandResultKind::StillRunning | CommandResultKind::Delayed(_) | CommandResultKind::Dropped => {}
         }
     }
 }

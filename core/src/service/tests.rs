@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::config::{Door, Sequence, Step};
 use crate::event::{Event, EventKind};
-use crate::exec::{OutcomeKind, SLOW_AFTER};
+use crate::exec::{CommandResultKind, SLOW_AFTER};
 use crate::packet::Protocol;
 
 /// True in the namespace. Elsewhere it runs the named test there, and asserts that it succeeds.
@@ -457,7 +457,7 @@ fn another_thread_wakes_and_a_caller_can_wait_for_the_descriptor() {
     assert!(
         events
             .iter()
-            .any(|notice| matches!(notice, Notice::Command(done) if matches!(done.kind, OutcomeKind::Started)))
+            .any(|notice| matches!(notice, Notice::Command(done) if matches!(done.kind, CommandResultKind::Started)))
     );
 }
 

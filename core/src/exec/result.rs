@@ -20,19 +20,19 @@ pub struct CommandId(pub(crate) u64);
 /// A report about a command.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Outcome {
+pub struct CommandResult {
     /// The number that [`Executor::submit`](super::Executor::submit) returned for the command.
     pub id: CommandId,
     /// The command.
     pub request: CommandRequest,
     /// The change that the report is about.
-    pub kind: OutcomeKind,
+    pub kind: CommandResultKind,
 }
 
 /// The change that a report about a command describes.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum OutcomeKind {
+pub enum CommandResultKind {
     /// The command was started.
     Started,
     /// The command ended with this status.
@@ -54,7 +54,7 @@ pub enum OutcomeKind {
     Lost(io::Error),
 }
 
-impl OutcomeKind {
+impl CommandResultKind {
     /// True if this is the last report about the command.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Finished(_) | Self::NotStarted(_) | Self::Dropped | Self::Lost(_))
@@ -63,13 +63,13 @@ impl OutcomeKind {
 
 /// The line for a log. It is empty for a command that ended with status 0, which knockd does not log
 /// either.
-impl fmt::Display for Outcome {
+impl fmt::Display for CommandResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CommandRequest { door, ip, action, .. } = &self.request;
         let door = Printable(door);
         match &self.kind {
-            OutcomeKind::Started => write!(f, "{}", self.request),
-            OutcomeKind::Finished(status) => match (status.code(), status.signal()) {
+            CommandResultKind::Started => write!(f, "{}", self.request),
+            CommandResultKind::Finished(status) => match (status.code(), status.signal()) {
                 (Some(0), _) => Ok(()),
                 (Some(code), _) => {
                     write!(f, "{door}: command returned non-zero status code ({code}) ({action} for {ip})")
@@ -78,19 +78,19 @@ impl fmt::Display for Outcome {
                     write!(f, "{door}: command was killed by signal {} ({action} for {ip})", signal.unwrap_or(0))
                 }
             },
-            OutcomeKind::StillRunning => {
+            CommandResultKind::StillRunning => {
                 write!(f, "{door}: command is still running after {} s ({action} for {ip})", SLOW_AFTER.as_secs())
             }
-            OutcomeKind::Delayed(error) => {
+            CommandResultKind::Delayed(error) => {
                 write!(f, "{door}: could not start the command, trying again every second: {error} ({action} for {ip})")
             }
-            OutcomeKind::NotStarted(error) => {
+            CommandResultKind::NotStarted(error) => {
                 write!(f, "{door}: could not start the command: {error} ({action} for {ip})")
             }
-            OutcomeKind::Dropped => {
+            CommandResultKind::Dropped => {
                 write!(f, "{door}: command was not started, because too many others wait ({action} for {ip})")
             }
-            OutcomeKind::Lost(error) => {
+            CommandResultKind::Lost(error) => {
                 write!(f, "{door}: command ended with an unknown status: {error} ({action} for {ip})")
             }
         }
