@@ -1,25 +1,29 @@
-//! Openings on disk, so that a door is closed after a crash, a kill -9 or a power cut.
+//! The journal: openings on disk, so that doors close after a crash, a `kill -9` or a power cut.
 //!
-//! # How it is kept
+//! # Format and order of writes
 //!
-//! The state file is text: a first line with the version, then one record a line, each with a checksum. A record is
-//! appended and synced *before* the start command runs, and struck off after the stop command has *ended*: a crash in
-//! between runs a stop command twice rather than never. When most lines are struck off, the file is written anew beside
-//! the old one and put in its place. The file belongs to this user only (0600), since its commands are run; one that
-//! others could have written is refused, as is a second process.
+//! The state file is text: a first line with the version, then one record per line, each with a
+//! checksum. An `open` record is appended and synced *before* the start command runs, and a `close`
+//! record is appended after the stop command has *ended*. A crash in between therefore runs a stop
+//! command twice rather than never. When most records are closed, a new file atomically replaces the
+//! old one.
 //!
-//! # Which clock counts
+//! Because the commands in the file are run, only this user can read and write it (mode 0600). A file
+//! that another user could have written is refused, and so is a file that another process uses.
 //!
-//! A record has the closing time by `CLOCK_BOOTTIME` and by the wall clock. Within the same boot the first decides, so
-//! setting the clock neither opens nor closes anything. After a reboot every opening is overdue: its stop command runs
-//! once. Where the system does not tell boots apart the wall clock decides; the remaining time is kept between zero and
-//! what it was when the record was written.
+//! # Clocks
 //!
-//! # When it cannot be written
+//! A record has the closing time by `CLOCK_BOOTTIME` and by the wall clock. Within the same boot the
+//! first applies, so setting the clock neither opens nor closes anything. After a reboot every opening
+//! is overdue: its stop command runs once. If the system does not identify its boots, the wall clock
+//! applies; the remaining time is then limited to the range from zero to the time that remained when
+//! the record was written.
 //!
-//! A full or read-only disk must not lock an administrator out, so doors go on opening and closing; only a crash would
-//! leave them open. That is told once, saving is tried again at least every [`RETRY_AFTER`], and when it works again
-//! that is told too.
+//! # Write errors
+//!
+//! A full or read-only disk must not lock an administrator out, so doors continue to open and close.
+//! Only a crash would leave them open. The state file reports the error once, tries to save again at
+//! least every [`RETRY_AFTER`], and reports the first success.
 
 mod disk;
 mod file;
@@ -40,7 +44,7 @@ use ipnet::IpNet;
 pub use crate::clock::Clocks;
 pub use notice::{StateError, StateNotice};
 pub use record::OpeningId;
-use record::{HEADER, Record, Saved, VERSION};
+use record::{HEADER, Record, SavedOpening, VERSION};
 use times::{closes_at, times};
 
 use crate::event::{Action, CommandRequest};
@@ -48,77 +52,85 @@ use crate::network::is_address;
 use crate::openings::Opening;
 use crate::time::Timestamp;
 
-/// How long after a failed write the next try comes where nothing changes in between.
+/// Time between a failed write and the next attempt if nothing changes in between.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Struck-off lines that are not worth a new file: less than a megabyte. Few in tests, so that new files are common there.
+/// Number of superfluous records that a rewrite tolerates: less than a megabyte. Small in tests, so
+/// that rewrites are common there.
 const GARBAGE: usize = if cfg!(test) { 4 } else { 10_000 };
-/// Where a file has a number beyond this one, which none has counted to, its openings get new numbers.
+/// Maximum number of an opening. If a file has a higher one, which no daemon can have reached by
+/// counting, its openings get new numbers.
 const MAX_ID: u64 = u64::MAX / 2;
-/// Unwritten bytes beyond which only writing the whole file anew is tried.
+/// Maximum size of the unwritten records, in bytes. With more, the file is only written as a whole.
 const MAX_PENDING: usize = 1 << 20;
 
-/// What was open when the file was last written to.
+/// The openings in a state file when it was opened.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Restored {
-    /// Openings, overdue ones among them.
+    /// The openings, including overdue ones.
     pub openings: Vec<Opening>,
-    /// Stop commands that were due but are not known to have ended, of doors that have been opened again since.
+    /// Stop commands that were due and may not have ended, of doors that have been opened again since.
     pub unfinished: Vec<(OpeningId, CommandRequest)>,
 }
 
-/// What makes an opening the one that it is: door, network and stop command.
+/// The identity of an opening: door, network and stop command.
 type Key = (Arc<str>, IpNet, String);
 
-/// For a network the command is without the address: an opening by another address of it takes the place of the one before,
-/// whose stop command may not have ended yet.
+/// Returns the identity of an opening. For a network the command is used without the address: an
+/// opening by another address of the network replaces the earlier opening, whose stop command may not
+/// have ended yet.
 fn key_of(door: &Arc<str>, ip: IpAddr, net: IpNet, stop_command: &str) -> Key {
     let command = if is_address(net) { stop_command.to_owned() } else { stop_command.replace(&ip.to_string(), "%IP%") };
     (door.clone(), net, command)
 }
 
-/// A file of openings. See the module for what it promises.
+/// A file of openings. The documentation of the module describes its guarantees.
 ///
-/// Record changes with [`StateFile::opened`], [`StateFile::closing`] and [`StateFile::closed`], then call
-/// [`StateFile::commit`] before anything is done about them; drain [`StateFile::poll_notice`] after each.
+/// Record changes with [`StateFile::opened`], [`StateFile::closing`] and [`StateFile::closed`], then
+/// call [`StateFile::commit`] before you act on them. After each call, read all notices with
+/// [`StateFile::poll_notice`].
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
     boot_id: Arc<str>,
-    /// Held as long as this lives.
+    /// The locked file; the lock ends with this value.
     lock: Option<File>,
-    /// `None` where the file could not be opened to write.
+    /// `None` if the file could not be opened for writing.
     file: Option<File>,
-    /// Where the next record goes.
+    /// The offset of the next record.
     end: u64,
-    /// How many records the file has.
+    /// Number of records in the file.
     records: usize,
-    /// What has not been struck off.
-    live: BTreeMap<OpeningId, Saved>,
-    /// Of those, the ones that are still open.
+    /// The openings without a `close` record.
+    live: BTreeMap<OpeningId, SavedOpening>,
+    /// Those of `live` whose stop command has not been requested.
     current: HashMap<Key, OpeningId>,
     next_id: u64,
-    /// Records that are not in the file yet, and whether they have to be synced.
+    /// The records that are not in the file yet.
     pending: Vec<u8>,
     pending_records: usize,
+    /// The next write must be synced.
     sync: bool,
-    /// Something was recorded since the last commit.
+    /// There are new records since the last commit.
     changed: bool,
-    /// Appending is not enough, the whole file has to be written.
+    /// The whole file must be written, because appending is not enough.
     rewrite: bool,
-    /// Set while writing fails: when to try again.
+    /// Set while writing fails: the time of the next attempt.
     retry_at: Option<Timestamp>,
     notices: VecDeque<StateNotice>,
 }
 
 impl StateFile {
-    /// Opens the file or makes it, and reads what was open. A file that cannot be read or written is told by
-    /// [`StateFile::poll_notice`] and is no error. A relative path is taken from the current directory as it is now.
-    /// `boot_id` tells one boot from another (see [`crate::clock::boot_id`]).
+    /// Opens or creates the file and reads its openings. A file that cannot be read or written is no
+    /// error; [`StateFile::poll_notice`] reports it. A relative path starts at the present current
+    /// directory. `boot_id` identifies the present boot of the system (see [`crate::clock::boot_id`]);
+    /// it is empty if the system does not identify its boots.
     ///
     /// # Errors
-    /// See [`StateError`]: another process has it, others could have written it, or its version is unknown.
+    /// See [`StateError`]: another process uses the file, another user could have written it, or its
+    /// version is unknown.
     pub fn open(path: &Path, boot_id: &str, clocks: Clocks) -> Result<(Self, Restored), StateError> {
-        // Without a current directory the path is used as it is.
+        // Without a current directory the path is used unchanged.
         let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut state = Self {
             path: path.to_owned(),
@@ -138,14 +150,14 @@ impl StateFile {
             retry_at: None,
             notices: VecDeque::new(),
         };
-        // Failing to make it shows in what follows.
+        // If this fails, the following steps fail, too.
         let _ = file::make_directory(path);
         match file::lock(path) {
             Ok(None) => return Err(StateError::InUse(path.to_owned())),
             Ok(lock) => state.lock = lock,
-            // Without the directory there is nothing to lock; the failing write below tells about it.
+            // Without the directory there is nothing to lock. The write below fails and reports it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => state.tell(StateNotice::NotLocked(path.to_owned(), error)),
+            Err(error) => state.notify(StateNotice::NotLocked(path.to_owned(), error)),
         }
         match file::open(path) {
             Ok((file, writable)) => state.read(file, writable)?,
@@ -160,18 +172,18 @@ impl StateFile {
         Ok((state, restored))
     }
 
-    /// Where the file is.
+    /// The absolute path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// True where everything recorded so far was written.
+    /// True if the latest write succeeded, so that no recorded change waits for another attempt.
     pub fn is_saving(&self) -> bool {
         self.retry_at.is_none()
     }
 
-    /// Records that a door opens, or that its closing time moved. One that no command closes needs no record: its ports
-    /// are shut by the kernel.
+    /// Records that a door opens, or that its closing time changed. An opening without a stop command
+    /// needs no record, because the kernel closes its ports.
     pub fn opened(&mut self, opening: &Opening, clocks: Clocks) {
         let Some(stop_command) = &opening.stop_command else { return };
         let key = key_of(&opening.door, opening.ip, opening.net, stop_command);
@@ -179,7 +191,7 @@ impl StateFile {
             self.next_id += 1;
             OpeningId(self.next_id - 1)
         });
-        let saved = Saved {
+        let saved = SavedOpening {
             door: opening.door.clone(),
             ip: opening.ip,
             stop_command: stop_command.clone(),
@@ -189,8 +201,9 @@ impl StateFile {
         self.record_open(id, saved);
     }
 
-    /// Says that a door's stop command is going to run: a further opening of the same door is another one. Nothing is
-    /// written until [`StateFile::closed`] is called for what this returns; `None` where no such opening is known.
+    /// Notes that the stop command of an opening is going to run, so that a later opening of the same
+    /// door is a new one. Returns the number to pass to [`StateFile::closed`], which records the end;
+    /// this method records nothing. `None` if there is no such opening.
     pub fn closing(&mut self, request: &CommandRequest) -> Option<OpeningId> {
         let key = key_of(&request.door, request.ip, request.net, &request.command);
         self.current.remove(&key)
@@ -205,8 +218,8 @@ impl StateFile {
         }
     }
 
-    /// Writes what was recorded since, openings with one sync for all. Closings alone are not synced: if they are lost,
-    /// stop commands run once more.
+    /// Writes the changes since the last call, with one sync for all openings. Closings alone are not
+    /// synced: if they are lost, their stop commands run once more.
     pub fn commit(&mut self, now: Timestamp) {
         let changed = std::mem::take(&mut self.changed);
         let wanted = match self.retry_at {
@@ -227,19 +240,19 @@ impl StateFile {
                 self.records += self.pending_records;
                 self.forget_pending();
                 if self.retry_at.take().is_some() {
-                    self.tell(StateNotice::SavedAgain(self.path.clone()));
+                    self.notify(StateNotice::SavedAgain(self.path.clone()));
                 }
                 if sparse {
-                    // Where this fails the old file goes on to serve, or the next commit tries again.
+                    // If this fails, the old file stays in use, or the next commit tries again.
                     let _ = self.write_all();
                 }
             }
             Err(error) => {
                 let written_badly = error.raw_os_error() == Some(libc::EIO);
                 if self.retry_at.replace(now.saturating_add(RETRY_AFTER)).is_none() {
-                    self.tell(StateNotice::NotSaved(self.path.clone(), error));
+                    self.notify(StateNotice::NotSaved(self.path.clone(), error));
                 }
-                // After an I/O error a second sync can succeed without the data being there.
+                // After an I/O error a second sync can succeed without having written the data.
                 self.rewrite |= written_badly || self.pending.len() > MAX_PENDING;
                 if self.rewrite {
                     self.forget_pending();
@@ -248,19 +261,19 @@ impl StateFile {
         }
     }
 
-    /// When [`StateFile::commit`] is due even where nothing was recorded.
+    /// Returns the time at which [`StateFile::commit`] is due even if nothing was recorded.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.retry_at
     }
 
-    /// What there is to tell.
+    /// Returns the next notice.
     pub fn poll_notice(&mut self) -> Option<StateNotice> {
         self.notices.pop_front()
     }
 
-    /// Moves everything that is not struck off from another file to this one: for a configuration with another path.
-    /// Returns the new numbers of the openings.
-    pub fn take_over(&mut self, other: &mut Self, now: Timestamp) -> HashMap<OpeningId, OpeningId> {
+    /// Moves all openings from another file to this one, after a reload with another path. Returns the
+    /// new number of each opening by its old number.
+    pub fn move_from(&mut self, other: &mut Self, now: Timestamp) -> HashMap<OpeningId, OpeningId> {
         let mut numbers = HashMap::new();
         for (&id, saved) in &other.live {
             let new = OpeningId(self.next_id);
@@ -284,11 +297,11 @@ impl StateFile {
         numbers
     }
 
-    fn tell(&mut self, notice: StateNotice) {
+    fn notify(&mut self, notice: StateNotice) {
         self.notices.push_back(notice);
     }
 
-    fn record_open(&mut self, id: OpeningId, saved: Saved) {
+    fn record_open(&mut self, id: OpeningId, saved: SavedOpening) {
         record::write_open(&mut self.pending, id, &saved);
         self.pending_records += 1;
         self.sync = true;
@@ -302,14 +315,14 @@ impl StateFile {
         self.sync = false;
     }
 
-    /// Writes the file anew with what is live; pending records are in it then.
+    /// Replaces the file by one with the live openings, which include the pending records.
     fn write_all(&mut self) -> io::Result<()> {
         file::make_directory(&self.path)?;
         if self.lock.is_none() {
             match file::lock(&self.path) {
                 Ok(None) => return Err(io::Error::other("another portknockd uses it")),
                 Ok(lock) => self.lock = lock,
-                // Was told at the start, or the write below fails too.
+                // This was reported at the start, or the write below fails, too.
                 Err(_) => {}
             }
         }
@@ -320,7 +333,7 @@ impl StateFile {
         let file = self.file.insert(file::replace(&self.path, &bytes)?);
         self.end = bytes.len() as u64;
         self.records = self.live.len();
-        // Where the name does not last neither file can go on to serve: the old one has no name any more.
+        // If the name cannot be synced, neither file can be used: the old one has no name any more.
         self.rewrite = true;
         file::sync_with_name(file, &self.path)?;
         self.forget_pending();
@@ -328,10 +341,10 @@ impl StateFile {
         Ok(())
     }
 
-    /// Keeps a file aside that is there but cannot be read, since it is written anew.
+    /// Renames an existing file that cannot be read, because a new file replaces it.
     fn not_read(&mut self, error: io::Error) {
         let _ = std::fs::rename(&self.path, file::with_suffix(&self.path, ".corrupt"));
-        self.tell(StateNotice::NotRead(self.path.clone(), error));
+        self.notify(StateNotice::NotRead(self.path.clone(), error));
     }
 
     /// Reads an existing file into `live`.
@@ -351,7 +364,7 @@ impl StateFile {
         };
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
         if whole < bytes.len() {
-            self.tell(StateNotice::Torn(self.path.clone()));
+            self.notify(StateNotice::Torn(self.path.clone()));
         }
         let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n').map(|line| &line[..line.len() - 1]);
         let Some(first) = lines.next() else { return Ok(()) };
@@ -382,10 +395,10 @@ impl StateFile {
         }
         if damaged > 0 {
             let not_kept = file::create(&file::with_suffix(&self.path, ".corrupt"), &bytes).err();
-            self.tell(StateNotice::Damaged { path: self.path.clone(), lines: damaged, not_kept });
+            self.notify(StateNotice::Damaged { path: self.path.clone(), lines: damaged, not_kept });
         } else if writable && !renumbered
-            // A process that died may have written it just before, and a power cut would take that away with all that
-            // is written from now on.
+            // An earlier process may have written records without a sync. A power cut could lose them,
+            // and with them all later records.
             && file::sync_with_name(&file, &self.path).is_ok()
         {
             self.rewrite = false;
@@ -397,13 +410,14 @@ impl StateFile {
 
     fn restore(&mut self, clocks: Clocks) -> Restored {
         let (mut restored, mut unfinished) = (Restored::default(), HashSet::new());
-        // The later of two openings of one door stands where it was opened again while its stop command was due.
+        // Of two openings with the same key, the door was opened again while its stop command was
+        // due. The later opening is the current one.
         for (&id, saved) in &self.live {
             let key = key_of(&saved.door, saved.ip, saved.net, &saved.stop_command);
             if let Some(before) = self.current.insert(key, id)
                 && let Some(saved) = self.live.get(&before)
             {
-                let Saved { door, ip, stop_command: command, net, .. } = saved.clone();
+                let SavedOpening { door, ip, stop_command: command, net, .. } = saved.clone();
                 unfinished.insert(before);
                 restored.unfinished.push((before, CommandRequest { door, ip, action: Action::Close, command, net }));
             }

@@ -1,9 +1,12 @@
 //! The lines of a state file.
 //!
-//! `CRC open ID CLOSES-BOOT CLOSES-WALL SPAN BOOT-ID DOOR ADDRESS STOP-COMMAND` says that an opening exists or, for an
-//! ID that does, when it closes now; if it is for a network, which is written as in `203.0.113.0/24`, ` NETWORK` follows; `CRC close ID` that its stop command has run. `CRC` is the CRC-32 (IEEE) of the
-//! rest of the line in eight hexadecimal digits, times are in nanoseconds, and in texts `%XX` stands for a byte that
-//! would break the line or a field.
+//! - `CRC open ID CLOSES-BOOT CLOSES-WALL SPAN BOOT-ID DOOR ADDRESS STOP-COMMAND [NETWORK]` records an
+//!   opening or, for an existing ID, its new closing time. `NETWORK`, as in `203.0.113.0/24`, follows
+//!   only if the opening is for a network.
+//! - `CRC close ID` records that the stop command of an opening has ended.
+//!
+//! `CRC` is the CRC-32 (IEEE) of the rest of the line, in eight hexadecimal digits. Times are in
+//! nanoseconds. In texts, `%XX` stands for a byte that would break the line or a field.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,54 +15,54 @@ use ipnet::IpNet;
 
 use crate::network::{is_address, parse_network};
 
-/// The first line's text before the version.
+/// The text of the first line before the version.
 pub(super) const HEADER: &str = "portknock openings ";
-/// The version of the format that is written, and the only one that is read.
+/// The version of the format that this version writes, and the only one that it reads.
 pub(super) const VERSION: &str = "1";
 
 /// The number of an opening in a state file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpeningId(pub(super) u64);
 
-/// A line.
+/// A line of a state file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    Open(OpeningId, Saved),
+    Open(OpeningId, SavedOpening),
     Close(OpeningId),
 }
 
-/// An opening as it is on disk.
+/// An opening in the form in which it is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Saved {
+pub(super) struct SavedOpening {
     pub(super) door: Arc<str>,
     pub(super) ip: IpAddr,
     pub(super) stop_command: String,
     pub(super) times: Times,
-    /// The network that the door is open for, which has `ip` in it.
+    /// The network for which the door is open. It contains `ip`.
     pub(super) net: IpNet,
 }
 
-/// When an opening closes.
+/// The closing time of an opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Times {
     /// By `CLOCK_BOOTTIME` of the boot `boot_id`, in nanoseconds.
     pub(super) boot: u64,
     /// By the wall clock, in nanoseconds since the epoch.
     pub(super) wall: u64,
-    /// How long it was to stay open when this was written, in nanoseconds.
+    /// The time that remained when the record was written, in nanoseconds.
     pub(super) span: u64,
     /// The boot that `boot` belongs to.
     pub(super) boot_id: Arc<str>,
 }
 
-/// The whole first line.
+/// Returns the first line of a state file.
 pub(super) fn header() -> String {
     format!("{HEADER}{VERSION}\n")
 }
 
 /// Appends the line of an `open` record.
-pub(super) fn write_open(out: &mut Vec<u8>, id: OpeningId, saved: &Saved) {
-    let Saved { door, ip, stop_command, times, net } = saved;
+pub(super) fn write_open(out: &mut Vec<u8>, id: OpeningId, saved: &SavedOpening) {
+    let SavedOpening { door, ip, stop_command, times, net } = saved;
     let Times { boot, wall, span, boot_id } = times;
     let [boot_id, door, stop_command] = [boot_id, &**door, stop_command].map(escape);
     let network = if is_address(*net) { String::new() } else { format!(" {net}") };
@@ -76,7 +79,7 @@ fn write_line(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(format!("{sum:08x} {text}\n").as_bytes());
 }
 
-/// Reads a line without its newline; `None` where it is not exactly what was once written.
+/// Decodes a line without its newline. `None` if it is not exactly as it was written.
 pub(super) fn parse(line: &[u8]) -> Option<Record> {
     let (sum, text) = std::str::from_utf8(line).ok()?.split_once(' ')?;
     if sum.len() != 8 || u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(text.as_bytes()) {
@@ -97,14 +100,14 @@ pub(super) fn parse(line: &[u8]) -> Option<Record> {
                 Some(text) => parse_network(text).filter(|net| net.contains(&ip) && !is_address(*net))?,
                 None => ip.into(),
             };
-            Record::Open(id, Saved { door, ip, stop_command, times: Times { boot, wall, span, boot_id }, net })
+            Record::Open(id, SavedOpening { door, ip, stop_command, times: Times { boot, wall, span, boot_id }, net })
         }
         _ => return None,
     };
     fields.next().is_none().then_some(record)
 }
 
-/// Every byte that is blank, a control character or `%` becomes `%XX`.
+/// Replaces each space, control character and `%` by `%XX`.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -132,8 +135,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn saved(door: &str, command: &str) -> Saved {
-        Saved {
+    fn saved(door: &str, command: &str) -> SavedOpening {
+        SavedOpening {
             door: door.into(),
             ip: "2001:db8::1".parse().unwrap(),
             stop_command: command.into(),
@@ -142,13 +145,13 @@ mod tests {
         }
     }
 
-    /// The same for a network, with a prefix of this length.
-    fn of_network(saved: Saved, length: u8) -> Saved {
-        Saved { net: IpNet::new(saved.ip, length).unwrap().trunc(), ..saved }
+    /// The same opening for a network with a prefix of this length.
+    fn of_network(saved: SavedOpening, length: u8) -> SavedOpening {
+        SavedOpening { net: IpNet::new(saved.ip, length).unwrap().trunc(), ..saved }
     }
 
     #[test]
-    fn a_line_reads_as_people_expect() {
+    fn a_line_has_the_documented_fields() {
         let mut out = Vec::new();
         write_open(&mut out, OpeningId(7), &saved("front door", "echo 100%\n"));
         let text = String::from_utf8(out).unwrap();
@@ -193,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(door in any::<String>(), command in any::<String>(), length in 0..=128_u8) {
+        fn encoded_records_can_be_decoded(door in any::<String>(), command in any::<String>(), length in 0..=128_u8) {
             let record = of_network(saved(&door, &command), length);
             let mut out = Vec::new();
             write_open(&mut out, OpeningId(9), &record);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 const BOOT: &str = "boot-1";
 
-/// The clocks `secs` after a start at which the machine had been up for 1,000 s.
+/// The clocks `secs` seconds after a start at which the machine had been running for 1,000 s.
 fn at(secs: u64) -> Clocks {
     Clocks {
         now: Timestamp::from_secs(5_000 + secs),
@@ -40,8 +40,8 @@ fn open(path: &Path) -> (StateFile, Restored) {
 
 fn open_quietly(path: &Path) -> (StateFile, Vec<Opening>) {
     let (mut state, restored) = open(path);
-    let told = notices(&mut state);
-    assert!(told.is_empty() && restored.unfinished.is_empty(), "{told:?} {restored:?}");
+    let reported = notices(&mut state);
+    assert!(reported.is_empty() && restored.unfinished.is_empty(), "{reported:?} {restored:?}");
     (state, restored.openings)
 }
 
@@ -49,8 +49,8 @@ fn notices(state: &mut StateFile) -> Vec<String> {
     std::iter::from_fn(|| state.poll_notice()).map(|notice| notice.to_string()).collect()
 }
 
-/// Runs the named test again in a process of its own with a file system of `size` bytes at the directory that it finds
-/// in the environment. False where that process is this one.
+/// Runs the named test again in a separate process, with a file system of `size` bytes. Returns `None`
+/// after that. In the separate process, returns the directory of the file system.
 fn on_small_disk(test: &str, size: &str) -> Option<std::path::PathBuf> {
     if let Some(dir) = std::env::var_os("PORTKNOCK_TEST_DISK") {
         return Some(dir.into());
@@ -93,7 +93,7 @@ fn openings_come_back_until_their_stop_command_has_ended() {
 }
 
 #[test]
-fn nothing_is_struck_off_before_the_stop_command_has_ended() {
+fn an_opening_stays_in_the_file_until_its_stop_command_has_ended() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");
     let (mut state, _) = open(&path);
@@ -101,7 +101,8 @@ fn nothing_is_struck_off_before_the_stop_command_has_ended() {
     let Opening { door, ip, stop_command, net, .. } = opening(1, 5);
     let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap(), net };
     let first = state.closing(&request).unwrap();
-    // Knocked at again while the stop command is under way: a second opening, which the first's end does not end.
+    // A knock while the stop command is running causes a second opening, which stays after the first
+    // has ended.
     state.opened(&opening(1, 40), at(9));
     state.commit(at(9).now);
     drop(state);
@@ -137,12 +138,12 @@ fn a_crash_at_any_byte_loses_no_opening_that_was_written() {
         state.opened(&opening(9, 30), at(0));
         state.commit(at(0).now);
         drop(state);
-        assert_eq!(open_quietly(&path).1.len(), expected + 1, "what comes after a torn line is read, cut at {cut}");
+        assert_eq!(open_quietly(&path).1.len(), expected + 1, "lines after a torn line are read, cut at {cut}");
     }
 }
 
 #[test]
-fn damaged_lines_are_passed_over_told_and_kept() {
+fn damaged_lines_are_skipped_reported_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");
     let (mut state, _) = open(&path);
@@ -155,15 +156,15 @@ fn damaged_lines_are_passed_over_told_and_kept() {
     fs::write(&path, &damaged).unwrap();
     let (mut state, restored) = open(&path);
     assert_eq!(restored.openings, [opening(1, 30), opening(3, 30)]);
-    let told = notices(&mut state);
-    assert!(told.len() == 1 && told[0].starts_with("1 damaged lines in "), "{told:?}");
+    let reported = notices(&mut state);
+    assert!(reported.len() == 1 && reported[0].starts_with("1 damaged lines in "), "{reported:?}");
     drop(state);
     assert_eq!(fs::read_to_string(dir.path().join("openings.corrupt")).unwrap(), damaged);
     assert_eq!(open_quietly(&path).1.len(), 2);
 }
 
 #[test]
-fn openings_beyond_all_counting_get_new_numbers() {
+fn openings_with_huge_numbers_get_new_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");
     let line = |id: u64| {
@@ -181,7 +182,7 @@ fn openings_beyond_all_counting_get_new_numbers() {
 }
 
 #[test]
-fn setting_the_clock_moves_nothing_and_after_a_reboot_all_is_overdue() {
+fn setting_the_clock_changes_nothing_and_after_a_reboot_all_openings_are_overdue() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");
     let remaining = |boot: &str, clocks: Clocks| {
@@ -198,14 +199,14 @@ fn setting_the_clock_moves_nothing_and_after_a_reboot_all_is_overdue() {
     assert_eq!(remaining(BOOT, at(31)), 0);
     let rebooted = |wall| Clocks { wall: Timestamp::from_secs(wall), boot: Duration::from_secs(5), ..at(0) };
     assert_eq!(remaining("boot-2", rebooted(5_010)), 0);
-    // Where the system does not tell boots apart.
+    // The system does not identify its boots.
     assert_eq!(remaining("", rebooted(5_010)), 20);
     assert_eq!(remaining("", rebooted(6_000)), 0);
-    assert_eq!(remaining("", rebooted(1_000)), 30, "never longer than it was to be");
+    assert_eq!(remaining("", rebooted(1_000)), 30, "never longer than when it was written");
 }
 
 #[test]
-fn the_file_does_not_grow_with_what_was_closed() {
+fn closed_openings_do_not_make_the_file_grow() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");
     let (mut state, _) = open(&path);
@@ -224,7 +225,7 @@ fn the_file_does_not_grow_with_what_was_closed() {
 }
 
 #[test]
-fn one_process_at_a_time() {
+fn only_one_process_at_a_time_uses_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");
     let (state, _) = open(&path);
@@ -268,11 +269,11 @@ fn a_format_of_another_version_is_refused() {
 }
 
 #[test]
-fn where_nothing_can_be_written_it_is_told_once() {
+fn an_unwritable_file_is_reported_once() {
     let (mut state, restored) = open(Path::new("/proc/portknock-test/openings"));
     assert_eq!(restored.openings, []);
-    let told = notices(&mut state);
-    assert!(told.len() == 1 && told[0].starts_with("cannot save openings to /proc/portknock-test/openings: "));
+    let reported = notices(&mut state);
+    assert!(reported.len() == 1 && reported[0].starts_with("cannot save openings to /proc/portknock-test/openings: "));
     state.opened(&opening(1, 30), at(0));
     state.commit(at(0).now);
     assert_eq!(state.poll_timeout(), Some(at(5).now));
@@ -281,8 +282,8 @@ fn where_nothing_can_be_written_it_is_told_once() {
 }
 
 #[test]
-fn a_full_disk_is_told_once_and_saving_goes_on_when_there_is_room() {
-    let test = "journal::tests::a_full_disk_is_told_once_and_saving_goes_on_when_there_is_room";
+fn a_full_disk_is_reported_once_and_saving_continues_when_there_is_room() {
+    let test = "journal::tests::a_full_disk_is_reported_once_and_saving_continues_when_there_is_room";
     let Some(dir) = on_small_disk(test, "64k") else { return };
     let path = dir.join("openings");
     let (mut state, _) = open_quietly(&path);
@@ -298,19 +299,19 @@ fn a_full_disk_is_told_once_and_saving_goes_on_when_there_is_room() {
         state.opened(&opening(host, 30), at(0));
         state.commit(at(0).now);
     }
-    let told = notices(&mut state);
-    assert!(told.len() == 1 && told[0].contains("No space left on device"), "{told:?}");
-    // The disk has what was written while there was room, and no half line.
+    let reported = notices(&mut state);
+    assert!(reported.len() == 1 && reported[0].contains("No space left on device"), "{reported:?}");
+    // The file has the records that were written while there was room, and no partial line.
     let copy = dir.join("copy");
     fs::copy(&path, &copy).unwrap_err();
     assert!(fs::read(&path).unwrap().ends_with(b"\n"));
 
     fs::remove_file(&ballast).unwrap();
     state.commit(at(4).now);
-    assert!(!state.is_saving(), "not before its time");
+    assert!(!state.is_saving(), "no attempt before its time");
     state.commit(state.poll_timeout().unwrap());
-    let told = notices(&mut state);
-    assert!(told.len() == 1 && told[0].contains("saved to"), "{told:?}");
+    let reported = notices(&mut state);
+    assert!(reported.len() == 1 && reported[0].contains("saved to"), "{reported:?}");
     assert_eq!(state.poll_timeout(), None);
     drop(state);
     assert_eq!(open_quietly(&path).1.len(), usize::from(host) + 20);
@@ -332,8 +333,8 @@ fn openings_are_read_from_a_disk_that_became_read_only() {
     remount("remount,ro");
     let (mut state, restored) = open(&path);
     assert_eq!(restored.openings, [opening(1, 30)]);
-    let told = notices(&mut state);
-    assert!(told.len() == 1 && told[0].contains("Read-only file system"), "{told:?}");
+    let reported = notices(&mut state);
+    assert!(reported.len() == 1 && reported[0].contains("Read-only file system"), "{reported:?}");
     close(&mut state, &opening(1, 30));
     state.opened(&opening(2, 60), at(30));
     state.commit(at(30).now);
@@ -345,7 +346,7 @@ fn openings_are_read_from_a_disk_that_became_read_only() {
 }
 
 #[test]
-fn another_path_takes_over_what_is_open() {
+fn a_file_at_another_path_gets_the_openings() {
     let dir = tempfile::tempdir().unwrap();
     let (old_path, new_path) = (dir.path().join("old"), dir.path().join("new"));
     let (mut old, _) = open(&old_path);
@@ -355,7 +356,7 @@ fn another_path_takes_over_what_is_open() {
         old.opened(&opening(host, 30), at(0));
     }
     old.commit(at(0).now);
-    assert_eq!(new.take_over(&mut old, at(0).now).len(), 2);
+    assert_eq!(new.move_from(&mut old, at(0).now).len(), 2);
     close(&mut new, &opening(2, 30));
     new.commit(at(0).now);
     drop((old, new));
@@ -364,7 +365,7 @@ fn another_path_takes_over_what_is_open() {
 }
 
 #[test]
-fn an_opening_by_another_address_takes_the_place_of_one_of_its_network_that_closes() {
+fn an_opening_by_another_address_replaces_a_closing_one_of_the_same_network() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");
     let of_network = |host: u8, closes| {

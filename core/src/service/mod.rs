@@ -295,7 +295,7 @@ impl Service {
         self.ports.replace(gate, self.engine.openings(), &mut self.notices);
         if let Some((mut new, restored)) = state {
             if let Some(old) = &mut self.state {
-                let numbers = new.take_over(old, clocks.now);
+                let numbers = new.move_from(old, clocks.now);
                 for id in self.closing.values_mut().flatten() {
                     *id = numbers.get(id).copied().unwrap_or(*id);
                 }

@@ -1,8 +1,10 @@
-//! Engine, journal and commands under a clock that is made up, on a disk that is made up: the process dies before, amid
-//! and after every change of the disk, and the disk fails at every change. Whatever happens, what a start command may
-//! have opened is closed at its due time or by the next start, not earlier, and not once more.
+//! Engine, journal and commands with a simulated clock and a simulated disk.
 //!
-//! The order of the work is that of the service's turn.
+//! The process dies before, during and after every change of the disk, and the disk fails at every
+//! change. In each case, every door that a start command may have opened is closed at its due time or
+//! by the next start, not earlier and not a second time.
+//!
+//! The steps have the same order as in the service's turn.
 
 pub(super) mod disk;
 mod world;
@@ -20,7 +22,7 @@ use super::StateFile;
 use crate::event::CommandRequest;
 use crate::openings::Opening;
 
-/// Seeds of scripts that failed once. They are played first. Add the seed of each failure that is
+/// Seeds of scripts that failed once. Every run plays them first. Add the seed of each failure that is
 /// fixed.
 const FAILED_SEEDS: [u64; 0] = [];
 /// Seeds of the scripts that every run of the tests plays; `PORTKNOCK_SEED` selects a single one.
@@ -43,31 +45,31 @@ fn script(rng: &mut Rng) -> Vec<Action> {
     (0..rng.usize(8..24)).map(|_| action(rng)).collect()
 }
 
-/// What happens in one run.
+/// The script and the faults of one run.
 #[derive(Clone, Debug)]
 struct Plan {
     seed: u64,
     trouble: Trouble,
-    /// What goes wrong after the first death.
+    /// The faults after the first death.
     later: Trouble,
-    /// What is lost by the two deaths.
+    /// The losses at the first and the second death.
     losses: [Loss; 2],
 }
 
 impl Plan {
-    /// Plays the script of the seed, with another start after each death. Returns how many changes the disk saw until the
-    /// first death.
-    fn play(&self, path: &Path, speaks: bool) -> usize {
+    /// Plays the script of the seed, with another start after each death. Returns the number of changes
+    /// of the disk until the first death.
+    fn play(&self, path: &Path, prints: bool) -> usize {
         let mut rng = Rng::with_seed(self.seed);
         let mut actions = script(&mut rng).into_iter();
-        let mut world = World::new(path, rng, speaks);
+        let mut world = World::new(path, rng, prints);
         let mut changes = None;
         disk::set_up(path, self.trouble.clone());
         loop {
             let life = catch_unwind(AssertUnwindSafe(|| {
                 world.start();
                 for action in actions.by_ref() {
-                    world.say(&action);
+                    world.print(&action);
                     match action {
                         Action::Knock { network } => world.knock(network),
                         Action::Wait { secs } => world.wait(secs),
@@ -92,8 +94,8 @@ impl Plan {
         }
     }
 
-    /// Plays once more where it fails, and tells each step then.
-    fn play_or_tell(&self, path: &Path) -> usize {
+    /// Plays the plan. If it fails, plays it once more and prints each step.
+    fn play_or_print(&self, path: &Path) -> usize {
         catch_unwind(|| self.play(path, false)).unwrap_or_else(|_| {
             println!("{self:?} fails, {SEED}={} replays the seed alone; step by step:", self.seed);
             self.play(path, true)
@@ -105,7 +107,8 @@ fn any_loss(rng: &mut Rng) -> Loss {
     if rng.bool() { Loss::Process } else { Loss::Power }
 }
 
-/// Makes plans for each seed, given how many changes the disk sees without trouble.
+/// Plays each seed without faults, then the plans that `plans` returns for the seed and the number of
+/// changes of the disk.
 fn play_all(plans: impl Fn(&mut Rng, u64, usize) -> Vec<Plan>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state/openings");
@@ -116,9 +119,9 @@ fn play_all(plans: impl Fn(&mut Rng, u64, usize) -> Vec<Plan>) {
     for seed in seeds {
         let [trouble, later] = Default::default();
         let plan = Plan { seed, trouble, later, losses: [Loss::Process; 2] };
-        let changes = plan.play_or_tell(&path);
+        let changes = plan.play_or_print(&path);
         for plan in plans(&mut Rng::with_seed(seed), seed, changes) {
-            plan.play_or_tell(&path);
+            plan.play_or_print(&path);
         }
     }
 }
@@ -130,7 +133,7 @@ fn a_death_at_any_change_of_the_disk_leaves_nothing_open_and_closes_nothing_earl
         for at in 0..changes {
             for moment in [Moment::Before, Moment::Amid, Moment::After] {
                 for loss in [Loss::Process, Loss::Power] {
-                    // Half of the starts after that die too.
+                    // In half of the plans a later start dies, too.
                     let again = rng.bool().then(|| (rng.usize(..12), moment));
                     let trouble = Trouble { dies_at: Some((at, moment)), ..Trouble::default() };
                     let later = Trouble { dies_at: again, ..Trouble::default() };
@@ -143,13 +146,13 @@ fn a_death_at_any_change_of_the_disk_leaves_nothing_open_and_closes_nothing_earl
 }
 
 #[test]
-fn a_disk_that_fails_at_any_change_keeps_no_door_shut_or_open_and_is_used_again() {
+fn a_disk_that_fails_at_any_change_keeps_no_door_closed_or_open_and_is_used_again() {
     play_all(|rng, seed, changes| {
         let mut plans = Vec::new();
         for first in 0..changes {
             for error in [libc::ENOSPC, libc::EROFS, libc::EIO] {
                 let fails_at = Some((first..first + rng.usize(1..20), error));
-                // Half of them die some time after it.
+                // In half of the plans the process dies some time after the fault.
                 let dies_at = rng.bool().then(|| (first + rng.usize(..40), Moment::Before));
                 let trouble = Trouble { dies_at, fails_at };
                 plans.push(Plan { seed, trouble, later: Trouble::default(), losses: [any_loss(rng); 2] });
@@ -196,7 +199,7 @@ fn a_change_of_the_disk_that_fails_once_loses_no_opening() {
             disk::lose_power(&mut rng);
         }
         let (_, mut restored) = StateFile::open(&path, "boot", clocks(0)).unwrap();
-        // That others were closed may be lost with the power.
+        // A loss of power can lose the records of closings, so other openings may come back.
         let stays = STAY.map(opening);
         restored.openings.retain(|opening| loss == Loss::Process || stays.contains(opening));
         assert_eq!(restored.openings, stays, "change {at} fails, {loss:?}");

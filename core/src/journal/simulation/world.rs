@@ -1,4 +1,4 @@
-//! A daemon on a machine whose time and commands are made up, and what is known of its door from outside.
+//! A daemon on a machine with simulated time and commands, and the expected state of its door.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Debug;
@@ -18,43 +18,44 @@ use crate::event::{Action, CommandRequest, EventKind, FailReason};
 use crate::packet::{Protocol, TcpFlags};
 use crate::time::Timestamp;
 
-/// What is lost when the process dies.
+/// The effect of a death of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// The process alone; its commands go on.
+    /// Only the process ends. Its commands continue.
     Process,
-    /// All that is not on disk.
+    /// Everything that is not on disk is lost.
     Power,
 }
 
-/// A number as the daemon knows it, and what the disk may have of it: there is one more value until it is saved.
+/// A number in the daemon's memory, and the range of its possible values on disk until it is saved.
 #[derive(Clone, Copy, Debug, Default)]
-struct Saved {
+struct SavedNumber {
     now: u64,
     least: u64,
     most: u64,
 }
 
-/// The door as it stands for one network.
+/// The state of the door for one network. Times are in seconds.
 #[derive(Debug, Default)]
 struct DoorOf {
     /// A start command was started, and no stop command has ended since.
     may_be_open: bool,
-    /// Nothing may close it before, where it is open.
+    /// The time before which an open door must not be closed.
     stays_until: u64,
-    /// A stop command that had ended runs once more, since a loss of power took that from the disk.
+    /// A stop command that had ended runs once more, because a loss of power removed its end from the
+    /// disk.
     runs_again: bool,
-    /// Stop commands that have to end.
-    owed: Saved,
-    /// When the latest opening closes.
-    due: Saved,
-    /// When the one before it was to close.
-    due_before: Saved,
+    /// Number of stop commands that must end.
+    owed: SavedNumber,
+    /// The closing time of the latest opening.
+    due: SavedNumber,
+    /// The closing time of the opening before the latest.
+    due_before: SavedNumber,
 }
 
 #[derive(Debug)]
-struct Running {
-    /// `None` where the daemon that started it is gone.
+struct RunningCommand {
+    /// `None` if the daemon that started the command has died.
     id: Option<u64>,
     request: CommandRequest,
     ends_at: u64,
@@ -64,15 +65,17 @@ struct Running {
 struct Daemon {
     engine: Engine,
     state: StateFile,
-    line: VecDeque<(u64, CommandRequest)>,
-    /// Stop commands under way and the opening that each ends; none where the door is opened again after it.
+    queue: VecDeque<(u64, CommandRequest)>,
+    /// Stop commands that have not ended, each with the opening that it ends; `None` if the door opens
+    /// again after it.
     closing: HashMap<u64, Option<OpeningId>>,
-    /// Start commands under way, and the stop command before each where the door was open already.
+    /// Start commands that have not ended, each with the stop command before it if the door was already
+    /// open.
     starting: HashMap<u64, Option<u64>>,
     next_id: u64,
-    /// What its clock is ahead of the world's.
+    /// The seconds by which the daemon's clock is ahead of the world's.
     ahead: u64,
-    was_told_of_failure: bool,
+    has_reported_failure: bool,
     is_stopping: bool,
 }
 
@@ -84,26 +87,26 @@ pub(super) struct World {
     boot: u64,
     booted_at: u64,
     doors: BTreeMap<IpNet, DoorOf>,
-    /// Commands under way, whoever started them.
-    running: Vec<Running>,
+    /// The running commands, including those of earlier daemons.
+    running: Vec<RunningCommand>,
     daemon: Option<Daemon>,
     died_by: Option<Loss>,
-    /// Tells each step.
-    speaks: bool,
+    /// Print each step.
+    prints: bool,
 }
 
-impl Saved {
-    fn becomes(&mut self, now: u64) {
+impl SavedNumber {
+    fn set(&mut self, now: u64) {
         *self = Self { now, least: self.least.min(now), most: self.most.max(now) };
     }
 
-    fn is_saved(&mut self) {
+    fn save(&mut self) {
         (self.least, self.most) = (self.now, self.now);
     }
 }
 
 impl World {
-    pub(super) fn new(path: &Path, rng: Rng, speaks: bool) -> Self {
+    pub(super) fn new(path: &Path, rng: Rng, prints: bool) -> Self {
         Self {
             path: path.to_owned(),
             rng,
@@ -114,22 +117,22 @@ impl World {
             running: Vec::new(),
             daemon: None,
             died_by: None,
-            speaks,
+            prints,
         }
     }
 
-    pub(super) fn say(&self, what: &dyn Debug) {
-        if self.speaks {
-            println!("{}: {what:?}", self.time);
+    pub(super) fn print(&self, step: &dyn Debug) {
+        if self.prints {
+            println!("{}: {step:?}", self.time);
         }
     }
 
-    /// A daemon starts, reads what the one before it left, and has its first turn.
+    /// Starts a daemon, which reads the state file of the daemon before it and runs its first turn.
     pub(super) fn start(&mut self) {
         let ahead = self.rng.u64(..1000);
         let clocks = self.clocks(ahead);
         let (state, restored) = StateFile::open(&self.path, &format!("boot-{}", self.boot), clocks).unwrap();
-        self.say(&restored);
+        self.print(&restored);
         for (net, door) in &mut self.doors {
             let unfinished = restored.unfinished.iter().filter(|(_, request)| request.net == *net).count() as u64;
             let openings: Vec<_> = restored.openings.iter().filter(|opening| opening.net == *net).collect();
@@ -141,15 +144,15 @@ impl World {
                 (door.owed.least..=most).contains(&owed),
                 "{net}: {owed} openings found by the start, not {door:?}"
             );
-            door.owed = Saved { now: owed, least: owed, most: owed };
+            door.owed = SavedNumber { now: owed, least: owed, most: owed };
             if let Some(opening) = opening {
-                // What was overdue is due now.
+                // An overdue opening is due now.
                 let due = seconds(opening.closes_at) - ahead;
                 let is_rebooted = self.died_by == Some(Loss::Power);
                 let latest = if is_rebooted { self.time } else { door.due.most.max(self.time) };
                 let right = if is_rebooted { self.time } else { door.due.least.max(self.time) }..=latest;
                 assert!(right.contains(&due), "{net}: due at {due}, not {door:?}");
-                door.due = Saved { now: due, least: due, most: due };
+                door.due = SavedNumber { now: due, least: due, most: due };
                 door.stays_until = door.stays_until.min(due);
             }
             door.runs_again |= unfinished > 0 && self.died_by == Some(Loss::Power);
@@ -159,12 +162,12 @@ impl World {
         let mut daemon = Daemon {
             engine,
             state,
-            line: VecDeque::new(),
+            queue: VecDeque::new(),
             closing: HashMap::new(),
             starting: HashMap::new(),
             next_id: 0,
             ahead,
-            was_told_of_failure: false,
+            has_reported_failure: false,
             is_stopping: false,
         };
         for (id, request) in restored.unfinished {
@@ -177,11 +180,11 @@ impl World {
     }
 
     pub(super) fn die(&mut self, loss: Loss) {
-        // One that died while it started had no daemon yet.
-        let was_saving = self.daemon.take().is_none_or(|daemon| !daemon.was_told_of_failure);
+        // If the process died during its start, there is no daemon yet.
+        let was_saving = self.daemon.take().is_none_or(|daemon| !daemon.has_reported_failure);
         for (net, door) in &mut self.doors {
             if door.owed.least == 0 && door.may_be_open {
-                assert!(!was_saving, "{net} is open, and the disk does not know: {door:?}");
+                assert!(!was_saving, "{net} is open without a record on disk: {door:?}");
                 door.may_be_open = false;
             }
         }
@@ -194,14 +197,14 @@ impl World {
                 self.booted_at = self.time;
             }
         }
-        self.say(&("dies", loss));
-        // It may be a while until the next start.
+        self.print(&("dies", loss));
+        // The next start can follow some time later.
         self.time += self.rng.u64(..6);
-        // What a loss of power took is not back before a start has read what is left.
+        // A loss of power has its effect until a start has read the disk.
         self.died_by = self.died_by.filter(|before| *before == Loss::Power).or(Some(loss));
     }
 
-    /// A knock from one of the addresses of a network.
+    /// Sends a knock from one of the addresses of a network.
     pub(super) fn knock(&mut self, network: u8) {
         let host = self.rng.u8(1..=3);
         let time = Timestamp::from_secs(self.time + self.daemon().ahead);
@@ -225,7 +228,7 @@ impl World {
         }
     }
 
-    /// The daemon is stopped as `OnStop` says, and started again.
+    /// Stops the daemon in one of the ways of `OnStop`, and starts it again.
     pub(super) fn restart(&mut self, keep: bool) {
         let ahead = self.daemon().ahead;
         let now = self.clocks(ahead).now;
@@ -234,7 +237,7 @@ impl World {
         if !keep || !daemon.state.is_saving() {
             daemon.engine.close_all(now);
         } else {
-            for (_, request) in daemon.line.iter().filter(|(id, _)| daemon.starting.contains_key(id)) {
+            for (_, request) in daemon.queue.iter().filter(|(id, _)| daemon.starting.contains_key(id)) {
                 daemon.engine.close_early(&request.door, request.net, Some(&close_of(request)), None, now);
             }
         }
@@ -246,12 +249,12 @@ impl World {
         self.start();
     }
 
-    /// Waits until nothing is open any more, then looks whether all is as it has to be.
+    /// Waits until no door is open, then checks the final state.
     pub(super) fn settle(&mut self) {
         while !self.is_idle() || self.daemon().engine.stats().openings > 0 {
             self.wait(1);
         }
-        // Where the disk had failed it is tried again by then.
+        // After a failure of the disk, the daemon has tried again by then.
         self.wait(2 * super::super::RETRY_AFTER.as_secs());
         assert!(self.daemon().state.is_saving());
         self.daemon = None;
@@ -268,7 +271,7 @@ impl World {
     }
 
     fn is_idle(&mut self) -> bool {
-        self.running.is_empty() && self.daemon().line.is_empty()
+        self.running.is_empty() && self.daemon().queue.is_empty()
     }
 
     fn clocks(&self, ahead: u64) -> Clocks {
@@ -292,8 +295,8 @@ impl World {
                 break;
             }
         }
-        self.say(&(&self.running, &self.doors));
-        self.look();
+        self.print(&(&self.running, &self.doors));
+        self.check();
     }
 
     fn take_events(&mut self, clocks: Clocks) {
@@ -308,12 +311,12 @@ impl World {
                     let due = seconds(opening.closes_at) - daemon.ahead;
                     if matches!(event.kind, EventKind::Open { .. }) {
                         door.due_before = door.due;
-                        door.owed.becomes(door.owed.now + 1);
+                        door.owed.set(door.owed.now + 1);
                     } else if !is_absorbed {
-                        // It is closed and opened again.
+                        // The door closes and opens again.
                         door.stays_until = 0;
                     }
-                    door.due.becomes(due);
+                    door.due.set(due);
                 }
                 _ => {}
             }
@@ -341,14 +344,14 @@ impl World {
                         daemon.closing.insert(id, ends);
                         continue;
                     };
-                    daemon.line.retain(|(id, _)| *id != start);
+                    daemon.queue.retain(|(id, _)| *id != start);
                     match daemon.starting.remove(&start).flatten() {
                         Some(stop) if daemon.closing.contains_key(&stop) => drop(daemon.closing.insert(stop, ends)),
                         _ => {
                             daemon.state.closed(ends.unwrap());
-                            door.owed.becomes(door.owed.now - 1);
-                            // One whose stop command has not ended is the latest again.
-                            door.due.becomes(door.due_before.now);
+                            door.owed.set(door.owed.now - 1);
+                            // The opening before, whose stop command has not ended, is the latest again.
+                            door.due.set(door.due_before.now);
                             door.due.least = door.due.least.min(door.due_before.least);
                         }
                     }
@@ -362,23 +365,24 @@ impl World {
         let Self { doors, daemon: Some(daemon), boot, .. } = self else { return };
         daemon.state.commit(now);
         while let Some(notice) = daemon.state.poll_notice() {
-            assert!(*boot > 1 || !matches!(notice, StateNotice::Damaged { .. }), "only a loss of power does: {notice}");
+            let is_damaged = matches!(notice, StateNotice::Damaged { .. });
+            assert!(*boot > 1 || !is_damaged, "damaged without a loss of power: {notice}");
             let fails = matches!(notice, StateNotice::NotSaved(..));
             if fails || matches!(notice, StateNotice::SavedAgain(..)) {
-                assert_ne!(daemon.was_told_of_failure, fails, "told once: {notice}");
-                daemon.was_told_of_failure = fails;
+                assert_ne!(daemon.has_reported_failure, fails, "not reported once: {notice}");
+                daemon.has_reported_failure = fails;
             }
         }
-        assert_eq!(daemon.was_told_of_failure, !daemon.state.is_saving());
+        assert_eq!(daemon.has_reported_failure, !daemon.state.is_saving());
         if daemon.state.is_saving() {
-            doors.values_mut().flat_map(|door| [&mut door.owed, &mut door.due]).for_each(Saved::is_saved);
+            doors.values_mut().flat_map(|door| [&mut door.owed, &mut door.due]).for_each(SavedNumber::save);
         }
     }
 
-    /// Notes which commands have ended.
+    /// Handles the commands that have ended.
     fn reap(&mut self, now: Timestamp) {
         let Self { doors, daemon: Some(daemon), running, time, .. } = self else { return };
-        for Running { id, request, fails, .. } in running.extract_if(.., |command| command.ends_at <= *time) {
+        for RunningCommand { id, request, fails, .. } in running.extract_if(.., |command| command.ends_at <= *time) {
             let door = doors.entry(request.net).or_default();
             if request.action == Action::Open {
                 if let Some(id) = id {
@@ -390,50 +394,51 @@ impl World {
             (door.may_be_open, door.runs_again) = (false, false);
             if let Some(opening) = id.and_then(|id| daemon.closing.remove(&id)).flatten() {
                 daemon.state.closed(opening);
-                door.owed.becomes(door.owed.now - 1);
+                door.owed.set(door.owed.now - 1);
             }
         }
     }
 
-    /// Starts the commands whose turn it is: one at a time of each network, stop commands first. Some cannot be started.
+    /// Starts the next commands: one at a time of each network, stop commands first. Some cannot be
+    /// started.
     fn start_commands(&mut self, now: Timestamp) {
         let Self { doors, daemon: Some(daemon), running, time, rng, .. } = self else { return };
-        let mut line = std::mem::take(&mut daemon.line);
-        line.make_contiguous().sort_by_key(|(_, request)| request.action == Action::Open);
-        while let Some((id, request)) = line.pop_front() {
+        let mut queue = std::mem::take(&mut daemon.queue);
+        queue.make_contiguous().sort_by_key(|(_, request)| request.action == Action::Open);
+        while let Some((id, request)) = queue.pop_front() {
             let is_same = |other: &CommandRequest| other.net == request.net;
             let has_to_wait = running.iter().any(|command| is_same(&command.request))
-                || daemon.line.iter().any(|(_, request)| is_same(request));
+                || daemon.queue.iter().any(|(_, request)| is_same(request));
             let starts = rng.u8(..8) > 0;
             let door = doors.entry(request.net).or_default();
             match request.action {
-                _ if has_to_wait => daemon.line.push_back((id, request)),
-                Action::Close if !starts => daemon.line.push_back((id, request)),
+                _ if has_to_wait => daemon.queue.push_back((id, request)),
+                Action::Close if !starts => daemon.queue.push_back((id, request)),
                 Action::Open if !starts => daemon.started(id, &request, true, now),
                 Action::Open => {
-                    assert!(door.owed.least > 0 || !daemon.state.is_saving(), "opens what is not on disk: {door:?}");
+                    assert!(door.owed.least > 0 || !daemon.state.is_saving(), "opens without a record: {door:?}");
                     door.may_be_open = true;
                     door.stays_until = door.due.now;
                     let (ends_at, fails) = (*time + rng.u64(..4), rng.u8(..4) == 0);
-                    running.push(Running { id: Some(id), request, ends_at, fails });
+                    running.push(RunningCommand { id: Some(id), request, ends_at, fails });
                 }
                 Action::Close => {
-                    assert!(door.owed.most > 0, "closes what is closed for good: {door:?}");
+                    assert!(door.owed.most > 0, "closes a closed door: {door:?}");
                     let may_close =
                         !door.may_be_open || door.runs_again || daemon.is_stopping || door.stays_until <= *time;
                     assert!(may_close, "closes early, at {time}: {door:?}");
-                    running.push(Running { id: Some(id), request, ends_at: *time + rng.u64(..4), fails: false });
+                    running.push(RunningCommand { id: Some(id), request, ends_at: *time + rng.u64(..4), fails: false });
                 }
             }
         }
     }
 
-    /// What is open and due has its stop command under way or in line.
-    fn look(&mut self) {
+    /// Checks that the stop command of each open and due door is running or waiting.
+    fn check(&mut self) {
         let Self { doors, daemon: Some(daemon), running, time, .. } = self else { return };
         for (net, door) in doors.iter().filter(|(_, door)| door.may_be_open && door.due.now <= *time) {
             let under_way = running.iter().filter(|command| command.id.is_some()).map(|command| &command.request);
-            let mut requests = under_way.chain(daemon.line.iter().map(|(_, request)| request));
+            let mut requests = under_way.chain(daemon.queue.iter().map(|(_, request)| request));
             let is_closing = requests.any(|request| request.net == *net && request.action == Action::Close);
             assert!(is_closing || daemon.is_stopping, "{net} is not closed at {time}: {door:?}");
         }
@@ -443,16 +448,17 @@ impl World {
 impl Daemon {
     fn submit(&mut self, request: CommandRequest) -> u64 {
         self.next_id += 1;
-        self.line.push_back((self.next_id, request));
+        self.queue.push_back((self.next_id, request));
         self.next_id
     }
 
     fn waiting_start(&self, net: IpNet) -> Option<u64> {
-        let mut starts = self.line.iter().filter(|(_, request)| request.action == Action::Open && request.net == net);
+        let mut starts = self.queue.iter().filter(|(_, request)| request.action == Action::Open && request.net == net);
         starts.next().map(|(id, _)| *id)
     }
 
-    /// A start command has ended, or could not be started: one that fails leaves nothing open, where no other waits.
+    /// Handles a start command that has ended or could not be started. A failed one leaves nothing open,
+    /// unless another start command waits.
     fn started(&mut self, id: u64, request: &CommandRequest, fails: bool, now: Timestamp) {
         if self.starting.remove(&id).is_some() && fails && self.waiting_start(request.net).is_none() {
             let stop = close_of(request);
@@ -461,7 +467,7 @@ impl Daemon {
     }
 }
 
-/// The stop command that belongs to a start command.
+/// Returns the stop command that belongs to a start command.
 fn close_of(start: &CommandRequest) -> String {
     let stop = start.command.replace("open", "close");
     assert_eq!(stop, format!("close {} {}", start.net, start.ip));
