@@ -11,7 +11,7 @@ pub mod control;
 pub mod decode;
 pub mod engine;
 mod event;
-pub mod exec;
+mod exec;
 mod feed;
 pub mod filter;
 mod firewall_command;
@@ -48,6 +48,7 @@ pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefi
 pub use decode::{Knock, LinkType};
 pub use engine::{Engine, EngineStats};
 pub use event::{Action, CommandRequest, Event, EventKind, FailReason};
+pub use exec::{CommandId, CommandResult, CommandResultKind};
 pub use ipnet::IpNet;
 pub use local_addresses::LocalAddresses;
 pub use log_limit::{EventCounts, Suppressed};

@@ -25,7 +25,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use orphans::Orphan;
 use queue::{CommandQueue, Job, Key};
-pub use result::{CommandId, CommandResult, CommandResultKind, SLOW_AFTER};
+pub(crate) use result::SLOW_AFTER;
+pub use result::{CommandId, CommandResult, CommandResultKind};
 
 use crate::event::{Action, CommandRequest};
 use crate::sys::epoll::Epoll;
@@ -34,11 +35,11 @@ use crate::time::Timestamp;
 
 /// Maximum number of start commands that run at the same time, and also of stop commands. Slow
 /// commands (see [`SLOW_AFTER`]) do not count. A door without a running command may start one more.
-pub const SLOTS: usize = 64;
+pub(crate) const SLOTS: usize = 64;
 /// Maximum number of commands that run at the same time, slow ones included. Each uses a descriptor,
 /// of which a process has 1,024 by default. Start commands leave the last [`SLOTS`] of the processes
 /// to stop commands, and those of one door leave as many processes free as they use.
-pub const MAX_PROCESSES: usize = 512;
+pub(crate) const MAX_PROCESSES: usize = 512;
 /// Maximum number of stop commands, and of start commands, that one turn starts. Each start waits
 /// until the kernel has created the process, so more of them would delay the caller's packets.
 const STARTS_PER_TURN: usize = 4;
@@ -64,7 +65,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// [`Executor::reap`] and [`Executor::start_next`]. After each of them call [`Executor::poll_result`]
 /// until it returns `None`. Dropping an executor does not affect running commands.
 #[derive(Debug)]
-pub struct Executor {
+pub(crate) struct Executor {
     epoll: Epoll,
     queue: CommandQueue,
     /// Maximum number of waiting start commands of one door. Start commands of a door also wait while
@@ -106,7 +107,7 @@ impl Executor {
     ///
     /// # Errors
     /// Fails if the process or the system is out of descriptors.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new()?,
             queue: CommandQueue::default(),
@@ -126,14 +127,14 @@ impl Executor {
     }
 
     /// Sets the state file of the openings for all commands that start from now on.
-    pub fn set_state_file(&mut self, path: &Path) {
+    pub(crate) fn set_state_file(&mut self, path: &Path) {
         self.state_file = path.to_owned();
     }
 
     /// Sets how many start commands of one door may wait, at least 1. If more wait, the oldest is
     /// dropped. While this number of stop commands of a door wait, no further start command of the
     /// door runs.
-    pub fn set_limit(&mut self, limit: usize) {
+    pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit.max(1);
     }
 
@@ -141,7 +142,7 @@ impl Executor {
     /// same state file left running when it crashed. Otherwise a slow start command could open a door
     /// after its stop command closed it. Call this before any [`Executor::submit`]. No command waits
     /// longer than [`SLOW_AFTER`], and none waits if `/proc` or pidfd_open(2) is missing.
-    pub fn wait_for_orphans(&mut self, keys: impl IntoIterator<Item = (Arc<str>, IpNet)>, now: Timestamp) {
+    pub(crate) fn wait_for_orphans(&mut self, keys: impl IntoIterator<Item = (Arc<str>, IpNet)>, now: Timestamp) {
         let keys: Vec<Key> = keys.into_iter().collect();
         if keys.is_empty() {
             return;
@@ -157,7 +158,7 @@ impl Executor {
     }
 
     /// Queues a command, which [`Executor::start_next`] starts.
-    pub fn submit(&mut self, request: CommandRequest) -> CommandId {
+    pub(crate) fn submit(&mut self, request: CommandRequest) -> CommandId {
         let id = self.next_id();
         let door = request.door.clone();
         self.queue.push(Job { id, request, reported: None });
@@ -168,18 +169,22 @@ impl Executor {
     }
 
     /// Returns the waiting start commands of this door and network.
-    pub fn waiting_starts(&self, door: &Arc<str>, net: IpNet) -> impl Iterator<Item = (CommandId, &CommandRequest)> {
+    pub(crate) fn waiting_starts(
+        &self,
+        door: &Arc<str>,
+        net: IpNet,
+    ) -> impl Iterator<Item = (CommandId, &CommandRequest)> {
         self.queue.waiting_starts(&(door.clone(), net)).iter().map(|job| (job.id, &job.request))
     }
 
     /// Removes a waiting start command of this door and network from the queue. There are no further
     /// reports about it.
-    pub fn withdraw_start(&mut self, door: &Arc<str>, net: IpNet, id: CommandId) {
+    pub(crate) fn withdraw_start(&mut self, door: &Arc<str>, net: IpNet, id: CommandId) {
         self.queue.withdraw(&(door.clone(), net), id);
     }
 
     /// Removes all waiting start commands from the queue and returns their number.
-    pub fn withdraw_starts(&mut self) -> usize {
+    pub(crate) fn withdraw_starts(&mut self) -> usize {
         self.queue.withdraw_all()
     }
 
@@ -188,7 +193,7 @@ impl Executor {
     ///
     /// # Errors
     /// Fails only if epoll_wait(2) fails, which would be a bug of this module.
-    pub fn reap(&mut self, now: Timestamp) -> io::Result<()> {
+    pub(crate) fn reap(&mut self, now: Timestamp) -> io::Result<()> {
         let mut tokens = Vec::new();
         if !self.running.is_empty() || !self.orphans.is_empty() {
             self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
@@ -208,7 +213,7 @@ impl Executor {
 
     /// Starts the next commands, stop commands first, a limited number of each. Never waits until they
     /// end.
-    pub fn start_next(&mut self, now: Timestamp) {
+    pub(crate) fn start_next(&mut self, now: Timestamp) {
         while self.retries.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, job)) = self.retries.pop_front() {
                 self.queue.resume(job);
@@ -234,13 +239,13 @@ impl Executor {
     }
 
     /// Returns the next report about a command, in the order of the changes.
-    pub fn poll_result(&mut self) -> Option<CommandResult> {
+    pub(crate) fn poll_result(&mut self) -> Option<CommandResult> {
         self.results.pop_front()
     }
 
     /// Returns the time at which [`Executor::reap`] and [`Executor::start_next`] are due if the
     /// descriptor does not become readable before. Every call of a method may change it.
-    pub fn poll_timeout(&self) -> Option<Timestamp> {
+    pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         let slow = self.slow_at.front().map(|(due, _)| *due);
         let retry = self.retries.front().map(|(due, _)| *due);
         let poll = (!self.polled.is_empty()).then_some(self.next_poll);
@@ -249,12 +254,12 @@ impl Executor {
     }
 
     /// Number of running commands.
-    pub fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.running.len()
     }
 
     /// Number of commands that wait for their turn or for another attempt.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.queue.waiting()
     }
 

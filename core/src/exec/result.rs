@@ -11,9 +11,9 @@ use crate::printable::Printable;
 
 /// Running time after which a command is reported as slow. From then on other commands do not wait
 /// for it.
-pub const SLOW_AFTER: Duration = Duration::from_secs(60);
+pub(crate) const SLOW_AFTER: Duration = Duration::from_secs(60);
 
-/// The number of a submitted command, unique in its [`Executor`](super::Executor).
+/// The number of a command, unique within its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub(crate) u64);
 
@@ -21,7 +21,7 @@ pub struct CommandId(pub(crate) u64);
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CommandResult {
-    /// The number that [`Executor::submit`](super::Executor::submit) returned for the command.
+    /// The number of the command.
     pub id: CommandId,
     /// The command.
     pub request: CommandRequest,
@@ -37,8 +37,8 @@ pub enum CommandResultKind {
     Started,
     /// The command ended with this status.
     Finished(ExitStatus),
-    /// The command has been running for [`SLOW_AFTER`] and continues. The next command of the same
-    /// door and address no longer waits for it. `Finished` follows when it ends.
+    /// The command has been running for 60 seconds and continues. The next command of the same door
+    /// and address no longer waits for it. `Finished` follows when it ends.
     StillRunning,
     /// The command could not be started. The executor tries again until it succeeds, and reports
     /// each kind of error once.
@@ -46,8 +46,7 @@ pub enum CommandResultKind {
     /// The command could not be started and never runs. Reported only for start commands, and only
     /// for errors other than a lack of processes, memory or descriptors.
     NotStarted(io::Error),
-    /// The command never runs. It waited longest when more start commands of its door waited than
-    /// [`Executor::set_limit`](super::Executor::set_limit) allows.
+    /// The command never runs. It waited longest when too many start commands of its door waited.
     Dropped,
     /// The command has ended with an unknown exit status, because other code of this process waited
     /// for it.

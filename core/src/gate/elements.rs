@@ -48,7 +48,7 @@ impl Gate {
     ///
     /// # Errors
     /// Fails if the sets no longer exist.
-    pub fn read(&mut self) -> Result<HashMap<Element, Duration>, GateError> {
+    pub(crate) fn read(&mut self) -> Result<HashMap<Element, Duration>, GateError> {
         let mut open = HashMap::new();
         for set in self.sets.lengths.sets() {
             // While the kernel enlarges a set, a list of its elements can be incomplete, without an
@@ -132,7 +132,7 @@ impl Gate {
 
     /// Closes ports before their timeout. A port that is closed, or open without a timeout, is left
     /// unchanged. Returns the ports that could not be closed, each with the reason.
-    pub fn remove(&mut self, elements: &[Element]) -> Vec<(Element, GateError)> {
+    pub(crate) fn remove(&mut self, elements: &[Element]) -> Vec<(Element, GateError)> {
         let mut failed = Vec::new();
         for part in elements.chunks(ELEMENT_BATCH) {
             let ending = self.ending(part);

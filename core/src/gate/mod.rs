@@ -33,7 +33,7 @@ use numbers::*;
 use sets::Sets;
 use socket::{Failure, NftSocket};
 use table::{MadeRule, Owner};
-pub use table::{SETS, TABLE};
+pub(crate) use table::{SETS, TABLE};
 
 use crate::config::{self, Config, OpenPort, Refusal};
 use crate::sys::nfnetlink::NfWatch;
@@ -102,7 +102,7 @@ impl Gate {
 
     /// Adds sets for these networks to the managed table, because doors of an earlier configuration
     /// are open for them.
-    pub fn keep(&mut self, open: impl IntoIterator<Item = IpNet>) {
+    pub(crate) fn keep(&mut self, open: impl IntoIterator<Item = IpNet>) {
         for net in open {
             self.sets.lengths.add(net);
         }
@@ -148,7 +148,7 @@ impl Gate {
     ///
     /// # Errors
     /// See [`GateError`].
-    pub fn repair(&mut self) -> Result<bool, GateError> {
+    pub(crate) fn repair(&mut self) -> Result<bool, GateError> {
         // Resumed before the check, so that no change between the two is lost.
         if let Some(managed) = self.managed.as_mut().filter(|managed| managed.is_paused) {
             managed.watch.resume()?;
@@ -186,24 +186,24 @@ impl Gate {
 
     /// Returns a descriptor that is readable when other programs have changed nftables. `None` if the
     /// managed table is not used.
-    pub fn watch(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn watch(&self) -> Option<BorrowedFd<'_>> {
         self.managed.as_ref().map(|managed| managed.watch.as_fd())
     }
 
     /// Reads the notifications of such changes. True if there was one; then call [`Gate::repair`].
-    pub fn was_changed(&self) -> bool {
+    pub(crate) fn was_changed(&self) -> bool {
         // After an error a change is possible, so the table is checked.
         self.managed.as_ref().is_some_and(|managed| managed.watch.acknowledge().unwrap_or(true))
     }
 
     /// True if [`Gate::add`] has paused the watch because it added many elements. [`Gate::repair`]
     /// resumes the watch.
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.managed.as_ref().is_some_and(|managed| managed.is_paused)
     }
 
     /// True if the managed table protects the ports.
-    pub fn is_managed(&self) -> bool {
+    pub(crate) fn is_managed(&self) -> bool {
         self.managed.is_some()
     }
 

@@ -46,9 +46,9 @@ use crate::packet::{Protocol, TcpFlags};
 /// The number of the family inet.
 pub(super) const INET: u8 = low_byte(libc::NFPROTO_INET);
 /// The name of the managed table. Its family is `inet`.
-pub const TABLE: &str = "portknock";
+pub(crate) const TABLE: &str = "portknock";
 /// The names of the managed table's sets for IPv4 and IPv6 addresses.
-pub const SETS: [&str; 2] = ["open4", "open6"];
+pub(crate) const SETS: [&str; 2] = ["open4", "open6"];
 /// The beginning of the managed table's comment, which identifies the table.
 const MARK: &str = "made by portknockd";
 const COMMENT: &str = "made by portknockd; portknockd --remove-table removes it";

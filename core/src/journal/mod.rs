@@ -123,7 +123,7 @@ pub struct StateFile {
 impl StateFile {
     /// Opens or creates the file and reads its openings. A file that cannot be read or written is no
     /// error; [`StateFile::poll_notice`] reports it. A relative path starts at the present current
-    /// directory. `boot_id` identifies the present boot of the system (see [`crate::clock::boot_id`]);
+    /// directory. `boot_id` identifies the present boot of the system (see `clock.rs`);
     /// it is empty if the system does not identify its boots.
     ///
     /// # Errors
@@ -173,12 +173,12 @@ impl StateFile {
     }
 
     /// The absolute path of the file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// True if the latest write succeeded, so that no recorded change waits for another attempt.
-    pub fn is_saving(&self) -> bool {
+    pub(crate) fn is_saving(&self) -> bool {
         self.retry_at.is_none()
     }
 
@@ -262,7 +262,7 @@ impl StateFile {
     }
 
     /// Returns the time at which [`StateFile::commit`] is due even if nothing was recorded.
-    pub fn poll_timeout(&self) -> Option<Timestamp> {
+    pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         self.retry_at
     }
 
@@ -273,7 +273,7 @@ impl StateFile {
 
     /// Moves all openings from another file to this one, after a reload with another path. Returns the
     /// new number of each opening by its old number.
-    pub fn move_from(&mut self, other: &mut Self, now: Timestamp) -> HashMap<OpeningId, OpeningId> {
+    pub(crate) fn move_from(&mut self, other: &mut Self, now: Timestamp) -> HashMap<OpeningId, OpeningId> {
         let mut numbers = HashMap::new();
         for (&id, saved) in &other.live {
             let new = OpeningId(self.next_id);
