@@ -37,10 +37,12 @@ impl Clock {
         Self { zero }
     }
 
+    /// Returns the engine's time at which `CLOCK_BOOTTIME` was zero.
     pub(crate) fn zero(self) -> Timestamp {
         self.zero
     }
 
+    /// Returns the engine's time now.
     pub(crate) fn now(&self) -> Timestamp {
         self.at(boottime())
     }

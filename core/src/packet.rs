@@ -85,10 +85,12 @@ impl SegmentSet {
         Self((0..64).filter(|flags| belongs(TcpFlags::from_bits(*flags))).fold(0, |set, flags| set | 1 << flags))
     }
 
+    /// Returns true if segments with these flags belong to the set.
     pub(crate) fn contains(self, flags: TcpFlags) -> bool {
         self.0 >> flags.bits() & 1 == 1
     }
 
+    /// Returns true if no segment belongs to the set.
     pub(crate) fn is_empty(self) -> bool {
         self == Self::default()
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Number of nanoseconds per second.
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// A point in time in nanoseconds since the Unix epoch, in the years 1970 to 2554.

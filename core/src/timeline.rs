@@ -64,6 +64,7 @@ impl<K> List<K> {
         self.head
     }
 
+    /// Appends an entry to the list.
     pub(crate) fn push_back<T>(&mut self, slab: &mut [T], index: u32)
     where
         K: Linked<T>,
@@ -95,6 +96,7 @@ impl<K> List<K> {
         length
     }
 
+    /// Removes an entry from the list.
     pub(crate) fn unlink<T>(&mut self, slab: &mut [T], index: u32)
     where
         K: Linked<T>,
@@ -118,6 +120,7 @@ pub(crate) struct Timeline<K> {
     heap: BinaryHeap<Reverse<(Timestamp, u32)>>,
 }
 
+/// The entries of one class.
 #[derive(Debug)]
 struct Class<K> {
     list: List<K>,

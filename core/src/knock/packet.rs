@@ -78,7 +78,7 @@ mod tests {
             let bytes = bare_syn(from, to);
             assert_eq!(bytes.len(), 20);
             assert_eq!(bytes[2..4], 7000_u16.to_be_bytes());
-            assert_eq!(bytes[13], 0x02, "nothing but SYN");
+            assert_eq!(bytes[13], 0x02, "only SYN is set");
             assert!(u16::from_be_bytes([bytes[0], bytes[1]]) >= 32_768);
             // RFC 9293, section 3.1: over pseudo header and segment the ones' complement sum is all
             // ones.

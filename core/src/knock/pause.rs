@@ -33,10 +33,10 @@ mod tests {
         let start = Instant::now();
         pause(Duration::from_millis(20), &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(20));
-        let mut asked = 0;
+        let mut calls = 0;
         let mut observer = |_| {
-            asked += 1;
-            if asked == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            calls += 1;
+            if calls == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         assert!(matches!(pause(Duration::MAX, &mut observer), Err(KnockError::Stopped)));
         pause(Duration::ZERO, &mut |_| ControlFlow::Break(())).unwrap();

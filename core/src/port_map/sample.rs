@@ -15,6 +15,7 @@ pub(crate) const SHIFT: u32 = 28;
 const WINDOW: u16 = 256;
 
 impl Sample {
+    /// Derives the sample from a secret.
     pub(crate) fn new(secret: u32) -> Self {
         let mut state = u64::from(secret);
         loop {
@@ -34,6 +35,7 @@ impl Sample {
         }
     }
 
+    /// Returns true if the port belongs to the sample.
     pub(crate) fn contains(self, port: u16) -> bool {
         u32::from(port).wrapping_mul(self.multiplier) >> SHIFT == self.pick
     }

@@ -95,6 +95,7 @@ pub(super) fn drive(
     }
 }
 
+/// The result of sending all probes that are due.
 enum Sent {
     All,
     /// This machine's own firewall blocked some of the probes.

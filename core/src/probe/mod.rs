@@ -12,7 +12,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod behind_firewall;
+mod answer_capture;
 mod connect;
 mod drive;
 mod error;

@@ -40,7 +40,7 @@ mod tests {
             rest = &rest[2 + skipped..];
             depth += 1;
         }
-        assert_eq!(rest[0], 0x06, "the name of what is asked for");
+        assert_eq!(rest[0], 0x06, "the object identifier");
         assert_eq!((DNS.len(), NTP.len()), (17, 48));
     }
 }

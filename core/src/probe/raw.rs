@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use etherparse::Ipv4HeaderSlice;
 
-use super::behind_firewall::AnswerCapture;
+use super::answer_capture::AnswerCapture;
 use super::drive::Transport;
 use super::error::ProbeError;
 use super::icmp::IcmpError;
@@ -32,7 +32,7 @@ pub(super) struct SynTransport {
     tcp: RawSocket,
     icmp: RawSocket,
     /// Opened with the first repeated probe.
-    behind_firewall: Option<AnswerCapture>,
+    capture: Option<AnswerCapture>,
     /// The sockets that reserve the source ports.
     _reserved: Vec<TcpStream>,
     buffers: Buffers,
@@ -63,7 +63,7 @@ impl SynTransport {
         let (reserved, source_ports) = reserved.into_iter().unzip();
         let prober = SynProber::new(schedule, local.ip(), target.ip(), source_ports, random_key());
         let buffers = Buffers::default();
-        Ok(Self { prober, target, tcp, icmp, behind_firewall: None, _reserved: reserved, buffers })
+        Ok(Self { prober, target, tcp, icmp, capture: None, _reserved: reserved, buffers })
     }
 }
 
@@ -73,8 +73,8 @@ impl Transport for SynTransport {
     }
 
     fn send(&mut self, probes: &[Probe], _clock: &dyn Fn() -> Duration) -> io::Result<usize> {
-        if self.behind_firewall.is_none() && probes.iter().any(|probe| probe.number == 1) {
-            self.behind_firewall = AnswerCapture::open(self.target);
+        if self.capture.is_none() && probes.iter().any(|probe| probe.number == 1) {
+            self.capture = AnswerCapture::open(self.target);
         }
         let mut segments = [[0; SEGMENT_BYTES]; BATCH];
         for (segment, &probe) in segments.iter_mut().zip(probes) {
@@ -84,13 +84,13 @@ impl Transport for SynTransport {
     }
 
     fn receive(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<()> {
-        let Self { prober, target, tcp, icmp, behind_firewall, buffers, .. } = self;
+        let Self { prober, target, tcp, icmp, capture, buffers, .. } = self;
         let is_v4 = target.is_ipv4();
-        let is_capture_open = behind_firewall.as_mut().is_none_or(|capture| {
+        let is_capture_open = capture.as_mut().is_none_or(|capture| {
             capture.receive(&mut |from, segment| prober.segment_received(from, segment, clock()))
         });
         if !is_capture_open {
-            *behind_firewall = None;
+            *capture = None;
         }
         drain(tcp, buffers, &mut |from, packet| {
             let segment = if is_v4 { ipv4_payload(packet) } else { packet };
@@ -108,7 +108,7 @@ impl Transport for SynTransport {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let capture = self.behind_firewall.as_ref().map(AsFd::as_fd);
+        let capture = self.capture.as_ref().map(AsFd::as_fd);
         [self.tcp.as_fd(), self.icmp.as_fd()].into_iter().chain(capture).collect()
     }
 }

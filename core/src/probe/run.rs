@@ -149,7 +149,7 @@ impl ProbePlan {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "it is shown to people")]
+#[allow(clippy::cast_precision_loss, reason = "the value is only displayed")]
 fn share(part: usize, whole: usize) -> f32 {
     part as f32 / whole as f32
 }

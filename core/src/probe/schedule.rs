@@ -87,6 +87,7 @@ pub(super) struct Observation {
     pub(super) rtt: Option<Duration>,
 }
 
+/// The state of one port.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     port: u16,
@@ -97,6 +98,7 @@ struct Slot {
     blocked: bool,
 }
 
+/// The phase of a pass.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Sending,
@@ -174,6 +176,7 @@ impl Path {
     }
 }
 
+/// Index of ports that are not probed.
 const NO_SLOT: u16 = u16::MAX;
 
 impl Schedule {

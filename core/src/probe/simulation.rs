@@ -127,7 +127,7 @@ fn run(world: &World) -> SimulationResult {
         match schedule.poll(now) {
             Next::Done => break,
             Next::Wait(until) => {
-                assert!(until > now, "waits for the past");
+                assert!(until > now, "a wait until a past time");
                 now = answers.peek().map_or(until, |&Reverse((at, ..))| at.min(until)).max(now);
             }
             Next::Send(Probe { port, number }) => {

@@ -109,7 +109,7 @@ impl SynProber {
         hasher.write(&self.key);
         hasher.write_u16(source_port);
         hasher.write_u16(port);
-        #[allow(clippy::cast_possible_truncation, reason = "each half of a hash is as good as the other")]
+        #[allow(clippy::cast_possible_truncation, reason = "either half of the hash is suitable")]
         let number = hasher.finish() as u32;
         number
     }

@@ -1,7 +1,7 @@
 //! All calls from this crate into libc, each wrapped so that the other modules need no `unsafe`.
 //!
 //! These modules serve the front ends of this workspace and may change in any release.
-#![allow(unsafe_code, reason = "the one place that talks to libc")]
+#![allow(unsafe_code, reason = "the only module that calls libc")]
 
 mod altnames;
 pub mod bpf;

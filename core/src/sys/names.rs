@@ -77,7 +77,7 @@ pub fn service_name(port: u16, udp: bool) -> Option<String> {
 fn raw_socket_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: a sockaddr_storage is plain integers, for which zeros are valid.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let place = &raw mut storage;
+    let pointer = &raw mut storage;
     let length = match address {
         SocketAddr::V4(v4) => {
             let raw = libc::sockaddr_in {
@@ -87,7 +87,7 @@ fn raw_socket_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::soc
                 sin_zero: [0; 8],
             };
             // SAFETY: a sockaddr_storage is large and aligned enough for every kind of address.
-            unsafe { place.cast::<libc::sockaddr_in>().write(raw) };
+            unsafe { pointer.cast::<libc::sockaddr_in>().write(raw) };
             size_of::<libc::sockaddr_in>()
         }
         SocketAddr::V6(v6) => {
@@ -99,7 +99,7 @@ fn raw_socket_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::soc
                 sin6_scope_id: 0,
             };
             // SAFETY: a sockaddr_storage is large and aligned enough for every kind of address.
-            unsafe { place.cast::<libc::sockaddr_in6>().write(raw) };
+            unsafe { pointer.cast::<libc::sockaddr_in6>().write(raw) };
             size_of::<libc::sockaddr_in6>()
         }
     };

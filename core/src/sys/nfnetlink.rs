@@ -102,6 +102,7 @@ impl NfWatch {
         // The kernel packs the changes of a transaction into few messages, so a removal may follow
         // any number of openings. Each transaction ends with a separate message, NFT_MSG_NEWGEN,
         // that contains its author's number.
+        /// The type of the message that ends a transaction.
         const NEW_GENERATION: libc::c_int = libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_NEWGEN;
         // Offsets of the type and the number in the header (`nlmsg_type`, `nlmsg_pid`).
         const TYPE: u32 = 4;

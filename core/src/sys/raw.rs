@@ -55,7 +55,9 @@ impl RawSocket {
     /// # Errors
     /// Fails if the kernel does not support filters; see [`attach_filter`].
     pub fn accept_only_answers(&self, local: SocketAddr) -> io::Result<()> {
+        /// Mask for the flags SYN and RST in the flag byte (RFC 9293, section 3.1).
         const SYN_OR_RST: u32 = 0x02 | 0x04;
+        /// Offset in bytes of the flag byte in the TCP header.
         const FLAGS: u32 = 13;
         let load_flags = match local {
             SocketAddr::V4(_) => {
@@ -185,8 +187,10 @@ impl Default for Buffers {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "a few dozen")]
+/// [`BATCH`] in the type of recvmmsg(2).
+#[allow(clippy::cast_possible_truncation, reason = "BATCH is small")]
 const BATCH_LENGTH: libc::c_uint = BATCH as libc::c_uint;
+/// Size in bytes of the buffer for a source address.
 #[allow(clippy::cast_possible_truncation, reason = "a few dozen bytes")]
 const SENDER_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 

@@ -56,12 +56,14 @@ pub fn with_scope_of(address: IpAddr, peer: SocketAddr) -> SocketAddr {
     result
 }
 
+/// Opens a non-blocking, close-on-exec socket of the family of `family_of` (socket(2)).
 pub(super) fn new_socket(family_of: SocketAddr, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     let family = if family_of.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers are passed.
     super::owned(unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, protocol) })
 }
 
+/// Binds a socket to `to` (bind(2)).
 pub(super) fn bind(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
     let address = RawAddress::from(to);
     // SAFETY: the pointer and the length describe `address`, which outlives the call.
@@ -117,7 +119,7 @@ pub(super) enum RawAddress {
 }
 
 impl From<SocketAddr> for RawAddress {
-    #[allow(clippy::cast_possible_truncation, reason = "both constants fit the type that the kernel gave them")]
+    #[allow(clippy::cast_possible_truncation, reason = "both constants fit the type of the field")]
     fn from(address: SocketAddr) -> Self {
         match address {
             SocketAddr::V4(address) => Self::V4(libc::sockaddr_in {
@@ -138,6 +140,7 @@ impl From<SocketAddr> for RawAddress {
 }
 
 impl RawAddress {
+    /// Returns the address as a pointer for a system call.
     pub(super) fn as_ptr(&self) -> *const libc::sockaddr {
         match self {
             Self::V4(address) => ptr::from_ref(address).cast(),
@@ -145,6 +148,7 @@ impl RawAddress {
         }
     }
 
+    /// Returns the address as a mutable pointer for a system call.
     pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
         match self {
             Self::V4(address) => ptr::from_mut(address).cast(),
@@ -152,6 +156,7 @@ impl RawAddress {
         }
     }
 
+    /// Returns the length of the address in bytes.
     #[allow(clippy::cast_possible_truncation, reason = "both are a few bytes long")]
     pub(super) fn len(&self) -> libc::socklen_t {
         match self {

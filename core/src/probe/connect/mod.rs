@@ -46,6 +46,7 @@ struct Connection {
     begun: Instant,
 }
 
+/// A probe by connections in progress.
 struct ConnectScan<'a> {
     plan: &'a ProbePlan,
     epoll: Epoll,

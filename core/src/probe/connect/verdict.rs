@@ -33,6 +33,7 @@ pub(in crate::probe) fn verdict(connection: &Connecting, target: SocketAddr) -> 
     }
 }
 
+/// The verdict of an RST in answer to the SYN.
 pub(super) const REFUSED: Verdict = (PortState::Closed, Reason::ConnRefused);
 
 fn is_same(a: SocketAddr, b: SocketAddr) -> bool {
