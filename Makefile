@@ -37,6 +37,9 @@ lint: ## run formatting and lints
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
+golden: ## write all golden files again: messages, diagnostics, packet filters, C header, manual, completions
+	UPDATE_GOLDEN=1 $(CARGO) test --locked --workspace --exclude portknock-tests --lib --bins --tests -- golden manual
+
 test-python: install-deps ## test only the Python package, on every Python that is installed
 	$(CARGO) build --locked --workspace --lib --bins
 	scripts/test-python
@@ -91,4 +94,4 @@ install-deps-vm:
 clean: ## remove all build results
 	$(CARGO) clean
 
-.PHONY: help demo lint check test test-python fuzz bench test-packages test-vm wheel install install-programs deb dist install-deps install-deps-packages install-deps-vm clean
+.PHONY: help demo lint check test golden test-python fuzz bench test-packages test-vm wheel install install-programs deb dist install-deps install-deps-packages install-deps-vm clean

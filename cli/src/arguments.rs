@@ -1,11 +1,11 @@
-//! Arguments that more than one command has.
+//! Arguments that several commands share.
 
 use std::time::Duration;
 
 use clap::Args;
 use portknock_core::host::Family;
 
-/// Which of a host's addresses are meant; the last one given counts.
+/// Selects the address family of a host; the last option on the command line takes precedence.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FamilyArgs {
     /// Use IPv4 only
@@ -26,14 +26,14 @@ impl FamilyArgs {
     }
 }
 
-/// A number of seconds, of which there may be none.
+/// Parses a number of seconds, which can be 0.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| "expected a number of seconds, as in 5 or 0.5".into())
 }
 
-/// A number of seconds above 0.
-pub(crate) fn some_seconds(text: &str) -> Result<Duration, String> {
+/// Parses a number of seconds above 0.
+pub(crate) fn positive_seconds(text: &str) -> Result<Duration, String> {
     seconds(text)
         .ok()
         .filter(|time| !time.is_zero())

@@ -1,4 +1,4 @@
-//! `portknock check`: what is wrong with a configuration.
+//! `portknock check`: reports the errors and warnings of a configuration.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -6,31 +6,32 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use portknock_core::config::{self, Loaded, Parsed, Report};
 
-use crate::output::{complain, print};
+use crate::output::{print, print_error};
 use crate::{FAILURE, Format, SUCCESS};
 
-/// The exit status for a file that cannot be read.
+/// Exit status for a file that cannot be read.
 const UNREADABLE: u8 = 2;
 
 /// The arguments of `portknock check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// Write the file with every machine-applicable fix applied to standard output
+    /// Apply every machine-applicable fix and write the fixed file to standard output
     #[arg(long, conflicts_with = "format")]
     fix: bool,
-    /// How to write the findings
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The configuration; - reads standard input
+    /// The configuration file; - reads standard input
     file: PathBuf,
 }
 
-/// Checks a configuration. The status is 0 without errors, 1 with errors, 2 where it cannot be read.
+/// Checks a configuration. The exit status is 0 without errors, 1 with errors, 2 if the file cannot
+/// be read.
 pub fn run(args: &CheckArgs) -> u8 {
     let (name, loaded) = match read(&args.file) {
         Ok(read) => read,
         Err(message) => {
-            complain("portknock", message);
+            print_error("portknock", message);
             return UNREADABLE;
         }
     };
@@ -49,7 +50,7 @@ pub fn run(args: &CheckArgs) -> u8 {
     if report.has_errors() { FAILURE } else { SUCCESS }
 }
 
-/// Reads the file, and gives the name to show for it.
+/// Reads the file. Returns its name for messages, too.
 fn read(file: &Path) -> Result<(String, Loaded), String> {
     if file != Path::new("-") {
         let mut loaded = config::load(file).map_err(|error| error.to_string())?;
@@ -64,26 +65,20 @@ fn read(file: &Path) -> Result<(String, Loaded), String> {
     Ok(("<stdin>".into(), loaded))
 }
 
-/// The findings and a line that sums them up.
+/// The findings, and a summary line.
 fn text(name: &str, loaded: &Loaded) -> String {
     let findings = loaded.report.render(name, &loaded.text);
     let gap = if findings.is_empty() { "" } else { "\n" };
-    let doors = loaded.config.iter().map(|config| format!("{}, ", count(config.doors.len(), "door")));
-    let (errors, warnings) = (loaded.report.errors(), loaded.report.warnings());
-    let sum: String = doors.chain([format!("{}, {}", count(errors, "error"), count(warnings, "warning"))]).collect();
-    format!("{findings}{gap}{sum}\n")
+    format!("{findings}{gap}{}\n", loaded.summary())
 }
 
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// Prints the file with its fixes applied, tells what is left, and gives the report of that.
+/// Prints the fixed file, and the remaining findings on standard error. Returns the report of the
+/// fixed file.
 fn fix(name: &str, loaded: &Loaded) -> Report {
     let fixed = config::apply_fixes(&loaded.text, &loaded.report);
     let report = config::load_text(&fixed).report;
     print(&fixed);
-    let left = report.render(&format!("{name} (fixed)"), &fixed);
-    let _ = io::stderr().write_all(left.as_bytes());
+    let remaining = report.render(&format!("{name} (fixed)"), &fixed);
+    let _ = io::stderr().write_all(remaining.as_bytes());
     report
 }

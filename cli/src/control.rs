@@ -1,4 +1,4 @@
-//! `portknock status`, `close`, `reload` and `events`: asking the running daemon.
+//! `portknock status`, `close`, `reload` and `events`: requests to the running daemon.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -13,16 +13,17 @@ use portknock_core::Printable;
 use portknock_core::config::DEFAULT_SOCKET;
 use portknock_core::control::{Answer, Reload, Request};
 
-use crate::output::{complain, print};
+use crate::output::{print, print_error};
 use crate::{FAILURE, SUCCESS};
 
-/// How long the daemon may take to answer: to read a configuration with thousands of doors takes it some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum time until the daemon answers. Reading a configuration with thousands of doors takes it
+/// some seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the daemon is asked.
+/// The daemon's control socket.
 #[derive(Args, Clone, Debug)]
 pub struct SocketArgs {
-    /// The daemon's control socket, as its configuration's ControlSocket names it
+    /// The daemon's control socket, as ControlSocket in its configuration names it
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
 }
@@ -30,14 +31,14 @@ pub struct SocketArgs {
 /// The arguments of `portknock status`.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
-    /// How to write the status
+    /// Output format
     #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
     format: StatusFormat,
     #[command(flatten)]
     socket: SocketArgs,
 }
 
-/// How a status is written.
+/// Output format of a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StatusFormat {
     /// For people
@@ -53,13 +54,13 @@ enum StatusFormat {
 pub struct CloseArgs {
     /// The door's name
     door: String,
-    /// The address that it is open for
+    /// The address for which the door is open
     address: IpAddr,
     #[command(flatten)]
     socket: SocketArgs,
 }
 
-/// Prints the daemon's status. The exit status is 0, or 1 where no daemon answers.
+/// Prints the daemon's status. The exit status is 0, or 1 if no daemon answers.
 pub fn status(args: &StatusArgs) -> u8 {
     match ask(&args.socket.socket, &Request::Status) {
         Ok(Answer::Status(report)) => {
@@ -75,7 +76,8 @@ pub fn status(args: &StatusArgs) -> u8 {
     }
 }
 
-/// Closes a door for an address. The exit status is 0, or 1 where it is not open.
+/// Closes a door for an address. The exit status is 0, or 1 if the door is not open for this
+/// address.
 pub fn close(args: &CloseArgs) -> u8 {
     let CloseArgs { door, address, socket } = args;
     match ask(&socket.socket, &Request::Close { door: door.clone(), ip: *address }) {
@@ -87,8 +89,8 @@ pub fn close(args: &CloseArgs) -> u8 {
     }
 }
 
-/// Has the daemon read its configuration again, and prints what it has to say about it. The exit status is 0 where the
-/// new one is in force, 1 where the old one stays.
+/// Makes the daemon read its configuration again, and prints the findings. The exit status is 0 if
+/// the new configuration is in force, 1 if the old one stays in force.
 pub fn reload(args: &SocketArgs) -> u8 {
     match ask(&args.socket, &Request::Reload) {
         Ok(Answer::Reload(Reload { taken, messages })) => {
@@ -97,7 +99,7 @@ pub fn reload(args: &SocketArgs) -> u8 {
                 print(format!("{findings}the configuration is reloaded\n").as_bytes());
                 return SUCCESS;
             }
-            // Where this fails, the exit status still tells.
+            // If this fails, the exit status still reports the failure.
             let _ = io::stderr().write_all(findings.as_bytes());
             FAILURE
         }
@@ -105,11 +107,12 @@ pub fn reload(args: &SocketArgs) -> u8 {
     }
 }
 
-/// Prints events as they happen, until it is ended. The exit status is 1 where the daemon ends it.
+/// Prints events as they happen, until a signal ends the program. The exit status is 1 if the
+/// daemon closes the connection.
 pub fn events(args: &SocketArgs) -> u8 {
     match follow(&args.socket) {
-        Ok(()) => complain("portknock", "the daemon has ended the connection"),
-        Err(message) => complain("portknock", message),
+        Ok(()) => print_error("portknock", "the daemon closed the connection"),
+        Err(message) => print_error("portknock", message),
     }
 }
 
@@ -123,7 +126,7 @@ fn follow(socket: &Path) -> Result<(), String> {
         if error.is_some() {
             lines.truncate(start);
         }
-        // What came together is written together.
+        // Lines that arrived together are written together.
         if count == 0 || error.is_some() || !reader.buffer().contains(&b'\n') {
             print(&lines);
             lines.clear();
@@ -136,14 +139,14 @@ fn follow(socket: &Path) -> Result<(), String> {
     }
 }
 
-/// Sends a request and takes the answer.
-fn ask(socket: &Path, question: &Request) -> Result<Answer, String> {
-    let mut reader = request(socket, question)?;
-    reader.get_ref().set_read_timeout(Some(PATIENCE)).map_err(|error| lost(socket, &error))?;
+/// Sends a request and reads the answer.
+fn ask(socket: &Path, asked: &Request) -> Result<Answer, String> {
+    let mut reader = request(socket, asked)?;
+    reader.get_ref().set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(|error| lost(socket, &error))?;
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line).map_err(|error| lost(socket, &error))?;
     if line.is_empty() {
-        return Err("the daemon has ended the connection without an answer".to_owned());
+        return Err("the daemon closed the connection without an answer".to_owned());
     }
     Answer::parse(&line)
 }
@@ -152,7 +155,7 @@ fn ask(socket: &Path, question: &Request) -> Result<Answer, String> {
 fn request(socket: &Path, request: &Request) -> Result<BufReader<UnixStream>, String> {
     let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
     match stream.write_all(request.to_line().as_bytes()) {
-        // Whoever is refused is told why without being heard.
+        // The daemon sends its refusal without reading the request.
         Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
             Err(lost(socket, &error))
         }
@@ -160,18 +163,21 @@ fn request(socket: &Path, request: &Request) -> Result<BufReader<UnixStream>, St
     }
 }
 
-/// Why there is no daemon at `socket`, and what to do.
+/// The message for a socket at which no daemon answers, with advice.
 fn unreachable(socket: &Path, error: &io::Error) -> String {
     let advice = match error.kind() {
         ErrorKind::NotFound => {
-            "is portknockd running? Where its configuration has a ControlSocket, name that with --socket"
+            "is portknockd running? If its configuration sets ControlSocket, use --socket with that path"
         }
-        // Also what connect(2) says of a file that is no socket.
+        // connect(2) returns this error for a file that is not a socket, too.
         ErrorKind::ConnectionRefused if fs::metadata(socket).is_ok_and(|file| !file.file_type().is_socket()) => {
-            return format!("{} is not a socket; name the daemon's ControlSocket with --socket", shown(socket));
+            return format!(
+                "{} is not a socket; use --socket with the path of the daemon's ControlSocket",
+                shown(socket)
+            );
         }
-        ErrorKind::ConnectionRefused => "a portknockd that ended left the socket behind; start it again",
-        ErrorKind::PermissionDenied => "only root and the user of portknockd may control it",
+        ErrorKind::ConnectionRefused => "a portknockd that exited left the socket behind; start it again",
+        ErrorKind::PermissionDenied => "only root and the user that portknockd runs as can control it",
         _ => return format!("no daemon answers at {}: {error}", shown(socket)),
     };
     format!("no daemon answers at {}: {error}; {advice}", shown(socket))
@@ -180,22 +186,22 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
 fn lost(socket: &Path, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock => {
-            format!("the daemon at {} has not answered for {} seconds", shown(socket), PATIENCE.as_secs())
+            format!("the daemon at {} did not answer within {} seconds", shown(socket), ANSWER_TIMEOUT.as_secs())
         }
-        _ => format!("the connection to the daemon at {} is lost: {error}", shown(socket)),
+        _ => format!("lost the connection to the daemon at {}: {error}", shown(socket)),
     }
 }
 
 fn refused(error: &str) -> String {
-    format!("the daemon says: {}", Printable(error))
+    format!("the daemon reports: {}", Printable(error))
 }
 
-/// Complains of what is not the answer that was asked for.
+/// Reports an answer that does not match the request.
 fn failed(answer: Result<Answer, String>) -> u8 {
     match answer {
-        Err(message) => complain("portknock", message),
-        Ok(Answer::Error(error)) => complain("portknock", refused(&error)),
-        Ok(_) => complain("portknock", "the daemon has answered something else; is it of another version?"),
+        Err(message) => print_error("portknock", message),
+        Ok(Answer::Error(error)) => print_error("portknock", refused(&error)),
+        Ok(_) => print_error("portknock", "the daemon sent an unexpected answer; is its version that of portknock?"),
     }
 }
 

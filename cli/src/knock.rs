@@ -14,63 +14,64 @@ use portknock_core::{Protocol, Step};
 
 use crate::SUCCESS;
 use crate::arguments::{FamilyArgs, seconds};
-use crate::output::{complain, usage};
+use crate::output::{print_error, usage};
 
-/// The exit status for a port that did not open.
+/// Exit status for a port that did not open.
 const NOT_OPEN: u8 = 3;
 
-/// What the original client understands too.
+/// The arguments of `knock`, which knockd's client has, too.
 #[derive(Args, Clone, Debug)]
 pub struct KnockArgs {
-    /// Send all knocks by UDP, whatever their PROTO (the default is TCP)
+    /// Send all knocks over UDP, whatever their PROTO (the default is TCP)
     #[arg(short, long)]
     udp: bool,
-    /// Wait this many milliseconds after each knock
+    /// Milliseconds to wait after each knock
     #[arg(short, long, value_name = "MS", default_value_t = 0, allow_negative_numbers = true)]
     delay: u32,
     #[command(flatten)]
     family: FamilyArgs,
-    /// Tell of each knock on standard output
+    /// Print each knock to standard output
     #[arg(short, long)]
     verbose: bool,
-    /// The name or address to knock at; an IPv6 address may have a zone, as in fe80::1%eth0
+    /// The host to knock at, a name or an address; an IPv6 address can have a zone, as in
+    /// fe80::1%eth0
     host: String,
-    /// The ports to knock on, in order, by number or by the name of a service; PROTO is tcp (the default) or udp. Commas
-    /// separate ports too
+    /// The ports to knock on, in order, as numbers or names of services; PROTO is tcp (the default)
+    /// or udp. Commas separate ports, too
     #[arg(value_name = "PORT[:PROTO]", required = true, value_parser = parse_steps)]
     ports: Vec<Vec<Step>>,
 }
 
-/// What only `portknock knock` understands.
+/// The arguments that only `portknock knock` has.
 #[derive(Args, Clone, Debug, Default)]
 pub struct MoreArgs {
-    /// After the knocks, wait until this TCP port is open; exit with 3 when it does not open
+    /// After the knocks, wait until this TCP port is open; exit with 3 if it does not open
     #[arg(long, value_name = "PORT")]
     then: Option<NonZeroU16>,
-    /// How many seconds the port may take to open after each time of knocking
+    /// Seconds to wait for the port to open after each round of knocks
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, requires = "then", allow_negative_numbers = true)]
     wait: Duration,
-    /// Knock again, up to N times, when the port does not open
+    /// Knock again, up to N times, if the port does not open
     #[arg(long, value_name = "N", default_value_t = 0, requires = "then")]
     retries: u32,
     /// Send TCP knocks as bare SYNs through a raw socket (needs root or CAP_NET_RAW)
     #[arg(long)]
     raw: bool,
-    /// Knock from this address of this machine
+    /// Knock from this address, which must belong to this machine
     #[arg(long, value_name = "ADDR")]
     source: Option<IpAddr>,
-    /// Knock at each address of the host, not only at the first
+    /// Knock at each address of the host, not only the first one
     #[arg(long)]
     all_addresses: bool,
 }
 
-/// Knock on ports in order, so that a port-knocking server opens a door
+/// Knock on ports in order, to make a port-knocking server open a door
 #[derive(Parser)]
 #[command(
     name = "knock",
     version,
     infer_long_args = true,
-    after_help = "Exit status: 0 when all knocks were sent, 1 when not, 2 for bad usage.\n\
+    after_help = "Exit status: 0 if all knocks were sent, 1 otherwise, 2 for bad usage.\n\
                   Example: knock myserver.example.com 123:tcp 456:udp 789:tcp\n\
                   `portknock knock` has more options."
 )]
@@ -79,8 +80,8 @@ struct Cli {
     knock: KnockArgs,
 }
 
-/// Runs a command line of the original client, of which the first argument is the name of the program for usage texts, and
-/// gives the exit status.
+/// Runs a command line of knockd's client and returns the exit status. The first argument is the
+/// name of the program for usage texts.
 pub fn run_original(args: impl IntoIterator<Item = OsString>) -> u8 {
     match Cli::try_parse_from(args) {
         Err(error) => usage(&error),
@@ -88,12 +89,12 @@ pub fn run_original(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Knocks. The status is 0 when all knocks were sent (and the port opened, where one was named), 1 when not, 3 when the
-/// port did not open.
+/// Knocks. The exit status is 0 if all knocks were sent (and the port opened, with `--then`), 3 if
+/// the port did not open, 1 otherwise.
 pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> u8 {
     let mut observer = |hit: Option<Hit>| {
         if let Some(hit) = hit.filter(|_| args.verbose) {
-            say(&format!("hitting {} {}:{}", hit.step.protocol, hit.address.ip(), hit.step.port));
+            print_line(&format!("hitting {} {}:{}", hit.step.protocol, hit.address.ip(), hit.step.port));
         }
         ControlFlow::Continue(())
     };
@@ -107,7 +108,7 @@ pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> u8 {
     match result {
         Ok(()) => SUCCESS,
         Err(error) => {
-            let failure = complain(program, &error);
+            let failure = print_error(program, &error);
             if matches!(error, KnockError::NotOpen { .. }) { NOT_OPEN } else { failure }
         }
     }
@@ -116,7 +117,7 @@ pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> u8 {
 fn send(args: &KnockArgs, more: &MoreArgs, observer: &mut Observer<'_>) -> Result<(), KnockError> {
     let plan = plan(args, more);
     plan.send(&plan.resolve()?, observer)?;
-    // As the original does: what follows in a script finds the door open.
+    // As knockd's client does: the next command in a script finds the door open.
     thread::sleep(plan.delay);
     Ok(())
 }
@@ -130,12 +131,12 @@ fn send_until_open(
 ) -> Result<(), KnockError> {
     let plan = plan(args, more);
     if let Some(warning) = plan.watched_step(expected) {
-        complain(program, format_args!("warning: {warning}"));
+        print_error(program, format_args!("warning: {warning}"));
     }
     let opened = plan.send_until_open(&plan.resolve()?, expected, observer)?;
     if args.verbose {
         let (port, millis) = (opened.address.port(), opened.after.as_secs_f64() * 1_000.0);
-        say(&format!("port {port} of {} is open after {millis:.1} ms", opened.address.ip()));
+        print_line(&format!("port {port} of {} is open after {millis:.1} ms", opened.address.ip()));
     }
     Ok(())
 }
@@ -154,8 +155,8 @@ fn plan(args: &KnockArgs, more: &MoreArgs) -> KnockPlan {
     plan
 }
 
-/// Writes a line to standard output. Nobody reading it is no reason to stop knocking.
-fn say(line: &str) {
+/// Writes a line to standard output. An error does not stop the knocking.
+fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 

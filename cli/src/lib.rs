@@ -1,5 +1,5 @@
-//! The command lines of `portknock` and `knock`: arguments in, text and exit status out. The logic is in
-//! `portknock_core`.
+//! The command lines of `portknock` and `knock`: arguments in, text and exit status out. The logic
+//! is in `portknock_core`.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -16,12 +16,12 @@ pub mod rules;
 
 use clap::ValueEnum;
 
-/// The exit status where all went well.
+/// Exit status for success.
 const SUCCESS: u8 = 0;
-/// The exit status where something did not.
+/// Exit status for an error.
 const FAILURE: u8 = 1;
 
-/// How a result is written.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.

@@ -1,4 +1,5 @@
-//! `portknock` as a whole, for the program of this name and for `python -m portknock`.
+//! The whole command line of `portknock`, for the program of this name and for `python -m
+//! portknock`.
 
 use std::ffi::OsString;
 
@@ -12,7 +13,8 @@ use crate::probe::{self, ProbeArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::rules::{self, RulesArgs};
 
-/// Port knocking: check configurations, replay captures, knock, probe ports, print rule sets, control the daemon
+/// Port knocking: check configurations, replay captures, knock, probe ports, print rule sets,
+/// control the daemon
 #[derive(Parser)]
 #[command(name = "portknock", version)]
 struct Cli {
@@ -22,19 +24,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what is wrong with a configuration, or mend it
+    /// Report the errors and warnings of a configuration, or fix it
     #[command(
-        after_help = "Exit status: 0 without errors (warnings are no errors), 1 with errors, 2 for bad usage or \
+        after_help = "Exit status: 0 without errors (warnings are not errors), 1 with errors, 2 for bad usage or \
                             a file that cannot be read."
     )]
     Check(CheckArgs),
-    /// Show what the packets of a capture file would have done; nothing is run
-    #[command(after_help = "Exit status: 0 when all of the capture was read, 1 when not or when the configuration is \
-                            refused, 2 for bad usage.")]
+    /// Show the events that the packets of a capture file would have caused, without running
+    /// commands
+    #[command(after_help = "Exit status: 0 if the whole capture was read, 1 otherwise or if the configuration has \
+                            errors, 2 for bad usage.")]
     Replay(ReplayArgs),
-    /// Knock on ports in order, so that a port-knocking server opens a door
-    #[command(after_help = "Exit status: 0 when all knocks were sent (and the port opened, with --then), 1 when not, \
-                            2 for bad usage, 3 when the port did not open.")]
+    /// Knock on ports in order, to make a port-knocking server open a door
+    #[command(
+        after_help = "Exit status: 0 if all knocks were sent (and the port opened, with --then), 1 otherwise, 2 \
+                            for bad usage, 3 if the port did not open."
+    )]
     Knock {
         #[command(flatten)]
         knock: KnockArgs,
@@ -43,43 +48,46 @@ enum Command {
     },
     /// Show which ports of a host are open, closed or filtered
     #[command(
-        after_help = "A port that does not answer takes the whole --timeout, 3.3 s by default; ports are waited for \
-                      together.\n\n\
-                      Exit status: 0 when the probe ran, whatever it found; 1 when it could not, or was cut short by an \
-                      error; 2 for bad usage. Ctrl-C and SIGTERM print what is known so far and end with 130 and 143; \
-                      a second one ends at once.\n\
+        after_help = "A port that does not answer takes the whole --timeout, 3.3 s by default. The probe waits for all \
+                      ports at the same time.\n\n\
+                      Exit status: 0 if the probe ran, whatever it found; 1 if it could not run, or an error stopped it; \
+                      2 for bad usage; 3 if --expect is not met. On Ctrl-C and SIGTERM it prints the results so far and \
+                      exits with 130 and 143. A second signal ends it immediately.\n\
                       Example: portknock probe myserver.example.com 22,80,8000-8100"
     )]
     Probe(ProbeArgs),
-    /// Print a packet filter for a whole host behind doors, or check the one in force
+    /// Print a packet filter for a host whose ports are protected by doors, or check the active one
     #[command(
-        after_help = "Exit status: 0 when the rules were printed; with --check 0 when a knock opens all of the ports, 1 \
-                            when not, or when that cannot be told; 2 for bad usage.\n\
+        after_help = "Exit status: 0 if the rules were printed; with --check 0 if a knock opens all of the ports, 1 if \
+                            not or if the check cannot determine this; 2 for bad usage.\n\
                             Examples: portknock rules --allow 80,443 > rules.nft && nft -f rules.nft\n          \
                             portknock rules --check"
     )]
     Rules(RulesArgs),
-    /// Show what the running daemon holds and has counted
-    #[command(after_help = "Exit status: 0, 1 when no daemon answers, 2 for bad usage.")]
+    /// Show the doors, the openings and the counters of the running daemon
+    #[command(after_help = "Exit status: 0 on success, 1 if no daemon answers, 2 for bad usage.")]
     Status(StatusArgs),
-    /// Close a door for an address now, instead of when its time is over
-    #[command(after_help = "Exit status: 0 when its stop command is on its way, 1 when the door is not open for this \
-                            address or no daemon answers, 2 for bad usage.")]
-    Close(CloseArgs),
-    /// Have the running daemon read its configuration again
+    /// Close a door for an address now, before its time is over
     #[command(
-        after_help = "Exit status: 0 when the new configuration is in force, 1 when it is refused (what is wrong \
-                            with it is shown) or no daemon answers, 2 for bad usage."
+        after_help = "Exit status: 0 if the daemon has started to close the door, 1 if the door is not open for this \
+                            address or no daemon answers, 2 for bad usage."
+    )]
+    Close(CloseArgs),
+    /// Make the running daemon read its configuration again
+    #[command(
+        after_help = "Exit status: 0 if the new configuration is in force, 1 if it has errors (they are printed) or \
+                            no daemon answers, 2 for bad usage."
     )]
     Reload(SocketArgs),
-    /// Follow the events of the running daemon as they happen, as lines of JSON
-    #[command(after_help = "The lines are those of `portknock replay --format json`.\n\n\
-                            Exit status: 1 when the daemon ends or no daemon answers, 2 for bad usage.")]
+    /// Print the events of the running daemon as they happen, as lines of JSON
+    #[command(after_help = "The lines have the format of `portknock replay --format json`.\n\n\
+                            Exit status: 1 if the daemon exits or no daemon answers, 2 for bad usage.")]
     Events(SocketArgs),
 }
 
-/// Runs a command line, of which the first argument is the name of the program for usage texts, and gives the exit
-/// status. Where standard output has gone, or by a second Ctrl-C, the process ends at once.
+/// Runs a command line and returns the exit status. The first argument is the name of the program
+/// for usage texts. A standard output without a reader, or a second Ctrl-C, ends the process
+/// immediately.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     match Cli::try_parse_from(args) {
         Err(error) => usage(&error),

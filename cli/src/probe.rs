@@ -10,51 +10,53 @@ use portknock_core::Protocol;
 use portknock_core::probe::{self, PortList, PortState, ProbePlan, Progress};
 use portknock_core::sys::process;
 
-use crate::arguments::{FamilyArgs, some_seconds};
+use crate::arguments::{FamilyArgs, positive_seconds};
 use crate::interrupt::Interrupt;
-use crate::output::{complain, print};
+use crate::output::{print, print_error};
 use crate::progress::Bar;
 use crate::{Format, SUCCESS};
 
-/// So many lines are written by one call.
-const LINES_AT_ONCE: usize = 1_000;
+/// Maximum number of result lines per write.
+const LINE_BATCH: usize = 1_000;
 
 /// The arguments of `portknock probe`.
 #[derive(Args, Clone, Debug)]
 pub struct ProbeArgs {
-    /// Probe UDP ports (the default is TCP). Those that do not answer are open|filtered
+    /// Probe UDP ports (the default is TCP). Ports that do not answer are open|filtered
     #[arg(short, long)]
     udp: bool,
     /// How to probe TCP ports
     #[arg(long, value_enum, default_value_t = Method::Auto, conflicts_with = "udp")]
     method: Method,
-    /// How many seconds a port has to answer
-    #[arg(long, value_name = "SECONDS", default_value = "3.3", value_parser = some_seconds, allow_negative_numbers = true)]
+    /// Seconds to wait for the answer of a port
+    #[arg(long, value_name = "SECONDS", default_value = "3.3", value_parser = positive_seconds, allow_negative_numbers = true)]
     timeout: Duration,
-    /// Repeat each probe that is not answered N times, 9 at most; by default as often as the path's losses ask for
+    /// Repeat each unanswered probe N times, 9 at most; by default as often as the packet loss of
+    /// the path requires
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9), allow_negative_numbers = true)]
     retries: Option<u8>,
-    /// Send at most this many probes in a second; by default as many as the path carries
+    /// Maximum number of probes per second; by default as many as the path carries
     #[arg(long, value_name = "PPS", allow_negative_numbers = true)]
     rate: Option<NonZeroU32>,
-    /// Probe from this address of this machine
+    /// Probe from this address, which must belong to this machine
     #[arg(long, value_name = "ADDR")]
     source: Option<IpAddr>,
-    /// Probe each address of the host, not only the first
+    /// Probe each address of the host, not only the first one
     #[arg(long)]
     all_addresses: bool,
     #[command(flatten)]
     family: FamilyArgs,
-    /// How to write the results
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The name or address to probe; an IPv6 address may have a zone, as in fe80::1%eth0
+    /// The host to probe, a name or an address; an IPv6 address can have a zone, as in fe80::1%eth0
     host: String,
-    /// Ports, ranges and names of services with commas between, as in 22,80,https,8000-8100; -100 ends at 100, 60000-
-    /// begins at 60000, - is all ports. For the ports up to 4 or 6 write 1-4 or 1-6: -4 and -6 are options
+    /// The ports to probe: ports, ranges and names of services, separated by commas, as in
+    /// 22,80,https,8000-8100. -100 ends at 100, 60000- begins at 60000, - is all ports. For the
+    /// ports up to 4 or 6 write 1-4 or 1-6: -4 and -6 are options
     #[arg(allow_hyphen_values = true)]
     ports: Option<PortList>,
-    /// Probe these ports, written in the same way; without any, the most used ones
+    /// Probe these ports, in the syntax of the argument PORTS; by default the most used ports
     #[arg(short, long = "ports", value_name = "PORTS", allow_hyphen_values = true, conflicts_with = "ports")]
     ports_option: Option<PortList>,
     /// Show open and open|filtered ports only
@@ -65,17 +67,17 @@ pub struct ProbeArgs {
     expect: Option<Expected>,
 }
 
-/// The exit status if a port does not have the state that was expected.
+/// Exit status for a port without the expected state.
 const NOT_AS_EXPECTED: u8 = 3;
 
-/// A state that ports are expected to have.
+/// The expected state of all ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Expected {
-    /// Something accepts connections, or answers
+    /// A service accepts connections, or answers
     Open,
-    /// The host answers that nothing listens
+    /// The host answers that no service listens
     Closed,
-    /// Nothing answers, or a firewall refuses; for UDP, too, only a refusal
+    /// There is no answer, or a firewall refuses; for UDP only a refusal
     Filtered,
 }
 
@@ -89,14 +91,14 @@ impl Expected {
     }
 }
 
-/// How TCP ports are probed.
+/// The method for TCP ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Method {
-    /// By SYN where raw sockets are allowed, else by connect
+    /// By SYN if raw sockets are permitted, otherwise by connect
     Auto,
     /// By bare SYNs from a raw socket (needs root or CAP_NET_RAW)
     Syn,
-    /// By ordinary connections, which need no right
+    /// By ordinary connections, which need no privileges
     Connect,
 }
 
@@ -110,20 +112,23 @@ impl From<Method> for probe::Method {
     }
 }
 
-/// Probes, and prints what was found. The status is 0 when the probe ran, whatever it found, 3 if a port does not have the
-/// state that `--expect` names, 1 when it could not or not to its end, 130 and 143 when SIGINT and SIGTERM stopped it.
+/// Probes, and prints the results. The exit status is 0 if the probe ran, whatever it found, and 3
+/// if a port does not have the state that `--expect` names. It is 1 if the probe could not run to
+/// its end, and 130 or 143 if SIGINT or SIGTERM stopped it.
 pub fn run(args: &ProbeArgs) -> u8 {
     let plan = plan(args);
     let addresses = match plan.resolve() {
         Ok(addresses) => addresses,
-        Err(error) => return complain("portknock", error),
+        Err(error) => return print_error("portknock", error),
     };
-    // Not sooner: a name service that does not answer would hold up the first Ctrl-C.
+    // Not before resolving: a name service that does not answer would delay the effect of the first
+    // Ctrl-C.
     let interrupt = match Interrupt::register() {
         Ok(interrupt) => interrupt,
-        Err(error) => return complain("portknock", format_args!("cannot handle signals: {error}")),
+        Err(error) => return print_error("portknock", format_args!("cannot handle signals: {error}")),
     };
-    // By connect, each port that is waited for takes a descriptor. Where no more are to be had, fewer wait at once.
+    // With connect, each port whose answer is outstanding uses a descriptor. If this fails, the
+    // probe runs with fewer ports at the same time.
     let _ = process::raise_descriptor_limit();
     let mut bar = Bar::new();
     let result = plan.run(&addresses, &mut |progress: Progress| {
@@ -133,14 +138,15 @@ pub fn run(args: &ProbeArgs) -> u8 {
     bar.clear();
     let scan = match result {
         Ok(scan) => scan,
-        Err(error) => return complain("portknock", error),
+        Err(error) => return print_error("portknock", error),
     };
     match args.format {
         Format::Text => print(probe::table(&plan, &addresses, &scan, args.open).as_bytes()),
         Format::Json => {
             let may_be_open = |state| matches!(state, PortState::Open | PortState::OpenFiltered);
-            let shown: Vec<_> = scan.results.iter().filter(|result| !args.open || may_be_open(result.state)).collect();
-            for results in shown.chunks(LINES_AT_ONCE) {
+            let selected: Vec<_> =
+                scan.results.iter().filter(|result| !args.open || may_be_open(result.state)).collect();
+            for results in selected.chunks(LINE_BATCH) {
                 let lines: String =
                     results.iter().map(|result| probe::result_line(&plan.host, result) + "\n").collect();
                 print(lines.as_bytes());
@@ -149,7 +155,7 @@ pub fn run(args: &ProbeArgs) -> u8 {
     }
     let as_expected = args.expect.is_none_or(|expected| scan.results.iter().all(|result| expected.is(result.state)));
     let status = match scan.error {
-        Some(error) => complain("portknock", error),
+        Some(error) => print_error("portknock", error),
         None if as_expected => SUCCESS,
         None => NOT_AS_EXPECTED,
     };

@@ -6,44 +6,45 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use portknock_core::probe::Progress;
 
-/// What is done sooner needs no bar.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time before the bar appears; shorter work needs none.
+const SHOW_DELAY: Duration = Duration::from_secs(1);
 
-/// The parts of the work: finer than any bar is wide.
+/// Number of steps of the bar: more than any terminal has columns.
 const PARTS: u16 = 1000;
 
 const TEMPLATE: &str = "[{wide_bar}] {percent:>3}% {msg}{left}";
 
-/// A bar on standard error, where that is a terminal, from the second second on.
+/// A bar on standard error, shown after [`SHOW_DELAY`] if that is a terminal.
 pub(crate) struct Bar {
     bar: ProgressBar,
-    /// `None` once it is shown.
+    /// `None` once the bar is shown.
     shown_from: Option<Instant>,
 }
 
 impl Bar {
     pub(crate) fn new() -> Self {
-        // It exists from the start, since it concludes from the past how long the rest will take.
+        // The bar exists from the start, because it estimates the remaining time from the elapsed
+        // time.
         let bar = ProgressBar::with_draw_target(Some(PARTS.into()), ProgressDrawTarget::hidden());
-        // The template has no fault, as a test shows.
+        // The template is valid, as a test verifies.
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style.progress_chars("=> ").with_key("left", write_left));
         }
-        Self { bar, shown_from: Some(Instant::now() + PATIENCE) }
+        Self { bar, shown_from: Some(Instant::now() + SHOW_DELAY) }
     }
 
-    /// Shows how far the work has come.
+    /// Shows the progress of the work.
     pub(crate) fn show(&mut self, progress: Progress) {
         if self.shown_from.is_some_and(|from| Instant::now() >= from) {
             self.shown_from = None;
-            // Draws nothing where standard error is no terminal.
+            // Draws nothing if standard error is not a terminal.
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         self.bar.set_message(format!("{}/{} ports", progress.known, progress.ports));
         self.bar.set_position(part(progress.done));
     }
 
-    /// Takes the bar off the terminal.
+    /// Removes the bar from the terminal.
     pub(crate) fn clear(self) {
         self.bar.finish_and_clear();
     }
@@ -54,10 +55,10 @@ fn part(done: f32) -> u64 {
     (done.clamp(0.0, 1.0) * f32::from(PARTS)) as u64
 }
 
-/// Writes the time that is left, where anything is known about it.
+/// Writes the remaining time, if there is an estimate.
 fn write_left(state: &ProgressState, text: &mut dyn Write) {
     if state.pos() > 0 {
-        // Where this fails the bar lacks its end.
+        // An error only leaves the bar incomplete.
         let _ = write!(text, ", {:#} left", HumanDuration(state.eta()));
     }
 }

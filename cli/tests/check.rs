@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const GOOD: &str = "[ssh]\nsequence = 7001,3000:udp,5000\ncommand = true\n";
-/// One fault that has a fix, and one that has none.
+/// An error with a fix, and one without.
 const BAD: &str = "[ssh]\nsequence = sequence = 7001,3000:udp,5000\nseq_timeout = soon\n";
 const FIXABLE: &str = "[ssh]\nsequence = sequence = 7001,3000:udp,5000\n";
 
@@ -19,14 +19,14 @@ fn portknock(args: &[&str]) -> Output {
 }
 
 fn file(text: &str) -> (TempDir, PathBuf) {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("knockd.conf");
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("knockd.conf");
     fs::write(&path, text).unwrap();
-    (folder, path)
+    (directory, path)
 }
 
 fn check(options: &[&str], text: &str) -> (Option<i32>, String, String) {
-    let (_folder, path) = file(text);
+    let (_directory, path) = file(text);
     let mut args = vec!["check"];
     args.extend(options);
     let path = path.to_str().unwrap();
@@ -37,7 +37,7 @@ fn check(options: &[&str], text: &str) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_good_file_is_good() {
+fn a_valid_file_passes() {
     assert_eq!(check(&[], GOOD), (Some(0), "1 door, 0 errors, 0 warnings\n".into(), String::new()));
 }
 
@@ -51,7 +51,7 @@ fn findings_are_shown_and_counted() {
 }
 
 #[test]
-fn warnings_are_no_errors() {
+fn warnings_are_not_errors() {
     let (code, stdout, _) = check(&[], "[ssh]\nsequence = 7000,8000,9000\n");
     assert_eq!(code, Some(0));
     assert!(stdout.ends_with("\n1 door, 0 errors, 1 warning\n"), "{stdout}");
@@ -75,17 +75,17 @@ fn json_is_one_object() {
 }
 
 #[test]
-fn fix_writes_the_mended_file_and_tells_what_is_left() {
-    let mended = GOOD.replace("command = true\n", "");
-    assert_eq!(check(&["--fix"], FIXABLE), (Some(0), mended.clone(), String::new()));
+fn fix_writes_the_fixed_file_and_reports_the_remaining_errors() {
+    let fixed = GOOD.replace("command = true\n", "");
+    assert_eq!(check(&["--fix"], FIXABLE), (Some(0), fixed.clone(), String::new()));
     let (code, stdout, stderr) = check(&["--fix"], BAD);
-    assert_eq!((code, stdout), (Some(1), mended + "seq_timeout = soon\n"));
+    assert_eq!((code, stdout), (Some(1), fixed + "seq_timeout = soon\n"));
     assert!(stderr.starts_with("FILE (fixed):3:15: error["), "{stderr}");
     assert!(!stderr.contains("PK012"), "{stderr}");
 }
 
 #[test]
-fn one_time_files_are_read_too() {
+fn files_of_one_time_sequences_are_read() {
     let text = "[ssh]\none_time_sequences = /no/such/file\n";
     for options in [&[][..], &["--fix"]] {
         let (code, stdout, stderr) = check(options, text);
@@ -95,7 +95,7 @@ fn one_time_files_are_read_too() {
 }
 
 #[test]
-fn standard_input_is_a_file_too() {
+fn a_hyphen_reads_standard_input() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
         .args(["check", "-"])
         .stdin(Stdio::piped())
@@ -109,10 +109,12 @@ fn standard_input_is_a_file_too() {
 }
 
 #[test]
-fn what_cannot_be_read_is_bad_usage() {
-    let (folder, _) = file("");
-    let absent = folder.path().join("absent");
-    for (path, reason) in [(absent.to_str().unwrap(), "No such file"), (folder.path().to_str().unwrap(), "directory")] {
+fn an_unreadable_file_has_the_status_of_bad_usage() {
+    let (directory, _) = file("");
+    let absent = directory.path().join("absent");
+    for (path, reason) in
+        [(absent.to_str().unwrap(), "No such file"), (directory.path().to_str().unwrap(), "directory")]
+    {
         let output = portknock(&["check", path]);
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{output:?}");
@@ -123,9 +125,9 @@ fn what_cannot_be_read_is_bad_usage() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_crash() {
-    // More than a pipe holds, so that the write meets the closed end.
-    let (_folder, path) = file(&"what = is this\n".repeat(5_000));
+fn a_closed_standard_output_is_not_a_crash() {
+    // More than the buffer of a pipe, so that the write reaches the closed end.
+    let (_directory, path) = file(&"what = is this\n".repeat(5_000));
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
         .arg("check")
         .arg(path)
@@ -139,8 +141,8 @@ fn a_reader_that_goes_away_is_no_crash() {
 }
 
 #[test]
-fn a_full_disk_is_told() {
-    let (_folder, path) = file(GOOD);
+fn a_full_disk_is_reported() {
+    let (_directory, path) = file(GOOD);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_portknock")).arg("check").arg(path).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

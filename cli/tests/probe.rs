@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long anything here may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time of a step on a busy machine.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn command(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portknock"));
@@ -19,7 +19,7 @@ fn command(args: &str) -> Command {
     command
 }
 
-/// Runs `portknock probe` with these arguments, separated by blanks.
+/// Runs `portknock probe` with these arguments, separated by spaces.
 fn probe(args: &str) -> (Option<i32>, String, String) {
     texts(&command(args).output().unwrap())
 }
@@ -29,7 +29,7 @@ fn texts(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// Probes by connections, and wants the probe to have run.
+/// Probes by connections, and asserts that the probe ran.
 fn connect(args: &str) -> String {
     let (code, stdout, stderr) = probe(&format!("--method connect {args}"));
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
@@ -42,12 +42,13 @@ fn listen() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// A port that nobody listens on.
+/// A port on which no process listens.
 fn closed_port() -> u16 {
     listen().1
 }
 
-/// A port that answers no SYN, as a filtered one: nobody accepts the connections that fill its queue.
+/// A port that answers no SYN, as a filtered one: its queue is full of connections that no process
+/// accepts.
 struct SilentPort {
     port: u16,
     _listener: TcpListener,
@@ -70,7 +71,7 @@ impl SilentPort {
     }
 }
 
-/// A UDP port of 127.0.0.1 that nothing is bound to.
+/// A UDP port of 127.0.0.1 to which no socket is bound.
 fn closed_udp_port() -> u16 {
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -84,10 +85,10 @@ fn refused(args: &str, message: &str) {
 }
 
 #[test]
-fn bad_usage_is_named() {
+fn bad_usage_is_reported() {
     refused("", "<HOST>");
     refused("localhost 22 -p 80", "cannot be used with");
-    refused("localhost 22 --expect shut", "[possible values: open, closed, filtered]");
+    refused("localhost 22 --expect unknown", "[possible values: open, closed, filtered]");
     refused("localhost 22 80", "unexpected argument '80'");
     refused("--method guess localhost 22", "[possible values: auto, syn, connect]");
     refused("--udp --method syn localhost 53", "'--udp' cannot be used with '--method <METHOD>'");
@@ -111,7 +112,7 @@ fn bad_usage_is_named() {
 }
 
 #[test]
-fn the_wrong_part_of_the_ports_is_named() {
+fn the_invalid_part_of_the_ports_is_reported() {
     refused(
         "localhost 22,http?,80",
         "`http?` is not a port: expected a number from 1 to 65535, a range as in 8000-8100",
@@ -119,27 +120,27 @@ fn the_wrong_part_of_the_ports_is_named() {
     refused("localhost 22,0", "`0` is not a port");
     refused("localhost 1-65536", "`1-65536` is not a port");
     refused("localhost 443,90-80", "the range `90-80` ends before it begins");
-    // What looks like an option behind the host is taken for ports.
+    // The program parses an unknown option after the host as ports.
     refused("localhost --posts=22", "`--posts=22` is not a port");
 }
 
 #[test]
 fn ports_may_begin_with_a_hyphen_and_families_stay_options() {
-    // The host is looked for only when the ports are understood.
-    let understood = |args: &str| {
+    // The program resolves the host only after it has parsed the ports.
+    let accepted = |args: &str| {
         let (code, _, stderr) = probe(args);
         assert_eq!((code, stderr.trim_end()), (Some(1), "portknock: 127.0.0.1 has no IPv6 address"), "{args}");
     };
     for ports in ["-", "-100", "-443,8080", "60000-", "-1"] {
-        understood(&format!("-6 127.0.0.1 {ports}"));
-        understood(&format!("127.0.0.1 -6 {ports}"));
-        understood(&format!("127.0.0.1 {ports} -6"));
-        understood(&format!("127.0.0.1 {ports} -4 -6 --rate 5"));
+        accepted(&format!("-6 127.0.0.1 {ports}"));
+        accepted(&format!("127.0.0.1 -6 {ports}"));
+        accepted(&format!("127.0.0.1 {ports} -6"));
+        accepted(&format!("127.0.0.1 {ports} -4 -6 --rate 5"));
     }
-    understood("-6 127.0.0.1 -- -4");
-    understood("127.0.0.1 -6");
-    understood("127.0.0.1 -6 -p -4");
-    understood("127.0.0.1 -p - -6");
+    accepted("-6 127.0.0.1 -- -4");
+    accepted("127.0.0.1 -6");
+    accepted("127.0.0.1 -6 -p -4");
+    accepted("127.0.0.1 -p - -6");
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn a_foreign_source_is_a_failure() {
 }
 
 #[test]
-fn the_table_says_how_it_was_made() {
+fn the_table_names_the_method_of_the_probe() {
     let ((_listener, open), closed) = (listen(), closed_port());
     let text = connect(&format!("127.0.0.1 {open},{closed}"));
     let mut lines = text.lines();
@@ -198,7 +199,7 @@ fn json_has_a_result_on_each_line() {
 }
 
 #[test]
-fn the_status_says_whether_all_ports_are_as_expected() {
+fn the_status_is_3_unless_all_ports_have_the_expected_state() {
     let ((_listener, open), closed) = (listen(), closed_port());
     let status = |args: &str| probe(&format!("--method connect 127.0.0.1 {args}")).0;
     assert_eq!(status(&format!("{open} --expect open")), Some(0));
@@ -208,7 +209,7 @@ fn the_status_says_whether_all_ports_are_as_expected() {
 }
 
 #[test]
-fn open_ports_alone_are_shown() {
+fn only_open_ports_are_shown() {
     let ((_listener, open), closed) = (listen(), closed_port());
     let text = connect(&format!("127.0.0.1 {open},{closed} --open"));
     assert!(text.contains("Not shown: 1 closed ports (conn-refused)\n"), "{text}");
@@ -253,7 +254,7 @@ fn a_port_without_an_answer_takes_the_timeout() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_error_message() {
+fn a_closed_pipe_causes_no_error_message() {
     let closed = closed_port();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -264,7 +265,7 @@ fn a_reader_that_went_away_is_no_error_message() {
 /// Waits until the process handles SIGINT and SIGTERM.
 fn wait_for_handlers(child: &Child) {
     const BOTH: u64 = 1 << (2 - 1) | 1 << (15 - 1);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + STEP_TIMEOUT;
     while Instant::now() < deadline {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
@@ -282,7 +283,7 @@ fn kill(child: &Child, signal: &str) {
 }
 
 #[test]
-fn signals_end_it_with_what_is_known() {
+fn signals_end_the_probe_with_the_results_so_far() {
     let (silent, (_listener, open)) = (SilentPort::new(), listen());
     for (signal, status) in [("INT", 130), ("TERM", 143)] {
         let start = Instant::now();
@@ -296,7 +297,7 @@ fn signals_end_it_with_what_is_known() {
         thread::sleep(Duration::from_millis(500));
         kill(&child, signal);
         let (code, stdout, stderr) = texts(&child.wait_with_output().unwrap());
-        assert!(start.elapsed() < PATIENCE);
+        assert!(start.elapsed() < STEP_TIMEOUT);
         assert_eq!((code, stderr.as_str()), (Some(status), ""), "{stdout}");
         assert!(stdout.contains("\nNot known yet: 1 port\n"), "{stdout}");
         assert!(stdout.contains(&format!("\n{open}/tcp open")), "{stdout}");
@@ -306,14 +307,14 @@ fn signals_end_it_with_what_is_known() {
 #[test]
 fn the_bar_is_for_terminals_only() {
     let silent = SilentPort::new();
-    let folder = tempfile::TempDir::new().unwrap();
-    let out = folder.path().join("out");
+    let directory = tempfile::TempDir::new().unwrap();
+    let out = directory.path().join("out");
     let probe =
         format!("{} probe --method connect --timeout 2.5 127.0.0.1 {}", env!("CARGO_BIN_EXE_portknock"), silent.port);
     // Standard error is the terminal that `script` makes, standard output is not.
     let terminal = Command::new("script")
         .args(["-qec", &format!("stty cols 100; {probe} > {}", out.display()), "/dev/null"])
-        // Whoever runs this test may have none, and on a terminal that is not known there is no bar.
+        // The environment of the test can lack it, and on an unknown terminal there is no bar.
         .env("TERM", "xterm")
         .stdin(Stdio::null())
         .output()
@@ -323,7 +324,7 @@ fn the_bar_is_for_terminals_only() {
     assert_eq!(code, Some(0), "{seen}");
     assert!(seen.contains("0/1 ports"), "{seen:?}");
     assert!(written.starts_with("Probe of 127.0.0.1 by connect\nPORT "), "{written:?}");
-    // `connect` wants an empty standard error.
+    // `connect` asserts that standard error is empty.
     let piped = connect(&format!("--timeout 2.5 127.0.0.1 {}", silent.port));
     assert_eq!(piped, written);
 }

@@ -9,10 +9,10 @@ use etherparse::PacketBuilder;
 use tempfile::TempDir;
 
 const CONFIG: &str =
-    "[ssh]\nsequence = 7001,3000:udp\ncommand = open %IP%\nstop_command = shut %IP%\ncmd_timeout = 5\n";
+    "[ssh]\nsequence = 7001,3000:udp\ncommand = open %IP%\nstop_command = close %IP%\ncmd_timeout = 5\n";
 
-/// A capture (see pcap-savefile(5)) of knocks by 10.0.0.2 at 10.0.0.1: one at each of these seconds and ports, the odd
-/// ports by TCP and the even ones by UDP.
+/// A capture (see pcap-savefile(5)) of knocks by 10.0.0.2 at 10.0.0.1: one at each of these seconds
+/// and ports, the odd ports by TCP and the even ones by UDP.
 fn capture(knocks: &[(u32, u16)]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
@@ -35,7 +35,8 @@ fn capture(knocks: &[(u32, u16)]) -> Vec<u8> {
     file
 }
 
-/// The same capture as pcapng (see the pcapng specification: section header, interface description, enhanced packets).
+/// The same capture as pcapng (see the pcapng specification: section header, interface description,
+/// enhanced packets).
 fn as_pcapng(capture: &[u8]) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let length = u32::try_from(12 + body.len().next_multiple_of(4)).unwrap().to_le_bytes();
@@ -59,11 +60,11 @@ fn as_pcapng(capture: &[u8]) -> Vec<u8> {
 }
 
 fn replay(capture: &[u8], options: &[&str]) -> Output {
-    let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("knockd.conf"), CONFIG).unwrap();
-    fs::write(folder.path().join("capture.pcap"), capture).unwrap();
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("knockd.conf"), CONFIG).unwrap();
+    fs::write(directory.path().join("capture.pcap"), capture).unwrap();
     Command::new(env!("CARGO_BIN_EXE_portknock"))
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .args(["replay", "-c", "knockd.conf"])
         .args(options)
         .arg("capture.pcap")
@@ -78,8 +79,8 @@ fn events_come_as_json_lines() {
     let expected = [
         r#"{"time":1690000000.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":1,"steps":2}"#,
         r#"{"time":1690000001.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":2,"steps":2}"#,
-        r#"{"time":1690000001.123456000,"event":"open","door":"ssh","ip":"10.0.0.2","command":"open 10.0.0.2"}"#,
-        r#"{"time":1690000006.123456000,"event":"close","door":"ssh","ip":"10.0.0.2","command":"shut 10.0.0.2"}"#,
+        r#"{"time":1690000001.123456000,"event":"open","door":"ssh","ip":"10.0.0.2","command":"open 10.0.0.2","ports":[],"closes_at":1690000006.123456000}"#,
+        r#"{"time":1690000006.123456000,"event":"close","door":"ssh","ip":"10.0.0.2","command":"close 10.0.0.2","ports":[],"closes_at":1690000006.123456000}"#,
         r#"{"time":1690000007.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":1,"steps":2}"#,
     ];
     assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
@@ -87,7 +88,7 @@ fn events_come_as_json_lines() {
 }
 
 #[test]
-fn text_has_the_daemons_lines_and_says_that_nothing_ran() {
+fn text_has_the_daemons_lines_and_the_commands_that_would_run() {
     let output = replay(&capture(&[(0, 7001), (1, 3000)]), &[]);
     let lines = "1690000000.123456000 10.0.0.2: ssh: Stage 1\n\
                  1690000001.123456000 10.0.0.2: ssh: Stage 2\n\
@@ -106,9 +107,9 @@ fn pcapng_gives_the_same_events_as_pcap() {
 }
 
 #[test]
-fn one_time_doors_go_on_with_their_next_line_and_no_line_is_marked() {
-    let folder = TempDir::new().unwrap();
-    let path = |name: &str| folder.path().join(name);
+fn one_time_doors_continue_with_their_next_line_and_no_line_is_marked() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
     fs::write(path("sequences"), " 7001,3000:udp\n 7003\n").unwrap();
     let config = format!("[ssh]\none_time_sequences = {}\ncommand = open %IP%\n", path("sequences").display());
     fs::write(path("knockd.conf"), config).unwrap();
@@ -127,7 +128,7 @@ fn one_time_doors_go_on_with_their_next_line_and_no_line_is_marked() {
 }
 
 #[test]
-fn local_names_the_machines_addresses() {
+fn the_option_local_sets_the_machines_addresses() {
     let packets = capture(&[(0, 7001)]);
     for (local, lines) in [("192.0.2.1,fd00::1", 0), ("192.0.2.1,10.0.0.1", 1)] {
         let output = replay(&packets, &["--local", local]);
@@ -138,7 +139,7 @@ fn local_names_the_machines_addresses() {
 }
 
 #[test]
-fn a_damaged_capture_is_told_after_the_events_before_the_damage() {
+fn a_damaged_capture_is_reported_after_the_events_before_the_damage() {
     let mut packets = capture(&[(0, 7001), (1, 3000)]);
     packets.truncate(packets.len() - 3);
     let output = replay(&packets, &[]);
@@ -149,9 +150,9 @@ fn a_damaged_capture_is_told_after_the_events_before_the_damage() {
 }
 
 #[test]
-fn standard_input_is_a_capture_too() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("knockd.conf");
+fn a_hyphen_reads_the_capture_from_standard_input() {
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("knockd.conf");
     fs::write(&config, CONFIG).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_portknock"))
         .args(["replay", "-c", config.to_str().unwrap(), "-"])
@@ -165,9 +166,9 @@ fn standard_input_is_a_capture_too() {
 }
 
 #[test]
-fn a_refused_configuration_is_shown() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("bad.conf");
+fn the_errors_of_a_configuration_are_printed() {
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("bad.conf");
     fs::write(&config, "[ssh]\n").unwrap();
     for (path, message) in [(config.to_str().unwrap(), "bad.conf:1:1: error["), ("/no/such/file", "No such file")] {
         let output =

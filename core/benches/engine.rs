@@ -1,8 +1,9 @@
-//! Nanoseconds a packet, frame to events, with many attempts alive.
+//! Nanoseconds per packet, from frame to events, with many live attempts.
 //!
-//! `hit`: a packet of a source with an attempt. `miss`: a packet to a port that no door uses from a source without one.
-//! `flood`: a first knock of a new source, while the oldest attempt runs out. Frames come alone (`Engine::feed`) and many at
-//! a time (`Engine::feed_all`), as they do on a busy line.
+//! `hit`: a packet of a source with an attempt. `miss`: a packet to a port that no door uses, from
+//! a source without an attempt. `flood`: a first knock of a new source, while the oldest attempt
+//! times out. Frames arrive one by one (`Engine::feed`), and in batches (`Engine::feed_all`), as
+//! they do on a busy link.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a benchmark fails")]
 
@@ -14,8 +15,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use etherparse::PacketBuilder;
 use portknock_core::{Config, Door, Engine, LinkType, Protocol, Sequence, Step, Timestamp};
 
-/// So many frames come at a time.
-const TOGETHER: u32 = 256;
+/// Number of frames in a batch.
+const FRAME_BATCH: u32 = 256;
 const STRIDE: u32 = 0x9e37_79b1;
 const ATTEMPTS: [u32; 4] = [1, 1_000, 100_000, 1_000_000];
 
@@ -48,14 +49,15 @@ struct Load {
 }
 
 impl Load {
-    /// Attempts come evenly and each lives for `attempts` milliseconds, so that as many are alive in a steady flood.
+    /// Attempts arrive evenly, and each one lives for `attempts` milliseconds, so that a steady
+    /// flood keeps this number of attempts alive.
     fn new(attempts: u32) -> Self {
         let step = |port: u16| Step { port: port.try_into().unwrap(), protocol: Protocol::Tcp };
         let mut door = Door::new("ssh", Some(Sequence::new([7000, 8000, 9000].map(step).to_vec()).unwrap()));
         door.seq_timeout = Duration::from_millis(attempts.into());
         let mut load = Self {
             engine: Engine::new(&Config { doors: vec![door], ..Config::default() }),
-            frames: (0..TOGETHER).map(|_| Frame::to_port(7000)).collect(),
+            frames: (0..FRAME_BATCH).map(|_| Frame::to_port(7000)).collect(),
             now: Timestamp::from_secs(1),
             next_source: FIRST_SOURCE,
         };
@@ -63,7 +65,7 @@ impl Load {
         load
     }
 
-    /// First knocks of new sources, a millisecond between them.
+    /// First knocks of new sources, one millisecond apart.
     fn flood(&mut self, count: u32) {
         let (next_source, now) = (self.next_source, self.now);
         self.next_source = next_source.wrapping_add(count);
@@ -72,7 +74,7 @@ impl Load {
         self.feed(count, source, |i| now.saturating_add(Duration::from_millis((i + 1).into())));
     }
 
-    /// Feeds as many frames.
+    /// Feeds this number of frames.
     fn feed(&mut self, count: u32, source: impl Fn(u32) -> u32, time: impl Fn(u32) -> Timestamp) {
         let frames = (0..count).zip(&mut self.frames).map(|(i, frame)| (time(i), frame.from(source(i))));
         if count == 1 {
@@ -87,11 +89,11 @@ impl Load {
 }
 
 fn engine(criterion: &mut Criterion) {
-    for (attempts, count) in ATTEMPTS.into_iter().flat_map(|attempts| [(attempts, 1), (attempts, TOGETHER)]) {
+    for (attempts, count) in ATTEMPTS.into_iter().flat_map(|attempts| [(attempts, 1), (attempts, FRAME_BATCH)]) {
         let mut group = criterion.benchmark_group(if count == 1 { "alone" } else { "together" });
         group.throughput(Throughput::Elements(count.into()));
         let mut load = Load::new(attempts);
-        // A large odd stride touches the attempts in no order that a cache could guess.
+        // A large odd stride visits the attempts in an order that no cache can predict.
         let mut i = 0_u32;
         let mut next = || {
             i = i.wrapping_add(count.wrapping_mul(STRIDE));
@@ -105,16 +107,16 @@ fn engine(criterion: &mut Criterion) {
                 load.feed(count, |i| FIRST_SOURCE + u32::try_from(source(i)).unwrap(), |_| now);
             });
         });
-        load.frames = (0..TOGETHER).map(|_| Frame::to_port(443)).collect();
+        load.frames = (0..FRAME_BATCH).map(|_| Frame::to_port(443)).collect();
         group.bench_function(BenchmarkId::new("miss", attempts), |bencher| {
             bencher.iter(|| {
                 let first = next();
                 let now = load.now;
-                // In 128.0.0.0/2: no source of the flood, and no multicast address.
+                // In 128.0.0.0/2: neither a source of the flood nor a multicast address.
                 load.feed(count, |i| 0x8000_0000 | STRIDE.wrapping_mul(i).wrapping_add(first) >> 2, |_| now);
             });
         });
-        load.frames = (0..TOGETHER).map(|_| Frame::to_port(7000)).collect();
+        load.frames = (0..FRAME_BATCH).map(|_| Frame::to_port(7000)).collect();
         group.bench_function(BenchmarkId::new("flood", attempts), |bencher| bencher.iter(|| load.flood(count)));
     }
 }

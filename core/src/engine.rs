@@ -15,6 +15,7 @@ use crate::timeline::CHECKED;
 
 /// What the engine holds now, and what it counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineStats {
     /// Attempts that are alive; running cooldowns count too, since they take the same room.
     pub attempts: usize,

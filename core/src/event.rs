@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::DoorId;
+use crate::config::{DoorId, OpenPort};
 use crate::openings::Opening;
 use crate::printable::Printable;
 use crate::time::Timestamp;
@@ -100,6 +100,16 @@ impl EventKind {
             Self::Fail { .. } => "fail",
         }
     }
+
+    /// Returns the opening of an `Open`, `Extend` or `Close`. `None` for the `Open` of a door that
+    /// never closes by itself, and for every other event.
+    pub fn opening(&self) -> Option<&Opening> {
+        match self {
+            Self::Open { opening, .. } => opening.as_deref(),
+            Self::Extend { opening, .. } | Self::Close { opening, .. } => Some(opening),
+            Self::Stage { .. } | Self::Timeout { .. } | Self::Fail { .. } => None,
+        }
+    }
 }
 
 impl FailReason {
@@ -183,6 +193,19 @@ impl fmt::Display for CommandRequest {
 }
 
 impl Event {
+    /// Returns the ports that the door opens without a command (`open`). Empty for a door without
+    /// `open`, and for every event other than `Open`, `Extend` and `Close`.
+    pub fn ports(&self) -> &[OpenPort] {
+        self.kind.opening().map_or(&[], |opening| &opening.open)
+    }
+
+    /// Returns the time when the door closes. For a `Close` it is the time when the door was due to
+    /// close, which is later than the event if the door closes early. `None` for the `Open` of a
+    /// door that never closes by itself, and for every event other than `Open`, `Extend` and `Close`.
+    pub fn closes_at(&self) -> Option<Timestamp> {
+        self.kind.opening().map(|opening| opening.closes_at)
+    }
+
     /// The commands that this event asks for, in the order in which they run: the stop command, then the start command.
     pub fn command_requests(&self) -> impl Iterator<Item = CommandRequest> {
         let (close, open) = match &self.kind {
@@ -201,6 +224,9 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU16;
+
+    use crate::packet::Protocol;
 
     fn opening(stop_command: Option<&str>) -> Box<Opening> {
         let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
@@ -250,6 +276,27 @@ mod tests {
         let no_command = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
         for kind in [no_command, extend(Some("close"), None), close(None), EventKind::Timeout { stage: 1 }] {
             assert_eq!(event(kind).command_requests().count(), 0);
+        }
+    }
+
+    #[test]
+    fn openings_and_closings_have_the_ports_and_the_closing_time() {
+        let ssh = OpenPort { protocol: Protocol::Tcp, port: NonZeroU16::new(22).unwrap() };
+        let due = Timestamp::from_secs(12);
+        let opening = Box::new(Opening { open: [ssh].into(), closes_at: due, ..*opening(None) });
+        let event = |kind| Event { time: Timestamp::from_secs(2), door: "a".into(), ip: [10, 0, 0, 1].into(), kind };
+        let open = |opening| EventKind::Open { door_id: DoorId(0), command: None, opening };
+        for kind in [
+            open(Some(opening.clone())),
+            EventKind::Extend { door_id: DoorId(0), command: None, opening: opening.clone() },
+            EventKind::Close { opening, reason: None },
+        ] {
+            let event = event(kind);
+            assert_eq!((event.ports(), event.closes_at()), (&[ssh][..], Some(due)), "{event:?}");
+        }
+        for kind in [open(None), EventKind::Stage { stage: 1, steps: 1 }, EventKind::Timeout { stage: 1 }] {
+            let event = event(kind);
+            assert_eq!((event.ports(), event.closes_at()), (&[][..], None), "{event:?}");
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) enum Place {
     End,
     /// Before the rule with this index, counted from 0.
     Before(usize),
+    /// Where ufw has its rule with this number, counted from 1.
+    Numbered(usize),
     /// Not known.
     Somewhere,
 }
@@ -208,11 +210,13 @@ mod tests {
 
     #[test]
     fn commands_of_managers_are_read() {
-        let ufw = read("ufw insert 1 allow from %IP% to any port 22 proto tcp comment 'a knock'");
+        let ufw = read("ufw prepend allow from %IP% to any port 22 proto tcp comment 'a knock'");
         let chains: Vec<_> = ufw.changes.iter().map(|change| (&change.chain, change.versions, change.source)).collect();
         let [four, six] = ["ufw-user-input", "ufw6-user-input"].map(|name| Chain::Iptables(name.into()));
         assert_eq!(chains, [(&four, [true, false], Source::Knocker), (&six, [false, true], Source::Knocker)]);
         assert_eq!(ufw.changes[0].what, accept(Place::Before(0), "-p tcp --dport 22", &[(Some("tcp"), 22)]));
+        let ufw = read("ufw insert 1 allow from %IP% to any port 22 proto tcp");
+        assert_eq!(ufw.changes[0].what, accept(Place::Numbered(1), "-p tcp --dport 22", &[(Some("tcp"), 22)]));
         let ufw = read("ufw allow 51820/udp");
         assert_eq!(ufw.changes[0].source, Source::Any);
         assert_eq!(ufw.changes[0].what, accept(Place::End, "-p udp --dport 51820", &[(Some("udp"), 51_820)]));

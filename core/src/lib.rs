@@ -23,6 +23,8 @@ pub mod knock;
 mod local_addresses;
 mod log_limit;
 mod matcher;
+#[cfg(test)]
+mod messages;
 pub mod one_time;
 mod openings;
 mod packet;
@@ -36,7 +38,6 @@ pub mod reader;
 pub mod replay;
 pub mod rules;
 pub mod service;
-mod spelling;
 pub mod sys;
 mod tick;
 mod time;

@@ -20,6 +20,7 @@ use crate::printable::{Printable, shown_path};
 
 /// The reason why a capture file could not be replayed to its end.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReplayError {
     /// The file cannot be opened or is not a capture file.
     #[error("cannot read the capture file {path}: {reason}", path = shown_path(path), reason = Printable(reason))]

@@ -1,5 +1,6 @@
-//! Configurations from the world, where their folder is at hand: `PORTKNOCK_CORPUS`, or `shared/corpus` beside the
-//! workspace. They belong to their authors and are no part of this project.
+//! Configurations from the field, if their directory is at hand: `PORTKNOCK_CORPUS`, or
+//! `shared/corpus` next to the workspace. They belong to their authors and are not part of this
+//! project.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod config_support;
@@ -16,16 +17,16 @@ use serde_json::Value;
 
 fn corpus() -> Option<PathBuf> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
-    let folder = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from);
-    if !folder.is_dir() {
-        // Past the test runner, which shows what is printed only when a test fails.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: corpus not found at {}", folder.display());
+    let directory = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from);
+    if !directory.is_dir() {
+        // Writes past the test runner, which shows printed text only when a test fails.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: corpus not found at {}", directory.display());
         return None;
     }
-    Some(folder)
+    Some(directory)
 }
 
-/// What the original accepts and we refuse, with the reason.
+/// Files that the original accepts and portknock refuses, with the reason.
 const REFUSED: &[(&str, &str)] = &[
     ("002", "the sequence is a placeholder, which reads as port 0"),
     ("011", "the sequence is a placeholder, which reads as port 0"),
@@ -37,19 +38,19 @@ const REFUSED: &[(&str, &str)] = &[
     ("022", "the ports are placeholders, which read as port 0"),
 ];
 
-/// What the original refuses and we accept, with the reason.
+/// Files that the original refuses and portknock accepts, with the reason.
 const ACCEPTED: &[(&str, &str)] = &[("037", "`seq_cooldown` is a key here"), ("046", "`seq_cooldown` is a key here")];
 
 #[test]
-fn what_the_original_accepts_means_the_same() {
-    let Some(folder) = corpus().map(|folder| folder.join("knockd-conf")) else { return };
-    let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+fn files_that_the_original_accepts_mean_the_same() {
+    let Some(directory) = corpus().map(|directory| directory.join("knockd-conf")) else { return };
+    let expected: Value = serde_json::from_slice(&fs::read(directory.join("expected.json")).unwrap()).unwrap();
     let refused: BTreeMap<_, _> = REFUSED.iter().copied().collect();
     let accepted: BTreeMap<_, _> = ACCEPTED.iter().copied().collect();
     let mut compared = 0;
     for file in expected.as_array().unwrap() {
         let n = file["n"].as_str().unwrap();
-        let text = fs::read(folder.join(format!("{n}.conf"))).unwrap();
+        let text = fs::read(directory.join(format!("{n}.conf"))).unwrap();
         let parsed = parse(&text);
         let theirs = file["rc"] == 0;
         let listed = refused.contains_key(n) || accepted.contains_key(n);
@@ -74,7 +75,7 @@ fn compare(n: &str, config: &Config, theirs: &Value) {
     let log_file = config.options.log_file.as_ref().map_or("", |path| path.to_str().unwrap());
     assert_eq!(log_file, theirs["logfile"], "{n}");
     assert_eq!(config.options.pid_file.to_str().unwrap(), theirs["pidfile"], "{n}");
-    // Quotes are no part of a name here.
+    // Quotes are not part of a name here.
     assert_eq!(config.options.interfaces.join(","), theirs["interface"].as_str().unwrap().replace('"', ""), "{n}");
     for (door, theirs) in config.doors.iter().zip(doors) {
         compare_door(&format!("{n}: {}", door.name), door, theirs);
@@ -117,8 +118,8 @@ fn compare_door(place: &str, door: &Door, theirs: &Value) {
 
 #[test]
 fn fixed_files_need_no_more_fixes_and_mean_the_same() {
-    let Some(folder) = corpus().map(|folder| folder.join("knockd-conf")) else { return };
-    for entry in fs::read_dir(folder).unwrap() {
+    let Some(directory) = corpus().map(|directory| directory.join("knockd-conf")) else { return };
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "conf") {
             continue;
@@ -135,8 +136,8 @@ fn fixed_files_need_no_more_fixes_and_mean_the_same() {
 
 #[test]
 fn the_handbook_is_repaired() {
-    let Some(folder) = corpus() else { return };
-    let text = fs::read(folder.join("handbook.conf")).unwrap();
+    let Some(directory) = corpus() else { return };
+    let text = fs::read(directory.join("handbook.conf")).unwrap();
     let report = parse(&text).report;
     let rendered = report.render("handbook.conf", &text);
     for (place, code) in [

@@ -1,5 +1,5 @@
-//! The dialect, rule by rule: what the original knockd makes of an input, asked from the program itself where it is
-//! installed, and what we make of it.
+//! The dialect, rule by rule: how the original knockd reads an input (the program itself is run if
+//! it is installed), and how portknock reads it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod config_support;
@@ -7,35 +7,35 @@ mod config_support;
 use config_support::{assert_same_doors, original};
 use portknock_core::config::{Config, Parsed, Severity, apply_fixes, parse};
 
-/// What the original does with the input.
+/// How the original reads the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Knockd {
-    /// Reads it as it is meant.
+    /// As the author intends.
     Accepts,
-    /// Takes it, but for something else than it says.
+    /// Accepts it, but with another meaning than the text suggests.
     Misreads,
     Refuses,
 }
 use Knockd::{Accepts, Misreads, Refuses};
 
-/// Checks what the original does with the text, then gives our reading.
+/// Checks how the original reads the text, then returns our reading.
 #[track_caller]
 fn read(text: &str, knockd: Knockd) -> Parsed {
     let parsed = parse(text.as_bytes());
     let original = original(text.as_bytes());
     assert_eq!(original.accepted, knockd != Refuses, "the original on {text:?}:\n{}", original.output);
     if knockd == Accepts {
-        assert_same_doors(parsed.config.as_ref().expect("what the original accepts is accepted"), &original);
+        assert_same_doors(parsed.config.as_ref().expect("files that the original accepts are accepted"), &original);
     }
     parsed
 }
 
-/// The codes of what was found.
+/// The codes of the diagnostics.
 fn codes(parsed: &Parsed) -> Vec<&'static str> {
     parsed.report.diagnostics.iter().map(|found| found.code).collect()
 }
 
-/// Accepted with exactly these warnings.
+/// Asserts that the text is accepted with exactly these warnings.
 #[track_caller]
 fn accepted(text: &str, knockd: Knockd, warnings: &[&str]) -> Config {
     let parsed = read(text, knockd);
@@ -43,7 +43,7 @@ fn accepted(text: &str, knockd: Knockd, warnings: &[&str]) -> Config {
     parsed.config.unwrap()
 }
 
-/// Refused with exactly these findings.
+/// Asserts that the text is refused with exactly these diagnostics.
 #[track_caller]
 fn refused(text: &str, knockd: Knockd, findings: &[&str]) {
     let parsed = read(text, knockd);
@@ -51,7 +51,8 @@ fn refused(text: &str, knockd: Knockd, findings: &[&str]) {
     assert!(parsed.report.has_errors() && parsed.config.is_none());
 }
 
-/// The fixes give this text, which has no errors and which the original reads as we do.
+/// Asserts that the fixes produce this text, which has no errors and which the original reads as
+/// portknock does.
 #[track_caller]
 fn fixed(text: &str, expected: &str) -> Config {
     let mended = String::from_utf8(apply_fixes(text.as_bytes(), &parse(text.as_bytes()).report)).unwrap();
@@ -59,7 +60,7 @@ fn fixed(text: &str, expected: &str) -> Config {
     read(&mended, Accepts).config.unwrap()
 }
 
-/// A door with a sequence and one more line.
+/// A door with a sequence and one further line.
 fn door(line: &str) -> String {
     format!("[a]\nsequence = 5,1,9\n{line}\n")
 }
@@ -70,12 +71,12 @@ fn sequence(value: &str) -> String {
 }
 
 #[test]
-fn hash_first_on_a_line_is_a_comment() {
+fn a_hash_first_on_a_line_begins_a_comment() {
     accepted("# one\n[a]\n  \t# sequence = 1\nsequence = 5,1,9\n", Accepts, &[]);
 }
 
 #[test]
-fn a_comment_behind_a_number_or_a_sequence_is_ignored() {
+fn a_comment_after_a_number_or_a_sequence_is_ignored() {
     let config = accepted(&door("seq_timeout = 5 # seconds"), Accepts, &[]);
     assert_eq!(config.doors[0].seq_timeout.as_secs(), 5);
     accepted(&sequence("5,1,9 # in this order"), Accepts, &[]);
@@ -83,7 +84,7 @@ fn a_comment_behind_a_number_or_a_sequence_is_ignored() {
 }
 
 #[test]
-fn a_comment_that_the_original_takes_for_more_is_moved() {
+fn a_comment_that_the_original_reads_as_a_value_is_moved() {
     let config = accepted(&sequence("5,1,9 # one, two"), Misreads, &["PK017"]);
     assert_eq!(config.doors[0].sequence.as_ref().unwrap().to_string(), "5,1,9");
     fixed(&sequence("5,1,9 # one, two"), "[a]\n# one, two\nsequence = 5,1,9\n");
@@ -97,7 +98,7 @@ fn a_comment_that_the_original_takes_for_more_is_moved() {
 }
 
 #[test]
-fn a_comment_behind_a_command_is_a_part_of_it() {
+fn a_comment_after_a_command_is_a_part_of_it() {
     let config = accepted(&door("command = logger in # for me"), Accepts, &[]);
     assert_eq!(config.doors[0].start_command.as_deref(), Some("logger in # for me"));
 }
@@ -125,7 +126,7 @@ fn options_is_case_sensitive_and_may_repeat() {
 }
 
 #[test]
-fn use_syslog_stands_bare_or_with_yes_or_no() {
+fn use_syslog_has_no_value_or_yes_or_no() {
     let syslog = |config: Config| config.options.use_syslog;
     let with = |line: &str| format!("[options]\n{line}\n[a]\nsequence = 5,1,9\n");
     assert!(syslog(accepted(&with("UseSyslog"), Accepts, &[])));
@@ -143,7 +144,7 @@ fn use_syslog_stands_bare_or_with_yes_or_no() {
 #[test]
 fn interface_takes_a_list_or_any() {
     let with = |value: &str| format!("[options]\nInterface = {value}\n[a]\nsequence = 5,1,9\n");
-    // The original was told an interface on its command line here, so it takes any text.
+    // The original gets an interface on its command line here, so it accepts any text.
     let names = |value: &str, warnings: &[&str]| accepted(&with(value), Accepts, warnings).options.interfaces;
     assert_eq!(names("eth0,wlan0", &[]), ["eth0", "wlan0"]);
     assert_eq!(names("eth0 , wlan0", &[]), ["eth0", "wlan0"]);
@@ -188,7 +189,7 @@ fn defaults_are_those_of_the_original() {
 }
 
 #[test]
-fn of_a_repeated_key_the_last_counts_and_both_lines_are_named() {
+fn the_last_of_repeated_keys_counts_and_both_lines_are_named() {
     let text = "[a]\nsequence = 1,2\nseq_timeout = 5\nsequence = 5,1,9\ntimeout = 10\ncommand = x\nstart_command = y\n";
     let parsed = read(text, Accepts);
     assert_eq!(codes(&parsed), ["PK018", "PK018", "PK018"]);
@@ -231,7 +232,7 @@ fn an_unknown_key_names_the_nearest() {
 }
 
 #[test]
-fn what_is_no_port_is_refused() {
+fn an_invalid_port_is_refused() {
     for value in ["abc", "12x", "-1", "5,0x10,9", "5;6"] {
         refused(&sequence(value), Misreads, &["PK027"]);
     }
@@ -251,7 +252,7 @@ fn a_sequence_has_at_most_32_steps() {
 }
 
 #[test]
-fn blanks_separate_steps_like_commas() {
+fn spaces_separate_steps_like_commas() {
     let config = accepted(&sequence("5 1\t9"), Misreads, &["PK032"]);
     assert_eq!(config.doors[0].sequence.as_ref().unwrap().to_string(), "5,1,9");
     accepted(&sequence("5:tcp 1:udp 9"), Refuses, &["PK032"]);
@@ -312,7 +313,7 @@ fn protocols_are_tcp_and_udp_in_any_case_and_spacing() {
 }
 
 #[test]
-fn flags_may_have_blanks_around_the_comma() {
+fn flags_may_have_spaces_around_the_comma() {
     let config = accepted(&door("tcpflags = syn, ack"), Refuses, &["PK035", "PK060"]);
     assert_eq!(config.doors[0].tcpflags.to_string(), "syn,ack");
     fixed(&door("tcpflags = syn , !ack"), &door("tcpflags = syn,!ack"));
@@ -439,7 +440,7 @@ fn flags_that_no_client_sends_are_warned_of() {
 }
 
 #[test]
-fn a_scan_guard_that_looks_at_a_quarter_of_all_ports_is_warned_of() {
+fn a_scan_guard_that_watches_a_quarter_of_all_ports_is_warned_of() {
     let doors = |count: u32, width: u32| -> String {
         let section = |door| {
             let first = 1_000 + door * 60;
@@ -472,7 +473,7 @@ fn a_door_has_one_source_of_sequences() {
 }
 
 #[test]
-fn section_names_are_taken_as_they_are() {
+fn section_names_are_used_unchanged() {
     let name = |text: &str| accepted(text, Accepts, &[]).doors[0].name.to_string();
     assert_eq!(name("[open rtorrent]\nsequence = 5,1,9\n"), "open rtorrent");
     assert_eq!(name("[ a ]\nsequence = 5,1,9\n"), " a ");
@@ -494,7 +495,7 @@ fn a_line_has_at_most_4095_bytes() {
 }
 
 #[test]
-fn what_stands_before_the_first_section_is_refused() {
+fn a_line_before_the_first_section_is_refused() {
     refused("interface = eth0\n[a]\nsequence = 5,1,9\n", Refuses, &["PK011"]);
 }
 
@@ -507,14 +508,14 @@ fn a_target_is_an_address() {
 }
 
 #[test]
-fn other_bytes_than_utf8_are_refused_outside_of_comments() {
+fn bytes_other_than_utf8_are_refused_outside_of_comments() {
     let parsed = parse(b"# f\xfcr\n[a]\nsequence = 5,1,9\n");
     assert_eq!(codes(&parsed), ["PK001"]);
     assert!(parsed.config.is_some());
     let parsed = parse(b"[a]\nsequence = 5,1,9\ncommand = \xe9\n");
     assert_eq!(codes(&parsed), ["PK001"]);
     assert!(parsed.config.is_none());
-    // The line sets what it sets, so there is no second message about it.
+    // The line sets the value, so there is no second message about it.
     assert_eq!(codes(&parse(b"[a]\nsequence = 5,1,9\0\n")), ["PK002"]);
 }
 
@@ -554,7 +555,7 @@ fn the_extensions_are_off_until_written() {
 }
 
 #[test]
-fn all_faults_are_reported_in_one_run_in_the_order_of_the_text() {
+fn all_errors_are_reported_in_one_run_in_the_order_of_the_text() {
     let text = "[a]\nsequence = x\nseq_timeout = y\nfoo = 1\n[b]\n";
     let report = parse(text.as_bytes()).report;
     let lines: Vec<_> = report

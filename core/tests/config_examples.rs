@@ -1,4 +1,5 @@
-//! The example configurations are right, and the original reads those in its dialect as we do.
+//! The example configurations are correct, and the original reads those in its dialect as portknock
+//! does.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod config_support;
@@ -9,12 +10,12 @@ use std::path::Path;
 use config_support::{assert_same_doors, original};
 use portknock_core::config::{load, parse};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/conf");
+const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/conf");
 
 #[test]
 fn every_example_is_accepted() {
     let mut count = 0;
-    for entry in fs::read_dir(FOLDER).unwrap() {
+    for entry in fs::read_dir(DIRECTORY).unwrap() {
         let path = entry.unwrap().path();
         let loaded = load(&path).unwrap();
         assert!(loaded.config.is_some(), "{}", loaded.report.render(&path.display().to_string(), &loaded.text));
@@ -26,8 +27,8 @@ fn every_example_is_accepted() {
 #[test]
 fn the_minimal_and_the_full_example_have_no_warnings() {
     for name in ["minimal.conf", "full.conf"] {
-        let mut loaded = load(&Path::new(FOLDER).join(name)).unwrap();
-        // A host need not have the programs of the example's commands.
+        let mut loaded = load(&Path::new(DIRECTORY).join(name)).unwrap();
+        // A host may lack the programs of the example's commands.
         loaded.report.diagnostics.retain(|found| found.code != "PK066");
         assert!(loaded.report.diagnostics.is_empty(), "{}", loaded.report.render(name, &loaded.text));
     }
@@ -35,7 +36,7 @@ fn the_minimal_and_the_full_example_have_no_warnings() {
 
 #[test]
 fn the_full_example_has_every_key() {
-    let text = fs::read_to_string(Path::new(FOLDER).join("full.conf")).unwrap();
+    let text = fs::read_to_string(Path::new(DIRECTORY).join("full.conf")).unwrap();
     for key in [
         "UseSyslog",
         "LogFile",
@@ -71,14 +72,14 @@ fn the_full_example_has_every_key() {
 
 #[test]
 fn the_handbook_is_repaired() {
-    let text = fs::read(Path::new(FOLDER).join("handbook.conf")).unwrap();
+    let text = fs::read(Path::new(DIRECTORY).join("handbook.conf")).unwrap();
     let config = parse(&text).config.unwrap();
     let [open, close] = &config.doors[..] else { panic!("two doors") };
     assert_eq!(open.sequence.as_ref().unwrap().to_string(), "6,1450:udp,8156:udp,22045,23501:udp,24691");
     assert_eq!(open.seq_timeout.as_secs(), 10);
     assert_eq!(close.sequence.as_ref().unwrap().to_string(), "3011,6145,7298");
     for name in ["handbook.conf", "minimal.conf"] {
-        let text = fs::read(Path::new(FOLDER).join(name)).unwrap();
+        let text = fs::read(Path::new(DIRECTORY).join(name)).unwrap();
         let original = original(&text);
         assert!(original.accepted, "{}", original.output);
         assert_same_doors(&parse(&text).config.unwrap(), &original);

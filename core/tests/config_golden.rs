@@ -1,5 +1,5 @@
-//! The text of diagnostics, and what the fixes make of a file: each `NAME.in` has the expected `NAME.out`, and where
-//! there is something to fix `NAME.fixed`. `UPDATE_GOLDEN=1 cargo test --test config_golden` writes them anew.
+//! The text of diagnostics, and the results of the fixes. Each input `NAME.in` has the expected
+//! report `NAME.out` and, if something can be fixed, the fixed text `NAME.fixed`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use portknock_core::config::{Report, apply_fixes, load, parse};
+use portknock_golden::assert_golden_bytes;
 
-/// One-time files are named from here in the inputs, which is the crate's own folder.
-const FOLDER: &str = "tests/golden/config";
+/// The inputs, from the crate's directory, as are the one-time files that they name.
+const DIRECTORY: &str = "tests/golden/config";
 
 fn inputs() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(FOLDER)
+    let mut paths: Vec<PathBuf> = fs::read_dir(DIRECTORY)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "in"))
@@ -23,27 +24,12 @@ fn inputs() -> Vec<PathBuf> {
     paths
 }
 
-/// Compares with the file, or writes it.
-fn check(path: &Path, actual: Option<Vec<u8>>) {
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let _ = fs::remove_file(path);
-        if let Some(actual) = actual {
-            fs::write(path, actual).unwrap();
-        }
-        return;
-    }
-    let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let (actual, expected) = (text(actual), text(fs::read(path).ok()));
-    assert!(
-        actual == expected,
-        "{} differs\n--- expected\n{}\n--- actual\n{}",
-        path.display(),
-        expected.as_deref().unwrap_or("(no file)"),
-        actual.as_deref().unwrap_or("(nothing)")
-    );
+/// Compares with the file next to the input, which has `extension`.
+fn check(input: &Path, extension: &str, text: Option<&[u8]>) {
+    assert_golden_bytes(&format!("core/{}", input.with_extension(extension).display()), text);
 }
 
-/// Depend on the host's programs, service and users; they have tests of their own.
+/// Codes that depend on the host's programs, service and users; separate tests cover them.
 const OF_THE_HOST: [&str; 3] = ["PK066", "PK070", "PK071"];
 
 fn report(path: &Path) -> (Vec<u8>, Report) {
@@ -53,28 +39,28 @@ fn report(path: &Path) -> (Vec<u8>, Report) {
 }
 
 #[test]
-fn diagnostics_look_as_expected() {
+fn diagnostics_are_the_golden_ones() {
     for path in inputs() {
         let (text, report) = report(&path);
         let name = path.file_name().unwrap().to_str().unwrap();
-        check(&path.with_extension("out"), Some(report.render(name, &text).into_bytes()));
+        check(&path, "out", Some(report.render(name, &text).as_bytes()));
     }
 }
 
 #[test]
-fn fixes_give_the_expected_text_and_leave_no_fix_open() {
+fn fixes_give_the_golden_text_and_leave_no_fix_open() {
     for path in inputs() {
         let (text, report) = report(&path);
         let fixed = apply_fixes(&text, &report);
         assert!(parse(&fixed).report.diagnostics.iter().all(|found| found.fix.is_none()), "{}", path.display());
-        check(&path.with_extension("fixed"), Some(fixed).filter(|fixed| *fixed != text));
+        check(&path, "fixed", Some(fixed.as_slice()).filter(|fixed| *fixed != text));
     }
 }
 
 #[test]
 fn every_code_is_shown_by_some_input() {
     let docs = include_str!("../../docs/diagnostics.md");
-    // These need files of megabytes; they have tests of their own.
+    // These need files of megabytes; separate tests cover them.
     let too_large = ["PK005", "PK006"];
     let documented: BTreeSet<&str> = docs
         .lines()

@@ -1,4 +1,4 @@
-//! What holds for every configuration and for every text.
+//! Properties of every configuration and of every text.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "config_support/any_text.rs"]
@@ -16,14 +16,15 @@ use portknock_core::config::{
     parse_sequence,
 };
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
-/// A command or a path: any text on one line without blanks at its ends.
+/// A command or a path: any text on one line without white space at its ends.
 fn line_text() -> impl Strategy<Value = String> {
     "[ -~äß—“\u{1}\u{7f}\u{202e}\t]{1,60}".prop_map(|text| text.trim().to_owned())
 }
 
 fn command() -> impl Strategy<Value = Option<String>> {
-    // What looks like the key again is refused, and is not a command.
+    // A value that begins with the key and `=` is refused, so it is not a command.
     prop::option::of(line_text().prop_filter("a doubled key", |text| !text.to_ascii_lowercase().contains("command")))
 }
 
@@ -49,7 +50,7 @@ fn flags() -> impl Strategy<Value = FlagMask> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    "[ -~ß]{1,40}".prop_filter("what no header can name", |name| {
+    "[ -~ß]{1,40}".prop_filter("names that no header can contain", |name| {
         let comment = name.split_once(']').is_some_and(|(_, tail)| tail.trim_start().starts_with('#'));
         !comment && !name.trim().eq_ignore_ascii_case("options")
     })
@@ -101,7 +102,7 @@ prop_compose! {
         interfaces in prop_oneof![
             Just(vec!["any".to_owned()]),
             prop::collection::btree_set("[a-z][a-z0-9.@_:-]{0,14}", 0..4)
-                .prop_filter("any stands alone", |names| !names.contains("any"))
+                .prop_filter("any is the only name", |names| !names.contains("any"))
                 .prop_map(|names| names.into_iter().collect()),
         ],
         scan_guard in any::<u8>(),
@@ -126,7 +127,7 @@ fn config() -> impl Strategy<Value = Config> {
     (options, prop::collection::vec(door(), 0..4)).prop_map(|(options, doors)| Config { options, doors })
 }
 
-/// Text that is nearly a configuration: lines of pieces that mean something.
+/// Text that resembles a configuration: lines of meaningful pieces.
 fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
     let head = prop::sample::select(vec![
         "[a]\nsequence = 5,1,9\n",
@@ -167,8 +168,14 @@ fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Cases that fail are written to a file that is committed, and run first from then on.
+fn cases(cases: u32) -> ProptestConfig {
+    let failures = FileFailurePersistence::Direct("tests/proptest-regressions/config_properties.txt");
+    ProptestConfig { failure_persistence: Some(Box::new(failures)), cases, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn printing_and_parsing_gives_the_same_configuration(config in config()) {
@@ -195,10 +202,10 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2000))]
 
     #[test]
-    fn nearly_right_text_is_read_and_its_fixes_come_to_an_end(text in nearly_a_configuration()) {
+    fn nearly_valid_text_is_read_and_its_fixes_come_to_an_end(text in nearly_a_configuration()) {
         any_text::check(&text);
     }
 }
@@ -218,7 +225,7 @@ fn tens_of_thousands_of_doors_are_read_quickly_and_no_more_than_ids() {
 }
 
 #[test]
-fn a_file_of_nothing_but_faults_is_cut_short() {
+fn the_report_of_a_file_full_of_errors_is_cut_short() {
     let text = "[a]\n".to_owned() + &"fault\n".repeat(100_000);
     let parsed = parse(text.as_bytes());
     assert_eq!(parsed.report.diagnostics.len(), 10_001);

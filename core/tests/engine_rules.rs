@@ -25,7 +25,7 @@ fn door(name: &str, steps: &str) -> Door {
     door
 }
 
-/// An engine with a clock and a way to speak of events in short lines.
+/// An engine with a clock, which describes events in short lines.
 struct Bench {
     engine: Engine,
     now: Timestamp,
@@ -92,7 +92,7 @@ fn a_knock_at_exactly_seq_timeout_is_too_late() {
 }
 
 #[test]
-fn a_timeout_is_due_on_a_quiet_line_to_the_nanosecond() {
+fn a_timeout_is_due_on_a_quiet_link_to_the_nanosecond() {
     let mut bench = Bench::new(vec![door("ssh", "7000,8000")]);
     assert_eq!(bench.engine.poll_timeout(), None);
     bench.knock("10.0.0.9", 7000);
@@ -116,7 +116,7 @@ fn one_source_never_touches_the_attempt_of_another() {
 }
 
 #[test]
-fn a_retransmitted_segment_counts_once_even_where_ports_repeat() {
+fn a_retransmitted_segment_counts_once_even_if_ports_repeat() {
     let mut bench = Bench::new(vec![door("ssh", "7000,7000")]);
     let first = bench.packet("10.0.0.9", 7000, Protocol::Tcp, TcpFlags::SYN);
     assert_eq!(bench.send(&first), ["10.0.0.9: ssh: Stage 1"]);
@@ -125,7 +125,7 @@ fn a_retransmitted_segment_counts_once_even_where_ports_repeat() {
 }
 
 #[test]
-fn a_packet_without_the_asked_flags_is_as_if_not_seen() {
+fn a_packet_without_the_required_flags_is_ignored() {
     let mut bench = Bench::new(vec![door("ssh", "7000,8000")]);
     bench.knock("10.0.0.9", 7000);
     let other = bench.packet("10.0.0.9", 7000, Protocol::Tcp, TcpFlags::ACK);
@@ -134,7 +134,7 @@ fn a_packet_without_the_asked_flags_is_as_if_not_seen() {
 }
 
 #[test]
-fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
+fn a_packet_that_no_door_accepts_at_its_port_neither_advances_nor_ends_an_attempt() {
     let ack = TcpFlags::ACK;
     for (protocol, steps) in [(Protocol::Udp, "7001:udp,9002:udp,8003:udp"), (Protocol::Tcp, "7001,9002,8003")] {
         let mut admin = door("admin", steps);
@@ -150,29 +150,30 @@ fn what_no_door_takes_at_its_port_neither_advances_nor_ends_an_attempt() {
             bench.segment += 1;
             bench.send(&bench.packet("10.0.0.9", port, protocol, flags))
         };
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for port in [7001, 9002, 8003] {
-            told.extend(send(port, protocol, ack));
-            // A session with ports of doors that do not ask for these flags, this destination, this source.
+            reported.extend(send(port, protocol, ack));
+            // A session that uses ports of doors with other flags, another destination, or another
+            // source.
             for other in [22, 23, 24] {
-                told.extend(send(other, Protocol::Tcp, ack));
-                told.extend(send(other, Protocol::Tcp, ack | TcpFlags::PSH));
+                reported.extend(send(other, Protocol::Tcp, ack));
+                reported.extend(send(other, Protocol::Tcp, ack | TcpFlags::PSH));
             }
         }
         let stages = [1, 2, 3].map(|stage| format!("10.0.0.9: admin: Stage {stage}"));
-        assert_eq!(told[..3], stages);
-        assert_eq!(told[3..], ["10.0.0.9: admin: OPEN SESAME"]);
-        // The end of a session is what a door asks for, so it is seen.
+        assert_eq!(reported[..3], stages);
+        assert_eq!(reported[3..], ["10.0.0.9: admin: OPEN SESAME"]);
+        // The end of a session has the flags of this door, so it is seen.
         send(7001, protocol, ack);
-        let told = send(22, Protocol::Tcp, TcpFlags::FIN | ack);
-        assert_eq!(told[0], "10.0.0.9: admin: attempt failed: wrong-port (stage 1)");
-        assert_eq!(told[1..], ["10.0.0.9: fin: Stage 1", "10.0.0.9: fin: OPEN SESAME"]);
+        let reported = send(22, Protocol::Tcp, TcpFlags::FIN | ack);
+        assert_eq!(reported[0], "10.0.0.9: admin: attempt failed: wrong-port (stage 1)");
+        assert_eq!(reported[1..], ["10.0.0.9: fin: Stage 1", "10.0.0.9: fin: OPEN SESAME"]);
     }
 }
 
 #[test]
-fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_port() {
-    // At a port that no door uses, and at one of a door that does not take it.
+fn the_scan_guard_counts_packets_that_would_be_knocks_for_the_attempts_door_at_another_port() {
+    // At a port that no door uses, and at a port of a door that does not accept the segment.
     let counted = |tcpflags: FlagMask, steps: &str, protocol, flags, first: u16| {
         let mut guarded = door("guarded", steps);
         guarded.tcpflags = tcpflags;
@@ -181,9 +182,9 @@ fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_
         let step: Vec<&str> = steps.split([',', ':']).collect();
         let protocol_of_step = if step[1] == "udp" { Protocol::Udp } else { Protocol::Tcp };
         bench.send(&bench.packet("10.0.0.9", step[0].parse().unwrap(), protocol_of_step, tcpflags.set));
-        let told: Vec<_> =
+        let reported: Vec<_> =
             (first..first + 9).flat_map(|port| bench.send(&bench.packet("10.0.0.9", port, protocol, flags))).collect();
-        told.iter().any(|told| told.contains("guarded: attempt failed: scan"))
+        reported.iter().any(|reported| reported.contains("guarded: attempt failed: scan"))
     };
     let mask = |set, clear| FlagMask { set, clear };
     let (syn, ack, fin, none) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN, TcpFlags::NONE);
@@ -196,7 +197,7 @@ fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_
         assert!(counted(mask(none, none), "7000,8000", tcp, none, first));
         assert!(counted(mask(none, none), "7000:udp,8000", tcp, ack, first));
         assert!(counted(mask(none, none), "7000:udp,8000:udp", udp, none, first));
-        assert_eq!(counted(mask(syn, ack), "7000,8000", tcp, syn, first), !is_others, "a wrong port fails at once");
+        assert_eq!(counted(mask(syn, ack), "7000,8000", tcp, syn, first), !is_others, "a wrong port fails immediately");
         assert!(!counted(mask(none, none), "7000,8000", tcp, syn | ack, first), "an answer");
         assert!(!counted(mask(none, none), "7000,8000", tcp, TcpFlags::RST | ack, first), "an answer");
         assert!(!counted(mask(syn, none), "7000,8000", tcp, syn | ack, first), "an answer");
@@ -208,9 +209,9 @@ fn the_scan_guard_counts_what_would_be_a_knock_for_the_attempts_door_at_another_
 #[test]
 fn a_rising_scan_opens_no_door_but_the_sequence_alone_does() {
     let mut bench = Bench::new(vec![door("ssh", "7000,8000,9000"), door("narrow", "100,110,120")]);
-    let told: Vec<_> = (1..=10_000).flat_map(|port| bench.knock("10.0.0.9", port)).collect();
+    let reported: Vec<_> = (1..=10_000).flat_map(|port| bench.knock("10.0.0.9", port)).collect();
     assert_eq!(
-        told,
+        reported,
         [
             "10.0.0.9: narrow: Stage 1",
             "10.0.0.9: narrow: attempt failed: scan (stage 1)",
@@ -237,7 +238,7 @@ fn answers_to_the_hosts_own_traffic_are_no_scan() {
 }
 
 #[test]
-fn a_flood_of_first_knocks_pushes_out_nobody_who_is_further_on() {
+fn a_flood_of_first_knocks_evicts_no_attempt_at_a_later_stage() {
     let mut config = Config { doors: vec![door("ssh", "7000,8000,9000")], ..Config::default() };
     config.options.max_attempts = 100;
     let mut bench = Bench::with(config);
@@ -252,7 +253,7 @@ fn a_flood_of_first_knocks_pushes_out_nobody_who_is_further_on() {
 }
 
 #[test]
-fn a_table_full_of_attempts_further_on_refuses_newcomers() {
+fn a_table_full_of_attempts_at_later_stages_refuses_newcomers() {
     let mut config = Config { doors: vec![door("ssh", "7000,8000,9000")], ..Config::default() };
     config.options.max_attempts = 2;
     let mut bench = Bench::with(config);
@@ -267,7 +268,7 @@ fn a_table_full_of_attempts_further_on_refuses_newcomers() {
 }
 
 #[test]
-fn a_flood_of_attempts_further_on_at_one_door_keeps_nobody_out_of_another() {
+fn a_flood_of_attempts_at_later_stages_of_one_door_keeps_no_host_out_of_another() {
     let mut config =
         Config { doors: vec![door("ssh", "7000,8000,9000"), door("web", "7001,8001,9001")], ..Config::default() };
     config.options.max_attempts = 100;
@@ -279,7 +280,7 @@ fn a_flood_of_attempts_further_on_at_one_door_keeps_nobody_out_of_another() {
             bench.knock(&other(host), 8000);
         });
     };
-    // Somebody who knows the sequence of one door fills the table with attempts at two steps.
+    // A client that knows the sequence of one door fills the table with attempts at two steps.
     flood(&mut bench, 0..200);
     assert_eq!((bench.engine.stats().attempts, bench.engine.stats().refused), (100, 100));
     for round in 1..=5_u16 {
@@ -296,7 +297,7 @@ fn a_flood_of_attempts_further_on_at_one_door_keeps_nobody_out_of_another() {
 }
 
 #[test]
-fn two_floods_share_the_table_and_first_knocks_push_out_nobody_further_on() {
+fn two_floods_share_the_table_and_first_knocks_evict_no_attempt_at_a_later_stage() {
     let mut config =
         Config { doors: vec![door("ssh", "7000,8000,9000"), door("web", "7001,8001,9001")], ..Config::default() };
     config.options.max_attempts = 100;
@@ -314,7 +315,7 @@ fn two_floods_share_the_table_and_first_knocks_push_out_nobody_further_on() {
     for host in 0..10 {
         assert_eq!(bench.knock(&other(host), 9000)[1], format!("{}: ssh: OPEN SESAME", other(host)));
     }
-    let is_here = |told: Vec<String>| told.iter().any(|told| told.contains("web: Stage 2"));
+    let is_here = |reported: Vec<String>| reported.iter().any(|reported| reported.contains("web: Stage 2"));
     let at_web = (10..1_000).filter(|&host| is_here(bench.knock(&other(host), 8001))).count();
     assert_eq!(at_web, 50, "attempts at the other door, its fair share");
 }
@@ -384,7 +385,7 @@ fn a_door_that_opens_ports_needs_no_command_to_open_to_extend_and_to_close() {
     assert_eq!(bench.knock("10.0.0.9", 7000)[1], "10.0.0.9: ssh: still open, closing time extended");
     assert_eq!(bench.wait(Duration::from_secs(10)), ["10.0.0.9: ssh: command timeout"]);
 
-    // With a stop command beside it, that is run, though no start command was.
+    // If the door also has a stop command, that command is run, although no start command was.
     ports.stop_command = Some("close %IP%".into());
     bench.engine.reload(&Config { doors: vec![ports], ..Config::default() }, Timestamp::default());
     bench.knock("10.0.0.9", 7000);
@@ -429,7 +430,7 @@ fn beyond_max_openings_the_oldest_of_the_same_door_closes() {
     bench.knock("10.0.0.9", 8000);
     bench.knock("10.0.0.1", 7000);
     bench.knock("10.0.0.2", 7000);
-    // A further knock makes the first one the younger of the two.
+    // A further knock makes the first attempt the younger of the two.
     bench.knock("10.0.0.1", 7000);
     assert_eq!(
         bench.knock("10.0.0.3", 7000),
@@ -442,7 +443,7 @@ fn beyond_max_openings_the_oldest_of_the_same_door_closes() {
 }
 
 #[test]
-fn an_ipv4_mapped_source_in_an_ipv6_packet_is_no_knocker() {
+fn an_ipv4_mapped_source_in_an_ipv6_packet_does_not_count() {
     let mut bench = Bench::new(vec![door("ssh", "7000")]);
     assert!(bench.knock("::ffff:10.0.0.9", 7000).is_empty());
     assert_eq!(bench.knock("10.0.0.9", 7000).len(), 2);
@@ -455,11 +456,11 @@ fn a_one_time_door_waits_for_its_next_sequence_and_drops_the_others() {
     let mut bench = Bench::new(vec![door("other", "7000,9000"), one_time]);
     bench.knock("10.0.0.1", 7000);
     bench.knock("10.0.0.2", 7000);
-    let told = bench.knock("10.0.0.1", 8000);
-    assert_eq!(told[0], "10.0.0.1: other: attempt failed: wrong-port (stage 1)");
-    assert_eq!(told[1..3], ["10.0.0.1: ssh: Stage 2", "10.0.0.1: ssh: OPEN SESAME"]);
-    assert_eq!(told[3], "10.0.0.2: ssh: attempt failed: reload (stage 1)");
-    assert_eq!(told.len(), 4);
+    let reported = bench.knock("10.0.0.1", 8000);
+    assert_eq!(reported[0], "10.0.0.1: other: attempt failed: wrong-port (stage 1)");
+    assert_eq!(reported[1..3], ["10.0.0.1: ssh: Stage 2", "10.0.0.1: ssh: OPEN SESAME"]);
+    assert_eq!(reported[3], "10.0.0.2: ssh: attempt failed: reload (stage 1)");
+    assert_eq!(reported.len(), 4);
     assert_eq!(bench.knock("10.0.0.3", 7000), ["10.0.0.3: other: Stage 1"]);
 
     bench.engine.set_sequence(DoorId(1), Some(sequence("1234,5678")));
@@ -474,13 +475,13 @@ fn one_time_doors_that_one_knock_opens_drop_the_others_in_the_order_of_the_file(
     let mut bench = Bench::new(doors);
     bench.knock("10.0.0.1", 7000);
     bench.knock("10.0.0.2", 7000);
-    let told = bench.knock("10.0.0.1", 9000);
+    let reported = bench.knock("10.0.0.1", 9000);
     let dropped = |door| format!("10.0.0.2: {door}: attempt failed: reload (stage 1)");
-    assert_eq!(told[4..], [dropped("first"), dropped("second")]);
+    assert_eq!(reported[4..], [dropped("first"), dropped("second")]);
 }
 
 #[test]
-fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
+fn a_reload_keeps_attempts_at_unchanged_doors_even_if_they_moved() {
     let (stays, goes) = (door("stays", "7000,8000"), door("goes", "7000,9000"));
     let mut bench = Bench::new(vec![goes, stays.clone()]);
     bench.knock("10.0.0.9", 7000);
@@ -491,7 +492,7 @@ fn reload_keeps_attempts_at_unchanged_doors_even_where_they_moved() {
 }
 
 #[test]
-fn a_reload_that_leaves_no_room_tells_of_attempts_but_not_of_cooldowns() {
+fn a_reload_that_leaves_no_room_reports_attempts_but_not_cooldowns() {
     let mut cooling = door("cooling", "7000");
     cooling.seq_cooldown = Some(Duration::from_secs(10));
     let mut config = Config { doors: vec![door("ssh", "7000,8000,9000"), cooling], ..Config::default() };

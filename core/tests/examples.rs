@@ -1,11 +1,11 @@
-//! The Rust examples do what they say.
+//! The Rust examples print the expected output.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::process::Command;
 
-/// What an example prints.
+/// The output of an example.
 fn output(name: &str) -> String {
-    // `cargo test` builds the examples beside the tests.
+    // `cargo test` builds the examples next to the tests.
     let test = std::env::current_exe().unwrap();
     let example = test.ancestors().nth(2).unwrap().join("examples").join(name);
     let output = Command::new(&example).output().unwrap_or_else(|error| panic!("{}: {error}", example.display()));

@@ -1,4 +1,4 @@
-//! Frames that are taken together give the events of frames that are taken one by one.
+//! A batch of frames causes the same events as the same frames one by one.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use portknock_core::config::parse_sequence;
 use portknock_core::{Config, Door, Engine, Event, LinkType, Timestamp};
 
 const FRAMES: u32 = 200_000;
-/// Enough attempts at a time that they do not fit into the processor's caches.
+/// Number of live attempts, large enough that they do not fit into the processor's caches.
 const SOURCES: u32 = 30_000;
 
 fn config() -> Config {
@@ -25,7 +25,7 @@ fn config() -> Config {
     config
 }
 
-/// Frames with their times, some microseconds apart. What is no knock is among them.
+/// Frames with their times, some microseconds apart. Some frames are not knocks.
 fn frames() -> Vec<(Timestamp, Vec<u8>)> {
     let mut random = fastrand::Rng::with_seed(7);
     let mut now = Timestamp::from_secs(1_000);
@@ -49,12 +49,12 @@ fn drain(engine: &mut Engine) -> Vec<Event> {
 }
 
 #[test]
-fn frames_taken_together_give_the_same_events() {
+fn a_batch_of_frames_causes_the_same_events() {
     let frames = frames();
     let (mut alone, mut together) = (Engine::new(&config()), Engine::new(&config()));
     let mut most = 0;
     for (i, batch) in frames.chunks(1_000).enumerate() {
-        // Batches of every length, 0 and 1 among them.
+        // Batches of every length, including 0 and 1.
         let (first, rest) = batch.split_at(i % 70);
         for frames in [first, rest] {
             frames.iter().for_each(|(time, frame)| alone.feed(LinkType::Ethernet, *time, frame));

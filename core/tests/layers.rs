@@ -1,13 +1,15 @@
-//! The layers of this crate. A module imports modules of lower layers, and of its own layer if they do not import it in
-//! turn, directly or through others. The same holds for the modules of each directory.
+//! The layers of this crate. A module imports modules of lower layers. It also imports modules of
+//! its own layer, if they do not import it in turn, directly or through others. The same holds for
+//! the modules of each directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 /// The layers, lowest first: a name, and the top-level modules.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("values", &["local_addresses", "packet", "port_map", "printable", "spelling", "tick", "time"]),
+    ("values", &["local_addresses", "packet", "port_map", "printable", "tick", "time"]),
     ("system calls", &["sys"]),
     ("tools", &["clock", "firewall_command", "host", "port_list", "programs", "rate_limit", "timeline"]),
     ("input", &["config", "decode"]),
@@ -40,7 +42,8 @@ struct Import {
 }
 
 impl Import {
-    /// The two modules below the last directory that both are in; `None` if one of them contains the other.
+    /// The two modules below the last directory that both are in; `None` if one of them contains
+    /// the other.
     fn siblings(&self) -> Option<(&[String], &str, &str)> {
         let common = self.from.iter().zip(&self.to).take_while(|(from, to)| from == to).count();
         Some((&self.from[..common], self.from.get(common)?, self.to.get(common)?))
@@ -124,16 +127,16 @@ fn read(
     sources: &mut BTreeMap<Module, Source>,
     tests: &mut Vec<Module>,
 ) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().and_then(OsStr::to_str).expect("a name in UTF-8").to_owned();
         let child: Module = parent.iter().cloned().chain([name]).collect();
         if path.is_dir() {
             read(root, &path, &child, sources, tests);
             continue;
         }
         let module = if path.ends_with("mod.rs") { parent.to_vec() } else { child };
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect("a source file");
         let lines: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
         let mut kept = String::new();
         for (index, line) in lines.iter().enumerate() {
@@ -147,7 +150,7 @@ fn read(
                 None => kept.extend([line, "\n"]),
             }
         }
-        let file = path.strip_prefix(root).unwrap().display().to_string();
+        let file = path.strip_prefix(root).expect("a file of the sources").display().to_string();
         sources.insert(module, Source { file, text: kept });
     }
 }
@@ -176,8 +179,8 @@ fn imports(sources: &BTreeMap<Module, Source>) -> Vec<Import> {
     imports
 }
 
-/// The paths in a text that begin with `crate`, `self` or `super`: the beginning, and what follows it, one path for each
-/// name in braces.
+/// The paths in a text that begin with `crate`, `self` or `super`: the beginning, and what follows
+/// it, one path for each name in braces.
 fn paths(text: &str) -> Vec<(String, String)> {
     let mut paths = Vec::new();
     for start in ["crate", "self", "super"] {

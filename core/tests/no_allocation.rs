@@ -1,4 +1,5 @@
-//! Packets cost no memory: once the tables are warm, nothing is allocated, and finished attempts leave nothing behind.
+//! Packets allocate no memory: with warm tables nothing is allocated, and finished attempts leave
+//! nothing allocated.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::net::IpAddr;
@@ -22,7 +23,8 @@ fn knock(time: Timestamp, source: u32, port: u16) -> Knock {
     }
 }
 
-/// One way for an attempt to end for each remainder: at the end of the sequence, by a wrong port, by a scan, by time.
+/// One way for an attempt to end for each remainder: at the end of the sequence, by a wrong port,
+/// by a scan, by time.
 fn run(engine: &mut Engine, now: &mut Timestamp, attempts: u32) {
     for i in 0..attempts {
         *now = now.saturating_add(Duration::from_micros(100));
@@ -44,7 +46,7 @@ fn ten_million_finished_attempts_allocate_nothing() {
         let step = |&port: &u16| Step { port: port.try_into().unwrap(), protocol: Protocol::Udp };
         Some(Sequence::new(ports.iter().map(step).collect::<Vec<_>>()).unwrap())
     };
-    // Without commands, since their text is made anew for each opening.
+    // Without commands, because each opening allocates their text.
     let mut doors = vec![Door::new("two", sequence(&[7000, 8000])), Door::new("other", sequence(&[9000]))];
     doors[0].seq_timeout = Duration::from_secs(2);
     let mut engine = Engine::new(&Config { doors, ..Config::default() });

@@ -1,5 +1,5 @@
-//! No port scan opens a door, whatever the flags of its segments and the order of its ports, with the capture filter in
-//! front of the engine or without.
+//! No port scan opens a door, whatever the flags of its segments and the order of its ports, with
+//! or without the capture filter in front of the engine.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use fastrand::Rng;
@@ -41,7 +41,7 @@ fn masks() -> Vec<FlagMask> {
     masks
 }
 
-/// One source that scans.
+/// A source that scans.
 struct Scanner {
     engine: Engine,
     filter: Option<PortFilter>,
@@ -72,7 +72,8 @@ impl Scanner {
         });
     }
 
-    /// Rising, falling, random and interleaved sweeps, several of each; gives how many doors they opened.
+    /// Rising, falling, random and interleaved sweeps, several of each. Returns the number of doors
+    /// they opened.
     fn sweep(&mut self, ports: &[u16], mut packet: impl FnMut(&mut Self, u16), rng: &mut Rng) -> usize {
         let mut shuffled = ports.to_vec();
         rng.shuffle(&mut shuffled);
@@ -127,7 +128,8 @@ fn no_sweep_opens_a_door_through_the_capture_filter() {
     ];
     for ((mask, flags), secret) in masks.into_iter().zip(0..) {
         for steps in [[40_000, 40_010, 40_020], [7000, 7300, 7560], [7000, 8000, 9000], [1_000, 33_000, 65_000]] {
-            // A door that takes other segments at ports of its own guards nobody.
+            // The other door accepts other segments at other ports, and its guard counts nothing
+            // here.
             let mut doors = all_orders(steps, mask);
             doors.push(door([steps[0] + 1, steps[1] + 1, steps[2] + 1], self::masks()[secret as usize]));
             let mut scanner = Scanner::new(doors, Some(secret));

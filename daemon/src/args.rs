@@ -1,64 +1,71 @@
-//! The command line: knockd's options, and a few more.
+//! The command line: the options of knockd, and additional ones.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 
-/// Waits for the right knocks on a network interface, then runs the command that opens the door.
+/// Listens for knocks on network interfaces, and opens the door whose sequence is complete.
 ///
-/// Takes the configuration and the options of knockd. SIGHUP reads the configuration and opens the log file again,
-/// SIGUSR1 logs a status, SIGTERM and SIGINT stop; a second one stops at once.
+/// Accepts the configuration and the options of knockd. On SIGHUP the daemon reads the
+/// configuration and opens the log file again, on SIGUSR1 it logs a status, on SIGTERM and SIGINT
+/// it stops; a second signal stops it immediately.
 #[derive(Debug, Parser)]
-// As with getopt, an option that is given again counts, or counts no more than once.
+// As with getopt, the last of a repeated option takes precedence, and a repeated flag has no
+// further effect.
 #[command(name = "portknockd", version, disable_help_subcommand = true, args_override_self = true)]
 pub(crate) struct Args {
-    /// Listen on these interfaces, or on `any`, instead of those in the configuration [default: eth0]
+    /// Listen on these interfaces, or on `any`, instead of the interfaces in the configuration
+    /// [default: eth0]
     #[arg(short, long, value_name = "IF", value_delimiter = ',', value_parser = interface)]
     pub(crate) interface: Vec<String>,
     /// Read this configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/knockd.conf")]
     pub(crate) config: PathBuf,
-    /// Become a daemon
+    /// Run in the background
     #[arg(short, long)]
     pub(crate) daemon: bool,
-    /// Log each packet that matters, and log to the standard output too
+    /// Log each packet that can be a knock, and log to standard output, too
     #[arg(short = 'D', long)]
     pub(crate) debug: bool,
-    /// Log to the standard output too; without a log file or syslog that is done anyway
+    /// Log to standard output, too; this is the default without a log file and syslog
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// Log names beside addresses. Whoever can watch the name server then sees who knocks
+    /// Log host names next to addresses. An observer of the name server's traffic then learns which
+    /// addresses knock
     #[arg(short, long)]
     pub(crate) lookup: bool,
-    /// Write the process id of the daemon to this file instead of that in the configuration
+    /// Write the process id of the daemon to this file instead of PidFile in the configuration
     #[arg(short, long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,
-    /// Log to this file instead of that in the configuration
+    /// Log to this file instead of LogFile in the configuration
     #[arg(short = 'g', long, value_name = "FILE")]
     pub(crate) logfile: Option<PathBuf>,
-    /// Pass over IPv6
+    /// Ignore IPv6
     #[arg(short = '4', long)]
     pub(crate) only_ip_v4: bool,
-    /// Read the configuration, show everything that is wrong with it, and exit: 0 without errors, else 1
+    /// Read the configuration, print its errors and warnings, and exit: 0 without errors, otherwise
+    /// 1
     #[arg(long)]
     pub(crate) check: bool,
-    /// Make the table that refuses the ports of the doors with `open`, without starting to listen, and exit. Does nothing if no
-    /// door needs it
+    /// Create the nftables table that protects the ports of doors with `open`, without starting to
+    /// listen, then exit. Does nothing if no door needs the table
     #[arg(long)]
     pub(crate) make_table: bool,
-    /// Remove the table that refuses the ports of the doors with `open`, which a stopped daemon leaves behind, and exit: 0
-    /// also where there is none
-    #[arg(long)]
-    pub(crate) ungate: bool,
-    /// Match and log, but run no command, open no port, write no state and use up no one-time sequence
+    /// Remove the nftables table that protects the ports of doors with `open` and that a stopped
+    /// daemon leaves in place, then exit. Succeeds if there is no such table
+    #[arg(long, alias = "ungate")]
+    pub(crate) remove_table: bool,
+    /// Match and log, but run no command, open no port, write no state and consume no one-time
+    /// sequence
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Read packets for the daemon at the other end of standard input; only portknockd itself can use this
+    /// Read packets for the daemon at the other end of standard input; only portknockd itself uses
+    /// this
     #[arg(long, hide = true)]
     pub(crate) reader: bool,
 }
 
-/// A name of the list, without the spaces around it.
+/// Returns a name of the list without the spaces around it.
 fn interface(text: &str) -> Result<String, &'static str> {
     match text.trim() {
         "" => Err("an interface is missing"),
@@ -107,10 +114,17 @@ mod tests {
     }
 
     #[test]
-    fn an_option_may_be_repeated() {
+    fn an_option_can_be_repeated() {
         let args = Args::parse_from(["portknockd", "-v", "-v", "-DD", "-c", "/a", "-c", "/b", "-i", "a", "-i", "b"]);
         assert!(args.verbose && args.debug);
         assert_eq!((args.config, args.interface), ("/b".into(), vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
+    fn remove_table_has_its_old_name_as_an_alias() {
+        for name in ["--remove-table", "--ungate"] {
+            assert!(Args::parse_from(["portknockd", name]).remove_table, "{name}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Becoming a daemon: a process of its own, without a terminal, with its process id in a file.
+//! Running in the background: a separate process without a terminal, with its process id in a file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeWriter, Read, Write};
@@ -9,44 +9,46 @@ use std::process::exit;
 
 use portknock_core::sys::process::{Forked, fork, new_session, redirect_standard_streams};
 
-/// The daemon's side of its birth: the process that was called waits for it, so that who called finds everything in
-/// place, or an exit status of 1.
+/// The daemon's end of the pipe to the process that the caller started. That process exits when the
+/// daemon is ready, or with the status 1 if the daemon fails to start.
 #[derive(Debug)]
-pub(crate) struct Birth {
+pub(crate) struct Detached {
     ready: PipeWriter,
     null: File,
 }
 
-/// Makes the daemon's process and returns in it. The process that was called exits when the daemon is ready.
-pub(crate) fn detach() -> io::Result<Birth> {
+/// Creates the daemon's process and returns in it. The original process exits when the daemon is
+/// ready.
+pub(crate) fn detach() -> io::Result<Detached> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     let (mut waiting, ready) = io::pipe()?;
     if let Forked::Parent = fork()? {
         drop(ready);
-        // One byte where all went well, else the end, after the daemon has told on standard error what is wrong.
-        let born = waiting.read(&mut [0]).unwrap_or(0) == 1;
-        exit(i32::from(!born));
+        // One byte if the daemon is ready. Otherwise the pipe is closed, after the daemon reported
+        // the error on standard error.
+        let is_ready = waiting.read(&mut [0]).unwrap_or(0) == 1;
+        exit(i32::from(!is_ready));
     }
     new_session()?;
-    Ok(Birth { ready, null })
+    Ok(Detached { ready, null })
 }
 
-impl Birth {
-    /// Lets go of the terminal and of the process that was called.
-    pub(crate) fn done(mut self) -> io::Result<()> {
+impl Detached {
+    /// Detaches from the terminal, and lets the original process exit.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         std::env::set_current_dir("/")?;
         redirect_standard_streams(self.null.as_fd())?;
         self.ready.write_all(b"1")
     }
 }
 
-/// A file with the process id of this process, removed when this is dropped.
+/// A file with the process id of this process, removed when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes the file in place of an older one, but never through a symbolic link, which in a directory that others
-    /// can write to may lead anywhere.
+    /// Writes the file and replaces an older one. Never follows a symbolic link: in a directory
+    /// that other users can write to, it can lead anywhere.
     pub(crate) fn write(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
@@ -58,7 +60,7 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         let own = format!("{}\n", std::process::id());
-        // Another daemon may have replaced it.
+        // Another daemon can have replaced the file.
         if fs::read_to_string(&self.0).is_ok_and(|text| text == own) {
             let _ = fs::remove_file(&self.0);
         }

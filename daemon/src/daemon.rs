@@ -1,4 +1,4 @@
-//! The loop: notices into the log, signals into the service.
+//! The main loop: writes notices to the log, and forwards signals to the service.
 
 mod answers;
 
@@ -21,20 +21,20 @@ use crate::log::Log;
 use crate::names::Names;
 use crate::notify::Notify;
 use crate::settings::{log_targets, read_config};
-use crate::signals::{Request, Signals};
+use crate::signals::{Action, Signals};
 
-/// The names of what is waited for that are signals'.
+/// Epoll tokens of the signals.
 const SIGNALS: Range<u64> = 0..Signals::COUNT as u64;
-/// The name of the control socket.
+/// Epoll token of the control socket.
 const CONTROL: u64 = u64::MAX;
 
 /// A service with its log.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     args: Args,
-    /// The configuration file; absolute, since a daemon changes its directory.
+    /// The configuration file; absolute, because a background process changes its directory.
     config: PathBuf,
-    /// Where it was started, which relative names in the configuration are seen from.
+    /// The directory at the start, to which relative paths in the configuration refer.
     directory: PathBuf,
     service: Service,
     log: Log,
@@ -45,10 +45,11 @@ pub(crate) struct Daemon {
     /// `ControlSocket` at the start.
     control_path: Option<PathBuf>,
     notify: Option<Notify>,
-    /// By the clock that sleeps with nobody, [`boottime`].
+    /// Time of the start by [`boottime`], the clock that runs while the machine sleeps.
     started: Duration,
+    /// Time of the last successful reading of the configuration, by the same clock.
     config_read: Duration,
-    /// Events that were not logged one by one.
+    /// Number of events that were only logged as a sum.
     suppressed: u64,
     stopping: bool,
     failed: bool,
@@ -66,7 +67,7 @@ impl Daemon {
     ) -> io::Result<Self> {
         let names = args.lookup.then(Names::start).transpose()?;
         let epoll = Epoll::new()?;
-        // The signals come first, as `SIGNALS` says.
+        // The signals come first, as `SIGNALS` requires.
         let fds = signals.fds().chain([service.as_fd()]).chain(names.as_ref().map(|names| names.as_fd()));
         for (fd, token) in fds.zip(0..) {
             epoll.add(fd, token)?;
@@ -92,61 +93,63 @@ impl Daemon {
         })
     }
 
-    /// Works until a signal stops it; true where nothing failed.
+    /// Runs until a signal stops the daemon; true if nothing failed.
     pub(crate) fn run(mut self) -> bool {
         let mut tokens = Vec::new();
-        let mut at_once = false;
+        let mut is_aborted = false;
         if let Some(notify) = &mut self.notify {
             notify.ready();
         }
         loop {
             let signals = if tokens.iter().any(|token| SIGNALS.contains(token)) { self.signals.take() } else { vec![] };
-            for request in signals {
-                match request {
-                    Request::Stop if self.stopping => at_once = true,
-                    Request::Stop => self.stop(),
-                    Request::Reload => drop(self.reload()),
-                    Request::Status => {
+            for action in signals {
+                match action {
+                    Action::Stop if self.stopping => is_aborted = true,
+                    Action::Stop => self.stop(),
+                    Action::Reload => drop(self.reload()),
+                    Action::Status => {
                         let status = self.service.status().to_string();
-                        self.say(&status);
+                        self.log_line(&status);
                     }
                 }
             }
             if tokens.contains(&CONTROL) || self.control.as_ref().is_some_and(Control::is_due) {
                 self.answer_requests();
             }
-            let has_turned = self.take_notices();
+            let is_working = self.log_notices();
             self.flush_control();
-            if let Some(notify) = self.notify.as_mut().filter(|_| has_turned) {
+            if let Some(notify) = self.notify.as_mut().filter(|_| is_working) {
                 let is_reading = self.service.is_reading();
-                notify.turned(is_reading, || (self.service.door_names().count(), self.service.openings().count()));
+                notify.loop_completed(is_reading, || {
+                    (self.service.door_names().count(), self.service.openings().count())
+                });
             }
             self.flush_names();
-            if self.service.is_stopped() || at_once {
+            if self.service.is_stopped() || is_aborted {
                 break;
             }
             self.log.flush();
             let names = self.names.as_ref().and_then(Names::deadline);
             let control = self.control.as_ref().and_then(Control::deadline);
             let notify = self.notify.as_ref().and_then(Notify::deadline);
-            let patience = [names, control, notify].into_iter().flatten().min();
-            let timeout = patience.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let deadline = [names, control, notify].into_iter().flatten().min();
+            let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if let Err(error) = self.epoll.wait(&mut tokens, timeout) {
                 self.fail(&error.to_string());
             }
         }
-        if at_once {
-            self.say("stopped at once by a second signal; commands may still be running");
+        if is_aborted {
+            self.log_line("stopped immediately by a second signal; commands may still be running");
         }
         while let Some((line, time)) = self.names.as_mut().and_then(Names::pop_without_name) {
-            self.log.line_of(&line, time);
+            self.log.line_at(&line, time);
         }
         self.log.finish();
         !self.failed
     }
 
-    /// Logs what the service has to tell, after it has done what there was to do; true where it could.
-    fn take_notices(&mut self) -> bool {
+    /// Makes the service do its work, and logs its notices; true if it succeeded.
+    fn log_notices(&mut self) -> bool {
         loop {
             match self.service.next(Some(Duration::ZERO)) {
                 Ok(Some(notice)) => self.log_notice(&notice),
@@ -161,16 +164,16 @@ impl Daemon {
 
     fn log_notice(&mut self, notice: &Notice) {
         if let (Notice::Event(event) | Notice::SummarisedEvent(event), Some(control)) = (notice, &mut self.control) {
-            control.tell(event);
+            control.send_event(event);
         }
         if let Notice::Suppressed(suppressed) = notice {
             self.suppressed = self.suppressed.saturating_add(suppressed.total());
             if let Some(control) = &mut self.control {
-                control.tell_suppressed(suppressed);
+                control.send_suppressed(suppressed);
             }
         }
         if let (Notice::Event(_) | Notice::SummarisedEvent(_), Some(notify)) = (notice, &mut self.notify) {
-            notify.changed();
+            notify.status_changed();
         }
         if let Some(line) = notice.log_line() {
             match &mut self.names {
@@ -183,12 +186,12 @@ impl Daemon {
     fn flush_names(&mut self) {
         let now = Instant::now();
         while let Some((line, time)) = self.names.as_mut().and_then(|names| names.pop(now)) {
-            self.log.line_of(&line, time);
+            self.log.line_at(&line, time);
         }
     }
 
-    /// Logs a line that is not the service's, behind those that wait.
-    fn say(&mut self, line: &str) {
+    /// Logs a line of the daemon itself, after the lines that wait for names.
+    fn log_line(&mut self, line: &str) {
         match &mut self.names {
             Some(names) => names.push(line.to_owned(), None, local_time(), Instant::now()),
             None => self.log.line(line),
@@ -204,26 +207,26 @@ impl Daemon {
     }
 
     fn fail(&mut self, error: &str) {
-        self.say(&Printable(error).to_string());
+        self.log_line(&Printable(error).to_string());
         if self.failed {
             self.log.finish();
-            // Twice: not even the stop works.
+            // The second error: the stop fails, too.
             std::process::exit(1);
         }
         self.failed = true;
         self.stop();
     }
 
-    /// Does this in the directory where the daemon was started, if that is still there.
+    /// Calls `work` in the directory in which the daemon was started, if that still exists.
     fn in_start_directory<T>(&self, work: impl FnOnce() -> T) -> T {
-        let now = std::env::current_dir();
+        let current = std::env::current_dir();
         let _ = std::env::set_current_dir(&self.directory);
         let result = work();
-        let _ = now.and_then(std::env::set_current_dir);
+        let _ = current.and_then(std::env::set_current_dir);
         result
     }
 
-    /// Reads the configuration again. Whatever is wrong with it, the one in use stays.
+    /// Reads the configuration again. If it has errors, the old one stays in use.
     fn reload(&mut self) -> Reload {
         if self.stopping {
             return Reload { taken: false, messages: vec!["the daemon is stopping".to_owned()] };
@@ -233,16 +236,16 @@ impl Daemon {
         }
         let mut lines = Vec::new();
         let config = self.in_start_directory(|| read_config(&self.config, &mut |line| lines.push(line.to_owned())));
-        // The log file is opened anew in any case: it may have been moved away.
+        // The log file is opened again in any case: it can have been moved away.
         let targets = match &config {
             Some(config) => log_targets(&self.args, config),
             None => self.log.targets().clone(),
         };
         if let Err(error) = self.log.reopen(targets) {
-            lines.push(format!("the log goes where it went before: {error}"));
+            lines.push(format!("cannot open the log again, the old one stays in use: {error}"));
         }
         for line in &lines {
-            self.say(line);
+            self.log_line(line);
         }
         let control_path = config.as_ref().and_then(|config| config.options.control_socket.clone());
         let result = match config {
@@ -263,7 +266,7 @@ impl Daemon {
             Err(reason) => Some(format!("the configuration is not reloaded, the old one stays in use: {reason}")),
         };
         if let Some(line) = line {
-            self.say(&line);
+            self.log_line(&line);
             lines.push(line);
         }
         if let Some(notify) = &mut self.notify {
@@ -273,12 +276,12 @@ impl Daemon {
     }
 }
 
-/// What to say where nobody chose an interface and knockd's default does not exist.
+/// The warning if no interface is set and knockd's default does not exist.
 pub(crate) fn interface_advice(args: &Args, config: &Config) -> Option<String> {
     if !args.interface.is_empty() || !config.options.interfaces.is_empty() {
         return None;
     }
-    // A line for each interface after two of headings; see proc_pid_net(5).
+    // One line per interface after two lines of headings; see proc_pid_net(5).
     let table = fs::read_to_string("/proc/net/dev").unwrap_or_default();
     let names: Vec<_> = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
     if names.contains(&DEFAULT_INTERFACE) {

@@ -1,4 +1,5 @@
-//! portknockd: listens for knocks and opens doors, with the configuration and the options of knockd.
+//! portknockd: listens for knocks and opens doors, with the configuration and the options of
+//! knockd.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -30,24 +31,24 @@ use crate::background::{PidFile, detach};
 use crate::daemon::{Daemon, interface_advice};
 use crate::log::Log;
 use crate::notify::Notify;
-use crate::sandbox::give_up_rights;
+use crate::sandbox::enter_sandbox;
 use crate::settings::{absolute, check, log_targets, read_config, service_options};
 use crate::signals::Signals;
 
 fn main() -> ExitCode {
-    // First of all: commands inherit neither descriptors nor umask of the program that started the daemon. Rust's
-    // runtime has opened /dev/null for standard streams that were closed.
+    // This comes first: commands inherit neither descriptors nor umask of the program that started
+    // the daemon. Rust's runtime has opened /dev/null for standard streams that were closed.
     close_inherited_on_exec();
     restrict_umask();
     let args = Args::parse();
     if args.check {
         return ExitCode::from(check(&args));
     }
-    if args.ungate {
+    if args.remove_table {
         return match remove_table() {
             Ok(_) => ExitCode::SUCCESS,
             Err(error) => {
-                complain(&error);
+                print_error(&error);
                 ExitCode::FAILURE
             }
         };
@@ -61,44 +62,46 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Starts and works; true after a stop in order. What fails before there is a log is the error.
+/// Starts and runs the daemon; true after a regular stop. Returns errors that occur before there is
+/// a log.
 fn run(args: Args) -> Result<bool, String> {
     let mut findings = String::new();
     let config = read_config(&args.config, &mut |line| {
         findings.push_str(line);
         findings.push('\n');
     });
-    let result = config.map_or(Ok(false), |config| work(args, config, &mut findings));
-    complain_plainly(&findings);
+    let result = config.map_or(Ok(false), |config| run_with(args, config, &mut findings));
+    write_stderr(&findings);
     result
 }
 
-/// Works with this configuration. The findings in it are taken when there is a log, which does not wait for standard error.
-fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, String> {
-    // The supervisor waits for this process; its child could not even write the pid file.
-    let ignores_daemon = args.daemon && Notify::is_wanted();
+/// Runs the daemon with this configuration. When there is a log, its thread writes the findings, so
+/// that the daemon does not wait for standard error.
+fn run_with(mut args: Args, config: Config, findings: &mut String) -> Result<bool, String> {
+    // The supervisor watches this process; a child of it could not even write the pid file.
+    let ignores_daemon = args.daemon && Notify::is_requested();
     args.daemon &= !ignores_daemon;
     let path = absolute(&args.config);
     args.logfile = args.logfile.as_deref().map(absolute);
-    // Where there is none, relative names cannot be read at all.
+    // If there is no current directory, relative paths cannot be read at all.
     let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let targets = log_targets(&args, &config);
     let pid_file = absolute(args.pidfile.as_ref().unwrap_or(&config.options.pid_file));
     let control = config.options.control_socket.clone();
     let advice = interface_advice(&args, &config);
-    // First of all: a signal that comes during the start is handled after it.
+    // This comes before the start: a signal that arrives during the start is handled after it.
     let signals = Signals::register().map_err(|error| error.to_string())?;
     let notify = Notify::from_environment();
-    // The service is the parent of processes, so it has to be in the one that stays.
-    let birth = args.daemon.then(detach).transpose().map_err(|error| format!("cannot become a daemon: {error}"))?;
+    // The service is the parent of processes, so the background process must start it.
+    let detached = args.daemon.then(detach).transpose().map_err(|error| format!("cannot become a daemon: {error}"))?;
     let service = Service::start(config, service_options(&args)).map_err(|error| error.to_string())?;
-    // After the last thing that can be wrong, so that a failed start leaves no trace.
+    // After the start of the service, so that a failed start leaves no log file.
     let mut log = Log::open(targets).map_err(|error| format!("cannot start the log: {error}"))?;
     if ignores_daemon {
         log.line(
@@ -109,14 +112,14 @@ fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, S
         log.line(advice);
     }
     if args.daemon {
-        // The process that was called has the terminal, and ends with this.
+        // These warnings go to the terminal before the original process exits.
         let missing = missing_interfaces(&service.interfaces()).unwrap_or_default();
         let lines = missing.iter().map(|line| format!("portknockd: warning: {line} (the daemon waits for it)\n"));
         findings.extend(lines);
     }
-    log.complain(&std::mem::take(findings)).map_err(|error| format!("cannot start the log: {error}"))?;
+    log.write_stderr(&std::mem::take(findings)).map_err(|error| format!("cannot start the log: {error}"))?;
     let notify = notify.unwrap_or_else(|error| {
-        log.line(&format!("cannot tell the supervisor anything by NOTIFY_SOCKET: {error}"));
+        log.line(&format!("cannot notify the supervisor through NOTIFY_SOCKET: {error}"));
         None
     });
     let mut _pid_file = None;
@@ -128,17 +131,18 @@ fn work(mut args: Args, config: Config, findings: &mut String) -> Result<bool, S
     let daemon = Daemon::new(args, path, directory, service, log, signals, notify);
     let mut daemon = daemon.map_err(|error| error.to_string())?;
     daemon.open_control(control.as_deref());
-    if let Some(birth) = birth {
-        birth.done().map_err(|error| format!("cannot become a daemon: {error}"))?;
+    if let Some(detached) = detached {
+        detached.finish().map_err(|error| format!("cannot become a daemon: {error}"))?;
     }
     Ok(daemon.run())
 }
 
-/// Makes the table that refuses the ports of doors with `open`, as a start would; false if the configuration has errors.
+/// Creates the managed table, which protects the ports of doors with `open`, as a start does; false
+/// if the configuration has errors.
 fn make_managed_table(args: &Args) -> Result<bool, String> {
-    let mut found = Vec::new();
-    let Some(config) = read_config(&args.config, &mut |line| found.push(line.to_owned())) else {
-        found.iter().for_each(|line| complain_plainly(&format!("{line}\n")));
+    let mut findings = Vec::new();
+    let Some(config) = read_config(&args.config, &mut |line| findings.push(line.to_owned())) else {
+        findings.iter().for_each(|line| write_stderr(&format!("{line}\n")));
         return Ok(false);
     };
     // The start of the daemon prints the warnings, and a dry run changes nothing.
@@ -148,20 +152,20 @@ fn make_managed_table(args: &Args) -> Result<bool, String> {
     Ok(true)
 }
 
-/// The life of the process that reads packets.
+/// Runs the reader process.
 fn read_packets() -> Result<bool, String> {
     close_inherited();
     set_process_name(c"portknockd-read");
     let daemon = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-    reader::run(daemon, give_up_rights).map_err(|error| error.to_string())?;
+    reader::run(daemon, enter_sandbox).map_err(|error| error.to_string())?;
     Ok(true)
 }
 
-fn complain(error: &dyn Display) {
-    complain_plainly(&format!("portknockd: {error}\n"));
+fn print_error(error: &dyn Display) {
+    write_stderr(&format!("portknockd: {error}\n"));
 }
 
-fn complain_plainly(lines: &str) {
-    // Where nobody listens, the exit status still tells.
+fn write_stderr(lines: &str) {
+    // If this fails, the exit status still reports the error.
     let _ = std::io::stderr().write_all(lines.as_bytes());
 }

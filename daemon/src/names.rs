@@ -1,7 +1,8 @@
-//! Names beside addresses in the log, looked up without keeping anything waiting.
+//! Host names next to addresses in the log, looked up without delaying the daemon.
 //!
-//! A helper thread asks the resolver. Lines wait in order for the names that they need, but not longer than
-//! [`PATIENCE`] and not more than [`MAX_LINES`] of them; then they go out with the address alone.
+//! A helper thread calls the resolver. Lines wait in order for the names that they need, at most
+//! [`NAME_TIMEOUT`] and at most [`MAX_LINES`] lines. After that they are logged with the address
+//! alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -18,18 +19,19 @@ use portknock_core::sys::names::host_name;
 use portknock_core::sys::signals::with_signals_blocked;
 use portknock_core::sys::wake::WakeFd;
 
-/// How long a line waits for a name.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How many lines wait.
+/// Maximum time that a line waits for a name.
+const NAME_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum number of lines that wait.
 const MAX_LINES: usize = 1000;
-/// How many addresses wait for the resolver; those beyond stay without a name for now.
+/// Maximum number of addresses that wait for the resolver; further addresses stay without a name
+/// for now.
 const MAX_REQUESTS: usize = 64;
-/// How many names are remembered.
+/// Maximum number of names in the cache.
 const MAX_NAMES: usize = 4096;
 
-/// A line on its way to the log.
+/// A line that waits to be logged.
 #[derive(Debug)]
-struct Line {
+struct PendingLine {
     text: String,
     ip: Option<IpAddr>,
     time: LocalTime,
@@ -39,42 +41,42 @@ struct Line {
 /// Lines that wait for names.
 #[derive(Debug)]
 pub(crate) struct Names {
-    lines: VecDeque<Line>,
-    /// What the resolver said; `None` where it was asked and has not answered.
-    known: HashMap<IpAddr, Option<Answer>>,
+    lines: VecDeque<PendingLine>,
+    /// Results of the resolver; `None` for an address whose lookup is not finished.
+    known: HashMap<IpAddr, Option<HostName>>,
     requests: SyncSender<IpAddr>,
-    answers: Receiver<(IpAddr, Answer)>,
+    results: Receiver<(IpAddr, HostName)>,
     waker: Arc<WakeFd>,
 }
 
-/// The name of an address, where it has one.
-type Answer = Option<String>;
+/// The name of an address, if it has one.
+type HostName = Option<String>;
 
 impl Names {
-    /// Starts the helper thread, which ends when this is dropped.
+    /// Starts the helper thread, which ends when this value is dropped.
     pub(crate) fn start() -> io::Result<Self> {
         Self::with_resolver(host_name)
     }
 
-    fn with_resolver(resolve: impl Fn(IpAddr) -> Answer + Send + 'static) -> io::Result<Self> {
+    fn with_resolver(resolve: impl Fn(IpAddr) -> HostName + Send + 'static) -> io::Result<Self> {
         let waker = Arc::new(WakeFd::new()?);
-        let (requests, asked) = sync_channel::<IpAddr>(MAX_REQUESTS);
-        let (answer, answers) = sync_channel(MAX_REQUESTS);
+        let (requests, queue) = sync_channel::<IpAddr>(MAX_REQUESTS);
+        let (sender, results) = sync_channel(MAX_REQUESTS);
         let done = waker.clone();
         let work = move || {
-            for ip in asked {
+            for ip in queue {
                 let name = resolve(ip);
-                if answer.send((ip, name)).is_err() {
+                if sender.send((ip, name)).is_err() {
                     return;
                 }
                 done.wake();
             }
         };
         with_signals_blocked(|| thread::Builder::new().name("names".into()).spawn(work))?;
-        Ok(Self { lines: VecDeque::new(), known: HashMap::new(), requests, answers, waker })
+        Ok(Self { lines: VecDeque::new(), known: HashMap::new(), requests, results, waker })
     }
 
-    /// Puts a line at the end. `ip` is the address that it begins with.
+    /// Appends a line. `ip` is the address that it begins with.
     pub(crate) fn push(&mut self, text: String, ip: Option<IpAddr>, time: LocalTime, now: Instant) {
         if let Some(ip) = ip
             && !self.known.contains_key(&ip)
@@ -82,26 +84,27 @@ impl Names {
             if self.known.len() >= MAX_NAMES {
                 self.known.clear();
             }
-            // Where too many wait already, the line goes without: the answer is that there is none, until forgotten.
-            let asked = self.requests.try_send(ip).is_ok();
-            self.known.insert(ip, if asked { None } else { Some(None) });
+            // If too many requests wait, the address counts as one without a name until the cache
+            // is cleared.
+            let is_queued = self.requests.try_send(ip).is_ok();
+            self.known.insert(ip, if is_queued { None } else { Some(None) });
         }
-        self.lines.push_back(Line { text, ip, time, deadline: now + PATIENCE });
+        self.lines.push_back(PendingLine { text, ip, time, deadline: now + NAME_TIMEOUT });
     }
 
-    /// Takes the first line where it need not wait any longer, with its name.
+    /// Removes the first line and returns it with its name, unless it must still wait.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<(String, LocalTime)> {
         if self.waker.acknowledge() {
-            for (ip, name) in self.answers.try_iter() {
+            for (ip, name) in self.results.try_iter() {
                 self.known.insert(ip, Some(name));
             }
         }
         let line = self.lines.front()?;
-        let answer = line.ip.and_then(|ip| self.known.get(&ip));
-        if matches!(answer, Some(None)) && now < line.deadline && self.lines.len() <= MAX_LINES {
+        let result = line.ip.and_then(|ip| self.known.get(&ip));
+        if matches!(result, Some(None)) && now < line.deadline && self.lines.len() <= MAX_LINES {
             return None;
         }
-        let name = answer.and_then(|answer| answer.as_ref()?.as_deref());
+        let name = result.and_then(|result| result.as_ref()?.as_deref());
         let text = match (line.ip, name) {
             (Some(ip), Some(name)) => with_name(&line.text, ip, name),
             _ => line.text.clone(),
@@ -111,25 +114,25 @@ impl Names {
         Some((text, time))
     }
 
-    /// Takes the first line as it is, for the end.
+    /// Removes the first line and returns it as it is, for the end of the daemon.
     pub(crate) fn pop_without_name(&mut self) -> Option<(String, LocalTime)> {
         self.lines.pop_front().map(|line| (line.text, line.time))
     }
 
-    /// When the first line has waited long enough.
+    /// The time until which the first line waits.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.lines.front().map(|line| line.deadline)
     }
 }
 
-/// Readable when a name was found.
+/// Readable when the resolver has a result.
 impl AsFd for Names {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.waker.as_fd()
     }
 }
 
-/// Puts the name where knockd puts it: `10.0.0.1 (host.example): door: Stage 1`.
+/// Inserts the name in the place in which knockd has it: `10.0.0.1 (host.example): door: Stage 1`.
 fn with_name(line: &str, ip: IpAddr, name: &str) -> String {
     match line.strip_prefix(&ip.to_string()) {
         Some(rest) => format!("{ip} ({}){rest}", Excerpt(name)),
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_resolver_delays_lines_only_so_long_and_so_many() {
+    fn a_slow_resolver_delays_a_limited_number_of_lines_for_a_limited_time() {
         let (go, wait) = channel::<()>();
         let mut names = Names::with_resolver(move |_| {
             let _ = wait.recv();
@@ -188,8 +191,8 @@ mod tests {
         .unwrap();
         let now = Instant::now();
         push(&mut names, 1, now);
-        assert_eq!((pop(&mut names, now), names.deadline()), (None, Some(now + PATIENCE)));
-        assert_eq!(pop(&mut names, now + PATIENCE).as_deref(), Some("10.0.0.1: d: Stage 1"));
+        assert_eq!((pop(&mut names, now), names.deadline()), (None, Some(now + NAME_TIMEOUT)));
+        assert_eq!(pop(&mut names, now + NAME_TIMEOUT).as_deref(), Some("10.0.0.1: d: Stage 1"));
         for _ in 0..=MAX_LINES {
             push(&mut names, 1, now);
         }
@@ -198,7 +201,7 @@ mod tests {
         for last in 2..=u8::MAX {
             push(&mut names, last, now);
         }
-        assert!(names.known.values().any(Option::is_some), "the resolver's line is full");
+        assert!(names.known.values().any(Option::is_some), "the resolver's queue is full");
         while names.pop_without_name().is_some() {}
         drop(go);
     }

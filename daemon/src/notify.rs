@@ -1,5 +1,5 @@
-//! What a supervisor is told by sd_notify(3), where it listens: that the daemon is ready, reloads, stops, what it holds, and
-//! that its loop turns and packets are read.
+//! Notifications to a supervisor through sd_notify(3), if one listens: that the daemon is ready,
+//! reloads or stops, a status line, and that its main loop and its reader work.
 
 use std::collections::VecDeque;
 use std::env;
@@ -12,38 +12,39 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// How long after a supervisor took no more the next try comes.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// The shortest time between two changes of the status line.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// Time until the next try to send to a supervisor whose queue is full.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Minimum time between two changes of the status line.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of messages that wait for a supervisor that takes none; the newest are kept.
+/// Maximum number of messages that wait for a supervisor whose queue is full; the newest are kept.
 const MAX_WAITING: usize = 32;
 
 /// The connection to the supervisor. Sending never waits.
 #[derive(Debug)]
 pub(crate) struct Notify {
     socket: UnixDatagram,
-    /// Messages that it has not taken yet.
+    /// Messages that are not sent yet.
     waiting: VecDeque<String>,
     retry_at: Option<Instant>,
-    /// How often it wants to hear that the loop turns, and when it hears that next.
+    /// Interval of the watchdog messages, and the time of the next one.
     watchdog: Option<(Duration, Instant)>,
     status: String,
-    /// The status may have changed; when it may be told.
+    /// When to send the status next, if it can have changed.
     status_due: Option<Instant>,
-    status_told: Option<Instant>,
+    /// When the status was checked last.
+    status_reported: Option<Instant>,
 }
 
 impl Notify {
-    /// Connects to the supervisor that `NOTIFY_SOCKET` names; `None` where it names none.
+    /// Connects to the supervisor that `NOTIFY_SOCKET` names; `None` if it names none.
     pub(crate) fn from_environment() -> io::Result<Option<Self>> {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(None) };
         Self::connect(&name, sd_notify::watchdog_enabled()).map(Some)
     }
 
-    /// True if a supervisor wants to hear of the daemon.
-    pub(crate) fn is_wanted() -> bool {
+    /// True if a supervisor requests notifications.
+    pub(crate) fn is_requested() -> bool {
         env::var_os("NOTIFY_SOCKET").is_some_and(|name| !name.is_empty())
     }
 
@@ -63,42 +64,44 @@ impl Notify {
             watchdog,
             status: String::new(),
             status_due: None,
-            status_told: None,
+            status_reported: None,
         })
     }
 
-    /// Everything is in place.
+    /// Reports that the daemon is ready.
     pub(crate) fn ready(&mut self) {
         self.send(&[NotifyState::Ready]);
-        self.changed();
+        self.status_changed();
     }
 
-    /// The configuration is read again; [`Notify::ready`] says when that is done.
+    /// Reports that the daemon reads its configuration again; [`Notify::ready`] reports the end of
+    /// this.
     pub(crate) fn reloading(&mut self) {
-        // The clock is always there; see clock_gettime(2).
+        // This clock always exists; see clock_gettime(2).
         let now = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
         self.send(&[NotifyState::Reloading, now]);
     }
 
-    /// The end begins.
+    /// Reports that the daemon stops.
     pub(crate) fn stopping(&mut self) {
         self.send(&[NotifyState::Stopping]);
     }
 
-    /// The status may be another now.
-    pub(crate) fn changed(&mut self) {
+    /// Requests a new status line, because the number of doors or openings can have changed.
+    pub(crate) fn status_changed(&mut self) {
         let now = Instant::now();
-        let earliest = self.status_told.map_or(now, |told| told + STATUS_EVERY);
+        let earliest = self.status_reported.map_or(now, |last| last + STATUS_INTERVAL);
         self.status_due.get_or_insert(earliest.max(now));
     }
 
-    /// Does what is due, after the loop has turned: sends how many doors there are and how many stand open, as `counts`
-    /// returns, and, if packets are read too (`is_reading`), that the daemon works.
-    pub(crate) fn turned(&mut self, is_reading: bool, counts: impl FnOnce() -> (usize, usize)) {
+    /// Sends the messages that are due, after an iteration of the main loop: the numbers of doors
+    /// and openings, which `counts` returns, and, if the reader works, too (`is_reading`), the
+    /// watchdog message.
+    pub(crate) fn loop_completed(&mut self, is_reading: bool, counts: impl FnOnce() -> (usize, usize)) {
         let now = Instant::now();
         if self.status_due.is_some_and(|due| due <= now) && !self.waiting.is_empty() {
-            // A supervisor that takes nothing is not given more and more of it.
-            self.status_due = Some(now + STATUS_EVERY);
+            // No new status lines are queued for a supervisor whose queue is full.
+            self.status_due = Some(now + STATUS_INTERVAL);
         }
         if self.status_due.is_some_and(|due| due <= now) {
             let (doors, openings) = counts();
@@ -107,13 +110,13 @@ impl Notify {
                 self.send(&[NotifyState::Status(&line)]);
                 self.status = line;
             }
-            (self.status_due, self.status_told) = (None, Some(now));
+            (self.status_due, self.status_reported) = (None, Some(now));
         }
         if let Some((every, due)) = &mut self.watchdog
             && *due <= now
         {
             *due = now + *every;
-            // What is told later than it should be proves nothing.
+            // A late watchdog message would prove nothing.
             if is_reading && self.waiting.is_empty() {
                 self.send(&[NotifyState::Watchdog]);
             }
@@ -123,7 +126,7 @@ impl Notify {
         }
     }
 
-    /// When [`Notify::turned`] is due, whatever happens.
+    /// When to call [`Notify::loop_completed`], even without an event.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [self.watchdog.map(|(_, due)| due), self.status_due, self.retry_at].into_iter().flatten().min()
     }
@@ -141,10 +144,10 @@ impl Notify {
         while let Some(message) = self.waiting.front() {
             match self.socket.send(message.as_bytes()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                    self.retry_at = Some(Instant::now() + RETRY_DELAY);
                     return;
                 }
-                // A supervisor that is gone is told nothing.
+                // A supervisor that has gone gets no messages.
                 _ => self.waiting.pop_front(),
             };
         }
@@ -162,16 +165,16 @@ mod tests {
     }
 
     #[test]
-    fn a_supervisor_that_takes_nothing_is_told_later_and_waited_for_by_nobody() {
+    fn a_supervisor_whose_queue_is_full_is_notified_later_without_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
         let mut notify = Notify::connect(path.as_os_str(), Some(Duration::from_secs(3600))).unwrap();
         notify.ready();
-        notify.turned(true, || (3, 1));
-        let told: Vec<_> = std::iter::from_fn(|| received(&socket)).collect();
-        assert_eq!(told, ["READY=1\n", "STATUS=doors 3, openings 1\n", "WATCHDOG=1\n"]);
+        notify.loop_completed(true, || (3, 1));
+        let messages: Vec<_> = std::iter::from_fn(|| received(&socket)).collect();
+        assert_eq!(messages, ["READY=1\n", "STATUS=doors 3, openings 1\n", "WATCHDOG=1\n"]);
         assert!(notify.deadline().unwrap() > Instant::now() + Duration::from_secs(1700), "half of the limit");
         let mut count = 0;
         while notify.retry_at.is_none() {
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_not_fed_while_no_packet_is_read() {
+    fn there_is_no_watchdog_message_while_the_reader_does_not_work() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -198,13 +201,13 @@ mod tests {
         let mut notify = Notify::connect(path.as_os_str(), Some(Duration::from_millis(2))).unwrap();
         for is_reading in [true, false, true] {
             std::thread::sleep(Duration::from_millis(2));
-            notify.turned(is_reading, || (0, 0));
+            notify.loop_completed(is_reading, || (0, 0));
             assert_eq!(received(&socket).as_deref(), is_reading.then_some("WATCHDOG=1\n"));
         }
     }
 
     #[test]
-    fn an_abstract_socket_is_found_and_a_wrong_one_is_told() {
+    fn an_abstract_socket_works_and_a_missing_one_is_an_error() {
         let name = format!("portknock-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_supervisor_that_takes_nothing_gets_no_more_than_the_newest_messages_later() {
+    fn a_supervisor_whose_queue_is_full_gets_only_the_newest_messages_later() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -227,7 +230,7 @@ mod tests {
             notify.reloading();
             notify.ready();
             notify.status_due = Some(Instant::now());
-            notify.turned(true, || (round, round));
+            notify.loop_completed(true, || (round, round));
         }
         assert_eq!(notify.waiting.len(), MAX_WAITING);
         assert!(notify.status_due.unwrap() > Instant::now(), "the loop would spin");

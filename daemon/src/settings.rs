@@ -15,39 +15,39 @@ use crate::args::Args;
 use crate::daemon::interface_advice;
 use crate::log::Targets;
 
-/// Reads the configuration; `None` where it has errors. What is wrong, and what is worth a look, goes to `say` line by
-/// line.
-pub(crate) fn read_config(path: &Path, say: &mut dyn FnMut(&str)) -> Option<Config> {
-    if let Some(warning) = open_to_all(path) {
-        say(&warning);
+/// Reads the configuration; `None` if it has errors. Passes the errors and warnings to `report`
+/// line by line.
+pub(crate) fn read_config(path: &Path, report: &mut dyn FnMut(&str)) -> Option<Config> {
+    if let Some(warning) = writable_by_all(path) {
+        report(&warning);
     }
-    match load_here(path) {
-        Ok(Loaded { config, report, text }) => {
-            let rendered = report.render(&path.to_string_lossy(), &text);
-            rendered.lines().filter(|line| !line.trim().is_empty()).for_each(say);
+    match load_and_check(path) {
+        Ok(Loaded { config, report: findings, text }) => {
+            let rendered = findings.render(&path.to_string_lossy(), &text);
+            rendered.lines().filter(|line| !line.trim().is_empty()).for_each(report);
             config.map(with_absolute_paths)
         }
         Err(error) => {
-            say(&error.to_string());
+            report(&error.to_string());
             if error.reason.kind() == ErrorKind::PermissionDenied {
                 let name = path.to_string_lossy();
                 let name = Printable(&name);
-                say(&format!("help: let the daemon read it: chgrp portknock {name} && chmod 640 {name}"));
+                report(&format!("help: let the daemon read it: chgrp portknock {name} && chmod 640 {name}"));
             }
             None
         }
     }
 }
 
-/// Reads the configuration, with what this machine shows of it.
-fn load_here(path: &Path) -> Result<Loaded, LoadError> {
+/// Reads the configuration, and checks it against this machine.
+fn load_and_check(path: &Path) -> Result<Loaded, LoadError> {
     let mut loaded = load(path)?;
     loaded.check_deployment(Some(path), service_is_confined());
     Ok(loaded)
 }
 
-/// The warning about a file that anybody may fill with commands.
-fn open_to_all(path: &Path) -> Option<String> {
+/// The warning about a file to which any user can add commands.
+fn writable_by_all(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.mode();
     let name = path.to_string_lossy();
     (mode & 0o002 != 0).then(|| {
@@ -58,25 +58,26 @@ fn open_to_all(path: &Path) -> Option<String> {
     })
 }
 
-/// `--check`: shows everything on standard output; the exit status.
+/// `--check`: prints all findings to standard output. Returns the exit status.
 pub(crate) fn check(args: &Args) -> u8 {
     let path = &args.config;
     let mut out = std::io::stdout().lock();
-    // Where nobody reads it, the exit status still tells.
-    if let Some(warning) = open_to_all(path) {
+    // If writing fails, the exit status still reports the result.
+    if let Some(warning) = writable_by_all(path) {
         let _ = writeln!(out, "{warning}");
     }
-    let (text, ok) = match load_here(path) {
-        Ok(Loaded { report, text, config }) => {
+    let (text, ok) = match load_and_check(path) {
+        Ok(loaded) => {
             let name = path.display();
-            let mut found = report.render(&path.to_string_lossy(), &text);
-            let missing = config.map(|config| missing(args, &config)).unwrap_or_default();
+            let mut summary = loaded.summary();
+            let mut findings = loaded.report.render(&path.to_string_lossy(), &loaded.text);
+            let missing = loaded.config.map(|config| missing(args, &config)).unwrap_or_default();
+            summary.warnings += missing.len();
             for line in &missing {
-                found += &format!("{name}: warning: {line}\n");
+                findings += &format!("{name}: warning: {line}\n");
             }
-            let gap = if found.is_empty() { "" } else { "\n" };
-            let (errors, warnings) = (report.errors(), report.warnings() + missing.len());
-            (format!("{found}{gap}{name}: {errors} errors, {warnings} warnings\n"), !report.has_errors())
+            let gap = if findings.is_empty() { "" } else { "\n" };
+            (format!("{findings}{gap}{name}: {summary}\n"), summary.errors == 0)
         }
         Err(error) => (format!("{error}\n"), false),
     };
@@ -84,20 +85,20 @@ pub(crate) fn check(args: &Args) -> u8 {
     u8::from(!ok)
 }
 
-/// What is wrong with the interfaces that are named; what is said of the default is more ([`interface_advice`]).
+/// The warnings about missing interfaces; for the default interface, that of [`interface_advice`].
 fn missing(args: &Args, config: &Config) -> Vec<String> {
     let named = if args.interface.is_empty() { &config.options.interfaces } else { &args.interface };
     missing_interfaces(named).unwrap_or_default().into_iter().chain(interface_advice(args, config)).collect()
 }
 
-/// How the service differs from what the configuration says.
+/// The options of the service that the command line sets.
 pub(crate) fn service_options(args: &Args) -> ServiceOptions {
     ServiceOptions {
         interfaces: (!args.interface.is_empty()).then(|| args.interface.clone()),
         run_commands: !args.dry_run,
         ipv4_only: args.only_ip_v4,
         report_knocks: args.debug,
-        // Under this name the kernel finds this very program, even after an upgrade has replaced its file.
+        // This path leads to the running program, even after an upgrade has replaced its file.
         reader: Some(ReaderProgram {
             program: "/proc/self/exe".into(),
             args: ["portknockd", "--reader"].map(Into::into).into(),
@@ -105,16 +106,17 @@ pub(crate) fn service_options(args: &Args) -> ServiceOptions {
     }
 }
 
-/// Where to log. knockd is quiet in the foreground without `-v`; here a log without any other target goes to standard
-/// output, as supervisors expect. The paths of both must be absolute.
+/// The targets of the log. In the foreground without `-v`, knockd logs nothing to standard output.
+/// Here a log without any other target goes to standard output, as supervisors expect. The paths in
+/// both arguments must be absolute.
 pub(crate) fn log_targets(args: &Args, config: &Config) -> Targets {
     let file = args.logfile.as_ref().or(config.options.log_file.as_ref()).cloned();
     let syslog = config.options.use_syslog;
-    let wanted = args.verbose || args.debug || (file.is_none() && !syslog);
-    Targets { stdout: wanted && !args.daemon, file, syslog }
+    let stdout = args.verbose || args.debug || (file.is_none() && !syslog);
+    Targets { stdout: stdout && !args.daemon, file, syslog }
 }
 
-/// A daemon works in another directory than the one that these names were written for.
+/// Makes the paths absolute, because a background process changes its directory.
 fn with_absolute_paths(mut config: Config) -> Config {
     let options = &mut config.options;
     options.log_file = options.log_file.take().map(|path| absolute(&path));
@@ -127,7 +129,7 @@ fn with_absolute_paths(mut config: Config) -> Config {
     config
 }
 
-/// The path as seen from `/`, where a daemon works.
+/// The absolute path, which stays valid when a background process changes its directory.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_goes_to_standard_output_where_it_goes_nowhere_else_or_where_asked() {
+    fn a_log_goes_to_standard_output_without_other_targets_or_on_request() {
         let nothing = Config::default();
         assert_eq!(targets(&[], &nothing), Targets { stdout: true, ..Targets::default() });
         assert_eq!(targets(&["-d"], &nothing), Targets::default());
@@ -157,15 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_cannot_be_used_is_told_line_by_line() {
+    fn the_errors_of_a_configuration_are_reported_line_by_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("knockd.conf");
-        let mut said = Vec::new();
-        assert!(read_config(&path, &mut |line| said.push(line.to_owned())).is_none());
-        assert_eq!(said.len(), 1);
+        let mut reported = Vec::new();
+        assert!(read_config(&path, &mut |line| reported.push(line.to_owned())).is_none());
+        assert_eq!(reported.len(), 1);
         std::fs::write(&path, "[door]\nsequence = 0\n").unwrap();
-        assert!(read_config(&path, &mut |line| said.push(line.to_owned())).is_none());
-        assert!(said.iter().any(|line| line.contains("knockd.conf:2:")), "{said:?}");
-        assert!(said.iter().all(|line| !line.contains('\n') && !line.is_empty()));
+        assert!(read_config(&path, &mut |line| reported.push(line.to_owned())).is_none());
+        assert!(reported.iter().any(|line| line.contains("knockd.conf:2:")), "{reported:?}");
+        assert!(reported.iter().all(|line| !line.contains('\n') && !line.is_empty()));
     }
 }

@@ -1,4 +1,4 @@
-//! Signals as descriptors: handlers only write a byte.
+//! Signals as descriptors: the handlers only write a byte.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
 
-/// What a signal asks for.
+/// The action that a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum Action {
     /// SIGTERM, SIGINT.
     Stop,
     /// SIGHUP.
@@ -18,27 +18,27 @@ pub(crate) enum Request {
     Status,
 }
 
-/// The signals that were sent to this process.
+/// The signals of this process.
 #[derive(Debug)]
-pub(crate) struct Signals([(Request, UnixStream); Self::COUNT]);
+pub(crate) struct Signals([(Action, UnixStream); Self::COUNT]);
 
 impl Signals {
-    /// How many descriptors there are.
+    /// Number of descriptors.
     pub(crate) const COUNT: usize = 4;
 
-    /// Takes the signals from now on.
+    /// Handles the signals from now on.
     pub(crate) fn register() -> io::Result<Self> {
-        let take = |signal, request| {
+        let handle = |signal, action| {
             let (read, write) = UnixStream::pair()?;
             read.set_nonblocking(true)?;
             pipe::register(signal, write)?;
-            io::Result::Ok((request, read))
+            io::Result::Ok((action, read))
         };
         Ok(Self([
-            take(SIGTERM, Request::Stop)?,
-            take(SIGINT, Request::Stop)?,
-            take(SIGHUP, Request::Reload)?,
-            take(SIGUSR1, Request::Status)?,
+            handle(SIGTERM, Action::Stop)?,
+            handle(SIGINT, Action::Stop)?,
+            handle(SIGHUP, Action::Reload)?,
+            handle(SIGUSR1, Action::Status)?,
         ]))
     }
 
@@ -47,18 +47,19 @@ impl Signals {
         self.0.iter().map(|(_, stream)| stream.as_fd())
     }
 
-    /// What was asked for since; the same signal in a row counts once.
-    pub(crate) fn take(&mut self) -> Vec<Request> {
+    /// Returns the actions requested since the last call. Repetitions of a signal in a row count
+    /// once.
+    pub(crate) fn take(&mut self) -> Vec<Action> {
         let mut bytes = [0; 64];
-        let mut asked = Vec::new();
-        for (request, stream) in &mut self.0 {
+        let mut actions = Vec::new();
+        for (action, stream) in &mut self.0 {
             while stream.read(&mut bytes).is_ok_and(|count| count > 0) {
-                if asked.last() != Some(request) {
-                    asked.push(*request);
+                if actions.last() != Some(action) {
+                    actions.push(*action);
                 }
             }
         }
-        asked
+        actions
     }
 }
 
@@ -67,13 +68,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_is_one_request() {
+    fn a_signal_is_one_action() {
         let mut signals = Signals::register().unwrap();
         assert_eq!(signals.take(), []);
         for signal in [SIGUSR1, SIGHUP, SIGHUP] {
             signal_hook::low_level::raise(signal).unwrap();
         }
-        assert_eq!(signals.take(), [Request::Reload, Request::Status]);
+        assert_eq!(signals.take(), [Action::Reload, Action::Status]);
         assert_eq!(signals.take(), []);
     }
 }

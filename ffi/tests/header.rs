@@ -1,22 +1,15 @@
-//! The header that is committed is the one that the code makes. `UPDATE_GOLDEN=1 cargo test -p portknock-ffi --test header`
-//! writes it anew.
+//! The committed header is the one that the code generates.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::fs;
 use std::path::Path;
 
 #[test]
-fn the_header_is_up_to_date() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+fn the_header_is_the_golden_one() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut made = Vec::new();
-    let config = cbindgen::Config::from_file(folder.join("cbindgen.toml")).unwrap();
-    cbindgen::Builder::new().with_crate(folder).with_config(config).generate().unwrap().write(&mut made);
+    let config = cbindgen::Config::from_file(directory.join("cbindgen.toml")).unwrap();
+    cbindgen::Builder::new().with_crate(directory).with_config(config).generate().unwrap().write(&mut made);
     let made = String::from_utf8(made).unwrap();
-    let path = folder.join("../include/portknock.h");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &made).unwrap();
-    }
-    let committed = fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == made, "include/portknock.h is not what ffi/src makes; UPDATE_GOLDEN=1 writes it anew");
+    portknock_golden::assert_golden("include/portknock.h", &made);
 }

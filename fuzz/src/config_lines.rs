@@ -1,4 +1,5 @@
-//! Configurations out of choices: mostly good lines with numbers and names of their own, which raw bytes seldom make.
+//! Configurations built from choices: mostly valid lines with varying numbers and names, which raw
+//! bytes rarely form.
 
 use arbitrary::{Result, Unstructured};
 
@@ -37,7 +38,7 @@ const KEYS: [&str; 16] = [
 ];
 const TAILS: [&str; 7] = [" ", " # why", "0", ",1", "\r", "s", "\\"];
 
-/// The bytes are choices.
+/// Decodes the bytes as choices.
 pub fn check(bytes: &[u8]) {
     if let Ok(text) = text(&mut Unstructured::new(bytes)) {
         config::check(&text);
@@ -69,7 +70,7 @@ fn text(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         text.extend(format!("[door{door}]\nsequence = 7{:03},{}:udp,9{:03}\n", a?, u16::from(b?) + 1, c?).bytes());
         lines(&KEYS, &mut text, u)?;
     }
-    // Then a little is wrong.
+    // Then a few bytes are corrupted.
     if u.int_in_range(0..=3)? == 1 {
         let at = u.choose_index(text.len() + 1)?;
         let gone = u.int_in_range(0..=3)?.min(text.len() - at);
@@ -79,7 +80,7 @@ fn text(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Some lines with these beginnings, each with a number behind it.
+/// Some lines with these beginnings, each followed by a number.
 fn lines(heads: &[&str], text: &mut Vec<u8>, u: &mut Unstructured<'_>) -> Result<()> {
     for head in heads {
         let kind = u.int_in_range(0..=7)?;

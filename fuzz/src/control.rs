@@ -1,4 +1,4 @@
-//! The control socket: requests of anybody, and answers of whatever listens there.
+//! The control socket: requests of any client, and answers of any program that listens there.
 
 use portknock_core::control::{Answer, Request};
 
@@ -23,8 +23,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     .into()
 }
 
-/// Reads the bytes as a request and as an answer. What is understood comes out as it went in, and what is shown is safe to
-/// show.
+/// Reads the bytes as a request and as an answer. A message that is understood is written
+/// unchanged, and displayed text is safe to display.
 pub fn check(bytes: &[u8]) {
     if let Ok(request) = Request::parse(bytes) {
         let line = request.to_line();

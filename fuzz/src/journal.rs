@@ -1,4 +1,5 @@
-//! State files: damaged lines are told of and passed over, everything else comes back, and what is written is read.
+//! State files: damaged lines are reported and skipped, everything else is restored, and written
+//! files can be read.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,8 @@ use crate::scratch::with_file;
 const BOOT: &str = "boot-1";
 const HEADER: &[u8] = b"portknock openings 1";
 
-/// The file of these bytes, in which a `?` at the start of a line stands for the right checksum and a blank.
+/// The file of these bytes, in which a `?` at the start of a line stands for the correct checksum
+/// and a space.
 pub fn check(text: &[u8]) {
     let bytes = with_checksums(text);
     let intact = without_damage(&bytes);
@@ -22,7 +24,7 @@ pub fn check(text: &[u8]) {
         let restored = restore(path);
         assert_eq!(restored.as_ref().map(|restored| &restored.openings), expected.as_ref());
         let Some(restored) = restored else { return };
-        assert!(restored.told || bytes == intact, "damage is not told of");
+        assert!(restored.reported_damage || bytes == intact, "the damage is not reported");
         check_life(path, restored);
     });
 }
@@ -56,12 +58,13 @@ fn with_checksums(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The file without the lines behind the first that have no right checksum, and with the right first line.
+/// The file without the lines after the first that lack a correct checksum, and with the correct
+/// first line.
 fn without_damage(bytes: &[u8]) -> Vec<u8> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
     let version = first.strip_prefix(&HEADER[..HEADER.len() - 1]).and_then(|version| version.strip_suffix(b"\n"));
-    // An unknown version is not read at all.
+    // A file of an unknown version is not read at all.
     let first = match version {
         Some(version) if !version.is_empty() && version.iter().all(u8::is_ascii_digit) => first.to_vec(),
         _ if bytes.contains(&b'\n') => [HEADER, b"\n"].concat(),
@@ -81,10 +84,10 @@ struct Restored {
     state: StateFile,
     openings: Vec<Opening>,
     /// The file was damaged.
-    told: bool,
+    reported_damage: bool,
 }
 
-/// What a start finds; `None` where the file is refused for its version.
+/// The state that a start restores; `None` if the file is refused because of its version.
 fn restore(path: &Path) -> Option<Restored> {
     let (mut state, restored) = match StateFile::open(path, BOOT, clocks()) {
         Ok(opened) => opened,
@@ -95,7 +98,7 @@ fn restore(path: &Path) -> Option<Restored> {
     let damage = |notice: &StateNotice| matches!(notice, StateNotice::Damaged { .. } | StateNotice::Torn(_));
     assert!(notices.iter().all(damage), "{notices:?}");
     let mut openings = restored.openings;
-    // Those that are unfinished close at once.
+    // Unfinished openings close immediately.
     openings.extend(restored.unfinished.into_iter().map(|(_, request)| Opening {
         door: request.door,
         ip: request.ip,
@@ -105,10 +108,10 @@ fn restore(path: &Path) -> Option<Restored> {
     }));
     assert!(openings.iter().all(|it| it.closes_at == Timestamp::default() || it.closes_at >= clocks().now));
     openings.sort_by_key(|opening| format!("{opening:?}"));
-    Some(Restored { state, openings, told: !notices.is_empty() })
+    Some(Restored { state, openings, reported_damage: !notices.is_empty() })
 }
 
-/// One more opening is kept beside those that were found, until its stop command has ended.
+/// Keeps one more opening in addition to the restored ones, until its stop command has ended.
 fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     let opening = Opening {
         door: "new door".into(),
@@ -126,16 +129,16 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     let Opening { door, ip, stop_command: command, .. } = opening;
     let command = command.expect("it has one");
     let id = state.closing(&CommandRequest { door, ip, action: Action::Close, command });
-    state.closed(id.expect("it is known"));
+    state.closed(id.expect("the opening has an id"));
     state.commit(clocks().now);
     drop(state);
     again(path, &openings);
 }
 
-/// The next start, which finds these openings and no damage.
+/// The next start, which restores these openings and reports no damage.
 fn again(path: &Path, openings: &[Opening]) -> StateFile {
     let restored = restore(path).expect("a file of this version");
-    assert!(!restored.told, "{}", fs::read_to_string(path).unwrap_or_default());
+    assert!(!restored.reported_damage, "{}", fs::read_to_string(path).unwrap_or_default());
     assert_eq!(restored.openings, openings);
     restored.state
 }

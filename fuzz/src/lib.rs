@@ -1,4 +1,4 @@
-//! What the fuzz targets check, one module for each, and what they share.
+//! The properties that the fuzz targets check, one module for each target, and shared parts.
 
 pub mod c_api;
 pub mod config;

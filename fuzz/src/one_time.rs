@@ -1,4 +1,4 @@
-//! Files of one-time sequences: each is used once, by a mark on its line.
+//! Files of one-time sequences: each sequence is used once, by a mark on its line.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         .into()
 }
 
-/// Uses the file of these bytes up.
+/// Consumes all sequences of the file with these bytes.
 pub fn check(bytes: &[u8]) {
     with_file(bytes, |path| use_up(path, bytes));
 }
@@ -31,7 +31,7 @@ fn use_up(path: &Path, bytes: &[u8]) {
         assert_eq!(file.current(), Some(&sequence));
         file.mark_used().expect("the line is marked");
         let after = fs::read(path).expect("the file is read");
-        // The mark replaces a blank at the beginning of the line, or comes before the line.
+        // The mark replaces a space at the beginning of the line, or is inserted before the line.
         let at = before.iter().zip(&after).take_while(|(old, new)| old == new).count();
         let (mark, rest) = after[at..].split_first().expect("a mark");
         assert_eq!(*mark, b'#');

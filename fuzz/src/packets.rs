@@ -1,4 +1,4 @@
-//! Packets made by etherparse, which knows nothing of portknock.
+//! Packets built by etherparse, which is independent of portknock.
 
 use std::net::IpAddr;
 
@@ -52,7 +52,7 @@ fn segment(ip: PacketBuilderStep<etherparse::IpHeaders>, knock: &Knock) -> Vec<u
             tcp.write(&mut packet, &payload)
         }
     };
-    written.expect("memory takes every byte");
+    written.expect("memory accepts every byte");
     packet
 }
 

@@ -1,8 +1,8 @@
-//! The connection between the daemon and the process that reads packets, with hostile bytes from either end.
+//! The connection between the daemon and the reader process, with hostile bytes from either end.
 
 use portknock_core::reader::fuzzing::{check_daemon, check_reader, daemon_seeds, reader_seeds};
 
-/// The end that the bytes of an input are for, as its first byte.
+/// The end that receives the bytes of an input, as its first byte.
 const DAEMON: u8 = 0;
 const READER: u8 = 1;
 
@@ -12,7 +12,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     daemon_seeds().into_iter().map(with(DAEMON)).chain(reader_seeds().into_iter().map(with(READER))).collect()
 }
 
-/// Has one end receive the bytes.
+/// Lets one end receive the bytes.
 pub fn check(bytes: &[u8]) {
     match bytes.split_first() {
         Some((end, bytes)) if end % 2 == READER => check_reader(bytes),

@@ -1,4 +1,4 @@
-//! Capture files: replaying one ends, and tells what its frames tell.
+//! Capture files: a replay ends, and reports the events of its frames.
 
 use portknock_core::config::parse;
 use portknock_core::replay::{Replay, ReplayError};
@@ -11,7 +11,7 @@ use crate::scratch::with_file;
 pub const DOORS: &str = "[a]\nsequence = 7000,8000:udp,9000\ncommand = open %IP%\ncmd_timeout = 1\n\
                          stop_command = close %IP%\n[b]\nsequence = 1:udp\ntcpflags = syn\nseq_cooldown = 1\n";
 
-/// Captures that open both doors, of several kinds.
+/// Captures that open both doors, in several formats.
 pub fn seeds() -> Vec<Vec<u8>> {
     let knocks = [(Protocol::Tcp, 7000), (Protocol::Udp, 8000), (Protocol::Tcp, 9000), (Protocol::Udp, 1)];
     let frames = |link_type| knocks.map(|(protocol, port)| frame(link_type, &packet(&knock(false, protocol, port))));
@@ -34,7 +34,7 @@ pub fn check(bytes: &[u8]) {
                 }
                 Ok(None) => break,
                 Err(ReplayError::Damaged { .. }) => {
-                    assert!(matches!(replay.next_event(), Ok(None)), "there is no end behind the damage");
+                    assert!(matches!(replay.next_event(), Ok(None)), "the replay does not end after the damage");
                     break;
                 }
                 Err(error) => panic!("{error}"),

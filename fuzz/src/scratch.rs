@@ -1,4 +1,4 @@
-//! A file of this process, in memory where TMPDIR is.
+//! A file of this process, in memory if TMPDIR is.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -6,15 +6,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = std::env::temp_dir().join(format!("portknock-fuzz-{}", std::process::id()));
-    fs::create_dir(&folder).expect("a folder of this process");
-    folder
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let directory = std::env::temp_dir().join(format!("portknock-fuzz-{}", std::process::id()));
+    fs::create_dir(&directory).expect("a new directory of this process");
+    directory
 });
 
-/// Works with the path of a file that has these bytes and that no one else can write to.
+/// Calls the function with the path of a file that has these bytes and that no other process can
+/// write to.
 pub(crate) fn with_file(bytes: &[u8], work: impl FnOnce(&Path)) {
-    let path = FOLDER.join("file");
+    let path = DIRECTORY.join("file");
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
     file.and_then(|mut file| file.write_all(bytes)).expect("a file is written");
     work(&path);

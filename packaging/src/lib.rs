@@ -1,5 +1,6 @@
-//! Man pages and completions, made of the command lines. The tests of `cli` and `daemon` call this, each for its own
-//! programs, and fail where what is committed is not what comes out; `UPDATE_GOLDEN=1` writes it anew.
+//! Generates man pages and completions from the command lines. The tests of `cli` and `daemon` call
+//! this, each for its own programs, and fail if the committed files differ from the generated ones.
+//! `UPDATE_GOLDEN=1` writes the files again.
 #![allow(clippy::missing_panics_doc, reason = "to panic is how a test reports")]
 
 #[cfg(test)]
@@ -11,12 +12,15 @@ use std::path::Path;
 
 use clap::Command;
 use clap_complete::{Shell, generate};
+use portknock_golden::assert_golden;
 
-/// Asserts that the page `man/PAGE` and the completions of the program are what its command line makes of
-/// `man/PAGE.in`. With `UPDATE_GOLDEN` in the environment they are written instead.
+/// Asserts that the page `man/PAGE` and the completions of the program are up to date with its
+/// command line and with `man/PAGE.in`. With `UPDATE_GOLDEN` in the environment this function
+/// writes them instead.
 ///
-/// In the template, `@SYNOPSIS@` stands for the command line in short, `@OPTIONS@` for the list of options and
-/// arguments, `@COMMANDS@` for the subcommands with theirs.
+/// In the template, `@SYNOPSIS@` stands for the short form of the command line, `@OPTIONS@` for the
+/// list of options and arguments, `@COMMANDS@` for the subcommands with their options and
+/// arguments.
 pub fn assert_up_to_date(page: &str, mut command: Command) {
     command.build();
     assert_page(page, |page, line| page::fill(page, line, &command));
@@ -42,15 +46,7 @@ fn packaging() -> &'static Path {
 }
 
 fn assert_same(file: &str, made: &str) {
-    let path = packaging().join(file);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, made).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    }
-    let committed = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        committed == made,
-        "packaging/{file} is not what its sources make; this writes it anew:\n  UPDATE_GOLDEN=1 cargo test -p portknock-cli -p portknockd -p portknock-packaging manual"
-    );
+    assert_golden(&format!("packaging/{file}"), made);
 }
 
 #[cfg(test)]
@@ -61,11 +57,11 @@ mod tests {
     fn the_manual_of_the_configuration_is_up_to_date() {
         let document = include_str!("../../docs/knockd-compat.md");
         assert_page("knockd.conf.5", |page, line| {
-            let found = line == "@DIFFERENCES@";
-            if found {
+            let is_placeholder = line == "@DIFFERENCES@";
+            if is_placeholder {
                 differences::list(page, document);
             }
-            found
+            is_placeholder
         });
     }
 }

@@ -1,12 +1,14 @@
-//! The generated parts of a man page, in mdoc(7). clap's own texts are the source; what they lack for a page, and only
-//! that, is in the template.
+//! The generated parts of a man page, in mdoc(7). Their source are clap's help texts. The template
+//! contains only the rest of the page.
 
 use clap::builder::ValueRange;
 use clap::{Arg, ArgAction, Command};
 
-/// The page: the template with its placeholders filled by `fill`, which tells whether a line is one.
+/// Returns the page: the template with its placeholders filled by `fill`, which returns true if a
+/// line is a placeholder.
 pub(crate) fn render(template: &str, mut fill: impl FnMut(&mut String, &str) -> bool) -> String {
-    let mut page = String::from(".\\\" Made from the file of the same name with .in at its end. Change that one.\n");
+    let mut page =
+        String::from(".\\\" Generated from the file with this name and the suffix .in. Edit that file instead.\n");
     for line in template.lines() {
         if !fill(&mut page, line) {
             page.push_str(line);
@@ -16,7 +18,7 @@ pub(crate) fn render(template: &str, mut fill: impl FnMut(&mut String, &str) -> 
     page
 }
 
-/// Fills in what a command line tells.
+/// Fills a placeholder with the texts of the command line.
 pub(crate) fn fill(page: &mut String, line: &str, command: &Command) -> bool {
     match line {
         "@SYNOPSIS@" => synopsis(page, command),
@@ -59,13 +61,13 @@ fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
     options.chain(command.get_positionals()).filter(|arg| !arg.is_hide_set())
 }
 
-/// How an argument stands in the command line in short. Help and version need no place there.
+/// The argument in the short form of the command line, which omits help and version.
 fn usage(arg: &Arg) -> Option<String> {
     if matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version) {
         return None;
     }
     if arg.is_positional() {
-        let dots = if takes_many(arg) { " ..." } else { "" };
+        let dots = if is_repeatable(arg) { " ..." } else { "" };
         return Some(format!(".{}Ar {}{dots}", if arg.is_required_set() { "" } else { "Op " }, value(arg)));
     }
     let name = arg.get_short().map_or_else(|| long(arg), |short| format!("Fl {short}"));
@@ -73,7 +75,7 @@ fn usage(arg: &Arg) -> Option<String> {
     Some(format!(".{optional}{name}{}", value_after(arg)))
 }
 
-fn takes_many(arg: &Arg) -> bool {
+fn is_repeatable(arg: &Arg) -> bool {
     arg.get_num_args().is_some_and(|range: ValueRange| range.max_values() > 1)
         || matches!(arg.get_action(), ArgAction::Append)
 }
@@ -123,13 +125,13 @@ fn list(page: &mut String, command: &Command) {
     page.push_str(".El\n");
 }
 
-/// clap's texts have no full stop at their end; in a page more may follow.
+/// Adds the full stop that clap's texts lack, because other sentences can follow in a page.
 fn sentence(text: &str) -> String {
     let text = text.trim_end();
     if text.is_empty() || text.ends_with(['.', ']', ')']) { text.to_owned() } else { format!("{text}.") }
 }
 
-/// Plain text in lines that fit, each sentence on a line of its own.
+/// Writes plain text in lines of limited length, with each sentence on a new line.
 pub(crate) fn text(page: &mut String, plain: &str) {
     let mut line = String::new();
     for word in plain.split_whitespace().map(escape) {
@@ -149,7 +151,7 @@ pub(crate) fn text(page: &mut String, plain: &str) {
 
 fn flush(page: &mut String, line: &mut String) {
     if !line.is_empty() {
-        // A dot or an apostrophe first on a line would be a request.
+        // A line that begins with a dot or an apostrophe would be a request.
         if line.starts_with(['.', '\'']) {
             page.push_str("\\&");
         }

@@ -1,5 +1,5 @@
-"""What a packet costs from Python: `speed.py CONFIG CAPTURE` prints, as one JSON object, nanoseconds a packet through
-Engine.feed, Engine.feed_many, replay, and scapy doing the same job on the same capture. The fastest of several runs."""
+"""Cost of a packet from Python: `speed.py CONFIG CAPTURE` prints, as one JSON object, nanoseconds per packet through
+Engine.feed, Engine.feed_many, replay, and scapy in the same role on the same capture. The fastest of several runs."""
 
 import json
 import struct
@@ -17,7 +17,8 @@ SCAPY_PACKETS = 20_000
 
 
 def frames(path):
-    """The frames of a pcap file in this machine's byte order with nanoseconds (see pcap-savefile(5)), with their times."""
+    """The frames of a pcap file in this machine's byte order with nanoseconds (see
+    pcap-savefile(5)), with their times."""
     data = path.read_bytes()
     magic, _, _, _, _, _, link_type = struct.unpack_from("=IHHiIII", data)
     assert (magic, link_type) == (0xA1B23C4D, portknock.LINKTYPE_ETHERNET)
@@ -29,7 +30,7 @@ def frames(path):
 
 
 def fastest(packets, work):
-    """Nanoseconds a packet, and what came out."""
+    """Nanoseconds per packet, and the result."""
     times = []
     for _ in range(RUNS):
         begin = time.perf_counter_ns()
@@ -52,7 +53,7 @@ def by_replay(config, path):
 
 
 def by_scapy(config, path):
-    """The same door, as people write it."""
+    """The same door, as people program it with scapy."""
     [door] = config.doors
     steps = [step.port for step in door.sequence]
     attempts = {}
@@ -86,7 +87,7 @@ def main():
     ]:
         figures[name], count = fastest(len(packets), work)
         openings.add(count)
-    # Once: it takes long enough.
+    # Once, because it takes long enough.
     begin = time.perf_counter_ns()
     by_scapy(config, path)
     figures["scapy"] = (time.perf_counter_ns() - begin) / min(SCAPY_PACKETS, len(packets))

@@ -9,13 +9,15 @@ import support
 collect_ignore = [] if sys.version_info >= (3, 10) else ["test_match.py"]
 
 
-# A shell has it ignored for what it starts in the background, and the programs that tests start would take that from here.
+# A shell makes background processes ignore SIGINT, and the programs that tests start would inherit
+# that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def sandbox():
-    """For tests that capture or send: only where the loopback interface is our own."""
+    """For tests that capture or send: only in a separate network namespace, with its own loopback
+    interface."""
     if os.environ.get("PORTKNOCK_SANDBOX") != "1":
         pytest.fail("needs a network of its own: run it by scripts/sandbox")
 

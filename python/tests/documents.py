@@ -1,21 +1,21 @@
 """The examples in Markdown documents: fenced blocks that begin with ```python.
 
-Each is a program of its own. It runs in a folder that has
+Each is a separate program. It runs in a directory that has
 
-    knockd.conf   one whose door `ssh` takes 7000:udp, 8000:udp
-    broken.conf   one with errors
+    knockd.conf   a configuration whose door `ssh` has the sequence 7000:udp, 8000:udp
+    broken.conf   a configuration with errors
     knocks.pcap   a capture of one knock at that door, from 192.0.2.7
 
-and has to end with status 0 within a minute. A comment right above the block, which readers do not see, says where it
-runs:
+and must end with status 0 within a minute. A comment right above the block, which readers do not see, names the place
+where it runs.
 
-    <!-- test: compile -->  nowhere: it has to be valid Python, of 3.10 or later
-    <!-- test: knocked -->  on the host 10.0.0.1 with the interface eth0, where 10.0.0.2 knocks at that door again and
-                            again for as long as the block runs
-    <!-- test: webhook -->  the same, until what it has posted to http://127.0.0.1:8080 tells of an opening; then Ctrl-C
-                            ends it
-    <!-- test: server -->   on the host 10.0.0.2, for which `server.example` is 10.0.0.1; there port 22 is filtered
-                            until that knock makes portknockd open it
+    <!-- test: compile -->  The block does not run: it must be valid Python, of 3.10 or later.
+    <!-- test: knocked -->  The host 10.0.0.1 with the interface eth0. 10.0.0.2 knocks at that door repeatedly while
+                            the block runs.
+    <!-- test: webhook -->  The same, until a message to http://127.0.0.1:8080 reports an opening; then Ctrl-C ends
+                            the block.
+    <!-- test: server -->   The host 10.0.0.2, for which `server.example` is 10.0.0.1. Port 22 is filtered there until
+                            that knock makes portknockd open it.
 """
 
 import re
@@ -26,7 +26,8 @@ FENCE = re.compile(r"( *)(`{3,}|~{3,})\s*(\S*)")
 
 
 class Example:
-    """A block: its code, the line of the document before it, and where it runs: one of PLACES, or None."""
+    """A block: its code, the line of the document before it, and its place: one of PLACES, or
+    None."""
 
     def __init__(self, code, line, place):
         self.code = code
@@ -53,7 +54,7 @@ def examples(text):
             elif opened:
                 fence, code, begin = opened, [], number
             elif line.strip():
-                # A marker stands right above its block.
+                # A marker is in the line right above its block.
                 if place:
                     raise ValueError(f"line {number}: between a marker and its block")
         elif line.strip() == fence[2]:

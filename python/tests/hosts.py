@@ -1,4 +1,4 @@
-"""Two hosts in network namespaces with a cable between them, inside of scripts/sandbox."""
+"""Two hosts in network namespaces with a link between them, inside of scripts/sandbox."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ def ip(*words):
 
 
 def on(host):
-    """How a command begins that runs on a host."""
+    """The beginning of a command that runs on a host."""
     return ["ip", "netns", "exec", host]
 
 

@@ -12,10 +12,10 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = sorted((REPOSITORY / "examples" / "conf").glob("*.conf"))
 
-# Longer than anything takes that these tests wait for.
-PATIENCE = 30
+# Timeout in seconds, longer than any expected wait of these tests.
+WAIT_TIMEOUT = 30
 
-KNOCKER = "192.0.2.7"
+CLIENT = "192.0.2.7"
 SERVER = "192.0.2.1"
 
 DOOR = """
@@ -27,7 +27,7 @@ DOOR = """
 """
 
 
-def udp(port, source=KNOCKER, destination=SERVER):
+def udp(port, source=CLIENT, destination=SERVER):
     """An IPv4 packet with a UDP datagram."""
     header = struct.pack(">BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0)
     addresses = socket.inet_aton(source) + socket.inet_aton(destination)
@@ -53,11 +53,12 @@ def capture_header(linktype=101):
 
 
 def run(name, *arguments):
-    """What one of our programs prints."""
-    folder = os.environ.get("PORTKNOCK_BIN")
-    if not folder:
+    """The output of one of our programs."""
+    directory = os.environ.get("PORTKNOCK_BIN")
+    if not directory:
         pytest.fail("PORTKNOCK_BIN is not set: cargo build --bins && export PORTKNOCK_BIN=$PWD/target/debug")
-    done = subprocess.run([Path(folder) / name, *arguments], stdout=subprocess.PIPE, timeout=PATIENCE, check=False)
+    command = [Path(directory) / name, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_TIMEOUT, check=False)
     return done.stdout.decode()
 
 
@@ -66,12 +67,12 @@ def json_lines(text):
 
 
 def descriptors():
-    """The descriptors that this process has, but for the one that lists them."""
+    """The descriptors that this process has, except the one that lists them."""
     return sorted(os.listdir("/proc/self/fd"))
 
 
 def threads():
-    """How many threads this process has, Python's and others."""
+    """Number of threads of this process, Python's and others."""
     return len(os.listdir("/proc/self/task"))
 
 
@@ -83,7 +84,7 @@ def silent_port():
 
 
 def closed_port():
-    """A TCP port on loopback that nothing listens on."""
+    """A TCP port on loopback without a listener."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return bound.getsockname()[1]

@@ -5,7 +5,7 @@ import time
 import portknock
 import pytest
 from portknock import Close, Config, KnockError, Open, Stage, aio
-from support import DOOR, PATIENCE, closed_port, descriptors, silent_port, threads
+from support import DOOR, WAIT_TIMEOUT, closed_port, descriptors, silent_port, threads
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -21,10 +21,10 @@ def nothing_is_left():
 
 
 def run(task):
-    return asyncio.run(asyncio.wait_for(task, PATIENCE))
+    return asyncio.run(asyncio.wait_for(task, WAIT_TIMEOUT))
 
 
-def test_events_come_without_a_thread():
+def test_events_arrive_without_a_thread():
     async def main():
         seen = []
         async with aio.listen(QUICK, interface="lo") as listener:
@@ -148,11 +148,11 @@ def test_a_cancelled_task_leaves_nothing(what):
             assert (descriptors(), threads()) == before
             return time.monotonic() - start
 
-        # An hour would be wrong.
-        assert run(main()) < PATIENCE
+        # An interval of an hour would be wrong.
+        assert run(main()) < WAIT_TIMEOUT
 
 
-def test_the_loop_goes_on_meanwhile():
+def test_the_loop_continues_meanwhile():
     bound, silent = silent_port()
     with bound:
 

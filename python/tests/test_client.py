@@ -58,7 +58,7 @@ def test_a_port_is_waited_for(server):
     assert (caught.value.state, caught.value.errno) == ("closed", None)
 
 
-def test_a_knock_that_cannot_be_sent_says_why():
+def test_a_knock_that_cannot_be_sent_raises_the_reason():
     with pytest.raises(KnockError) as caught:
         knock("127.0.0.1", "9:udp", source="192.0.2.1")
     assert (caught.value.errno, caught.value.state) == (errno.EADDRNOTAVAIL, None)
@@ -165,7 +165,7 @@ def test_numbers_of_a_probe_are_checked(options):
     assert next(iter(options)) in str(caught.value)
 
 
-def test_a_probe_that_cannot_be_made_says_why():
+def test_a_probe_that_cannot_be_made_raises_the_reason():
     with pytest.raises(ProbeError, match="cannot find the host"):
         probe("no host", "9")
     with pytest.raises(ProbeError) as caught:

@@ -1,4 +1,5 @@
-"""`python -m portknock` does what the program `portknock` does: same output, same errors, same exit status."""
+"""`python -m portknock` and the program `portknock` have the same output, errors and exit
+status."""
 
 import array
 import fcntl
@@ -18,8 +19,8 @@ import support
 
 PROGRAM = [str(Path(os.environ["PORTKNOCK_BIN"], "portknock"))]
 MODULE = [sys.executable, "-m", "portknock"]
-# What waits for another process gives up after so many seconds.
-PATIENCE = 60
+# Timeout in seconds of each wait for another process.
+WAIT_TIMEOUT = 60
 
 CHECKS = [
     ["check", "knockd.conf"],
@@ -55,7 +56,7 @@ USAGE = [
     ["knock", "localhost", "7000:icmp"],
     ["probe", "--timeout", "0", "localhost", "22"],
 ]
-# The port stands for one that is closed.
+# The number is replaced by a closed port.
 LOOPBACK = [
     ["knock", "-v", "127.0.0.1", "{port}", "{port}:udp"],
     ["knock", "--then", "{port}", "--wait", "0.1", "127.0.0.1", "{port}:udp"],
@@ -66,7 +67,7 @@ LOOPBACK = [
 
 
 @pytest.fixture
-def folder(tmp_path):
+def directory(tmp_path):
     example_files.write(tmp_path)
     (tmp_path / "cut.pcap").write_bytes((tmp_path / "knocks.pcap").read_bytes()[:-7])
     return tmp_path
@@ -74,19 +75,19 @@ def folder(tmp_path):
 
 @pytest.fixture
 def closed_port():
-    """A port of 127.0.0.1 that is taken, by TCP and by UDP, but does not listen."""
+    """A port of 127.0.0.1 that is in use, by TCP and by UDP, but does not listen."""
     with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         tcp.bind(("127.0.0.1", 0))
         port = tcp.getsockname()[1]
         udp.bind(("127.0.0.1", port))
-        # A connected socket takes packets of its peer alone: for all others the port is closed.
+        # A connected socket accepts packets of its peer only: for all others the port is closed.
         udp.connect(("127.0.0.1", 9))
         yield port
 
 
-def run(command, folder):
-    with open(folder / "knockd.conf", "rb") as standard_input:
-        return subprocess.run(command, cwd=folder, stdin=standard_input, capture_output=True, timeout=PATIENCE)
+def run(command, directory):
+    with open(directory / "knockd.conf", "rb") as standard_input:
+        return subprocess.run(command, cwd=directory, stdin=standard_input, capture_output=True, timeout=WAIT_TIMEOUT)
 
 
 def timeless(output):
@@ -94,8 +95,8 @@ def timeless(output):
     return re.sub(rb'\d+\.\d+ ms|"rtt_ms":[\d.]+', b"TIME", output)
 
 
-def both_agree(arguments, folder):
-    program, module = (run(start + arguments, folder) for start in (PROGRAM, MODULE))
+def both_agree(arguments, directory):
+    program, module = (run(start + arguments, directory) for start in (PROGRAM, MODULE))
     for theirs, ours in (program.stdout, module.stdout), (program.stderr, module.stderr):
         assert timeless(ours) == timeless(theirs).replace(b"Usage: portknock", b"Usage: python -m portknock")
     assert module.returncode == program.returncode
@@ -103,36 +104,36 @@ def both_agree(arguments, folder):
 
 
 @pytest.mark.parametrize("arguments", CHECKS + REPLAYS, ids=" ".join)
-def test_files(arguments, folder):
-    both_agree(arguments, folder)
+def test_files(arguments, directory):
+    both_agree(arguments, directory)
 
 
 @pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
-def test_usage(arguments, folder):
-    both_agree(arguments, folder)
+def test_usage(arguments, directory):
+    both_agree(arguments, directory)
 
 
 @pytest.mark.parametrize("arguments", LOOPBACK, ids=" ".join)
-def test_loopback(arguments, folder, closed_port):
-    both_agree([argument.format(port=closed_port) for argument in arguments], folder)
+def test_loopback(arguments, directory, closed_port):
+    both_agree([argument.format(port=closed_port) for argument in arguments], directory)
 
 
-def test_it_does_something(folder):
+def test_the_programs_print_something(directory):
     """The table above would pass for two programs that do nothing."""
-    assert "ssh: OPEN SESAME" in run([*MODULE, *REPLAYS[0]], folder).stdout.decode()
-    assert run([*MODULE, "check", "broken.conf"], folder).returncode == 1
-    usage = run([*MODULE, "check"], folder)
+    assert "ssh: OPEN SESAME" in run([*MODULE, *REPLAYS[0]], directory).stdout.decode()
+    assert run([*MODULE, "check", "broken.conf"], directory).returncode == 1
+    usage = run([*MODULE, "check"], directory)
     assert usage.returncode == 2
     assert "Usage: python -m portknock check" in usage.stderr.decode()
 
 
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
-def test_nobody_reads(start, folder):
+def test_output_without_a_reader(start, directory):
     reader, writer = os.pipe()
     os.close(reader)
     try:
         ended = subprocess.run(
-            [*start, "check", "knockd.conf"], cwd=folder, stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE
+            [*start, "check", "knockd.conf"], cwd=directory, stdout=writer, stderr=subprocess.PIPE, timeout=WAIT_TIMEOUT
         )
     finally:
         os.close(writer)
@@ -140,65 +141,65 @@ def test_nobody_reads(start, folder):
 
 
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
-def test_no_room(start, folder):
+def test_output_to_a_full_disk(start, directory):
     with open("/dev/full", "wb") as full:
         ended = subprocess.run(
-            [*start, "check", "knockd.conf"], cwd=folder, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE
+            [*start, "check", "knockd.conf"], cwd=directory, stdout=full, stderr=subprocess.PIPE, timeout=WAIT_TIMEOUT
         )
     assert ended.returncode == 1
     assert ended.stderr.startswith(b"portknock: cannot write to standard output: No space left on device")
 
 
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
-def test_ctrl_c_ends_what_waits_for_input(start, folder):
+def test_ctrl_c_ends_a_wait_for_input(start, directory):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*start, "check", "-"], cwd=folder, **pipes) as reading:
+    with subprocess.Popen([*start, "check", "-"], cwd=directory, **pipes) as reading:
         reading.stdin.write(b"[options]\n")
         reading.stdin.flush()
         wait_until(lambda: waiting(reading.stdin) == 0)
         reading.send_signal(signal.SIGINT)
-        output = reading.communicate(timeout=PATIENCE)
+        output = reading.communicate(timeout=WAIT_TIMEOUT)
     assert (reading.returncode, *output) == (-signal.SIGINT, b"", b"")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("start", [PROGRAM, MODULE], ids=["program", "module"])
-def test_ctrl_c_prints_what_a_probe_knows(start, number, status, folder):
-    # A port that takes the probe and does not answer.
+def test_ctrl_c_prints_the_results_of_a_probe_so_far(start, number, status, directory):
+    # A port that receives the probe and does not answer.
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
-        silent.settimeout(PATIENCE)
-        probe = [*start, "probe", "--udp", "--timeout", str(PATIENCE), "127.0.0.1", str(silent.getsockname()[1])]
-        with subprocess.Popen(probe, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as probing:
+        silent.settimeout(WAIT_TIMEOUT)
+        probe = [*start, "probe", "--udp", "--timeout", str(WAIT_TIMEOUT), "127.0.0.1", str(silent.getsockname()[1])]
+        with subprocess.Popen(probe, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as probing:
             silent.recv(65_535)
             probing.send_signal(number)
-            output, errors = probing.communicate(timeout=PATIENCE)
+            output, errors = probing.communicate(timeout=WAIT_TIMEOUT)
     assert (probing.returncode, errors) == (status, b"")
     assert output == b"Probe of 127.0.0.1 by UDP\nNot known yet: 1 port\n"
 
 
-def test_an_ignored_interrupt_stays_ignored(folder):
-    """As a shell has it for what it starts in the background."""
+def test_an_ignored_interrupt_stays_ignored(directory):
+    """As a shell starts background processes."""
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *MODULE, "check", "-"]
-    with subprocess.Popen(ignoring, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reading:
+    with subprocess.Popen(ignoring, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reading:
         reading.stdin.write(support.DOOR.encode())
         reading.stdin.flush()
         wait_until(lambda: waiting(reading.stdin) == 0)
         reading.send_signal(signal.SIGINT)
-        output, _ = reading.communicate(timeout=PATIENCE)
+        output, _ = reading.communicate(timeout=WAIT_TIMEOUT)
     assert reading.returncode == 0
     assert b"0 errors" in output
 
 
 def waiting(pipe):
-    """How many bytes in a pipe are not read yet."""
+    """Number of bytes in a pipe that are not read yet."""
     count = array.array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count[0]
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -14,9 +14,9 @@ BAD = "[openSSH]\n\t\tsequence = sequence = 3,1\n\t\tstop = x\n"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_examples_are_what_the_command_line_says(path):
+def test_examples_give_the_output_of_the_command_line(path):
     expected = json.loads(run("portknock", "check", "--format", "json", str(path)))
-    # The command line also looks at the file's permissions and at the service of this machine.
+    # The command line also checks the file's permissions and the service of this machine.
     found = [one for one in expected["diagnostics"] if one["code"] not in ("PK070", "PK071")]
     expected["warnings"] -= len(expected["diagnostics"]) - len(found)
     expected["diagnostics"] = found
@@ -42,7 +42,7 @@ def test_a_configuration_with_errors_is_reported_as_by_the_command_line(tmp_path
     assert run("portknock", "check", "--fix", str(path)) == Config.fix(BAD)
 
 
-def test_an_error_says_where_it_is_and_what_to_do():
+def test_an_error_has_its_position_and_a_remedy():
     with pytest.raises(ValueError) as caught:
         Config.parse(BAD, "my.conf")
     error = caught.value
@@ -134,7 +134,7 @@ def test_equality_is_about_meaning():
         (".", IsADirectoryError, errno.EISDIR),
     ],
 )
-def test_a_file_that_cannot_be_read_is_what_open_says(tmp_path, what, kind, number):
+def test_an_unreadable_file_raises_the_exception_of_open(tmp_path, what, kind, number):
     for read in (Config.load, portknock.check):
         with pytest.raises(kind) as caught:
             read(tmp_path / what)
@@ -162,7 +162,7 @@ WORDS = st.text(
     command=st.none() | WORDS,
     flags=st.sets(st.sampled_from(["syn", "ack", "fin"])),
 )
-def test_what_is_printed_means_the_same(steps, name, seconds, command, flags):
+def test_a_printed_configuration_means_the_same(steps, name, seconds, command, flags):
     lines = [f"[{name}]", "sequence = " + ",".join(map(str, steps)), f"seq_timeout = {seconds}"]
     if command is not None:
         lines.append(f"command = {command}")
@@ -171,7 +171,7 @@ def test_what_is_printed_means_the_same(steps, name, seconds, command, flags):
     report = portknock.check_text("\n".join(lines))
     config = report.config
     if config is None:
-        # Some commands and names are refused, and then for a reason.
+        # Some commands and names are refused, with an error message.
         assert report.errors > 0
         return
     assert config.doors[0].sequence == tuple(steps)

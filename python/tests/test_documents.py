@@ -1,4 +1,4 @@
-"""The examples of the documents work; see documents.py for how they are marked."""
+"""The examples of the documents work; documents.py describes how they are marked."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ ROOT = support.REPOSITORY
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "docs/python.md", ROOT / "python/README.md") if path.exists()]
 EXAMPLES = [(path, example) for path in DOCUMENTS for example in examples(path.read_text())]
 PROGRAMS = Path(os.environ["PORTKNOCK_BIN"])
-# Wherever the block looks a name up, it finds the server.
+# Every name that the block resolves leads to the server.
 WITH_NAMES = ["unshare", "--mount", "sh", "-c", 'mount --bind "$1" /etc/hosts && shift && exec "$@"', "sh"]
 DOOR = """
 [ssh]
@@ -30,21 +30,21 @@ DOOR = """
 """
 
 
-def program_of(path, example, folder):
-    program = folder / path.name.replace(".md", ".py")
+def program_of(path, example, directory):
+    program = directory / path.name.replace(".md", ".py")
     program.write_text(example.program())
     return program
 
 
-def run(path, example, folder, *start):
-    program = program_of(path, example, folder)
-    ended = subprocess.run([*start, sys.executable, program], cwd=folder, capture_output=True, text=True, timeout=60)
+def run(path, example, directory, *start):
+    program = program_of(path, example, directory)
+    ended = subprocess.run([*start, sys.executable, program], cwd=directory, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, f"{path}, the block at line {example.line}:\n{ended.stdout}{ended.stderr}"
 
 
 @contextlib.contextmanager
 def running(*command, **options):
-    """A program that runs meanwhile."""
+    """A program that runs at the same time."""
     with subprocess.Popen(command, **options) as process:
         try:
             yield process
@@ -61,9 +61,9 @@ def knocking():
         yield
 
 
-def knocked(path, example, folder):
+def knocked(path, example, directory):
     with knocking():
-        run(path, example, folder, *hosts.on("server"))
+        run(path, example, directory, *hosts.on("server"))
 
 
 RECEIVER = """
@@ -81,13 +81,14 @@ server.serve_forever()
 """
 
 
-def webhook(path, example, folder):
+def webhook(path, example, directory):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    program = program_of(path, example, folder)
+    program = program_of(path, example, directory)
     with knocking(), running(*hosts.on("server"), sys.executable, "-c", RECEIVER, **pipes) as receiver:
         assert receiver.stdout.readline() == "ready\n"
-        with running(*hosts.on("server"), sys.executable, program, cwd=folder, **pipes) as watcher:
-            # Where it fails, the receiver waits for ever: who ends first tells.
+        with running(*hosts.on("server"), sys.executable, program, cwd=directory, **pipes) as watcher:
+            # If the example fails, the receiver waits for ever, so the first of the two to end
+            # decides.
             posted = (json.loads(line) for line in receiver.stdout)
             ended = threading.Thread(target=lambda: watcher.wait() and receiver.kill())
             ended.start()
@@ -99,23 +100,23 @@ def webhook(path, example, folder):
     assert watcher.returncode == -signal.SIGINT, err
 
 
-def server(path, example, folder):
-    (folder / "hosts").write_text(f"127.0.0.1 localhost\n{hosts.ADDRESSES['server']} server.example\n")
-    (folder / "server.conf").write_text(f"[options]\n    logfile = {folder}/knockd.log\n{DOOR}")
+def server(path, example, directory):
+    (directory / "hosts").write_text(f"127.0.0.1 localhost\n{hosts.ADDRESSES['server']} server.example\n")
+    (directory / "server.conf").write_text(f"[options]\n    logfile = {directory}/knockd.log\n{DOOR}")
     listen = "import socket, time; listener = socket.create_server(('', 22)); print(flush=True); time.sleep(600)"
-    daemon = [PROGRAMS / "portknockd", "-i", "eth0", "-c", folder / "server.conf"]
+    daemon = [PROGRAMS / "portknockd", "-i", "eth0", "-c", directory / "server.conf"]
     with hosts.two_hosts():
         closed = ["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"]
         subprocess.run([*hosts.on("server"), *closed], check=True)
         with running(*hosts.on("server"), sys.executable, "-c", listen, stdout=subprocess.PIPE) as ssh:
             ssh.stdout.readline()
             with running(*hosts.on("server"), *daemon) as portknockd:
-                wait_for_log(folder / "knockd.log", portknockd)
-                run(path, example, folder, *hosts.on("client"), *WITH_NAMES, folder / "hosts")
+                wait_for_log(directory / "knockd.log", portknockd)
+                run(path, example, directory, *hosts.on("client"), *WITH_NAMES, directory / "hosts")
 
 
 def wait_for_log(log, process):
-    """Until the daemon has written its first line: then it listens."""
+    """Waits until the daemon has written its first line, which means that it listens."""
     deadline = time.monotonic() + 60
     while not (log.exists() and log.stat().st_size):
         assert process.poll() is None
@@ -142,7 +143,8 @@ def test_example(path, example, tmp_path):
         PLACES[example.place](path, example, tmp_path)
 
 
-# The examples above show that good ones pass. These show that bad ones do not, and that each place is what it promises.
+# The examples above show that correct ones pass. These show that wrong ones fail, and that each
+# place is as documented.
 
 def only(code, place=None):
     marker = f"<!-- test: {place} -->\n" if place else ""
@@ -150,7 +152,7 @@ def only(code, place=None):
     return example
 
 
-def test_a_failing_example_is_told_with_its_line(tmp_path):
+def test_a_failing_example_is_reported_with_its_line(tmp_path):
     with pytest.raises(AssertionError, match=r"(?s)a\.md, the block at line 3:.*a\.py\", line 5.*ZeroDivisionError"):
         run(Path("a.md"), only("x = 0\n1 / x"), tmp_path)
 
@@ -176,7 +178,7 @@ def test_markers_that_mark_nothing_are_refused(text):
 
 
 @pytest.mark.live
-def test_the_place_where_someone_knocks(tmp_path):
+def test_the_place_with_a_client(tmp_path):
     example_files.write(tmp_path)
     code = """
 import portknock

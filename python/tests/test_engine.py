@@ -6,7 +6,7 @@ import threading
 import portknock
 import pytest
 from portknock import LINKTYPE_RAW, Close, Config, Engine, Extend, Fail, Open, Stage, Timeout
-from support import DOOR, KNOCKER, SERVER, ethernet, udp
+from support import DOOR, CLIENT, SERVER, ethernet, udp
 
 START = 1_690_000_000
 NS = 10**9
@@ -18,8 +18,8 @@ def knocks(times=((7000, 0), (8000, 1))):
 
 def stages(second=0):
     return [
-        Stage("ssh", KNOCKER, 1, 2, time_ns=(START + second) * NS),
-        Stage("ssh", KNOCKER, 2, 2, time_ns=(START + second + 1) * NS),
+        Stage("ssh", CLIENT, 1, 2, time_ns=(START + second) * NS),
+        Stage("ssh", CLIENT, 2, 2, time_ns=(START + second + 1) * NS),
     ]
 
 
@@ -28,35 +28,44 @@ def test_a_door_opens_is_extended_and_closes(config):
     assert engine.next_timeout() is None
     assert engine.feed(ethernet(udp(7000)), START) == stages()[:1]
     assert (engine.next_timeout(), engine.next_timeout(ns=True)) == (START + 25.0, (START + 25) * NS)
-    opened = Open("ssh", KNOCKER, f"open {KNOCKER}", time_ns=(START + 1) * NS)
+    opened = Open("ssh", CLIENT, f"open {CLIENT}", closes_at_ns=(START + 11) * NS, time_ns=(START + 1) * NS)
     assert engine.feed(ethernet(udp(8000)), START + 1) == [stages()[1], opened]
     assert engine.next_timeout() == START + 11
     again = engine.feed_many([(START + 5 + after, udp(port)) for port, after in ((7000, 0), (8000, 1))], LINKTYPE_RAW)
-    assert again == [*stages(5), Extend("ssh", KNOCKER, f"open {KNOCKER}", f"close {KNOCKER}", time_ns=(START + 6) * NS)]
+    due = (START + 16) * NS
+    commands = (f"open {CLIENT}", f"close {CLIENT}")
+    assert again == [*stages(5), Extend("ssh", CLIENT, *commands, closes_at_ns=due, time_ns=(START + 6) * NS)]
     assert engine.advance(START + 15.999) == []
-    assert engine.advance(START + 20) == [Close("ssh", KNOCKER, f"close {KNOCKER}", time_ns=(START + 16) * NS)]
+    assert engine.advance(START + 20) == [Close("ssh", CLIENT, commands[1], closes_at_ns=due, time_ns=due)]
     assert engine.next_timeout() is None
 
 
 def test_ports_are_opened_without_a_command():
-    engine = Engine(Config.parse("[ssh]\nsequence = 7000:udp\nopen = tcp/22\n"))
-    events = engine.feed(udp(7000), START, LINKTYPE_RAW) + engine.advance(START + 10)
-    assert events[1:] == [Open("ssh", KNOCKER, time_ns=START * NS), Close("ssh", KNOCKER, time_ns=(START + 10) * NS)]
-    assert [event.command for event in events[1:]] == [None, None]
-    assert events[2].as_dict()["command"] is None
+    engine = Engine(Config.parse("[ssh]\nsequence = 7000:udp\nopen = tcp/22,UDP/53\n"))
+    events = [event for after in (0, 3) for event in engine.feed(udp(7000), START + after, LINKTYPE_RAW)]
+    events += engine.advance(START + 13)
+    ports = ["tcp/22", "udp/53"]
+    first, second = (START + 10) * NS, (START + 13) * NS
+    assert [event for event in events if not isinstance(event, Stage)] == [
+        Open("ssh", CLIENT, ports=ports, closes_at_ns=first, time_ns=START * NS),
+        Extend("ssh", CLIENT, ports=ports, closes_at_ns=second, time_ns=(START + 3) * NS),
+        Close("ssh", CLIENT, ports=ports, closes_at_ns=second, time_ns=second),
+    ]
+    assert events[-1].as_dict()["command"] is None
 
 
 def test_attempts_end_and_open_doors_are_closed(config):
     engine = Engine(config)
     engine.feed(udp(7000), START, LINKTYPE_RAW)
-    assert engine.advance(START + 25) == [Timeout("ssh", KNOCKER, 1, time_ns=(START + 25) * NS)]
+    assert engine.advance(START + 25) == [Timeout("ssh", CLIENT, 1, time_ns=(START + 25) * NS)]
     engine.feed_many(((START + 30 + i, udp(port)) for i, port in enumerate((7000, 8000, 7000))), LINKTYPE_RAW)
     [failed] = engine.reload(Config.parse(DOOR.replace("8000", "8001")), START + 33)
-    assert failed == Fail("ssh", KNOCKER, 1, "reload", time_ns=(START + 33) * NS)
-    assert engine.close_all(START + 34) == [Close("ssh", KNOCKER, f"close {KNOCKER}", time_ns=(START + 34) * NS)]
+    assert failed == Fail("ssh", CLIENT, 1, "reload", time_ns=(START + 33) * NS)
+    closed = Close("ssh", CLIENT, f"close {CLIENT}", closes_at_ns=(START + 41) * NS, time_ns=(START + 34) * NS)
+    assert engine.close_all(START + 34) == [closed]
 
 
-def test_many_frames_are_as_each_of_them(config):
+def test_feeding_many_frames_equals_feeding_each_of_them(config):
     frames = knocks() * 3 + [(START, udp(9)), (START, b""), (START, b"nonsense")] * 2000 + knocks()
     one_by_one = Engine(config)
     expected = [event for time, frame in frames for event in one_by_one.feed(frame, time, LINKTYPE_RAW)]
@@ -74,7 +83,7 @@ def test_many_frames_are_as_each_of_them(config):
     assert Engine(config).feed_many(in_ns, LINKTYPE_RAW, ns=True) == expected
 
 
-def test_what_came_before_a_wrong_frame_is_not_lost(config):
+def test_frames_before_an_invalid_frame_are_not_lost(config):
     engine = Engine(config)
     for wrong in ((START, "text"), (START,), (float("nan"), b""), None, ("now", b"")):
         with pytest.raises((TypeError, ValueError)):

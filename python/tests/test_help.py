@@ -1,4 +1,4 @@
-"""`help()` shows what the stubs say."""
+"""`help()` shows the docstrings of the stubs."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ STUB = ast.parse(Path(portknock.__file__).with_name("__init__.pyi").read_text())
 
 
 def described():
-    """What the stub describes: the object at run time, and its docstring."""
+    """The objects that the stub describes, as they are at run time, and their docstrings."""
     for node in STUB.body:
         text = ast.get_docstring(node) if isinstance(node, (ast.ClassDef, ast.FunctionDef)) else None
         if text is None:
@@ -18,7 +18,7 @@ def described():
         thing = getattr(portknock, node.name)
         if isinstance(node, ast.ClassDef):
             methods = {part.name: ast.get_docstring(part) for part in node.body if isinstance(part, ast.FunctionDef)}
-            # The arguments of the class are part of its own text.
+            # The docstring of the class contains its arguments.
             made = methods.pop("__new__", None)
             text += f"\n\n{made}" if made else ""
             for name, method in methods.items():
@@ -27,7 +27,7 @@ def described():
         yield node.name, thing, text
 
 
-def test_help_shows_what_the_stubs_say():
+def test_help_shows_the_docstrings_of_the_stubs():
     count = 0
     for name, thing, text in described():
         assert inspect.getdoc(thing) == text, name

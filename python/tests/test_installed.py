@@ -1,4 +1,5 @@
-"""The package as it is installed: the right one, with all that belongs to it, and without the system's libpcap."""
+"""The installed package: it is the tested one, is complete, and does not need the system's
+libpcap."""
 
 import importlib.metadata
 import os
@@ -19,7 +20,7 @@ def test_versions_agree():
     assert portknock.__version__ == importlib.metadata.version("portknock")
 
 
-def test_licenses_and_types_come_along():
+def test_licenses_and_types_are_included():
     files = importlib.metadata.files("portknock")
     names = {file.name for file in files}
     assert {"LICENSE-APACHE", "LICENSE-MIT", "LICENSE-libpcap", "py.typed"} <= names
@@ -29,7 +30,7 @@ def test_licenses_and_types_come_along():
 
 @pytest.mark.live
 def test_no_libpcap_is_needed(tmp_path):
-    """In a mount namespace where nothing but an empty file is left of the system's libpcap."""
+    """In a mount namespace in which an empty file replaces the system's libpcap."""
     example_files.write(tmp_path)
     program = Path(os.environ["PORTKNOCK_BIN"], "portknock")
     hide = """

@@ -1,4 +1,4 @@
-"""Ctrl-C: a real SIGINT ends every call that waits, and nothing is left behind."""
+"""Ctrl-C: a real SIGINT ends every call that waits, and leaves no thread and no descriptor."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ import sys
 import time
 
 import pytest
-from support import DOOR, PATIENCE
+from support import DOOR, WAIT_TIMEOUT
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
-# The call stands between the first lines, which wait for nothing, and the last ones.
+# The call is inserted between the first lines, which do not wait, and the last ones.
 FRAME = """
 import asyncio, os, sys, threading, time
 import portknock
@@ -76,23 +76,24 @@ CALLS = {
 }
 
 
-def start(before, call, folder, command=()):
+def start(before, call, directory, command=()):
     code = FRAME.format(tests=os.path.dirname(__file__), door=DOOR, before=before, call=call)
-    process = subprocess.Popen([*command, sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=folder)
+    process = subprocess.Popen([*command, sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=directory)
     assert process.stdout.readline() == b"ready\n"
     return process
 
 
 def interrupt(process):
-    """Sends SIGINT when the process waits, or works; the seconds until it noticed, and whether nothing is left."""
+    """Sends SIGINT when the process waits, or works. Returns the seconds until it noticed, and
+    whether nothing is left."""
     until = time.monotonic() + 0.3
-    # Most of these calls sleep, some never do: both are well in their middle by then.
+    # Most of these calls sleep, some never do: by then, both kinds have begun and not ended.
     while time.monotonic() < until and process.poll() is None:
         time.sleep(0.01)
     sent = time.monotonic()
     process.send_signal(signal.SIGINT)
     try:
-        output, _ = process.communicate(timeout=PATIENCE)
+        output, _ = process.communicate(timeout=WAIT_TIMEOUT)
     finally:
         process.kill()
     noticed, clean = output.split()
@@ -104,12 +105,13 @@ def test_ctrl_c_ends_it_and_leaves_nothing(what, tmp_path, record_property):
     before, call = CALLS[what]
     seconds, clean = interrupt(start(before, call, tmp_path))
     record_property("seconds", seconds)
-    # A tenth of a second is meant; a busy machine may take longer, but not as long as the calls.
+    # The intended limit is a tenth of a second. A busy machine may take longer, but not as long as
+    # the calls.
     assert seconds < 5 and clean
 
 
 def test_ctrl_c_ends_the_wait_for_a_name_server(tmp_path):
-    """The thread that asks is left to itself, but no descriptor of ours is."""
+    """The thread that resolves the name continues, but no descriptor of ours is left."""
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")
     (tmp_path / "nsswitch.conf").write_text("hosts: dns\n")
     mount = (

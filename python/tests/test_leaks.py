@@ -15,7 +15,7 @@ def resident():
 
 
 def stays(work, rounds):
-    """Asserts that after some rounds of work more of them take nothing."""
+    """Asserts that after some rounds of work further rounds take no memory."""
     for _ in range(rounds // 10):
         work()
     before = resident(), descriptors(), threads()

@@ -6,7 +6,7 @@ import pytest
 from portknock import aio
 
 
-def test_names_are_declared_and_there():
+def test_names_are_declared_and_exist():
     assert sorted(portknock.__all__, key=str) == sorted(set(portknock.__all__))
     for module in (portknock, aio):
         for name in module.__all__:
@@ -35,7 +35,7 @@ def test_the_awaited_functions_have_the_same_arguments(name):
     assert plain.parameters == awaited.parameters
 
 
-def test_what_is_public_is_described():
+def test_every_public_name_has_a_docstring():
     for name in portknock.__all__:
         value = getattr(portknock, name)
         if inspect.isclass(value) or inspect.isfunction(value):

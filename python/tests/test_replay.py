@@ -27,7 +27,7 @@ def test_it_is_an_iterator(capture_file, config):
     assert list(replay(capture_file, config, ["192.0.2.99"])) == []
 
 
-def test_long_silence_is_passed_over(tmp_path, config):
+def test_long_silence_is_skipped(tmp_path, config):
     path = tmp_path / "long"
     path.write_bytes(capture([(i, udp(9)) for i in range(200_000)] + [(10**9, udp(7000))]))
     [event] = replay(path, config)
@@ -49,7 +49,7 @@ def test_files_that_cannot_be_read_are_errors(tmp_path, config, capture_file):
         replay(3.5, config)
 
 
-def test_a_damaged_file_gives_what_comes_before(capture_file, config):
+def test_a_damaged_file_gives_the_events_before_the_damage(capture_file, config):
     whole = list(replay(capture_file, config))
     capture_file.write_bytes(capture_file.read_bytes()[:-5])
     events = replay(capture_file, config)

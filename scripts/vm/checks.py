@@ -4,6 +4,7 @@ import re
 import time
 
 from lab import SERVER, STRANGERS, WEB_KNOCK, Failure, until
+from predictions import CANNOT_TELL, EVERYBODY, OPENS, STAYS_CLOSED, compare, door
 
 FLUSHING = """#!/usr/sbin/nft -f
 flush ruleset
@@ -48,10 +49,11 @@ def installation(lab):
     until("port 443 is filtered", lambda: lab.state(SERVER, 443) == "filtered")
     for number in (1, 2, 3):
         lab.follow(manual, "Watch it", number)
+    lab.configure(lab.the_manual_door(600))
+    lab.follow(manual, "Change it")
     lab.opens()
     lab.follow(manual, "Watch it", 5)
     until("closed by the command", lambda: lab.state(SERVER, 22) == "closed")
-    lab.follow(manual, "Change it")
     lab.provide_packages("new")
     lab.follow(manual, "Upgrade and remove", 1)
     if not lab.machine.finish(events).output:
@@ -171,6 +173,50 @@ def firewalld_reload(lab):
     lab.server("systemctl stop firewalld")
 
 
+ALLOWS = "from %IP% to any port 22 proto tcp"
+
+
+@check
+def ufw_predictions(lab):
+    """doors whose commands are ufw's: `portknock rules --check` predicts what a knock does"""
+    lab.follow(lab.installation, "Commands that need more")
+    off = "ufw --force reset >/dev/null && ufw --force enable"
+    compare(lab, off, door(f"ufw allow {ALLOWS}"), [OPENS, OPENS])
+    compare(lab, off, door(f"ufw insert 1 allow {ALLOWS}"), [STAYS_CLOSED, STAYS_CLOSED])
+    compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw allow {ALLOWS}"), [STAYS_CLOSED, STAYS_CLOSED])
+    compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw prepend allow {ALLOWS}"), [OPENS, OPENS])
+    compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw insert 1 allow {ALLOWS}"), [OPENS, STAYS_CLOSED])
+    compare(lab, f"{off} && ufw limit 22/tcp", door(f"ufw prepend allow {ALLOWS}"), [EVERYBODY, EVERYBODY])
+    lab.server("ufw --force reset && systemctl stop ufw")
+    as_before(lab)
+
+
+def rich_rule(family):
+    return f"""'rule family="{family}" source address="%IP%" port port="22" protocol="tcp" accept'"""
+
+
+@check
+def firewalld_predictions(lab):
+    """doors whose commands are firewalld's: `portknock rules --check` predicts what a knock does"""
+    lab.follow(lab.installation, "Commands that need more")
+    lab.server("systemctl start firewalld && firewall-cmd --permanent --remove-service=ssh")
+    reload = "firewall-cmd --reload"
+    four = f"firewall-cmd --zone=public --timeout=600 --add-rich-rule={rich_rule('ipv4')}"
+    compare(lab, reload, door(four), [OPENS, STAYS_CLOSED])
+    compare(lab, reload, door(four, four.replace("ipv4", "ipv6")), [OPENS, OPENS])
+    compare(lab, reload, door(four.replace("public", "internal")), [STAYS_CLOSED, STAYS_CLOSED])
+    compare(lab, reload, door("firewall-cmd --zone=public --add-port=22/tcp"), [OPENS, OPENS])
+    compare(lab, f"{reload} && firewall-cmd --add-service=ssh", door(four), [EVERYBODY, EVERYBODY])
+    lab.server("systemctl stop firewalld")
+    as_before(lab)
+
+
+def as_before(lab):
+    """The unit of the package again, and the doors of the manual."""
+    lab.server("rm -r /etc/systemd/system/portknockd.service.d && systemctl daemon-reload")
+    restart_with(lab, lab.the_manual_door(600))
+
+
 def inner_host(lab):
     """Creates a host in a namespace inside the machine, for kinds of interfaces that the outer network cannot have."""
     lab.server("ip netns del peer 2>/dev/null; ip link del lab0 2>/dev/null; ip netns add peer; ip -n peer link set lo up")
@@ -238,10 +284,10 @@ def netem(lab):
 @check
 def suspend(lab):
     """suspend to memory and resume: the daemon continues, and closes doors whose time ended during the suspend"""
-    restart_with(lab, lab.the_manual_door(6))
+    restart_with(lab, lab.the_manual_door(30))
     lab.opens(443, WEB_KNOCK)
     daemon = lab.daemons("portknockd")
-    lab.machine.suspend_and_wake(8)
+    lab.machine.suspend_and_wake(32)
     lab.server("iptables -S INPUT | grep -q -- '--dport 443 -j ACCEPT'", status=1)
     lab.expect("closed")
     if lab.daemons("portknockd") != daemon:
@@ -312,7 +358,7 @@ OLD = """[options]
     tcpflags      = syn
     start_command = /usr/sbin/iptables -I INPUT -s %IP% -p tcp --dport 443 -j ACCEPT
     stop_command  = /usr/sbin/iptables -D INPUT -s %IP% -p tcp --dport 443 -j ACCEPT
-    cmd_timeout   = 60
+    cmd_timeout   = {seconds}
 """
 
 
@@ -323,16 +369,24 @@ def rules(lab, address):
 @check
 def from_knockd(lab):
     """docs/migrating-from-knockd.md with a running knockd: it stops, its open door closes on time, and portknockd replaces it"""
+    start = time.monotonic()
     lab.server("apt-get update && apt-get install knockd")
-    lab.configure(OLD)
+    # The door stays open longer than the installation of portknock takes.
+    seconds = int(60 + 4 * (time.monotonic() - start))
+    lab.configure(OLD.format(seconds=seconds))
     lab.server("sed -i 's/.*KNOCKD_OPTS=.*/KNOCKD_OPTS=\"-i eth0\"/' /etc/default/knockd; systemctl enable --now knockd; sleep 1")
     lab.knock(WEB_KNOCK)
     until("knockd opens", lambda: rules(lab, "10.0.0.2") == 1)
     lab.provide_packages("new")
     lab.follow(lab.migrating, "On Debian", 3)
-    # knockd's children, which close doors, have the same name, so check the unit.
-    lab.server("systemctl is-active knockd", status=3)
     lab.listening()
+    # Its children, which close doors, have the same name and a scope of their own.
+    left = lab.server("for process in $(pgrep -x knockd); do grep -HL /knockd-doors- /proc/$process/cgroup; done; true")
+    if left:
+        raise Failure(f"knockd still runs: {left}")
+    unit = lab.server("systemctl show -p Id --value knockd").strip()
+    if unit != "portknockd.service":
+        raise Failure(f"knockd.service is {unit}")
     if rules(lab, "10.0.0.2") != 1:
         raise Failure("the open door was closed, or opened again")
     lab.client(f"portknock knock --delay 20 --source {STRANGERS[0]} {SERVER} {WEB_KNOCK}")
@@ -340,19 +394,20 @@ def from_knockd(lab):
     time.sleep(1)
     if rules(lab, STRANGERS[0]) != 1:
         raise Failure("two daemons opened the door")
-    until("knockd's door closes", lambda: rules(lab, "10.0.0.2") == 0, 90)
+    until("knockd's door closes", lambda: rules(lab, "10.0.0.2") == 0, seconds + 60)
     until("knockd's last process ends", lambda: not lab.daemons("knockd"))
-    until("portknockd's door closes", lambda: rules(lab, STRANGERS[0]) == 0, 90)
+    until("portknockd's door closes", lambda: rules(lab, STRANGERS[0]) == 0, seconds + 60)
     lab.server("systemctl is-enabled portknockd")
 
 
 @check
 def back_to_knockd(lab):
     """the way back in docs/migrating-from-knockd.md: only knockd runs, and its door opens"""
+    lab.server("sed -i 's/cmd_timeout.*/cmd_timeout = 60/' /etc/knockd.conf")
     lab.follow(lab.migrating, "The way back")
     if lab.daemons("portknockd"):
         raise Failure("portknockd still runs")
-    lab.server("systemctl daemon-reload; systemctl restart knockd; sleep 1")
+    lab.server("systemctl is-active knockd; sleep 1")
     if "/usr/sbin/knockd" not in lab.server("systemctl show -p ExecStart knockd"):
         raise Failure("knockd.service is not the unit of knockd")
     lab.knock(WEB_KNOCK)
@@ -361,3 +416,5 @@ def back_to_knockd(lab):
     lab.machine.reboot()
     if lab.daemons("portknockd"):
         raise Failure("portknockd runs after a reboot")
+    if not lab.daemons("knockd"):
+        raise Failure("knockd does not run after a reboot")

@@ -15,6 +15,11 @@ MAC = "52:54:00:00:00:01"
 TAP = "tap0"
 
 
+def with_load(seconds):
+    """The timeout on this host, which others may use, for what takes so long on an idle one."""
+    return seconds * max(1, os.getloadavg()[0] / os.cpu_count())
+
+
 class Result:
     """The output and the exit status of a command in the guest."""
 
@@ -87,7 +92,7 @@ class Machine:
         ]  # fmt: skip
         # qemu stays in the process group of this script, so that an interruption ends it, too.
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + with_load(10)
         self.monitor.connect(deadline)
         self.monitor.receive(deadline)
         self.ask("qmp_capabilities")
@@ -111,12 +116,12 @@ class Machine:
 
     def scaled(self, seconds):
         """Returns the timeout for an operation that has this timeout with KVM."""
-        return seconds if self.is_fast else seconds * 10
+        return with_load(seconds if self.is_fast else seconds * 10)
 
     def ask(self, command, **arguments):
         """Runs a command of the monitor."""
         self.monitor.send({"execute": command, "arguments": arguments})
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + with_load(30)
         while True:
             answer = self.monitor.receive(deadline)
             if "event" in answer:

@@ -1,13 +1,15 @@
-//! What an attack leaves of honest knocks: portknockd beside the original knockd, and beside fwknopd where the attack concerns
-//! it, too.
+//! Honest knocks during an attack: portknockd compared with the original knockd and, if the attack
+//! concerns it, with fwknopd.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/attacked.json`. While the attack goes on, twenty
-//! honest knocks come, each from an address of its own. A knock is in if its command has run within two seconds. An honest
-//! knock at fwknopd is a packet of its own client.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/attacked.json`. Twenty honest knocks are sent during the attack, each from a
+//! different address. A knock succeeds if its command has run within two seconds. An honest knock
+//! for fwknopd is a packet of fwknop's own client.
 //!
-//! - `median ms` and `worst ms`: from the end of the knock to the command's effect, for the knocks that are in.
-//! - `memory MiB`: how much more the daemon has in memory at the end of the attack than before it.
-//! - `log MiB/s`: what the log file gains in a second of the attack.
+//! - `median ms` and `worst ms`: from the end of the knock to the command's effect, for the knocks
+//!   that succeed.
+//! - `memory MiB`: growth of the daemon's memory from before the attack to its end.
+//! - `log MiB/s`: growth of the log file per second of the attack.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::fs;
@@ -33,31 +35,31 @@ const DOORS: &str = "
     tcpflags    = syn
     command     = true
 ";
-/// What fwknopd does for an honest packet; its client has the keys on its command line.
+/// Access rules of fwknopd for an honest packet. The client has the keys on its command line.
 const ACCESS: &str = "SOURCE ANY
 KEY_BASE64 %KEY%
 HMAC_KEY_BASE64 %HMAC%
 CMD_CYCLE_OPEN touch %DIR%/opened-$SRC
 CMD_CYCLE_CLOSE NONE
 ";
-/// 32 and 64 bytes, as `fwknop --key-gen` makes them.
+/// Keys of 32 and 64 bytes, as `fwknop --key-gen` makes them.
 const KEYS: [(&str, &str); 2] = [
     ("%KEY%", "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="),
     ("%HMAC%", "aGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaA=="),
 ];
 const KNOCKS: u8 = 20;
-/// A knock that opens later does not count.
+/// Seconds after which a knock no longer counts as successful.
 const LIMIT: Duration = Duration::from_secs(2);
 /// Time from one honest knock to the next.
 const BETWEEN_KNOCKS: Duration = Duration::from_millis(250);
-/// How long the daemon has to start, and how long the attack goes on before the first honest knock.
+/// Time for the daemon to start, and time of the attack before the first honest knock.
 const SETTLING: Duration = Duration::from_secs(1);
 
-const FIRST_KNOCKS: &str = "%BLAST% --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 7000 --rate 100000";
+const FIRST_KNOCKS: &str = "%PKTGEN% --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 7000 --rate 100000";
 const LEAKED: &str =
-    "%BLAST% --from 172.16.0.0 --sources 200000 --count 100000000 --ports 5000,5100,5200 --rate 100000";
+    "%PKTGEN% --from 172.16.0.0 --sources 200000 --count 100000000 --ports 5000,5100,5200 --rate 100000";
 const DATAGRAMS: &str =
-    "%BLAST% --udp --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 62201 --rate 100000";
+    "%PKTGEN% --udp --from 172.16.0.0 --sources 1000000 --count 100000000 --ports 62201 --rate 100000";
 const SCAN: &str = "while :; do nmap -n -Pn -r -p 1-65535 -T5 --max-retries 0 --min-rate 50000 10.0.0.1; done";
 
 fn main() {
@@ -67,16 +69,17 @@ fn main() {
     let mut table = Table::new("attacked", &["in of 20", "median ms", "worst ms", "memory MiB", "log MiB/s"]);
     for (what, attack, sink) in [
         ("no attack", "sleep 3600", Sink::File),
-        ("first knocks of forged sources, 100,000/s", FIRST_KNOCKS, Sink::File),
+        ("first knocks of spoofed sources, 100,000/s", FIRST_KNOCKS, Sink::File),
         ("a scan of all ports again and again", SCAN, Sink::File),
-        ("forged whole sequences of another door, 100,000 packets/s", LEAKED, Sink::File),
-        ("first knocks, standard output that nobody reads", FIRST_KNOCKS, Sink::UnreadPipe),
-        ("first knocks, a syslog that nobody reads", FIRST_KNOCKS, Sink::UnreadSyslog),
+        ("complete sequences of another door from spoofed sources, 100,000 packets/s", LEAKED, Sink::File),
+        ("first knocks, standard output without a reader", FIRST_KNOCKS, Sink::UnreadPipe),
+        ("first knocks, a syslog without a reader", FIRST_KNOCKS, Sink::UnreadSyslog),
     ] {
         for program in [Program::Portknockd, Program::Knockd] {
             table.row(what, program.name(), &Target::start(program, sink).attacked(attack));
         }
-        // To fwknopd a datagram at its port is what a first knock is to the others. It logs to syslog alone.
+        // For fwknopd a datagram at its port corresponds to a first knock. fwknopd logs to syslog
+        // only.
         let attack = match (attack, sink) {
             (FIRST_KNOCKS, Sink::File | Sink::UnreadSyslog) => DATAGRAMS,
             (attack, Sink::File) if attack != LEAKED => attack,
@@ -108,7 +111,7 @@ impl Program {
     }
 }
 
-/// Where the daemon logs.
+/// The file that the daemon logs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sink {
     File,
@@ -120,9 +123,9 @@ enum Sink {
 struct Target {
     program: Program,
     lab: Lab,
-    folder: TempDir,
+    directory: TempDir,
     daemon: Child,
-    /// What syslog connects to.
+    /// The socket that syslog clients connect to.
     _syslog: UnixDatagram,
 }
 
@@ -133,9 +136,9 @@ impl Target {
         for knock in 1..=KNOCKS {
             lab.client.add_address("eth0", &format!("{}/24", address(knock)));
         }
-        let folder = TempDir::new().expect("a temporary folder");
-        let dir = folder.path().to_str().expect("a plain name").to_owned();
-        let syslog = UnixDatagram::bind(folder.path().join("syslog")).expect("a socket");
+        let directory = TempDir::new().expect("a temporary directory");
+        let dir = directory.path().to_str().expect("a plain name").to_owned();
+        let syslog = UnixDatagram::bind(directory.path().join("syslog")).expect("a socket");
         let own =
             if program == Program::Portknockd { "StateFile = %DIR%/openings\nControlSocket = none\n" } else { "" };
         let (option, arguments) = match sink {
@@ -145,7 +148,7 @@ impl Target {
         };
         let file = |name: &str, text: &str| {
             let text = KEYS.iter().fold(text.replace("%DIR%", &dir), |text, (name, key)| text.replace(name, key));
-            fs::write(folder.path().join(name), text).expect("a folder of ours");
+            fs::write(directory.path().join(name), text).expect("a test directory");
         };
         let arguments = if program == Program::Fwknopd {
             file("conf", "PCAP_INTF eth0;\nENABLE_PCAP_PROMISC N;\n");
@@ -165,17 +168,17 @@ impl Target {
         let command = command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped());
         let daemon = command.stderr(Stdio::null()).spawn().expect("sh can be started");
         sleep(SETTLING);
-        Self { program, lab, folder, daemon, _syslog: syslog }
+        Self { program, lab, directory, daemon, _syslog: syslog }
     }
 
     /// The figures of a row.
     fn attacked(mut self, attack: &str) -> [Option<f64>; 5] {
         let memory = cost::resident_mib(self.daemon.id());
         let log = self.log_bytes();
-        let blast = format!("{} --interface eth0", binary("blast").display());
+        let pktgen = format!("{} --interface eth0", binary("pktgen").display());
         let mut attacker = self.lab.client.command("sh");
-        // In a process group of its own, so that what the script starts ends with it.
-        attacker.args(["-c", &attack.replace("%BLAST%", &blast)]).stdout(Stdio::null()).process_group(0);
+        // In a separate process group, so that the programs that the script starts end with it.
+        attacker.args(["-c", &attack.replace("%PKTGEN%", &pktgen)]).stdout(Stdio::null()).process_group(0);
         let mut attacker = attacker.spawn().expect("sh can be started");
         let begin = Instant::now();
         sleep(SETTLING);
@@ -184,13 +187,14 @@ impl Target {
         let grown = cost::resident_mib(self.daemon.id()) - memory;
         let logged = (self.log_bytes() - log) as f64 / (1024.0 * 1024.0) / took;
         end_group(&mut attacker);
-        self.daemon.kill().expect("a child of ours");
-        self.daemon.wait().expect("a child of ours");
+        self.daemon.kill().expect("the child process");
+        self.daemon.wait().expect("the child process");
         let is_in = Some(latencies.len() as f64);
         [is_in, percentile(&latencies, 50), percentile(&latencies, 100), Some(grown), Some(logged)]
     }
 
-    /// Milliseconds from the end of an honest knock to its effect; `None` if that does not come in time.
+    /// Milliseconds from the end of an honest knock to its effect; `None` if there is no effect in
+    /// time.
     fn knock(&self, knock: u8) -> Option<f64> {
         let begin = Instant::now();
         let address = address(knock);
@@ -204,7 +208,7 @@ impl Target {
             self.lab.knock_from(&address, "10.0.0.1", "7000 8000 9000");
         }
         let knocked = Instant::now();
-        let path = self.folder.path().join(format!("opened-{address}"));
+        let path = self.directory.path().join(format!("opened-{address}"));
         let is_open = wait_until(LIMIT, || path.exists());
         let latency = knocked.elapsed();
         sleep(BETWEEN_KNOCKS.saturating_sub(begin.elapsed()));
@@ -212,18 +216,18 @@ impl Target {
     }
 
     fn log_bytes(&self) -> u64 {
-        fs::metadata(self.folder.path().join("log")).map_or(0, |meta| meta.len())
+        fs::metadata(self.directory.path().join("log")).map_or(0, |meta| meta.len())
     }
 }
 
-/// The address of an honest knock.
+/// The source address of an honest knock.
 fn address(knock: u8) -> String {
     format!("10.0.0.{}", 100 + knock)
 }
 
-/// Ends a process that leads its group, and all others in it.
+/// Kills a process that leads its group, and all others in the group.
 fn end_group(leader: &mut Child) {
     let killed = Command::new("kill").arg("--").arg(format!("-{}", leader.id())).status();
-    assert!(killed.is_ok_and(|status| status.success()), "the attack goes on");
-    leader.wait().expect("a child of ours");
+    assert!(killed.is_ok_and(|status| status.success()), "the attack continues");
+    leader.wait().expect("the child process");
 }

@@ -1,8 +1,9 @@
-//! From the last knock to the open port: how soon `portknock knock --then` tells of it, beside a plain connect.
+//! From the last knock to the open port: how soon `portknock knock --then` reports it, compared
+//! with a plain connect.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/confirm.json`. The door is opened by a
-//! real iptables command, behind the two usual firewalls: one that drops, one that refuses. A plain connect is what
-//! `knock … && ssh …` does.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/confirm.json`. A real iptables command opens the door, for the two usual
+//! firewalls: one that drops and one that refuses. The plain connect is that of `knock … && ssh …`.
 
 use std::env;
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use portknock_core::knock::{KnockPlan, parse_steps};
-use portknock_tests::{Daemon, Firewall, Lab, Listener, Output, PATIENCE, binary, save_figures};
+use portknock_tests::{Daemon, Firewall, Lab, Listener, Output, WAIT_TIMEOUT, binary, save_figures};
 
 const STEPS: &str = "7000,8000,9000";
 const DOOR: &str = "
@@ -22,11 +23,11 @@ const DOOR: &str = "
     command     = iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
 ";
 
-/// How often each is measured.
+/// Number of measurements of each kind.
 const KNOCKS: usize = 20;
 
 fn main() {
-    // Itself, on the client's side.
+    // This program again, on the client.
     if env::args().nth(1).as_deref() == Some("plain-connect") {
         return plain_connect();
     }
@@ -60,7 +61,7 @@ fn main() {
             );
             let number = |value: Option<f64>| value.map_or("null".into(), |value| format!("{value:.1}"));
             json.push(format!(
-                "{{\"what\": \"{what}\", \"median_ms\": {}, \"p90_ms\": {}, \"opened\": {}, \"plain_median_ms\": {}, \
+                "{{\"case\": \"{what}\", \"median_ms\": {}, \"p90_ms\": {}, \"opened\": {}, \"plain_median_ms\": {}, \
                  \"plain_opened\": {}}}",
                 number(part(&ours, 50)),
                 number(part(&ours, 90)),
@@ -73,8 +74,8 @@ fn main() {
     save_figures("confirm", &json);
 }
 
-/// Knocks again and again at a door that is closed each time; gives the milliseconds of those that found it open, in
-/// rising order.
+/// Knocks repeatedly at a door that is closed each time. Returns the milliseconds of the runs that
+/// found it open, in rising order.
 fn measure(original: bool, refused: bool, knock: impl Fn(&Lab) -> Option<f64>) -> Vec<f64> {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
@@ -86,8 +87,8 @@ fn measure(original: bool, refused: bool, knock: impl Fn(&Lab) -> Option<f64>) -
     let mut times = Vec::new();
     for i in 1..=KNOCKS {
         times.extend(knock(&lab));
-        daemon.wait_for_count("OPEN SESAME", i, PATIENCE);
-        // The command may still run, and an attempt must not begin in the middle of another's end.
+        daemon.wait_for_count("OPEN SESAME", i, WAIT_TIMEOUT);
+        // The command may still run, and an attempt must not begin while another one ends.
         sleep(Duration::from_millis(150));
         lab.server.ok("iptables -w -D INPUT -s 10.0.0.2 -p tcp --dport 22 -j ACCEPT");
     }
@@ -95,7 +96,8 @@ fn measure(original: bool, refused: bool, knock: impl Fn(&Lab) -> Option<f64>) -
     times
 }
 
-/// Knocks and connects as `knock … && ssh …` does; prints how many milliseconds it took, or why it failed.
+/// Knocks and connects like `knock … && ssh …`. Prints the milliseconds, or the reason of a
+/// failure.
 fn plain_connect() {
     let plan = KnockPlan::new("10.0.0.1", parse_steps(STEPS).expect("steps"));
     let addresses = plan.resolve().expect("an address");
@@ -107,7 +109,8 @@ fn plain_connect() {
     }
 }
 
-/// The value below which so many percent lie, at the least.
+/// The given percentile: the smallest value that at least this percentage of the values does not
+/// exceed.
 fn part(sorted: &[f64], percent: usize) -> Option<f64> {
     sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }

@@ -1,10 +1,11 @@
-//! What an opening by the kernel's firewall costs (`open = tcp/22`), beside commands that do the same; how soon the port
-//! is open; and whether any of sixty thousand is lost.
+//! Cost of an opening by the kernel's firewall (`open = tcp/22`), compared with commands that have
+//! the same effect; the time until the port is open; and the losses among sixty thousand openings.
 //!
-//! Run by `make bench`, which prints this as tables and writes them to `target/bench/gate.json` and
-//! `target/bench/gate-latency.json`. CPU times are microseconds for an opening: the daemon's own, those of its children,
-//! and both. `elements` are rows without a daemon: nothing but changes to a set, one at a time or a thousand together.
-//! `no command` is a door that opens nothing, so that the daemon's part can be told from the gate's.
+//! Run by `make bench`, which prints the figures as tables and writes them to
+//! `target/bench/gate.json` and `target/bench/gate-latency.json`. CPU times are microseconds per
+//! opening: the daemon's own, those of its children, and both. `elements` are rows without a
+//! daemon: only changes to a set, one at a time or a thousand in a batch. `no command` is a door
+//! that opens nothing, which separates the daemon's part from the gate's.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::env;
@@ -27,27 +28,27 @@ const DOOR: &str = "
 ";
 const IPTABLES: &str = "iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
 const NFT: &str = "nft add element inet filter knocked '{ %IP% }'";
-const MANY: u32 = 60_000;
-/// How long nothing must happen until it is taken for the end.
-const QUIET: Duration = Duration::from_millis(500);
+const BURST_OPENINGS: u32 = 60_000;
+/// Duration without any activity that counts as the end.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
 const TRIES: u8 = 200;
 const PORT: u16 = 7777;
 
 fn main() {
-    // Itself, on the lab's hosts.
+    // This program again, on the lab's hosts.
     match env::args().nth(1).as_deref() {
         Some("listener") => return listen(),
-        Some("knocker") => return (1..=TRIES).for_each(|host| println!("{}", time_opening(host))),
+        Some("client") => return (1..=TRIES).for_each(|host| println!("{}", time_opening(host))),
         _ => {}
     }
     let mut table = Table::new("gate", &["opened", "lost", "daemon µs", "children µs", "both µs", "/ gate"]);
     elements(&mut table);
     // The door opens for each source of a burst.
-    let plain = format!("[options]\nMaxOpenings = {MANY}\n{DOOR}");
+    let plain = format!("[options]\nMaxOpenings = {BURST_OPENINGS}\n{DOOR}");
     let gate = format!("{plain}open = tcp/22\n");
     let mut ours = None;
-    let burst = (MANY, 30_000);
+    let burst = (BURST_OPENINGS, 30_000);
     for (what, door, rules, (sequences, rate)) in [
         ("open = tcp/22, 200/s", gate.clone(), 0, (500, 600)),
         ("no command, 200/s", plain.clone(), 0, (500, 600)),
@@ -77,8 +78,8 @@ fn measure(table: &mut Table, what: &str, door: &str, rules: usize, sequences: u
     let daemon = Daemon::portknockd(&lab.server, door);
     let spent = || [cost::cpu(daemon.id()), cost::cpu_of_children(daemon.id())].map(|time| time.as_secs_f64());
     let before = spent();
-    lab.blast(&format!("--from 172.16.0.0 --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
-    cost::wait_for_the_end(daemon.id(), QUIET);
+    lab.pktgen(&format!("--from 172.16.0.0 --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
+    cost::wait_for_the_end(daemon.id(), IDLE_TIMEOUT);
     let after = spent();
     let seen = daemon.count("measured: OPEN SESAME");
     let opened = if door.contains("open =") { open_ports(&lab) } else { seen };
@@ -92,13 +93,13 @@ fn measure(table: &mut Table, what: &str, door: &str, rules: usize, sequences: u
     table.row(what, "portknockd", &figures);
 }
 
-/// How many elements the set has.
+/// Number of elements in the set.
 fn open_ports(lab: &Lab) -> usize {
     let set = lab.server.ok("nft -n list set inet portknock open4");
     set.matches(" . 6 . 22 ").count()
 }
 
-/// Changes to a set and nothing else.
+/// Only changes to a set.
 fn elements(table: &mut Table) {
     let config = parse(format!("{DOOR}open = tcp/22\n").as_bytes()).config.expect("a good door");
     let port = config.doors[0].open[0];
@@ -118,13 +119,13 @@ fn elements(table: &mut Table) {
     }
 }
 
-/// CPU time of this process, brought up to date.
+/// CPU time of this process, up to date.
 fn spent_here() -> Duration {
     sleep(Duration::from_millis(1));
     cost::cpu(process::id())
 }
 
-/// How soon after the last knock the port is open.
+/// Time from the last knock until the port is open.
 fn latency() {
     let mut table = Table::new("gate-latency", &["median ms", "p99 ms"]);
     let lab = Lab::pair();
@@ -136,8 +137,8 @@ fn latency() {
     let this = env::current_exe().expect("its own path");
     let listener = Process::spawn(lab.server.command(&this).arg("listener"));
     listener.wait_for("listening");
-    let knocker = Process::spawn(lab.client.command(&this).arg("knocker"));
-    let (status, output) = knocker.finish();
+    let client = Process::spawn(lab.client.command(&this).arg("client"));
+    let (status, output) = client.finish();
     assert!(status.success(), "{output}");
     let times: Vec<f64> = output.lines().filter_map(|line| line.parse().ok()).collect();
     assert_eq!((times.len(), daemon.count("OPEN SESAME")), (TRIES.into(), TRIES.into()), "{output}");
@@ -149,13 +150,13 @@ fn source(host: u8) -> IpAddr {
     [10, 0, 0, 10 + host].into()
 }
 
-/// Milliseconds from the last knock until a connection is accepted. The kernel alone answers to it, so that no program
-/// on the server's side counts as well.
+/// Milliseconds from the last knock until a connection is accepted. The kernel alone answers, so
+/// that no program on the server counts.
 fn time_opening(host: u8) -> f64 {
     let route = format!("route replace 10.0.0.0/24 dev eth0 src {}", source(host));
     let output = Output::of(process::Command::new("ip").args(route.split(' ')));
     assert_eq!(output.code, Some(0), "{output:?}");
-    // A line on which knocks follow each other closely is not idle.
+    // A link on which knocks follow each other closely is not idle.
     sleep(Duration::from_micros(fastrand::u64(10_000..30_000)));
     let socket = UdpSocket::bind((source(host), 0)).expect("an address of this host");
     let server = |port| SocketAddr::from(([10, 0, 0, 1], port));
@@ -163,7 +164,7 @@ fn time_opening(host: u8) -> f64 {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => false,
         result => result.map(|_| true).expect("it is open or closed"),
     };
-    assert!(!is_open(), "nobody has knocked");
+    assert!(!is_open(), "no knock has been sent");
     for port in [7000, 8000, 9000] {
         socket.send_to(b"x", server(port)).expect("it can be sent");
     }
@@ -175,7 +176,7 @@ fn time_opening(host: u8) -> f64 {
     begin.elapsed().as_secs_f64() * 1e3
 }
 
-/// Holds the port that is opened.
+/// Listens on the opened port.
 fn listen() {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).expect("a free port");
     println!("listening");

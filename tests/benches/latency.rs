@@ -1,10 +1,11 @@
-//! How soon a command runs after the last knock, how often an idle daemon wakes, and what a stall of two seconds loses:
-//! portknockd beside the original knockd.
+//! Time from the last knock to the command, wake-ups of an idle daemon, and losses in a stall of
+//! two seconds: portknockd compared with the original knockd.
 //!
-//! Run by `make bench`, which prints this as tables and writes them to `target/bench/latency.json` and
-//! `target/bench/stall.json`. The command writes a byte into a pipe, for which the knocker waits: it is the smallest
-//! program that can do this, or a line for the shell. The floor is the same command started by the knocker itself: what
-//! is more than that is the way through the network and the daemon.
+//! Run by `make bench`, which prints the figures as tables and writes them to
+//! `target/bench/latency.json` and `target/bench/stall.json`. The command writes a byte into a
+//! pipe, for which the client waits: it is the smallest program that can do this, or a line for the
+//! shell. The floor is the same command started by the client itself. The excess over the floor is
+//! the way through the network and the daemon.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::env;
@@ -19,10 +20,10 @@ use portknock_tests::{C, Daemon, Host, Lab, Output, Table, cost, percentile, rat
 
 const TRIES: usize = 200;
 const PORTS: [u16; 3] = [7000, 8000, 9000];
-/// How long it is watched doing nothing.
+/// Duration of the observation of an idle daemon.
 const IDLE: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_secs(2);
-/// Whole sequences that come in a stall.
+/// Number of complete sequences that arrive during a stall.
 const STALLED: u32 = 667;
 
 /// Starts a daemon with a configuration.
@@ -31,10 +32,10 @@ type Start = fn(&Host, &str) -> Daemon;
 const DAEMONS: [(&str, Start); 2] = [("portknockd", Daemon::portknockd), ("knockd", Daemon::knockd)];
 
 fn main() {
-    // Itself, on the client's side.
+    // This program again, on the client.
     let args: Vec<_> = env::args().collect();
     match &args[..] {
-        [_, role, pipe] if role == "knocker" => return time_commands(pipe, None),
+        [_, role, pipe] if role == "client" => return time_commands(pipe, None),
         [_, role, pipe, command @ ..] if role == "starter" => return time_commands(pipe, Some(command)),
         _ => {}
     }
@@ -44,8 +45,8 @@ fn main() {
 
 fn latencies() {
     let mut table = Table::new("latency", &["median ms", "p99 ms", "/ portknockd", "idle wake-ups/s"]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let pipe = folder.path().join("pipe");
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
     let pipe = pipe.to_str().expect("a plain name");
     assert_eq!(Output::of(Command::new("mkfifo").arg(pipe)).code, Some(0), "mkfifo {pipe}");
     let program = format!("{} {pipe}", C::compile_alone("tests/c/mark.c", &["-static"]).display());
@@ -57,10 +58,10 @@ fn latencies() {
         let door =
             format!("[door]\nsequence = 7000:udp,8000:udp,9000:udp\nseq_timeout = 10\ncommand = {in_the_file}\n");
         let mut ours = None;
-        for (who, start) in DAEMONS {
+        for (program, start) in DAEMONS {
             let lab = Lab::pair();
             let daemon = start(&lab.server, &door);
-            let times = times(&lab.client, &["knocker", pipe]);
+            let times = times(&lab.client, &["client", pipe]);
             cost::settle(daemon.id());
             let wake_ups = cost::wake_ups(daemon.id());
             sleep(IDLE);
@@ -68,7 +69,7 @@ fn latencies() {
             let median = percentile(&times, 50);
             ours = ours.or(median);
             let figures = [median, percentile(&times, 99), ratio(median, ours), Some(wake_ups)];
-            table.row(what, who, &figures);
+            table.row(what, program, &figures);
         }
         let lab = Lab::pair();
         let words: Vec<&str> = ["starter", pipe].into_iter().chain(command.split(' ')).collect();
@@ -80,7 +81,7 @@ fn latencies() {
     table.save();
 }
 
-/// Milliseconds that it took each time.
+/// Milliseconds of each run.
 fn times(client: &Host, role: &[&str]) -> Vec<f64> {
     let itself = env::current_exe().expect("it runs");
     let output = Output::of(client.command(itself).args(role));
@@ -88,14 +89,16 @@ fn times(client: &Host, role: &[&str]) -> Vec<f64> {
     output.stdout.lines().map(|line| line.parse().expect("a number")).collect()
 }
 
-/// Knocks, or starts a command, again and again; prints the milliseconds from there until the pipe has its byte.
+/// Knocks, or starts a command, repeatedly. Prints the milliseconds from there until the pipe has
+/// its byte.
 fn time_commands(pipe: &str, command: Option<&[String]>) {
-    // For writing too, so that it is never at its end.
+    // Opened for writing too, so that reading never reaches the end.
     let mut pipe_end = OpenOptions::new().read(true).write(true).open(pipe).expect("the pipe can be opened");
     let socket = UdpSocket::bind("10.0.0.2:0").expect("an address of this host");
     let [first, second, last] = PORTS.map(|port| ("10.0.0.1", port));
     for _ in 0..TRIES {
-        // knockd reads every 50 ms; knocks are to meet any moment in between, and the last command is to be over.
+        // knockd reads every 50 ms. Knocks must meet any moment in between, and the last command
+        // must have ended.
         sleep(Duration::from_micros(fastrand::u64(30_000..80_000)));
         let mut started = None;
         let mut begin = Instant::now();
@@ -110,7 +113,7 @@ fn time_commands(pipe: &str, command: Option<&[String]>) {
         pipe_end.read_exact(&mut [0]).expect("the pipe stays open");
         println!("{:.4}", begin.elapsed().as_secs_f64() * 1e3);
         if let Some(mut child) = started {
-            child.wait().expect("a child of ours");
+            child.wait().expect("the child process");
         }
     }
 }
@@ -118,20 +121,20 @@ fn time_commands(pipe: &str, command: Option<&[String]>) {
 fn stalls() {
     let mut table = Table::new("stall", &["packets", "seen", "lost", "doors opened"]);
     let door = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 10\ntcpflags = syn\n";
-    for (who, start) in DAEMONS {
+    for (program, start) in DAEMONS {
         let lab = Lab::pair();
         lab.ignore_at_the_server();
         let daemon = start(&lab.server, door);
         daemon.signal("STOP");
         let sequences = format!("--from 172.16.0.0 --sources {STALLED} --ports 7000,8000,9000 --rate 1000");
-        let sent = lab.blast(&sequences);
+        let sent = lab.pktgen(&sequences);
         sleep(STALL.saturating_sub(sent.took));
         daemon.signal("CONT");
         cost::settle(daemon.id());
         let (packets, seen) = (sent.packets as f64, daemon.count(": Stage ") as f64);
         let opened = daemon.count("OPEN SESAME") as f64;
         let figures = [packets, seen, packets - seen, opened].map(Some);
-        table.row("stopped for 2 s, 1,000 packets/s", who, &figures);
+        table.row("stopped for 2 s, 1,000 packets/s", program, &figures);
     }
     table.save();
 }

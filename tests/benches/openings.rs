@@ -1,14 +1,17 @@
-//! What an opening costs that runs a command, and how many of a burst are lost: portknockd beside the original knockd, small
-//! and large.
+//! Cost of an opening that runs a command, and losses in a burst: portknockd compared with the
+//! original knockd, small and large.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/openings.json`. All CPU times are
-//! microseconds for an opening: the daemon's own, those of its children, and both. The floors are
-//! what the children take where the bench itself starts them, without a shell, as portknockd starts `/bin/true`, and with
-//! one. knockd's children are copies of itself before they are a shell, which is the part that grows with it. `dropped` is what portknockd says of packets that the
-//! kernel had no room for, since its start.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/openings.json`. All CPU times are microseconds per opening: the daemon's own,
+//! those of its children, and both. The floors are the cost of the children that the bench itself
+//! starts. It starts `/bin/true` without a shell, as portknockd does, and with a shell. knockd's
+//! children are copies of knockd before they become a shell, and this part grows with knockd.
+//! `dropped` is the number of packets that the kernel had no room for since the start, as
+//! portknockd reports it.
 //!
-//! portknockd is large with a million attempts, knockd with thirty thousand, which are as many as it takes in reasonable
-//! time. It walks them all at each knock, and that is most of what it takes then.
+//! portknockd is large with a million attempts, knockd with thirty thousand, the largest number
+//! that it reaches in reasonable time. knockd walks all attempts at each knock, which is most of
+//! its cost then.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::fs::File;
@@ -29,12 +32,13 @@ const DOORS: &str = "
     seq_timeout = 3600
     tcpflags    = syn
 ";
-/// Whole sequences, each of another source, and packets a second; 0 is as fast as it goes.
+/// Number of complete sequences, each from another source, and packets per second; 0 is as fast as
+/// possible.
 const LOADS: [(&str, u32, u32); 2] = [("200 openings/s", 500, 600), ("burst of 5,000", 5_000, 0)];
-/// How often the floor starts its command.
+/// Number of starts of the floor's command.
 const RUNS: u32 = 500;
-/// How long nothing must happen until it is taken for the end.
-const QUIET: Duration = Duration::from_millis(300);
+/// Duration without any activity that counts as the end.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(300);
 
 fn main() {
     let columns =
@@ -48,19 +52,20 @@ fn main() {
     ];
     for size in ["small", "large"] {
         let mut ours = [None; LOADS.len()];
-        for (who, growth) in large {
+        for (program, growth) in large {
             let lab = Lab::pair();
             lab.ignore_at_the_server();
-            let start: fn(&Host, &str) -> Daemon = if who == "knockd" { Daemon::knockd } else { Daemon::portknockd };
+            let start: fn(&Host, &str) -> Daemon =
+                if program == "knockd" { Daemon::knockd } else { Daemon::portknockd };
             let daemon = start(&lab.server, DOORS);
             if size == "large" {
-                lab.blast(&format!("--from 16.0.0.0 {growth}"));
-                cost::wait_for_the_end(daemon.id(), QUIET);
-                // It appends, and so begins anew.
+                lab.pktgen(&format!("--from 16.0.0.0 {growth}"));
+                cost::wait_for_the_end(daemon.id(), IDLE_TIMEOUT);
+                // It appends, so it begins again at offset 0.
                 File::create(daemon.path("log")).expect("the log can be emptied");
             }
             for ((load, ours), from) in LOADS.iter().zip(&mut ours).zip(["172.16.0.0", "172.24.0.0"]) {
-                measure(&mut table, (who, size), (&lab, &daemon), (load, from), ours);
+                measure(&mut table, (program, size), (&lab, &daemon), (load, from), ours);
             }
         }
     }
@@ -69,7 +74,7 @@ fn main() {
 
 fn measure(
     table: &mut Table,
-    (who, size): (&str, &str),
+    (program, size): (&str, &str),
     (lab, daemon): (&Lab, &Daemon),
     ((what, sequences, rate), from): (&(&str, u32, u32), &str),
     ours: &mut Option<f64>,
@@ -77,8 +82,8 @@ fn measure(
     let opened = || daemon.count("measured: OPEN SESAME");
     let (opened_before, [own_before, children_before]) = (opened(), spent(daemon.id()));
     let begin = Instant::now();
-    lab.blast(&format!("--from {from} --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
-    let took = cost::wait_for_the_end(daemon.id(), QUIET) - begin;
+    lab.pktgen(&format!("--from {from} --sources {sequences} --ports 7000,8000,9000 --rate {rate}"));
+    let took = cost::wait_for_the_end(daemon.id(), IDLE_TIMEOUT) - begin;
     let opened = (opened() - opened_before) as f64;
     let [own, children] = spent(daemon.id());
     let each = |seconds: f64| Some(seconds * 1e6 / opened);
@@ -93,14 +98,14 @@ fn measure(
         both,
         ratio(both, *ours),
         Some(cost::resident_mib(daemon.id())),
-        (who == "portknockd").then(|| daemon.status("drops") as f64),
+        (program == "portknockd").then(|| daemon.status("drops") as f64),
     ];
-    table.row(what, &format!("{who}, {size}"), &figures);
+    table.row(what, &format!("{program}, {size}"), &figures);
 }
 
-/// What a process takes that does nothing but start a command, one after the other.
+/// Cost of a process that only starts a command, one after the other.
 fn floor(table: &mut Table, command: &[&str]) {
-    // Brings the kernel's account of this process up to date.
+    // Updates the kernel's accounting of this process.
     let spent = || {
         sleep(Duration::from_millis(1));
         spent(process::id())
@@ -120,7 +125,7 @@ fn floor(table: &mut Table, command: &[&str]) {
     table.row(&command.join(" "), "floor", &[figures.as_slice(), &[None; 3]].concat());
 }
 
-/// Seconds of CPU time that a process has spent, and its children that have ended.
+/// Seconds of CPU time of a process and of its children that have ended.
 fn spent(pid: u32) -> [f64; 2] {
     [cost::cpu(pid), cost::cpu_of_children(pid)].map(|time| time.as_secs_f64())
 }

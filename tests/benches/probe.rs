@@ -1,9 +1,10 @@
-//! `portknock probe` beside nmap, between the same two hosts in one run: time, CPU time, memory, packets, and how many
-//! ports each of them gets wrong.
+//! `portknock probe` compared with nmap, between the same two hosts in one run: time, CPU time,
+//! memory, packets, and the number of ports with a wrong result.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/probe.json`. All figures are medians of
-//! five runs, but for those of nmap's runs that take minutes, which are made once. What a program costs is the kernel's
-//! accounting of its process, and packets are what the client's interface counts.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/probe.json`. All figures are medians of five runs, except those of nmap's runs
+//! that take minutes, which are made once. The cost of a program is the kernel's accounting of its
+//! process. Packets are counted at the client's interface.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,12 +13,12 @@ use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Cable, Distant, Host, Lab, Listener, binary, save_figures};
+use portknock_tests::{Distant, Host, Lab, LinkProperties, Listener, binary, save_figures};
 use wait4::Wait4;
 
 const ROUNDS: usize = 5;
 const SERVER: &str = "10.0.0.1";
-/// The ports that a host of the large scans listens on.
+/// The ports with a listener in the large scans.
 const OPEN: [u16; 3] = [22, 80, 40_000];
 const QUICK: &str = "nmap -T5 --min-rate 10000";
 const HURRIED: &str = "nmap -T5";
@@ -40,18 +41,23 @@ fn main() {
     save_figures("probe", &table.json);
 }
 
-/// 25 ms away, and with so much loss in each direction.
+/// A path of 25 ms with this loss in each direction.
 fn distant(loss_percent: f64) -> Distant {
-    Distant::new(Cable { delay: Duration::from_millis(25), loss_percent, seed: 7, ..Cable::default() })
+    Distant::new(LinkProperties {
+        delay: Duration::from_millis(25),
+        loss_percent,
+        seed: 7,
+        ..LinkProperties::default()
+    })
 }
 
-/// The server lets nothing in but what is for the open ports.
+/// The server accepts only packets for the open ports.
 fn drop_but_open(server: &Host) {
     let [a, b, c] = OPEN;
     server.ok(&format!("iptables -A INPUT -p tcp -m multiport ! --dports {a},{b},{c} -j DROP"));
 }
 
-/// All 65,535 ports, of which three are open and the others as the server's firewall has them.
+/// All 65,535 ports, of which three are open and the others in the state of the server's firewall.
 fn all_ports(table: &mut Table, what: &str, client: &Host, server: &Host, peers: &[(&str, usize)]) {
     let _listeners = Listener::on_ports(server, OPEN);
     let others = if what.starts_with("RST") { "closed" } else { "filtered" };
@@ -61,12 +67,12 @@ fn all_ports(table: &mut Table, what: &str, client: &Host, server: &Host, peers:
     case.compare(table, peers);
 }
 
-/// A thousand ports of each state among each other.
+/// A thousand ports of each state, interleaved.
 fn thousand_each(table: &mut Table, loss_percent: f64) {
     let far = distant(loss_percent);
     let _listeners = Listener::on_ports(&far.server, (1..=3_000).filter(|port| port % 3 == 1));
     let silent: Vec<String> = (1..=3_000).filter(|port| port % 3 == 0).map(|port: u16| port.to_string()).collect();
-    // No more than fifteen ports fit into one rule.
+    // A rule holds at most fifteen ports.
     for ports in silent.chunks(15) {
         far.server.ok(&format!("iptables -A INPUT -p tcp -m multiport --dports {} -j DROP", ports.join(",")));
     }
@@ -93,7 +99,7 @@ fn one_port(table: &mut Table) {
     }
 }
 
-/// What is probed, and what each port is.
+/// The ports to probe, and the state of each.
 struct Case<'a> {
     what: String,
     client: &'a Host,
@@ -125,7 +131,7 @@ impl Case<'_> {
             cpu: middle(|run| run.cpu),
             mebibytes: middle(|run| run.mebibytes),
             packets: middle(|run| run.packets),
-            // The worst one.
+            // The worst run.
             wrong: runs.iter().map(|run| run.wrong).fold(0.0, f64::max),
         }
     }
@@ -134,7 +140,7 @@ impl Case<'_> {
         let is_nmap = program[0] == "nmap";
         let mut command = self.client.command(program[0]);
         command.args(&program[1..]);
-        // nmap wants its ports behind -p, before the host.
+        // nmap requires its ports after -p, before the host.
         command.args(if is_nmap { [self.ports, SERVER] } else { [SERVER, self.ports] });
         let packets = sent(self.client);
         let begin = Instant::now();
@@ -155,7 +161,7 @@ impl Case<'_> {
     }
 }
 
-/// What one run costs and is worth.
+/// Cost and errors of one run.
 #[derive(Debug)]
 struct Figures {
     seconds: f64,
@@ -165,7 +171,7 @@ struct Figures {
     wrong: f64,
 }
 
-/// Runs a program to its end; gives its standard output, what it cost, and how much memory it took.
+/// Runs a program to its end. Returns its standard output, its cost, and its memory.
 fn finish(command: &mut Command) -> (String, wait4::ResUse, f64) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
     let memory = watch_memory(child.id());
@@ -176,7 +182,8 @@ fn finish(command: &mut Command) -> (String, wait4::ResUse, f64) {
     (text, usage, memory.join().expect("the watch does not panic"))
 }
 
-/// Watches how many mebibytes a process takes, until it ends. What wait4(2) reports counts the memory of who started it too.
+/// Returns the peak memory of a process in mebibytes, when it has ended. The value of wait4(2) also
+/// counts the memory of the process that started it.
 fn watch_memory(pid: u32) -> JoinHandle<f64> {
     thread::spawn(move || {
         let mut most = 0.0;
@@ -184,7 +191,7 @@ fn watch_memory(pid: u32) -> JoinHandle<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
             line.trim().trim_end_matches(" kB").parse::<f64>().ok()
         }) {
-            // It falls when the program takes the place of the one that has started it.
+            // The value falls when the program replaces the process that started it.
             most = kibibytes / 1024.0;
             thread::sleep(Duration::from_millis(2));
         }
@@ -192,7 +199,7 @@ fn watch_memory(pid: u32) -> JoinHandle<f64> {
     })
 }
 
-/// How many packets the host has sent.
+/// Number of packets that the host has sent.
 fn sent(host: &Host) -> f64 {
     host.ok("cat /sys/class/net/eth0/statistics/tx_packets").trim().parse().expect("a number")
 }
@@ -203,15 +210,16 @@ fn ports(list: &str) -> impl Iterator<Item = u16> {
     first.parse().expect("a port")..=last.parse().expect("a port")
 }
 
-/// What a program said of each port.
+/// The state of each port in the program's output.
 struct States {
     listed: HashMap<u16, String>,
-    /// nmap only counts the ports of the states that most ports are in.
+    /// nmap only counts the ports of the most common states.
     counted: HashMap<String, usize>,
 }
 
 impl States {
-    /// How many of the ports are wrong. Of those that are only counted, as few as can be.
+    /// Number of ports with a wrong result. For ports that are only counted, the smallest possible
+    /// number.
     fn wrong(&self, ports: impl Iterator<Item = u16>, expected: &dyn Fn(u16) -> &'static str) -> usize {
         let mut wrong = 0;
         let mut unlisted: HashMap<&str, usize> = HashMap::new();
@@ -269,7 +277,7 @@ impl Table {
             "{what:<46} {program:<26} {seconds:>9.3} {cpu:>7.2} {mebibytes:>8.1} {packets:>8} {wrong:>6} {ratio:>12}"
         );
         self.json.push(format!(
-            "{{\"what\": \"{what}\", \"program\": \"{program}\", \"seconds\": {seconds:.4}, \"cpu\": {cpu:.3}, \
+            "{{\"case\": \"{what}\", \"program\": \"{program}\", \"seconds\": {seconds:.4}, \"cpu\": {cpu:.3}, \
              \"mebibytes\": {mebibytes:.1}, \"packets\": {packets}, \"wrong\": {wrong}}}"
         ));
     }

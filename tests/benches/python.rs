@@ -1,8 +1,9 @@
-//! What a packet costs from Python, beside the engine and the replay of Rust and beside scapy doing the same job, on one
-//! capture in one run.
+//! Cost of a packet from Python, compared with the engine and the replay of Rust and with scapy in
+//! the same role, on one capture in one run.
 //!
-//! Run by `make bench`, which makes the environment that `PORTKNOCK_PYTHON` names, prints this as a table and writes it to
-//! `target/bench/python.json`. The fastest of several runs.
+//! Run by `make bench`, which makes the environment that `PORTKNOCK_PYTHON` names, prints the
+//! figures as a table and writes them to `target/bench/python.json`. Figures are those of the
+//! fastest of several runs.
 
 use std::fs;
 use std::path::Path;
@@ -23,10 +24,10 @@ fn main() {
         eprintln!("PORTKNOCK_PYTHON has to name a Python with portknock and scapy; `make bench` makes one");
         std::process::exit(1);
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    let (door, capture) = (folder.path().join("knockd.conf"), folder.path().join("capture.pcap"));
-    fs::write(&door, DOOR).expect("the folder can be written to");
-    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
+    let directory = tempfile::tempdir().expect("a directory");
+    let (door, capture) = (directory.path().join("knockd.conf"), directory.path().join("capture.pcap"));
+    fs::write(&door, DOOR).expect("the directory can be written to");
+    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is valid");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/benches/speed.py");
     println!(
         "{:<40} {:>8} {:>10} {:>10} {:>8} {:>12} {:>8} {:>10} {:>10}",
@@ -37,7 +38,7 @@ fn main() {
         let frames = frames(every);
         let records = frames.iter().flat_map(|(time, frame)| capture_record(time.as_nanos(), frame));
         fs::write(&capture, capture_header(1).into_iter().chain(records).collect::<Vec<_>>())
-            .expect("the folder can be written to");
+            .expect("the directory can be written to");
         let (engine, openings) = fastest(|| by_engine(&config, &frames));
         let (rust_replay, replayed) = fastest(|| by_replay(&config, &capture));
         let output = Output::of(Command::new(&python).arg(&script).arg(&door).arg(&capture));
@@ -53,15 +54,15 @@ fn main() {
             scapy / replay
         );
         json.push(format!(
-            "{{\"what\": \"{what}\", \"engine_ns\": {engine:.2}, \"feed_many_ns\": {feed_many:.2}, \"feed_ns\": {feed:.2}, \
+            "{{\"case\": \"{what}\", \"engine_ns\": {engine:.2}, \"feed_many_ns\": {feed_many:.2}, \"feed_ns\": {feed:.2}, \
              \"rust_replay_ns\": {rust_replay:.2}, \"replay_ns\": {replay:.2}, \"scapy_ns\": {scapy:.0}}}"
         ));
     }
     save_figures("python", &json);
 }
 
-/// SYNs of a thousand sources, a microsecond between them, to a port of no door but for one in `every`: those are the next
-/// steps of their source.
+/// SYNs of a thousand sources, one microsecond apart, to a port of no door, except one in `every`:
+/// those are the next steps of their source.
 fn frames(every: u32) -> Vec<(Timestamp, Vec<u8>)> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut stages = vec![0; 1_000];
@@ -82,7 +83,7 @@ fn frames(every: u32) -> Vec<(Timestamp, Vec<u8>)> {
     (0..PACKETS).map(frame).collect()
 }
 
-/// Nanoseconds a packet of the fastest run, and the openings of each.
+/// Nanoseconds per packet of the fastest run, and the openings of each.
 fn fastest(mut run: impl FnMut() -> u64) -> (f64, u64) {
     let mut fastest = f64::INFINITY;
     let mut openings = 0;

@@ -1,18 +1,22 @@
-//! What a packet costs: portknockd beside the original knockd, with and without `TZ` or its waiting, and beside a program
-//! that only counts packets, which is the floor under all of them.
+//! Cost of a packet: portknockd compared with the original knockd, with and without `TZ` or its
+//! waiting, and with a program that only counts packets, which is the floor of all of them.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/traffic.json`. All peers listen on cables
-//! of their own and take turns; figures are medians.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/traffic.json`. All programs listen on their own links and take turns. Figures are
+//! medians.
 //!
-//! - `process µs` is CPU time of the process, its work in the kernel included, for a packet that it saw.
-//! - `sender µs` is what a packet costs its sender more than just before where nobody captures: the filter in the kernel
-//!   and the copy into the buffer. At 5,000 packets a second and less it drowns in the sender's own sleeping and waking.
+//! - `process µs` is the CPU time of the process per packet that it has read, including its work in
+//!   the kernel.
+//! - `sender µs` is the additional cost of a packet for its sender, compared with a run just before
+//!   without a capture: the filter in the kernel and the copy into the buffer. At 5,000 packets a
+//!   second and less it is lost in the sender's own sleeping and waking.
 //! - `both` in the ratios is the sum of the two.
-//! - `lost %` of the packets found no room in the buffer.
+//! - `lost %` is the part of the packets that found no room in the buffer.
 //!
-//! The counting program and portknockd see a packet within a millisecond. knockd waits 50 ms for more of them, 25 ms on
-//! average, which spares it wake-ups; to compare at equal latency there is also a knockd whose capture does not wait
-//! (`tests/c/at_once.c`). Without `TZ` it looks at `/etc/localtime` for each packet.
+//! The counting program and portknockd read a packet within a millisecond. knockd waits 50 ms for
+//! more packets, 25 ms on average, which saves wake-ups. For a comparison at equal latency there is
+//! also a knockd whose capture does not wait (`tests/c/immediate.c`). Without `TZ` knockd reads
+//! `/etc/localtime` for each packet.
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with two digits")]
 
 use std::cell::Cell;
@@ -30,12 +34,12 @@ const DOOR: &str = "
     seq_timeout = 3600
     tcpflags    = syn
 ";
-/// So many packets are sent in a run at so many a second; 0 is as fast as it goes.
+/// Number of packets in a run, and packets per second; 0 is as fast as possible.
 const RATES: [(u32, u32); 4] = [(500, 200), (5_000, 3_000), (100_000, 60_000), (0, 120_000)];
-/// The first of those who knock before, and how many of them do so at one rate.
+/// First source of the preceding first knocks, and their rate in packets per second.
 const FIRST: u32 = 0xac10_0000;
-const KNOCKED_AT_ONCE: u32 = 5_000;
-/// So many knockers have attempts.
+const KNOCK_BATCH: u32 = 5_000;
+/// Number of sources with an attempt.
 const ALIVE: [u32; 4] = [1, 1_000, 10_000, 65_000];
 
 const COLUMNS: [&str; 7] =
@@ -53,14 +57,14 @@ fn main() {
         let what = format!("new first knock, {alive} alive before");
         bench.compare(&mut table, &Traffic { what: &what, kind: Kind::New, alive });
     }
-    bench.compare(&mut table, &Traffic { what: "whole sequences", kind: Kind::Whole, alive: 0 });
+    bench.compare(&mut table, &Traffic { what: "complete sequences", kind: Kind::Whole, alive: 0 });
     table.save();
 }
 
 struct Traffic<'a> {
     what: &'a str,
     kind: Kind,
-    /// So many sources have made a first knock before.
+    /// Number of sources that have made a first knock before.
     alive: u32,
 }
 
@@ -68,16 +72,16 @@ struct Traffic<'a> {
 enum Kind {
     /// To ports of no door.
     Irrelevant,
-    /// First knocks of those who have made one before.
+    /// First knocks of sources that have made one before.
     Again,
-    /// First knocks of others.
+    /// First knocks of other sources.
     New,
     /// All knocks of many sources, one source after the other.
     Whole,
 }
 
 impl Traffic<'_> {
-    /// What `blast` is told.
+    /// Arguments of `pktgen`.
     fn args(&self, packets: u32) -> String {
         match self.kind {
             Kind::Irrelevant => {
@@ -93,54 +97,58 @@ impl Traffic<'_> {
         }
     }
 
-    /// How many packets knockd has seen when it has logged so many stages; `None` where it logs nothing.
+    /// Number of packets that knockd has read when it has logged this number of stages; `None` if
+    /// it logs nothing.
     fn seen_by_knockd(&self, stages: usize) -> Option<u64> {
         match self.kind {
             Kind::Irrelevant => None,
-            // It ends an attempt at the first of them and begins another at the second where nobody else knocks meanwhile.
+            // It ends an attempt at the first packet, and begins another one at the second if no
+            // other source knocks in between.
             Kind::Again if self.alive == 1 => Some(2 * stages as u64),
             Kind::Again | Kind::New | Kind::Whole => Some(stages as u64),
         }
     }
 
-    /// False where knockd, which walks all attempts at each packet, would be busy all the time or take minutes to get there.
-    fn is_for(&self, who: Who, rate: u32, packets: u32) -> bool {
+    /// False if knockd, which walks all attempts at each packet, would be busy all the time or need
+    /// minutes to get there.
+    fn is_for(&self, competitor: Competitor, rate: u32, packets: u32) -> bool {
         let alive = if self.kind == Kind::New { self.alive + packets / 2 } else { self.alive };
         let busy = f64::from(if rate == 0 { 400_000 } else { rate }) * walk_micros(alive) / 1e6;
-        match who {
-            Who::Counting | Who::Ours => true,
-            // New knockers come to a daemon of their own each time, which takes minutes with very many before them.
-            Who::TheirsAtOnce | Who::TheirsWithZone => {
+        match competitor {
+            Competitor::Counting | Competitor::Ours => true,
+            // New sources always meet a new daemon, which takes minutes if very many sources must
+            // come before them.
+            Competitor::TheirsImmediate | Competitor::TheirsWithZone => {
                 alive <= 1 || (busy < 0.9 && (self.kind != Kind::New || alive <= 20_000))
             }
-            // Where the walk is long, the look at a file makes no difference.
-            Who::Theirs => alive <= 1 || (busy < 0.9 && alive <= 5_000),
+            // If the walk is long, reading the file makes no difference.
+            Competitor::Theirs => alive <= 1 || (busy < 0.9 && alive <= 5_000),
         }
     }
 }
 
-/// Microseconds that knockd takes for a packet with so many attempts alive, roughly.
+/// Approximate microseconds that knockd needs for a packet with this number of live attempts.
 fn walk_micros(alive: u32) -> f64 {
     2.0 + 0.0065 * f64::from(alive)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Who {
+enum Competitor {
     Counting,
     Ours,
-    TheirsAtOnce,
+    TheirsImmediate,
     TheirsWithZone,
     Theirs,
 }
 
-impl Who {
-    const ALL: [Self; 5] = [Self::Counting, Self::Ours, Self::TheirsAtOnce, Self::TheirsWithZone, Self::Theirs];
+impl Competitor {
+    const ALL: [Self; 5] = [Self::Counting, Self::Ours, Self::TheirsImmediate, Self::TheirsWithZone, Self::Theirs];
 
     fn name(self) -> &'static str {
         match self {
             Self::Counting => "counting (1 ms)",
             Self::Ours => "portknockd (1 ms)",
-            Self::TheirsAtOnce => "knockd with TZ (0 ms)",
+            Self::TheirsImmediate => "knockd with TZ (0 ms)",
             Self::TheirsWithZone => "knockd with TZ (50 ms)",
             Self::Theirs => "knockd (50 ms)",
         }
@@ -153,18 +161,18 @@ enum Program {
     Theirs(Daemon),
 }
 
-/// One of those that are compared, on a cable of its own.
+/// One of the compared programs, on its own link.
 struct Peer {
-    who: Who,
+    competitor: Competitor,
     lab: Lab,
     program: Program,
 }
 
 impl Peer {
-    fn start(who: Who, alive: u32) -> Self {
+    fn start(competitor: Competitor, alive: u32) -> Self {
         let lab = quiet_lab();
-        let program = program(who, &lab, alive);
-        Self { who, lab, program }
+        let program = program(competitor, &lab, alive);
+        Self { competitor, lab, program }
     }
 
     fn id(&self) -> u32 {
@@ -174,7 +182,7 @@ impl Peer {
         }
     }
 
-    /// How many packets it has seen and how many it has lost, as far as it can tell.
+    /// Number of packets that it has read, and number that it has lost, as far as it reports them.
     fn seen(&self, traffic: &Traffic<'_>) -> (Option<u64>, Option<u64>) {
         match &self.program {
             Program::Counter(counter) => {
@@ -187,40 +195,40 @@ impl Peer {
     }
 }
 
-/// A cable whose receiving end forgets packets, so that answers cost nothing.
+/// A link whose receiving end discards packets, so that answers cost nothing.
 fn quiet_lab() -> Lab {
     let lab = Lab::pair();
     lab.ignore_at_the_server();
     lab
 }
 
-/// Starts it, and has so many sources make a first knock at it.
-fn program(who: Who, lab: &Lab, alive: u32) -> Program {
-    let program = match who {
-        Who::Counting => Program::Counter(Counter::start(&lab.server)),
-        Who::Ours => {
-            // The door opens for each of the whole sequences.
+/// Starts it, and lets this number of sources make a first knock.
+fn program(competitor: Competitor, lab: &Lab, alive: u32) -> Program {
+    let program = match competitor {
+        Competitor::Counting => Program::Counter(Counter::start(&lab.server)),
+        Competitor::Ours => {
+            // The door opens for each of the complete sequences.
             let config = format!("[options]\nMaxOpenings = 1000000\n{DOOR}");
             Program::Ours(Daemon::portknockd(&lab.server, &config))
         }
-        Who::TheirsAtOnce => {
-            static AT_ONCE: LazyLock<PathBuf> =
-                LazyLock::new(|| C::compile_alone("tests/c/at_once.c", &["-shared", "-fPIC", "-lpcap"]));
-            let preload = format!("LD_PRELOAD={}", AT_ONCE.display());
+        Competitor::TheirsImmediate => {
+            static IMMEDIATE: LazyLock<PathBuf> =
+                LazyLock::new(|| C::compile_alone("tests/c/immediate.c", &["-shared", "-fPIC", "-lpcap"]));
+            let preload = format!("LD_PRELOAD={}", IMMEDIATE.display());
             Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0", &preload], DOOR))
         }
-        Who::TheirsWithZone => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0"], DOOR)),
-        Who::Theirs => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "-u", "TZ"], DOOR)),
+        Competitor::TheirsWithZone => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "TZ=UTC0"], DOOR)),
+        Competitor::Theirs => Program::Theirs(Daemon::knockd_under(&lab.server, &["env", "-u", "TZ"], DOOR)),
     };
     let (Program::Ours(daemon) | Program::Theirs(daemon)) = &program else { return program };
-    for first in (0..alive).step_by(KNOCKED_AT_ONCE as usize) {
+    for first in (0..alive).step_by(KNOCK_BATCH as usize) {
         let rate = match &program {
-            // Less than half of what it can do.
-            Program::Theirs(_) => (400_000.0 / walk_micros(first + KNOCKED_AT_ONCE)).min(10_000.0),
+            // Less than half of its capacity.
+            Program::Theirs(_) => (400_000.0 / walk_micros(first + KNOCK_BATCH)).min(10_000.0),
             _ => 50_000.0,
         };
-        let (from, sources) = (Ipv4Addr::from_bits(FIRST + first), KNOCKED_AT_ONCE.min(alive - first));
-        lab.blast(&format!("--from {from} --sources {sources} --ports 7000 --rate {rate:.0}"));
+        let (from, sources) = (Ipv4Addr::from_bits(FIRST + first), KNOCK_BATCH.min(alive - first));
+        lab.pktgen(&format!("--from {from} --sources {sources} --ports 7000 --rate {rate:.0}"));
     }
     if alive > 0 {
         cost::settle(daemon.id());
@@ -233,7 +241,7 @@ fn program(who: Who, lab: &Lab, alive: u32) -> Program {
     program
 }
 
-/// Microseconds a packet, and the part of the packets that got lost.
+/// Microseconds per packet, and the part of the packets that got lost.
 #[derive(Clone, Copy)]
 struct Run {
     process: f64,
@@ -242,32 +250,32 @@ struct Run {
 }
 
 struct Bench {
-    /// A cable where nobody captures.
+    /// A link without a capture.
     alone: Lab,
-    /// The number of the next segment; none is to be taken for the repetition of another.
+    /// The number of the next segment, so that no segment counts as the repetition of another.
     next_segment: Cell<u32>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { alone: quiet_lab(), next_segment: Cell::new(KNOCKED_AT_ONCE) }
+        Self { alone: quiet_lab(), next_segment: Cell::new(KNOCK_BATCH) }
     }
 
     fn compare(&self, table: &mut Table, traffic: &Traffic<'_>) {
         let (slowest, fewest) = RATES[0];
-        let here = Who::ALL.into_iter().filter(|who| traffic.is_for(*who, slowest, fewest));
+        let here = Competitor::ALL.into_iter().filter(|competitor| traffic.is_for(*competitor, slowest, fewest));
         let alive = if traffic.kind == Kind::New { 0 } else { traffic.alive };
-        let mut peers: Vec<_> = here.map(|who| Peer::start(who, alive)).collect();
+        let mut peers: Vec<_> = here.map(|competitor| Peer::start(competitor, alive)).collect();
         for (rate, packets) in RATES {
-            let mut runs: [Vec<Run>; Who::ALL.len()] = Default::default();
+            let mut runs: [Vec<Run>; Competitor::ALL.len()] = Default::default();
             for _ in 0..RUNS {
                 let args = format!("{} --rate {rate}", traffic.args(packets));
-                let alone = sender_micros(&self.alone.blast(&args));
-                for peer in peers.iter_mut().filter(|peer| traffic.is_for(peer.who, rate, packets)) {
+                let alone = sender_micros(&self.alone.pktgen(&args));
+                for peer in peers.iter_mut().filter(|peer| traffic.is_for(peer.competitor, rate, packets)) {
                     if traffic.kind == Kind::New {
-                        peer.program = program(peer.who, &peer.lab, traffic.alive);
+                        peer.program = program(peer.competitor, &peer.lab, traffic.alive);
                     }
-                    runs[peer.who as usize].push(self.run(peer, traffic, (&args, packets), alone));
+                    runs[peer.competitor as usize].push(self.run(peer, traffic, (&args, packets), alone));
                 }
             }
             let pace = if rate == 0 { "at top speed".to_owned() } else { format!("at {rate}/s") };
@@ -281,7 +289,7 @@ impl Bench {
         let (seen_before, lost_before) = peer.seen(traffic);
         cost::settle(peer.id());
         let before = cost::cpu(peer.id());
-        let sent = peer.lab.blast(&format!("{args} --first-segment {first}"));
+        let sent = peer.lab.pktgen(&format!("{args} --first-segment {first}"));
         cost::settle(peer.id());
         let spent = cost::cpu(peer.id()) - before;
         let (seen, lost) = peer.seen(traffic);
@@ -290,9 +298,9 @@ impl Bench {
         if let (Some(seen), Some(lost)) = (seen, lost)
             && traffic.kind != Kind::Irrelevant
         {
-            assert!(seen + lost >= sent.packets, "{}: {seen} seen and {lost} lost of {sent:?}", peer.who.name());
+            assert!(seen + lost >= sent.packets, "{}: {seen} seen and {lost} lost of {sent:?}", peer.competitor.name());
         }
-        // What a filter kept away was seen to, too.
+        // A packet that the filter dropped counts as handled, too.
         let handled = match seen {
             Some(seen) if traffic.kind != Kind::Irrelevant => seen.min(sent.packets),
             _ => sent.packets,
@@ -310,18 +318,18 @@ fn sender_micros(sent: &Sent) -> f64 {
     sent.cpu.as_secs_f64() * 1e6 / sent.packets as f64
 }
 
-fn show(table: &mut Table, what: &str, runs: &[Vec<Run>; Who::ALL.len()]) {
-    let middle = |who: Who, value: &dyn Fn(&Run) -> Option<f64>| {
-        median(&runs[who as usize].iter().filter_map(value).collect::<Vec<_>>())
+fn show(table: &mut Table, what: &str, runs: &[Vec<Run>; Competitor::ALL.len()]) {
+    let middle = |competitor: Competitor, value: &dyn Fn(&Run) -> Option<f64>| {
+        median(&runs[competitor as usize].iter().filter_map(value).collect::<Vec<_>>())
     };
-    let process = |who| middle(who, &|run| Some(run.process));
-    let both = |who| middle(who, &|run| Some(run.process + run.sender));
-    for who in Who::ALL {
-        let sender = middle(who, &|run| Some(run.sender));
-        let lost = middle(who, &|run| run.lost);
-        let [counting, ours] = [Who::Counting, Who::Ours]
-            .map(|other| [ratio(process(who), process(other)), ratio(both(who), both(other))]);
-        let figures = [process(who), sender, lost, counting[0], counting[1], ours[0], ours[1]];
-        table.row(what, who.name(), &figures);
+    let process = |competitor| middle(competitor, &|run| Some(run.process));
+    let both = |competitor| middle(competitor, &|run| Some(run.process + run.sender));
+    for competitor in Competitor::ALL {
+        let sender = middle(competitor, &|run| Some(run.sender));
+        let lost = middle(competitor, &|run| run.lost);
+        let [counting, ours] = [Competitor::Counting, Competitor::Ours]
+            .map(|other| [ratio(process(competitor), process(other)), ratio(both(competitor), both(other))]);
+        let figures = [process(competitor), sender, lost, counting[0], counting[1], ours[0], ours[1]];
+        table.row(what, competitor.name(), &figures);
     }
 }

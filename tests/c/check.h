@@ -1,4 +1,4 @@
-/* What the tests in C share. */
+/* Shared parts of the tests in C. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Ends the test with its place where `condition` does not hold. */
+/* Ends the test, and prints the position, if `condition` does not hold. */
 #define CHECK(condition)                                                              \
     do {                                                                              \
         if (!(condition)) {                                                           \
@@ -16,7 +16,7 @@
         }                                                                             \
     } while (0)
 
-/* The same for two texts, which are shown. */
+/* The same for two texts, which are printed. */
 #define CHECK_TEXT(actual, expected)                                                                       \
     do {                                                                                                   \
         const char *got = (actual);                                                                        \
@@ -26,7 +26,7 @@
         }                                                                                                  \
     } while (0)
 
-/* Ends the test where a call failed, with its message. */
+/* Ends the test if a call failed, and prints its message. */
 static inline void check_ok(portknock_status status, portknock_error *error, const char *file, int line) {
     if (status != PORTKNOCK_OK) {
         fprintf(stderr, "%s:%d: %s: %s\n", file, line, portknock_status_name(status), portknock_error_message(error));

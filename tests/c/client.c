@@ -1,4 +1,5 @@
-/* Probes and knocks on the loopback interface of a network namespace, and structs of options of all sizes. */
+/* Probes and knocks on the loopback interface of a network namespace, and structs of options of all
+ * sizes. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -129,7 +130,8 @@ static void misuse(void) {
 /* Structs of options as older and newer headers have them. */
 static void sizes(void) {
     portknock_error *error = NULL;
-    /* An older one, which ends after `family` and `all_addresses`: what follows is not looked at. */
+    /* An older struct, which ends after `family` and `all_addresses`: the library does not read the
+     * bytes after it. */
     portknock_knock_options *shorter = (portknock_knock_options *)malloc(offsetof(portknock_knock_options, raw));
     CHECK(shorter != NULL);
     memset(shorter, 0, offsetof(portknock_knock_options, raw));
@@ -138,7 +140,7 @@ static void sizes(void) {
     OK(portknock_knock("127.0.0.1", "7000", shorter, &error));
     shorter->family = PORTKNOCK_FAMILY_IPV6;
     FAILS(portknock_knock("127.0.0.1", "7000", shorter, &error), PORTKNOCK_ERR_HOST, "no IPv6 address");
-    /* Nothing but the size. */
+    /* Only the size. */
     shorter->struct_size = sizeof(size_t);
     OK(portknock_knock("127.0.0.1", "7000", shorter, &error));
     /* Sizes that no release had. */
@@ -149,7 +151,7 @@ static void sizes(void) {
         FAILS(portknock_knock("127.0.0.1", "7000", shorter, &error), PORTKNOCK_ERR_ARGUMENT, "struct_size");
     }
     free(shorter);
-    /* A newer one, whose further fields are in use or not. */
+    /* A newer struct, whose further fields are in use or not. */
     struct {
         portknock_knock_options options;
         uint64_t later;

@@ -1,4 +1,4 @@
-/* Versions, sizes, configurations, errors and their diagnostics. Argument: a folder to write to. */
+/* Versions, sizes, configurations, errors and their diagnostics. Argument: a writable directory. */
 #include "check.h"
 
 static void versions_and_sizes(void) {
@@ -10,7 +10,7 @@ static void versions_and_sizes(void) {
     CHECK(sizeof(portknock_status) == 4);
 #if UINTPTR_MAX == 0xffffffffffffffff
     CHECK(sizeof(portknock_diagnostic) == 88);
-    CHECK(sizeof(portknock_event) == 72);
+    CHECK(sizeof(portknock_event) == 96);
     CHECK(sizeof(portknock_listener_options) == 40);
     CHECK(sizeof(portknock_probe_options) == 64);
     CHECK(sizeof(portknock_probe_result) == 40);
@@ -29,7 +29,7 @@ static void a_good_configuration(void) {
     portknock_error *error = NULL;
     portknock_config *config = NULL;
     const char *text = "[ssh]\nsequence = 7000,8000:udp\nstart_command = open %IP%\n[web]\nsequence = 1,2\ncommand = true\n";
-    /* The text is copied, and need not end with a zero. */
+    /* The library copies the text, which may lack a zero at its end. */
     char *copy = (char *)malloc(strlen(text));
     CHECK(copy != NULL);
     memcpy(copy, text, strlen(text));
@@ -75,7 +75,7 @@ static void errors_have_everything(void) {
     CHECK(portknock_error_diagnostic(error, 2) == NULL && portknock_error_diagnostic(error, (size_t)-1) == NULL);
     CHECK(strstr(portknock_error_report(error), "a.conf:7:") != NULL);
     portknock_error_free(error);
-    /* Nobody has to ask for the error. */
+    /* The caller may omit the error. */
     CHECK(portknock_config_parse(text, strlen(text), NULL, &config, NULL) == PORTKNOCK_ERR_CONFIG);
 }
 
@@ -93,7 +93,7 @@ static void a_fix_is_data(void) {
     portknock_config_free(config);
 }
 
-static void files(const char *folder) {
+static void files(const char *directory) {
     portknock_error *error = NULL;
     portknock_config *config = NULL;
     char path[1000];
@@ -103,8 +103,8 @@ static void files(const char *folder) {
     CHECK(portknock_error_line(error) == 0 && portknock_error_diagnostic_count(error) == 0);
     CHECK_TEXT(portknock_error_report(error), "");
     portknock_error_free(error);
-    /* A name need not be UTF-8. */
-    snprintf(path, sizeof path, "%s/\xff.conf", folder);
+    /* A name may contain bytes that are not UTF-8. */
+    snprintf(path, sizeof path, "%s/\xff.conf", directory);
     FILE *file = fopen(path, "w");
     CHECK(file != NULL);
     fputs("[ssh]\nsequence = 1,2\ncommand = true\n", file);

@@ -1,6 +1,7 @@
-/* The least that a program can do with packets: `count INTERFACE` counts those that arrive. It sets libpcap up as portknockd does
- * and rests as portknockd does (core/src/capture/pace.rs), so that both see a packet equally soon. SIGUSR1 makes it print what
- * it has counted and what the kernel has dropped; SIGTERM ends it. */
+/* The minimal cost of a program that captures: `count INTERFACE` counts the packets that arrive. It
+ * configures libpcap and sleeps as portknockd does (core/src/capture/pace.rs), so that both read a
+ * packet equally soon. On SIGUSR1 it prints the number of packets that it has counted and that the
+ * kernel has dropped. SIGTERM ends it. */
 #define _GNU_SOURCE
 #include <pcap/pcap.h>
 #include <poll.h>
@@ -41,7 +42,8 @@ static long long now_ns(void) {
 
 int main(int argc, char **argv) {
     check(argc == 2, "usage: count INTERFACE");
-    /* Signals come in only while it waits, so that none is missed between a look at the flags and the wait. */
+    /* Signals are delivered only during the wait, so that none is missed between the check of the
+     * flags and the wait. */
     sigset_t blocked, unblocked;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGTERM);

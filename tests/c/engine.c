@@ -1,4 +1,4 @@
-/* The engine: events, times, what is passed wrongly, what is read too late, and several threads. */
+/* The engine: events, times, invalid arguments, events that are read too late, and threads. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -31,17 +31,56 @@ static const portknock_event *next(portknock_engine *engine) {
     return portknock_engine_next_event(engine, &event) == PORTKNOCK_OK ? event : NULL;
 }
 
+/* None, or tcp/22 and udp/65535. */
+static int has_ports(const portknock_event *event, size_t count) {
+    return event->port_count == count && event->ports != NULL &&
+           (count == 0 || (event->ports[0].protocol == PORTKNOCK_TCP && event->ports[0].port == 22 &&
+                           event->ports[1].protocol == PORTKNOCK_UDP && event->ports[1].port == 65535));
+}
+
 static void ports_are_opened_without_a_command(void) {
     portknock_error *error = NULL;
-    portknock_engine *engine = engine_for("[vpn]\nsequence = 7000:udp\nopen = tcp/22\ncmd_timeout = 10\n");
+    portknock_engine *engine = engine_for("[vpn]\nsequence = 7000:udp\nopen = tcp/22,udp/65535\ncmd_timeout = 10\n");
     const portknock_event *event;
     knock(engine, 1, 7, 7000);
-    CHECK(next(engine)->kind == PORTKNOCK_EVENT_STAGE);
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_STAGE && has_ports(event, 0) && event->closes_at_ns == 0);
     event = next(engine);
     CHECK(event->kind == PORTKNOCK_EVENT_OPEN && event->command == NULL);
-    OK(portknock_engine_advance(engine, 11 * SECOND, &error));
+    CHECK(has_ports(event, 2) && event->closes_at_ns == 11 * SECOND);
+    knock(engine, 4, 7, 7000);
+    CHECK(has_ports(next(engine), 0));
     event = next(engine);
-    CHECK(event->kind == PORTKNOCK_EVENT_CLOSE && event->command == NULL && event->time_ns == 11 * SECOND);
+    CHECK(event->kind == PORTKNOCK_EVENT_EXTEND && event->command == NULL);
+    CHECK(has_ports(event, 2) && event->closes_at_ns == 14 * SECOND);
+    OK(portknock_engine_advance(engine, 14 * SECOND, &error));
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_CLOSE && event->command == NULL && event->time_ns == 14 * SECOND);
+    CHECK(has_ports(event, 2) && event->closes_at_ns == 14 * SECOND);
+    knock(engine, 20, 7, 7000);
+    CHECK(next(engine) != NULL && next(engine) != NULL);
+    OK(portknock_engine_close_all(engine, 21 * SECOND, &error));
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_CLOSE && event->time_ns == 21 * SECOND && event->closes_at_ns == 30 * SECOND);
+    portknock_engine_free(engine);
+
+    /* A door that stays open, and as many ports as a door can have. */
+    char text[2000] = "[stays]\nsequence = 7000:udp\ncommand = x\n[all]\nsequence = 8000:udp\nopen = tcp/1";
+    for (int port = 2; port <= 64; port++) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), ",tcp/%d", port);
+    }
+    engine = engine_for(text);
+    knock(engine, 1, 7, 7000);
+    CHECK(next(engine) != NULL);
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_OPEN && has_ports(event, 0) && event->closes_at_ns == 0);
+    const portknock_open_port *early = event->ports;
+    knock(engine, 1, 7, 8000);
+    CHECK(next(engine) != NULL);
+    event = next(engine);
+    CHECK(event->port_count == 64 && event->ports[63].protocol == PORTKNOCK_TCP && event->ports[63].port == 64);
+    /* What was held on to shows the ports of the last event. */
+    CHECK(early[63].port == 64);
     portknock_engine_free(engine);
 }
 
@@ -94,7 +133,7 @@ static void other_events(void) {
     CHECK(event->kind == PORTKNOCK_EVENT_TIMEOUT && event->stage == 1 && event->reason == PORTKNOCK_FAIL_NONE);
     portknock_engine_free(engine);
 
-    /* What is open is closed at a reload by nothing, and by close_all at once. */
+    /* A reload closes no opening; close_all closes all of them immediately. */
     engine = engine_for(CONFIG);
     knock(engine, 1, 7, 7000);
     knock(engine, 1, 7, 8000);
@@ -135,7 +174,7 @@ static void local_addresses(void) {
     FAILS(portknock_engine_set_local_addresses(engine, NULL, 1, &error), PORTKNOCK_ERR_ARGUMENT, "is NULL");
     knock(engine, 1, 7, 7000);
     CHECK(next(engine) != NULL);
-    /* None at all, and any. */
+    /* No local addresses, and all. */
     OK(portknock_engine_set_local_addresses(engine, own, 0, &error));
     knock(engine, 1, 7, 8000);
     CHECK(next(engine) == NULL);
@@ -155,7 +194,7 @@ static void misuse(void) {
     make_frame(frame, 7, 7000);
     FAILS(portknock_engine_new(NULL, &engine, &error), PORTKNOCK_ERR_ARGUMENT, "config is NULL");
     FAILS(portknock_engine_new(config, NULL, &error), PORTKNOCK_ERR_ARGUMENT, "engine is NULL");
-    /* A pointer that cannot be one. */
+    /* An invalid pointer. */
     FAILS(portknock_engine_feed((portknock_engine *)(uintptr_t)3, 1, 0, frame, 0, &error), PORTKNOCK_ERR_ARGUMENT,
           "engine is not aligned");
     CHECK(portknock_engine_advance(NULL, 0, (portknock_error **)(uintptr_t)3) == PORTKNOCK_ERR_ARGUMENT);
@@ -184,7 +223,8 @@ static void misuse(void) {
     CHECK_TEXT(portknock_fail_reason_name(99), "unknown");
 }
 
-/* An event that is read after its handle moved on shows another one, and nothing that is not there. */
+/* An event that is read after its handle has advanced contains the data of another event, in valid
+ * memory. */
 static void what_is_read_too_late(void) {
     char text[3000];
     snprintf(text, sizeof text, "[a]\nsequence = 1:udp\ncommand = %02000d %%IP%%\n[b]\nsequence = 2:udp\ncommand = x\n", 7);

@@ -1,5 +1,6 @@
-/* Prints the events of a capture file as `portknock replay --format json` does: first by a replay, then, behind a line
- * `--`, by an engine that libpcap feeds. Arguments: a configuration, a capture, and addresses of the machine. */
+/* Prints the events of a capture file as `portknock replay --format json` does: first by a replay,
+ * then, after a line `--`, by an engine that libpcap feeds. Arguments: a configuration, a capture,
+ * and addresses of the machine. */
 #define _DEFAULT_SOURCE
 #include "check.h"
 
@@ -25,6 +26,20 @@ static void print_command(const char *name, const char *command) {
     printf(",\"%s\":", name);
     if (command != NULL) {
         print_text(command);
+    } else {
+        printf("null");
+    }
+}
+
+static void print_opening(const portknock_event *event) {
+    printf(",\"ports\":[");
+    for (size_t i = 0; i < event->port_count; i++) {
+        const portknock_open_port *port = &event->ports[i];
+        printf("%s\"%s/%" PRIu32 "\"", i > 0 ? "," : "", port->protocol == PORTKNOCK_UDP ? "udp" : "tcp", port->port);
+    }
+    printf("],\"closes_at\":");
+    if (event->closes_at_ns > 0) {
+        printf("%" PRIu64 ".%09" PRIu64, event->closes_at_ns / 1000000000, event->closes_at_ns % 1000000000);
     } else {
         printf("null");
     }
@@ -56,6 +71,12 @@ static void print_event(const portknock_event *event) {
     }
     if (event->reason != PORTKNOCK_FAIL_NONE) {
         printf(",\"reason\":\"%s\"", portknock_fail_reason_name(event->reason));
+    }
+    if (event->kind == PORTKNOCK_EVENT_OPEN || event->kind == PORTKNOCK_EVENT_EXTEND ||
+        event->kind == PORTKNOCK_EVENT_CLOSE) {
+        print_opening(event);
+    } else {
+        CHECK(event->port_count == 0 && event->closes_at_ns == 0);
     }
     printf("}\n");
 }

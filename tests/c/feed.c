@@ -1,6 +1,7 @@
-/* How long portknock_engine_feed() takes: `feed CONFIG FRAMES ROUNDS [events]` feeds all frames of a file so often, takes the
- * events where it is told to, and prints the fastest of many runs in nanoseconds a frame. In the file each frame follows its
- * length, two bytes in this machine's order. */
+/* Cost of portknock_engine_feed(): `feed CONFIG FRAMES ROUNDS [events]` feeds all frames of a file
+ * ROUNDS times, reads the events if its last argument is `events`, and prints the fastest of many
+ * runs in nanoseconds per frame. In the file each frame follows its length, two bytes in this
+ * machine's order. */
 #define _POSIX_C_SOURCE 199309L
 #include "check.h"
 #include <stdint.h>

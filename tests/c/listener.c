@@ -1,4 +1,4 @@
-/* A listener on the loopback interface of a network namespace. Argument: a folder to write to. */
+/* A listener on the loopback interface of a network namespace. Argument: a writable directory. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -11,13 +11,13 @@
 
 static portknock_listener *listener;
 
-static portknock_config *config_in(const char *folder, int first, int cmd_timeout) {
+static portknock_config *config_in(const char *directory, int first, int cmd_timeout) {
     char text[2000];
     snprintf(text, sizeof text,
              "[options]\ninterface = lo\nStateFile = %s/state/openings\n"
              "[front]\nsequence = %d:udp,8000:udp\nstart_command = echo open %%IP%% >>%s/out\n"
              "stop_command = echo close %%IP%% >>%s/out\ncmd_timeout = %d\n",
-             folder, first, folder, folder, cmd_timeout);
+             directory, first, directory, directory, cmd_timeout);
     return parse(text);
 }
 
@@ -51,10 +51,10 @@ static long long now_ms(void) {
     return (long long)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-/* The commands are the caller's. */
-static void events_without_commands(const char *folder) {
+/* The caller runs the commands. */
+static void events_without_commands(const char *directory) {
     char out[1000];
-    portknock_config *config = config_in(folder, 7000, 1);
+    portknock_config *config = config_in(directory, 7000, 1);
     open_listener(config, 0, 0);
     long long start = now_ms();
     CHECK(next(50) == NULL && now_ms() - start >= 49);
@@ -66,16 +66,17 @@ static void events_without_commands(const char *folder) {
     event = next(10000);
     CHECK(event->kind == PORTKNOCK_EVENT_CLOSE);
     CHECK(strncmp(event->command, "echo close 127.0.0.1 >>", 23) == 0);
-    snprintf(out, sizeof out, "%s/out", folder);
+    snprintf(out, sizeof out, "%s/out", directory);
     CHECK(access(out, F_OK) != 0);
     portknock_listener_free(listener);
     portknock_config_free(config);
 }
 
-/* Waiting for the descriptor in a loop of one's own; the commands run, and a stop in order closes the door. */
-static void commands_and_a_loop_of_ones_own(const char *folder) {
+/* Waiting for the descriptor in the caller's loop. The commands run, and an orderly stop closes the
+ * door. */
+static void commands_and_a_loop_of_ones_own(const char *directory) {
     portknock_error *error = NULL;
-    portknock_config *config = config_in(folder, 7000, 600);
+    portknock_config *config = config_in(directory, 7000, 600);
     open_listener(config, 1, 1);
     portknock_config_free(config);
     int opened = 0, closed = 0, notices = 0;
@@ -103,7 +104,7 @@ static void commands_and_a_loop_of_ones_own(const char *folder) {
     CHECK(next(-1) == NULL);
     portknock_listener_free(listener);
     char out[1000], text[100];
-    snprintf(out, sizeof out, "%s/out", folder);
+    snprintf(out, sizeof out, "%s/out", directory);
     FILE *file = fopen(out, "r");
     CHECK(file != NULL);
     CHECK(fread(text, 1, sizeof text, file) == strlen("open 127.0.0.1\nclose 127.0.0.1\n"));
@@ -122,14 +123,14 @@ static void on_signal(int number) {
     portknock_listener_interrupt(listener);
 }
 
-static void interruptions(const char *folder) {
+static void interruptions(const char *directory) {
     portknock_error *error = NULL;
     pthread_t thread;
     const struct timespec moment = {0, 50 * 1000 * 1000};
-    portknock_config *config = config_in(folder, 7000, 1);
-    portknock_config *other = config_in(folder, 7100, 1);
+    portknock_config *config = config_in(directory, 7000, 1);
+    portknock_config *other = config_in(directory, 7100, 1);
     open_listener(config, 0, 0);
-    /* From another thread, which can do all else meanwhile. */
+    /* From another thread, which can make all other calls at the same time. */
     CHECK(pthread_create(&thread, NULL, wait_for_ever, NULL) == 0);
     nanosleep(&moment, NULL);
     OK(portknock_listener_reload(listener, other, &error));
@@ -148,7 +149,7 @@ static void interruptions(const char *folder) {
     CHECK(sigaction(SIGALRM, &action, NULL) == 0);
     alarm(1);
     CHECK(next(-1) == NULL);
-    /* The reloaded configuration counts. */
+    /* The reloaded configuration is in force. */
     next(0);
     knock("7000:udp,7100:udp");
     CHECK(next(10000)->kind == PORTKNOCK_EVENT_STAGE);
@@ -192,11 +193,11 @@ static void misuse(void) {
     portknock_config_free(config);
 }
 
-/* A forked child can use the listener no more, and takes nothing from the parent. */
-static void a_forked_child(const char *folder) {
+/* A forked child cannot use the listener any more, and consumes none of the parent's events. */
+static void a_forked_child(const char *directory) {
     portknock_error *error = NULL;
     const portknock_event *event = NULL;
-    portknock_config *config = config_in(folder, 7000, 600);
+    portknock_config *config = config_in(directory, 7000, 600);
     int status = 0;
     open_listener(config, 0, 0);
     knock("7000:udp,8000:udp");
@@ -211,9 +212,9 @@ static void a_forked_child(const char *folder) {
         CHECK(portknock_listener_fd(listener) == -1 && portknock_listener_is_stopped(listener) == 1);
         portknock_listener_interrupt(listener);
         portknock_listener_free(listener);
-        /* What is no listener works. */
+        /* Objects other than listeners work. */
         portknock_config_free(config);
-        portknock_config_free(config_in(folder, 7000, 1));
+        portknock_config_free(config_in(directory, 7000, 1));
         _exit(0);
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0);

@@ -1,5 +1,5 @@
-/* The least that a command can do: `mark FILE` writes a byte into FILE. Linked without a shared library, it takes next to no
- * time to start, so that what is measured with it is the way to it. */
+/* A minimal command: `mark FILE` writes a byte into FILE. Linked without a shared library, it takes
+ * almost no time to start, so that a measurement with it shows the time until the command runs. */
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-/* Preloaded into portknockd, has it start the program READER_PROGRAM as its reader. */
+/* Preloaded into portknockd, makes it start the program READER_PROGRAM as its reader. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <spawn.h>

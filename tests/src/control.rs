@@ -1,4 +1,4 @@
-//! Asking a daemon by its control socket.
+//! Requests to a daemon by its control socket.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{Daemon, Output, PATIENCE, Process, binary, wait_until};
+use crate::{Daemon, Output, Process, WAIT_TIMEOUT, binary, wait_until};
 
 impl Daemon {
     /// `portknock ARGUMENTS` for this daemon.
@@ -20,20 +20,20 @@ impl Daemon {
         command
     }
 
-    /// Its status, as `portknock status --format json` tells it.
+    /// Its status, as `portknock status --format json` prints it.
     pub fn status_json(&self) -> Value {
         let output = self.portknock(&["status", "--format", "json"]);
         assert_eq!((output.code, &*output.stderr), (Some(0), ""));
         serde_json::from_str(&output.stdout).expect("the status is JSON")
     }
 
-    /// Waits until so many follow its events.
+    /// Waits until this number of clients follows its events.
     pub fn wait_for_followers(&self, count: u64) {
-        let arrived = wait_until(PATIENCE, || self.status_json()["followers"] == count);
+        let arrived = wait_until(WAIT_TIMEOUT, || self.status_json()["followers"] == count);
         assert!(arrived, "{}", self.status_json());
     }
 
-    /// `portknock events` for this daemon, when it follows.
+    /// `portknock events` for this daemon, after it has begun to follow.
     pub fn follow(&self) -> Process {
         let before = self.status_json()["followers"].as_u64().expect("a number");
         let process = Process::spawn(&mut self.portknock_command(&["events"]));
@@ -44,11 +44,11 @@ impl Daemon {
     /// A connection to its control socket.
     pub fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.path("control")).expect("the daemon listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket of ours");
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).expect("a test socket");
         stream
     }
 
-    /// Sends `request` as it is, and gives the first line of the answer.
+    /// Sends `request` unchanged, and returns the first line of the answer.
     pub fn ask(&self, request: &[u8]) -> String {
         let mut stream = self.connect();
         // It may be refused before it is read.

@@ -1,11 +1,11 @@
-//! The floor under every program that captures: one that only counts.
+//! The minimal cost of every program that captures: a program that only counts.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use crate::{C, Host, PATIENCE, Process, wait_until};
+use crate::{C, Host, Process, WAIT_TIMEOUT, wait_until};
 
-/// `tests/c/count.c`, running on a host; it ends when this is dropped.
+/// `tests/c/count.c`, running on a host; it is killed when this is dropped.
 #[derive(Debug)]
 pub struct Counter {
     process: Process,
@@ -25,12 +25,12 @@ impl Counter {
         self.process.id()
     }
 
-    /// How many packets it has counted, and how many the kernel has dropped.
+    /// Number of packets that it has counted, and number that the kernel has dropped.
     pub fn counted(&self) -> (u64, u64) {
         let lines = || self.process.output().lines().filter(|line| line.starts_with("counted")).count();
         let before = lines();
         self.process.signal("USR1");
-        assert!(wait_until(PATIENCE, || lines() > before), "count does not answer: {}", self.process.output());
+        assert!(wait_until(WAIT_TIMEOUT, || lines() > before), "count does not answer: {}", self.process.output());
         let output = self.process.output();
         let line = output.lines().last().and_then(|line| line.strip_prefix("counted ")?.split_once(", drops "));
         let (counted, drops) = line.unwrap_or_else(|| panic!("count wrote: {output}"));

@@ -9,44 +9,46 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::cost;
-use crate::{Host, Output, PATIENCE, Process, binary, require, wait_until};
+use crate::{Host, Output, Process, WAIT_TIMEOUT, binary, require, wait_until};
 
-/// What both daemons write to their log when they listen.
+/// The text that both daemons log when they listen.
 const STARTED: &str = "starting up, listening on";
-/// What portknockd writes when a new configuration is in force.
+/// The text that portknockd logs when a new configuration is in force.
 const RELOADED: &str = "the configuration is reloaded";
-/// What it writes when it is not.
+/// The text that it logs when a new configuration is refused.
 const NOT_RELOADED: &str = "the configuration is not reloaded, the old one stays in use";
 
-/// What portknockd's status begins with.
+/// The beginning of portknockd's status line.
 const STATUS: &str = "] status: doors ";
 
-/// How long a daemon may take to start: the original takes minutes for its filter with three thousand doors. One that ends
-/// is noticed at once.
-const START_PATIENCE: Duration = Duration::from_secs(600);
+/// Timeout of a daemon's start: the original needs minutes for its filter with three thousand
+/// doors. A daemon that exits is noticed immediately.
+const START_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A daemon with its configuration, log and state in a folder of its own. It is killed when this is dropped.
+/// A daemon with its configuration, log and state in its own directory. It is killed when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Daemon {
-    folder: TempDir,
+    directory: TempDir,
     process: Process,
     original: bool,
 }
 
 impl Daemon {
-    /// Starts portknockd on `eth0` with this configuration and waits until it listens. `%DIR%` in the configuration
-    /// stands for the daemon's folder, where the state file is too unless the configuration says otherwise.
+    /// Starts portknockd on `eth0` with this configuration and waits until it listens. `%DIR%` in
+    /// the configuration stands for the daemon's directory, which also contains the state file
+    /// unless the configuration names another.
     pub fn portknockd(host: &Host, config: &str) -> Self {
         Self::portknockd_with(host, config, &["-i", "eth0"])
     }
 
-    /// The same with these arguments in place of `-i eth0`.
+    /// The same with these arguments instead of `-i eth0`.
     pub fn portknockd_with(host: &Host, config: &str, args: &[&str]) -> Self {
         Self::start(host, config, args, false)
     }
 
-    /// portknockd started by another program, which must become it as `prlimit` and `setpriv` do. `%DIR%` stands for
-    /// the daemon's folder here too.
+    /// portknockd started by another program, which must become it as `prlimit` and `setpriv` do.
+    /// `%DIR%` stands for the daemon's directory here too.
     pub fn portknockd_under(host: &Host, starter: &[&str], config: &str) -> Self {
         Self::start_under(host, starter, config, false)
     }
@@ -58,17 +60,17 @@ impl Daemon {
     }
 
     fn start_under(host: &Host, starter: &[&str], config: &str, original: bool) -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        // For starters that become another user, who puts the control socket there.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).expect("a folder of ours");
-        write_config(folder.path(), config, original);
+        let directory = TempDir::new().expect("a temporary directory");
+        // For starters that become another user, who creates the control socket there.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).expect("a test directory");
+        write_config(directory.path(), config, original);
         let program = program(original);
         let words = starter.iter().copied().chain([utf8(&program)]);
-        let words: Vec<_> = words.map(|word| word.replace("%DIR%", utf8(folder.path()))).collect();
+        let words: Vec<_> = words.map(|word| word.replace("%DIR%", utf8(directory.path()))).collect();
         let mut command = host.command(&words[0]);
         command.args(&words[1..]);
-        let process = spawn(command, folder.path(), &["-i", "eth0"]);
-        let mut daemon = Self { folder, process, original };
+        let process = spawn(command, directory.path(), &["-i", "eth0"]);
+        let mut daemon = Self { directory, process, original };
         daemon.wait_for_start(1);
         daemon
     }
@@ -78,27 +80,28 @@ impl Daemon {
         Self::knockd_with(host, config, &["-i", "eth0"])
     }
 
-    /// The same with these arguments in place of `-i eth0`.
+    /// The same with these arguments instead of `-i eth0`.
     pub fn knockd_with(host: &Host, config: &str, args: &[&str]) -> Self {
         require("knockd");
         Self::start(host, config, args, true)
     }
 
-    /// Runs portknockd with a configuration that it must refuse, or with `--check`, and gives what it left.
+    /// Runs portknockd with a configuration that it must refuse, or with `--check`, and returns its
+    /// output.
     pub fn run_portknockd(host: &Host, config: &str, args: &[&str]) -> Output {
         Self::run(host, config, args, false)
     }
 
-    /// Runs the original knockd, which must end by itself, and gives what it left.
+    /// Runs the original knockd, which must exit by itself, and returns its output.
     pub fn run_knockd(host: &Host, config: &str, args: &[&str]) -> Output {
         require("knockd");
         Self::run(host, config, args, true)
     }
 
     fn run(host: &Host, config: &str, args: &[&str], original: bool) -> Output {
-        let folder = TempDir::new().expect("a temporary folder");
-        write_config(folder.path(), config, original);
-        Output::of(host.command(program(original)).arg("-c").arg(folder.path().join("knockd.conf")).args(args))
+        let directory = TempDir::new().expect("a temporary directory");
+        write_config(directory.path(), config, original);
+        Output::of(host.command(program(original)).arg("-c").arg(directory.path().join("knockd.conf")).args(args))
     }
 
     fn start(host: &Host, config: &str, args: &[&str], original: bool) -> Self {
@@ -107,21 +110,22 @@ impl Daemon {
         daemon
     }
 
-    /// Starts portknockd or the original with these files, each a name and a text, in its folder besides. Gives whether it
-    /// listens; where not, it has ended.
+    /// Starts portknockd or the original with these additional files, each a name and a text, in
+    /// its directory. Returns whether it listens; if not, it has exited.
     pub fn attempt(host: &Host, config: &str, args: &[&str], files: &[(&str, &str)], original: bool) -> (Self, bool) {
-        let folder = TempDir::new().expect("a temporary folder");
-        write_config(folder.path(), config, original);
+        let directory = TempDir::new().expect("a temporary directory");
+        write_config(directory.path(), config, original);
         for (name, text) in files {
-            fs::write(folder.path().join(name), text).expect("the daemon's folder can be written");
+            fs::write(directory.path().join(name), text).expect("the daemon's directory can be written");
         }
-        let process = launch(host, folder.path(), args, original);
-        let mut daemon = Self { folder, process, original };
+        let process = launch(host, directory.path(), args, original);
+        let mut daemon = Self { directory, process, original };
         let has_started = daemon.starts(1);
         (daemon, has_started)
     }
 
-    /// Starts it with what it must refuse, in the same folder, and gives what it left.
+    /// Starts it with a configuration that it must refuse, in the same directory, and returns its
+    /// output.
     pub fn refuses_to_start(&self, host: &Host) -> Output {
         let mut command = host.command(binary("portknockd"));
         let output = Output::of(command.arg("-c").arg(self.path("knockd.conf")).args(["-i", "eth0"]));
@@ -129,10 +133,11 @@ impl Daemon {
         output
     }
 
-    /// Starts it again in the same folder, after [`Daemon::kill`] or [`Daemon::stop`], and waits until it listens.
+    /// Starts it again in the same directory, after [`Daemon::kill`] or [`Daemon::stop`], and waits
+    /// until it listens.
     pub fn restart(&mut self, host: &Host, args: &[&str]) {
         let before = self.count(STARTED);
-        self.process = launch(host, self.folder.path(), args, self.original);
+        self.process = launch(host, self.directory.path(), args, self.original);
         self.wait_for_start(before + 1);
     }
 
@@ -141,9 +146,10 @@ impl Daemon {
         self.assert_started(has_started);
     }
 
-    /// Waits until it has started for the `count`th time, or has ended; true where it has started.
+    /// Waits until it has started for the `count`th time, or has exited. Returns true if it has
+    /// started.
     fn starts(&mut self, count: usize) -> bool {
-        wait_until(START_PATIENCE, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
+        wait_until(START_TIMEOUT, || self.count(STARTED) >= count || self.exit_within(Duration::ZERO).is_some());
         self.count(STARTED) >= count
     }
 
@@ -151,29 +157,30 @@ impl Daemon {
         assert!(has_started, "the daemon does not start:\n{}", self.everything());
     }
 
-    /// A path in the daemon's folder: `knockd.conf`, `log`, `openings`, or what the configuration named by `%DIR%`.
+    /// A path in the daemon's directory: `knockd.conf`, `log`, `openings`, or a file that the
+    /// configuration names by `%DIR%`.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Replaces the configuration file; `signal("HUP")` makes the daemon read it.
     pub fn rewrite(&self, config: &str) {
-        write_config(self.folder.path(), config, self.original);
+        write_config(self.directory.path(), config, self.original);
     }
 
-    /// Has it read this configuration, and waits until it is in force.
+    /// Lets it read this configuration, and waits until it is in force.
     pub fn reload(&self, config: &str) {
         let before = self.count(RELOADED);
         self.rewrite(config);
         self.signal("HUP");
-        self.wait_for_count(RELOADED, before + 1, PATIENCE);
+        self.wait_for_count(RELOADED, before + 1, WAIT_TIMEOUT);
     }
 
-    /// Has it read the file that is there, and waits until it has refused it.
+    /// Lets it read the present file, and waits until it has refused it.
     pub fn refuse_reload(&self) {
         let before = self.count(NOT_RELOADED);
         self.signal("HUP");
-        self.wait_for_count(NOT_RELOADED, before + 1, PATIENCE);
+        self.wait_for_count(NOT_RELOADED, before + 1, WAIT_TIMEOUT);
     }
 
     /// The text of its log file.
@@ -181,19 +188,19 @@ impl Daemon {
         self.read("log")
     }
 
-    /// What it has written to standard output and standard error.
+    /// Its standard output and standard error so far.
     pub fn output(&self) -> String {
         self.process.output()
     }
 
-    /// How many lines of the log contain `text`.
+    /// Number of lines of the log that contain `text`.
     pub fn count(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until a line of the log contains `text`; panics where that takes too long.
+    /// Waits until a line of the log contains `text`. Panics if that takes too long.
     pub fn wait_for(&self, text: &str) {
-        self.wait_for_count(text, 1, PATIENCE);
+        self.wait_for_count(text, 1, WAIT_TIMEOUT);
     }
 
     /// Waits until `count` lines of the log contain `text`.
@@ -202,19 +209,20 @@ impl Daemon {
         assert!(seen, "the log does not have `{text}` {count} times:\n{}", self.everything());
     }
 
-    /// What portknockd's status line, written now, says of this: the number after the word, as in `packets`.
+    /// The number after this word, as in `packets`, in portknockd's status line, which it writes
+    /// now.
     pub fn status(&self, what: &str) -> u64 {
         let before = self.count(STATUS);
         self.signal("USR1");
-        self.wait_for_count(STATUS, before + 1, PATIENCE);
+        self.wait_for_count(STATUS, before + 1, WAIT_TIMEOUT);
         let log = self.log();
         let line = log.lines().rfind(|line| line.contains(STATUS)).unwrap_or_default();
         let mut words = line.split([' ', ',']);
         let number = words.find(|word| *word == what).and_then(|_| words.next()?.parse().ok());
-        number.unwrap_or_else(|| panic!("the status does not say `{what}`: {line}"))
+        number.unwrap_or_else(|| panic!("the status does not contain `{what}`: {line}"))
     }
 
-    /// The text of a file in its folder, empty where there is no such file.
+    /// The text of a file in its directory, empty if there is no such file.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
@@ -229,12 +237,12 @@ impl Daemon {
         cost::commands(self.id())
     }
 
-    /// The process that reads packets for it.
+    /// Its reader process.
     pub fn reader(&self) -> u32 {
         cost::reader(self.id()).expect("portknockd has a reader")
     }
 
-    /// How many file descriptors it has.
+    /// Number of its file descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the daemon runs").count()
     }
@@ -247,7 +255,7 @@ impl Daemon {
     /// Kills it with SIGKILL, as a crash would.
     pub fn kill(&mut self) {
         self.process.signal("KILL");
-        assert!(self.process.exit_within(PATIENCE).is_some(), "SIGKILL ends a process");
+        assert!(self.process.exit_within(WAIT_TIMEOUT).is_some(), "SIGKILL ends a process");
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -255,7 +263,7 @@ impl Daemon {
         self.process.stop()
     }
 
-    /// Its exit status, where it has ended within `timeout`.
+    /// Its exit status, if it exits within `timeout`.
     pub fn exit_within(&mut self, timeout: Duration) -> Option<ExitStatus> {
         self.process.exit_within(timeout)
     }
@@ -265,12 +273,12 @@ impl Daemon {
     }
 }
 
-fn launch(host: &Host, folder: &Path, args: &[&str], original: bool) -> Process {
-    spawn(host.command(program(original)), folder, args)
+fn launch(host: &Host, directory: &Path, args: &[&str], original: bool) -> Process {
+    spawn(host.command(program(original)), directory, args)
 }
 
-fn spawn(mut command: Command, folder: &Path, args: &[&str]) -> Process {
-    command.arg("-c").arg(folder.join("knockd.conf")).arg("-g").arg(folder.join("log"));
+fn spawn(mut command: Command, directory: &Path, args: &[&str]) -> Process {
+    command.arg("-c").arg(directory.join("knockd.conf")).arg("-g").arg(directory.join("log"));
     Process::spawn(command.arg("-v").args(args))
 }
 
@@ -282,17 +290,17 @@ fn program(original: bool) -> PathBuf {
     if original { PathBuf::from("knockd") } else { binary("portknockd") }
 }
 
-/// Writes the file in one step, so that a reload never sees half of it.
-fn write_config(folder: &Path, config: &str, original: bool) {
-    let config = config.replace("%DIR%", utf8(folder));
+/// Writes the file in one step, so that a reload never reads half of it.
+fn write_config(directory: &Path, config: &str, original: bool) {
+    let config = config.replace("%DIR%", utf8(directory));
     // Sections repeat and the last value counts, so a configuration can still name other paths.
     let own = [("StateFile", "openings"), ("ControlSocket", "control")].map(|(key, name)| {
         let is_needed = !original && !config.contains(key);
-        if is_needed { format!("{key} = {}\n", folder.join(name).display()) } else { String::new() }
+        if is_needed { format!("{key} = {}\n", directory.join(name).display()) } else { String::new() }
     });
     let own = own.concat();
     let text = if own.is_empty() { config } else { format!("[options]\n{own}{config}") };
-    let new = folder.join("knockd.conf.new");
-    fs::write(&new, text).expect("the daemon's folder can be written");
-    fs::rename(&new, folder.join("knockd.conf")).expect("the daemon's folder can be written");
+    let new = directory.join("knockd.conf.new");
+    fs::write(&new, text).expect("the daemon's directory can be written");
+    fs::rename(&new, directory.join("knockd.conf")).expect("the daemon's directory can be written");
 }

@@ -9,47 +9,48 @@ use tempfile::TempDir;
 
 use crate::{Daemon, Host, Output};
 
-/// A file system in memory of 64 KiB, seen by the daemons that are started after it. It goes when this is dropped.
+/// A file system in memory of 64 KiB, visible to the daemons that are started after it. It is
+/// removed when this is dropped.
 #[derive(Debug)]
 pub struct Disk {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Disk {
-    /// An empty one that can be written to.
+    /// An empty, writable file system.
     pub fn new() -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        mount(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"]).arg(folder.path()));
-        Self { folder }
+        let directory = TempDir::new().expect("a temporary directory");
+        mount(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"]).arg(directory.path()));
+        Self { directory }
     }
 
     /// A path on it.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
-    /// Leaves no room on it.
+    /// Fills it completely.
     pub fn fill(&self) {
         let mut filler = File::create(self.path("filler")).expect("the disk can be written to");
-        // The kernel frees and takes whole pages.
+        // The kernel allocates whole pages.
         while filler.write_all(&[0; 4096]).is_ok() {}
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     pub fn free(&self) {
         fs::remove_file(self.path("filler")).expect("the disk was filled");
     }
 
     /// Makes it read-only for the daemons that are started from now on.
     pub fn protect(&self) {
-        mount(Command::new("mount").args(["-o", "remount,ro,bind"]).arg(self.folder.path()));
+        mount(Command::new("mount").args(["-o", "remount,ro,bind"]).arg(self.directory.path()));
     }
 
-    /// Makes it writable again for a running daemon, which has mounts of its own, and for those to come.
+    /// Makes it writable again for a running daemon, which has its own mounts, and for later ones.
     pub fn release(&self, host: &Host, daemon: &Daemon) {
-        let folder = self.folder.path();
-        mount(Command::new("mount").args(["-o", "remount,rw,bind"]).arg(folder));
-        host.ok(&format!("nsenter -t {} -m mount -o remount,rw,bind {}", daemon.id(), folder.display()));
+        let directory = self.directory.path();
+        mount(Command::new("mount").args(["-o", "remount,rw,bind"]).arg(directory));
+        host.ok(&format!("nsenter -t {} -m mount -o remount,rw,bind {}", daemon.id(), directory.display()));
     }
 }
 
@@ -62,7 +63,7 @@ impl Default for Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // The sandbox removes it at the latest.
-        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).output();
+        let _ = Command::new("umount").arg("-l").arg(self.directory.path()).output();
     }
 }
 

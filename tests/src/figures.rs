@@ -1,32 +1,33 @@
-//! What benchmarks have measured: the middle of many runs, tables for people, files for programs.
+//! Figures of benchmarks: medians, tables for people, and files for programs.
 
 use std::fs;
 use std::path::Path;
 
-/// Writes `rows`, JSON objects, as one array to `target/bench/NAME.json`. Where that is not possible it says so and goes
-/// on: the figures have been printed too.
+/// Writes `rows`, JSON objects, as one array to `target/bench/NAME.json`. If that is not possible,
+/// it prints a warning and continues, because the figures have been printed too.
 pub fn save_figures(name: &str, rows: &[String]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
-    let file = folder.join(format!("{name}.json"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    let file = directory.join(format!("{name}.json"));
     let array = format!("[\n{}\n]\n", rows.join(",\n"));
-    if let Err(error) = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, array)) {
+    if let Err(error) = fs::create_dir_all(&directory).and_then(|()| fs::write(&file, array)) {
         eprintln!("cannot write {}: {error}", file.display());
     }
 }
 
-/// The value below which so many percent of them lie, at the least; `None` where there are none.
+/// The smallest value that at least this percentage of the values does not exceed; `None` if there
+/// are no values.
 pub fn percentile(values: &[f64], percent: usize) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }
 
-/// The value in the middle; `None` where there are none.
+/// The median; `None` if there are no values.
 pub fn median(values: &[f64]) -> Option<f64> {
     percentile(values, 50)
 }
 
-/// How often `of` is in `value`; `None` where one of them was not measured, or `of` is next to nothing.
+/// `value` divided by `of`; `None` if one of them was not measured, or `of` is almost zero.
 pub fn ratio(value: Option<f64>, of: Option<f64>) -> Option<f64> {
     Some(value? / of.filter(|of| *of > 1e-3)?)
 }
@@ -39,12 +40,12 @@ pub struct Table {
     rows: Vec<String>,
 }
 
-/// How wide the column of names is, and how wide the others are at least.
+/// Width of the column of names, and minimum width of the others.
 const NAMES: usize = 76;
 const FIGURES: usize = 10;
 
 impl Table {
-    /// Begins a table that goes to `target/bench/FILE.json`, and prints its head.
+    /// Begins a table that is written to `target/bench/FILE.json`, and prints its head.
     pub fn new(file: &'static str, columns: &'static [&'static str]) -> Self {
         let table = Self { file, columns, rows: Vec::new() };
         let head: String = table.widths().map(|(column, width)| format!(" {column:>width$}")).collect();
@@ -52,8 +53,8 @@ impl Table {
         table
     }
 
-    /// Prints a row and keeps it; `None` for what was not measured.
-    pub fn row(&mut self, what: &str, who: &str, figures: &[Option<f64>]) {
+    /// Prints a row and keeps it; `None` stands for a value that was not measured.
+    pub fn row(&mut self, what: &str, program: &str, figures: &[Option<f64>]) {
         assert_eq!(figures.len(), self.columns.len(), "{what}: a figure for each column");
         let (mut shown, mut json) = (String::new(), String::new());
         for ((column, width), figure) in self.widths().zip(figures) {
@@ -62,11 +63,11 @@ impl Table {
             shown += &format!(" {text:>width$}");
             json += &format!(", \"{column}\": {value}");
         }
-        println!("{:NAMES$}{shown}", format!("{what}: {who}"));
-        self.rows.push(format!("{{\"what\": \"{what}\", \"who\": \"{who}\"{json}}}"));
+        println!("{:NAMES$}{shown}", format!("{what}: {program}"));
+        self.rows.push(format!("{{\"case\": \"{what}\", \"program\": \"{program}\"{json}}}"));
     }
 
-    /// Writes what was printed.
+    /// Writes the printed rows.
     pub fn save(&self) {
         save_figures(self.file, &self.rows);
     }
@@ -76,7 +77,7 @@ impl Table {
     }
 }
 
-/// How many digits after the point say something.
+/// Number of significant digits after the point.
 fn digits(value: f64) -> usize {
     match value.abs() {
         0.0..10.0 => 2,

@@ -2,7 +2,8 @@
 
 use crate::{Host, require};
 
-/// An iptables firewall, IPv4 and IPv6, whose INPUT drops everything but loopback and established connections.
+/// An iptables firewall, IPv4 and IPv6, whose INPUT drops everything except loopback and
+/// established connections.
 #[derive(Debug)]
 pub struct Firewall<'a> {
     host: &'a Host,

@@ -10,11 +10,11 @@ use etherparse::{PacketBuilder, TcpHeader, ether_type};
 pub struct Frame<'a> {
     /// The destination's hardware address.
     pub to_mac: [u8; 6],
-    /// The VLANs that it is wrapped in, the outer one first.
+    /// The VLAN tags around it, the outer one first.
     pub vlan: &'a [u16],
-    /// Who is said to send it.
+    /// The source address.
     pub from: IpAddr,
-    /// Whom it is for, of the same family.
+    /// The destination address, of the same family.
     pub to: IpAddr,
     /// The source port.
     pub source_port: u16,

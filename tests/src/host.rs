@@ -3,27 +3,27 @@
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Output, PATIENCE, Process, binary, require, wait_until};
+use crate::{Output, Process, WAIT_TIMEOUT, binary, require, wait_until};
 
-/// How a TCP port looks from a host, in nmap's words.
+/// How a TCP port appears from a host, in nmap's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortState {
     /// It accepts connections.
     Open,
     /// It refuses them.
     Closed,
-    /// Nothing comes back within a third of a second.
+    /// No answer within a third of a second.
     Filtered,
 }
 
-/// A host of the lab: a network namespace of its own, which goes when this is dropped.
+/// A host of the lab: a separate network namespace, which is removed when this is dropped.
 #[derive(Debug)]
 pub struct Host {
     namespace: String,
 }
 
 impl Host {
-    /// A host without interfaces but `lo`.
+    /// A host without interfaces except `lo`.
     pub fn new(name: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         assert!(
@@ -35,7 +35,7 @@ impl Host {
         let made = Output::of(Command::new("ip").args(["netns", "add", &namespace]));
         assert_eq!(made.code, Some(0), "ip netns add {namespace}: {}", made.stderr);
         let host = Self { namespace };
-        // No duplicate address detection: an IPv6 address can be used as soon as it is there.
+        // Without duplicate address detection an IPv6 address can be used immediately.
         host.ok("ip link set lo up
              for conf in all default; do
                  echo 0 > /proc/sys/net/ipv6/conf/$conf/disable_ipv6
@@ -57,31 +57,33 @@ impl Host {
         command
     }
 
-    /// Runs a shell script on this host, whatever its outcome.
+    /// Runs a shell script on this host, whatever its result.
     pub fn run(&self, script: &str) -> Output {
         Output::of(self.command("sh").args(["-c", script]))
     }
 
-    /// Runs a shell script, asserts that each of its commands succeeds, and gives its standard output.
+    /// Runs a shell script, asserts that each of its commands succeeds, and returns its standard
+    /// output.
     pub fn ok(&self, script: &str) -> String {
         let output = Output::of(self.command("sh").args(["-ec", script]));
         assert_eq!(output.code, Some(0), "on {}: {script}\n{}{}", self.namespace, output.stdout, output.stderr);
         output.stdout
     }
 
-    /// Runs a shell script that must fail, and gives what it left.
+    /// Runs a shell script that must fail, and returns its output.
     pub fn fails(&self, script: &str) -> Output {
         let output = self.run(script);
         assert_ne!(output.code, Some(0), "on {}: {script}\nshould fail; {}", self.namespace, output.stdout);
         output
     }
 
-    /// Starts a program in the background; its id is the program's own, since no shell stands between.
+    /// Starts a program in the background. Its id is the program's own, because no shell runs in
+    /// between.
     pub fn spawn<'a>(&self, program: &str, args: impl IntoIterator<Item = &'a str>) -> Process {
         Process::spawn(self.command(program).args(args))
     }
 
-    /// Adds an address with its prefix length, as in `10.0.0.9/24`, usable at once.
+    /// Adds an address with its prefix length, as in `10.0.0.9/24`, which can be used immediately.
     pub fn add_address(&self, interface: &str, address: &str) {
         let nodad = if address.contains(':') { "nodad" } else { "" };
         self.ok(&format!("ip addr add {address} dev {interface} {nodad}"));
@@ -93,11 +95,11 @@ impl Host {
         self.ok(&format!("ip link set {interface} {state}"));
         if up {
             let running = format!("ip -o link show {interface} | grep -q LOWER_UP");
-            assert!(wait_until(PATIENCE, || self.run(&running).code == Some(0)), "{interface} does not come up");
+            assert!(wait_until(WAIT_TIMEOUT, || self.run(&running).code == Some(0)), "{interface} does not come up");
         }
     }
 
-    /// How `port` of `address` looks from here.
+    /// How `port` of `address` appears from here.
     pub fn tcp_state(&self, address: &str, port: u16) -> PortState {
         let output = Output::of(self.command(binary("tcp-state")).args([address, &port.to_string()]));
         match output.stdout.trim() {

@@ -1,4 +1,4 @@
-//! Frames that no honest host sends: malformed, cut, nested, fragmented, forged.
+//! Frames that no honest host sends: malformed, cut, nested, fragmented, spoofed.
 
 use std::fmt::Write;
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::{Host, binary};
 
-/// A frame, and what is odd about it.
+/// A frame, and its peculiarity.
 pub type Hostile = (&'static str, Vec<u8>);
 
 const SERVER: [u8; 4] = [10, 0, 0, 1];
@@ -18,7 +18,7 @@ const IPV6: u16 = 0x86dd;
 /// Sends frames from the host's `eth0`, one after another.
 ///
 /// # Panics
-/// If one cannot be sent.
+/// If a frame cannot be sent.
 pub fn inject(host: &Host, frames: &[Hostile]) {
     let mut list = String::new();
     for (_, frame) in frames {
@@ -33,8 +33,8 @@ pub fn inject(host: &Host, frames: &[Hostile]) {
     assert!(child.wait().expect("inject ends").success(), "inject failed");
 }
 
-/// Frames that are no knock at the TCP port `tcp` or the UDP port `udp` of the server, though each has these numbers
-/// where a careless reader looks for them. A TCP knock has SYN alone.
+/// Frames that are not knocks at the TCP port `tcp` or the UDP port `udp` of the server, although
+/// each has these numbers at a place that a careless reader examines. A TCP knock has SYN alone.
 pub fn no_knocks(tcp: u16, udp: u16) -> Vec<Hostile> {
     let syn = segment(tcp, SYN);
     let with_flags = |flags| v4(6, &segment(tcp, flags));
@@ -132,7 +132,8 @@ fn no_knocks_6(syn: &[u8]) -> Vec<Hostile> {
     ]
 }
 
-/// Odd frames that may count as one knock at the TCP port `tcp` or the UDP port `udp` each.
+/// Unusual frames, each of which may count as one knock at the TCP port `tcp` or the UDP port
+/// `udp`.
 pub fn odd_knocks(tcp: u16, udp: u16) -> Vec<Hostile> {
     let syn = segment(tcp, SYN);
     let tagged = |tags: &[[u8; 4]]| {
@@ -161,8 +162,8 @@ pub fn odd_knocks(tcp: u16, udp: u16) -> Vec<Hostile> {
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 66];
     let loopback = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     vec![
-        ("a wrong checksum of TCP", v4(6, &[&syn[..16], &[0xde, 0xad, 0, 0]].concat())),
-        ("a wrong checksum of IPv4", {
+        ("an incorrect checksum of TCP", v4(6, &[&syn[..16], &[0xde, 0xad, 0, 0]].concat())),
+        ("an incorrect checksum of IPv4", {
             let mut packet = packet_4(6, &syn);
             packet[10] ^= 0xff;
             ethernet(IPV4, &packet)
@@ -233,8 +234,8 @@ pub fn odd_knocks(tcp: u16, udp: u16) -> Vec<Hostile> {
     ]
 }
 
-/// A SYN with twenty bytes of data for `tcp` over IPv6 in two fragments, cut after `first` bytes of what follows the fragment header, behind
-/// options of eight bytes if `options`.
+/// A SYN with twenty bytes of data for `tcp` over IPv6 in two fragments, cut after `first` bytes of
+/// the data after the fragment header, preceded by options of eight bytes if `options`.
 pub fn syn_in_fragments(tcp: u16, first: usize, options: bool) -> [Hostile; 2] {
     let mut syn = [segment(tcp, SYN), vec![0x41; 20]].concat();
     let pseudo = [&client_6()[..], &SERVER_6, &[0, 0, 0, 40, 0, 0, 0, 6], &syn].concat();
@@ -283,7 +284,7 @@ fn packet_4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Makes the checksum of an IPv4 header without options right.
+/// Corrects the checksum of an IPv4 header without options.
 fn sum(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&[0, 0]);
     let value = checksum(&packet[..20]);

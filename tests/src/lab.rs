@@ -1,11 +1,11 @@
-//! Hosts and the cables between them.
+//! Hosts and the links between them.
 //!
-//! Each test has hosts of its own, so all of them use the same names and addresses: `eth0` everywhere, the server is
-//! 10.0.0.1 and fd00::1, the client 10.0.0.2 and fd00::2.
+//! Each test has its own hosts, so all of them use the same names and addresses: `eth0` everywhere,
+//! the server is 10.0.0.1 and fd00::1, the client 10.0.0.2 and fd00::2.
 
 use crate::{Host, binary};
 
-/// A client and a server on one cable.
+/// A client and a server on one link.
 #[derive(Debug)]
 pub struct Lab {
     /// 10.0.0.2, fd00::2, 02:00:00:00:00:02 on `eth0`.
@@ -15,8 +15,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Both hosts, connected, with addresses; each knows the other's hardware address already, so that no
-    /// neighbour discovery stands before a test's first packet.
+    /// Both hosts, connected, with addresses. Each has the other's hardware address already, so
+    /// that no neighbour discovery precedes a test's first packet.
     pub fn pair() -> Self {
         let client = Host::new("client");
         let server = Host::new("server");
@@ -31,8 +31,8 @@ impl Lab {
         self.client.ok(&format!("{} knock --delay 5 --source {source} {address} {steps}", knock.display()));
     }
 
-    /// A second cable between the two, `interface` on both; the server has 10.0.N.1 and fd00:N::1 there, the client
-    /// 10.0.N.2 and fd00:N::2.
+    /// A second link between the two, `interface` on both; the server has 10.0.N.1 and fd00:N::1
+    /// there, the client 10.0.N.2 and fd00:N::2.
     pub fn add_interface(&self, interface: &str, n: u8) {
         connect((&self.client, interface), (&self.server, interface));
         for (host, last) in [(&self.client, 2), (&self.server, 1)] {
@@ -48,7 +48,8 @@ impl Lab {
 pub struct Routed {
     /// 10.1.0.2, fd01::2 on `eth0`.
     pub client: Host,
-    /// 10.1.0.1, fd01::1 on `eth0` (to the client), 10.2.0.1, fd02::1 on `eth1` (to the server); forwards both families.
+    /// 10.1.0.1, fd01::1 on `eth0` (to the client), 10.2.0.1, fd02::1 on `eth1` (to the server);
+    /// forwards both families.
     pub router: Host,
     /// 10.2.0.2, fd02::2 on `eth0`.
     pub server: Host,
@@ -82,12 +83,13 @@ impl Default for Routed {
     }
 }
 
-/// Lays a cable (a veth pair) between two new interfaces.
+/// Creates a link (a veth pair) between two new interfaces.
 pub(crate) fn connect((a, a_interface): (&Host, &str), (b, b_interface): (&Host, &str)) {
     a.ok(&format!("ip link add {a_interface} type veth peer name {b_interface} netns {}", b.namespace()));
 }
 
-/// Sets a client and a server up that are connected already, with their addresses; each knows the other's hardware address.
+/// Configures a client and a server that are connected already, with their addresses; each gets the
+/// other's hardware address.
 pub(crate) fn introduce(client: &Host, server: &Host) {
     give(client, "eth0", ["10.0.0.2/24", "fd00::2/64"], "02:00:00:00:00:02");
     give(server, "eth0", ["10.0.0.1/24", "fd00::1/64"], "02:00:00:00:00:01");
@@ -103,7 +105,7 @@ pub(crate) fn give(host: &Host, interface: &str, addresses: [&str; 2], mac: &str
     }
 }
 
-/// Tells a host the hardware address of its neighbour.
+/// Gives a host the hardware address of its neighbour.
 pub(crate) fn know(host: &Host, interface: &str, addresses: [&str; 2], mac: &str) {
     host.set_up(interface, true);
     for address in addresses {

@@ -1,7 +1,8 @@
-//! Support for the end-to-end tests: hosts in network namespaces, daemons, firewalls and listeners on them.
+//! Support for the end-to-end tests: hosts in network namespaces, daemons, firewalls and listeners
+//! on them.
 //!
-//! Everything here asserts: what cannot be set up panics with the reason. The tests run in `scripts/sandbox` only, so
-//! nothing that they do reaches the machine.
+//! Everything here asserts: a part that cannot be set up panics with the reason. The tests run in
+//! `scripts/sandbox` only, so they do not affect the machine.
 //!
 //! ```no_run
 //! use portknock_tests::{Daemon, Firewall, Lab, Listener, PortState};
@@ -16,7 +17,6 @@
 //! ```
 #![allow(clippy::missing_panics_doc, reason = "to panic is how this crate reports")]
 
-mod blast;
 mod both;
 mod c;
 mod capture_file;
@@ -35,6 +35,7 @@ pub mod hostile;
 mod lab;
 mod listener;
 mod matrix;
+mod pktgen;
 mod probe;
 mod process;
 mod random;
@@ -42,7 +43,6 @@ mod scans;
 mod sniffer;
 mod tools;
 
-pub use blast::{Sent, ports_but};
 pub use both::Both;
 pub use c::{Build, C, Linked};
 pub use capture_file::{capture_header, capture_record};
@@ -50,23 +50,24 @@ pub use compliance::{ClientScenario, Expected, Scenario};
 pub use counter::Counter;
 pub use daemon::Daemon;
 pub use disk::Disk;
-pub use distant::{Cable, Capacity, Distant};
+pub use distant::{Capacity, Distant, LinkProperties};
 pub use figures::{Table, median, percentile, ratio, save_figures};
 pub use firewall::Firewall;
 pub use frame::Frame;
 pub use host::{Host, PortState};
 pub use lab::{Lab, Routed};
 pub use listener::Listener;
-pub use matrix::{Answer, Answers, Case, CaseId, Family, Matrix, Truth, nmap};
+pub use matrix::{Case, CaseId, Family, Matrix, Truth, Verdict, Verdicts, nmap};
+pub use pktgen::{Sent, ports_but};
 pub use probe::{Probed, Scan, probe, probe_command};
 pub use process::{Output, Process};
 pub use random::{Disagreement, Run};
-pub use scans::{Look, Looks, SCANS, looks};
+pub use scans::{SCANS, ScanResult, ScanResults, scan_all};
 pub use sniffer::{Sniffed, Sniffer};
-pub use tools::{NOBODY, RIGHTLESS, binary, other_users, require, skipped, wait_until};
+pub use tools::{CAPTURE_ONLY_USER, UNPRIVILEGED, binary, other_users, require, skipped, wait_until};
 
 use std::time::Duration;
 
-/// How long the lab waits for what has to happen soon: long, since a loaded machine is slow, and never used up where
-/// all is well.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of events that are expected soon. It is long because a loaded machine is slow, and a
+/// test that passes never waits for it.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(10);

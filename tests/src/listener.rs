@@ -1,8 +1,8 @@
-//! Something to connect to.
+//! Services to connect to.
 
 use crate::{Host, Process, binary};
 
-/// A TCP listener on every address of a host, IPv4 and IPv6; it ends when this is dropped.
+/// A TCP listener on every address of a host, IPv4 and IPv6; it is killed when this is dropped.
 #[derive(Debug)]
 pub struct Listener {
     _process: Process,

@@ -5,21 +5,21 @@ use std::process::Command;
 use portknock_core::Protocol;
 use serde_json::Value;
 
-use crate::{Answer, Host, Output, RIGHTLESS, binary};
+use crate::{Host, Output, UNPRIVILEGED, Verdict, binary};
 
-/// How ports are scanned, by us or by nmap.
+/// A method of scanning ports, for portknock and nmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scan {
     /// TCP with raw sockets: `--method syn`, nmap's `-sS`.
     Syn,
-    /// TCP without any rights: `--method connect`, nmap's `-sT`.
+    /// TCP without any privilege: `--method connect`, nmap's `-sT`.
     Connect,
-    /// UDP, which takes nmap raw sockets and us no right: `--udp`, nmap's `-sU`.
+    /// UDP, for which nmap needs raw sockets and portknock no privilege: `--udp`, nmap's `-sU`.
     Udp,
 }
 
 impl Scan {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 3] = [Self::Syn, Self::Connect, Self::Udp];
 
     /// The protocol of the ports.
@@ -31,22 +31,22 @@ impl Scan {
     }
 }
 
-/// What `portknock probe` says of a port.
+/// A result of `portknock probe` for a port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probed {
-    /// The address that was probed.
+    /// The probed address.
     pub address: String,
     /// The port.
     pub port: u16,
     /// State and reason.
-    pub answer: Answer,
+    pub verdict: Verdict,
     /// The round trip time in milliseconds.
     pub rtt_ms: Option<f64>,
 }
 
 impl Probed {
-    /// The results in what `portknock probe --format json` has written, in order. Lines that are no results are left out:
-    /// errors may be among them.
+    /// The results in the output of `portknock probe --format json`, in order. Lines that are not
+    /// results, such as errors, are skipped.
     pub fn all(output: &str) -> Vec<Self> {
         output.lines().filter(|line| line.starts_with('{')).map(Self::parse).collect()
     }
@@ -58,21 +58,21 @@ impl Probed {
         Self {
             address: text("address").into(),
             port: port.unwrap_or_else(|| panic!("no port in {line}")),
-            answer: Answer::new(text("state"), text("reason")),
+            verdict: Verdict::new(text("state"), text("reason")),
             rtt_ms: fields["rtt_ms"].as_f64(),
         }
     }
 }
 
-/// `portknock probe --format json`, by this kind of scan, with further arguments that are separated by blanks. What needs
-/// no right has none.
+/// `portknock probe --format json` with this method and further arguments, separated by spaces. A
+/// method that needs no privilege runs without any.
 pub fn probe_command(host: &Host, scan: Scan, args: &str) -> Command {
     let portknock = binary("portknock");
     let mut command = match scan {
         Scan::Syn => host.command(portknock),
         Scan::Connect | Scan::Udp => {
-            let mut command = host.command(RIGHTLESS[0]);
-            command.args(&RIGHTLESS[1..]).arg(portknock);
+            let mut command = host.command(UNPRIVILEGED[0]);
+            command.args(&UNPRIVILEGED[1..]).arg(portknock);
             command
         }
     };
@@ -86,7 +86,7 @@ pub fn probe_command(host: &Host, scan: Scan, args: &str) -> Command {
     command
 }
 
-/// Probes to the end, and gives what was found; panics where the probe complains of anything.
+/// Probes to the end, and returns the results. Panics if the probe prints an error.
 pub fn probe(host: &Host, scan: Scan, args: &str) -> Vec<Probed> {
     let output = Output::of(&mut probe_command(host, scan, args));
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{scan:?} {args}: {}", output.stdout);

@@ -1,4 +1,4 @@
-//! Programs that the tests run: to their end, or in the background with their output at hand.
+//! Programs that the tests run: to their end, or in the background with access to their output.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::{PATIENCE, wait_until};
+use crate::{WAIT_TIMEOUT, wait_until};
 
-/// What a program that ended has left.
+/// The exit status and output of a program.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Its exit status; `None` where a signal ended it.
+    /// Its exit status; `None` if a signal ended it.
     pub code: Option<i32>,
     /// Its standard output.
     pub stdout: String,
@@ -66,9 +66,9 @@ impl Process {
         locked(&self.output).clone()
     }
 
-    /// Waits until a line that contains `text` was written; panics where that takes too long.
+    /// Waits until a line that contains `text` was written. Panics if that takes too long.
     pub fn wait_for(&self, text: &str) {
-        let seen = wait_until(PATIENCE, || locked(&self.output).contains(text));
+        let seen = wait_until(WAIT_TIMEOUT, || locked(&self.output).contains(text));
         assert!(seen, "{} did not write `{text}`; it wrote:\n{}", self.name, self.output());
     }
 
@@ -78,25 +78,25 @@ impl Process {
         assert_eq!(sent.code, Some(0), "kill -{name} {}: {}", self.name, sent.stderr);
     }
 
-    /// Its exit status, where it has ended within `timeout`.
+    /// Its exit status, if it exits within `timeout`.
     pub fn exit_within(&mut self, timeout: Duration) -> Option<ExitStatus> {
         let mut status = None;
         wait_until(timeout, || {
-            status = self.child.try_wait().expect("a child of ours can be waited for");
+            status = self.child.try_wait().expect("a child process can be waited for");
             status.is_some()
         });
         status
     }
 
-    /// Sends SIGTERM and waits for the end; panics where that takes too long.
+    /// Sends SIGTERM and waits for the end. Panics if that takes too long.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
-        self.exit_within(PATIENCE).unwrap_or_else(|| panic!("{} does not end at SIGTERM", self.name))
+        self.exit_within(WAIT_TIMEOUT).unwrap_or_else(|| panic!("{} does not end at SIGTERM", self.name))
     }
 
-    /// Waits until the program has ended by itself, and gives everything that it has written.
+    /// Waits until the program has ended by itself, and returns all its output.
     pub fn finish(mut self) -> (ExitStatus, String) {
-        let status = self.exit_within(PATIENCE).unwrap_or_else(|| panic!("{} does not end", self.name));
+        let status = self.exit_within(WAIT_TIMEOUT).unwrap_or_else(|| panic!("{} does not end", self.name));
         for reader in self.readers.drain(..) {
             reader.join().expect("the reader does not panic");
         }
@@ -106,7 +106,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

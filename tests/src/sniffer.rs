@@ -1,37 +1,38 @@
-//! What really passes on a wire.
+//! The packets on a link.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::{Host, PATIENCE, Process, binary, wait_until};
+use crate::{Host, Process, WAIT_TIMEOUT, binary, wait_until};
 
 /// A TCP or UDP packet that an interface has sent or received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sniffed {
-    /// When, since the epoch.
+    /// Time since the epoch.
     pub time: Duration,
-    /// The VLAN ids, the outer one first, joined by commas; `-` where there is none.
+    /// The VLAN ids, the outer one first, joined by commas; `-` if there is none.
     pub vlans: String,
-    /// Who sent it.
+    /// The source address.
     pub source: IpAddr,
     /// The source port.
     pub source_port: u16,
-    /// Whom it is for.
+    /// The destination address.
     pub destination: IpAddr,
     /// The destination port.
     pub port: u16,
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// The TCP flags that are set, some of `FSRPAU` in that order; `-` for UDP and where there is none.
+    /// The TCP flags that are set, some of `FSRPAU` in that order; `-` for UDP and if there is
+    /// none.
     pub flags: String,
     /// The TCP sequence number; 0 for UDP.
     pub sequence_number: u32,
-    /// How many bytes the payload has.
+    /// Length of the payload in bytes.
     pub length: usize,
 }
 
 impl Sniffed {
-    /// True for a segment that asks for a connection, and for any UDP datagram.
+    /// True for a segment that requests a connection, and for any UDP datagram.
     pub fn is_knock(&self) -> bool {
         self.protocol == "udp" || self.flags == "S"
     }
@@ -77,7 +78,8 @@ impl Sniffer {
         Self { process }
     }
 
-    /// What was seen so far, in order. A packet may need a moment to get here: see [`Sniffer::wait_for`].
+    /// The packets so far, in order. A packet may need a moment to arrive: see
+    /// [`Sniffer::wait_for`].
     pub fn packets(&self) -> Vec<Sniffed> {
         self.process.output().lines().filter_map(Sniffed::parse).collect()
     }
@@ -87,9 +89,10 @@ impl Sniffer {
         self.packets().into_iter().filter(Sniffed::is_knock).collect()
     }
 
-    /// Waits until `count` packets for which `wanted` holds were seen, and gives all that were.
+    /// Waits until `count` packets for which `wanted` holds have arrived, and returns all of these.
     pub fn wait_for(&self, count: usize, wanted: impl Fn(&Sniffed) -> bool) -> Vec<Sniffed> {
-        let enough = wait_until(PATIENCE, || self.packets().iter().filter(|packet| wanted(packet)).count() >= count);
+        let enough =
+            wait_until(WAIT_TIMEOUT, || self.packets().iter().filter(|packet| wanted(packet)).count() >= count);
         assert!(enough, "{count} such packets did not come; these did:\n{}", self.process.output());
         self.packets().into_iter().filter(wanted).collect()
     }

@@ -7,14 +7,15 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The path of a program of this workspace, from the target directory that the running test was built in.
+/// The path of a program of this workspace, from the target directory that the running test was
+/// built in.
 pub fn binary(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("the test knows its own path");
+    let test = env::current_exe().expect("the test has a path");
     // target/PROFILE/deps/TEST or target/PROFILE/PROGRAM
     test.ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join(name))
+        .map(|directory| directory.join(name))
         .find(|path| path.is_file())
         .unwrap_or_else(|| panic!("there is no program `{name}`; build it first: cargo build --workspace --bins"))
 }
@@ -22,7 +23,7 @@ pub fn binary(name: &str) -> PathBuf {
 /// Asserts that a program of the system is installed.
 pub fn require(tool: &str) {
     let path = env::var_os("PATH").unwrap_or_default();
-    if env::split_paths(&path).any(|folder| folder.join(tool).is_file()) {
+    if env::split_paths(&path).any(|directory| directory.join(tool).is_file()) {
         return;
     }
     let package = match tool {
@@ -39,9 +40,9 @@ pub fn require(tool: &str) {
     panic!("the program `{tool}` is missing; install it with: scripts/install-deps, or: apt-get install {package}");
 }
 
-/// The starter for [`Daemon::portknockd_under`](crate::Daemon::portknockd_under) that makes it a user of its own, who
-/// may capture packets and nothing else.
-pub const NOBODY: &[&str] = &[
+/// A starter for [`Daemon::portknockd_under`](crate::Daemon::portknockd_under) that makes the
+/// daemon a separate user with the privilege to capture packets and no other.
+pub const CAPTURE_ONLY_USER: &[&str] = &[
     "setpriv",
     "--reuid=54321",
     "--regid=54321",
@@ -51,28 +52,31 @@ pub const NOBODY: &[&str] = &[
     "--bounding-set=-all,+net_raw",
 ];
 
-/// The starter for programs that are to run without any right. It takes root's capabilities away, so that it works in an
-/// unprivileged user namespace too, where there is no other user to become.
-pub const RIGHTLESS: &[&str] = &["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"];
+/// A starter for programs that must run without any privilege. It drops root's capabilities, so
+/// that it also works in an unprivileged user namespace, which has no other user.
+pub const UNPRIVILEGED: &[&str] = &["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"];
 
-/// Says that a test is skipped, past the test runner, which shows what is printed only when a test fails.
+/// Reports that a test is skipped, past the test runner, which shows printed text only when a test
+/// fails.
 pub fn skipped(why: &str) {
     let test = thread::current();
-    // Where nobody listens, there is nobody to tell.
+    // Without a reader of standard error the message is lost.
     let _ = writeln!(io::stderr(), "SKIPPED: {}: {why}", test.name().unwrap_or("a test"));
 }
 
-/// True where there are other users to become; a test says so and ends where not, as in an unprivileged user namespace.
+/// True if there are other users to become. Otherwise, as in an unprivileged user namespace, it
+/// reports the test as skipped.
 pub fn other_users() -> bool {
     let there_are =
         Command::new("setpriv").args(["--reuid=54321", "true"]).status().is_ok_and(|status| status.success());
     if !there_are {
-        skipped("needs root, since it becomes another user");
+        skipped("needs root, because it becomes another user");
     }
     there_are
 }
 
-/// Asks again and again until `condition` holds; false where it does not within `timeout`.
+/// Checks `condition` repeatedly until it holds. Returns false if it does not hold within
+/// `timeout`.
 pub fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + timeout;
     loop {

@@ -1,4 +1,5 @@
-//! The C library, from C: programs in `tests/c` by several compilers, under valgrind and with sanitizers, and the examples.
+//! The C library, from C: programs in `tests/c` built by several compilers, run under valgrind and
+//! with sanitizers, and the examples.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
@@ -7,24 +8,25 @@ use std::process::Command;
 
 use etherparse::PacketBuilder;
 use portknock_tests::{
-    Build, C, Firewall, Host, Lab, Linked, Listener, Output, Process, binary, capture_header, capture_record, require,
+    Build, C, Firewall, Host, Lab, Linked, Listener, Output, PortState, Process, binary, capture_header,
+    capture_record, require,
 };
 use tempfile::TempDir;
 
 const PLAIN: Build = Build { compiler: "gcc", standard: "c11", linked: Linked::Shared, more: &[] };
-/// Those that need no network.
+/// Programs that need no network.
 const PURE: [&str; 2] = ["config", "engine"];
-/// Those that send and capture.
+/// Programs that send and capture.
 const LIVE: [&str; 2] = ["client", "listener"];
 
 fn test_program(c: &C, name: &str, build: Build) -> std::path::PathBuf {
     c.compile(&C::source(&format!("tests/c/{name}.c")), build)
 }
 
-/// Runs a test program on a host of its own, in a folder of its own, by way of `starter`.
+/// Runs a test program on its own host and in its own directory, started by `starter`.
 fn pass(c: &C, starter: &[&str], program: &Path) {
     let host = Host::new("c");
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let library_path = format!("LD_LIBRARY_PATH={}", c.prefix().join("lib").display());
     let mut command = host.command("env");
     command.arg(library_path).args(starter).arg(program);
@@ -33,14 +35,14 @@ fn pass(c: &C, starter: &[&str], program: &Path) {
         .and_then(|name| name.to_str())
         .is_some_and(|name| !name.starts_with("engine") && !name.starts_with("client"))
     {
-        command.arg(folder.path());
+        command.arg(directory.path());
     }
     let output = Output::of(&mut command);
     assert_eq!(output.code, Some(0), "{command:?}\n{}{}", output.stdout, output.stderr);
 }
 
 #[test]
-fn every_compiler_and_standard_takes_the_header_and_either_library() {
+fn every_compiler_and_standard_accepts_the_header_and_each_library() {
     let c = C::install();
     let standards =
         [("gcc", "c99"), ("gcc", "c11"), ("g++", "c++17"), ("clang", "c99"), ("clang", "c11"), ("clang++", "c++17")];
@@ -51,7 +53,7 @@ fn every_compiler_and_standard_takes_the_header_and_either_library() {
                 pass(c, &[], &test_program(c, name, build));
             }
         }
-        for name in [&LIVE[..], &["events"]].concat() {
+        for name in [&LIVE[..], &["events", "open"]].concat() {
             test_program(
                 c,
                 name,
@@ -67,7 +69,7 @@ fn every_compiler_and_standard_takes_the_header_and_either_library() {
 }
 
 #[test]
-fn the_header_stands_alone_and_is_clean_to_strict_eyes() {
+fn the_header_compiles_alone_and_without_strict_warnings() {
     let c = C::install();
     let header = c.prefix().join("include/portknock.h");
     let strict = ["-Wall", "-Wextra", "-pedantic", "-Werror", "-Wconversion", "-Wundef", "-Wshadow", "-fsyntax-only"];
@@ -90,7 +92,7 @@ fn the_header_stands_alone_and_is_clean_to_strict_eyes() {
 }
 
 #[test]
-fn a_listener_and_clients_work_with_either_library() {
+fn a_listener_and_clients_work_with_each_library() {
     let c = C::install();
     for name in LIVE {
         pass(c, &[], &test_program(c, name, Build { linked: Linked::Static, standard: "c99", ..PLAIN }));
@@ -100,7 +102,7 @@ fn a_listener_and_clients_work_with_either_library() {
 }
 
 #[test]
-fn nothing_leaks_and_nothing_wrong_is_read() {
+fn no_memory_leaks_and_no_invalid_memory_is_read() {
     let c = C::install();
     require("valgrind");
     let known = format!("--suppressions={}", C::source("tests/c/valgrind.supp").display());
@@ -135,11 +137,7 @@ fn the_library_exports_what_is_committed() {
     let library = c.prefix().join("lib/libportknock.so");
     let listed = Output::of(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(&library));
     assert_eq!(listed.code, Some(0), "{listed:?}");
-    let path = C::source("ffi/symbols.txt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &listed.stdout).unwrap();
-    }
-    assert_eq!(listed.stdout, fs::read_to_string(path).unwrap(), "UPDATE_GOLDEN=1 writes ffi/symbols.txt anew");
+    portknock_golden::assert_golden("ffi/symbols.txt", &listed.stdout);
     assert!(listed.stdout.lines().all(|symbol| symbol.starts_with("portknock_")), "{}", listed.stdout);
     let header = fs::read_to_string(C::source("include/portknock.h")).unwrap();
     for symbol in listed.stdout.lines() {
@@ -161,6 +159,7 @@ stop_command = shut %IP%
 cmd_timeout = 7
 [web — ü]
 sequence = 3000:udp,7001
+open = tcp/443,udp/65535
 seq_timeout = 3
 [target]
 sequence = 9001,7001
@@ -168,8 +167,8 @@ target = 10.0.0.1
 command = x
 ";
 
-/// A capture of knocks from a few addresses of both families at the ports of
-/// the doors and others, in an order that only looks like chance.
+/// A capture of knocks from a few addresses of both families at the ports of the doors and at
+/// others, in an order that resembles chance.
 fn capture(link_type: u32, packets: u32) -> Vec<u8> {
     let mut file = capture_header(link_type);
     let (mut chance, mut nanos) = (1_u32, 1_690_000_000_000_000_000_u64);
@@ -209,8 +208,8 @@ fn capture(link_type: u32, packets: u32) -> Vec<u8> {
 #[test]
 fn captures_give_the_events_of_portknock_replay() {
     let c = C::install();
-    let folder = TempDir::new().unwrap();
-    let path = |name: &str| folder.path().join(name);
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
     fs::write(path("knockd.conf"), DOORS).unwrap();
     fs::write(path("ethernet.pcap"), capture(1, 2_000)).unwrap();
     fs::write(path("raw.pcap"), capture(101, 500)).unwrap();
@@ -223,14 +222,14 @@ fn captures_give_the_events_of_portknock_replay() {
     for capture in ["ethernet.pcap", "raw.pcap", "any.pcap", "damaged.pcap"] {
         for local in [&[][..], &["10.0.0.1", "fe80::1"]] {
             let mut replay = Command::new(binary("portknock"));
-            replay.current_dir(folder.path()).args(["replay", "-c", "knockd.conf", "--format", "json", capture]);
+            replay.current_dir(directory.path()).args(["replay", "-c", "knockd.conf", "--format", "json", capture]);
             if !local.is_empty() {
                 replay.args(["--local", &local.join(",")]);
             }
             let expected = Output::of(&mut replay);
             for program in [&program, &linked_static] {
                 let mut command = c.command(program);
-                command.current_dir(folder.path()).args(["knockd.conf", capture]).args(local);
+                command.current_dir(directory.path()).args(["knockd.conf", capture]).args(local);
                 let output = Output::of(&mut command);
                 assert_eq!(output.code, Some(0), "{output:?}");
                 let (by_replay, by_engine) = output.stdout.split_once("--\n").unwrap();
@@ -244,27 +243,57 @@ fn captures_give_the_events_of_portknock_replay() {
     for kind in ["stage", "open", "extend", "close", "timeout", "fail"] {
         assert!(kinds.contains(&format!("\"event\":\"{kind}\"")), "no {kind} among the events");
     }
+    assert!(kinds.contains(r#""ports":["tcp/443","udp/65535"],"closes_at":1"#), "no ports among the events");
     for reason in ["wrong-port", "scan", "full"] {
         assert!(kinds.contains(&format!("\"reason\":\"{reason}\"")), "no {reason} among the events");
     }
     require("valgrind");
     let mut command = c.command("valgrind");
     command.args(["-q", "--leak-check=full", "--error-exitcode=99"]).arg(&program);
-    let output = Output::of(command.current_dir(folder.path()).args(["knockd.conf", "ethernet.pcap"]));
+    let output = Output::of(command.current_dir(directory.path()).args(["knockd.conf", "ethernet.pcap"]));
     assert_eq!(output.code, Some(0), "{}", output.stderr);
+}
+
+#[test]
+fn a_program_opens_the_ports_of_a_door_from_its_events_alone() {
+    let c = C::install();
+    let lab = Lab::pair();
+    let _firewall = Firewall::closed(&lab.server);
+    let _listener = Listener::start(&lab.server, 22);
+    let folder = TempDir::new().unwrap();
+    let conf = folder.path().join("knockd.conf");
+    let text =
+        "[options]\nInterface = eth0\n[ssh]\nsequence = 7000:udp,8000:udp\nopen = tcp/22,udp/51820\ncmd_timeout = 5\n";
+    fs::write(&conf, text).unwrap();
+    let mut command = lab.server.command("env");
+    command.arg(format!("LD_LIBRARY_PATH={}", c.prefix().join("lib").display()));
+    let program = Process::spawn(command.arg(test_program(c, "open", PLAIN)).arg(&conf));
+    program.wait_for("listening");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Filtered);
+    for _ in 0..2 {
+        lab.knock_from("10.0.0.2", "10.0.0.1", "7000:udp 8000:udp");
+    }
+    program.wait_for("iptables -w -I INPUT -s 10.0.0.2 -p tcp --dport 22 -j ACCEPT");
+    program.wait_for("iptables -w -I INPUT -s 10.0.0.2 -p udp --dport 51820 -j ACCEPT");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+    program.wait_for("iptables -w -D INPUT -s 10.0.0.2 -p tcp --dport 22 -j ACCEPT");
+    program.wait_for("iptables -w -D INPUT -s 10.0.0.2 -p udp --dport 51820 -j ACCEPT");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Filtered);
+    let (status, output) = program.finish();
+    assert_eq!((status.code(), output.matches("-I INPUT").count()), (Some(0), 2), "{output}");
 }
 
 /// Copies the examples and builds them with this script.
 fn build_examples(c: &C, script: &str) -> TempDir {
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     for entry in fs::read_dir(C::source("examples/c")).unwrap() {
         let path = entry.unwrap().path();
-        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
     }
     let mut command = c.command("sh");
-    let output = Output::of(command.current_dir(folder.path()).args(["-ec", script]));
+    let output = Output::of(command.current_dir(directory.path()).args(["-ec", script]));
     assert_eq!(output.code, Some(0), "{script}\n{}{}", output.stdout, output.stderr);
-    folder
+    directory
 }
 
 #[test]
@@ -275,10 +304,12 @@ fn the_examples_build_by_make_and_by_cmake() {
         ("make -s CFLAGS='-O2 -Wall -Wextra -pedantic -Werror'", ""),
         ("cmake -S . -B build >log && cmake --build build >>log", "build/"),
     ] {
-        let folder = build_examples(c, script);
-        let conf = folder.path().join("knockd.conf");
+        let directory = build_examples(c, script);
+        let conf = directory.path().join("knockd.conf");
         let run = |program: &str, args: &[&str]| {
-            Output::of(c.command(folder.path().join(format!("{below}{program}"))).current_dir(folder.path()).args(args))
+            Output::of(
+                c.command(directory.path().join(format!("{below}{program}"))).current_dir(directory.path()).args(args),
+            )
         };
         fs::write(&conf, "[ssh]\nsequence = 7000,80000\n").unwrap();
         let bad = run("check", &["knockd.conf"]);
@@ -292,7 +323,7 @@ fn the_examples_build_by_make_and_by_cmake() {
         fs::write(&conf, DOORS).unwrap();
         let good = run("check", &["knockd.conf"]);
         assert_eq!((good.code, good.stdout.ends_with("3 doors\n")), (Some(0), true), "{good:?}");
-        fs::write(folder.path().join("a.pcap"), capture(1, 200)).unwrap();
+        fs::write(directory.path().join("a.pcap"), capture(1, 200)).unwrap();
         let events = run("replay", &["knockd.conf", "a.pcap"]);
         assert!(events.code == Some(0) && events.stdout.contains(" ssh stage 1 of 3\n"), "{events:?}");
         assert_eq!(run("replay", &["knockd.conf", "knockd.conf"]).code, Some(1));
@@ -303,15 +334,15 @@ fn the_examples_build_by_make_and_by_cmake() {
 }
 
 #[test]
-fn the_examples_knock_at_each_other() {
+fn the_examples_knock_at_one_another() {
     let c = C::install();
-    let folder = build_examples(c, "make -s");
-    let program = |name: &str| folder.path().join(name);
+    let directory = build_examples(c, "make -s");
+    let program = |name: &str| directory.path().join(name);
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
-    let state = folder.path().join("state/openings");
-    let conf = folder.path().join("knockd.conf");
+    let state = directory.path().join("state/openings");
+    let conf = directory.path().join("knockd.conf");
     let config = |sequence: &str| {
         let rule = "INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
         let text = format!(
@@ -345,7 +376,7 @@ fn the_examples_knock_at_each_other() {
     assert!(daemon.output().contains("10.0.0.2: ssh: close"), "{}", daemon.output());
     probe("filtered");
 
-    // Where the program takes the commands, nothing is run.
+    // If the program handles the commands itself, the library runs none.
     let mut daemon = Process::spawn(&mut on(&lab.server, "daemon", &["-n", conf.to_str().unwrap(), "eth0"]));
     daemon.wait_for("listening on eth0");
     let knocked = Output::of(&mut on(&lab.client, "knock", &["10.0.0.1", "9000,7000,8000:udp"]));
@@ -357,15 +388,15 @@ fn the_examples_knock_at_each_other() {
 }
 
 #[test]
-fn without_the_right_to_capture_a_listener_says_so() {
+fn without_the_capability_to_capture_a_listener_fails_with_an_error() {
     let c = C::install();
     let host = Host::new("c");
     let conf = TempDir::new().unwrap();
     fs::write(conf.path().join("knockd.conf"), "[a]\nsequence = 1,2\n").unwrap();
-    let folder = build_examples(c, "make -s daemon");
+    let directory = build_examples(c, "make -s daemon");
     let mut command = host.command("env");
     command.arg(format!("LD_LIBRARY_PATH={}", c.prefix().join("lib").display()));
-    command.args(["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"]).arg(folder.path().join("daemon"));
+    command.args(["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"]).arg(directory.path().join("daemon"));
     let output = Output::of(command.arg("-n").arg(conf.path().join("knockd.conf")));
     assert!(output.code == Some(1) && output.stderr.contains("CAP_NET_RAW"), "{output:?}");
 }
@@ -376,10 +407,10 @@ fn the_man_page_is_clean_and_its_program_and_the_readmes_run() {
     require("mandoc");
     let page = c.prefix().join("share/man/man3/portknock.3");
     let lint = Output::of(Command::new("mandoc").args(["-T", "lint", "-W", "all"]).arg(&page));
-    // Whether the pages that it names are installed here is not its fault.
+    // The man pages that it names may not be installed here.
     let faults: Vec<_> = lint.stdout.lines().filter(|line| !line.contains("referenced manual not found")).collect();
     assert!(faults.is_empty(), "{faults:#?}");
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let page = fs::read_to_string(page).unwrap();
     let readme = fs::read_to_string(C::source("README.md")).unwrap();
     let in_page = page.split(".Bd -literal -compact\n").find(|part| part.starts_with("#include"));
@@ -387,12 +418,12 @@ fn the_man_page_is_clean_and_its_program_and_the_readmes_run() {
         in_page.and_then(|part| part.split(".Ed\n").next()).expect("the page has a program").replace("\\e", "\\");
     let in_readme = readme.split("```c\n").nth(1).and_then(|part| part.split("```").next()).expect("so has the README");
     for (name, text) in [("page", in_page.as_str()), ("readme", in_readme)] {
-        let source = folder.path().join(format!("{name}.c"));
+        let source = directory.path().join(format!("{name}.c"));
         fs::write(&source, text).unwrap();
         let program = c.compile(&source, Build { standard: "c99", ..PLAIN });
-        fs::write(folder.path().join("knockd.conf"), DOORS).unwrap();
-        fs::write(folder.path().join("capture.pcap"), capture(1, 100)).unwrap();
-        let output = Output::of(c.command(program).current_dir(folder.path()).args(["knockd.conf", "capture.pcap"]));
+        fs::write(directory.path().join("knockd.conf"), DOORS).unwrap();
+        fs::write(directory.path().join("capture.pcap"), capture(1, 100)).unwrap();
+        let output = Output::of(c.command(program).current_dir(directory.path()).args(["knockd.conf", "capture.pcap"]));
         assert!(output.code == Some(0) && output.stdout.contains("ssh"), "{name}: {output:?}");
         for (symbol, _) in
             text.match_indices("portknock_").filter_map(|(at, _)| text[at..].split_once(['(', ' ', '*', ';']))

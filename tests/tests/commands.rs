@@ -1,4 +1,4 @@
-//! Commands: none is lost, none holds up the rest, and they find what they were promised.
+//! Commands: none is lost, none holds up the others, and their environment is as documented.
 
 use std::collections::HashSet;
 use std::fs;
@@ -6,11 +6,12 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, wait_until};
+use portknock_tests::{CAPTURE_ONLY_USER, Daemon, Lab, Output, WAIT_TIMEOUT, binary, other_users, wait_until};
 
 const KNOCK: &str = "knock 10.0.0.1 7000 8000";
 
-/// A door at 7000,8000 with these further lines, and the bell at 1000,500, which notes its ringing in `bell`.
+/// A door at 7000,8000 with these further lines, and the bell at 1000,500, which records its
+/// ringing in `bell`.
 fn door(lines: &str) -> String {
     format!(
         "[door]\nsequence = 7000,8000\ntcpflags = syn\n{lines}\n\
@@ -19,7 +20,7 @@ fn door(lines: &str) -> String {
 }
 
 fn becomes(daemon: &Daemon, name: &str, text: &str) {
-    let reached = wait_until(PATIENCE, || daemon.read(name) == text);
+    let reached = wait_until(WAIT_TIMEOUT, || daemon.read(name) == text);
     assert!(reached, "`{name}` is not\n{text}but\n{}\n{}", daemon.read(name), daemon.log());
 }
 
@@ -30,9 +31,9 @@ fn ring(lab: &Lab, daemon: &Daemon) {
     becomes(daemon, "bell", &(before + "rang\n"));
 }
 
-/// So many addresses from this one on knock at both ports.
+/// Knocks at both ports from this number of addresses, beginning with this one.
 fn crowd(lab: &Lab, from: &str, sources: u32) {
-    let mut command = lab.client.command(binary("blast"));
+    let mut command = lab.client.command(binary("pktgen"));
     command.args(["--interface", "eth0", "--ports", "7000,8000", "--rate", "2000", "--from", from]);
     let output = Output::of(command.args(["--sources", &sources.to_string()]));
     assert_eq!(output.code, Some(0), "{}", output.stderr);
@@ -53,11 +54,11 @@ fn a_command_that_hangs_holds_up_neither_other_addresses_nor_other_doors() {
     crowd(&lab, "10.0.0.3", 1);
     becomes(&daemon, "done", "10.0.0.2\n10.0.0.3\n");
     ring(&lab, &daemon);
-    // It is waited for at the end, but whoever does not want to wait asks twice.
+    // The daemon waits for it at the end, unless it gets a second signal.
     daemon.signal("TERM");
     assert!(daemon.exit_within(Duration::from_millis(500)).is_none(), "{}", daemon.log());
     assert_eq!(daemon.stop().code(), Some(0));
-    daemon.wait_for("stopped at once by a second signal; commands may still be running");
+    daemon.wait_for("stopped immediately by a second signal; commands may still be running");
 }
 
 #[test]
@@ -74,10 +75,10 @@ fn failures_are_logged_with_door_address_and_status() {
         format!("[door{i}]\nsequence = {i}000,500\ntcpflags = syn\nstart_command = {command}\n")
     });
     let daemon = Daemon::portknockd(&lab.server, &doors.collect::<String>());
-    for ((command, told), i) in failing.iter().zip(1..) {
+    for ((command, reason), i) in failing.iter().zip(1..) {
         lab.client.ok(&format!("knock 10.0.0.1 {i}000 500"));
         daemon.wait_for(&format!("door{i}: running command: {command}"));
-        daemon.wait_for(&format!("door{i}: command {told} (open for 10.0.0.2)"));
+        daemon.wait_for(&format!("door{i}: command {reason} (open for 10.0.0.2)"));
     }
     daemon.wait_for("door3: /nonexistent/program: not found");
     daemon.wait_for("door4: /etc/passwd: cannot be executed");
@@ -109,7 +110,7 @@ fn open_wait_and_close_in_one_command_works_even_when_the_daemon_stops() {
     for signal in ["HUP", "USR1", "TERM"] {
         daemon.signal(signal);
     }
-    assert_eq!(daemon.exit_within(PATIENCE).and_then(|status| status.code()), Some(0), "{}", daemon.log());
+    assert_eq!(daemon.exit_within(WAIT_TIMEOUT).and_then(|status| status.code()), Some(0), "{}", daemon.log());
     assert_eq!(daemon.read("done"), "open\nclose\nopen\nclose\n");
 }
 
@@ -125,7 +126,7 @@ fn a_stop_command_waits_for_a_start_command_that_is_slow() {
 }
 
 #[test]
-fn five_hundred_openings_at_once_all_run_a_bounded_number_at_a_time() {
+fn five_hundred_simultaneous_openings_all_run_a_bounded_number_at_a_time() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door("command = sleep 0.3; echo %IP% >> %DIR%/done"));
     let before = descriptors(&daemon).len();
@@ -139,18 +140,18 @@ fn five_hundred_openings_at_once_all_run_a_bounded_number_at_a_time() {
     let done = daemon.read("done");
     let addresses: HashSet<_> = done.lines().collect();
     assert_eq!(addresses.len(), 500);
-    assert!((32..=64).contains(&most), "{most} at once");
-    assert!(wait_until(PATIENCE, || descriptors(&daemon).len() == before), "{:?}", descriptors(&daemon));
+    assert!((32..=64).contains(&most), "{most} at the same time");
+    assert!(wait_until(WAIT_TIMEOUT, || descriptors(&daemon).len() == before), "{:?}", descriptors(&daemon));
 }
 
 #[test]
-fn three_hundred_open_doors_take_no_process() {
+fn three_hundred_open_doors_need_no_process() {
     let lab = Lab::pair();
     let lines = "start_command = echo %IP% >> %DIR%/done\nstop_command = true\ncmd_timeout = 60";
     let daemon = Daemon::portknockd(&lab.server, &door(lines));
     crowd(&lab, "10.0.1.0", 300);
-    assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 300), "{}", daemon.log());
-    assert!(wait_until(PATIENCE, || daemon.commands().is_empty()), "{:?}", daemon.commands());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 300), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.commands().is_empty()), "{:?}", daemon.commands());
     daemon.signal("USR1");
     daemon.wait_for("openings 300");
 }
@@ -163,9 +164,9 @@ fn stop_commands_pass_the_start_commands_that_wait() {
     let daemon = Daemon::portknockd(&lab.server, &(door(lines) + slow));
     lab.client.ok(KNOCK);
     becomes(&daemon, "done", "open\n");
-    let mut blast = lab.client.command(binary("blast"));
-    blast.args(["--interface", "eth0", "--ports", "7100,8100", "--rate", "5000", "--from", "10.0.1.0"]);
-    assert_eq!(Output::of(blast.args(["--sources", "300"])).code, Some(0));
+    let mut pktgen = lab.client.command(binary("pktgen"));
+    pktgen.args(["--interface", "eth0", "--ports", "7100,8100", "--rate", "5000", "--from", "10.0.1.0"]);
+    assert_eq!(Output::of(pktgen.args(["--sources", "300"])).code, Some(0));
     becomes(&daemon, "done", "open\nclose\n");
     let run = daemon.read("slow").lines().count();
     assert!(run < 200, "only after {run} of 300");
@@ -173,28 +174,29 @@ fn stop_commands_pass_the_start_commands_that_wait() {
 }
 
 #[test]
-fn without_processes_to_be_had_commands_wait_and_none_is_lost() {
+fn without_available_processes_commands_wait_and_none_is_lost() {
     if !other_users() {
         return;
     }
     let lab = Lab::pair();
     let lines = "start_command = echo open %IP% >> %DIR%/done\nstop_command = echo close %IP% >> %DIR%/done";
-    // For the daemon, its threads for standard output, standard error and the log file, and its reader.
-    let starter = [&["prlimit", "--nproc=5:100"], NOBODY].concat();
+    // For the daemon, its threads for standard output, standard error and the log file, and its
+    // reader.
+    let starter = [&["prlimit", "--nproc=5:100"], CAPTURE_ONLY_USER].concat();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &door(&format!("{lines}\ncmd_timeout = 6")));
     crowd(&lab, "10.0.1.1", 3);
-    let told = "door: could not start the command, trying again every second: Resource temporarily unavailable";
-    daemon.wait_for(told);
+    let line = "door: could not start the command, trying again every second: Resource temporarily unavailable";
+    daemon.wait_for(line);
     assert_eq!(daemon.read("done"), "");
-    let more = format!("{} prlimit --nproc=100:100 --pid {}", NOBODY.join(" "), daemon.id());
+    let more = format!("{} prlimit --nproc=100:100 --pid {}", CAPTURE_ONLY_USER.join(" "), daemon.id());
     lab.server.ok(&more);
-    assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
     let done = daemon.read("done");
     for i in 1..=3 {
-        let place = |word: &str| done.find(&format!("{word} 10.0.1.{i}\n"));
-        assert!(place("open").is_some() && place("open") < place("close"), "{done}");
+        let position = |word: &str| done.find(&format!("{word} 10.0.1.{i}\n"));
+        assert!(position("open").is_some() && position("open") < position("close"), "{done}");
     }
-    assert!(daemon.count(told) <= 3, "each command tells it once:\n{}", daemon.log());
+    assert!(daemon.count(line) <= 3, "each command logs it once:\n{}", daemon.log());
 }
 
 #[test]
@@ -213,10 +215,10 @@ fn without_descriptors_commands_wait_and_none_is_lost() {
     crowd(&lab, "10.0.1.1", 3);
     daemon.wait_for("door: could not start the command, trying again every second: Too many open files");
     assert_eq!(daemon.read("done"), "");
-    // Room for one: the commands run, but there is none for looking at them.
+    // Room for one descriptor: the commands run, but there is none to watch them.
     limit(free + 1);
-    assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
-    assert!(wait_until(PATIENCE, || daemon.commands().is_empty()), "{:?}", daemon.commands());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 6), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.commands().is_empty()), "{:?}", daemon.commands());
     limit(1024);
     ring(&lab, &daemon);
 }
@@ -225,11 +227,11 @@ fn without_descriptors_commands_wait_and_none_is_lost() {
 fn a_start_without_descriptors_fails_with_a_clear_message() {
     let lab = Lab::pair();
     let program = binary("portknockd");
-    let folder = tempfile::TempDir::new().expect("a temporary folder");
-    let config = folder.path().join("knockd.conf");
-    let state = folder.path().join("openings");
-    fs::write(&config, format!("[options]\nStateFile = {}\n{}", state.display(), door(""))).expect("a folder of ours");
-    // From too few to read the configuration to nearly enough.
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let config = directory.path().join("knockd.conf");
+    let state = directory.path().join("openings");
+    fs::write(&config, format!("[options]\nStateFile = {}\n{}", state.display(), door(""))).expect("a test directory");
+    // From too few descriptors to read the configuration to nearly enough.
     for limit in 3..40 {
         let limited =
             format!("ulimit -n {limit}; exec timeout 1 {} -i eth0 -c {}", program.display(), config.display());
@@ -238,8 +240,9 @@ fn a_start_without_descriptors_fails_with_a_clear_message() {
             assert!((10..40).contains(&limit), "{limit} descriptors are enough");
             return;
         }
-        let told = output.stderr.contains("Too many open files") || output.stderr.contains("error while loading");
-        assert!(told, "with {limit} descriptors: {output:?}");
+        let is_reported =
+            output.stderr.contains("Too many open files") || output.stderr.contains("error while loading");
+        assert!(is_reported, "with {limit} descriptors: {output:?}");
         assert_ne!(output.code, Some(0));
     }
     panic!("40 descriptors are not enough");
@@ -264,9 +267,9 @@ fn addresses_are_given_in_their_canonical_text() {
     let daemon = Daemon::portknockd(&lab.server, &door("command = echo %IP% $PORTKNOCK_IP >> %DIR%/done"));
     let mut done = String::new();
     for address in ["2001:db8::1:0:0:1", "2001:db8::a"] {
-        let mut blast = lab.client.command(binary("blast"));
-        blast.args(["--interface", "eth0", "--to", "fd00::1", "--from", address, "--ports", "7000,8000"]);
-        assert_eq!(Output::of(&mut blast).code, Some(0));
+        let mut pktgen = lab.client.command(binary("pktgen"));
+        pktgen.args(["--interface", "eth0", "--to", "fd00::1", "--from", address, "--ports", "7000,8000"]);
+        assert_eq!(Output::of(&mut pktgen).code, Some(0));
         done += &format!("{address} {address}\n");
         becomes(&daemon, "done", &done);
     }
@@ -283,7 +286,7 @@ fn an_empty_command_for_ipv6_does_nothing_so_there_is_nothing_to_close() {
     lab.client.ok("knock fd00::1 7000 8000");
     daemon.wait_for("fd00::2: door: OPEN SESAME");
     lab.client.ok(KNOCK);
-    // That of IPv6 would have been closed before.
+    // The opening over IPv6 would have been closed before.
     becomes(&daemon, "done", "open 10.0.0.2\nclose door 10.0.0.2\n");
     // A command can be faster than the log.
     daemon.wait_for("command timeout");
@@ -291,7 +294,7 @@ fn an_empty_command_for_ipv6_does_nothing_so_there_is_nothing_to_close() {
 }
 
 #[test]
-fn a_door_without_a_command_only_tells() {
+fn a_door_without_a_command_only_reports() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door(""));
     lab.client.ok(KNOCK);
@@ -307,9 +310,10 @@ fn a_command_gets_a_clean_process() {
         "grep SigBlk /proc/self/status; readlink /proc/self/fd/0; ls /proc/self/fd; grep SigIgn /proc/self/status";
     let daemon = Daemon::portknockd(&lab.server, &door(&format!("command = echo $({look}) > %DIR%/done")));
     lab.client.ok(KNOCK);
-    assert!(wait_until(PATIENCE, || daemon.read("done").ends_with('\n')), "{}", daemon.log());
-    // As it is without the daemon, nothing is blocked or ignored more; descriptors are the standard three, and that of
-    // `ls` for the directory, whatever the surroundings left open.
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").ends_with('\n')), "{}", daemon.log());
+    // Compared with the daemon's own start, no further signals are blocked or ignored. Descriptors
+    // are the standard three, and that of `ls` for the directory, whatever the surroundings left
+    // open.
     let (done, without) = (daemon.read("done"), lab.server.ok(&format!("echo $({look})")));
     let parts = |text: &str| {
         let (before, ignored) = text.trim().rsplit_once(' ').expect("several words");
@@ -321,14 +325,14 @@ fn a_command_gets_a_clean_process() {
 }
 
 #[test]
-fn a_burst_of_knocks_while_commands_fail_slowly_is_worked_off() {
+fn a_burst_of_knocks_while_commands_fail_slowly_is_processed() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door("command = sleep 0.2; echo x >> %DIR%/done; exit 1"));
     let start = Instant::now();
     crowd(&lab, "10.0.1.0", 128);
     ring(&lab, &daemon);
-    assert!(wait_until(PATIENCE, || daemon.read("done").lines().count() == 128), "{}", daemon.log());
-    daemon.wait_for_count("returned non-zero status code (1)", 128, PATIENCE);
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done").lines().count() == 128), "{}", daemon.log());
+    daemon.wait_for_count("returned non-zero status code (1)", 128, WAIT_TIMEOUT);
     assert!(start.elapsed() < Duration::from_secs(8), "128 commands of 0.2 s took {:?}", start.elapsed());
     sleep(Duration::from_millis(100));
     assert_eq!(daemon.commands(), [0; 0]);

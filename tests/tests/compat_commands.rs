@@ -1,24 +1,24 @@
-//! What becomes of open doors and of processes, which is no row of the table in `compliance.rs`.
+//! Open doors and processes, for behaviour that cannot be a row of the table in `compliance.rs`.
 
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use portknock_tests::{Both, Daemon, Output, PATIENCE, wait_until};
+use portknock_tests::{Both, Daemon, Output, WAIT_TIMEOUT, wait_until};
 
-/// Waits until the file says this.
+/// Waits until the file has this text.
 fn writes(daemon: &Daemon, name: &str, text: &str) {
-    let done = wait_until(PATIENCE, || daemon.read(name) == text);
+    let done = wait_until(WAIT_TIMEOUT, || daemon.read(name) == text);
     assert!(done, "{name} is {:?}\n{}", daemon.read(name), daemon.log());
 }
 
-/// Notes in a file when it opens and closes.
+/// Records in a file that the door opens and closes.
 const TIMED: &str = "
 [door]
     sequence      = 7000,8000
     tcpflags      = syn
-    start_command = echo open %IP% >> %DIR%/said
-    stop_command  = echo close %IP% >> %DIR%/said
+    start_command = echo open %IP% >> %DIR%/record
+    stop_command  = echo close %IP% >> %DIR%/record
     cmd_timeout   = 2
 ";
 
@@ -27,12 +27,12 @@ const DONE: &str = "open 10.0.0.2\nclose 10.0.0.2\n";
 #[test]
 fn differ_on_how_stop_commands_wait() {
     let both = Both::with(&TIMED.replace("= 2", "= 60"));
-    both.blast("--from 10.0.0.10 --sources 20 --ports 7000,8000");
+    both.pktgen("--from 10.0.0.10 --sources 20 --ports 7000,8000");
     both.wait_for_count("running command", 20);
     let commands = |daemon: &Daemon| daemon.commands().len();
-    assert!(wait_until(PATIENCE, || commands(&both.ours) == 0), "portknockd has {}", commands(&both.ours));
-    // A process each, which sleeps.
-    assert!(wait_until(PATIENCE, || commands(&both.theirs) == 20), "knockd has {}", commands(&both.theirs));
+    assert!(wait_until(WAIT_TIMEOUT, || commands(&both.ours) == 0), "portknockd has {}", commands(&both.ours));
+    // Each has a process, which sleeps.
+    assert!(wait_until(WAIT_TIMEOUT, || commands(&both.theirs) == 20), "knockd has {}", commands(&both.theirs));
 }
 
 #[test]
@@ -40,15 +40,15 @@ fn differ_on_a_stop_while_a_door_is_open() {
     let mut both = Both::with(&TIMED.replace("= 2", "= 5"));
     both.knock("10.0.0.1 7000 8000");
     for daemon in both.daemons() {
-        writes(daemon, "said", "open 10.0.0.2\n");
+        writes(daemon, "record", "open 10.0.0.2\n");
     }
-    // knockd waits until the time of each open door is over; portknockd closes them at once.
+    // knockd waits until the time of each open door is over; portknockd closes them immediately.
     both.theirs.signal("TERM");
     assert_eq!(both.ours.stop().code(), Some(0));
-    assert_eq!(both.ours.read("said"), DONE);
+    assert_eq!(both.ours.read("record"), DONE);
     assert!(both.theirs.exit_within(Duration::from_secs(2)).is_none());
-    assert!(both.theirs.exit_within(PATIENCE).is_some(), "knockd ends when its children have");
-    assert_eq!(both.theirs.read("said"), DONE);
+    assert!(both.theirs.exit_within(WAIT_TIMEOUT).is_some(), "knockd ends when its children have");
+    assert_eq!(both.theirs.read("record"), DONE);
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn differ_on_a_crash_while_a_door_is_open() {
     let Both { lab, mut ours, mut theirs, .. } = Both::with(TIMED);
     lab.client.ok("knock 10.0.0.1 7000 8000");
     for daemon in [&mut ours, &mut theirs] {
-        writes(daemon, "said", "open 10.0.0.2\n");
-        // As a power cut, or a service manager that ends all that belongs to the service.
+        writes(daemon, "record", "open 10.0.0.2\n");
+        // Like a power cut, or a service manager that kills all processes of the service.
         let all = daemon.commands();
         daemon.kill();
         kill(&all);
@@ -65,8 +65,8 @@ fn differ_on_a_crash_while_a_door_is_open() {
     sleep(Duration::from_millis(2500));
     ours.restart(&lab.server, &["-i", "eth0"]);
     theirs.restart(&lab.server, &["-i", "eth0"]);
-    writes(&ours, "said", DONE);
-    assert_eq!(theirs.read("said"), "open 10.0.0.2\n");
+    writes(&ours, "record", DONE);
+    assert_eq!(theirs.read("record"), "open 10.0.0.2\n");
 }
 
 fn kill(processes: &[u32]) {

@@ -1,4 +1,5 @@
-//! Options, signals, files and logs of both beside each other, which are no rows of the table in `compliance.rs`.
+//! Options, signals, files and logs of both daemons, for behaviour that cannot be a row of the
+//! table in `compliance.rs`.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -6,9 +7,10 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use portknock_tests::{Both, Daemon, Host, Lab, Output, PATIENCE, Process, binary, wait_until};
+use portknock_tests::{Both, Daemon, Host, Lab, Output, Process, WAIT_TIMEOUT, binary, wait_until};
 
-/// The texts of a log without their stamps and without empty lines, which knockd writes after some.
+/// The texts of a log without their timestamps and without empty lines, which knockd writes after
+/// some.
 fn texts(daemon: &Daemon) -> Vec<String> {
     let log = daemon.log();
     log.lines().filter_map(|line| line.split_once("] ")).map(|(_, text)| text.trim().to_string()).collect()
@@ -22,7 +24,7 @@ fn agree_on_the_log_lines() {
     both.knock("10.0.0.1 7000 8000 9000");
     both.wait_for_count("running command", 2);
     both.knock("10.0.0.1 7000 8000");
-    // knockd notices a timeout when the next packet comes.
+    // knockd notices a timeout when the next packet arrives.
     sleep(Duration::from_secs(6));
     both.fence();
     both.wait_for_count("sequence timeout", 1);
@@ -46,13 +48,16 @@ fn agree_on_the_log_lines() {
 }
 
 #[test]
-fn agree_on_the_stamp_in_the_time_zone() {
+fn agree_on_the_timestamp_in_the_time_zone() {
     let both = Both::with(Both::DOOR);
-    let stamps = both.daemons().map(|daemon| daemon.log().lines().next().map(|line| line[..18].to_string()));
+    let timestamps = both.daemons().map(|daemon| daemon.log().lines().next().map(|line| line[..18].to_string()));
     // A minute may have begun between the two starts.
-    assert_eq!(stamps[0].as_ref().map(|stamp| &stamp[..14]), stamps[1].as_ref().map(|stamp| &stamp[..14]));
+    assert_eq!(
+        timestamps[0].as_ref().map(|timestamp| &timestamp[..14]),
+        timestamps[1].as_ref().map(|timestamp| &timestamp[..14])
+    );
     let shape: String =
-        stamps[1].iter().flat_map(|s| s.chars()).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        timestamps[1].iter().flat_map(|s| s.chars()).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     assert_eq!(shape, "[0000-00-00 00:00]");
 }
 
@@ -61,30 +66,30 @@ fn differ_on_empty_lines_in_the_log() {
     let both = Both::with(Both::DOOR);
     both.knock("10.0.0.1 7000 8000 9000");
     both.wait_for_count("running command", 1);
-    assert!(wait_until(PATIENCE, || both.theirs.log().contains("running command: true\n\n")));
+    assert!(wait_until(WAIT_TIMEOUT, || both.theirs.log().contains("running command: true\n\n")));
     assert!(!both.ours.log().contains("\n\n"));
 }
 
 #[test]
-fn agree_on_what_verbose_shows_of_a_knock() {
+fn agree_on_the_verbose_lines_of_a_knock() {
     let both = Both::with(Both::DOOR);
     both.knock("10.0.0.1 7000 8000 9000");
     both.agree(&[Both::OPENED]);
     let shown = |daemon: &Daemon| -> Vec<String> {
         daemon.output().lines().filter(|line| line.starts_with("10.0.0.2: ")).map(str::to_string).collect()
     };
-    assert!(wait_until(PATIENCE, || shown(&both.theirs).len() == 4), "{}", both.theirs.output());
+    assert!(wait_until(WAIT_TIMEOUT, || shown(&both.theirs).len() == 4), "{}", both.theirs.output());
     assert_eq!(shown(&both.ours), shown(&both.theirs));
 }
 
 #[test]
-fn differ_on_what_debug_shows() {
+fn differ_on_the_debug_lines() {
     let both = Both::with_args(Lab::pair(), Both::DOOR, &["-i", "eth0", "-D"]);
-    both.blast("--ports 7000");
+    both.pktgen("--ports 7000");
     both.fence();
     let line = "tcp: 10.0.0.2:1024 -> 10.0.0.1:7000";
     let shown = |daemon: &Daemon| daemon.output().lines().find(|found| found.contains(line)).map(str::to_string);
-    assert!(wait_until(PATIENCE, || shown(&both.theirs).is_some()), "{}", both.theirs.output());
+    assert!(wait_until(WAIT_TIMEOUT, || shown(&both.theirs).is_some()), "{}", both.theirs.output());
     assert_eq!(shown(&both.ours).as_deref(), Some(line));
     assert!(shown(&both.theirs).is_some_and(|shown| shown.ends_with(&format!("{line} 54 bytes"))));
     assert_eq!((both.ours.count(line), both.theirs.count(line)), (1, 0));
@@ -95,11 +100,11 @@ fn differ_on_what_debug_shows() {
 #[test]
 fn differ_on_a_quiet_foreground() {
     let lab = Lab::pair();
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("knockd.conf");
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("knockd.conf");
     fs::write(&config, Both::DOOR).unwrap();
-    let state = format!("[options]\nStateFile = {}/state\n", folder.path().display());
-    let config_of_ours = folder.path().join("portknockd.conf");
+    let state = format!("[options]\nStateFile = {}/state\n", directory.path().display());
+    let config_of_ours = directory.path().join("portknockd.conf");
     fs::write(&config_of_ours, state + Both::DOOR).unwrap();
     let ours = run(&lab.server, &binary("portknockd").to_string_lossy(), &["-c", config_of_ours.to_str().unwrap()]);
     ours.wait_for("starting up, listening on eth0");
@@ -123,7 +128,7 @@ fn agree_on_a_new_log_file_at_a_reload() {
         daemon.signal("HUP");
     }
     both.ours.wait_for("the configuration is reloaded");
-    assert!(wait_until(PATIENCE, || both.theirs.path("log").exists()));
+    assert!(wait_until(WAIT_TIMEOUT, || both.theirs.path("log").exists()));
     sleep(Duration::from_millis(300));
     both.knock("10.0.0.1 7000 8000 9000");
     both.agree(&[Both::OPENED]);
@@ -157,14 +162,14 @@ fn agree_on_an_interface_that_goes_down_and_up() {
 }
 
 #[test]
-fn differ_on_an_interface_that_is_made_anew() {
+fn differ_on_an_interface_that_is_created_again() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
     let mut both = Both::with_args(lab, Both::DOOR, &["-i", "eth1"]);
     both.lab.server.ok("ip link del eth1");
     both.ours.wait_for("no longer listening on eth1");
-    let ended = both.theirs.exit_within(PATIENCE).expect("knockd ends");
-    // A service manager takes that for a stop in order.
+    let ended = both.theirs.exit_within(WAIT_TIMEOUT).expect("knockd ends");
+    // For a service manager this is a regular stop.
     assert_eq!(ended.code(), Some(0));
     assert!(both.theirs.output().contains("The interface disappeared"), "{}", both.theirs.output());
     both.lab.add_interface("eth1", 7);
@@ -179,10 +184,10 @@ fn differ_on_the_exit_status_after_a_signal() {
         let Both { mut ours, mut theirs, .. } = Both::with(Both::DOOR);
         let [ours, theirs] = [&mut ours, &mut theirs].map(|daemon| {
             daemon.signal(signal);
-            daemon.exit_within(PATIENCE).and_then(|status| status.code())
+            daemon.exit_within(WAIT_TIMEOUT).and_then(|status| status.code())
         });
         assert_eq!(ours, Some(0), "SIG{signal}");
-        // By chance: 0 where the signal comes at another moment.
+        // This depends on timing: the status is 0 if the signal arrives at another moment.
         assert!(theirs == Some(number) || theirs == Some(0), "SIG{signal}: {theirs:?}");
     }
 }
@@ -204,21 +209,21 @@ fn exit_statuses_of_bad_usage_and_bad_files() {
 }
 
 #[test]
-fn differ_on_options_against_the_file() {
+fn differ_on_options_that_contradict_the_file() {
     let lab = Lab::pair();
     for original in [false, true] {
         // Both get an option for the log.
         let config = format!("[options]\nLogFile = %DIR%/from-file\n{}", Both::DOOR);
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         let state = if original { String::new() } else { "[options]\nStateFile = %DIR%/state\n".to_string() };
-        fs::write(path("conf"), (state + &config).replace("%DIR%", folder.path().to_str().unwrap())).unwrap();
+        fs::write(path("conf"), (state + &config).replace("%DIR%", directory.path().to_str().unwrap())).unwrap();
         let program = if original { "knockd".into() } else { binary("portknockd") };
         let mut command = lab.server.command(program);
         let _daemon = Process::spawn(command.args(["-i", "eth0", "-c"]).arg(path("conf")).arg("-g").arg(path("typed")));
         let (used, unused) = if original { ("from-file", "typed") } else { ("typed", "from-file") };
         let log = || fs::read_to_string(path(used)).unwrap_or_default();
-        assert!(wait_until(PATIENCE, || log().contains("starting up, listening on eth0")), "{}", log());
+        assert!(wait_until(WAIT_TIMEOUT, || log().contains("starting up, listening on eth0")), "{}", log());
         assert!(!path(unused).exists());
     }
 }
@@ -227,9 +232,9 @@ fn differ_on_options_against_the_file() {
 fn agree_on_the_background() {
     let lab = Lab::pair();
     for original in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let dir = folder.path().display();
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let dir = directory.path().display();
         let state = if original { String::new() } else { format!("StateFile = {dir}/state\nControlSocket = none\n") };
         let options = format!("[options]\nLogFile = {dir}/log\nPidFile = {dir}/pid\nInterface = eth0\n{state}");
         fs::write(path("conf"), format!("{options}{}", Both::DOOR)).unwrap();
@@ -237,14 +242,14 @@ fn agree_on_the_background() {
         let output = Output::of(lab.server.command(program).args(["-d", "-c"]).arg(path("conf")));
         assert_eq!((output.code, output.stdout.as_str()), (Some(0), ""), "{output:?}");
         let pid = || fs::read_to_string(path("pid")).unwrap_or_default();
-        assert!(wait_until(PATIENCE, || pid().ends_with('\n')));
+        assert!(wait_until(WAIT_TIMEOUT, || pid().ends_with('\n')));
         let log = || fs::read_to_string(path("log")).unwrap_or_default();
-        assert!(wait_until(PATIENCE, || log().contains("starting up, listening on eth0")));
+        assert!(wait_until(WAIT_TIMEOUT, || log().contains("starting up, listening on eth0")));
         lab.client.ok("knock 10.0.0.1 7000 8000 9000");
-        assert!(wait_until(PATIENCE, || log().contains("10.0.0.2: door: OPEN SESAME")), "{}", log());
+        assert!(wait_until(WAIT_TIMEOUT, || log().contains("10.0.0.2: door: OPEN SESAME")), "{}", log());
         let id = pid();
         assert_eq!(Output::of(Command::new("kill").arg(id.trim())).code, Some(0));
-        assert!(wait_until(PATIENCE, || !path("pid").exists()), "the pid file stays");
+        assert!(wait_until(WAIT_TIMEOUT, || !path("pid").exists()), "the pid file stays");
         assert!(log().ends_with("shutting down\n"), "{}", log());
     }
 }
@@ -252,15 +257,15 @@ fn agree_on_the_background() {
 #[test]
 fn differ_on_the_name_in_the_system_log() {
     let lab = Lab::pair();
-    let folder = tempfile::tempdir().unwrap();
-    let socket = UnixDatagram::bind(folder.path().join("log")).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(directory.path().join("log")).unwrap();
+    socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     for original in [false, true] {
-        let dir = folder.path().display();
+        let dir = directory.path().display();
         let state = if original { String::new() } else { format!("StateFile = {dir}/state\nControlSocket = none\n") };
-        fs::write(folder.path().join("conf"), format!("[options]\nUseSyslog\n{state}{}", Both::DOOR)).unwrap();
+        fs::write(directory.path().join("conf"), format!("[options]\nUseSyslog\n{state}{}", Both::DOOR)).unwrap();
         let program = if original { "knockd".into() } else { binary("portknockd") };
-        // A /dev of its own, with the system log in it.
+        // A separate /dev, with the system log in it.
         let script = format!(
             "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 &&
              ln -s {dir}/log /dev/log && exec {} -i eth0 -c {dir}/conf",

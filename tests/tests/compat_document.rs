@@ -1,4 +1,4 @@
-//! `docs/knockd-compat.md` and the tests that it names.
+//! The table of scenarios, `docs/knockd-compat.md`, and the tests that it names.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,11 +21,11 @@ fn named() -> BTreeSet<(&'static str, &'static str)> {
 fn text_of(file: &str) -> String {
     ["tests/tests", "core/tests", "core/src", "daemon/src", "cli/tests"]
         .iter()
-        .find_map(|folder| fs::read_to_string(workspace().join(folder).join(format!("{file}.rs"))).ok())
+        .find_map(|directory| fs::read_to_string(workspace().join(directory).join(format!("{file}.rs"))).ok())
         .unwrap_or_else(|| panic!("there is no {file}.rs"))
 }
 
-/// The name of each row of the table, and the reason where the two differ.
+/// The name of each row of the table, and the reason if the two daemons differ.
 fn scenarios() -> Vec<(&'static str, Option<&'static str>)> {
     fn why<T>(expected: &Expected<T>) -> Option<&'static str> {
         match expected {
@@ -43,7 +43,22 @@ fn is_test_in(text: &str, name: &str) -> bool {
 }
 
 #[test]
-fn every_test_that_the_document_names_is_there() {
+fn the_table_is_sound() {
+    let faults: Vec<_> = Scenario::all()
+        .iter()
+        .filter_map(Scenario::fault)
+        .chain(ClientScenario::all().iter().filter_map(ClientScenario::fault))
+        .collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    let (daemons, clients) = (Scenario::all(), ClientScenario::all());
+    let names: Vec<_> = daemons.iter().map(|row| row.name).chain(clients.iter().map(|row| row.name)).collect();
+    let different: BTreeSet<_> = names.iter().collect();
+    assert_eq!(different.len(), names.len(), "two rows have the same name");
+    assert!(daemons.len() >= 100 && clients.len() >= 30);
+}
+
+#[test]
+fn every_test_that_the_document_names_exists() {
     assert!(named().len() > 60);
     let scenarios = scenarios();
     for (file, name) in named() {
@@ -78,6 +93,6 @@ fn every_difference_of_the_table_is_in_the_document_with_its_reason() {
         let reference = format!("`compliance::{name}`");
         let row = DOCUMENT.lines().find(|line| line.contains(&reference));
         let row = row.unwrap_or_else(|| panic!("the document lacks {reference}"));
-        assert!(row.contains(&format!("| {why}")), "{name} differs since: {why}; the document says:\n{row}");
+        assert!(row.contains(&format!("| {why}")), "{name} differs because: {why}; the document says:\n{row}");
     }
 }

@@ -1,4 +1,5 @@
-//! Differences in what is heard, at what cost and when, that are no row of the table in `compliance.rs`.
+//! Differences in which packets count, at what cost and when, for behaviour that cannot be a row of
+//! the table in `compliance.rs`.
 
 use std::fmt::Write;
 use std::thread::sleep;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use portknock_tests::{Both, Daemon, Lab, binary};
 
 #[test]
-fn differ_on_a_timeout_on_a_quiet_line() {
+fn differ_on_a_timeout_on_a_quiet_link() {
     let both = Both::with(&Both::DOOR.replace("= 10", "= 1"));
     both.segments(&[7000]);
     both.ours.wait_for("10.0.0.2: door: sequence timeout (stage 1)");
@@ -41,20 +42,20 @@ fn many_doors(count: u16) -> String {
 
 #[test]
 fn differ_on_the_filter_of_many_doors() {
-    // More than the kernel takes as a filter of knockd's kind.
+    // More than the kernel accepts as a filter of knockd's kind.
     let both = Both::with_args(Lab::pair(), &many_doors(900), &["-i", "eth0", "-4"]);
     let spent = || both.daemons().map(cpu_time);
     let before = spent();
     let ports: Vec<String> = (1..=64).map(|port| port.to_string()).collect();
     let flood = format!("--ports {} --count 100000 --rate 50000", ports.join(","));
-    both.lab.client.ok(&format!("{} --interface eth0 {flood}", binary("blast").display()));
+    both.lab.client.ok(&format!("{} --interface eth0 {flood}", binary("pktgen").display()));
     both.fence();
     let [ours, theirs] = spent();
     let (ours, theirs) = (ours - before[0], theirs - before[1]);
     assert!(ours * 2 < theirs, "{ours:?} and {theirs:?}");
 }
 
-/// How long the daemon has run on a processor; see the kernel's sched-stats.
+/// The time that the daemon has run on a processor; see the kernel's sched-stats.
 fn cpu_time(daemon: &Daemon) -> Duration {
     let text = std::fs::read_to_string(format!("/proc/{}/schedstat", daemon.id())).unwrap_or_default();
     let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());

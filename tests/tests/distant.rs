@@ -1,22 +1,23 @@
-//! The cable between distant hosts: it delays, loses and limits as it is told, and otherwise carries everything.
+//! The link between distant hosts: it delays, loses and limits frames as configured, and carries
+//! everything otherwise.
 
 use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
 use portknock_tests::{
-    Cable, Capacity, Distant, Host, Listener, PATIENCE, PortState, Sniffer, binary, require, wait_until,
+    Capacity, Distant, Host, LinkProperties, Listener, PortState, Sniffer, WAIT_TIMEOUT, binary, require, wait_until,
 };
 
 const DELAY: Duration = Duration::from_millis(40);
 
-/// Later than this a frame does not come, even on a loaded machine.
+/// Maximum delay of a frame, even on a loaded machine.
 const LATE: Duration = Duration::from_millis(500);
 
 /// The port of the datagram that ends a test's traffic.
 const FENCE: u16 = 65_001;
 
-/// One of the two directions of a cable.
+/// One of the two directions of a link.
 struct Way<'a> {
     from: &'a Host,
     from_address: &'static str,
@@ -46,33 +47,33 @@ fn ways(distant: &Distant) -> [Way<'_>; 2] {
 }
 
 impl Way<'_> {
-    /// Sends datagrams, and says how many seconds that took.
-    fn blast(&self, args: &str) -> f64 {
-        self.blast_to(self.to_mac, args)
+    /// Sends datagrams, and returns the seconds it took.
+    fn pktgen(&self, args: &str) -> f64 {
+        self.pktgen_to(self.to_mac, args)
     }
 
-    /// Sends a datagram that does not get lost, since its hardware address is the broadcast one.
+    /// Sends a datagram that does not get lost, because its hardware address is the broadcast one.
     fn send_fence(&self) {
-        self.blast_to("ff:ff:ff:ff:ff:ff", &format!("--ports {FENCE}"));
+        self.pktgen_to("ff:ff:ff:ff:ff:ff", &format!("--ports {FENCE}"));
     }
 
-    fn blast_to(&self, mac: &str, args: &str) -> f64 {
+    fn pktgen_to(&self, mac: &str, args: &str) -> f64 {
         let addresses = format!("--from {} --to {} --to-mac {mac}", self.from_address, self.to_address);
-        let blast = binary("blast");
-        let output = self.from.ok(&format!("{} --interface eth0 --udp {addresses} {args}", blast.display()));
+        let pktgen = binary("pktgen");
+        let output = self.from.ok(&format!("{} --interface eth0 --udp {addresses} {args}", pktgen.display()));
         let seconds = output.split(" packets in ").nth(1).and_then(|text| text.split(' ').next()?.parse().ok());
-        seconds.unwrap_or_else(|| panic!("blast tells its time, not: {output}"))
+        seconds.unwrap_or_else(|| panic!("pktgen prints its duration, not: {output}"))
     }
 
-    /// Has the other end count the datagrams to port 9, without an answer to any.
+    /// Lets the other end count the datagrams to port 9, without an answer to any.
     fn start_counting(&self) {
         self.to.ok(&format!("for port in 9 {FENCE}; do iptables -w -A INPUT -p udp --dport $port -j DROP; done"));
     }
 
-    /// How many came, once all have.
+    /// Number of datagrams that arrived, once all have.
     fn count(&self) -> u32 {
         self.send_fence();
-        assert!(wait_until(PATIENCE, || self.counted(FENCE) == 1), "the fence did not come");
+        assert!(wait_until(WAIT_TIMEOUT, || self.counted(FENCE) == 1), "the fence did not come");
         self.counted(9)
     }
 
@@ -81,11 +82,11 @@ impl Way<'_> {
         self.to.ok(&count).trim().parse().expect("a number of packets")
     }
 
-    /// Which ports a datagram reached, of those from 1 to `last`.
+    /// The ports from 1 to `last` that a datagram reached.
     fn reached(&self, last: u16) -> BTreeSet<u16> {
         let sniffer = Sniffer::start(self.to, "eth0", &format!("udp and src host {}", self.from_address));
         let ports: Vec<String> = (1..=last).map(|port| port.to_string()).collect();
-        self.blast(&format!("--ports {}", ports.join(",")));
+        self.pktgen(&format!("--ports {}", ports.join(",")));
         self.send_fence();
         sniffer.wait_for(1, |packet| packet.port == FENCE);
         sniffer.packets().iter().map(|packet| packet.port).filter(|&port| port != FENCE).collect()
@@ -94,10 +95,10 @@ impl Way<'_> {
 
 #[test]
 fn frames_take_the_delay_in_each_direction() {
-    let distant = Distant::new(Cable { delay: DELAY, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { delay: DELAY, ..LinkProperties::default() });
     for way in ways(&distant) {
         let [sent, received] = [way.from, way.to].map(|host| Sniffer::start(host, "eth0", "udp dst port 9"));
-        way.blast("--ports 9 --count 200 --rate 500");
+        way.pktgen("--ports 9 --count 200 --rate 500");
         let [sent, received] = [sent, received].map(|sniffer| sniffer.wait_for(200, |_| true));
         let mut delays: Vec<Duration> =
             sent.iter().zip(&received).map(|(sent, received)| received.time - sent.time).collect();
@@ -109,7 +110,7 @@ fn frames_take_the_delay_in_each_direction() {
 
 #[test]
 fn tcp_connects_over_both_families() {
-    let distant = Distant::new(Cable { delay: DELAY, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { delay: DELAY, ..LinkProperties::default() });
     let _listener = Listener::start(&distant.server, 22);
     for address in ["10.0.0.1", "fd00::1"] {
         let sniffer = Sniffer::start(&distant.client, "eth0", "");
@@ -123,10 +124,14 @@ fn tcp_connects_over_both_families() {
 }
 
 #[test]
-fn tcp_carries_a_stream_whole_where_frames_get_lost() {
+fn tcp_carries_a_complete_stream_while_frames_get_lost() {
     require("python3");
-    let distant =
-        Distant::new(Cable { delay: Duration::from_millis(5), loss_percent: 1.0, seed: 1, ..Cable::default() });
+    let distant = Distant::new(LinkProperties {
+        delay: Duration::from_millis(5),
+        loss_percent: 1.0,
+        seed: 1,
+        ..LinkProperties::default()
+    });
     let receive = "
 import socket
 listener = socket.create_server(('', 5000))
@@ -141,11 +146,12 @@ print('received', len(stream.read()), flush=True)";
 }
 
 #[test]
-fn about_the_given_share_of_frames_gets_lost_in_each_direction() {
-    let distant = Distant::new(Cable { delay: DELAY, loss_percent: 5.0, seed: 1, ..Cable::default() });
+fn the_given_percentage_of_frames_gets_lost_in_each_direction() {
+    let distant =
+        Distant::new(LinkProperties { delay: DELAY, loss_percent: 5.0, seed: 1, ..LinkProperties::default() });
     for way in ways(&distant) {
         way.start_counting();
-        way.blast("--ports 9 --count 20000 --rate 20000");
+        way.pktgen("--ports 9 --count 20000 --rate 20000");
         // Five times the standard deviation around the mean.
         let lost = 20_000 - way.count();
         assert!((850..=1_150).contains(&lost), "{lost}");
@@ -155,7 +161,7 @@ fn about_the_given_share_of_frames_gets_lost_in_each_direction() {
 #[test]
 fn the_seed_decides_which_frames_get_lost() {
     let reached = |seed| {
-        let distant = Distant::new(Cable { loss_percent: 30.0, seed, ..Cable::default() });
+        let distant = Distant::new(LinkProperties { loss_percent: 30.0, seed, ..LinkProperties::default() });
         ways(&distant).map(|way| way.reached(200))
     };
     let [to_server, to_client] = reached(1);
@@ -167,41 +173,41 @@ fn the_seed_decides_which_frames_get_lost() {
 }
 
 #[test]
-fn a_hundred_thousand_frames_a_second_pass_in_both_directions_at_once() {
-    let distant = Distant::new(Cable { delay: DELAY, ..Cable::default() });
+fn a_hundred_thousand_frames_a_second_pass_in_both_directions_simultaneously() {
+    let distant = Distant::new(LinkProperties { delay: DELAY, ..LinkProperties::default() });
     let ways = ways(&distant);
     for way in &ways {
         way.start_counting();
     }
     thread::scope(|scope| {
         for way in &ways {
-            scope.spawn(|| way.blast("--ports 9 --count 100000 --rate 100000"));
+            scope.spawn(|| way.pktgen("--ports 9 --count 100000 --rate 100000"));
         }
     });
     assert_eq!(ways.map(|way| way.count()), [100_000, 100_000]);
 }
 
 #[test]
-fn a_bottleneck_passes_its_capacity_and_what_can_wait() {
+fn a_bottleneck_passes_its_capacity_and_its_queue() {
     let capacity = Some(Capacity { rate: 5_000, queue: 100 });
-    let distant = Distant::new(Cable { delay: DELAY, capacity, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { delay: DELAY, capacity, ..LinkProperties::default() });
     for way in ways(&distant) {
         way.start_counting();
-        let seconds = way.blast("--ports 9 --count 20000 --rate 20000");
+        let seconds = way.pktgen("--ports 9 --count 20000 --rate 20000");
         let passed = f64::from(way.count());
         let most = seconds * 5_000.0 + 101.0;
-        // Where the sender has to pause, so does the bottleneck.
+        // When the sender has to pause, so does the bottleneck.
         assert!((most * 0.5..most * 1.02).contains(&passed), "{passed} of at most {most}");
     }
 }
 
 #[test]
-fn a_bottleneck_carries_what_stays_below_it() {
+fn a_bottleneck_passes_all_traffic_below_its_capacity() {
     let capacity = Some(Capacity { rate: 5_000, queue: 1_000 });
-    let distant = Distant::new(Cable { capacity, ..Cable::default() });
+    let distant = Distant::new(LinkProperties { capacity, ..LinkProperties::default() });
     for way in ways(&distant) {
         way.start_counting();
-        way.blast("--ports 9 --count 1000 --rate 2000");
+        way.pktgen("--ports 9 --count 1000 --rate 2000");
         assert_eq!(way.count(), 1_000);
     }
 }

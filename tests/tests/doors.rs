@@ -1,8 +1,8 @@
-//! From a packet on the wire to an open port and back, behind a real packet filter.
+//! From a packet on the link to an open port and back, with a real packet filter.
 
 use std::time::Duration;
 
-use portknock_tests::{Daemon, Firewall, Lab, Listener, PATIENCE, PortState, Routed, binary, skipped, wait_until};
+use portknock_tests::{Daemon, Firewall, Lab, Listener, PortState, Routed, WAIT_TIMEOUT, binary, skipped, wait_until};
 
 /// Opens and closes port 22 with iptables; closes after two seconds.
 const SSH: &str = "
@@ -17,7 +17,7 @@ const SSH: &str = "
     cmd_timeout   = 2
 ";
 
-/// Notes each opening in a file, for tests that need no packet filter.
+/// Records each opening in a file, for tests that need no packet filter.
 const NOTE: &str = "
 [door]
     sequence    = 7000,8000,9000
@@ -27,7 +27,7 @@ const NOTE: &str = "
 ";
 
 fn becomes(lab: &Lab, address: &str, state: PortState) {
-    let reached = wait_until(PATIENCE, || lab.client.tcp_state(address, 22) == state);
+    let reached = wait_until(WAIT_TIMEOUT, || lab.client.tcp_state(address, 22) == state);
     assert!(reached, "port 22 of {address} does not become {state:?}");
 }
 
@@ -35,15 +35,15 @@ fn opened(daemon: &Daemon) -> String {
     std::fs::read_to_string(daemon.path("opened")).unwrap_or_default()
 }
 
-/// Asserts that nothing happens any more: packets that were sent have long arrived.
-fn stays_shut(daemon: &Daemon) {
+/// Asserts that nothing happens any more: packets that were sent have arrived long before.
+fn stays_closed(daemon: &Daemon) {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(daemon.count("OPEN SESAME"), 0, "{}", daemon.log());
     assert_eq!(opened(daemon), "");
 }
 
 #[test]
-fn the_port_opens_for_the_knocker_alone_and_closes_again() {
+fn the_port_opens_for_the_client_only_and_closes_again() {
     let lab = Lab::pair();
     lab.client.add_address("eth0", "10.0.0.77/24");
     let _listener = Listener::start(&lab.server, 22);
@@ -57,7 +57,7 @@ fn the_port_opens_for_the_knocker_alone_and_closes_again() {
     assert!(firewall.rules().contains("-s 10.0.0.2/32"), "{}", firewall.rules());
     assert!(!firewall.rules().contains("10.0.0.77"), "{}", firewall.rules());
     becomes(&lab, "10.0.0.1", PortState::Filtered);
-    assert!(wait_until(PATIENCE, || firewall.rules() == before), "{}", firewall.rules());
+    assert!(wait_until(WAIT_TIMEOUT, || firewall.rules() == before), "{}", firewall.rules());
 
     for line in [
         "10.0.0.2: ssh: Stage 1",
@@ -72,7 +72,7 @@ fn the_port_opens_for_the_knocker_alone_and_closes_again() {
 }
 
 #[test]
-fn ipv6_knockers_get_the_ipv6_commands() {
+fn ipv6_clients_get_the_ipv6_commands() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let _firewall = Firewall::closed(&lab.server);
@@ -125,7 +125,7 @@ fn the_handbook_example_opens_by_six_mixed_knocks_and_closes_by_three() {
     becomes(&lab, "10.0.0.1", PortState::Open);
     lab.client.ok("knock 10.0.0.1 3011 6145 7298");
     becomes(&lab, "10.0.0.1", PortState::Filtered);
-    assert!(wait_until(PATIENCE, || firewall.rules() == before), "{}\n{}", firewall.rules(), daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || firewall.rules() == before), "{}\n{}", firewall.rules(), daemon.log());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_wrong_order_opens_nothing() {
     let daemon = Daemon::portknockd(&lab.server, NOTE);
     lab.client.ok("knock 10.0.0.1 7000 9000 8000");
     daemon.wait_for("10.0.0.2: door: Stage 1");
-    stays_shut(&daemon);
+    stays_closed(&daemon);
     lab.client.ok("knock 10.0.0.1 7000 8000 9000");
     daemon.wait_for("10.0.0.2: door: OPEN SESAME");
 }
@@ -144,7 +144,7 @@ fn commands_find_door_address_and_event_in_their_environment() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, NOTE);
     lab.client.ok("knock 10.0.0.1 7000 8000 9000");
-    assert!(wait_until(PATIENCE, || opened(&daemon) == "open door 10.0.0.2\n"), "{}", opened(&daemon));
+    assert!(wait_until(WAIT_TIMEOUT, || opened(&daemon) == "open door 10.0.0.2\n"), "{}", opened(&daemon));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn several_interfaces_are_listened_on_and_others_are_not() {
 fn steps_may_arrive_on_different_interfaces() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
-    // Both cables lead to the same server: the source address alone makes the attempt.
+    // Both links lead to the same server: the source address alone identifies the attempt.
     lab.client.ok("ip addr add 10.9.9.9/32 dev lo");
     let daemon = Daemon::portknockd_with(&lab.server, NOTE, &["-i", "eth0,eth1"]);
     let knock = binary("portknock");
@@ -218,8 +218,8 @@ fn vlans_are_seen_on_their_own_interface_and_on_the_one_below() {
 fn knocks_inside_a_vlan_tag_are_seen() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, NOTE);
-    let blast = binary("blast");
-    lab.client.ok(&format!("{} --interface eth0 --ports 7000,8000,9000 --vlan 5 --rate 100", blast.display()));
+    let pktgen = binary("pktgen");
+    lab.client.ok(&format!("{} --interface eth0 --ports 7000,8000,9000 --vlan 5 --rate 100", pktgen.display()));
     daemon.wait_for("10.0.0.2: door: OPEN SESAME");
 }
 
@@ -227,18 +227,18 @@ fn knocks_inside_a_vlan_tag_are_seen() {
 fn knocks_inside_two_vlan_tags_are_seen() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, NOTE);
-    let blast = binary("blast");
-    lab.client.ok(&format!("{} --interface eth0 --ports 7000,8000,9000 --vlan 5,6 --rate 100", blast.display()));
+    let pktgen = binary("pktgen");
+    lab.client.ok(&format!("{} --interface eth0 --ports 7000,8000,9000 --vlan 5,6 --rate 100", pktgen.display()));
     daemon.wait_for("10.0.0.2: door: OPEN SESAME");
 }
 
 #[test]
-fn a_target_behind_the_router_is_knocked_at_through_the_router() {
+fn a_target_beyond_the_router_is_knocked_at_through_the_router() {
     let lab = Routed::new();
     let config = NOTE.replace("[door]", "[door]\n    target = 10.2.0.2");
     let daemon = Daemon::portknockd(&lab.router, &config);
     lab.client.ok("knock 10.1.0.1 7000 8000 9000");
-    stays_shut(&daemon);
+    stays_closed(&daemon);
     lab.client.ok("knock 10.2.0.2 7000 8000 9000");
     daemon.wait_for("10.1.0.2: door: OPEN SESAME");
 }
@@ -248,33 +248,33 @@ fn forwarded_packets_are_no_knocks_without_a_target() {
     let lab = Routed::new();
     let daemon = Daemon::portknockd_with(&lab.router, NOTE, &["-i", "any"]);
     lab.client.ok("knock 10.2.0.2 7000 8000 9000");
-    stays_shut(&daemon);
+    stays_closed(&daemon);
     lab.client.ok("knock 10.2.0.1 7000 8000 9000");
     daemon.wait_for("10.1.0.2: door: OPEN SESAME");
 }
 
 #[test]
-fn what_the_machine_sends_is_no_knock() {
+fn packets_sent_by_the_machine_are_no_knocks() {
     let lab = Lab::pair();
     let config = NOTE.replace("[door]", "[door]\n    target = 10.0.0.2");
     let daemon = Daemon::portknockd(&lab.server, &config);
     lab.server.ok("knock 10.0.0.2 7000 8000 9000");
-    stays_shut(&daemon);
+    stays_closed(&daemon);
 }
 
 #[test]
 fn the_flags_of_the_door_decide_which_segments_count() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &NOTE.replace("= syn", "= fin,!ack"));
-    let blast = |flags: &str| {
-        let blast = binary("blast");
+    let pktgen = |flags: &str| {
+        let pktgen = binary("pktgen");
         lab.client
-            .ok(&format!("{} --interface eth0 --ports 7000,8000,9000 --flags {flags} --rate 100", blast.display()));
+            .ok(&format!("{} --interface eth0 --ports 7000,8000,9000 --flags {flags} --rate 100", pktgen.display()));
     };
-    blast("S");
-    blast("FA");
-    stays_shut(&daemon);
-    blast("F");
+    pktgen("S");
+    pktgen("FA");
+    stays_closed(&daemon);
+    pktgen("F");
     daemon.wait_for("10.0.0.2: door: OPEN SESAME");
 }
 
@@ -297,7 +297,7 @@ fn a_timed_out_attempt_of_one_source_does_not_end_that_of_another() {
 }
 
 #[test]
-fn a_dry_run_tells_and_does_nothing() {
+fn a_dry_run_reports_and_does_nothing() {
     let lab = Lab::pair();
     let config = format!("{NOTE}    stop_command = echo closed >> %DIR%/opened\n    cmd_timeout = 1\n");
     let daemon = Daemon::portknockd_with(&lab.server, &config, &["-i", "eth0", "--dry-run"]);

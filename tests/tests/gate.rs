@@ -1,12 +1,13 @@
-//! Doors without commands: the kernel opens and closes ports, and who has not knocked sees nothing of them.
+//! Doors without commands: the kernel opens and closes ports, and a host that has not knocked finds
+//! them closed.
 
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use portknock_tests::{
-    Daemon, Firewall, Host, Lab, Listener, NOBODY, Output, PATIENCE, PortState, RIGHTLESS, Scan, binary, other_users,
-    probe, require, wait_until,
+    CAPTURE_ONLY_USER, Daemon, Firewall, Host, Lab, Listener, Output, PortState, Scan, UNPRIVILEGED, WAIT_TIMEOUT,
+    binary, other_users, probe, require, wait_until,
 };
 
 /// Opens two ports for two seconds.
@@ -29,16 +30,16 @@ fn knock(lab: &Lab, address: &str) {
 }
 
 fn becomes(lab: &Lab, address: &str, port: u16, state: PortState) {
-    let reached = wait_until(PATIENCE, || lab.client.tcp_state(address, port) == state);
+    let reached = wait_until(WAIT_TIMEOUT, || lab.client.tcp_state(address, port) == state);
     assert!(reached, "port {port} of {address} does not become {state:?}");
 }
 
 /// The states of a port as seen from one address of the client.
 fn seen_from(host: &Host, source: &str, address: &str) -> String {
-    probe(host, Scan::Connect, &format!("--source {source} {address} 22"))[0].answer.to_string()
+    probe(host, Scan::Connect, &format!("--source {source} {address} 22"))[0].verdict.to_string()
 }
 
-/// What is open, as nft has it.
+/// The open elements, as nft prints them.
 fn elements(host: &Host) -> String {
     let rules = host.ok("nft -n list ruleset");
     rules.lines().filter(|line| line.contains("timeout") && line.contains(" . ")).collect()
@@ -51,21 +52,24 @@ fn a_knock_opens_for_one_address_and_the_kernel_closes() {
     lab.client.add_address("eth0", "fd00::77/64");
     let _listener = Listener::start(&lab.server, 22);
     let daemon = Daemon::portknockd(&lab.server, SSH);
-    for (address, knocker, other) in [("10.0.0.1", "10.0.0.2", "10.0.0.77"), ("fd00::1", "fd00::2", "fd00::77")] {
-        assert_eq!(seen_from(&lab.client, knocker, address), "closed, conn-refused");
+    for (address, source, other) in [("10.0.0.1", "10.0.0.2", "10.0.0.77"), ("fd00::1", "fd00::2", "fd00::77")] {
+        assert_eq!(seen_from(&lab.client, source, address), "closed, conn-refused");
         assert_eq!(lab.server.tcp_state(address, 22), PortState::Open, "the host itself needs no knock");
-        lab.knock_from(knocker, address, "7000 8000:udp 9000");
-        assert!(wait_until(PATIENCE, || seen_from(&lab.client, knocker, address).starts_with("open")), "{address}");
+        lab.knock_from(source, address, "7000 8000:udp 9000");
+        assert!(wait_until(WAIT_TIMEOUT, || seen_from(&lab.client, source, address).starts_with("open")), "{address}");
         assert_eq!(seen_from(&lab.client, other, address), "closed, conn-refused");
         let open = elements(&lab.server);
-        // What is left of two seconds, which nft may show as one.
-        let until = |port: &str| [1, 2].map(|seconds| format!("{knocker} . {port} timeout {seconds}s"));
+        // The rest of two seconds, which nft may print as one.
+        let until = |port: &str| [1, 2].map(|seconds| format!("{source} . {port} timeout {seconds}s"));
         assert!(until("6 . 22").iter().any(|element| open.contains(element)), "{open}");
         assert!(until("17 . 51820").iter().any(|element| open.contains(element)), "{open}");
-        assert!(wait_until(PATIENCE, || seen_from(&lab.client, knocker, address).starts_with("closed")), "{address}");
-        daemon.wait_for(&format!("{knocker}: ssh: command timeout"));
+        assert!(
+            wait_until(WAIT_TIMEOUT, || seen_from(&lab.client, source, address).starts_with("closed")),
+            "{address}"
+        );
+        daemon.wait_for(&format!("{source}: ssh: command timeout"));
         for line in ["Stage 3", "OPEN SESAME", "command timeout"] {
-            assert_eq!(daemon.count(&format!("{knocker}: ssh: {line}")), 1, "{}", daemon.log());
+            assert_eq!(daemon.count(&format!("{source}: ssh: {line}")), 1, "{}", daemon.log());
         }
     }
     assert_eq!(daemon.count("running command") + daemon.count("cannot"), 0, "{}", daemon.log());
@@ -76,10 +80,10 @@ fn connections_outlive_the_opening_and_the_start() {
     let lab = Lab::pair();
     require("python3");
     let _server = lab.server.spawn("python3", ["-c", ECHO]);
-    assert!(wait_until(PATIENCE, || lab.server.run("ss -tlnH | grep -q :22").code == Some(0)));
+    assert!(wait_until(WAIT_TIMEOUT, || lab.server.run("ss -tlnH | grep -q :22").code == Some(0)));
     let talk = |name: &str| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let go = folder.path().join("go");
+        let directory = tempfile::tempdir().expect("a directory");
+        let go = directory.path().join("go");
         let script = format!(
             "exec 3<>/dev/tcp/10.0.0.1/22; echo {name}; while ! [ -e {} ]; do sleep 0.05; done
              echo still >&3; read -t 10 -r line <&3; echo got $line",
@@ -87,9 +91,9 @@ fn connections_outlive_the_opening_and_the_start() {
         );
         let process = lab.client.spawn("bash", ["-c", &script]);
         process.wait_for(name);
-        (process, go, folder)
+        (process, go, directory)
     };
-    let (before, before_go, _folder) = talk("before");
+    let (before, before_go, _directory) = talk("before");
     let daemon = Daemon::portknockd(&lab.server, SSH);
     knock(&lab, "10.0.0.1");
     becomes(&lab, "10.0.0.1", 22, PortState::Open);
@@ -97,12 +101,12 @@ fn connections_outlive_the_opening_and_the_start() {
     daemon.wait_for("command timeout");
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
     for (process, go) in [(before, before_go), (during, during_go)] {
-        fs::write(go, "").expect("the folder can be written");
+        fs::write(go, "").expect("the directory can be written");
         process.wait_for("got still");
     }
 }
 
-/// Sends back what comes in on port 22.
+/// Sends back the data that arrives on port 22.
 const ECHO: &str = "
 import socketserver
 class Echo(socketserver.StreamRequestHandler):
@@ -114,7 +118,7 @@ class Server(socketserver.ThreadingTCPServer):
 Server(('', 22), Echo).serve_forever()
 ";
 
-/// What nmap says of the ports in one kind of scan, in their order: state and reason.
+/// The result of nmap for the ports in one scan, in their order: state and reason.
 fn nmap(host: &Host, scan: &str, address: &str, ports: &str) -> Vec<String> {
     require("nmap");
     let six = if address.contains(':') { "-6" } else { "-4" };
@@ -138,7 +142,7 @@ fn nmap(host: &Host, scan: &str, address: &str, ports: &str) -> Vec<String> {
 
 const TCP_SCANS: [&str; 8] = ["-sS", "-sT", "-sA", "-sW", "-sF", "-sN", "-sX", "-sM"];
 
-/// Asserts that a protected port looks as one on which nothing listens, in every scan.
+/// Asserts that a protected port looks like a port without a listener, in every scan.
 fn assert_unseen(lab: &Lab) {
     thread::scope(|scope| {
         for address in ADDRESSES {
@@ -155,13 +159,14 @@ fn assert_unseen(lab: &Lab) {
 }
 
 #[test]
-fn a_refused_port_looks_as_a_closed_one_in_every_scan() {
+fn a_refused_port_looks_closed_in_every_scan() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     require("python3");
     let _udp = lab.server.spawn("python3", ["-c", UDP]);
-    assert!(wait_until(PATIENCE, || lab.server.run("ss -ulnH | grep -q :51820").code == Some(0)));
-    // The kernel's own limit for ICMP would make ports look filtered, those that are protected and those that are not.
+    assert!(wait_until(WAIT_TIMEOUT, || lab.server.run("ss -ulnH | grep -q :51820").code == Some(0)));
+    // The kernel's own limit for ICMP would make ports look filtered, both protected and
+    // unprotected ones.
     lab.server.ok("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0");
     let seen = nmap(&lab.client, "-sF", "10.0.0.1", "22,23");
     assert_ne!(seen[0], seen[1], "without a gate they differ");
@@ -171,7 +176,7 @@ fn a_refused_port_looks_as_a_closed_one_in_every_scan() {
     assert_unseen(&lab);
 }
 
-/// Takes datagrams on port 51820, of both families.
+/// Receives datagrams on port 51820, of both families.
 #[test]
 fn a_door_that_closes_early_leaves_a_port_to_another_one_for_no_longer_than_that_has() {
     let lab = Lab::pair();
@@ -198,7 +203,7 @@ while True:
 ";
 
 #[test]
-fn a_dropped_port_looks_as_one_that_the_firewall_drops() {
+fn a_dropped_port_looks_like_one_that_the_firewall_drops() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let _firewall = Firewall::closed(&lab.server);
@@ -215,7 +220,7 @@ fn a_dropped_port_looks_as_one_that_the_firewall_drops() {
 }
 
 #[test]
-fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
+fn the_kernel_closes_without_the_daemon_and_the_ports_stay_protected() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let mut daemon = Daemon::portknockd(&lab.server, SSH);
@@ -224,7 +229,7 @@ fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
     daemon.kill();
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
 
-    // The next start takes over what is open, and tells of its end.
+    // The next start restores the open elements, and reports their end.
     daemon.rewrite(&SSH.replace("= 2\n", "= 4\n"));
     daemon.restart(&lab.server, &["-i", "eth0"]);
     knock(&lab, "10.0.0.1");
@@ -237,16 +242,16 @@ fn the_kernel_closes_without_the_daemon_and_the_ports_stay_shut() {
     daemon.wait_for("10.0.0.2: ssh: command timeout");
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
     assert!(daemon.stop().success());
-    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed, "shut without a daemon");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed, "closed without a daemon");
 
-    let ungate = format!("{} --ungate", binary("portknockd").display());
-    lab.server.ok(&ungate);
+    let remove_table = format!("{} --remove-table", binary("portknockd").display());
+    lab.server.ok(&remove_table);
     assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
-    lab.server.ok(&ungate);
+    lab.server.ok(&remove_table);
 }
 
 #[test]
-fn a_stop_shuts_the_ports_or_leaves_them_to_the_kernel() {
+fn a_stop_closes_the_ports_or_leaves_them_to_the_kernel() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let mut daemon = Daemon::portknockd(&lab.server, &format!("[options]\nOnStop = keep\n{}", long()));
@@ -264,7 +269,7 @@ fn a_stop_shuts_the_ports_or_leaves_them_to_the_kernel() {
 }
 
 #[test]
-fn an_opening_that_is_reported_late_is_open_for_what_is_left_of_its_time() {
+fn an_opening_that_is_reported_late_is_open_for_the_rest_of_its_time() {
     let lab = Lab::pair();
     for (seconds, open) in [(1, false), (60, true)] {
         let daemon = Daemon::portknockd(&lab.server, &SSH.replace("= 2\n", &format!("= {seconds}\n")));
@@ -275,7 +280,7 @@ fn an_opening_that_is_reported_late_is_open_for_what_is_left_of_its_time() {
         lab.server.ok(&format!("kill -CONT {reader}"));
         daemon.wait_for("10.0.0.2: ssh: OPEN SESAME");
         if open {
-            assert!(wait_until(PATIENCE, || elements(&lab.server).contains("10.0.0.2")));
+            assert!(wait_until(WAIT_TIMEOUT, || elements(&lab.server).contains("10.0.0.2")));
         } else {
             daemon.wait_for("10.0.0.2: ssh: command timeout");
         }
@@ -286,7 +291,7 @@ fn an_opening_that_is_reported_late_is_open_for_what_is_left_of_its_time() {
 }
 
 #[test]
-fn commands_beside_open_ports_run_again_while_the_ports_stay_open_and_a_failed_one_closes_them() {
+fn commands_of_doors_with_open_ports_run_again_and_a_failed_one_closes_the_ports() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let commands = "start_command = echo open >> %DIR%/done; ! test -e %DIR%/fail
@@ -295,22 +300,22 @@ fn commands_beside_open_ports_run_again_while_the_ports_stay_open_and_a_failed_o
     knock(&lab, "10.0.0.1");
     becomes(&lab, "10.0.0.1", 22, PortState::Open);
     knock(&lab, "10.0.0.1");
-    daemon.wait_for_count("10.0.0.2: ssh: OPEN SESAME", 2, PATIENCE);
-    let reopened = wait_until(PATIENCE, || {
+    daemon.wait_for_count("10.0.0.2: ssh: OPEN SESAME", 2, WAIT_TIMEOUT);
+    let reopened = wait_until(WAIT_TIMEOUT, || {
         assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
         daemon.read("done") == "open\nclose\nopen\n"
     });
     assert!(reopened, "{}", daemon.log());
-    fs::write(daemon.path("fail"), "").expect("a folder of ours");
+    fs::write(daemon.path("fail"), "").expect("a test directory");
     knock(&lab, "10.0.0.1");
     daemon.wait_for("10.0.0.2: ssh: closed, because the start command failed");
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
-    assert!(wait_until(PATIENCE, || daemon.read("done") == "open\nclose\n".repeat(3)), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done") == "open\nclose\n".repeat(3)), "{}", daemon.log());
     assert_eq!(daemon.status("openings"), 0);
 }
 
 #[test]
-fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
+fn a_reload_changes_the_ports_immediately_and_keeps_the_openings() {
     let lab = Lab::pair();
     let _listener = Listener::on_ports(&lab.server, [22, 80]);
     let daemon = Daemon::portknockd(&lab.server, &long());
@@ -328,23 +333,23 @@ fn a_reload_changes_the_ports_at_once_and_keeps_what_is_open() {
     daemon.refuse_reload();
     daemon.wait_for("open: there is no set `inet filter a`");
     assert_eq!(states(), [PortState::Open; 2]);
-    // Somebody flushes all rules, or those of the table.
+    // Another program flushes all rules, or those of the table.
     let gone = "another program removed or changed the table inet portknock, and its ports may have been open to any host; it is made again";
     for (i, flushed) in ["ruleset", "table inet portknock", "ruleset", "chain inet portknock gate"].iter().enumerate() {
         lab.server.ok(&format!("nft flush {flushed}"));
-        daemon.wait_for_count(gone, i + 1, PATIENCE);
-        assert_eq!(states(), [PortState::Open; 2], "what was open is open again: {flushed}");
-        assert_eq!(lab.client.tcp_state("fd00::1", 80), PortState::Closed, "nobody knocked there: {flushed}");
+        daemon.wait_for_count(gone, i + 1, WAIT_TIMEOUT);
+        assert_eq!(states(), [PortState::Open; 2], "the openings are restored: {flushed}");
+        assert_eq!(lab.client.tcp_state("fd00::1", 80), PortState::Closed, "no client knocked there: {flushed}");
     }
     lab.server.ok("nft flush chain inet portknock input; nft add table inet other");
-    daemon.wait_for_count(gone, 5, PATIENCE);
+    daemon.wait_for_count(gone, 5, WAIT_TIMEOUT);
     assert_eq!(states(), [PortState::Open; 2]);
     assert_eq!(lab.client.tcp_state("fd00::1", 80), PortState::Closed);
     daemon.reload("[ssh]\nsequence = 7000,8000:udp,9000\ncommand = true\n");
     assert_eq!(states(), [PortState::Open; 2], "no door protects them any more");
 }
 
-/// Rules with the sets of `Gate = set inet filter open4 open6`, where there is room for one address.
+/// Rules with the sets of `Gate = set inet filter open4 open6`, which have room for one address.
 const SETS: &str = "nft -f - <<'RULES'
 table inet filter {
     set open4 { type ipv4_addr . inet_proto . inet_service; flags timeout; size 2; }
@@ -361,7 +366,7 @@ table inet filter {
 RULES";
 
 #[test]
-fn the_administrators_sets_are_used_and_a_full_one_is_told() {
+fn the_administrators_sets_are_used_and_a_full_one_is_reported() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     lab.client.add_address("eth0", "10.0.0.77/24");
@@ -385,13 +390,13 @@ fn the_administrators_sets_are_used_and_a_full_one_is_told() {
 fn the_table_can_be_made_without_the_daemon() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("knockd.conf");
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("knockd.conf");
     let make = |text: &str, options: &str| {
         fs::write(&config, text).expect("written");
         format!("{} -i eth7 -c {} --make-table {options} 2>&1", binary("portknockd").display(), config.display())
     };
-    // Nothing to protect, or not by this table, or not to be touched.
+    // Nothing to protect, or not by this table, or a table that must not be changed.
     for (text, options) in [
         ("[ssh]\nsequence = 7000,8000:udp,9000\ncommand = true\n".to_owned(), ""),
         (format!("[options]\nGate = set inet filter open4 open6\n{SSH}"), ""),
@@ -409,7 +414,7 @@ fn the_table_can_be_made_without_the_daemon() {
     for address in ADDRESSES {
         assert_eq!(lab.client.tcp_state(address, 22), PortState::Closed, "{address}");
     }
-    // The daemon uses this table, and another run leaves what is open in it.
+    // The daemon uses this table, and another run leaves its openings unchanged.
     let _daemon = Daemon::portknockd(&lab.server, &long());
     knock(&lab, "10.0.0.1");
     becomes(&lab, "10.0.0.1", 22, PortState::Open);
@@ -418,7 +423,7 @@ fn the_table_can_be_made_without_the_daemon() {
 }
 
 #[test]
-fn what_cannot_be_is_told_and_nothing_is_changed() {
+fn an_impossible_gate_is_reported_and_nothing_is_changed() {
     let lab = Lab::pair();
     let theirs = "table inet portknock { comment \"mine\"; chain input { type filter hook input priority 0; }; }";
     lab.server.ok(&format!("nft '{theirs}'"));
@@ -426,30 +431,30 @@ fn what_cannot_be_is_told_and_nothing_is_changed() {
     let refused = Daemon::run_portknockd(&lab.server, SSH, &["-i", "eth0"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("`inet portknock` was not made by portknockd"), "{refused:?}");
-    let ungate = lab.server.fails(&format!("{} --ungate", binary("portknockd").display()));
-    assert_eq!(ungate.code, Some(1), "{ungate:?}");
-    assert!(ungate.stderr.contains("was not made by portknockd"), "{ungate:?}");
+    let remove_table = lab.server.fails(&format!("{} --remove-table", binary("portknockd").display()));
+    assert_eq!(remove_table.code, Some(1), "{remove_table:?}");
+    assert!(remove_table.stderr.contains("was not made by portknockd"), "{remove_table:?}");
     assert_eq!(lab.server.ok("nft list ruleset"), before);
     lab.server.ok("nft delete table inet portknock");
 
-    let config = tempfile::tempdir().expect("a folder");
+    let config = tempfile::tempdir().expect("a directory");
     let path = config.path().join("knockd.conf");
     fs::write(&path, format!("[options]\nStateFile = {}/state\n{SSH}", config.path().display())).expect("written");
     let no_right = ["setpriv", "--inh-caps=-net_admin", "--bounding-set=-net_admin"].join(" ");
     let daemon = binary("portknockd");
     let refused = lab.server.fails(&format!("{no_right} {} -i eth0 -c {}", daemon.display(), path.display()));
     assert!(refused.stderr.contains("no right to change the firewall"), "{refused:?}");
-    let ungate = lab.server.fails(&format!("{} {} --ungate", RIGHTLESS.join(" "), daemon.display()));
-    assert!(ungate.stderr.contains("no right to change the firewall"), "{ungate:?}");
-    // A kernel without nftables has no such table, and a package is removed there without a complaint.
+    let remove_table = lab.server.fails(&format!("{} {} --remove-table", UNPRIVILEGED.join(" "), daemon.display()));
+    assert!(remove_table.stderr.contains("no right to change the firewall"), "{remove_table:?}");
+    // A kernel without nftables has no such table, and the removal of a package succeeds there.
     require("strace");
     let no_nftables = "strace -qq -o /dev/null -e trace=socket -e inject=socket:error=EPROTONOSUPPORT";
-    assert_eq!(lab.server.ok(&format!("{no_nftables} {} --ungate 2>&1", daemon.display())), "");
+    assert_eq!(lab.server.ok(&format!("{no_nftables} {} --remove-table 2>&1", daemon.display())), "");
     assert_eq!(lab.server.ok("nft list ruleset"), "");
 }
 
 #[test]
-fn what_is_only_tried_touches_nothing_and_a_stop_command_still_runs() {
+fn a_dry_run_leaves_the_gate_unchanged_and_a_stop_command_still_runs() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, SSH, &["-i", "eth0", "--dry-run"]);
     knock(&lab, "10.0.0.1");
@@ -460,20 +465,20 @@ fn what_is_only_tried_touches_nothing_and_a_stop_command_still_runs() {
     drop(daemon);
 
     let both =
-        format!("{SSH}    command = echo open %IP% >> %DIR%/said\n    stop_command = echo close >> %DIR%/said\n");
+        format!("{SSH}    command = echo open %IP% >> %DIR%/record\n    stop_command = echo close >> %DIR%/record\n");
     let mut daemon = Daemon::portknockd(&lab.server, &both);
     knock(&lab, "10.0.0.1");
     daemon.wait_for("OPEN SESAME");
-    assert!(wait_until(PATIENCE, || elements(&lab.server).contains("10.0.0.2 . 6 . 22")));
+    assert!(wait_until(WAIT_TIMEOUT, || elements(&lab.server).contains("10.0.0.2 . 6 . 22")));
     daemon.kill();
     daemon.restart(&lab.server, &["-i", "eth0"]);
-    assert!(wait_until(PATIENCE, || daemon.read("said") == "open 10.0.0.2\nclose\n"), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("record") == "open 10.0.0.2\nclose\n"), "{}", daemon.log());
     daemon.wait_for("command timeout");
     assert_eq!(daemon.count("command timeout"), 1, "one opening, by the state file alone:\n{}", daemon.log());
 }
 
 #[test]
-fn a_close_by_hand_shuts_at_once_for_one_address() {
+fn a_close_by_hand_takes_effect_immediately_for_one_address() {
     let sets = SETS.replace("size 2", "size 200");
     for (options, rules) in [("", ""), ("[options]\nGate = set inet filter open4 open6\n", sets.as_str())] {
         let lab = Lab::pair();
@@ -483,16 +488,16 @@ fn a_close_by_hand_shuts_at_once_for_one_address() {
         let daemon = Daemon::portknockd(&lab.server, &format!("{options}{}", long()));
         let events = daemon.follow();
         knock(&lab, "fd00::1");
-        for knocker in ["10.0.0.2", "10.0.0.77"] {
-            lab.knock_from(knocker, "10.0.0.1", "7000 8000:udp 9000");
+        for source in ["10.0.0.2", "10.0.0.77"] {
+            lab.knock_from(source, "10.0.0.1", "7000 8000:udp 9000");
         }
         let is_open = |source: &str| elements(&lab.server).contains(&format!("{source} . 6 . 22 timeout"));
-        assert!(wait_until(PATIENCE, || ["fd00::2", "10.0.0.2", "10.0.0.77"].into_iter().all(is_open)));
+        assert!(wait_until(WAIT_TIMEOUT, || ["fd00::2", "10.0.0.2", "10.0.0.77"].into_iter().all(is_open)));
         assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
 
         let close = || daemon.portknock(&["close", "ssh", "10.0.0.2"]);
         let closed = close();
-        // No wait: it says so when it is done.
+        // Without waiting: it reports when it is done.
         let open = elements(&lab.server);
         assert_eq!((closed.code, &*closed.stdout), (Some(0), "ssh is closed for 10.0.0.2\n"), "{closed:?}");
         assert!(!open.contains("10.0.0.2 . "), "{open}");
@@ -503,7 +508,10 @@ fn a_close_by_hand_shuts_at_once_for_one_address() {
             }
         }
         assert!(seen_from(&lab.client, "10.0.0.77", "10.0.0.1").starts_with("open"));
-        events.wait_for(r#""event":"close","door":"ssh","ip":"10.0.0.2","command":null}"#);
+        events.wait_for(
+            r#""event":"open","door":"ssh","ip":"10.0.0.2","command":null,"ports":["tcp/22","udp/51820"],"closes_at":1"#,
+        );
+        events.wait_for(r#""event":"close","door":"ssh","ip":"10.0.0.2","command":null,"ports":["tcp/22","udp/51820"],"closes_at":"#);
         assert_eq!(daemon.count("10.0.0.2: ssh: command timeout"), 1, "{}", daemon.log());
         assert_eq!((close().code, daemon.status_json()["openings"].as_u64()), (Some(1), Some(2)));
         lab.knock_from("10.0.0.2", "10.0.0.1", "7000 8000:udp 9000");
@@ -512,7 +520,7 @@ fn a_close_by_hand_shuts_at_once_for_one_address() {
     }
 }
 
-/// Beside it a door that has to start a process.
+/// In addition a door that has to start a process.
 fn with_command() -> String {
     format!("{SSH}[other]\n    sequence = 7001,8001\n    command = true\n")
 }
@@ -529,7 +537,7 @@ fn a_door_without_commands_starts_no_process() {
         becomes(&lab, "10.0.0.1", 22, PortState::Open);
         becomes(&lab, "10.0.0.1", 22, PortState::Closed);
     }
-    daemon.wait_for_count("ssh: command timeout", 2, PATIENCE);
+    daemon.wait_for_count("ssh: command timeout", 2, WAIT_TIMEOUT);
     lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
     daemon.wait_for("other: running command");
     assert!(daemon.stop().success());
@@ -544,16 +552,17 @@ fn a_door_without_commands_starts_no_process() {
 }
 
 #[test]
-fn a_door_without_commands_works_where_no_process_can_be_started() {
+fn a_door_without_commands_works_when_no_process_can_be_started() {
     if !other_users() {
         return;
     }
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
-    // The limit is for all processes of a user, so this is not the one of other tests.
+    // The limit is for all processes of a user, so this user differs from that of other tests.
     let own = |word: &&str| word.replace("54321", "54322").replace("+net_raw", "+net_raw,+net_admin");
-    let user: Vec<_> = NOBODY.iter().map(own).collect();
-    // For the daemon, its threads for standard output, standard error and the log file, and its reader.
+    let user: Vec<_> = CAPTURE_ONLY_USER.iter().map(own).collect();
+    // For the daemon, its threads for standard output, standard error and the log file, and its
+    // reader.
     let starter: Vec<_> = ["prlimit", "--nproc=5:5"].into_iter().chain(user.iter().map(String::as_str)).collect();
     let daemon = Daemon::portknockd_under(&lab.server, &starter, &with_command());
     lab.knock_from("10.0.0.2", "10.0.0.1", "7001 8001");
@@ -565,7 +574,7 @@ fn a_door_without_commands_works_where_no_process_can_be_started() {
 }
 
 #[test]
-fn a_table_that_is_removed_for_ever_keeps_the_daemon_quiet_and_comes_back() {
+fn a_table_that_is_removed_repeatedly_neither_floods_the_log_nor_stays_away() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     let daemon = Daemon::portknockd(&lab.server, SSH);
@@ -579,7 +588,7 @@ fn a_table_that_is_removed_for_ever_keeps_the_daemon_quiet_and_comes_back() {
 fn a_daemon_with_a_gate_sleeps_while_nothing_happens() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, SSH);
-    // Timers that will wake it, by the kernel's account (proc_pid_fdinfo(5)).
+    // Timers that will wake it, by the kernel's accounting (proc_pid_fdinfo(5)).
     let timers = || {
         let files = fs::read_dir(format!("/proc/{}/fdinfo", daemon.id())).expect("the daemon runs");
         let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
@@ -587,11 +596,12 @@ fn a_daemon_with_a_gate_sleeps_while_nothing_happens() {
         assert!(!timers.is_empty());
         timers.iter().filter(|text| !text.contains("it_value: (0, 0)")).count()
     };
-    // One watches whether the reader is alive, and is put off each time that the reader reports it.
-    assert!(wait_until(PATIENCE, || timers() == 1), "another timer is set");
+    // One timer watches whether the reader is alive, and is postponed each time that the reader
+    // reports.
+    assert!(wait_until(WAIT_TIMEOUT, || timers() == 1), "another timer is set");
     knock(&lab, "10.0.0.1");
     daemon.wait_for("OPEN SESAME");
     assert!(timers() > 1, "for the end");
     daemon.wait_for("command timeout");
-    assert!(wait_until(PATIENCE, || timers() == 1), "another timer is set");
+    assert!(wait_until(WAIT_TIMEOUT, || timers() == 1), "another timer is set");
 }

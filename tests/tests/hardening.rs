@@ -1,32 +1,33 @@
-//! What portknockd and its commands inherit, and the resources that its reader may use.
+//! Resources that portknockd and its commands inherit, and limits of its reader.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, Output, PATIENCE, Process, binary, cost, other_users, require, wait_until};
+use portknock_tests::{Daemon, Lab, Output, Process, WAIT_TIMEOUT, binary, cost, other_users, require, wait_until};
 use tempfile::TempDir;
 
-/// A door whose command records the descriptors and the umask that it has.
+/// A door whose command records its descriptors and its umask.
 const DOOR: &str = "[door]\nsequence = 7000,5000,6000\nseq_timeout = 30\n\
     start_command = for fd in /proc/$$/fd/*; do if [ -e $fd ]; then all=\"$all ${fd##*/}\"; fi; done; \
     echo $all > %DIR%/descriptors; umask > %DIR%/umask; echo done > %DIR%/done\n";
 
-/// Starts portknockd after these shell commands, opens the door, and gives the descriptors and umask of its command.
+/// Starts portknockd after these shell commands, opens the door, and returns the descriptors and
+/// umask of its command.
 fn inherited(lab: &Lab, before: &str) -> (Daemon, String, String) {
     let script = format!("{before}; exec \"$@\"");
     let daemon = Daemon::portknockd_under(&lab.server, &["sh", "-c", &script, "sh"], DOOR);
     lab.knock_from("10.0.0.2", "10.0.0.1", "7000 5000 6000");
     daemon.wait_for("OPEN SESAME");
-    assert!(wait_until(PATIENCE, || daemon.read("done") == "done\n"));
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.read("done") == "done\n"));
     let words = |name: &str| daemon.read(name).split_whitespace().collect::<Vec<_>>().join(" ");
     let (descriptors, umask) = (words("descriptors"), words("umask"));
     (daemon, descriptors, umask)
 }
 
 #[test]
-fn commands_inherit_no_descriptors_and_a_sane_umask() {
+fn commands_inherit_no_descriptors_and_a_safe_umask() {
     let lab = Lab::pair();
     for (before, expected) in [("umask 0", "0022"), ("umask 777", "0077"), ("umask 027", "0027")] {
         let (daemon, descriptors, umask) =
@@ -65,7 +66,7 @@ fn oom_score(pid: u32) -> i32 {
 }
 
 #[test]
-fn the_reader_has_limits_and_goes_first_when_memory_runs_out() {
+fn the_reader_has_limits_and_ends_first_when_memory_runs_out() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let reader = daemon.reader();
@@ -85,7 +86,7 @@ fn the_reader_has_limits_and_goes_first_when_memory_runs_out() {
 }
 
 #[test]
-fn a_reader_whose_attempts_outgrow_its_memory_is_replaced_and_attempts_go_on() {
+fn a_reader_whose_attempts_outgrow_its_memory_is_restarted_and_attempts_continue() {
     let lab = Lab::pair();
     let config = |attempts: u32| format!("[options]\nMaxAttempts = {attempts}\n{DOOR}");
     let daemon = Daemon::portknockd(&lab.server, &config(1_000));
@@ -94,12 +95,12 @@ fn a_reader_whose_attempts_outgrow_its_memory_is_replaced_and_attempts_go_on() {
     lab.knock_from("10.0.0.2", "10.0.0.1", "7000 5000");
     daemon.wait_for("Stage 2");
     daemon.reload(&config(1_000_000));
-    assert!(wait_until(PATIENCE, || cost::reader(daemon.id()).is_some_and(|next| next != first)));
+    assert!(wait_until(WAIT_TIMEOUT, || cost::reader(daemon.id()).is_some_and(|next| next != first)));
     let after = limit(daemon.reader(), "Max address space").expect("a limit");
     assert!(after > before + 300_000_000, "{before} and then {after}");
     lab.knock_from("10.0.0.2", "10.0.0.1", "6000");
     daemon.wait_for("OPEN SESAME");
-    // Less is no reason for another.
+    // A smaller limit causes no restart.
     let second = daemon.reader();
     daemon.reload(&config(1_000));
     assert_eq!(daemon.reader(), second);
@@ -113,11 +114,12 @@ fn user(pid: u32) -> u32 {
 }
 
 #[test]
-fn a_reader_that_was_root_shares_its_user_with_no_other_program() {
+fn a_reader_started_by_root_shares_its_user_with_no_other_program() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let user = user(daemon.reader());
-    // In a user namespace with few users it stays what it is, or becomes nobody, and that is logged.
+    // In a user namespace with few users the user stays the same, or becomes `nobody`, and that is
+    // logged.
     if daemon.count("keeps rights that it does not need: the user") == 0 {
         let known = lab.server.run(&format!("getent passwd {user}"));
         assert!(known.stdout.is_empty() || known.stdout.starts_with("portknock:"), "{}", known.stdout);
@@ -126,11 +128,12 @@ fn a_reader_that_was_root_shares_its_user_with_no_other_program() {
 }
 
 #[test]
-fn a_process_that_burns_the_daemons_processor_keeps_no_door_open() {
+fn a_process_that_occupies_the_daemons_processor_keeps_no_door_open() {
     ["taskset", "timeout"].into_iter().for_each(require);
     let lab = Lab::pair();
     let door = format!("{DOOR}cmd_timeout = 2\nstop_command = true\n");
-    // As a reader would that never waits: a process of the daemon's session, on the one processor that the daemon has.
+    // Like a reader that never waits: a process of the daemon's session, on the one processor that
+    // the daemon has.
     let burn = "timeout 8 sh -c 'while :; do :; done' & exec \"$@\"";
     let pinned = ["taskset", "-c", "0", "sh", "-c", burn, "sh"];
     let daemon = Daemon::portknockd_under(&lab.server, &pinned, &door);
@@ -142,7 +145,8 @@ fn a_process_that_burns_the_daemons_processor_keeps_no_door_open() {
     assert!((Duration::from_millis(1_700)..Duration::from_millis(2_500)).contains(&open), "{open:?}");
 }
 
-/// A directory that is none for drafts, as /tmp is; the sandbox has a /run of its own.
+/// A directory that is not intended for temporary files as /tmp is; the sandbox has a separate
+/// /run.
 fn system_directory() -> TempDir {
     tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir_in("/run").expect("a directory in /run")
 }
@@ -157,11 +161,11 @@ fn secrets_that_others_can_read_are_warned_of_at_the_start_and_in_check() {
          command = true\n",
         directory.path().display()
     );
-    fs::write(path("knockd.conf"), text).expect("a directory of ours");
-    fs::write(path("list"), " 7391,2284:udp,48213\n").expect("a directory of ours");
+    fs::write(path("knockd.conf"), text).expect("a test directory");
+    fs::write(path("list"), " 7391,2284:udp,48213\n").expect("a test directory");
     let mode = |mode| {
         for name in ["knockd.conf", "list"] {
-            fs::set_permissions(path(name), Permissions::from_mode(mode)).expect("a file of ours");
+            fs::set_permissions(path(name), Permissions::from_mode(mode)).expect("a test file");
         }
     };
     let conf = path("knockd.conf").display().to_string();
@@ -177,7 +181,7 @@ fn secrets_that_others_can_read_are_warned_of_at_the_start_and_in_check() {
     for text in &warnings {
         assert_eq!(text.matches("warning[PK071]: any user can read ").count(), 2, "{text}");
     }
-    // The advice is the cure.
+    // Following the advice solves the problem.
     for line in warnings[0].lines().filter_map(|line| line.trim().strip_prefix("= help: run: ")) {
         lab.server.ok(line);
     }
@@ -204,11 +208,11 @@ fn commands_that_the_service_forbids_are_named_at_the_start_and_in_check() {
         assert!(text.contains("root.conf"), "{text}");
     };
     // As the unit runs it.
-    let rights = ["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"];
+    let capabilities = ["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"];
     let user = ["setpriv", "--no-new-privs", "--reuid=54321", "--regid=54321", "--clear-groups"];
-    let daemon = Daemon::portknockd_under(&lab.server, &[&user[..], &rights].concat(), config);
+    let daemon = Daemon::portknockd_under(&lab.server, &[&user[..], &capabilities].concat(), config);
     named(&daemon.output());
-    // Its reader has its limits all the same.
+    // Its reader has its limits nevertheless.
     assert_eq!(daemon.count("keeps rights"), 0, "{}", daemon.log());
     assert_eq!(oom_score(daemon.reader()), oom_score(daemon.id()) + 500);
     let conf = daemon.path("knockd.conf");
@@ -227,6 +231,6 @@ fn commands_that_the_service_forbids_are_named_at_the_start_and_in_check() {
         named(&by_root());
         fs::copy(packaging.join("root.conf"), units.join("portknockd.service.d/root.conf")).expect("the drop-in");
         assert!(!by_root().contains("PK070"), "{}", by_root());
-        fs::remove_dir_all(units).expect("a directory of ours");
+        fs::remove_dir_all(units).expect("a test directory");
     }
 }

@@ -1,9 +1,10 @@
-//! Frames that no honest host sends: the daemon goes on, opens nothing, and hears an honest knock afterwards.
+//! Frames that no honest host sends: the daemon continues, opens nothing, and accepts an honest
+//! knock afterwards.
 
 use std::time::Duration;
 
 use portknock_tests::hostile::{inject, no_knocks, odd_knocks, syn_in_fragments};
-use portknock_tests::{Daemon, Lab, Listener, PATIENCE, Sniffed, Sniffer};
+use portknock_tests::{Daemon, Lab, Listener, Sniffed, Sniffer, WAIT_TIMEOUT};
 
 /// Two doors that one packet opens, and one that takes three.
 const DOORS: &str = "[tcp]\nsequence = 7000\ntcpflags = syn,!ack,!fin,!rst\ncommand = true\n\
@@ -19,7 +20,8 @@ fn no_hostile_frame_opens_a_door_or_ends_the_reader() {
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     let reader = daemon.reader();
     let closed = no_knocks(7000, 7001);
-    // Each of the others is the first step or the third, and none the second.
+    // Each of the other doors has the packet as its first step or its third, and none as its
+    // second.
     let odd = [odd_knocks(7100, 7102), odd_knocks(7102, 7100)].concat();
     assert!(closed.len() + odd.len() / 2 > 80, "{} and {}", closed.len(), odd.len());
     for _ in 0..3 {
@@ -33,7 +35,7 @@ fn no_hostile_frame_opens_a_door_or_ends_the_reader() {
     let log = daemon.log();
     assert_eq!(daemon.count("OPEN SESAME"), 2, "{log}");
     assert_eq!((daemon.reader(), daemon.count("has ended")), (reader, 0), "{log}");
-    // Nothing but what doors have to say of single steps.
+    // Only the events of single steps.
     let known =
         ["starting up", "listening on", "Stage ", "OPEN SESAME", "running command", "attempt failed", "timeout"];
     for line in log.lines() {
@@ -49,9 +51,9 @@ fn the_frames_that_may_count_reach_the_reader() {
     let daemon = Daemon::portknockd(&lab.server, DOORS);
     let frames: Vec<_> = odd_knocks(7000, 7001).into_iter().filter(|(_, frame)| frame.len() < 1_500).collect();
     inject(&lab.client, &frames);
-    // Else the other test would show nothing.
-    // Of those that come while the command of an earlier one waits, the log counts the openings.
-    daemon.wait_for_count("Stage 1", 10, PATIENCE);
+    // Otherwise the other test would prove nothing. If a packet arrives while the command of an
+    // earlier one waits, the log counts the openings.
+    daemon.wait_for_count("Stage 1", 10, WAIT_TIMEOUT);
     daemon.wait_for("OPEN SESAME");
 }
 
@@ -64,11 +66,11 @@ fn a_syn_in_fragments_over_ipv6_reaches_no_protected_port() {
         let config = format!("[options]\nGateRefuse = {refusal}\n[ssh]\nsequence = 7000,8000\nopen = tcp/22\n");
         let mut daemon = Daemon::portknockd(&lab.server, &config);
         let sniffer = Sniffer::start(&lab.client, "eth0", "ip6 proto 6 and src fd00::1");
-        // With no, a part of, and all of the TCP header in the first one.
+        // The first fragment has no part, a part, or all of the TCP header.
         for (first, options) in [(8, false), (16, false), (24, false), (8, true), (16, true), (32, true)] {
             inject(&lab.client, &syn_in_fragments(22, first, options));
         }
-        // The kernel puts fragments together and answers, where nothing protects the port.
+        // The kernel reassembles fragments and answers, if nothing protects the port.
         inject(&lab.client, &syn_in_fragments(80, 24, false));
         inject(&lab.client, &syn_in_fragments(80, 32, true));
         let accepts = |packet: &Sniffed| packet.flags == "SA";

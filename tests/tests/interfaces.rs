@@ -1,4 +1,5 @@
-//! Interfaces and addresses that come, go and change, and packets that come too fast: the daemon goes on.
+//! Interfaces and addresses that appear, disappear and change, and packets that arrive too fast:
+//! the daemon continues.
 
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
-use portknock_tests::{Daemon, Host, Lab, Output, PATIENCE, binary, wait_until};
+use portknock_tests::{Daemon, Host, Lab, Output, WAIT_TIMEOUT, binary, wait_until};
 
 const DOOR: &str = "
 [door]
@@ -17,14 +18,14 @@ const DOOR: &str = "
     command     = true
 ";
 
-/// The log's lines for an interface that is taken up, without those of the start.
+/// The log lines for an interface that is captured again, without those of the start.
 fn listening(daemon: &Daemon, interface: &str) -> usize {
     daemon.count(&format!("] listening on {interface}"))
 }
 
-/// Waits until the interface was taken up for the `count`th time since the start.
-fn taken_up(daemon: &Daemon, interface: &str, count: usize) {
-    daemon.wait_for_count(&format!("] listening on {interface}"), count, PATIENCE);
+/// Waits until the interface was captured again for the `count`th time since the start.
+fn captured_again(daemon: &Daemon, interface: &str, count: usize) {
+    daemon.wait_for_count(&format!("] listening on {interface}"), count, WAIT_TIMEOUT);
 }
 
 /// Asserts that a knock from this source at this address opens the door.
@@ -32,15 +33,15 @@ fn opens(lab: &Lab, daemon: &Daemon, source: &str, address: &str) {
     let line = format!("{source}: door: OPEN SESAME");
     let before = daemon.count(&line);
     lab.knock_from(source, address, "1000 5000 3000");
-    daemon.wait_for_count(&line, before + 1, PATIENCE);
+    daemon.wait_for_count(&line, before + 1, WAIT_TIMEOUT);
 }
 
-/// Asserts that a hand-made knock at an address of nobody is none.
+/// Asserts that a hand-made knock at an address that no host has does not count.
 fn does_not_count(lab: &Lab, daemon: &Daemon, address: &str) {
     let before = daemon.count("Stage 1");
     let source = if address.contains(':') { "fd00::2" } else { "10.0.0.2" };
-    let blast = binary("blast");
-    lab.client.ok(&format!("{} --interface eth0 --from {source} --to {address} --ports 1000", blast.display()));
+    let pktgen = binary("pktgen");
+    lab.client.ok(&format!("{} --interface eth0 --from {source} --to {address} --ports 1000", pktgen.display()));
     sleep(Duration::from_millis(300));
     assert_eq!(daemon.count("Stage 1"), before, "{}", daemon.log());
 }
@@ -51,19 +52,19 @@ fn an_interface_goes_down_and_comes_up_again() {
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     for round in 1..=3 {
         lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
-        daemon.wait_for_count("10.0.0.2: door: Stage 1", round, PATIENCE);
+        daemon.wait_for_count("10.0.0.2: door: Stage 1", round, WAIT_TIMEOUT);
         lab.server.set_up("eth0", false);
-        daemon.wait_for_count("no longer listening on eth0: the interface is down", round, PATIENCE);
+        daemon.wait_for_count("no longer listening on eth0: the interface is down", round, WAIT_TIMEOUT);
         lab.server.set_up("eth0", true);
-        taken_up(&daemon, "eth0", round);
-        // The attempt from before goes on.
+        captured_again(&daemon, "eth0", round);
+        // The attempt from before continues.
         lab.knock_from("10.0.0.2", "10.0.0.1", "5000 3000");
-        daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", round, PATIENCE);
+        daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", round, WAIT_TIMEOUT);
     }
 }
 
 #[test]
-fn changes_of_the_network_that_go_on_and_on_keep_no_knock_out() {
+fn continuous_changes_of_the_network_lose_no_knock() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let mut ip =
@@ -81,7 +82,7 @@ fn changes_of_the_network_that_go_on_and_on_keep_no_knock_out() {
             drop(input);
             count
         });
-        // More questions than are answered at once.
+        // More requests than are answered at the same time.
         sleep(Duration::from_secs(2));
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..3 {
@@ -109,7 +110,7 @@ fn an_interface_that_flaps_leaks_nothing() {
         sleep(Duration::from_millis(1200));
         daemon.count("istening on eth0") == lines
     };
-    assert!(wait_until(PATIENCE, calm), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, calm), "{}", daemon.log());
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
     sleep(Duration::from_millis(200));
     assert_eq!(daemon.descriptors(), before);
@@ -127,11 +128,11 @@ fn a_packet_counts_once_however_many_interfaces_show_it() {
                      [four]\nsequence = 9001:udp,9001:udp,9001:udp,9001:udp\ncommand = true\n\
                      [syn]\nsequence = 9002,9002\ntcpflags = syn,!ack\ncommand = true\n";
         let daemon = Daemon::portknockd_with(&lab.server, doors, &["-i", interfaces]);
-        let send = |args: &str| lab.client.ok(&format!("{} --interface eth0 {args}", binary("blast").display()));
-        // Equal datagrams: as many as were sent, each once.
+        let send = |args: &str| lab.client.ok(&format!("{} --interface eth0 {args}", binary("pktgen").display()));
+        // Equal datagrams: each one that was sent counts once.
         send("--udp --ports 9001,9001,9001");
         send("--from 10.0.0.3 --udp --ports 9000,9000,9000 --rate 20");
-        daemon.wait_for_count("10.0.0.3: one: OPEN SESAME", 3, PATIENCE);
+        daemon.wait_for_count("10.0.0.3: one: OPEN SESAME", 3, WAIT_TIMEOUT);
         daemon.wait_for("10.0.0.2: four: Stage 3");
         send("--udp --ports 9001");
         daemon.wait_for("10.0.0.2: four: OPEN SESAME");
@@ -142,24 +143,24 @@ fn a_packet_counts_once_however_many_interfaces_show_it() {
         assert_eq!(daemon.count("four: OPEN SESAME"), 1, "{interfaces}:\n{}", daemon.log());
         assert_eq!(daemon.count("four: Stage 1"), 1, "{interfaces}:\n{}", daemon.log());
         assert_eq!(daemon.read("one"), "10.0.0.3\n".repeat(3), "{interfaces}");
-        // Both interfaces do show what arrives.
+        // Both interfaces do show the packets.
         assert!(daemon.status("packets") >= 16, "{interfaces}:\n{}", daemon.log());
     }
 }
 
 #[test]
-fn on_any_the_machines_own_addresses_count_by_the_loopback_interface_alone() {
+fn on_any_the_machines_own_addresses_count_only_on_the_loopback_interface() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "any"]);
     for (from, to) in [("10.0.0.1", "10.0.0.1"), ("127.0.0.1", "10.0.0.1"), ("10.0.0.2", "127.0.0.1")] {
-        let blast = binary("blast");
-        lab.client.ok(&format!("{} --interface eth0 --from {from} --to {to} --ports 1000,5000,3000", blast.display()));
+        let pktgen = binary("pktgen");
+        lab.client.ok(&format!("{} --interface eth0 --from {from} --to {to} --ports 1000,5000,3000", pktgen.display()));
     }
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
     assert_eq!(daemon.count("Stage 1"), 1, "{}", daemon.log());
     lab.server.ok("for to in 10.0.0.1 127.0.0.1 ::1; do knock -d 5 $to 1000 5000 3000; done");
     for source in ["10.0.0.1", "127.0.0.1", "::1"] {
-        daemon.wait_for_count(&format!("{source}: door: OPEN SESAME"), 1, PATIENCE);
+        daemon.wait_for_count(&format!("{source}: door: OPEN SESAME"), 1, WAIT_TIMEOUT);
     }
 }
 
@@ -170,7 +171,7 @@ fn an_interface_that_is_missing_at_the_start_is_waited_for() {
     daemon.wait_for("waiting for eth1: there is no such interface");
     assert_eq!(listening(&daemon, "eth1"), 0);
     lab.add_interface("eth1", 7);
-    taken_up(&daemon, "eth1", 1);
+    captured_again(&daemon, "eth1", 1);
     opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
     opens(&lab, &daemon, "fd00:7::2", "fd00:7::1");
 }
@@ -184,7 +185,7 @@ fn an_alternative_name_is_the_interface_that_has_it() {
     lab.server.set_up("eth0", false);
     daemon.wait_for("no longer listening on enp0s3: the interface is down");
     lab.server.set_up("eth0", true);
-    taken_up(&daemon, "enp0s3", 1);
+    captured_again(&daemon, "enp0s3", 1);
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
 }
 
@@ -199,15 +200,15 @@ fn a_label_is_the_device_and_its_addresses() {
     lab.server.ok("ip addr del 10.0.0.77/24 dev eth0");
     daemon.wait_for("no longer listening on eth0:0: there is no such interface");
     lab.server.ok("ip addr add 10.0.0.77/24 dev eth0 label eth0:0");
-    taken_up(&daemon, "eth0:0", 1);
+    captured_again(&daemon, "eth0:0", 1);
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.77");
 }
 
 #[test]
 fn an_interface_that_does_not_exist_is_named_before_the_daemon_leaves_the_terminal() {
     let lab = Lab::pair();
-    let folder = tempfile::tempdir().expect("a folder for temporary files");
-    let file = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    let file = |name: &str| directory.path().join(name).display().to_string();
     let config = format!(
         "[options]\nLogFile = {}\nPidFile = {}\nStateFile = {}\nControlSocket = none\nInterface = eht0\n{DOOR}",
         file("log"),
@@ -230,12 +231,12 @@ fn an_interface_that_is_down_at_the_start_is_waited_for() {
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     daemon.wait_for("waiting for eth0: the interface is down");
     lab.server.set_up("eth0", true);
-    taken_up(&daemon, "eth0", 1);
+    captured_again(&daemon, "eth0", 1);
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
 }
 
 #[test]
-fn an_interface_that_is_made_anew_under_its_name_is_taken_up() {
+fn an_interface_that_is_created_again_under_its_name_is_captured_again() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth1"]);
@@ -243,21 +244,21 @@ fn an_interface_that_is_made_anew_under_its_name_is_taken_up() {
     lab.server.ok("ip link del eth1");
     daemon.wait_for("no longer listening on eth1: there is no such interface");
     lab.add_interface("eth1", 7);
-    taken_up(&daemon, "eth1", 1);
+    captured_again(&daemon, "eth1", 1);
     opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
 
-    // So fast that the daemon sees only the new one.
+    // So fast that the daemon notices only the new one.
     daemon.signal("STOP");
     lab.server.ok("ip link del eth1");
     lab.add_interface("eth1", 7);
     daemon.signal("CONT");
-    taken_up(&daemon, "eth1", 2);
+    captured_again(&daemon, "eth1", 2);
     assert_eq!(daemon.count("no longer listening on eth1"), 2, "{}", daemon.log());
     opens(&lab, &daemon, "10.0.7.2", "10.0.7.1");
 }
 
 #[test]
-fn addresses_that_come_go_and_change_are_followed() {
+fn addresses_that_appear_disappear_and_change_are_followed() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     for address in ["10.0.0.9/24", "fd00::9/64"] {
@@ -268,14 +269,14 @@ fn addresses_that_come_go_and_change_are_followed() {
         lab.server.ok(&format!("ip addr del {address} dev eth0"));
         does_not_count(&lab, &daemon, plain);
     }
-    // As a DHCP server gives another address.
+    // As a DHCP server assigns another address.
     lab.server.ok("ip addr del 10.0.0.1/24 dev eth0; ip addr add 10.0.0.50/24 dev eth0");
     does_not_count(&lab, &daemon, "10.0.0.1");
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.50");
 }
 
 #[test]
-fn a_thousand_addresses_come_and_go_and_each_counts_while_it_is_there() {
+fn a_thousand_addresses_appear_and_disappear_and_each_counts_while_it_exists() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let all = "for c in 1 2 3 4; do for d in $(seq 250); do echo addr ACTION 10.0.$c.$d/32 dev eth0; done; done";
@@ -300,7 +301,7 @@ fn an_address_of_another_interface_counts() {
 }
 
 #[test]
-fn any_hears_interfaces_that_come_later() {
+fn any_includes_interfaces_that_appear_later() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "any"]);
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
@@ -316,7 +317,7 @@ fn any_hears_interfaces_that_come_later() {
 }
 
 #[test]
-fn one_of_two_interfaces_goes_and_the_other_goes_on() {
+fn one_of_two_interfaces_disappears_and_the_other_continues() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
     let daemon = Daemon::portknockd_with(&lab.server, DOOR, &["-i", "eth0,eth1"]);
@@ -328,7 +329,7 @@ fn one_of_two_interfaces_goes_and_the_other_goes_on() {
     lab.knock_from("10.0.0.2", "10.0.0.1", "5000 3000");
     daemon.wait_for("10.0.0.2: door: OPEN SESAME");
     lab.add_interface("eth1", 7);
-    taken_up(&daemon, "eth1", 1);
+    captured_again(&daemon, "eth1", 1);
     lab.knock_from("10.0.7.2", "10.0.7.1", "3000");
     daemon.wait_for("10.0.7.2: door: OPEN SESAME");
     assert_eq!(daemon.count("no longer listening on eth0"), 0, "{}", daemon.log());
@@ -347,12 +348,12 @@ fn a_name_is_followed_and_not_the_interface_that_had_it() {
     sleep(Duration::from_millis(300));
     assert_eq!(daemon.count("Stage"), 0, "{}", daemon.log());
     rename("wan0", "eth0");
-    taken_up(&daemon, "eth0", 1);
+    captured_again(&daemon, "eth0", 1);
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
 }
 
 #[test]
-fn without_any_interface_setting_a_missing_default_is_told() {
+fn without_any_interface_setting_a_missing_default_is_reported() {
     let lonely = Host::new("lonely");
     let daemon = Daemon::portknockd_with(&lonely, DOOR, &[]);
     daemon.wait_for("waiting for eth0: there is no such interface");
@@ -364,35 +365,35 @@ fn without_any_interface_setting_a_missing_default_is_told() {
 fn status(daemon: &Daemon) -> String {
     let before = daemon.count("status: ");
     daemon.signal("USR1");
-    daemon.wait_for_count("status: ", before + 1, PATIENCE);
+    daemon.wait_for_count("status: ", before + 1, WAIT_TIMEOUT);
     daemon.log().lines().rfind(|line| line.contains("status: ")).unwrap_or_default().to_owned()
 }
 
-fn blast(lab: &Lab, args: &str) {
-    let sent = Output::of(lab.client.command(binary("blast")).args(["--interface", "eth0"]).args(args.split(' ')));
+fn pktgen(lab: &Lab, args: &str) {
+    let sent = Output::of(lab.client.command(binary("pktgen")).args(["--interface", "eth0"]).args(args.split(' ')));
     assert_eq!(sent.code, Some(0), "{}", sent.stderr);
 }
 
 #[test]
-fn what_comes_while_the_daemon_is_held_up_is_seen_afterwards() {
+fn packets_that_arrive_while_the_daemon_is_blocked_are_seen_afterwards() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     daemon.signal("STOP");
-    blast(&lab, "--from 10.1.0.0 --sources 2000 --ports 1000 --rate 1000");
+    pktgen(&lab, "--from 10.1.0.0 --sources 2000 --ports 1000 --rate 1000");
     daemon.signal("CONT");
-    daemon.wait_for_count("door: Stage 1", 2000, PATIENCE);
+    daemon.wait_for_count("door: Stage 1", 2000, WAIT_TIMEOUT);
     let status = status(&daemon);
     assert!(status.contains("attempts 2000 ") && status.contains("knocks 2000, drops 0"), "{status}");
     assert_eq!(daemon.count("were dropped"), 0, "{}", daemon.log());
 }
 
 #[test]
-fn dropped_packets_are_counted_and_told() {
+fn dropped_packets_are_counted_and_reported() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let signal_reader = |signal: &str| lab.server.ok(&format!("kill -{signal} {}", daemon.reader()));
     signal_reader("STOP");
-    blast(&lab, "--from 10.1.0.0 --sources 40000 --ports 1000");
+    pktgen(&lab, "--from 10.1.0.0 --sources 40000 --ports 1000");
     signal_reader("CONT");
     daemon.wait_for("packets were dropped because they came too fast");
     opens(&lab, &daemon, "10.0.0.2", "10.0.0.1");
@@ -403,15 +404,15 @@ fn dropped_packets_are_counted_and_told() {
     let status = status(&daemon);
     let (seen, dropped) = (number(&status, "knocks "), number(&status, "drops "));
     assert!(dropped > 1000 && seen > 1000, "{status}");
-    // The kernel may count a packet more, which it dropped before it looked at the filter.
+    // The kernel may count one packet more, which it dropped before it ran the filter.
     assert!((40_003..40_010).contains(&(seen + dropped)), "{status}");
-    let told: u64 =
+    let reported: u64 =
         daemon.log().lines().filter(|line| line.contains("were dropped")).map(|line| number(line, "eth0: ")).sum();
-    assert_eq!(told, dropped, "{}", status);
+    assert_eq!(reported, dropped, "{}", status);
 }
 
 #[test]
-fn a_filter_that_the_kernel_finds_too_long_is_cut_and_nothing_is_missed() {
+fn a_filter_that_is_too_long_for_the_kernel_is_cut_and_no_knock_is_missed() {
     let lab = Lab::pair();
     // 9,000 ports in no order that a short filter could describe.
     let port = |index: u32| 1 + index * 40_503 % 65_521;

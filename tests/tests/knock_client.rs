@@ -1,13 +1,13 @@
-//! Our `knock` on the wire, and against the original knockd.
+//! Our `knock` on the link, and against the original knockd.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use portknock_tests::{
-    Daemon, Firewall, Host, Lab, Listener, Output, PATIENCE, PortState, Process, Sniffed, Sniffer, binary,
+    Daemon, Firewall, Host, Lab, Listener, Output, PortState, Process, Sniffed, Sniffer, WAIT_TIMEOUT, binary,
 };
 
-/// Runs our `knock` with these arguments, separated by blanks.
+/// Runs our `knock` with these arguments, separated by spaces.
 fn knock(host: &Host, args: &str) -> Output {
     Output::of(host.command(binary("knock")).args(args.split_whitespace()))
 }
@@ -25,7 +25,7 @@ fn steps(packets: &[Sniffed]) -> Vec<String> {
     packets.iter().map(Sniffed::step).collect()
 }
 
-/// Watches the knocks that leave the client.
+/// Watches the knocks that the client sends.
 fn sniff(lab: &Lab) -> Sniffer {
     Sniffer::start(&lab.client, "eth0", "src host 10.0.0.2 or src host fd00::2")
 }
@@ -36,7 +36,7 @@ const RETRANSMISSION: Duration = Duration::from_millis(1_300);
 #[test]
 fn every_knock_is_one_packet_in_order() {
     let lab = Lab::pair();
-    // Three ways in which ports do not open: by an RST, by an ICMP error, by silence.
+    // Ports stay closed in three ways: by an RST, by an ICMP error, by silence.
     lab.server.ok("for tables in iptables ip6tables; do
                        $tables -A INPUT -p tcp --dport 7001 -j REJECT
                        $tables -A INPUT -p tcp --dport 7002 -j DROP
@@ -52,7 +52,7 @@ fn every_knock_is_one_packet_in_order() {
     let (v4, v6): (Vec<_>, Vec<_>) = seen.into_iter().partition(|packet| packet.source.is_ipv4());
     for packets in [v4, v6] {
         assert_eq!(steps(&packets), expected);
-        // knockd and the matcher take an equal port and number for a retransmission.
+        // knockd and the matcher treat an equal port and number as a retransmission.
         let mut segments: Vec<_> = packets.iter().map(|packet| (packet.source_port, packet.sequence_number)).collect();
         segments.sort_unstable();
         segments.dedup();
@@ -63,7 +63,7 @@ fn every_knock_is_one_packet_in_order() {
 }
 
 #[test]
-fn hundred_knocks_at_once_are_hundred_packets() {
+fn a_hundred_knocks_without_delay_are_a_hundred_packets() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let sniffer = sniff(&lab);
@@ -75,7 +75,7 @@ fn hundred_knocks_at_once_are_hundred_packets() {
 }
 
 #[test]
-fn the_first_knock_waits_for_no_answer_not_even_for_the_neighbour() {
+fn the_first_knock_waits_for_no_answer_and_not_for_neighbour_discovery() {
     let lab = Lab::pair();
     lab.client.ok("ip neigh flush all nud permanent");
     let sniffer = sniff(&lab);
@@ -136,14 +136,14 @@ fn the_original_knockd_opens() {
     .enumerate()
     {
         sent(&portknock(&lab.client, args));
-        daemon.wait_for_count("mixed: OPEN SESAME", i + 1, PATIENCE);
+        daemon.wait_for_count("mixed: OPEN SESAME", i + 1, WAIT_TIMEOUT);
     }
     sent(&knock(&lab.client, "-u 10.0.0.1 1111 2222"));
     daemon.wait_for("10.0.0.2: udp: OPEN SESAME");
 }
 
 #[test]
-fn raw_knocks_are_bare_syns_that_the_other_side_takes() {
+fn raw_knocks_are_bare_syns_that_the_other_side_accepts() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     for (host, source) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
@@ -152,14 +152,14 @@ fn raw_knocks_are_bare_syns_that_the_other_side_takes() {
         let seen = sniffer.wait_for(3, |packet| packet.flags == "S");
         assert_eq!(steps(&seen), ["7000:tcp", "22:tcp", "7001:tcp"]);
         assert!(seen.iter().all(|packet| packet.source.to_string() == source), "{seen:?}");
-        // Answers come only to a segment with the right checksum.
+        // Only a segment with the correct checksum is answered.
         sniffer.wait_for(1, |packet| packet.flags == "SA" && packet.source_port == 22);
         sniffer.wait_for(2, |packet| packet.flags == "RA");
     }
 }
 
 #[test]
-fn raw_knocks_need_a_right_and_say_so() {
+fn raw_knocks_need_a_capability_and_the_error_names_it() {
     let lab = Lab::pair();
     let mut command = lab.client.command("setpriv");
     command.args(["--bounding-set=-net_raw", "--inh-caps=-net_raw"]).arg(binary("portknock"));
@@ -201,11 +201,11 @@ fn link_local_addresses_take_a_zone() {
 fn names_mean_one_address_or_all() {
     let lab = Lab::pair();
     lab.server.add_address("eth0", "10.0.0.3/24");
-    let folder = tempfile::tempdir().unwrap();
-    let hosts = folder.path().join("hosts");
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = directory.path().join("hosts");
     std::fs::write(&hosts, "10.0.0.1 lab.example\n10.0.0.3 lab.example\nfd00::1 lab.example\n").unwrap();
     let run = |args: &str| {
-        // A mount of the command's own; nothing outside of it sees the file.
+        // A mount of the command's own; the file is invisible to other processes.
         let program = binary("portknock");
         let script = format!("mount --bind {} /etc/hosts && {} knock {args}", hosts.display(), program.display());
         Output::of(lab.client.command("unshare").args(["--mount", "sh", "-c", &script]))
@@ -229,7 +229,7 @@ fn names_mean_one_address_or_all() {
     );
     assert_eq!(knocked("--all-addresses --ipv4 lab.example 1", 2), ["10.0.0.1 1", "10.0.0.3 1"]);
 
-    // What can be reached is knocked at all the same.
+    // Reachable addresses are knocked at nevertheless.
     lab.client.ok("ip -6 route add unreachable fd00::1");
     let sniffer = sniff(&lab);
     let output = run("--all-addresses lab.example 1");
@@ -239,7 +239,7 @@ fn names_mean_one_address_or_all() {
 }
 
 #[test]
-fn then_tells_when_the_port_opens() {
+fn then_reports_when_the_port_opens() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
@@ -250,14 +250,15 @@ fn then_tells_when_the_port_opens() {
     let took = start.elapsed();
     sent(&output);
     assert!(output.stdout.contains("port 22 of 10.0.0.1 is open after "), "{output:?}");
-    // A lost first probe is not waited for: its kernel would try again only after a second.
+    // The client does not wait for a lost first probe: its kernel would repeat it only after a
+    // second.
     assert!(took < Duration::from_millis(900), "{took:?}");
-    // What was opened stays open: no knock is needed, and the first try finds it.
+    // The opening persists: no knock is needed, and the first try succeeds.
     sent(&portknock(&lab.client, "--then 22 --wait 0.5 10.0.0.1 1"));
 }
 
 #[test]
-fn then_waits_where_connections_are_refused_until_the_door_opens() {
+fn then_waits_while_connections_are_refused_until_the_door_opens() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
@@ -274,10 +275,10 @@ fn then_waits_where_connections_are_refused_until_the_door_opens() {
         ("fd00::1", "ip6tables", "icmp6-port-unreachable", PortState::Filtered),
     ] {
         lab.server.ok(&format!("{tables} -w -A INPUT -p tcp -j REJECT --reject-with {refusal}"));
-        let shut = portknock(&lab.client, &format!("--then 22 --wait 0.1 {host} 7000"));
+        let closed = portknock(&lab.client, &format!("--then 22 --wait 0.1 {host} 7000"));
         let expected = if state == PortState::Closed { "it is closed" } else { "it is filtered" };
-        assert_eq!(shut.code, Some(3), "{shut:?}");
-        assert!(shut.stderr.contains(expected), "{refusal}: {shut:?}");
+        assert_eq!(closed.code, Some(3), "{closed:?}");
+        assert!(closed.stderr.contains(expected), "{refusal}: {closed:?}");
 
         let output = portknock(&lab.client, &format!("-v --then 22 {host} 7000 8000 9000"));
         sent(&output);
@@ -291,7 +292,7 @@ fn then_waits_where_connections_are_refused_until_the_door_opens() {
 }
 
 #[test]
-fn then_gives_up_at_once_where_this_machine_lets_nothing_out() {
+fn then_gives_up_immediately_if_this_machine_sends_nothing() {
     let lab = Lab::pair();
     lab.client.ok("iptables -A OUTPUT -p tcp --dport 22 -j REJECT; ip6tables -A OUTPUT -p tcp --dport 22 -j REJECT");
     for host in ["10.0.0.1", "fd00::1"] {
@@ -329,7 +330,7 @@ fn then_reports_the_state_after_the_knocks_not_an_older_one() {
 }
 
 #[test]
-fn then_exits_with_three_when_the_port_stays_shut() {
+fn then_exits_with_three_if_the_port_stays_closed() {
     let lab = Lab::pair();
     let output = portknock(&lab.client, "--then 22 --wait 0.2 10.0.0.1 7000");
     assert_eq!(
@@ -349,7 +350,7 @@ fn then_exits_with_three_when_the_port_stays_shut() {
 }
 
 #[test]
-fn a_retry_opens_what_the_first_knocks_did_not() {
+fn a_retry_opens_the_door_after_lost_first_knocks() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
@@ -366,7 +367,7 @@ fn a_retry_opens_what_the_first_knocks_did_not() {
 }
 
 #[test]
-fn exit_statuses_tell_the_truth() {
+fn exit_statuses_are_as_documented() {
     let lab = Lab::pair();
     for (args, code, message) in [
         ("10.9.9.9 7000", 1, "knock: cannot knock at 10.9.9.9 port 7000 (tcp): Network is unreachable"),
@@ -404,7 +405,7 @@ fn exit_statuses_tell_the_truth() {
 }
 
 #[test]
-fn knocking_goes_on_when_nobody_reads() {
+fn knocking_continues_when_its_output_is_closed() {
     let lab = Lab::pair();
     let sniffer = sniff(&lab);
     let knock = binary("knock");

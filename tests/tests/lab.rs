@@ -1,4 +1,4 @@
-//! The lab itself: what the other tests build on is as it says.
+//! The lab itself: its hosts and links behave as documented.
 
 use portknock_tests::{Daemon, Firewall, Lab, Listener, PortState, Process, Routed, Sniffer, binary};
 
@@ -31,7 +31,7 @@ fn a_router_forwards_both_families() {
 }
 
 #[test]
-fn a_second_cable_carries_traffic_until_it_is_down() {
+fn a_second_link_carries_traffic_until_it_is_down() {
     let lab = Lab::pair();
     lab.add_interface("eth1", 7);
     let _listener = Listener::start(&lab.server, 22);
@@ -48,29 +48,29 @@ fn the_original_knockd_runs_and_stops() {
     let mut daemon = Daemon::knockd(&lab.server, "[door]\nsequence = 7000\ncommand = touch %DIR%/opened\n");
     lab.client.ok("knock 10.0.0.1 7000");
     daemon.wait_for("OPEN SESAME");
-    assert!(portknock_tests::wait_until(portknock_tests::PATIENCE, || daemon.path("opened").exists()));
+    assert!(portknock_tests::wait_until(portknock_tests::WAIT_TIMEOUT, || daemon.path("opened").exists()));
     daemon.stop();
     assert_eq!(daemon.count("OPEN SESAME"), 1);
 }
 
 #[test]
-fn blast_sends_what_it_is_told() {
+fn pktgen_sends_the_requested_packets() {
     let lab = Lab::pair();
     let sniffer = Sniffer::start(&lab.server, "eth0", "");
-    let blast = |args: &[&str]| {
-        let sender = Process::spawn(lab.client.command(binary("blast")).args(["--interface", "eth0"]).args(args));
+    let pktgen = |args: &[&str]| {
+        let sender = Process::spawn(lab.client.command(binary("pktgen")).args(["--interface", "eth0"]).args(args));
         let (status, output) = sender.finish();
         assert!(status.success(), "{output}");
         output
     };
-    blast(&["--from", "198.18.0.255", "--sources", "2", "--ports", "7000,7001"]);
+    pktgen(&["--from", "198.18.0.255", "--sources", "2", "--ports", "7000,7001"]);
     let seen = sniffer.wait_for(4, |packet| packet.flags == "S");
     let seen: Vec<String> = seen.iter().map(|packet| format!("{} {}", packet.source, packet.step())).collect();
     assert_eq!(seen, ["198.18.0.255 7000:tcp", "198.18.0.255 7001:tcp", "198.18.1.0 7000:tcp", "198.18.1.0 7001:tcp"]);
-    blast(&["--from", "fd00::2", "--to", "fd00::1", "--udp", "--ports", "53", "--vlan", "3,4"]);
+    pktgen(&["--from", "fd00::2", "--to", "fd00::1", "--udp", "--ports", "53", "--vlan", "3,4"]);
     let seen = sniffer.wait_for(1, |packet| packet.vlans == "3,4");
     assert_eq!((seen[0].source.to_string(), seen[0].step(), seen[0].length), ("fd00::2".into(), "53:udp".into(), 1));
-    blast(&["--flags", "FPU", "--ports", "99"]);
+    pktgen(&["--flags", "FPU", "--ports", "99"]);
     sniffer.wait_for(1, |packet| packet.flags == "FPU" && packet.port == 99);
-    assert!(blast(&["--ports", "1", "--count", "50", "--rate", "1000"]).contains("sent 50 packets in 0.0"));
+    assert!(pktgen(&["--ports", "1", "--count", "50", "--rate", "1000"]).contains("sent 50 packets in 0.0"));
 }

@@ -1,10 +1,10 @@
-//! Under attack and under load: honest knockers get in, scanners do not.
+//! Under attack and under load: honest clients get in, scanners do not.
 
 use std::fmt::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, Listener, Output, PATIENCE, PortState, binary, require, wait_until};
+use portknock_tests::{Daemon, Lab, Listener, Output, PortState, WAIT_TIMEOUT, binary, require, wait_until};
 
 const DOOR: &str = "
 [door]
@@ -14,8 +14,8 @@ const DOOR: &str = "
     command     = echo %IP% >> %DIR%/opened
 ";
 
-fn blast(lab: &Lab, args: &str) -> Command {
-    let mut command = lab.client.command(binary("blast"));
+fn pktgen(lab: &Lab, args: &str) -> Command {
+    let mut command = lab.client.command(binary("pktgen"));
     command.args(["--interface", "eth0"]).args(args.split(' '));
     command
 }
@@ -31,22 +31,22 @@ fn each_of_a_thousand_knocks_of_the_original_client_opens_the_door() {
 }
 
 #[test]
-fn honest_knockers_get_in_while_spoofed_first_knocks_pour_in() {
+fn honest_clients_get_in_during_a_flood_of_spoofed_first_knocks() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
-    let first = Output::of(&mut blast(&lab, "--from 172.16.0.0 --sources 100000 --ports 7000 --rate 50000"));
+    let first = Output::of(&mut pktgen(&lab, "--from 172.16.0.0 --sources 100000 --ports 7000 --rate 50000"));
     assert_eq!(first.code, Some(0), "{}", first.stderr);
-    assert!(wait_until(PATIENCE, || daemon.status("attempts") == 100_000), "{}", daemon.status("attempts"));
-    let mut flood = blast(&lab, "--from 172.24.0.0 --sources 500000 --ports 7000 --rate 20000 --count 400000")
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.status("attempts") == 100_000), "{}", daemon.status("attempts"));
+    let mut flood = pktgen(&lab, "--from 172.24.0.0 --sources 500000 --ports 7000 --rate 20000 --count 400000")
         .spawn()
-        .expect("blast starts");
+        .expect("pktgen starts");
     for tries in 1..=10 {
         lab.client.ok("knock -d 20 10.0.0.1 7000 8000 9000");
         daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", tries, Duration::from_secs(5));
     }
-    assert!(flood.try_wait().expect("blast can be waited for").is_none(), "the flood ended before the knocks did");
-    flood.kill().expect("blast can be killed");
-    flood.wait().expect("blast can be waited for");
+    assert!(flood.try_wait().expect("pktgen can be waited for").is_none(), "the flood ended before the knocks did");
+    flood.kill().expect("pktgen can be killed");
+    flood.wait().expect("pktgen can be waited for");
 }
 
 #[test]
@@ -90,7 +90,8 @@ fn no_port_scan_opens_a_door() {
         "-p 1-65535",
         "-sT -r -p 1-65535",
         "-r -p 1-65535 -g 53",
-        // In their own order, since a random one opens the door with the stock sequence once in a hundred times.
+        // In a fixed order, because a random one opens the door with the stock sequence once in a
+        // hundred times.
         "-r",
         "-r -sU --max-retries 0 --min-rate 2000 -p 900-1100",
         "-r -sF -p 1-10000",
@@ -127,16 +128,16 @@ fn sweeps_with_any_flags_open_no_order_of_three_ports() {
         let daemon = Daemon::portknockd(&lab.server, &config);
         for ports in [&rising, &rising, &rising, &falling, &falling, &falling] {
             for ports in ports.chunks(16_384) {
-                lab.blast(&format!("--rate 100000 --flags {flags} --ports {}", ports.join(",")));
+                lab.pktgen(&format!("--rate 100000 --flags {flags} --ports {}", ports.join(",")));
             }
         }
         daemon.signal("USR1");
         daemon.wait_for("attempts ");
         assert_eq!(daemon.count("OPEN SESAME"), 0, "{mask} {flags}:\n{}", daemon.log());
         assert_eq!(daemon.count("attempt failed: scan") > 0, flags != "SA", "{mask} {flags}:\n{}", daemon.log());
-        // The right segments one after the other do open one.
+        // The correct segments one after the other do open a door.
         let right = if flags == "SA" { "S" } else { flags };
-        lab.blast(&format!("--from 10.0.0.7 --flags {right} --ports 33000,40000,50000"));
+        lab.pktgen(&format!("--from 10.0.0.7 --flags {right} --ports 33000,40000,50000"));
         daemon.wait_for("10.0.0.7: door33-40: OPEN SESAME");
     }
 }
@@ -159,22 +160,23 @@ fn a_thousand_doors_open_each_by_its_own_sequence() {
     assert_eq!(daemon.count("OPEN SESAME"), 5, "{}", daemon.log());
 }
 
-/// Three ports for a door, all different from those of the 999 others and spread over the whole range.
+/// Three ports for a door, all different from those of the 999 others and spread over the whole
+/// range.
 fn sequence_of(door: u32) -> [u32; 3] {
     [0, 1, 2].map(|step| 1 + (door * 3 + step) * 27_449 % 65_521)
 }
 
 #[test]
-fn five_thousand_knockers_at_once_all_get_in() {
+fn five_thousand_simultaneous_clients_all_get_in() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, DOOR);
     let burst = "--from 172.16.0.0 --sources 5000 --ports 7000,8000,9000";
-    let sent = Output::of(&mut blast(&lab, burst));
+    let sent = Output::of(&mut pktgen(&lab, burst));
     assert_eq!(sent.code, Some(0), "{}", sent.stderr);
     daemon.wait_for_count("OPEN SESAME", 5_000, Duration::from_secs(60));
 }
 
-/// The door whose sequence is known to everybody, another one, and how each opens.
+/// The door whose sequence is public, another one, and the time each needs to open.
 fn leaked(opens: &str, closes: &str) -> String {
     let door = |name: &str, port: u16, seconds: u32| {
         let opens = opens.replace("%NAME%", name);
@@ -191,7 +193,7 @@ fn memory(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn a_leaked_sequence_of_one_door_holds_up_no_other_door() {
+fn a_leaked_sequence_of_one_door_delays_no_other_door() {
     let commands =
         ("start_command = echo open %NAME% %IP% >> %DIR%/done", "stop_command = echo close %NAME% %IP% >> %DIR%/done");
     for (opens, closes) in [commands, ("open = tcp/22", "")] {
@@ -201,7 +203,8 @@ fn a_leaked_sequence_of_one_door_holds_up_no_other_door() {
     }
 }
 
-/// `in_burst`: the honest knock comes while the daemon opens for the burst that each door has, not later.
+/// `in_burst`: the honest knock arrives while the daemon opens for the burst that each door has,
+/// not later.
 fn holds_up_no_other_door(opens: &str, closes: &str, in_burst: bool) {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
@@ -216,24 +219,25 @@ fn holds_up_no_other_door(opens: &str, closes: &str, in_burst: bool) {
     let before = memory(&daemon);
     let logged = daemon.log().len();
     let flood = "--udp --from 172.16.0.0 --sources 200000 --ports 7000 --rate 100000";
-    let mut flood = blast(&lab, flood).spawn().expect("blast starts");
+    let mut flood = pktgen(&lab, flood).spawn().expect("pktgen starts");
     if in_burst {
         daemon.wait_for("leaked: OPEN SESAME");
     } else {
         daemon.wait_for("leaked: not logged one by one in the last second");
     }
     let start = Instant::now();
-    let knock = Output::of(&mut blast(&lab, "--udp --from 10.0.0.2 --ports 8000"));
+    let knock = Output::of(&mut pktgen(&lab, "--udp --from 10.0.0.2 --ports 8000"));
     assert_eq!(knock.code, Some(0), "{}", knock.stderr);
     assert!(wait_until(Duration::from_secs(10), is_open), "{}", daemon.log());
     let opened = start.elapsed();
     assert!(wait_until(Duration::from_secs(10), || !is_open()), "{}", daemon.log());
     let closed = start.elapsed();
-    flood.wait().expect("blast can be waited for");
+    flood.wait().expect("pktgen can be waited for");
     let (grown, logged) = (memory(&daemon).saturating_sub(before), daemon.log().len() - logged);
     let figures = format!("{opens}: {opened:?}, {closed:?}, {grown} KiB of memory, {logged} bytes logged");
     println!("{figures}");
-    // The programs are built without optimization here, and the burst takes them three times as long.
+    // The programs are built without optimisation here, and the burst takes them three times as
+    // long.
     let limit = if in_burst { 1_000 } else { 300 };
     assert!(opened < Duration::from_millis(limit), "opened late: {figures}");
     assert!(closed < Duration::from_millis(2500), "closed late: {figures}");

@@ -5,42 +5,44 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use portknock_tests::{Daemon, Lab, PATIENCE, binary, require, wait_until};
+use portknock_tests::{Daemon, Lab, WAIT_TIMEOUT, binary, require, wait_until};
 use tempfile::TempDir;
 
-/// A door without one-time sequences, to see that the daemon goes on, and that all packets before have been seen.
+/// A door without one-time sequences, which shows that the daemon continues, and that it has read
+/// all earlier packets.
 const BELL: &str = "
 [bell]
     sequence = 1000,500
     command  = true
 ";
 
-/// A file of sequences in a folder of its own.
+/// A file of sequences in its own directory.
 struct Sequences {
-    folder: TempDir,
+    directory: TempDir,
     lab: Lab,
 }
 
 impl Sequences {
     fn new(lines: &str) -> Self {
-        let sequences = Self { folder: TempDir::new().expect("a temporary folder"), lab: Lab::pair() };
+        let sequences = Self { directory: TempDir::new().expect("a temporary directory"), lab: Lab::pair() };
         sequences.write(lines);
         sequences
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join("sequences")
+        self.directory.path().join("sequences")
     }
 
     fn write(&self, lines: &str) {
-        fs::write(self.path(), lines).expect("the folder can be written");
+        fs::write(self.path(), lines).expect("the directory can be written");
     }
 
     fn read(&self) -> String {
         fs::read_to_string(self.path()).expect("the file is there")
     }
 
-    /// A door with this file, which notes in `done` who opens it and how the file looks by then, and the bell.
+    /// A door with this file, which records in `done` the client that opens it and the file at that
+    /// time, and the bell.
     fn config(&self) -> String {
         let file = self.path();
         let file = file.display();
@@ -73,11 +75,11 @@ impl Sequences {
         assert_eq!(daemon.read("done"), done, "{ports} opened the door\n{}", daemon.log());
     }
 
-    /// Asserts that the other door works, which means that all packets before have been seen.
+    /// Asserts that the other door works, which means that all earlier packets have been read.
     fn ring(&self, daemon: &Daemon) {
         let before = daemon.count("bell: OPEN SESAME");
         self.knock("1000 500");
-        daemon.wait_for_count("bell: OPEN SESAME", before + 1, PATIENCE);
+        daemon.wait_for_count("bell: OPEN SESAME", before + 1, WAIT_TIMEOUT);
     }
 
     /// Runs this with the file read-only for the daemon.
@@ -96,7 +98,7 @@ fn pause() {
 }
 
 fn becomes(daemon: &Daemon, done: &str) {
-    let reached = wait_until(PATIENCE, || daemon.read("done") == done);
+    let reached = wait_until(WAIT_TIMEOUT, || daemon.read("done") == done);
     assert!(reached, "`done` is not\n{done}but\n{}\n{}", daemon.read("done"), daemon.log());
 }
 
@@ -129,7 +131,7 @@ fn each_line_opens_once_and_is_marked_before_its_command_runs() {
 }
 
 #[test]
-fn an_attempt_of_someone_else_ends_when_the_line_is_used() {
+fn an_attempt_of_another_client_ends_when_the_line_is_used() {
     // The second line begins like the first, so that the attempt would fit it too.
     let door = Sequences::new(" 7000,8000\n 7000,9000\n");
     door.lab.client.add_address("eth0", "10.0.0.3/24");
@@ -153,7 +155,7 @@ fn an_attempt_of_someone_else_ends_when_the_line_is_used() {
 }
 
 #[test]
-fn a_line_used_while_the_door_is_open_is_used_up_and_moves_the_closing_time() {
+fn a_line_used_while_the_door_is_open_is_consumed_and_moves_the_closing_time() {
     let door = Sequences::new(" 7000,8000\n 7100,8100\n");
     let daemon = Daemon::portknockd(&door.lab.server, &door.config_that_closes());
     door.knock("7000 8000");
@@ -179,7 +181,7 @@ fn a_second_use_within_a_second_is_refused_and_costs_no_line() {
 }
 
 #[test]
-fn a_file_that_is_used_up_or_missing_is_refused_by_its_name() {
+fn a_consumed_or_missing_file_is_refused_by_its_name() {
     let door = Sequences::new("#7000,8000\n\n");
     let refused = || {
         let output = Daemon::run_portknockd(&door.lab.server, &door.config(), &["-i", "eth0"]);
@@ -202,14 +204,14 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
     for calls in ["pwrite64", "fdatasync", "clone,clone3,vfork"] {
         for nth in 1..=2 {
             let door = Sequences::new(" 7000,8000\n 7100,8100\n");
-            // The first process that is started is the reader; then come the three threads of the log.
+            // The first started process is the reader; then the three threads of the log follow.
             let when = if calls.starts_with("clone") { nth + 4 } else { nth };
-            // With an error, so that the call does not happen.
+            // With an error, so that the call has no effect.
             let inject = format!("--inject={calls}:error=EIO:signal=KILL:when={when}");
             let strace = ["strace", "-D", "-q", "-o", "%DIR%/trace", "-e", "signal=none", &inject];
             let mut daemon = Daemon::portknockd_under(&door.lab.server, &strace, &door.config_that_closes());
             door.knock("7000 8000");
-            assert!(daemon.exit_within(PATIENCE).is_some(), "no crash at {calls} {nth}:\n{}", daemon.log());
+            assert!(daemon.exit_within(WAIT_TIMEOUT).is_some(), "no crash at {calls} {nth}:\n{}", daemon.log());
             let marked = door.read().starts_with('#');
             let opened = daemon.read("done").contains("open");
             assert!(marked || !opened, "{calls} {nth}: open, but the line is not marked");
@@ -223,17 +225,17 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
                 door.in_vain(&daemon, "7000 8000");
             } else {
                 door.knock("7000 8000");
-                daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 1, PATIENCE);
+                daemon.wait_for_count("10.0.0.2: door: OPEN SESAME", 1, WAIT_TIMEOUT);
             }
-            let closed = wait_until(PATIENCE, || {
+            let closed = wait_until(WAIT_TIMEOUT, || {
                 let done = daemon.read("done");
                 done.matches("open").count() <= done.matches("close").count()
             });
             assert!(closed, "{calls} {nth}: {}", daemon.read("done"));
-            // A one-time door opens once a second.
+            // A one-time door opens at most once a second.
             sleep(Duration::from_millis(1100));
             door.knock("7100 8100");
-            assert!(wait_until(PATIENCE, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
+            assert!(wait_until(WAIT_TIMEOUT, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
         }
     }
     // Not yet marked; marked, but not opened; opened.
@@ -242,7 +244,7 @@ fn after_a_crash_at_any_step_a_used_line_is_never_valid_again_and_the_door_is_cl
 }
 
 #[test]
-fn a_line_that_cannot_be_marked_opens_nothing_and_shuts_the_door_until_a_reload() {
+fn a_line_that_cannot_be_marked_opens_nothing_and_disables_the_door_until_a_reload() {
     let door = Sequences::new(" 7000,8000\n 7100,8100\n");
     let daemon = Daemon::portknockd(&door.lab.server, &door.config_that_closes());
     door.protected(&daemon, || {
@@ -265,7 +267,7 @@ fn a_line_that_cannot_be_marked_opens_nothing_and_shuts_the_door_until_a_reload(
 }
 
 #[test]
-fn a_line_that_was_edited_away_does_not_count_and_the_new_one_does() {
+fn a_line_removed_by_an_edit_does_not_count_and_the_new_one_does() {
     let door = Sequences::new(" 7000,8000\n");
     let daemon = door.start();
     door.write(" 7100,8100\n 7200,8200\n");
@@ -275,7 +277,7 @@ fn a_line_that_was_edited_away_does_not_count_and_the_new_one_does() {
     pause();
     door.knock("7100 8100");
     becomes(&daemon, "open 10.0.0.2\n#7100,8100\n 7200,8200\n");
-    // Lines that come later are found without a reload.
+    // Lines that are added later are found without a reload.
     door.write("# a comment that moves the lines\n 7200,8200\n 7300,8300\n");
     pause();
     door.knock("7200 8200");
@@ -295,7 +297,7 @@ fn a_line_that_begins_with_a_digit_is_marked_before_it() {
     daemon.kill();
     daemon.restart(&door.lab.server, &["-i", "eth0"]);
     door.knock("7100 8100");
-    assert!(wait_until(PATIENCE, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
+    assert!(wait_until(WAIT_TIMEOUT, || door.read() == "#7000,8000\n#7100,8100\n"), "{}", door.read());
 }
 
 #[test]
@@ -303,7 +305,7 @@ fn the_file_goes_from_the_original_to_portknockd_and_back() {
     let door = Sequences::new(" 7000,8000\n 7100,8100\n 7200,8200\n 7300,8300\n");
     let step = |mut daemon: Daemon, ports: &str, file: &str| {
         door.knock(ports);
-        assert!(wait_until(PATIENCE, || door.read() == file), "{}\n{}", door.read(), daemon.log());
+        assert!(wait_until(WAIT_TIMEOUT, || door.read() == file), "{}\n{}", door.read(), daemon.log());
         daemon.wait_for("10.0.0.2: door: OPEN SESAME");
         daemon.stop();
     };

@@ -1,5 +1,5 @@
-//! What is in `packaging/`: the unit, the manual, the completions, the examples in the documents. The packages themselves are
-//! tried by `make test-packages`.
+//! The files in `packaging/`: the unit, the manual, the completions, the examples in the documents.
+//! `make test-packages` tests the packages themselves.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,21 +7,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use portknock_tests::{Daemon, Lab, NOBODY, Output, PATIENCE, binary, other_users, require, wait_until};
+use portknock_tests::{CAPTURE_ONLY_USER, Daemon, Lab, Output, WAIT_TIMEOUT, binary, other_users, require, wait_until};
 use tempfile::TempDir;
 
-/// What `systemd-analyze security` may give the unit, in tenths; knockd's own has 74.
+/// Maximum exposure of the unit that `systemd-analyze security` may report, in tenths; knockd's own
+/// has 74.
 const EXPOSURE: u32 = 23;
 
 fn workspace(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
-fn files(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(workspace(folder)).expect("the folder is there");
+fn files(directory: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(workspace(directory)).expect("the directory is there");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
     files.sort();
-    assert!(!files.is_empty(), "{folder}");
+    assert!(!files.is_empty(), "{directory}");
     files
 }
 
@@ -37,14 +38,14 @@ fn the_pages_are_clean() {
     for page in files("packaging/man").iter().filter(|path| path.extension().is_none_or(|extension| extension != "in"))
     {
         let lint = Output::of(Command::new("mandoc").args(["-T", "lint", "-W", "all"]).arg(page));
-        // Whether the pages that it names are installed here is not its fault.
+        // The man pages that it names may not be installed here.
         let faults: Vec<_> = lint.stdout.lines().filter(|line| !line.contains("referenced manual not found")).collect();
         assert!(faults.is_empty(), "{faults:#?}");
     }
 }
 
 #[test]
-fn every_key_and_option_can_be_read_in_the_pages() {
+fn every_key_and_option_is_in_the_pages() {
     require("mandoc");
     let page = |name: &str| {
         let text = ok(Command::new("mandoc").args(["-T", "ascii"]).arg(workspace("packaging/man").join(name)));
@@ -81,14 +82,15 @@ fn the_unit_is_hardened() {
     }
 }
 
-/// The words behind each `KEY=` of the unit.
+/// The words after each `KEY=` of the unit.
 fn unit_words(key: &str) -> Vec<String> {
     let unit = fs::read_to_string(workspace("packaging/systemd/portknockd.service")).expect("the unit can be read");
     let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     values.flat_map(str::split_whitespace).map(str::to_owned).collect()
 }
 
-/// The system calls that these words of a unit allow: names, and groups that have names and groups.
+/// The system calls that these words of a unit allow: names, and groups that contain names and
+/// groups.
 fn system_calls(words: Vec<String>) -> BTreeSet<String> {
     let (groups, names): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| word.starts_with('@'));
     let mut calls = BTreeSet::from_iter(names);
@@ -101,14 +103,14 @@ fn system_calls(words: Vec<String>) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
+fn the_unit_permits_the_work_of_the_daemon_and_its_commands() {
     ["systemd-analyze", "strace", "iptables", "nft"].into_iter().for_each(require);
     if !other_users() {
         return;
     }
-    let rights = unit_words("AmbientCapabilities").join(",+").replace("CAP_", "").to_lowercase();
+    let capabilities = unit_words("AmbientCapabilities").join(",+").replace("CAP_", "").to_lowercase();
     let [inherited, ambient, bounding] =
-        ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all,+{rights}"));
+        ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all,+{capabilities}"));
     let user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--no-new-privs"];
     let trace = ["strace", "-D", "-f", "-q", "-e", "signal=none", "-o", "%DIR%/trace"];
     let starter = [&user[..], &[&inherited, &ambient, &bounding], &trace].concat();
@@ -119,11 +121,11 @@ fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
     let mut daemon = Daemon::portknockd_under(&lab.server, &starter, config);
     lab.client.ok("knock 10.0.0.1 7391 2284:udp 48213");
     daemon.wait_for("command timeout");
-    assert!(wait_until(PATIENCE, || daemon.path("done").exists()), "{}", daemon.log());
+    assert!(wait_until(WAIT_TIMEOUT, || daemon.path("done").exists()), "{}", daemon.log());
     daemon.reload(config);
     daemon.signal("USR1");
     daemon.wait_for("status: doors 1");
-    // Root's question to a daemon that is not root's.
+    // The question of root to a daemon that runs as another user.
     let reload = daemon.portknock(&["reload"]);
     assert_eq!(reload.code, Some(0), "{reload:?}");
     assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
@@ -142,20 +144,20 @@ fn the_unit_lets_the_daemon_and_its_commands_do_what_they_do() {
 }
 
 #[test]
-fn systemd_takes_every_line_of_the_unit_and_of_its_drop_in() {
+fn systemd_accepts_every_line_of_the_unit_and_of_its_drop_in() {
     require("systemd-analyze");
-    let folder = TempDir::new().unwrap();
-    let unit = folder.path().join("portknockd.service");
+    let directory = TempDir::new().unwrap();
+    let unit = directory.path().join("portknockd.service");
     let text = fs::read_to_string(workspace("packaging/systemd/portknockd.service")).unwrap();
-    // What it would start has to be there.
+    // The program that it would start must exist.
     let daemon = binary("portknockd");
     let text = text.replace("/usr/sbin/portknockd", &daemon.to_string_lossy());
     fs::write(&unit, text.replace("Documentation=", "# ")).unwrap();
-    let gate = folder.path().join("portknock-gate.service");
+    let gate = directory.path().join("portknock-gate.service");
     let text = fs::read_to_string(workspace("packaging/systemd/portknock-gate.service")).unwrap();
     let text = text.replace("/usr/sbin/portknockd", &daemon.to_string_lossy());
     fs::write(&gate, text.replace("Documentation=", "# ")).unwrap();
-    let drop_ins = folder.path().join("portknockd.service.d");
+    let drop_ins = directory.path().join("portknockd.service.d");
     for drop_in in [false, true] {
         if drop_in {
             fs::create_dir(&drop_ins).unwrap();
@@ -181,8 +183,8 @@ fn nftables_command(key: &str) -> String {
 fn nftables_service_flushes_all_but_the_table() {
     require("nft");
     let lab = Lab::pair();
-    let folder = TempDir::new().unwrap();
-    let rules = folder.path().join("nftables.conf");
+    let directory = TempDir::new().unwrap();
+    let rules = directory.path().join("nftables.conf");
     let theirs = "#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter { chain input { type filter hook input priority 0; }; }\n";
     fs::write(&rules, theirs).unwrap();
     let run = |key: &str| {
@@ -199,11 +201,11 @@ fn nftables_service_flushes_all_but_the_table() {
     assert_eq!(table(), "");
 
     let config = "[ssh]\nsequence = 7391,2284:udp,48213\nopen = tcp/22,udp/53\ncmd_timeout = 600\n";
-    fs::write(folder.path().join("knockd.conf"), config).unwrap();
+    fs::write(directory.path().join("knockd.conf"), config).unwrap();
     lab.server.ok(&format!(
         "{} -c {}/knockd.conf --make-table",
         binary("portknockd").display(),
-        folder.path().display()
+        directory.path().display()
     ));
     lab.server.ok("nft add element inet portknock open4 '{ 10.0.0.2 . tcp . 22 timeout 600s }'");
     let made = lab.server.ok("nft -s list table inet portknock");
@@ -214,7 +216,7 @@ fn nftables_service_flushes_all_but_the_table() {
         ("ExecStop", &["portknock"]),
     ] {
         let monitor = lab.server.spawn("stdbuf", ["-oL", "nft", "monitor"]);
-        assert!(wait_until(PATIENCE, || {
+        assert!(wait_until(WAIT_TIMEOUT, || {
             lab.server.ok("nft add table inet seen; nft delete table inet seen");
             monitor.output().contains("delete table inet seen")
         }));
@@ -222,7 +224,7 @@ fn nftables_service_flushes_all_but_the_table() {
         assert_eq!(output.code, Some(0), "{key}: {output:?}");
         assert!(table().starts_with(&tables(names)), "{key}: {}", table());
         assert_eq!(lab.server.ok("nft -s list table inet portknock"), made, "{key}");
-        // The one transaction that removes the table makes it again.
+        // The transaction that removes the table creates it again.
         lab.server.ok("nft add table inet last; nft delete table inet last");
         monitor.wait_for("delete table inet last");
         let output = monitor.output();
@@ -237,13 +239,13 @@ fn nftables_service_flushes_all_but_the_table() {
     fs::write(&rules, "flush nothing\n").unwrap();
     assert_ne!(run("ExecReload").code, Some(0), "an error of the administrator's rules is one");
     assert_eq!(lab.server.ok("nft -s list table inet portknock"), made);
-    // A table that nft prints but does not take leaves the administrator's rules in force.
+    // If nft cannot load the table that it printed, the administrator's rules stay in force.
     fs::write(&rules, theirs).unwrap();
-    let shim = folder.path().join("nft");
+    let shim = directory.path().join("nft");
     fs::write(&shim, "#!/bin/sh\n[ \"$1\" = list ] && echo broken && exit\nPATH=${PATH#*:} exec nft \"$@\"\n").unwrap();
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
     let script = nftables_command("ExecReload").replace("/etc/nftables.conf", &rules.to_string_lossy());
-    lab.server.ok(&format!("PATH={}:$PATH; {script}", folder.path().display()));
+    lab.server.ok(&format!("PATH={}:$PATH; {script}", directory.path().display()));
     assert_eq!(lab.server.ok("nft list tables"), tables(&["filter"]));
 }
 
@@ -266,7 +268,7 @@ fn bash_completes_commands_options_and_values() {
 }
 
 #[test]
-fn zsh_and_fish_take_their_completions() {
+fn zsh_and_fish_accept_their_completions() {
     require("zsh");
     require("fish");
     for script in files("packaging/completions/zsh") {
@@ -282,23 +284,24 @@ fn zsh_and_fish_take_their_completions() {
 }
 
 #[test]
-fn logrotate_takes_its_file() {
+fn logrotate_accepts_its_file() {
     require("logrotate");
-    let folder = TempDir::new().unwrap();
-    let copy = folder.path().join("portknock");
+    let directory = TempDir::new().unwrap();
+    let copy = directory.path().join("portknock");
     fs::copy(workspace("packaging/logrotate/portknock"), &copy).unwrap();
     let text = fs::read_to_string(&copy).unwrap();
     // There may be no such user here.
     fs::write(&copy, text.replace("create 0640 portknock adm", "create 0640")).unwrap();
-    let output =
-        Output::of(Command::new("logrotate").args(["--debug", "--state"]).arg(folder.path().join("state")).arg(copy));
+    let output = Output::of(
+        Command::new("logrotate").args(["--debug", "--state"]).arg(directory.path().join("state")).arg(copy),
+    );
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(!output.stderr.contains("error"), "{output:?}");
 }
 
 #[test]
 fn configurations_in_the_documents_are_without_errors() {
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let mut checked = 0;
     let texts = files("docs").into_iter().chain(files("packaging/man")).chain([workspace("README.md")]);
     for path in texts {
@@ -307,7 +310,7 @@ fn configurations_in_the_documents_are_without_errors() {
         let literal = text.split(".Bd -literal -offset indent\n[").skip(1).filter_map(|rest| rest.split(".Ed").next());
         let literal = literal.map(|block| format!("[{block}"));
         for block in blocks.map(str::to_owned).chain(literal) {
-            let conf = folder.path().join("knockd.conf");
+            let conf = directory.path().join("knockd.conf");
             fs::write(&conf, &block).unwrap();
             ok(Command::new(binary("portknock")).arg("check").arg(&conf));
             checked += 1;
@@ -318,11 +321,11 @@ fn configurations_in_the_documents_are_without_errors() {
 }
 
 #[test]
-fn the_picture_of_a_session_is_what_the_programs_say_today() {
-    let folder = TempDir::new().unwrap();
-    let drawn = folder.path().join("session.svg");
+fn the_picture_of_a_session_matches_the_programs() {
+    let directory = TempDir::new().unwrap();
+    let drawn = directory.path().join("session.svg");
     ok(Command::new(workspace("scripts/sandbox")).arg(workspace("scripts/picture")).arg(&drawn));
-    // Times differ, and with them the blanks that fill a column.
+    // Times differ, and so do the spaces that fill a column.
     let without_times = |path: &Path| {
         let text = fs::read_to_string(path).unwrap();
         let words = text.split_whitespace().map(|word| word.split(|letter: char| letter.is_ascii_digit()));
@@ -333,11 +336,11 @@ fn the_picture_of_a_session_is_what_the_programs_say_today() {
     assert_eq!(
         without_times(&drawn),
         without_times(&workspace("docs/session.svg")),
-        "draw it anew: scripts/sandbox scripts/picture"
+        "draw it again: scripts/sandbox scripts/picture"
     );
 }
 
-/// What a heading is called in links: lower case, blanks as `-`, no other signs.
+/// The anchor of a heading in links: lower case, spaces as `-`, no other punctuation.
 fn anchor(heading: &str) -> String {
     let letters = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = letters.chars().filter(|letter| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter));
@@ -345,7 +348,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn links_in_the_documents_lead_somewhere() {
+fn links_in_the_documents_have_targets() {
     let pages = files("docs").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     let mut followed = 0;
     for page in pages.chain(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(workspace)) {
@@ -367,16 +370,16 @@ fn links_in_the_documents_lead_somewhere() {
 }
 
 #[test]
-fn a_configuration_that_the_daemon_may_not_read_says_how_it_may() {
+fn an_unreadable_configuration_is_reported_with_the_remedy() {
     if !other_users() {
         return;
     }
-    let folder = TempDir::new().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let conf = folder.path().join("knockd.conf");
+    let directory = TempDir::new().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let conf = directory.path().join("knockd.conf");
     fs::write(&conf, "[door]\nsequence = 7391,2284,48213\n").unwrap();
     fs::set_permissions(&conf, fs::Permissions::from_mode(0o600)).unwrap();
-    let (starter, rest) = NOBODY.split_first().unwrap();
+    let (starter, rest) = CAPTURE_ONLY_USER.split_first().unwrap();
     let output = Output::of(Command::new(starter).args(rest).arg(binary("portknockd")).arg("-c").arg(&conf));
     assert_eq!(output.code, Some(1), "{output:?}");
     let conf = conf.display();

@@ -1,30 +1,31 @@
-//! `portknock probe` as it is used: what it sends and what not, how it ends, and many ports on good and bad paths.
+//! `portknock probe` as it is used: the packets that it sends, its end, and many ports on good and
+//! bad paths.
 
 use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
 use portknock_tests::{
-    Cable, Capacity, Distant, Host, Lab, Listener, Output, Probed, Process, RIGHTLESS, Scan, Sniffed, Sniffer, binary,
-    probe, probe_command, require,
+    Capacity, Distant, Host, Lab, LinkProperties, Listener, Output, Probed, Process, Scan, Sniffed, Sniffer,
+    UNPRIVILEGED, binary, probe, probe_command, require,
 };
 
 const BOTH: [&str; 2] = ["10.0.0.1", "fd00::1"];
 
-/// Runs `portknock probe` as it is, with these arguments, separated by blanks.
+/// Runs `portknock probe` with only these arguments, separated by spaces.
 fn portknock(host: &Host, args: &str) -> Output {
     Output::of(host.command(binary("portknock")).arg("probe").args(args.split_whitespace()))
 }
 
-/// Asserts that nothing was found, and gives the complaint.
+/// Asserts that nothing was found, and returns the error message.
 fn complaint(output: &Output) -> &str {
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
-    let (program, complaint) = output.stderr.split_once(": ").expect("the program's name and what it complains of");
+    let (program, complaint) = output.stderr.split_once(": ").expect("the program's name and its error message");
     assert_eq!((program, complaint.lines().count()), ("portknock", 1), "{output:?}");
     complaint
 }
 
-/// Drops all that comes in for TCP and UDP ports but these TCP ports.
+/// Drops all incoming packets for TCP and UDP ports except these TCP ports.
 fn drop_but(server: &Host, open: &[u16]) {
     let open: Vec<String> = open.iter().map(u16::to_string).collect();
     server.ok(&format!(
@@ -36,12 +37,12 @@ fn drop_but(server: &Host, open: &[u16]) {
     ));
 }
 
-/// How many packets the host has sent.
+/// Number of packets that the host has sent.
 fn sent(host: &Host) -> u64 {
     host.ok("cat /sys/class/net/eth0/statistics/tx_packets").trim().parse().expect("a number")
 }
 
-/// The most packets within a second, wherever it begins.
+/// Maximum number of packets within any second.
 fn most_in_a_second(packets: &[Sniffed]) -> usize {
     let count = |(i, first): (usize, &Sniffed)| {
         packets[i..].iter().take_while(|packet| packet.time < first.time + Duration::from_secs(1)).count()
@@ -50,9 +51,9 @@ fn most_in_a_second(packets: &[Sniffed]) -> usize {
 }
 
 #[test]
-fn no_second_sees_more_packets_than_the_rate_allows() {
-    // The repetitions count too, whether ours or the kernel's after a second. With more than a thousand silent ports there
-    // are checks on the path among the probes.
+fn no_second_has_more_packets_than_the_rate_allows() {
+    // The repetitions count too, both ours and the kernel's after a second. With more than a
+    // thousand silent ports there are checks of the path among the probes.
     let scans = [
         (Scan::Syn, 200, "--retries 1 --timeout 0.5", "1001-1300", 600),
         (Scan::Udp, 200, "--retries 1 --timeout 0.5", "1001-1300", 600),
@@ -68,7 +69,7 @@ fn no_second_sees_more_packets_than_the_rate_allows() {
                 let sniffer = Sniffer::start(&lab.client, "eth0", "src host 10.0.0.2");
                 probe(&lab.client, scan, &format!("--rate {rate} {options} 10.0.0.1 {ports}"));
                 let packets = sniffer.wait_for(probes, Sniffed::is_knock);
-                // A twentieth for probes that the machine lets wait between their time and the wire.
+                // A twentieth for probes that the machine delays between their time and the link.
                 let most = most_in_a_second(&packets);
                 assert!(most <= rate + rate / 20, "{scan:?}: {most} packets in a second");
             });
@@ -76,9 +77,9 @@ fn no_second_sees_more_packets_than_the_rate_allows() {
     });
 }
 
-/// Whatever the ports answer, and also where this machine has something to say about the answers.
+/// Whatever the ports answer, and also if this machine's own rules affect the answers.
 #[test]
-fn nothing_is_sent_to_anybody_else() {
+fn nothing_is_sent_to_other_hosts() {
     require("nft");
     let lab = Lab::pair();
     let _listener = Listener::on_ports(&lab.server, [22, 80]);
@@ -88,7 +89,8 @@ fn nothing_is_sent_to_anybody_else() {
                  $tables -A INPUT -p $protocol --dport 106:110 -j REJECT
              done
          done");
-    // Every frame that the client sends gets here. Discovery of neighbours, routers and group members is the kernel's.
+    // Every frame that the client sends arrives here. Discovery of neighbours, routers and group
+    // members is the kernel's.
     lab.server.ok("nft -f - <<'RULES'
 table netdev watch {
     chain arriving {
@@ -103,7 +105,7 @@ table netdev watch {
 RULES");
     for scan in Scan::ALL {
         for address in BOTH {
-            // Few enough closed UDP ports for the ICMP errors that are sent at once.
+            // Few enough closed UDP ports for the ICMP errors that are sent immediately.
             let ports = if scan == Scan::Udp { "100-112" } else { "20-120" };
             probe(&lab.client, scan, &format!("{address} {ports}"));
         }
@@ -119,7 +121,7 @@ RULES");
 }
 
 #[test]
-fn a_silent_port_gets_as_many_probes_as_asked_for() {
+fn a_silent_port_gets_the_requested_number_of_probes() {
     let lab = Lab::pair();
     drop_but(&lab.server, &[22]);
     thread::scope(|scope| {
@@ -131,7 +133,7 @@ fn a_silent_port_gets_as_many_probes_as_asked_for() {
                         let sniffer =
                             Sniffer::start(client, "eth0", &format!("dst host {address} and dst port {port}"));
                         let results = probe(client, scan, &format!("--retries {retries} {address} {port}"));
-                        assert_eq!(results[0].answer.reason, "no-response");
+                        assert_eq!(results[0].verdict.reason, "no-response");
                         sniffer.wait_for(retries + 1, Sniffed::is_knock);
                         // The kernel would repeat a SYN after a second.
                         thread::sleep(Duration::from_millis(1_200));
@@ -145,13 +147,13 @@ fn a_silent_port_gets_as_many_probes_as_asked_for() {
 
 const OPEN: [u16; 3] = [22, 80, 40_000];
 
-/// Probes ports of the server, and gives those that are not in the state that they should be in.
+/// Probes ports of the server, and returns those that are not in the expected state.
 fn wrong(client: &Host, scan: Scan, ports: &str, count: usize, expected: impl Fn(u16) -> &'static str) -> Vec<String> {
     let results = probe(client, scan, &format!("10.0.0.1 {ports}"));
     let distinct: BTreeSet<u16> = results.iter().map(|result| result.port).collect();
     assert_eq!((results.len(), distinct.len()), (count, count));
-    let wrong = results.iter().filter(|result| result.answer.state != expected(result.port));
-    wrong.map(|result| format!("{} is {}, not {}", result.port, result.answer, expected(result.port))).collect()
+    let wrong = results.iter().filter(|result| result.verdict.state != expected(result.port));
+    wrong.map(|result| format!("{} is {}, not {}", result.port, result.verdict, expected(result.port))).collect()
 }
 
 const NONE: [&str; 0] = [];
@@ -174,17 +176,17 @@ fn all_ports_of_a_host_nearby() {
     assert!(packets <= 131_200, "{packets}");
 }
 
-/// 25 ms away, and with so much loss in each direction.
+/// A path of 25 ms with this loss in each direction.
 fn distant(loss_percent: f64, seed: u64) -> Distant {
-    Distant::new(Cable { delay: Duration::from_millis(25), loss_percent, seed, ..Cable::default() })
+    Distant::new(LinkProperties { delay: Duration::from_millis(25), loss_percent, seed, ..LinkProperties::default() })
 }
 
-// How many ports of a lossy path are missed is a matter of chance: the frames that get lost are always the same, but not
-// whose they are. Probes are repeated until less than a thousandth of a port is likely to be missed in a whole scan, so
-// that none at all is expected.
+// The number of missed ports on a lossy path depends on chance: the frames that get lost are always
+// the same, but not the ports they belong to. Probes are repeated until less than a thousandth of a
+// port is likely to be missed in a complete scan, so none is expected.
 
 #[test]
-fn all_ports_of_a_host_behind_a_lossy_path() {
+fn all_ports_of_a_host_on_a_lossy_path() {
     let far = distant(5.0, 7);
     let _listener = Listener::on_ports(&far.server, OPEN);
     assert_eq!(all_ports(&far.client, "closed"), NONE);
@@ -193,12 +195,12 @@ fn all_ports_of_a_host_behind_a_lossy_path() {
 }
 
 #[test]
-fn ports_of_all_states_among_each_other_behind_a_lossy_path() {
+fn interleaved_ports_of_all_states_on_a_lossy_path() {
     for (loss_percent, seed) in [(5.0, 1), (10.0, 2)] {
         let far = distant(loss_percent, seed);
         let _listener = Listener::on_ports(&far.server, (1..=3_000).filter(|port| port % 3 == 1));
         let silent: Vec<String> = (1..=3_000).filter(|port| port % 3 == 0).map(|port: u16| port.to_string()).collect();
-        // No more than fifteen ports fit into one rule.
+        // A rule holds at most fifteen ports.
         let rule = |ports: &[String]| format!("-A INPUT -p tcp -m multiport --dports {} -j DROP\n", ports.join(","));
         let rules: String = silent.chunks(15).map(rule).collect();
         far.server.ok(&format!("iptables-restore -w --noflush <<'RULES'\n*filter\n{rules}COMMIT\nRULES"));
@@ -209,7 +211,7 @@ fn ports_of_all_states_among_each_other_behind_a_lossy_path() {
             "{loss_percent} % in each direction"
         );
         if loss_percent < 10.0 {
-            // The kernel sends four SYNs in the time of the timeout, by which 0.2 ports are likely to be missed.
+            // The kernel sends four SYNs within the timeout, which is likely to miss 0.2 ports.
             let missed = wrong(&far.client, Scan::Connect, "1-3000", 3_000, expected);
             assert!(missed.len() <= 4 && missed.iter().all(|port| port.contains("no-response")), "{missed:?}");
         }
@@ -217,9 +219,9 @@ fn ports_of_all_states_among_each_other_behind_a_lossy_path() {
 }
 
 #[test]
-fn a_path_that_carries_little_is_not_overrun() {
+fn a_path_of_low_capacity_is_not_overrun() {
     let capacity = Some(Capacity { rate: 3_000, queue: 100 });
-    let far = Distant::new(Cable { delay: Duration::from_millis(25), capacity, ..Cable::default() });
+    let far = Distant::new(LinkProperties { delay: Duration::from_millis(25), capacity, ..LinkProperties::default() });
     assert_eq!(wrong(&far.client, Scan::Syn, "1-20000", 20_000, |_| "closed"), NONE);
 }
 
@@ -233,7 +235,7 @@ fn begin_long_probe(lab: &Lab, scan: Scan) -> Process {
     process
 }
 
-/// What it has left: status, results, and all that is no result.
+/// Its status, its results, and the other lines of its output.
 fn end(process: Process) -> (Option<i32>, Vec<Probed>, String) {
     let (status, output) = process.finish();
     let complaints = output.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n");
@@ -243,12 +245,12 @@ fn end(process: Process) -> (Option<i32>, Vec<Probed>, String) {
 /// Asserts that these are some of the long probe's results.
 fn some_are_known(scan: Scan, results: &[Probed]) {
     assert!((40..1_900).contains(&results.len()), "{scan:?}: {}", results.len());
-    assert!(results.iter().all(|result| result.answer.state == "closed"), "{scan:?}: {results:?}");
+    assert!(results.iter().all(|result| result.verdict.state == "closed"), "{scan:?}: {results:?}");
     assert!(results.is_sorted_by_key(|result| result.port), "{scan:?}: {results:?}");
 }
 
 #[test]
-fn an_interface_that_goes_away_ends_the_probe_with_what_is_known() {
+fn an_interface_that_disappears_ends_the_probe_with_the_results_so_far() {
     for scan in Scan::ALL {
         let lab = Lab::pair();
         let process = begin_long_probe(&lab, scan);
@@ -261,7 +263,7 @@ fn an_interface_that_goes_away_ends_the_probe_with_what_is_known() {
 }
 
 #[test]
-fn interrupts_end_the_probe_with_what_is_known() {
+fn interrupts_end_the_probe_with_the_results_so_far() {
     for (scan, signal, expected) in [(Scan::Syn, "INT", 130), (Scan::Connect, "INT", 130), (Scan::Udp, "TERM", 143)] {
         let lab = Lab::pair();
         let process = begin_long_probe(&lab, scan);
@@ -272,22 +274,22 @@ fn interrupts_end_the_probe_with_what_is_known() {
     }
 }
 
-/// Runs `portknock probe` without any right.
-fn without_rights(host: &Host, args: &str) -> Output {
-    let mut command = host.command(RIGHTLESS[0]);
-    Output::of(command.args(&RIGHTLESS[1..]).arg(binary("portknock")).arg("probe").args(args.split_whitespace()))
+/// Runs `portknock probe` without any privilege.
+fn without_privileges(host: &Host, args: &str) -> Output {
+    let mut command = host.command(UNPRIVILEGED[0]);
+    Output::of(command.args(&UNPRIVILEGED[1..]).arg(binary("portknock")).arg("probe").args(args.split_whitespace()))
 }
 
 #[test]
-fn syns_need_a_right_and_the_default_does_without() {
+fn syns_need_a_capability_and_the_default_works_without() {
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
     for address in BOTH {
-        let refused = without_rights(&lab.client, &format!("--method syn {address} 22"));
+        let refused = without_privileges(&lab.client, &format!("--method syn {address} 22"));
         let complaint = complaint(&refused);
         assert!(complaint.contains("CAP_NET_RAW") && complaint.contains("--method connect"), "{complaint}");
         for (output, by) in [
-            (without_rights(&lab.client, &format!("{address} 22")), "connect"),
+            (without_privileges(&lab.client, &format!("{address} 22")), "connect"),
             (portknock(&lab.client, &format!("{address} 22")), "SYN"),
         ] {
             let mut lines = output.stdout.lines();
@@ -301,7 +303,7 @@ fn syns_need_a_right_and_the_default_does_without() {
 }
 
 #[test]
-fn what_cannot_be_probed_is_said() {
+fn targets_that_cannot_be_probed_are_reported() {
     let lab = Lab::pair();
     for scan in Scan::ALL {
         for (args, expected) in [
@@ -326,17 +328,17 @@ fn names_mean_one_address_or_all() {
     let _listener = Listener::start(&lab.server, 22);
     lab.server.add_address("eth0", "10.0.0.3/24");
     lab.server.ok("iptables -A INPUT -d 10.0.0.3 -p tcp --dport 22 -j REJECT --reject-with tcp-reset");
-    let folder = tempfile::tempdir().unwrap();
-    let hosts = folder.path().join("hosts");
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = directory.path().join("hosts");
     std::fs::write(&hosts, "10.0.0.1 lab.example\n10.0.0.3 lab.example\nfd00::1 lab.example\n").unwrap();
     let run = |args: &str| {
-        // A mount of the command's own; nothing outside of it sees the file.
+        // A mount of the command's own; the file is invisible to other processes.
         let program = binary("portknock");
         let script = format!("mount --bind {} /etc/hosts && {} probe {args}", hosts.display(), program.display());
         Output::of(lab.client.command("unshare").args(["--mount", "sh", "-c", &script]))
     };
     let found = |results: &[Probed]| {
-        let found = |result: &Probed| format!("{} {} {}", result.address, result.port, result.answer.state);
+        let found = |result: &Probed| format!("{} {} {}", result.address, result.port, result.verdict.state);
         results.iter().map(found).collect::<Vec<_>>()
     };
     for method in ["syn", "connect"] {
@@ -354,7 +356,7 @@ fn names_mean_one_address_or_all() {
         assert_eq!(probed("--all-addresses --source fd00::2 lab.example 22"), ["fd00::1 22 open"]);
     }
 
-    // What can be reached is probed all the same.
+    // Reachable addresses are probed nevertheless.
     lab.client.ok("ip -6 route add unreachable fd00::1");
     for method in ["syn", "connect"] {
         let output = run(&format!("--method {method} --format json --all-addresses lab.example 22"));
@@ -375,7 +377,7 @@ fn link_local_addresses_take_a_zone() {
     for scan in Scan::ALL {
         let results = probe(&lab.client, scan, "fe80::ff:fe00:1%eth0 22,23");
         assert!(results.iter().all(|result| result.address == address), "{scan:?}: {results:?}");
-        let states: Vec<_> = results.iter().map(|result| result.answer.state.as_str()).collect();
+        let states: Vec<_> = results.iter().map(|result| result.verdict.state.as_str()).collect();
         let expected = if scan == Scan::Udp { ["closed", "closed"] } else { ["open", "closed"] };
         assert_eq!(states, expected, "{scan:?}");
     }

@@ -1,113 +1,116 @@
-//! Our probe and nmap side by side, on everything that a probe can meet.
+//! Our probe and nmap compared, on every situation that a probe can meet.
 
 use std::sync::OnceLock;
 
-use portknock_tests::{Answer, Answers, Case, CaseId, Family, Matrix, Scan, Truth};
+use portknock_tests::{Case, CaseId, Family, Matrix, Scan, Truth, Verdict, Verdicts};
 
-/// What nmap says of all cases, on a matrix of its own. It is asked once for each kind of scan.
-fn nmap(scan: Scan) -> &'static Answers {
-    static SYN: OnceLock<Answers> = OnceLock::new();
-    static CONNECT: OnceLock<Answers> = OnceLock::new();
-    static UDP: OnceLock<Answers> = OnceLock::new();
-    let (answers, families) = match scan {
+/// nmap's verdicts about all cases, on its own matrix. nmap runs once for each method.
+fn nmap(scan: Scan) -> &'static Verdicts {
+    static SYN: OnceLock<Verdicts> = OnceLock::new();
+    static CONNECT: OnceLock<Verdicts> = OnceLock::new();
+    static UDP: OnceLock<Verdicts> = OnceLock::new();
+    let (verdicts, families) = match scan {
         Scan::Syn => (&SYN, &Family::BOTH[..]),
-        // On a wire without delay, ICMPv6 errors come while the socket is still locked by connect(2), and count only
-        // when the SYN is repeated after a second. Whether nmap still waits then is a matter of timing.
+        // On a link without delay, ICMPv6 errors arrive while the socket is still locked by
+        // connect(2), and count only when the SYN is repeated after a second. It depends on timing
+        // whether nmap still waits then.
         Scan::Connect => (&CONNECT, &[Family::V4][..]),
         Scan::Udp => (&UDP, &Family::BOTH[..]),
     };
-    answers.get_or_init(|| Matrix::new().nmap(scan, families))
+    verdicts.get_or_init(|| Matrix::new().nmap(scan, families))
 }
 
-/// What `portknock probe` says of all cases, likewise.
-fn ours(scan: Scan) -> &'static Answers {
-    static SYN: OnceLock<Answers> = OnceLock::new();
-    static CONNECT: OnceLock<Answers> = OnceLock::new();
-    static UDP: OnceLock<Answers> = OnceLock::new();
-    let answers = match scan {
+/// The verdicts of `portknock probe` about all cases, likewise.
+fn ours(scan: Scan) -> &'static Verdicts {
+    static SYN: OnceLock<Verdicts> = OnceLock::new();
+    static CONNECT: OnceLock<Verdicts> = OnceLock::new();
+    static UDP: OnceLock<Verdicts> = OnceLock::new();
+    let verdicts = match scan {
         Scan::Syn => &SYN,
         Scan::Connect => &CONNECT,
         Scan::Udp => &UDP,
     };
-    answers.get_or_init(|| Matrix::new().portknock(scan))
+    verdicts.get_or_init(|| Matrix::new().portknock(scan))
 }
 
-/// Where we know better than `nmap -sS`, and what.
+/// Cases for which we have better information than `nmap -sS`, and our verdict.
 const BETTER: &[(&str, &str)] = &[
-    // The kernel knows after three seconds that nobody has this address. nmap does not ask about the ports of a host that
-    // does not answer for its address.
+    // The kernel finds after three seconds that no host has this address. nmap does not ask about
+    // the ports of a host that does not answer for its address.
     ("host-absent-onlink", "filtered, host-unreach"),
-    // This machine cannot send at all, which is an error. nmap takes that for an absent host, too.
+    // This machine cannot send at all, which is an error. For nmap this is an absent host, too.
     ("local-route-unreachable", "error, no-route"),
     ("local-route-prohibit", "error, no-route"),
     ("local-route-blackhole", "error, no-route"),
-    // This machine's own firewall drops the probe. nmap says so on the terminal only.
+    // This machine's own firewall drops the probe. nmap reports that on the terminal only.
     ("local-output-drop", "filtered, perm-denied"),
     ("local-output-reject", "filtered, perm-denied"),
 ];
 
-/// Where an ICMP error comes after three seconds. Whether we wait so long depends on what else is probed; nmap does not.
+/// Cases with an ICMP error after three seconds. Our probe waits that long only if other probes
+/// still run; nmap does not.
 const LATE_ERROR: &[&str] = &["host-absent-routed", "dnat-dead-host"];
 const LATE_ERROR_SEEN_OR_NOT: [&str; 2] = ["filtered, host-unreach", "filtered, no-response"];
 
-/// Where a connection tells something else than a SYN: connect(2) does not say what this machine's own firewall drops.
+/// Cases in which a connection gives another result than a SYN: connect(2) does not report packets
+/// that this machine's own firewall drops.
 const OTHER_BY_CONNECT: &[(&str, &str)] =
     &[("local-output-drop", "filtered, no-response"), ("local-input-drop", "filtered, no-response")];
 
 fn listed(list: &[(&'static str, &'static str)], case: &CaseId) -> Option<&'static str> {
-    list.iter().find(|(name, _)| *name == case.name).map(|&(_, answer)| answer)
+    list.iter().find(|(name, _)| *name == case.name).map(|&(_, verdict)| verdict)
 }
 
-/// What is wrong with our answers for a protocol, when nmap's are the truth but for [`BETTER`]; `translated` gives the word
-/// that our scan has for what the truth says of a case.
-fn differences(ours: &Answers, nmap: &Answers, translated: impl Fn(&CaseId, String) -> String) -> Vec<String> {
+/// Our wrong verdicts for a protocol, compared with nmap's except for [`BETTER`]; `translated`
+/// gives the word of our scan for the true word of a case.
+fn differences(ours: &Verdicts, nmap: &Verdicts, translated: impl Fn(&CaseId, String) -> String) -> Vec<String> {
     let mut differences = Vec::new();
     for (case, theirs) in nmap {
         let theirs = theirs.to_string();
         let better = listed(BETTER, case);
         let right = translated(case, better.map_or_else(|| theirs.clone(), String::from));
-        let Some(ours) = ours.get(case).map(Answer::to_string) else {
-            // Else it was left out aloud on one matrix, and so on both.
-            differences.push(format!("{case}: we say nothing; nmap: {theirs}"));
+        let Some(ours) = ours.get(case).map(Verdict::to_string) else {
+            // Otherwise it was reported as skipped on one matrix, and so on both.
+            differences.push(format!("{case}: we have no verdict; nmap: {theirs}"));
             continue;
         };
         let late = LATE_ERROR.contains(&case.name.as_str()) && LATE_ERROR_SEEN_OR_NOT.contains(&ours.as_str());
         if ours != right && !late {
-            differences.push(format!("{case}: we say {ours}; right is {right}; nmap: {theirs}"));
+            differences.push(format!("{case}: our verdict is {ours}; the correct one is {right}; nmap: {theirs}"));
         }
         if better == Some(&theirs) {
-            differences.push(format!("{case}: nmap says the same by now: {theirs}"));
+            differences.push(format!("{case}: nmap has the same verdict by now: {theirs}"));
         }
     }
     differences
 }
 
 #[test]
-fn by_syn_we_say_what_nmap_says() {
-    let differences = differences(ours(Scan::Syn), nmap(Scan::Syn), |_, answer| answer);
+fn by_syn_our_verdicts_equal_those_of_nmap() {
+    let differences = differences(ours(Scan::Syn), nmap(Scan::Syn), |_, verdict| verdict);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// That takes in the exact ICMP errors, and that a port behind "port unreachable" is filtered, where `nmap -sT` sees but a
-/// refused connection.
+/// That includes the exact ICMP errors, and that a port is filtered if the error is "port
+/// unreachable", for which `nmap -sT` sees only a refused connection.
 #[test]
-fn by_connections_we_say_what_nmap_says_by_syn() {
-    let by_connect = |case: &CaseId, answer: String| {
-        listed(OTHER_BY_CONNECT, case).map_or_else(|| answer.replace("reset", "conn-refused"), String::from)
+fn by_connections_our_verdicts_equal_those_of_nmap_by_syn() {
+    let by_connect = |case: &CaseId, verdict: String| {
+        listed(OTHER_BY_CONNECT, case).map_or_else(|| verdict.replace("reset", "conn-refused"), String::from)
     };
     let differences = differences(ours(Scan::Connect), nmap(Scan::Syn), by_connect);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[test]
-fn by_udp_we_say_what_nmap_says() {
-    let differences = differences(ours(Scan::Udp), nmap(Scan::Udp), |_, answer| answer);
+fn by_udp_our_verdicts_equal_those_of_nmap() {
+    let differences = differences(ours(Scan::Udp), nmap(Scan::Udp), |_, verdict| verdict);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// What nmap is known to get wrong would be noticed here.
+/// A known error of nmap would be noticed here.
 #[test]
-fn our_states_are_the_right_ones_of_the_table() {
+fn our_states_are_the_correct_ones_of_the_table() {
     let Some(table) = Truth::read() else { return };
     let mut differences = Vec::new();
     for truth in &table {
@@ -115,7 +118,7 @@ fn our_states_are_the_right_ones_of_the_table() {
         let scans = if truth.nmap_connect.is_some() { &[Scan::Syn, Scan::Connect][..] } else { &[Scan::Udp] };
         for &scan in scans {
             let hidden = scan == Scan::Connect && listed(OTHER_BY_CONNECT, &truth.id).is_some();
-            // What this kernel cannot do is left out aloud.
+            // A case that this kernel does not support is reported as skipped.
             if let Some(ours) = ours(scan).get(&truth.id).filter(|ours| ours.state != *right && !hidden) {
                 differences.push(format!("{}: {scan:?}: {ours}; the table: {right}", truth.id));
             }
@@ -124,19 +127,21 @@ fn our_states_are_the_right_ones_of_the_table() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// Where `nmap -sT` may have given up before the kernel repeats the SYN, or not.
+/// Cases in which `nmap -sT` may have given up before the kernel repeats the SYN, or not.
 const CONNECT_DEPENDS_ON_TIMING: &str = "drop-first-syn";
 
-/// That nmap says the same now shows that the matrix is what the table was made from.
+/// The same verdicts of nmap today show that the matrix matches the one that the table was made
+/// from.
 #[test]
-fn nmap_says_what_the_table_says() {
+fn nmaps_verdicts_equal_the_table() {
     let Some(table) = Truth::read() else { return };
     let known = Case::all();
     let mut differences = Vec::new();
-    let mut compare = |truth: &Truth, scan: Scan, expected: &Answer| {
-        // What was not asked, or was left out aloud since this kernel cannot do it, is not compared.
-        if let Some(answer) = nmap(scan).get(&truth.id).filter(|answer| *answer != expected) {
-            differences.push(format!("{}: {scan:?}: {answer}; the table: {expected}", truth.id));
+    let mut compare = |truth: &Truth, scan: Scan, expected: &Verdict| {
+        // Cases that were not probed, or that were reported as skipped because this kernel does not
+        // support them, are not compared.
+        if let Some(verdict) = nmap(scan).get(&truth.id).filter(|verdict| *verdict != expected) {
+            differences.push(format!("{}: {scan:?}: {verdict}; the table: {expected}", truth.id));
         }
     };
     for truth in &table {

@@ -1,12 +1,13 @@
-//! SIGHUP: a good file takes effect without disturbing what goes on, a bad one changes nothing.
+//! SIGHUP: a valid file takes effect without disturbing attempts and openings, an invalid one
+//! changes nothing.
 
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portknock_tests::{Daemon, Lab, PATIENCE, wait_until};
+use portknock_tests::{Daemon, Lab, WAIT_TIMEOUT, wait_until};
 
-/// A door whose command notes that it ran.
+/// A door whose command records that it ran.
 fn door(name: &str, sequence: &str) -> String {
     format!(
         "[{name}]\nsequence = {sequence}\nseq_timeout = 30\ntcpflags = syn\ncommand = echo {name} %IP% >> %DIR%/opened\n"
@@ -22,7 +23,7 @@ fn opens(lab: &Lab, daemon: &Daemon, door: &str, steps: &str) {
     let line = format!("10.0.0.2: {door}: OPEN SESAME");
     let before = daemon.count(&line);
     lab.knock_from("10.0.0.2", "10.0.0.1", steps);
-    daemon.wait_for_count(&line, before + 1, PATIENCE);
+    daemon.wait_for_count(&line, before + 1, WAIT_TIMEOUT);
 }
 
 /// Asserts that a knock opens nothing.
@@ -34,7 +35,7 @@ fn does_not_open(lab: &Lab, daemon: &Daemon, steps: &str) {
 }
 
 #[test]
-fn doors_come_go_and_change_while_attempts_at_the_others_go_on() {
+fn doors_are_added_removed_and_changed_while_attempts_at_the_others_continue() {
     let lab = Lab::pair();
     lab.client.add_address("eth0", "10.0.0.3/24");
     let (stays, goes) = (door("stays", "1000,5000,3000"), door("goes", "1100,5100,3100"));
@@ -44,7 +45,7 @@ fn doors_come_go_and_change_while_attempts_at_the_others_go_on() {
     daemon.wait_for("10.0.0.2: stays: Stage 2");
     daemon.wait_for("10.0.0.3: changes: Stage 2");
 
-    // The doors change their places, too.
+    // The doors change their order, too.
     daemon.reload(&[&*door("changes", "1200,5200,3300"), &*door("comes", "1300,5300"), &stays].concat());
     daemon.wait_for("10.0.0.3: changes: attempt failed: reload (stage 2)");
     assert_eq!(daemon.count("attempt failed"), 1, "{}", daemon.log());
@@ -58,7 +59,7 @@ fn doors_come_go_and_change_while_attempts_at_the_others_go_on() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_everything_wrong_in_it_is_logged() {
+fn an_invalid_file_changes_nothing_and_all_its_errors_are_logged() {
     let lab = Lab::pair();
     let good = door("door", "1000,5000,3000");
     let daemon = Daemon::portknockd(&lab.server, &good);
@@ -81,7 +82,7 @@ fn a_bad_file_changes_nothing_and_everything_wrong_in_it_is_logged() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_changes_nothing() {
+fn an_unreadable_file_changes_nothing() {
     let lab = Lab::pair();
     let good = door("door", "1000,5000,3000");
     let daemon = Daemon::portknockd(&lab.server, &good);
@@ -114,11 +115,11 @@ fn an_opening_outlives_its_door_and_is_closed_on_time() {
     let after = since.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&after), "{after:?}");
     let all = "door 10.0.0.2\nclosed 10.0.0.2\n";
-    assert!(wait_until(PATIENCE, || opened(&daemon) == all), "{}", opened(&daemon));
+    assert!(wait_until(WAIT_TIMEOUT, || opened(&daemon) == all), "{}", opened(&daemon));
 }
 
 #[test]
-fn an_opening_keeps_the_stop_command_that_it_was_made_with() {
+fn an_opening_keeps_the_stop_command_from_its_start() {
     let lab = Lab::pair();
     let with_stop = |word: &str| {
         let stop = format!("stop_command = echo {word} >> %DIR%/opened\ncmd_timeout = 2\n");
@@ -128,25 +129,25 @@ fn an_opening_keeps_the_stop_command_that_it_was_made_with() {
     opens(&lab, &daemon, "door", "1000 5000 3000");
     daemon.reload(&with_stop("new"));
     let all = "door 10.0.0.2\nold\n";
-    assert!(wait_until(PATIENCE, || opened(&daemon) == all), "{}", opened(&daemon));
+    assert!(wait_until(WAIT_TIMEOUT, || opened(&daemon) == all), "{}", opened(&daemon));
 }
 
 #[test]
-fn the_log_file_is_opened_anew_after_it_was_moved_away() {
+fn the_log_file_is_opened_again_after_it_was_moved_away() {
     let lab = Lab::pair();
     let good = door("door", "1000,5000,3000");
     let daemon = Daemon::portknockd(&lab.server, &good);
     let old = || fs::read_to_string(daemon.path("log.1")).unwrap();
     fs::rename(daemon.path("log"), daemon.path("log.1")).unwrap();
     lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
-    assert!(wait_until(PATIENCE, || old().contains("10.0.0.2: door: Stage 1")), "{}", old());
+    assert!(wait_until(WAIT_TIMEOUT, || old().contains("10.0.0.2: door: Stage 1")), "{}", old());
     assert!(!daemon.path("log").exists());
     daemon.reload(&good);
     lab.knock_from("10.0.0.2", "10.0.0.1", "5000");
     daemon.wait_for("10.0.0.2: door: Stage 2");
     assert!(!old().contains("Stage 2"), "{}", old());
 
-    // A bad configuration is no reason to go on with the file that was moved away.
+    // An invalid configuration does not make the daemon continue with the file that was moved away.
     fs::rename(daemon.path("log"), daemon.path("log.2")).unwrap();
     daemon.rewrite("[bad]\n");
     daemon.refuse_reload();
@@ -175,11 +176,11 @@ fn the_interfaces_follow_the_file() {
     knock("0", "5000 3000");
     daemon.wait_for("10.0.0.2: door: OPEN SESAME");
     knock("7", "1000 5000 3000");
-    daemon.wait_for_count("10.0.7.2: door: OPEN SESAME", 2, PATIENCE);
+    daemon.wait_for_count("10.0.7.2: door: OPEN SESAME", 2, WAIT_TIMEOUT);
 }
 
 #[test]
-fn an_interface_of_the_command_line_stays() {
+fn an_interface_of_the_command_line_is_kept() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &door("door", "1000,5000,3000"));
     daemon.reload(&format!("[options]\nInterface = eth1\n{}", door("door", "1300,5300")));
@@ -187,7 +188,7 @@ fn an_interface_of_the_command_line_stays() {
 }
 
 #[test]
-fn one_time_sequences_go_on_where_they_were() {
+fn one_time_sequences_continue_at_their_position() {
     let lab = Lab::pair();
     let one_time = door("door", "1").replace("sequence = 1", "one_time_sequences = %DIR%/once");
     let daemon = Daemon::portknockd(&lab.server, &door("other", "9000,1"));
@@ -203,12 +204,12 @@ fn one_time_sequences_go_on_where_they_were() {
     opens(&lab, &daemon, "door", "5100 3100");
     does_not_open(&lab, &daemon, "1000 5000 3000");
     does_not_open(&lab, &daemon, "1100 5100 3100");
-    // Such a door is opened once a second at most.
+    // Such a door opens at most once a second.
     sleep(Duration::from_millis(1100));
     opens(&lab, &daemon, "door", "1200 5200 3200");
     daemon.wait_for("door: no more sequences found in");
 
-    // A used-up file is an error, a refilled one is not.
+    // A consumed file is an error, a refilled one is not.
     daemon.refuse_reload();
     assert!(daemon.count("error[PK052]") == 1, "{}", daemon.log());
     fs::write(&file, "#1000,5000,3000\n 1300,5300,3300\n").unwrap();
@@ -217,7 +218,7 @@ fn one_time_sequences_go_on_where_they_were() {
 }
 
 #[test]
-fn a_storm_of_reloads_harms_nothing() {
+fn many_reloads_in_a_row_harm_nothing() {
     let lab = Lab::pair();
     let config = door("door", "1000,5000,3000") + "stop_command = echo closed >> %DIR%/opened\ncmd_timeout = 5\n";
     let daemon = Daemon::portknockd(&lab.server, &config);
@@ -225,8 +226,8 @@ fn a_storm_of_reloads_harms_nothing() {
     opens(&lab, &daemon, "door", "1000 5000 3000");
     lab.knock_from("10.0.0.3", "10.0.0.1", "1000");
     daemon.wait_for("10.0.0.3: door: Stage 1");
-    assert!(wait_until(PATIENCE, || opened(&daemon) == "door 10.0.0.2\n"));
-    // The command's descriptor goes when the daemon has noticed its end.
+    assert!(wait_until(WAIT_TIMEOUT, || opened(&daemon) == "door 10.0.0.2\n"));
+    // The command's descriptor is closed when the daemon has noticed its end.
     sleep(Duration::from_millis(200));
     let before = daemon.descriptors();
     lab.server.ok(&format!("for i in $(seq 100); do kill -HUP {}; sleep 0.01; done", daemon.id()));
@@ -241,10 +242,10 @@ fn a_storm_of_reloads_harms_nothing() {
 }
 
 #[test]
-fn a_sequence_that_is_used_while_the_doors_change_places_opens_once_and_its_own_door() {
+fn a_sequence_used_while_the_doors_change_their_order_opens_once_and_its_own_door() {
     let lab = Lab::pair();
-    let folder = tempfile::TempDir::new().unwrap();
-    let file = folder.path().join("sequences");
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("sequences");
     let line = |number: u16| format!("{},{}", 2000 + 2 * number, 2001 + 2 * number);
     fs::write(&file, (0..16).map(|number| line(number) + "\n").collect::<String>()).unwrap();
     let one_time = format!("[door]\none_time_sequences = {}\ncommand = true\n", file.display());
@@ -256,9 +257,9 @@ fn a_sequence_that_is_used_while_the_doors_change_places_opens_once_and_its_own_
             for number in 0..15 {
                 let steps = line(number).replace(',', " ");
                 opens(&lab, &daemon, "door", &steps);
-                // Such a door is opened once a second at most.
+                // Such a door opens at most once a second.
                 sleep(Duration::from_millis(1050));
-                // It is used up.
+                // It is consumed.
                 lab.knock_from("10.0.0.2", "10.0.0.1", &steps);
             }
         });

@@ -1,4 +1,4 @@
-//! `knock`: the command line of the original client.
+//! `knock`: the command line of knockd's client.
 #![forbid(unsafe_code)]
 
 use std::env;

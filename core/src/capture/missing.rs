@@ -2,9 +2,10 @@
 
 use std::io;
 
+use strsim::osa_distance;
+
 use super::frame::ANY;
 use crate::printable::Printable;
-use crate::spelling::distance;
 use crate::sys::netlink::Network;
 
 /// What is wrong with these interfaces now: a line for each that does not exist, with the name that is probably meant, or
@@ -28,7 +29,8 @@ pub fn missing_interfaces(interfaces: &[String]) -> io::Result<Vec<String>> {
 /// The interface that a missing one is probably a misspelling of.
 pub(super) fn near(name: &str, network: &Network) -> Option<String> {
     let known = names(network);
-    let nearest = known.into_iter().filter(|known| known != "lo").map(|known| (distance(name, &known), known)).min()?;
+    let nearest =
+        known.into_iter().filter(|known| known != "lo").map(|known| (osa_distance(name, &known), known)).min()?;
     (nearest.0 <= 1 + name.chars().count() / 4).then_some(nearest.1)
 }
 

@@ -7,6 +7,7 @@ mod missing;
 mod notice;
 mod pace;
 mod set;
+mod state;
 
 pub use crate::packet::CaptureOrigin;
 pub use error::CaptureError;
@@ -15,3 +16,4 @@ pub(crate) use interface::timestamp;
 pub use missing::missing_interfaces;
 pub use notice::{Absence, CaptureNotice, CaptureStats, InterfaceStats};
 pub use set::CaptureSet;
+pub(crate) use state::RestartRequest;

@@ -12,6 +12,7 @@ use super::frame::Frame;
 use super::interface::{FRAMES_A_TURN, Interface, Outlook};
 use super::notice::{CaptureNotice, CaptureStats};
 use super::pace::{Change, Pace};
+use super::state::{FullPoll, NetworkReport, NetworkSource, Readiness, RestartRequest};
 use crate::filter::PortFilter;
 use crate::sys::epoll::Epoll;
 use crate::sys::netlink::{Network, NetworkWatch};
@@ -51,31 +52,20 @@ pub struct CaptureSet {
     network: Network,
     /// The addresses that packets may be for.
     addresses: HashSet<IpAddr>,
-    /// This process may neither open captures nor ask the kernel about the network.
-    sealed: bool,
-    /// How the network is now, as someone told who may ask.
-    told_network: Option<Network>,
-    /// In this turn someone told.
-    told: bool,
-    network_wanted: bool,
+    network_source: NetworkSource,
     /// Number of the latest turns that followed changes of the network and took no frames.
     following_turns: u32,
-    /// Only a new set can listen on all that is up; true where this set has failed to.
-    restart_wanted: Option<bool>,
-    /// The next turn polls every capture, readable or not.
-    polls_all: bool,
-    /// Number of captures that the last such turn polled without an error.
-    polled: Option<usize>,
+    restart_request: Option<RestartRequest>,
+    full_poll: FullPoll,
     addresses_changed: bool,
     interfaces: Vec<Interface>,
     filter: PortFilter,
     notices: VecDeque<CaptureNotice>,
     drops_looked_for: Option<Instant>,
     drops_told: Option<Instant>,
-    /// What was found readable.
+    /// The tokens of the descriptors that were readable.
     tokens: Vec<u64>,
-    /// That was just now.
-    looked: bool,
+    readiness: Readiness,
 }
 
 impl CaptureSet {
@@ -104,14 +94,10 @@ impl CaptureSet {
             addresses: network.addresses_of(names.iter().map(|name| name.as_str())),
             network,
             watch,
-            sealed: false,
-            told_network: None,
-            told: false,
-            network_wanted: false,
+            network_source: NetworkSource::Kernel,
             following_turns: 0,
-            restart_wanted: None,
-            polls_all: false,
-            polled: None,
+            restart_request: None,
+            full_poll: FullPoll::Idle,
             addresses_changed: true,
             interfaces: names.into_iter().map(|name| Interface::new(name)).collect(),
             filter,
@@ -119,7 +105,7 @@ impl CaptureSet {
             drops_looked_for: None,
             drops_told: None,
             tokens: Vec::new(),
-            looked: false,
+            readiness: Readiness::Unknown,
         };
         let fds = [(Some(set.watch.as_fd()), NETWORK), (set.pace.fd(), PACE), (Some(set.again.as_fd()), AGAIN)];
         for (fd, token) in fds.into_iter().filter_map(|(fd, token)| Some((fd?, token))) {
@@ -134,8 +120,8 @@ impl CaptureSet {
 
     /// Asks the kernel for nothing any more, as a process that gives up its rights. What is needed then is told by
     /// [`CaptureSet::take_network_wanted`] and [`CaptureSet::take_restart_request`].
-    pub(crate) fn seal(&mut self) {
-        self.sealed = true;
+    pub(crate) fn enter_sandbox(&mut self) {
+        self.network_source = NetworkSource::Caller(NetworkReport::NotNeeded);
     }
 
     /// Has [`CaptureSet::wait`] wait for this descriptor too, which from now on is to be called in place of a wait for the
@@ -152,19 +138,24 @@ impl CaptureSet {
         self.epoll.wait(&mut self.tokens, timeout)?;
         let is_other = self.tokens.contains(&OTHER);
         // What is done about the other one may take its time; then the turn has to look again.
-        self.looked = !is_other && (self.pace.is_resting() || !self.tokens.is_empty());
+        let has_polled = !is_other && (self.pace.is_resting() || !self.tokens.is_empty());
+        self.readiness = if has_polled { Readiness::Polled } else { Readiness::Unknown };
         Ok(is_other)
     }
 
     /// True once after the network changed: [`CaptureSet::set_network`] has to say how it is now. Until then no frame is
     /// taken.
     pub(crate) fn take_network_wanted(&mut self) -> bool {
-        std::mem::take(&mut self.network_wanted)
+        let is_wanted = self.wants_network();
+        if is_wanted {
+            self.network_source = NetworkSource::Caller(NetworkReport::NotNeeded);
+        }
+        is_wanted
     }
 
     /// True where [`CaptureSet::take_network_wanted`] would be.
     pub(crate) fn wants_network(&self) -> bool {
-        self.network_wanted
+        matches!(self.network_source, NetworkSource::Caller(NetworkReport::Wanted))
     }
 
     /// Wants to know about the network once more in a while.
@@ -174,24 +165,27 @@ impl CaptureSet {
 
     /// Says how the network is now; the next turn goes by it.
     pub(crate) fn set_network(&mut self, network: Network) {
-        self.told_network = Some(network);
+        if let NetworkSource::Caller(report) = &mut self.network_source {
+            *report = NetworkReport::Received(Box::new(network));
+        }
     }
 
-    /// Told once after an interface is up that is not listened on, which only a new set can do: true where this one tried, as
-    /// for all such interfaces, so that the next may fail as well.
-    pub(crate) fn take_restart_request(&mut self) -> Option<bool> {
-        self.restart_wanted.take()
+    /// Returned once after an interface is up that only a new set can listen on.
+    pub(crate) fn take_restart_request(&mut self) -> Option<RestartRequest> {
+        self.restart_request.take()
     }
 
     /// Makes the next turn poll every capture, whether its descriptor is readable or not.
     pub(crate) fn poll_all(&mut self) {
-        self.polls_all = true;
+        self.full_poll = FullPoll::Requested;
     }
 
     /// Returns, once after the turn that [`CaptureSet::poll_all`] asked for, how many captures were polled without an
     /// error.
     pub(crate) fn take_polled(&mut self) -> Option<usize> {
-        self.polled.take()
+        let FullPoll::Done(count) = self.full_poll else { return None };
+        self.full_poll = FullPoll::Idle;
+        Some(count)
     }
 
     /// Does what there is to do and hands each captured frame to `on_frame`, those of an interface in the order of their
@@ -210,8 +204,8 @@ impl CaptureSet {
     fn try_turn(&mut self, on_frame: &mut dyn FnMut(&Frame<'_>)) -> io::Result<usize> {
         let start = Instant::now();
         let mut tokens = std::mem::take(&mut self.tokens);
-        let looked = std::mem::take(&mut self.looked);
-        if !looked {
+        let readiness = std::mem::replace(&mut self.readiness, Readiness::Unknown);
+        if readiness == Readiness::Unknown {
             self.epoll.wait(&mut tokens, Some(Duration::ZERO))?;
         }
         let mut frames = 0;
@@ -219,15 +213,12 @@ impl CaptureSet {
         let may_follow = self.following_turns < MAX_FOLLOWING_TURNS;
         let again = may_follow && tokens.contains(&AGAIN) && self.again.acknowledge();
         let changed = may_follow && tokens.contains(&NETWORK) && self.watch.acknowledge()?;
-        // What was told before the last change is told anew.
-        self.told_network.take_if(|_| changed);
-        self.told = self.told_network.is_some();
-        if self.sealed && !self.told && (changed || again) {
-            self.network_wanted = true;
+        self.network_source.begin_turn(changed);
+        if (changed || again) && self.network_source.ask_caller() {
             self.following_turns += 1;
             return Ok(0);
         }
-        let again = again || self.told;
+        let again = again || self.network_source.has_report();
         if changed || again {
             let untold = std::mem::take(&mut self.addresses_changed);
             frames += self.follow_network(on_frame)?;
@@ -242,14 +233,15 @@ impl CaptureSet {
         self.following_turns = 0;
         let mut more = false;
         for index in 0..self.interfaces.len() {
-            if self.pace.is_resting() || self.polls_all || tokens.contains(&token(index)) {
+            if self.pace.is_resting() || self.full_poll == FullPoll::Requested || tokens.contains(&token(index)) {
                 let found = self.drain(index, on_frame)?;
                 more |= found == FRAMES_A_TURN;
                 frames += found;
             }
         }
-        if std::mem::take(&mut self.polls_all) {
-            self.polled = Some(self.interfaces.iter().filter(|interface| interface.fd().is_some()).count());
+        if self.full_poll == FullPoll::Requested {
+            let polled = self.interfaces.iter().filter(|interface| interface.fd().is_some());
+            self.full_poll = FullPoll::Done(polled.count());
         }
         self.tokens = tokens;
         let change = self.pace.turned(start, frames, more)?;
@@ -261,7 +253,7 @@ impl CaptureSet {
         if frames > 0 || calm {
             self.look_for_drops(start, calm)?;
         }
-        if looked && frames == 0 {
+        if readiness == Readiness::Polled && frames == 0 {
             // That there is nothing can only be said after a look of this turn.
             return self.try_turn(on_frame);
         }
@@ -299,7 +291,7 @@ impl CaptureSet {
     pub fn set_filter(&mut self, filter: PortFilter) {
         self.filter = filter;
         // Many captures take their time, in which the network may change.
-        self.looked = false;
+        self.readiness = Readiness::Unknown;
         for interface in &mut self.interfaces {
             interface.set_filter(&self.filter, &mut |notice| self.notices.push_back(notice));
         }
@@ -341,10 +333,15 @@ impl CaptureSet {
     }
 
     fn read_network(&mut self) -> io::Result<()> {
-        let network = match (self.sealed, self.told_network.take()) {
-            (false, _) => Network::read(),
-            (true, Some(network)) => Ok(network),
-            (true, None) => return Ok(()),
+        let network = match &mut self.network_source {
+            NetworkSource::Kernel => Network::read(),
+            NetworkSource::Caller(report) => match std::mem::replace(report, NetworkReport::InUse) {
+                NetworkReport::Received(network) => Ok(*network),
+                other => {
+                    *report = other;
+                    return Ok(());
+                }
+            },
         };
         match network {
             Ok(network) => {
@@ -360,12 +357,12 @@ impl CaptureSet {
 
     /// Begins to listen wherever that is possible.
     fn take_up(&mut self) -> io::Result<Outlook> {
-        self.restart_wanted = None;
+        self.restart_request = None;
         let mut outlook = Outlook::Settled;
         let waiting = self.interfaces.iter_mut().enumerate().filter(|(_, interface)| interface.fd().is_none());
         for (index, interface) in waiting {
-            if self.sealed && interface.is_up(&self.network) {
-                self.restart_wanted = Some(self.restart_wanted.unwrap_or(true) && interface.has_failed());
+            if matches!(self.network_source, NetworkSource::Caller(_)) && interface.is_up(&self.network) {
+                self.restart_request = Some(RestartRequest::add(self.restart_request, interface.has_failed()));
                 continue;
             }
             let mut tell = |notice| self.notices.push_back(notice);
@@ -390,10 +387,7 @@ impl CaptureSet {
         match self.interfaces[index].drain(on_frame) {
             Ok(frames) => Ok(frames),
             // Whether it is the interface that is gone has to be asked first.
-            Err(_) if self.sealed && !self.told => {
-                self.network_wanted = true;
-                Ok(0)
-            }
+            Err(_) if self.network_source.ask_caller() => Ok(0),
             Err(message) => {
                 self.stop_waiting(index)?;
                 self.read_network()?;

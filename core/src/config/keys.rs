@@ -1,6 +1,6 @@
 //! The keys of the file: their spellings, where they belong, and which one a misspelled key may mean.
 
-use crate::spelling::distance;
+use strsim::osa_distance;
 
 /// A key, whatever its spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +100,7 @@ pub(super) fn nearest(text: &str, option: bool) -> Option<Guess> {
     let mut candidates: Vec<(usize, &'static str)> = SPELLINGS
         .iter()
         .filter(|(_, key)| key.is_option() == option)
-        .map(|(spelling, _)| (distance(&text, &spelling.to_ascii_lowercase()), *spelling))
+        .map(|(spelling, _)| (osa_distance(&text, &spelling.to_ascii_lowercase()), *spelling))
         .collect();
     candidates.sort();
     let (best, spelling) = *candidates.first()?;

@@ -24,6 +24,7 @@ mod render;
 mod sequence;
 mod sequence_lines;
 mod slice;
+mod summary;
 mod typography;
 mod used_ports;
 mod values;
@@ -39,7 +40,9 @@ pub use model::{
     Config, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, Options, Refusal,
     Sequence, SequenceError, Step, TableFamily,
 };
+pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};
 pub use sequence::parse_sequence;
 pub(crate) use sequence_lines::{SequenceLine, unused_lines};
+pub use summary::CheckSummary;
 pub(crate) use used_ports::UsedPorts;

@@ -11,8 +11,8 @@ use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
 use crate::packet::Protocol;
 
-/// The most ports that a door opens.
-const MAX_PORTS: usize = 64;
+/// Maximum number of ports that a door in a configuration file opens.
+pub const MAX_OPEN_PORTS: usize = 64;
 
 /// The longest name that the kernel takes, without the final zero.
 const MAX_NAME: usize = 255;
@@ -28,8 +28,8 @@ pub(super) fn ports(value: Slice<'_>, found: &mut Findings) -> Option<Arc<[OpenP
             None => good = false,
         }
     }
-    if ports.len() > MAX_PORTS {
-        let message = format!("a door opens {MAX_PORTS} ports at most, this one has {}", ports.len());
+    if ports.len() > MAX_OPEN_PORTS {
+        let message = format!("a door opens {MAX_OPEN_PORTS} ports at most, this one has {}", ports.len());
         found.push(Diagnostic::error(codes::NOT_AN_OPEN_PORT, value.span(), message));
         good = false;
     }
@@ -137,7 +137,7 @@ mod tests {
         for bad in ["tcp/0", "udp/65536", "udp/99999999999"] {
             assert_eq!(codes_of(&format!("open = {bad}"), ""), [codes::PORT_RANGE], "{bad}");
         }
-        let many: Vec<String> = (1..=MAX_PORTS + 1).map(|port| format!("tcp/{port}")).collect();
+        let many: Vec<String> = (1..=MAX_OPEN_PORTS + 1).map(|port| format!("tcp/{port}")).collect();
         assert_eq!(codes_of(&format!("open = {}", many.join(",")), ""), [codes::NOT_AN_OPEN_PORT]);
     }
 

@@ -129,7 +129,7 @@ impl Display for TableFamily {
     }
 }
 
-/// The value of `GateRefuse =`.
+/// `reject` or `drop`, as in `GateRefuse =`.
 impl Display for Refusal {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -14,7 +14,7 @@ pub const SLOW_AFTER: Duration = Duration::from_secs(60);
 
 /// The number of a command that was submitted; unique in its [`Executor`](super::Executor).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(pub(super) u64);
+pub struct CommandId(pub(crate) u64);
 
 /// Something that happened to a command.
 #[derive(Debug)]

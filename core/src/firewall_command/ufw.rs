@@ -8,7 +8,7 @@ pub(super) fn read(arguments: &[&str]) -> Option<Vec<Change>> {
     let mut place = Place::End;
     match words.peek() {
         Some(&"insert") => {
-            place = Place::Before(words.nth(1)?.parse::<usize>().ok()?.saturating_sub(1));
+            place = Place::Numbered(words.nth(1)?.parse().ok()?);
         }
         Some(&"prepend") => {
             place = Place::Before(0);

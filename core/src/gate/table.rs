@@ -42,7 +42,7 @@ pub const TABLE: &str = "portknock";
 pub const SETS: [&str; 2] = ["open4", "open6"];
 /// What a table's comment begins with where it is our own.
 const MARK: &str = "made by portknockd";
-const COMMENT: &str = "made by portknockd; portknockd --ungate removes it";
+const COMMENT: &str = "made by portknockd; portknockd --remove-table removes it";
 
 const PORTS: &str = "ports";
 const INPUT: &str = "input";

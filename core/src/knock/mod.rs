@@ -31,6 +31,7 @@ pub use crate::host::Family;
 
 /// The plan of a knock: the host, the steps and the way to send them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KnockPlan {
     /// A name, an IPv4 address, or an IPv6 address with or without a zone (`fe80::1%eth0`).
     pub host: String,
@@ -52,6 +53,7 @@ pub struct KnockPlan {
 
 /// One knock that is about to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Hit {
     /// The destination, with the port of the step.
     pub address: SocketAddr,

@@ -58,7 +58,7 @@ impl Sender {
 fn bare_syn(from: IpAddr, to: SocketAddr) -> Vec<u8> {
     // The seeds of the standard library's hash maps are random numbers that need no further crate.
     let [r0, r1, r2, r3, r4, r5, ..] = RandomState::new().hash_one(to).to_ne_bytes();
-    // The range from which the kernel chooses the ports of its own connections: 32768 and above.
+    // The range from which the kernel chooses the ports of outgoing connections: 32768 and above.
     let source_port = 32_768 | u16::from_ne_bytes([r0, r1]);
     let sequence_number = u32::from_ne_bytes([r2, r3, r4, r5]);
     let mut header = TcpHeader::new(source_port, to.port(), sequence_number, 64_240);

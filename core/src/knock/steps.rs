@@ -8,6 +8,7 @@ use crate::sys::names::service_port;
 
 /// The reason why a text is not a list of steps. The message quotes the invalid part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StepError {
     /// The port is neither a number from 1 to 65535 nor the name of a service.
     #[error("`{}` is not a port: expected a number from 1 to 65535, or a service name", .0.escape_default())]

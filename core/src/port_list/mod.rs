@@ -14,6 +14,7 @@ pub struct PortList(Vec<NonZeroU16>);
 
 /// The reason why a text is not a list of ports. The message quotes the invalid part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PortListError {
     /// A part is neither a port nor a range.
     #[error(

@@ -31,6 +31,7 @@ pub enum Method {
 
 /// Which ports to probe, and how.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProbePlan {
     /// A name, an IPv4 address, or an IPv6 address with or without a zone (`fe80::1%eth0`).
     pub host: String,

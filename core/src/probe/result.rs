@@ -8,6 +8,7 @@ use crate::packet::Protocol;
 
 /// The result of one port of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProbeResult {
     /// The address and port that were probed.
     pub address: SocketAddr,

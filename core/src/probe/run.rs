@@ -17,6 +17,7 @@ use crate::packet::Protocol;
 
 /// The progress of a probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Approximate share of the work that is done, from 0 to 1. It can fall if more work turns up.
     pub done: f32,
@@ -28,6 +29,7 @@ pub struct Progress {
 
 /// The results of a probe.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Scan {
     /// The results, sorted by address in the given order, then by port. Ports without a result when
     /// the probe was stopped are missing.

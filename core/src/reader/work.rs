@@ -16,7 +16,7 @@ use super::wire::{
     ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, DoorEvent, Doors, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE,
     ReaderOptions, Start, ToReader, WireNotice, WireSequence, cut,
 };
-use crate::capture::CaptureSet;
+use crate::capture::{CaptureSet, RestartRequest};
 use crate::clock::Clock;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
         let mut feed = Feed::new(clock, ipv4_only);
         feed.follow_addresses(&mut capture, &mut engine);
         capture.wait_also_for(link.channel.as_fd()).map_err(text)?;
-        capture.seal();
+        capture.enter_sandbox();
         let kept = give_up_rights(link.channel.as_fd(), memory_for(&config))?;
         let mut reader = Self {
             link,
@@ -343,8 +343,8 @@ impl<'a> Reader<'a> {
                 told = true;
             }
         }
-        if let Some(failed) = self.capture.take_restart_request() {
-            self.say(&FromReader::AskRestart { failed })?;
+        if let Some(request) = self.capture.take_restart_request() {
+            self.say(&FromReader::AskRestart { failed: request == RestartRequest::AfterFailure })?;
             told = true;
         }
         Ok(told)

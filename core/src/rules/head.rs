@@ -1,6 +1,7 @@
 //! The lines at the head of a rule set: what it is, and how it is used.
 
-use super::{Format, OPEN_CHAIN, OPEN_SETS, RuleSet, Style, TABLE, comment};
+use super::{Format, OPEN_CHAIN, OPEN_SETS, RuleSet, TABLE, comment};
+use crate::config::Refusal;
 
 /// The head, as comment lines.
 pub(super) fn lines(rule_set: &RuleSet, format: Format) -> String {
@@ -22,12 +23,12 @@ pub(super) fn lines(rule_set: &RuleSet, format: Format) -> String {
         1..1_000 => format!(" --allow {allow}"),
         _ => " --allow …".into(),
     };
-    let style = rule_set.style;
+    let refusal = rule_set.refusal;
     let mut head = says(&format!("The packet filter of a host behind doors, {families}."));
-    head += &says(&format!("Made by: portknock rules --style {style} --format {name}{option}"));
-    head += &says(match style {
-        Style::Reject => "A port behind a door answers like one on which nothing listens.",
-        Style::Drop => "Nothing is answered: the host looks absent.",
+    head += &says(&format!("Made by: portknock rules --style {refusal} --format {name}{option}"));
+    head += &says(match refusal {
+        Refusal::Reject => "A port behind a door answers like one on which nothing listens.",
+        Refusal::Drop => "Nothing is answered: the host looks absent.",
     });
     head += "#\n";
     head += &says(if allow.is_empty() {
@@ -56,9 +57,9 @@ pub(super) fn lines(rule_set: &RuleSet, format: Format) -> String {
             ));
         }
     }
-    head += &says(match style {
-        Style::Reject => "TCP connections that are up stay up.",
-        Style::Drop => {
+    head += &says(match refusal {
+        Refusal::Reject => "TCP connections that are up stay up.",
+        Refusal::Drop => {
             "Connections that the kernel does not track when it is loaded are cut off: on a host that had no packet filter, see \
              `before the first time` in docs/rules.md."
         }

@@ -12,6 +12,7 @@ mod ports;
 
 pub use ports::{AllowedPorts, AllowedPortsError, PortRange};
 
+use crate::config::Refusal;
 use crate::gate;
 use crate::host::Family;
 
@@ -21,25 +22,6 @@ pub const TABLE: &str = "portknock_host";
 pub const OPEN_SETS: [&str; 2] = gate::SETS;
 /// The chain into which the commands of doors insert their rules, in the iptables and the ip6tables rule set.
 pub const OPEN_CHAIN: &str = "PORTKNOCK";
-
-/// What happens to packets that nobody allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// They are answered as by a host on which nothing listens.
-    Reject,
-    /// They are not answered, as by a host that is not there.
-    Drop,
-}
-
-/// `reject` or `drop`.
-impl std::fmt::Display for Style {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Reject => "reject",
-            Self::Drop => "drop",
-        })
-    }
-}
 
 /// Which program loads the rule set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +38,7 @@ pub enum Format {
 #[derive(Clone, Debug)]
 pub struct RuleSet {
     /// What happens to packets that nobody allowed.
-    pub style: Style,
+    pub refusal: Refusal,
     /// Which ports stay open for everyone.
     pub allow: AllowedPorts,
     /// Whether to say before each rule what breaks without it.
@@ -66,7 +48,7 @@ pub struct RuleSet {
 impl RuleSet {
     /// The text for the program that loads it.
     pub fn render(&self, format: Format) -> String {
-        let rules = plan::rules(self.style, &self.allow);
+        let rules = plan::rules(self.refusal, &self.allow);
         let head = head::lines(self, format);
         match format {
             Format::Nft => nft::render(&head, &rules, self.explain),
@@ -97,36 +79,30 @@ fn comment(indent: &str, text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn rule_set(style: Style, explain: bool) -> RuleSet {
-        RuleSet { style, allow: "443,8000-8100,U:53".parse().unwrap(), explain }
+    fn rule_set(refusal: Refusal, explain: bool) -> RuleSet {
+        RuleSet { refusal, allow: "443,8000-8100,U:53".parse().unwrap(), explain }
     }
 
-    /// Compares with the file in `golden/`; `UPDATE_GOLDEN=1` writes it anew.
     fn assert_golden(name: &str, text: &str) {
-        let path = format!("{}/src/rules/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, text).unwrap();
-        }
-        let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        assert_eq!(text, golden, "{name}: look at the difference, then write it with UPDATE_GOLDEN=1");
+        portknock_golden::assert_golden(&format!("core/src/rules/golden/{name}"), text);
     }
 
     #[test]
-    fn the_text_is_the_known_one() {
+    fn the_text_is_the_golden_one() {
         for (format, ending) in [(Format::Nft, "nft"), (Format::Iptables, "iptables"), (Format::Ip6tables, "ip6tables")]
         {
-            for style in [Style::Reject, Style::Drop] {
-                assert_golden(&format!("{style}.{ending}"), &rule_set(style, false).render(format));
+            for refusal in [Refusal::Reject, Refusal::Drop] {
+                assert_golden(&format!("{refusal}.{ending}"), &rule_set(refusal, false).render(format));
             }
         }
-        assert_golden("reject-explained.nft", &rule_set(Style::Reject, true).render(Format::Nft));
+        assert_golden("reject-explained.nft", &rule_set(Refusal::Reject, true).render(Format::Nft));
     }
 
     #[test]
     fn every_rule_has_a_comment() {
-        for style in [Style::Reject, Style::Drop] {
+        for refusal in [Refusal::Reject, Refusal::Drop] {
             for explain in [false, true] {
-                let rule_set = rule_set(style, explain);
+                let rule_set = rule_set(refusal, explain);
                 let nft = rule_set.render(Format::Nft);
                 let verdict = |line: &str| {
                     let line = line.split(" comment ").next().unwrap().trim();
@@ -151,7 +127,7 @@ mod tests {
         let ports: Vec<_> = (1..=u16::MAX).step_by(2).map(|port| port.to_string()).collect();
         let allow: AllowedPorts = ports.join(",").parse().unwrap();
         for format in [Format::Iptables, Format::Ip6tables] {
-            let text = RuleSet { style: Style::Reject, allow: allow.clone(), explain: true }.render(format);
+            let text = RuleSet { refusal: Refusal::Reject, allow: allow.clone(), explain: true }.render(format);
             assert!(text.lines().all(|line| line.len() < 10_240));
             assert!(text.contains(" --allow …\n"), "{}", &text[..1_000]);
         }
@@ -167,7 +143,7 @@ mod tests {
                 .collect::<String>()
         };
         for format in [Format::Nft, Format::Iptables, Format::Ip6tables] {
-            let [short, long] = [false, true].map(|explain| rule_set(Style::Reject, explain).render(format));
+            let [short, long] = [false, true].map(|explain| rule_set(Refusal::Reject, explain).render(format));
             assert!(long.len() > short.len() + 1_000);
             assert_eq!(without_comments(long), without_comments(short));
         }

@@ -1,6 +1,7 @@
 //! The rules themselves, in order, with their reasons.
 
-use super::{AllowedPorts, PortRange, Style};
+use super::{AllowedPorts, PortRange};
+use crate::config::Refusal;
 use crate::host::Family;
 use crate::packet::Protocol;
 
@@ -96,16 +97,16 @@ const ECHO_V4: &[IcmpType] = &[icmp("echo-request", 8)];
 const ECHO_V6: &[IcmpType] = &[icmp("echo-request", 128)];
 
 /// All rules, the first one that fits decides.
-pub(super) fn rules(style: Style, allow: &AllowedPorts) -> Vec<Rule> {
+pub(super) fn rules(refusal: Refusal, allow: &AllowedPorts) -> Vec<Rule> {
     let mut rules = needed();
-    if style == Style::Reject {
+    if refusal == Refusal::Reject {
         rules.extend(pings());
     }
     rules.extend(doors());
     rules.extend(allowed(allow));
-    rules.extend(match style {
-        Style::Reject => refusals(),
-        Style::Drop => vec![silence()],
+    rules.extend(match refusal {
+        Refusal::Reject => refusals(),
+        Refusal::Drop => vec![silence()],
     });
     rules
 }
@@ -302,8 +303,8 @@ mod tests {
 
     #[test]
     fn reasons_fit_into_the_kernel() {
-        for style in [Style::Reject, Style::Drop] {
-            for rule in rules(style, &"22,U:53".parse().unwrap()) {
+        for refusal in [Refusal::Reject, Refusal::Drop] {
+            for rule in rules(refusal, &"22,U:53".parse().unwrap()) {
                 // nft takes 127 bytes, iptables 255.
                 assert!((1..=127).contains(&rule.why.len()), "{}", rule.why);
                 assert!(!rule.why.contains(['"', '\\', '\n', '`']) && rule.why.is_ascii(), "{}", rule.why);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 
 #[test]
-fn a_lone_packet_wakes_once_and_a_busy_line_once_a_millisecond() {
+fn a_lone_packet_wakes_once_and_a_busy_link_once_a_millisecond() {
     if !in_namespace() {
         return;
     }
@@ -39,7 +39,7 @@ fn a_lone_packet_wakes_once_and_a_busy_line_once_a_millisecond() {
 }
 
 #[test]
-fn dropped_packets_are_counted_and_told() {
+fn dropped_packets_are_counted_and_reported() {
     if !in_namespace() {
         return;
     }

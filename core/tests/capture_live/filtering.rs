@@ -1,4 +1,4 @@
-//! What the kernel keeps back.
+//! Packets that the kernel filters out.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use portknock_core::{Protocol, TcpFlags};
 use crate::support::*;
 
 #[test]
-fn the_kernel_drops_what_does_not_matter() {
+fn the_kernel_drops_irrelevant_packets() {
     if !in_namespace() {
         return;
     }
@@ -25,7 +25,7 @@ fn the_kernel_drops_what_does_not_matter() {
     let mut fragment = ipv4(TCP, &segment(7000, TcpFlags::SYN));
     fragment[7] = 1;
     far.send(&ethernet(&[], &fragment));
-    // What this end sends.
+    // Packets that this end sends.
     Injector::new("wire0").send(&syn(7000));
     listener.settle();
     assert_eq!(listener.frames, 0);
@@ -51,7 +51,7 @@ fn a_new_filter_replaces_the_old_one() {
 }
 
 #[test]
-fn a_thousand_doors_start_at_once_and_exactly() {
+fn a_thousand_doors_start_immediately_and_exactly() {
     if !in_namespace() {
         return;
     }
@@ -64,7 +64,7 @@ fn a_thousand_doors_start_at_once_and_exactly() {
     let mut listener = Listener::open_with(&["lo", "any"], filter_of((0..1000).map(door).collect()));
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     if listener.notices != ["listening on any"] {
-        // Linux before 6.7 has less room for filters.
+        // Linux before 6.7 allows less memory for filters.
         assert!(listener.notices[0].contains("the filter was cut to"), "{:?}", listener.notices);
     }
     for index in [0, 1, 1500, 2999] {
@@ -75,11 +75,11 @@ fn a_thousand_doors_start_at_once_and_exactly() {
 }
 
 #[test]
-fn where_the_kernel_has_less_room_the_filter_is_coarser() {
+fn a_kernel_with_less_room_gets_a_coarser_filter() {
     if !in_namespace() {
         return;
     }
-    // Since Linux 6.7 each namespace has its own limit.
+    // Since Linux 6.7 each namespace has a separate limit.
     if std::fs::write("/proc/sys/net/core/optmem_max", "12000").is_err() {
         eprintln!("this kernel does not let the test lower its limit");
         return;
@@ -97,7 +97,7 @@ fn where_the_kernel_has_less_room_the_filter_is_coarser() {
     send_udp("127.0.0.1:20987");
     send_udp("127.0.0.1:20988");
     assert_eq!(listener.take_ports(), [(Protocol::Udp, 1000), (Protocol::Udp, 20_987)]);
-    // The same again is no news; room for nothing is.
+    // The same filter again causes no notice; a limit that leaves no room for any filter does.
     listener.notices.clear();
     listener.set.set_filter(filter_of((0..1000).map(door).collect()));
     assert_eq!(listener.set.poll_notice(), None);

@@ -1,4 +1,4 @@
-//! Interfaces and addresses that come and go.
+//! Interfaces and addresses that appear and disappear.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use portknock_core::Protocol;
 use crate::support::*;
 
 #[test]
-fn interfaces_come_and_go() {
+fn interfaces_appear_and_disappear() {
     if !in_namespace() {
         return;
     }
@@ -18,7 +18,8 @@ fn interfaces_come_and_go() {
     listener.notices.clear();
 
     make_wire();
-    // Made first, then set up: two changes, which may be seen as one.
+    // The interface is created first and then set up: two changes, which the capture may see as
+    // one.
     listener.run_until("appears", |listener| listener.notices.iter().any(|text| text == "listening on wire0"));
     listener.notices.clear();
     Injector::new("far0").send(&syn(7000));
@@ -42,7 +43,7 @@ fn interfaces_come_and_go() {
     Injector::new("far0").send(&syn(7000));
     assert_eq!(listener.take_ports(), [(Protocol::Tcp, 7000)]);
 
-    // The other interface was never disturbed.
+    // The other interface was not disturbed.
     send_udp("127.0.0.1:9000");
     assert_eq!(listener.take_ports(), [(Protocol::Udp, 9000)]);
     let stats = listener.set.stats();
@@ -50,13 +51,13 @@ fn interfaces_come_and_go() {
 }
 
 #[test]
-fn changes_faster_than_the_eye_are_followed() {
+fn changes_between_two_polls_are_followed() {
     if !in_namespace() {
         return;
     }
     make_wire();
     let mut listener = Listener::open(&["wire0"]);
-    // Down and up again before anybody looks, then another interface under the same name.
+    // Down and up again before the capture polls, then another interface under the same name.
     run("ip link set wire0 down");
     run("ip link set wire0 up");
     listener.settle();
@@ -71,14 +72,14 @@ fn changes_faster_than_the_eye_are_followed() {
 }
 
 #[test]
-fn frames_that_waited_when_the_interface_went_are_not_lost() {
+fn frames_that_waited_when_the_interface_disappeared_are_not_lost() {
     if !in_namespace() {
         return;
     }
     make_wire();
     let mut listener = Listener::open(&["wire0"]);
     let mut injector = Injector::new("far0");
-    // More than a turn takes.
+    // More frames than one turn reads.
     let many = 6_000;
     (0..many).for_each(|_| injector.send(&syn(7000)));
     run("ip link set wire0 down");
@@ -102,7 +103,7 @@ fn addresses_are_known_before_the_frames_that_follow_them() {
 
     run("ip addr add 10.0.0.1/24 dev wire0");
     Injector::new("far0").send(&syn(7000));
-    assert_eq!(listener.set.turn(&mut |_| panic!("the address comes first")).unwrap(), 0);
+    assert_eq!(listener.set.turn(&mut |_| panic!("the address is reported first")).unwrap(), 0);
     assert!(listener.set.take_address_change());
     assert!(!listener.set.take_address_change());
     assert!(listener.set.local_addresses().contains(&address));
@@ -129,5 +130,5 @@ fn thousands_of_addresses_are_followed() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     let addresses: &HashSet<IpAddr> = listener.set.local_addresses();
     assert_eq!(addresses.len(), 4000 + 2);
-    assert!(listener.wakes < 20, "one look for a burst of changes, not {}", listener.wakes);
+    assert!(listener.wakes < 20, "one poll for a burst of changes, not {}", listener.wakes);
 }

@@ -1,6 +1,7 @@
-//! Captures on real interfaces, each test in a network namespace of its own.
+//! Captures on real interfaces, each test in its own network namespace.
 //!
-//! Works as root and as a user who may make user namespaces. Each test runs this program again, through unshare(1).
+//! The tests work as root and as a user who may create user namespaces. Each test runs this program
+//! again, through unshare(1).
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -1,4 +1,4 @@
-//! Which frames arrive, on which kind of interface.
+//! The frames that arrive, for each kind of interface.
 
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,7 +43,7 @@ fn any_sees_every_interface() {
         return;
     }
     make_wire();
-    // The other names are part of it.
+    // `any` includes the other names.
     let mut listener = Listener::open(&["lo", "any"]);
     assert_eq!(listener.notices, ["listening on any"]);
     send_syn("127.0.0.1:7000");
@@ -62,7 +62,7 @@ fn any_sees_every_interface() {
 }
 
 #[test]
-fn tagged_knocks_are_seen_on_the_wire() {
+fn tagged_knocks_are_seen_on_the_link() {
     if !in_namespace() {
         return;
     }
@@ -77,7 +77,7 @@ fn tagged_knocks_are_seen_on_the_wire() {
     far.send(&ethernet(&[0x8100], &ipv4(TCP, &segment(7001, TcpFlags::SYN))));
     far.send(&ethernet(&[0x88a8, 0x8100], &ipv4(TCP, &segment(7001, TcpFlags::SYN))));
     listener.settle();
-    assert_eq!(listener.frames, 10, "the filter looks behind the tags");
+    assert_eq!(listener.frames, 10, "the filter reads the ports after the tags");
 }
 
 #[test]

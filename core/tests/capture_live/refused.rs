@@ -1,4 +1,4 @@
-//! What cannot be captured, and what programs that are started do not get.
+//! Captures that fail, and descriptors that started programs do not inherit.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use portknock_core::capture::{CaptureError, CaptureSet};
 use crate::support::*;
 
 #[test]
-fn without_the_right_to_capture_the_error_says_what_to_do() {
+fn without_the_capability_to_capture_the_error_names_the_remedy() {
     let wrapper = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"];
     if !in_namespace_with(&wrapper) {
         return;
@@ -18,7 +18,7 @@ fn without_the_right_to_capture_the_error_says_what_to_do() {
 }
 
 #[test]
-fn without_descriptors_the_error_says_what_to_do() {
+fn without_descriptors_the_error_names_the_remedy() {
     let wrapper = ["prlimit", "--nofile=20:20"];
     if !in_namespace_with(&wrapper) {
         return;

@@ -1,4 +1,4 @@
-//! Namespaces, wires, frames, and a listener that tells what came.
+//! Namespaces, virtual links, frames, and a listener that reports the events it received.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -16,8 +16,8 @@ use portknock_core::{FlagMask, Knock, Protocol, TcpFlags};
 
 pub(crate) const INSIDE: &str = "PORTKNOCK_TEST_IN_NAMESPACE";
 
-/// Runs the calling test in a fresh network namespace with loopback up: returns false in the process that only started
-/// it.
+/// Runs the calling test in a fresh network namespace with loopback up. Returns false in the
+/// process that only started it.
 pub(crate) fn in_namespace() -> bool {
     in_namespace_with(&[])
 }
@@ -34,7 +34,7 @@ pub(crate) fn in_namespace_with(wrapper: &[&str]) -> bool {
         "these tests need a network namespace: run them as root, or allow unprivileged user namespaces \
          (and install util-linux for `unshare`)",
     );
-    // libtest names the thread of a test after it.
+    // libtest names a test's thread after the test.
     let thread = std::thread::current();
     let test = thread.name().unwrap();
     let output = Command::new("unshare")
@@ -47,7 +47,7 @@ pub(crate) fn in_namespace_with(wrapper: &[&str]) -> bool {
         .unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{text}");
-    // Past the test runner, which shows what is printed only when a test fails.
+    // Writes past the test runner, which shows printed text only when a test fails.
     for line in text.lines().filter(|line| line.starts_with("SKIPPED")) {
         let _ = writeln!(std::io::stderr(), "{line}");
     }
@@ -60,9 +60,9 @@ pub(crate) fn run(command: &str) {
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Makes `wire0` and its far end `far0`; what is injected at the far end arrives at `wire0`, and nothing else.
+/// Creates `wire0` and its far end `far0`. Only frames injected at the far end arrive at `wire0`.
 pub(crate) fn make_wire() {
-    // IPv6 would announce itself.
+    // With IPv6 enabled, the interface would announce itself.
     std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
     run("ip link add wire0 address 02:00:00:00:00:01 type veth peer name far0 address 02:00:00:00:00:02");
     run("ip link set far0 up");
@@ -88,7 +88,7 @@ pub(crate) fn filter_of(doors: Vec<Door>) -> PortFilter {
     PortFilter::new(&config, 1)
 }
 
-/// A capture with the loop around it that its users have.
+/// A capture with the loop that its users run around it.
 pub(crate) struct Listener {
     pub(crate) set: CaptureSet,
     pub(crate) epoll: Epoll,
@@ -119,7 +119,7 @@ impl Listener {
         }
     }
 
-    /// Waits for at most this long, and takes what is there; false where nothing was.
+    /// Waits for at most this long and reads what has arrived. Returns false if nothing has.
     pub(crate) fn turn(&mut self, wait: Duration) -> bool {
         let mut tokens = Vec::new();
         self.epoll.wait(&mut tokens, Some(wait)).unwrap();
@@ -134,7 +134,7 @@ impl Listener {
         true
     }
 
-    /// Runs until `done`, for at most five seconds.
+    /// Runs until `done` holds, for at most five seconds.
     pub(crate) fn run_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let end = Instant::now() + Duration::from_secs(5);
         while !done(self) {
@@ -149,7 +149,7 @@ impl Listener {
         while self.turn(Duration::from_millis(100)) {}
     }
 
-    /// What came since the last call, until all is quiet.
+    /// The events since the last call, after the link has become quiet.
     pub(crate) fn take_ports(&mut self) -> Vec<(Protocol, u16)> {
         self.settle();
         self.knocks.drain(..).map(|knock| (knock.protocol, knock.port)).collect()
@@ -171,7 +171,7 @@ pub(crate) fn send_syn(to: &str) {
     let _refused = TcpStream::connect(to);
 }
 
-/// Puts frames onto a wire.
+/// Injects frames into a virtual link.
 pub(crate) struct Injector(pub(crate) pcap::Capture<pcap::Active>);
 
 impl Injector {
@@ -225,7 +225,7 @@ pub(crate) fn ipv6(next_header: u8, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// A SYN from the far end of the wire.
+/// A SYN from the far end of the link.
 pub(crate) fn syn(port: u16) -> Vec<u8> {
     ethernet(&[], &ipv4(TCP, &segment(port, TcpFlags::SYN)))
 }

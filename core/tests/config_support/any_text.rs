@@ -1,8 +1,8 @@
-//! What must hold for any text of a configuration. The fuzz target `config` uses it too.
+//! Properties of any text of a configuration. The fuzz target `config` checks them too.
 
 use portknock_core::config::{Diagnostic, Locator, apply_fixes, check_json, parse};
 
-/// Panics where something does not hold for this text.
+/// Panics if a property does not hold for this text.
 pub(crate) fn check(text: &[u8]) {
     let parsed = parse(text);
     assert_eq!(parsed.config.is_none(), parsed.report.has_errors());
@@ -22,7 +22,8 @@ pub(crate) fn check(text: &[u8]) {
         again.report.render("fixed", &fixed)
     );
     if let Some(config) = parsed.config {
-        // Where only warnings are fixed, the meaning stays; but for typography, which is a fault of the meaning.
+        // If only warnings are fixed, the meaning stays, except for typographic characters, which
+        // change the meaning.
         if parsed.report.diagnostics.iter().all(|found| found.code != "PK045") {
             assert_eq!(again.config.as_ref(), Some(&config));
         }
@@ -40,7 +41,7 @@ fn check_finding(found: &Diagnostic, text: &[u8], locator: &Locator<'_>) {
     let fix = found.fix.as_ref();
     assert!(fix.is_none_or(|fix| fix.span.start <= fix.span.end && fix.span.end <= text.len()), "{found:?}");
     assert!(locator.position(start) <= locator.position(end));
-    // Another way to the same place, where the text is text.
+    // A second way to the same result, if the bytes are UTF-8.
     if let Ok(before) = std::str::from_utf8(&text[..start]) {
         let before = before.strip_prefix('\u{feff}').unwrap_or(before);
         let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();

@@ -1,4 +1,4 @@
-//! The original knockd, asked what it makes of a configuration.
+//! Runs the original knockd to see how it reads a configuration.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it, and a test may panic")]
 
 use std::collections::BTreeMap;
@@ -8,24 +8,24 @@ use std::time::Duration;
 
 use portknock_core::config::{Config, Door};
 
-/// What the original made of a configuration.
+/// How the original read a configuration.
 pub(crate) struct Original {
     /// It read the file to the end without an objection.
     pub(crate) accepted: bool,
-    /// What it printed.
+    /// Its output.
     pub(crate) output: String,
 }
 
 /// One door as keys and values, as the original prints them.
 pub(crate) type Understood = BTreeMap<String, String>;
 
-/// Lets the original knockd read the text. It is given an interface that does not exist, so it ends right after the
-/// configuration and captures nothing.
+/// Lets the original knockd read the text. Its interface does not exist, so it exits right after
+/// reading the configuration and captures nothing.
 pub(crate) fn original(text: &[u8]) -> Original {
-    let folder = tempfile::tempdir().unwrap();
-    // It opens the log file while it reads.
-    let log = folder.path().join("log").to_str().unwrap().to_owned();
-    let file = folder.path().join("knockd.conf");
+    let directory = tempfile::tempdir().unwrap();
+    // The original opens the log file while it reads.
+    let log = directory.path().join("log").to_str().unwrap().to_owned();
+    let file = directory.path().join("knockd.conf");
     fs::write(&file, replace(text, b"/var/log/knockd.log", log.as_bytes())).unwrap();
     let ran = Command::new("knockd").args(["-D", "-i", "no-such-if0", "-c"]).arg(&file).output();
     let ran =
@@ -47,7 +47,7 @@ fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 impl Original {
-    /// The doors with what the original printed of each; of a repeated key the last.
+    /// The doors with the values that the original printed; of a repeated key the last value.
     pub(crate) fn doors(&self) -> Vec<(String, Understood)> {
         let mut doors: Vec<(String, Understood)> = Vec::new();
         for line in self.output.lines() {
@@ -69,7 +69,8 @@ impl Original {
     }
 }
 
-/// What we made of a configuration, in the same words, restricted to the keys that the original printed.
+/// How portknock read a configuration, in the same words, restricted to the keys that the original
+/// printed.
 pub(crate) fn assert_same_doors(config: &Config, original: &Original) {
     let theirs = original.doors();
     assert_eq!(config.doors.len(), theirs.len(), "{}", original.output);
@@ -98,7 +99,7 @@ fn ours(door: &Door, key: &str) -> String {
         "target" => door.target.unwrap().to_string(),
         "one time sequences file" => door.one_time_sequences.as_ref().unwrap().display().to_string(),
         _ => {
-            let flag = key.strip_prefix("flag ").unwrap_or_else(|| panic!("what is {key}?"));
+            let flag = key.strip_prefix("flag ").unwrap_or_else(|| panic!("unknown key {key}"));
             let words = door.tcpflags.to_string().to_ascii_uppercase();
             words.split(',').find(|word| word.trim_start_matches('!') == flag).unwrap_or_default().to_owned()
         }

@@ -1,8 +1,10 @@
-//! The engine against a naive model of the rules: hundreds of random configurations, each with hundreds of packets,
-//! floods, reloads and steps of the clock, under a clock that is made up. After every step both have to tell the same.
+//! The engine compared with a naive model of the rules: hundreds of random configurations, each with
+//! hundreds of packets, floods, reloads and steps of the clock, under a simulated clock. After every
+//! step both must have the same events and the same state.
 //!
-//! A failure prints the seed and a short list of the actions that are enough for it. `PORTKNOCK_SEED=7 cargo test -p
-//! portknock-core --test simulation -- --nocapture` replays one seed and prints each step; `0..100000` runs a range.
+//! A failure prints the seed and a short list of the actions that cause it.
+//! `PORTKNOCK_SEED=7 cargo test -p portknock-core --test simulation -- --nocapture` replays one
+//! seed and prints each step; `0..100000` runs a range.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod model;
@@ -17,13 +19,15 @@ use std::panic::catch_unwind;
 use run::Run;
 use scenario::{Action, Scenario};
 
-/// The seeds that every run of the tests takes.
+/// Seeds that failed once. They are played first. Add the seed of each failure that is fixed.
+const FAILED_SEEDS: [u64; 1] = [463];
+/// Seeds that every run of the tests plays, after those that failed once.
 const SEEDS: Range<u64> = 0..3000;
 const SEED: &str = "PORTKNOCK_SEED";
 
 #[test]
-fn the_engine_does_what_the_rules_say() {
-    let Some(asked) = std::env::var_os(SEED) else { return play_all(SEEDS) };
+fn the_engine_and_the_model_agree() {
+    let Some(asked) = std::env::var_os(SEED) else { return play_all(FAILED_SEEDS.into_iter().chain(SEEDS)) };
     let asked = asked.to_str().unwrap();
     let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{SEED} is a number or a range, not {asked:?}"));
     match asked.split_once("..") {
@@ -35,17 +39,19 @@ fn the_engine_does_what_the_rules_say() {
     }
 }
 
-fn play_all(seeds: Range<u64>) {
+fn play_all(seeds: impl Iterator<Item = u64>) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let is_few = seeds.end - seeds.start < 100;
+    let mut played = 0;
     for seed in seeds {
+        played += 1;
         let scenario = Scenario::new(seed);
         match result(&scenario) {
             Ok(counts) => counts.into_iter().for_each(|(what, count)| *seen.entry(what).or_default() += count),
             Err(_) => fail(seed, scenario),
         }
     }
-    // A simulation in which nothing happens finds nothing.
+    // A simulation without events finds nothing.
+    let is_few = played < 100;
     let all = [
         "close",
         "close full",
@@ -62,7 +68,7 @@ fn play_all(seeds: Range<u64>) {
     }
 }
 
-/// How often what happened, or what went wrong.
+/// Number of events of each kind, or the error.
 fn result(scenario: &Scenario) -> Result<BTreeMap<String, usize>, String> {
     let text = |panic: Box<dyn Any + Send>| match panic.downcast::<String>() {
         Ok(text) => *text,
@@ -71,7 +77,7 @@ fn result(scenario: &Scenario) -> Result<BTreeMap<String, usize>, String> {
     catch_unwind(|| Run::new(scenario, false).play()).unwrap_or_else(|panic| Err(text(panic)))
 }
 
-/// Leaves out what the failure does not need, and tells of the rest.
+/// Removes the actions that the failure does not need, and prints the rest.
 fn fail(seed: u64, mut scenario: Scenario) -> ! {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

@@ -10,23 +10,23 @@ use portknock_core::{
     Sequence, Step, TcpFlags, Timestamp,
 };
 
-/// How many elements a set of the kernel has room for.
+/// Number of elements that a set of the kernel can hold.
 const GATE_ELEMENTS: usize = 131_072;
 
-/// What is held of one source at one door.
+/// The state kept for one source at one door.
 #[derive(Clone, Debug)]
 struct Held {
     source: IpAddr,
     door: usize,
     since: Timestamp,
-    what: What,
+    kind: HeldKind,
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum HeldKind {
     Attempt {
         stage: usize,
-        /// Source port and sequence number of the step just matched.
+        /// Source port and sequence number of the last matched step.
         segment: (u16, u32),
         /// Distinct ports that no door uses, in the order of the hits.
         hits: Vec<(Protocol, u16)>,
@@ -39,11 +39,11 @@ pub(crate) struct Model {
     config: Config,
     local: LocalAddresses,
     now: Timestamp,
-    /// The oldest first.
+    /// Oldest first.
     held: Vec<Held>,
-    /// The oldest first.
+    /// Oldest first.
     openings: Vec<Opening>,
-    told: Vec<Vec<Event>>,
+    reported: Vec<Vec<Event>>,
     knocks: u64,
     unused: u64,
     evicted: u64,
@@ -58,7 +58,7 @@ impl Model {
             now: Timestamp::default(),
             held: Vec::new(),
             openings: Vec::new(),
-            told: Vec::new(),
+            reported: Vec::new(),
             knocks: 0,
             unused: 0,
             evicted: 0,
@@ -66,9 +66,9 @@ impl Model {
         }
     }
 
-    /// What happened since, in order; events of one group have no order among each other.
-    pub(crate) fn take_told(&mut self) -> Vec<Vec<Event>> {
-        std::mem::take(&mut self.told)
+    /// Events since the last call, in order; events of one group have no order among each other.
+    pub(crate) fn take_reported(&mut self) -> Vec<Vec<Event>> {
+        std::mem::take(&mut self.reported)
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -80,17 +80,14 @@ impl Model {
     }
 
     pub(crate) fn stats(&self) -> EngineStats {
-        EngineStats {
-            attempts: self.held.len(),
-            openings: self.openings.len(),
-            knocks: self.knocks,
-            unused: self.unused,
-            evicted: self.evicted,
-            refused: self.refused,
-        }
+        let mut stats = EngineStats::default();
+        (stats.attempts, stats.openings) = (self.held.len(), self.openings.len());
+        (stats.knocks, stats.unused) = (self.knocks, self.unused);
+        (stats.evicted, stats.refused) = (self.evicted, self.refused);
+        stats
     }
 
-    /// When something happens without a packet.
+    /// The time of the next event that needs no packet.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let ends = self.held.iter().map(|held| self.end_of(held));
         ends.chain(self.openings.iter().map(|opening| opening.closes_at)).min()
@@ -99,8 +96,8 @@ impl Model {
     /// The step that the source's attempt at a door waits for.
     pub(crate) fn next_step(&self, source: IpAddr, door: usize) -> Option<Step> {
         let steps = self.config.doors.get(door)?.sequence.as_ref()?.steps();
-        let stage = self.held.iter().find_map(|held| match held.what {
-            What::Attempt { stage, .. } if (held.source, held.door) == (source, door) => Some(stage),
+        let stage = self.held.iter().find_map(|held| match held.kind {
+            HeldKind::Attempt { stage, .. } if (held.source, held.door) == (source, door) => Some(stage),
             _ => None,
         });
         steps.get(stage.unwrap_or(0)).copied()
@@ -110,21 +107,22 @@ impl Model {
         self.local = local;
     }
 
-    /// Timeouts and closings come in the order of their due times. Where those are the same the rules leave it open; the
-    /// engine's order is: attempts in the order of the doors and of their ages, then closings in any order.
+    /// Timeouts and closings occur in the order of their due times. For equal times the rules
+    /// define no order. The engine's order is: attempts in the order of the doors and of their
+    /// ages, then closings in any order.
     pub(crate) fn advance(&mut self, to: Timestamp) {
         self.now = self.now.max(to);
         while let Some(due) = self.next_due().filter(|due| *due <= self.now) {
             for door in 0..self.config.doors.len() {
                 while let Some(i) = self.held.iter().position(|held| held.door == door && self.end_of(held) == due) {
                     let gone = self.held.remove(i);
-                    if let What::Attempt { stage, .. } = gone.what {
-                        self.say_at(due, door, gone.source, EventKind::Timeout { stage: small(stage) });
+                    if let HeldKind::Attempt { stage, .. } = gone.kind {
+                        self.report_at(due, door, gone.source, EventKind::Timeout { stage: small(stage) });
                     }
                 }
             }
             let group = self.close(|opening| opening.closes_at == due, due);
-            self.told.extend((!group.is_empty()).then_some(group));
+            self.reported.extend((!group.is_empty()).then_some(group));
         }
     }
 
@@ -132,14 +130,14 @@ impl Model {
         self.advance(now);
         while let Some(first) = self.openings.iter().map(|opening| opening.closes_at).min() {
             let group = self.close(|opening| opening.closes_at == first, self.now);
-            self.told.push(group);
+            self.reported.push(group);
         }
     }
 
     pub(crate) fn close_by_hand(&mut self, door: &str, ip: IpAddr, now: Timestamp) {
         self.advance(now);
         let group = self.close(|opening| &*opening.door == door && opening.ip == ip, self.now);
-        self.told.extend((!group.is_empty()).then_some(group));
+        self.reported.extend((!group.is_empty()).then_some(group));
     }
 
     pub(crate) fn restore(&mut self, openings: &[Opening]) {
@@ -180,7 +178,7 @@ impl Model {
         }
     }
 
-    /// The door goes on with this sequence.
+    /// The door continues with this sequence.
     pub(crate) fn set_sequence(&mut self, door: DoorId, sequence: Option<Sequence>) {
         let index = usize::from(door.0);
         let Some(door) = self.config.doors.get_mut(index) else { return };
@@ -191,8 +189,8 @@ impl Model {
         }
     }
 
-    /// Doors that did not change keep what is held of them; what no longer fits makes room as in a flood, the oldest first
-    /// (those of the same age in the order of the old doors, then as they end).
+    /// Doors that did not change keep their state. State that no longer fits is evicted as in a
+    /// flood: the oldest first, and for equal ages in the order of the old doors, then of the ends.
     pub(crate) fn reload(&mut self, config: &Config, now: Timestamp) {
         self.advance(now);
         let of = |config: &Config| (config.options.max_attempts.max(1), config.options.scan_guard);
@@ -201,43 +199,44 @@ impl Model {
             return;
         }
         let mut before = std::mem::take(&mut self.held);
-        before.sort_by_key(|held| (held.since, held.door, self.end_of(held), matches!(held.what, What::Cooldown)));
+        before.sort_by_key(|held| (held.since, held.door, self.end_of(held), matches!(held.kind, HeldKind::Cooldown)));
         let old = std::mem::replace(&mut self.config, config.clone());
-        let mut places: Vec<Option<usize>> = Vec::new();
+        let mut indices: Vec<Option<usize>> = Vec::new();
         for door in &old.doors {
-            let place = (0..config.doors.len()).find(|i| config.doors[*i] == *door && !places.contains(&Some(*i)));
-            places.push(place);
+            let index = (0..config.doors.len()).find(|i| config.doors[*i] == *door && !indices.contains(&Some(*i)));
+            indices.push(index);
         }
         for mut held in before {
-            let Some(place) = places[held.door] else {
-                if let What::Attempt { stage, .. } = held.what {
+            let Some(index) = indices[held.door] else {
+                if let HeldKind::Attempt { stage, .. } = held.kind {
                     let kind = EventKind::Fail { stage: small(stage), reason: FailReason::Reload };
                     let door = old.doors[held.door].name.clone();
-                    self.told.push(vec![Event { time: self.now, door, ip: held.source, kind }]);
+                    self.reported.push(vec![Event { time: self.now, door, ip: held.source, kind }]);
                 }
                 continue;
             };
-            held.door = place;
-            if let What::Attempt { hits, .. } = &mut held.what {
-                // A guard that is lower now has seen as many as it allows.
+            held.door = index;
+            if let HeldKind::Attempt { hits, .. } = &mut held.kind {
+                // A guard with a lower limit has now seen the maximum number of ports.
                 hits.truncate(config.options.scan_guard.into());
             }
-            if self.make_room(place) {
+            if self.make_room(index) {
                 self.held.push(held);
-            } else if let What::Attempt { stage, .. } = held.what {
-                self.say(place, held.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
+            } else if let HeldKind::Attempt { stage, .. } = held.kind {
+                self.report(index, held.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
             }
         }
     }
 
-    /// One knock at a port that some door uses, relevant to this door; true where it used up the door's sequence.
+    /// One knock at a port that some door uses and that is relevant to this door. Returns true if
+    /// the knock consumed the door's sequence.
     fn step(&mut self, knock: &Knock, door: usize) -> bool {
         let steps = steps_of(&self.config.doors[door]).to_vec();
         let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
         let Some(i) = self.held.iter().position(is_here) else {
             return steps.first().is_some_and(|first| is_step(knock, *first)) && self.start(knock, door);
         };
-        let What::Attempt { stage, segment, .. } = &mut self.held[i].what else { return false };
+        let HeldKind::Attempt { stage, segment, .. } = &mut self.held[i].kind else { return false };
         let matched = is_step(knock, steps[*stage - 1]);
         if knock.protocol == Protocol::Tcp && matched && *segment == (knock.source_port, knock.sequence_number) {
             return false;
@@ -246,7 +245,7 @@ impl Model {
             *stage += 1;
             *segment = (knock.source_port, knock.sequence_number);
             let stage = *stage;
-            self.say(door, knock.source, EventKind::Stage { stage: small(stage), steps: small(steps.len()) });
+            self.report(door, knock.source, EventKind::Stage { stage: small(stage), steps: small(steps.len()) });
             if stage < steps.len() {
                 return false;
             }
@@ -258,7 +257,7 @@ impl Model {
         }
         let stage = small(*stage);
         self.held.remove(i);
-        self.say(door, knock.source, EventKind::Fail { stage, reason: FailReason::WrongPort });
+        self.report(door, knock.source, EventKind::Fail { stage, reason: FailReason::WrongPort });
         is_step(knock, steps[0]) && self.start(knock, door)
     }
 
@@ -266,14 +265,14 @@ impl Model {
         let steps = steps_of(&self.config.doors[door]).len();
         let stage = EventKind::Stage { stage: 1, steps: small(steps) };
         if steps == 1 {
-            self.say(door, knock.source, stage);
+            self.report(door, knock.source, stage);
             return self.open(knock, door);
         }
         if self.make_room(door) {
             let segment = (knock.source_port, knock.sequence_number);
-            let what = What::Attempt { stage: 1, segment, hits: Vec::new() };
-            self.held.push(Held { source: knock.source, door, since: self.now, what });
-            self.say(door, knock.source, stage);
+            let kind = HeldKind::Attempt { stage: 1, segment, hits: Vec::new() };
+            self.held.push(Held { source: knock.source, door, since: self.now, kind });
+            self.report(door, knock.source, stage);
         }
         false
     }
@@ -297,15 +296,15 @@ impl Model {
             (_, opening) => EventKind::Open { door_id, command, opening },
         };
         if let Some(open) = open {
-            // It counts from now on, also for which one is the oldest.
+            // The cooldown begins now, and its age counts from now.
             self.openings.remove(open);
         } else if opening.is_some() {
             self.make_room_for_opening(&door);
         }
         self.openings.extend(opening);
-        self.say(door_index, ip, kind);
+        self.report(door_index, ip, kind);
         if door.seq_cooldown.is_some() && self.make_room(door_index) {
-            self.held.push(Held { source: ip, door: door_index, since: self.now, what: What::Cooldown });
+            self.held.push(Held { source: ip, door: door_index, since: self.now, kind: HeldKind::Cooldown });
         }
         let is_spent = door.one_time_sequences.is_some();
         if is_spent {
@@ -314,7 +313,8 @@ impl Model {
         is_spent
     }
 
-    /// The scan guard, for a packet that no door takes at its port and that this door would take at another one.
+    /// The scan guard, for a packet that no door accepts at its port and that this door would
+    /// accept at another port.
     fn guard(&mut self, knock: &Knock, door: usize) {
         let limit = usize::from(self.config.options.scan_guard);
         if limit == 0 || !steps_of(&self.config.doors[door]).iter().any(|step| step.protocol == knock.protocol) {
@@ -322,7 +322,7 @@ impl Model {
         }
         let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
         let Some(i) = self.held.iter().position(is_here) else { return };
-        let What::Attempt { stage, hits, .. } = &mut self.held[i].what else { return };
+        let HeldKind::Attempt { stage, hits, .. } = &mut self.held[i].kind else { return };
         if hits.contains(&(knock.protocol, knock.port)) {
             return;
         }
@@ -330,12 +330,13 @@ impl Model {
         if hits.len() > limit {
             let stage = small(*stage);
             self.held.remove(i);
-            self.say(door, knock.source, EventKind::Fail { stage, reason: FailReason::Scan });
+            self.report(door, knock.source, EventKind::Fail { stage, reason: FailReason::Scan });
         }
     }
 
-    /// The oldest at stage 1 makes room, and so does a cooldown, at the door that holds most (the first of several); if it
-    /// has none, its oldest for a door that then still holds fewer, else one at the newcomer's own door.
+    /// The oldest attempt at stage 1 or cooldown is evicted, at the door that holds most (the first
+    /// of several). If that door has none, its oldest attempt is evicted for a door that holds
+    /// fewer even after the addition; otherwise one at the newcomer's own door is evicted.
     fn make_room(&mut self, door: usize) -> bool {
         if self.held.len() < self.config.options.max_attempts.max(1) as usize {
             return true;
@@ -347,7 +348,7 @@ impl Model {
                 most = other;
             }
         }
-        let gives_way = |held: &Held| matches!(held.what, What::Cooldown | What::Attempt { stage: 1, .. });
+        let gives_way = |held: &Held| matches!(held.kind, HeldKind::Cooldown | HeldKind::Attempt { stage: 1, .. });
         let first_step = |door: usize| self.held.iter().position(|held| held.door == door && gives_way(held));
         let found = match first_step(most) {
             Some(i) => Some(i),
@@ -359,15 +360,15 @@ impl Model {
             return false;
         };
         let gone = self.held.remove(i);
-        if let What::Attempt { stage, .. } = gone.what {
+        if let HeldKind::Attempt { stage, .. } = gone.kind {
             self.evicted += 1;
-            self.say(gone.door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
+            self.report(gone.door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Full });
         }
         true
     }
 
-    /// At most `MaxOpenings` of a door are open, and no more than fit into the kernel's set where all doors with `open` have
-    /// as many: the oldest ones make room.
+    /// A door has at most `MaxOpenings` openings, and no more than fit into the kernel's set if all
+    /// doors with `open` have the same number. The oldest openings are closed.
     fn make_room_for_opening(&mut self, door: &Door) {
         let ports: usize = self.config.doors.iter().map(|door| door.open.len()).sum();
         let share = if door.open.is_empty() { usize::MAX } else { (GATE_ELEMENTS / ports).max(1) };
@@ -377,16 +378,16 @@ impl Model {
             let opening = self.openings.remove(oldest);
             let (door, ip) = (opening.door.clone(), opening.ip);
             let kind = EventKind::Close { opening: Box::new(opening), reason: Some(FailReason::Full) };
-            self.told.push(vec![Event { time: self.now, door, ip, kind }]);
+            self.reported.push(vec![Event { time: self.now, door, ip, kind }]);
         }
     }
 
     fn fail_all_at(&mut self, door: usize) {
-        let is_attempt = |held: &Held| held.door == door && matches!(held.what, What::Attempt { .. });
+        let is_attempt = |held: &Held| held.door == door && matches!(held.kind, HeldKind::Attempt { .. });
         while let Some(i) = self.held.iter().position(is_attempt) {
             let gone = self.held.remove(i);
-            if let What::Attempt { stage, .. } = gone.what {
-                self.say(door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Reload });
+            if let HeldKind::Attempt { stage, .. } = gone.kind {
+                self.report(door, gone.source, EventKind::Fail { stage: small(stage), reason: FailReason::Reload });
             }
         }
     }
@@ -411,26 +412,26 @@ impl Model {
         is_for_door && (allow.is_empty() || allow.iter().any(|net| net.contains(&knock.source)))
     }
 
-    /// The packet's flags and addresses are right for the door.
+    /// The packet's flags and addresses match the door.
     fn takes(&self, knock: &Knock, door: usize) -> bool {
         has_flags(knock, &self.config.doors[door]) && self.is_relevant(knock, door)
     }
 
     fn end_of(&self, held: &Held) -> Timestamp {
         let door = &self.config.doors[held.door];
-        held.since.saturating_add(match held.what {
-            What::Attempt { .. } => door.seq_timeout,
-            What::Cooldown => door.seq_cooldown.unwrap_or(Duration::ZERO),
+        held.since.saturating_add(match held.kind {
+            HeldKind::Attempt { .. } => door.seq_timeout,
+            HeldKind::Cooldown => door.seq_cooldown.unwrap_or(Duration::ZERO),
         })
     }
 
-    fn say(&mut self, door: usize, ip: IpAddr, kind: EventKind) {
-        self.say_at(self.now, door, ip, kind);
+    fn report(&mut self, door: usize, ip: IpAddr, kind: EventKind) {
+        self.report_at(self.now, door, ip, kind);
     }
 
-    fn say_at(&mut self, time: Timestamp, door: usize, ip: IpAddr, kind: EventKind) {
+    fn report_at(&mut self, time: Timestamp, door: usize, ip: IpAddr, kind: EventKind) {
         let door = self.config.doors[door].name.clone();
-        self.told.push(vec![Event { time, door, ip, kind }]);
+        self.reported.push(vec![Event { time, door, ip, kind }]);
     }
 }
 
@@ -446,7 +447,7 @@ fn has_flags(knock: &Knock, door: &Door) -> bool {
     let each = [TcpFlags::FIN, TcpFlags::SYN, TcpFlags::RST, TcpFlags::PSH, TcpFlags::ACK, TcpFlags::URG];
     let has = |flag| bits(knock.flags, flag);
     let asks_for = |flag| bits(door.tcpflags.set, flag);
-    // What a host sends by itself, as an answer, has to be asked for.
+    // A segment that a host sends by itself, as an answer, counts only if the door names its flags.
     let is_answer = has(TcpFlags::RST) && !asks_for(TcpFlags::RST)
         || has(TcpFlags::SYN) && has(TcpFlags::ACK) && !asks_for(TcpFlags::ACK);
     knock.protocol == Protocol::Udp

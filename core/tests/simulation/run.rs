@@ -1,4 +1,4 @@
-//! A scenario played to the engine and to the model.
+//! Plays a scenario to the engine and to the model.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use crate::scenario::{Action, Packet, Scenario};
 pub(crate) struct Run<'a> {
     scenario: &'a Scenario,
     engine: Engine,
-    /// Is given the same and has to tell the same: nothing depends on the seed of a hash table.
+    /// Gets the same input and must report the same events, because nothing depends on the seed of
+    /// a hash table.
     twin: Engine,
     model: Model,
-    /// The clock that stamps packets.
+    /// The clock of the packets' timestamps.
     clock: Timestamp,
     last: Option<Knock>,
     seen: BTreeMap<String, usize>,
@@ -38,7 +39,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Plays all actions; how often what happened, or what differs.
+    /// Plays all actions. Returns the number of events of each kind, or the difference.
     pub(crate) fn play(mut self) -> Result<BTreeMap<String, usize>, String> {
         for (i, action) in self.scenario.actions.iter().enumerate() {
             if self.speaks {
@@ -149,10 +150,10 @@ impl<'a> Run<'a> {
     }
 
     fn compare(&mut self) -> Result<(), String> {
-        let told: Vec<Event> = std::iter::from_fn(|| self.engine.poll_event()).collect();
+        let reported: Vec<Event> = std::iter::from_fn(|| self.engine.poll_event()).collect();
         let twin: Vec<Event> = std::iter::from_fn(|| self.twin.poll_event()).collect();
-        let expected = self.model.take_told();
-        for event in &told {
+        let expected = self.model.take_reported();
+        for event in &reported {
             let what = match &event.kind {
                 EventKind::Fail { reason, .. } => format!("fail {reason}"),
                 EventKind::Close { reason: Some(reason), .. } => format!("close {reason}"),
@@ -163,8 +164,8 @@ impl<'a> Run<'a> {
                 println!("    {} {event}", event.time);
             }
         }
-        let mut rest = &told[..];
-        let mut is_same = told == twin;
+        let mut rest = &reported[..];
+        let mut is_same = reported == twin;
         for group in &expected {
             let (head, tail) = rest.split_at(group.len().min(rest.len()));
             is_same &= head.len() == group.len() && group.iter().all(|event| head.contains(event));
@@ -173,7 +174,11 @@ impl<'a> Run<'a> {
         if !is_same || !rest.is_empty() {
             let twin = lines(&twin);
             let expected: Vec<Event> = expected.into_iter().flatten().collect();
-            return Err(format!("\ntold:\n{}by its twin:\n{twin}expected:\n{}", lines(&told), lines(&expected)));
+            return Err(format!(
+                "\nreported:\n{}by its twin:\n{twin}expected:\n{}",
+                lines(&reported),
+                lines(&expected)
+            ));
         }
         differ("stats", &self.engine.stats(), &self.model.stats())?;
         differ("next due time", &self.engine.poll_timeout(), &self.model.next_due())?;
@@ -195,7 +200,7 @@ fn lines(events: &[Event]) -> String {
     events.iter().map(|Event { time, door, ip, kind }| format!("    {time} {door} {ip} {kind:?}\n")).collect()
 }
 
-/// A door a line.
+/// The doors, one on each line.
 pub(crate) fn show(config: &Config) -> String {
     let doors = config.doors.iter().map(|door| format!("{door:?}\n"));
     format!("{:?}\n", config.options) + &doors.collect::<String>()

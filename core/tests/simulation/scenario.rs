@@ -1,4 +1,4 @@
-//! What a seed stands for: a configuration, and what happens to it.
+//! The scenario of a seed: a configuration, and the actions on it.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,12 +14,11 @@ use portknock_core::{
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const ABSENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
-/// Few, so that what ends together is common.
-/// What some doors open without a command.
+/// The port that some doors open without a command.
 const SSH: OpenPort = OpenPort { protocol: Protocol::Tcp, port: NonZeroU16::MIN };
 
 const TICK: Duration = Duration::from_millis(500);
-/// Ports up to this one are used by doors.
+/// Highest port that doors use.
 const PORTS: u16 = 6;
 
 #[derive(Clone, Debug)]
@@ -30,21 +29,21 @@ pub(crate) struct Scenario {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// A packet. Its time is that of the clock less `late`.
+    /// A packet. Its time is that of the clock minus `late`.
     Knock {
         packet: Packet,
         late: Duration,
     },
-    /// The knock that brings the source's attempt at this door further.
+    /// The knock that advances the source's attempt at this door.
     NextStep {
         source: IpAddr,
         destination: IpAddr,
         door: usize,
         segment: u16,
     },
-    /// The packet before this one again, as the network or the sender's kernel would.
+    /// The previous packet again, as the network or the sender's kernel would repeat it.
     Again,
-    /// This many sources that nobody knows, at one port.
+    /// This number of new sources, at one port.
     Flood {
         first: u16,
         count: u16,
@@ -55,21 +54,21 @@ pub(crate) enum Action {
         packet: Packet,
         ports: std::ops::Range<u16>,
     },
-    /// A frame that is no knock.
+    /// A frame that is not a knock.
     Noise(Vec<u8>),
-    /// Time goes on; on a quiet line, or seen only with what comes next.
+    /// Time passes, either on a quiet link or noticed only with the next packet.
     Wait {
         span: Duration,
         quietly: bool,
     },
-    /// The clock that stamps packets is set back.
+    /// The clock of the timestamps is set back.
     SetBack(Duration),
     Reload(Config),
-    /// Reloads the configuration that is in use.
+    /// Reloads the present configuration.
     ReloadSame,
     SetSequence(DoorId, Option<Sequence>),
     Restore(Vec<(Opening, Duration)>),
-    /// Closes by hand what stands open, the door of this place among the open ones and its address.
+    /// Closes one opening by hand: the door with this index among the open ones, and its address.
     Close(usize),
     CloseAll,
     SetLocal(LocalAddresses),
@@ -115,7 +114,7 @@ fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
     choices[rng.usize(..choices.len())]
 }
 
-/// True this many times in a hundred.
+/// True with this probability in percent.
 fn often(rng: &mut Rng, percent: u8) -> bool {
     rng.u8(..100) < percent
 }
@@ -190,13 +189,13 @@ fn step(rng: &mut Rng, ports: u16) -> Step {
     }
 }
 
-/// Mostly whole ticks, so that things are due together.
+/// Mostly whole ticks, so that deadlines coincide.
 fn span(rng: &mut Rng, ticks: u32) -> Duration {
     let whole = TICK * rng.u32(1..=ticks);
     if often(rng, 30) { whole - Duration::from_nanos(rng.u64(..400_000_000)) } else { whole }
 }
 
-/// A sequence; often one that begins as another door's does.
+/// A sequence, which often begins like another door's.
 fn sequence(rng: &mut Rng, others: &Config) -> Sequence {
     let other = (!others.doors.is_empty()).then(|| &others.doors[rng.usize(..others.doors.len())]);
     let mut steps = match other.and_then(|door| door.sequence.as_ref()) {
@@ -266,7 +265,7 @@ fn config(rng: &mut Rng) -> Config {
     config
 }
 
-/// What somebody does to the file between two reloads.
+/// A change of the file between two reloads.
 fn change(rng: &mut Rng, config: &mut Config) {
     for _ in 0..rng.usize(1..4) {
         let doors = config.doors.len();
@@ -288,7 +287,7 @@ fn change(rng: &mut Rng, config: &mut Config) {
     }
 }
 
-/// An opening from before a start, maybe of a door that exists, and how long from now until it closes.
+/// An opening from before a start, possibly of an existing door, and the time until it closes.
 fn opening(rng: &mut Rng, config: &Config) -> (Opening, Duration) {
     let ip = source(rng);
     let door = (!config.doors.is_empty()).then(|| &config.doors[rng.usize(..config.doors.len())]);

@@ -1,5 +1,5 @@
-//! The control socket: whoever asks by it is answered from the daemon's loop, and whoever is slow or silent holds up
-//! nobody. Nothing here waits.
+//! The control socket. The daemon answers requests in its main loop. Nothing here waits, so a slow
+//! or silent peer delays neither the daemon nor other peers.
 
 mod peer;
 mod socket;
@@ -18,13 +18,14 @@ use portknock_core::{Event, Suppressed};
 use peer::Peer;
 use socket::Socket;
 
-/// So many connections are served at a time.
+/// Maximum number of open connections.
 const MAX_PEERS: usize = 16;
-/// So many are taken up at once; the others have to wait for the next turn of the loop.
-const ACCEPT_AT_ONCE: usize = 32;
-/// How long no connection is taken up after one could not be.
-const RECOVERY: Duration = Duration::from_secs(1);
-/// The listening socket among what is waited for; peers have their numbers, from 1 on.
+/// Maximum number of connections accepted per iteration of the main loop; further ones wait for the
+/// next iteration.
+const ACCEPT_BATCH: usize = 32;
+/// Time without accepting connections after an error of accept(2).
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Epoll token of the listening socket; the tokens of peers are their numbers, from 1 on.
 const SOCKET: u64 = 0;
 
 /// The socket and the connections to it.
@@ -35,21 +36,22 @@ pub(crate) struct Control {
     last: u64,
     epoll: Epoll,
     tokens: Vec<u64>,
-    /// Taking up connections failed; until then none is.
+    /// After an error of accept(2): when to accept connections again.
     paused_until: Option<Instant>,
 }
 
 impl Control {
-    /// Makes the socket at `path` and listens.
+    /// Creates the socket at `path` and listens on it.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        let socket = Socket::make(path)?;
+        let socket = Socket::create(path)?;
         epoll.add(socket.as_fd(), SOCKET)?;
         Ok(Self { socket, peers: BTreeMap::new(), last: SOCKET, epoll, tokens: Vec::new(), paused_until: None })
     }
 
-    /// Looks at everything once, and gives the requests that are complete, each with its peer. Each needs
-    /// [`Control::answer`] or [`Control::follow`], and then all need [`Control::flush`].
+    /// Accepts connections and reads from peers, without waiting. Returns the complete requests,
+    /// each with its peer. Each request needs a call of [`Control::answer`] or [`Control::follow`],
+    /// and then one call of [`Control::flush`] sends all answers.
     pub(crate) fn take_requests(&mut self) -> io::Result<Vec<(u64, Request)>> {
         let now = Instant::now();
         if self.paused_until.is_some_and(|until| until <= now) {
@@ -62,27 +64,29 @@ impl Control {
             if token == SOCKET {
                 self.accept(now)?;
             } else if let Some(peer) = self.peers.get_mut(&token) {
-                requests.extend(peer.look(now).map(|request| (token, request)));
+                requests.extend(peer.read_request(now).map(|request| (token, request)));
             }
         }
         Ok(requests)
     }
 
-    /// Takes up connections. Where too many are there, and to those that may not, it says why not and lets them go.
+    /// Accepts connections. A connection above the maximum, or of a user without permission, gets
+    /// an error and is closed.
     fn accept(&mut self, now: Instant) -> io::Result<()> {
-        for _ in 0..ACCEPT_AT_ONCE {
+        for _ in 0..ACCEPT_BATCH {
             let stream = match self.socket.accept() {
                 Ok(Some(stream)) => stream,
                 Ok(None) => break,
-                // Mostly for want of descriptors, and then this would be tried for ever.
+                // Usually the process is out of descriptors. Without the pause, epoll would report
+                // the socket again and again.
                 Err(_) => {
-                    self.paused_until = Some(now + RECOVERY);
+                    self.paused_until = Some(now + ACCEPT_RETRY_DELAY);
                     return self.epoll.set_enabled(self.socket.as_fd(), SOCKET, false);
                 }
             };
             let mut peer = Peer::new(stream, now);
-            let too_many = || format!("{MAX_PEERS} connections are served already; try again later");
-            let refusal = peer.objection().or_else(|| (self.peers.len() >= MAX_PEERS).then(too_many));
+            let too_many = || format!("{MAX_PEERS} connections are open already; try again later");
+            let refusal = peer.refusal().or_else(|| (self.peers.len() >= MAX_PEERS).then(too_many));
             if let Some(refusal) = refusal {
                 peer.end(&Answer::Error(refusal), now);
                 peer.write(now);
@@ -102,40 +106,41 @@ impl Control {
         }
     }
 
-    /// Gives a peer the events from now on.
+    /// Sends a peer the events from now on.
     pub(crate) fn follow(&mut self, peer: u64) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.follow();
         }
     }
 
-    /// How many follow the events.
+    /// Number of peers that follow the events.
     pub(crate) fn followers(&self) -> usize {
         self.peers.values().filter(|peer| peer.is_following()).count()
     }
 
-    /// Tells those who follow of an event.
-    pub(crate) fn tell(&mut self, event: &Event) {
+    /// Sends an event to the followers.
+    pub(crate) fn send_event(&mut self, event: &Event) {
         if self.followers() == 0 {
             return;
         }
-        // Never fails, as `event_line` says.
-        self.tell_line(&(event_line(event).unwrap_or_default() + "\n"));
+        // `event_line` never fails, as its documentation states.
+        self.send_line(&(event_line(event).unwrap_or_default() + "\n"));
     }
 
-    /// Tells those who follow of events that they are not told of one by one.
-    pub(crate) fn tell_suppressed(&mut self, suppressed: &Suppressed) {
+    /// Sends the followers the number of events that they do not get one by one.
+    pub(crate) fn send_suppressed(&mut self, suppressed: &Suppressed) {
         if self.followers() > 0 {
-            self.tell_line(&suppressed_lines(suppressed).unwrap_or_default());
+            self.send_line(&suppressed_lines(suppressed).unwrap_or_default());
         }
     }
 
-    fn tell_line(&mut self, line: &str) {
+    fn send_line(&mut self, line: &str) {
         let now = Instant::now();
-        self.peers.values_mut().for_each(|peer| peer.tell(line, now));
+        self.peers.values_mut().for_each(|peer| peer.send_line(line, now));
     }
 
-    /// Writes what peers take, and lets go of those that are done, gone, or took too long.
+    /// Writes as much as possible to the peers, and closes finished, closed and timed-out
+    /// connections.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if self.peers.is_empty() {
             return Ok(());
@@ -145,24 +150,24 @@ impl Control {
             if peer.has_output() {
                 peer.write(now);
             }
-            peer.watch(&self.epoll, token)?;
+            peer.update_interest(&self.epoll, token)?;
         }
         self.peers.retain(|_, peer| !peer.is_over(now));
         Ok(())
     }
 
-    /// True where that time has come.
+    /// True if [`Control::deadline`] has passed.
     pub(crate) fn is_due(&self) -> bool {
         self.deadline().is_some_and(|due| due <= Instant::now())
     }
 
-    /// When to look without having been woken.
+    /// When to call [`Control::take_requests`], even without an event.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.peers.values().filter_map(Peer::deadline).chain(self.paused_until).min()
     }
 }
 
-/// Readable when there is something to do.
+/// Readable when a connection or a request arrives, or a peer has room for output.
 impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()

@@ -1,4 +1,5 @@
-//! The socket itself: made so that nobody else can ever connect to it, and never taken from a daemon that lives.
+//! The socket file: created so that no other user can ever connect to it, and never taken from a
+//! running daemon.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -11,48 +12,50 @@ use std::path::{Path, PathBuf};
 use portknock_core::sys::lock::try_lock;
 use portknock_core::sys::process::{effective_user, with_umask};
 
-/// What nobody but the owner may do.
-const PRIVATE: libc::mode_t = 0o177;
+/// Umask for a socket that only its owner can use.
+const PRIVATE_UMASK: libc::mode_t = 0o177;
 
-/// A listening socket with its name in the file system, which goes when this is dropped.
+/// A listening socket with its name in the file system, which is removed when this value is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// Held as long as the daemon lives: whoever has it may take the name.
+    /// Held while the daemon runs: only the holder can replace the socket.
     _lock: File,
 }
 
 impl Socket {
-    /// Makes the socket, and the directory it is in where that is missing. It has the mode 0600 from the first moment, and
-    /// gets its name when it listens. One that a dead daemon left behind is replaced.
-    pub(super) fn make(path: &Path) -> io::Result<Self> {
+    /// Creates the socket, and its directory if that is missing. The socket has the mode 0600 from
+    /// the start, and gets its name when it listens. It replaces the socket that a dead daemon left
+    /// behind.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             match DirBuilder::new().mode(0o755).create(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        if is_foreign(path)? {
+        if is_replaceable(path)? {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "other users can replace files in its directory, and so the socket",
+                "other users can replace files in its directory, including the socket",
             ));
         }
         let lock = lock(path)?;
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there"));
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let new = beside(path, ".new");
+        let new = with_suffix(path, ".new");
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = with_umask(PRIVATE, || UnixListener::bind(&new))?;
+        let listener = with_umask(PRIVATE_UMASK, || UnixListener::bind(&new))?;
         let named = listener.set_nonblocking(true).and_then(|()| fs::rename(&new, path));
         if let Err(error) = named {
             let _ = fs::remove_file(&new);
@@ -61,7 +64,7 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
 
-    /// Takes the next connection; `None` where there is none.
+    /// Accepts the next connection; `None` if there is none.
     pub(super) fn accept(&self) -> io::Result<Option<UnixStream>> {
         match self.listener.accept() {
             Ok((stream, _)) => stream.set_nonblocking(true).map(|()| Some(stream)),
@@ -71,7 +74,7 @@ impl Socket {
     }
 }
 
-/// Readable when somebody connects.
+/// Readable when a client connects.
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
@@ -80,33 +83,34 @@ impl AsFd for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // The lock is still held, so the name is this socket's. The lock file stays, since another daemon may have opened it
-        // by now.
+        // The lock is still held, so the name belongs to this socket. The lock file stays, because
+        // another daemon can have opened it already.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// True if users other than root and the daemon's can rename files in the directory, and so put a socket of their own
-/// under the name: it is theirs, or any user can write to it and it is not sticky.
-fn is_foreign(path: &Path) -> io::Result<bool> {
+/// True if users other than root and the daemon's user can rename files in the directory, and so
+/// replace the socket. They can if the directory belongs to them, or if it is writable for them
+/// without the sticky bit.
+fn is_replaceable(path: &Path) -> io::Result<bool> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let meta = fs::metadata(directory)?;
     let is_shared = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
     Ok(is_shared || ![0, effective_user()].contains(&meta.uid()))
 }
 
-/// A file of its own, as for the state file: the socket's name comes and goes.
+/// Locks a dedicated file, as for the state file, because the socket's name is created and removed.
 fn lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let file = options.open(beside(path, ".lock"))?;
+    let file = options.open(with_suffix(path, ".lock"))?;
     match try_lock(&file)? {
         true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::AddrInUse, "another portknockd answers there")),
+        false => Err(io::Error::new(io::ErrorKind::AddrInUse, "another portknockd uses it")),
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
@@ -122,22 +126,22 @@ mod tests {
     }
 
     #[test]
-    fn it_is_for_its_owner_alone_replaces_a_stale_one_and_leaves_no_name_behind() {
+    fn the_socket_is_private_replaces_a_stale_one_and_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/control");
-        let socket = Socket::make(&path).unwrap();
+        let socket = Socket::create(&path).unwrap();
         assert_eq!((mode(&path), mode(&dir.path().join("run"))), (0o600, 0o755));
         assert!(socket.accept().unwrap().is_none());
         let _stream = UnixStream::connect(&path).unwrap();
         assert!(socket.accept().unwrap().is_some());
-        let error = Socket::make(&path).unwrap_err();
-        assert_eq!(error.to_string(), "another portknockd answers there");
+        let error = Socket::create(&path).unwrap_err();
+        assert_eq!(error.to_string(), "another portknockd uses it");
         UnixStream::connect(&path).unwrap();
         drop(socket);
         assert!(!path.exists());
         drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "a stale one");
-        let _socket = Socket::make(&path).unwrap();
+        assert!(path.exists(), "a stale socket");
+        let _socket = Socket::create(&path).unwrap();
         UnixStream::connect(&path).unwrap();
     }
 
@@ -148,18 +152,18 @@ mod tests {
         let set = |mode| fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
         for mode in [0o777, 0o775, 0o733] {
             set(mode);
-            let error = Socket::make(&path).unwrap_err();
-            assert_eq!(error.to_string(), "other users can replace files in its directory, and so the socket");
+            let error = Socket::create(&path).unwrap_err();
+            assert_eq!(error.to_string(), "other users can replace files in its directory, including the socket");
             assert!(!path.exists() && !dir.path().join("control.lock").exists());
         }
         for mode in [0o700, 0o755, 0o1777] {
             set(mode);
-            Socket::make(&path).unwrap();
+            Socket::create(&path).unwrap();
         }
         // Only root may give a directory away.
         if effective_user() == 0 && std::os::unix::fs::chown(dir.path(), Some(54_321), None).is_ok() {
             set(0o755);
-            assert!(Socket::make(&path).is_err());
+            assert!(Socket::create(&path).is_err());
         }
     }
 
@@ -173,14 +177,14 @@ mod tests {
             [|_, path| fs::write(path, "precious"), |file, path| symlink(file, path)];
         for make in in_the_way {
             make(&file, &path).unwrap();
-            let error = Socket::make(&path).unwrap_err();
-            assert_eq!(error.to_string(), "something that is no socket is there");
+            let error = Socket::create(&path).unwrap_err();
+            assert_eq!(error.to_string(), "the path exists and is not a socket");
             fs::remove_file(&path).unwrap();
         }
         fs::remove_file(dir.path().join("control.lock")).unwrap();
         symlink(&file, dir.path().join("control.lock")).unwrap();
-        Socket::make(&path).unwrap_err();
+        Socket::create(&path).unwrap_err();
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
-        Socket::make(&dir.path().join("no/such/control")).unwrap_err();
+        Socket::create(&dir.path().join("no/such/control")).unwrap_err();
     }
 }

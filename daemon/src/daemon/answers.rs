@@ -1,4 +1,4 @@
-//! What the daemon answers to those who ask it by the control socket.
+//! Answers to the requests on the control socket.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,25 +12,26 @@ use super::{CONTROL, Daemon};
 use crate::control::Control;
 
 impl Daemon {
-    /// Listens on the control socket at `path`. Where that is not possible, that is said, and everything else works.
+    /// Listens on the control socket at `path`. If that fails, the daemon logs the error and works
+    /// without the socket.
     pub(crate) fn open_control(&mut self, path: Option<&Path>) {
         self.control_path = path.map(Path::to_owned);
         let Some(path) = path else { return };
         let opened = Control::open(path).and_then(|control| self.epoll.add(control.as_fd(), CONTROL).map(|()| control));
         match opened {
             Ok(control) => self.control = Some(control),
-            Err(error) => self.say(&format!(
-                "no control socket at {}: {error}; `portknock status` and its like do not work",
+            Err(error) => self.log_line(&format!(
+                "no control socket at {}: {error}; `portknock status`, `close`, `reload` and `events` do not work",
                 Printable(&path.to_string_lossy())
             )),
         }
     }
 
-    /// Answers what was asked since.
+    /// Answers the requests that have arrived.
     pub(super) fn answer_requests(&mut self) {
         let requests = self.control.as_mut().map_or(Ok(Vec::new()), Control::take_requests);
         let requests = requests.unwrap_or_else(|error| {
-            self.give_up_control(&error);
+            self.close_control(&error);
             Vec::new()
         });
         for (peer, request) in requests {
@@ -65,16 +66,16 @@ impl Daemon {
         }
     }
 
-    /// Writes the answers and the events of this turn.
+    /// Writes the answers and the events of this iteration of the loop.
     pub(super) fn flush_control(&mut self) {
         if let Some(Err(error)) = self.control.as_mut().map(Control::flush) {
-            self.give_up_control(&error);
+            self.close_control(&error);
         }
     }
 
-    /// Goes on without: a door is worth more than its status.
-    fn give_up_control(&mut self, error: &io::Error) {
+    /// Closes the control socket after an error. The daemon continues without it.
+    fn close_control(&mut self, error: &io::Error) {
         self.control = None;
-        self.say(&format!("the control socket is closed: {error}"));
+        self.log_line(&format!("the control socket is closed: {error}"));
     }
 }

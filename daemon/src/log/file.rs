@@ -1,4 +1,4 @@
-//! The log file: opened when there is something to write, and again after that failed.
+//! The log file: opened before the first write, and opened again after an error.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -13,25 +13,25 @@ use super::open::open;
 use super::queue::{Queue, count_lines, lost_line};
 use super::writer::{Sink, write_all};
 
-/// The file to log to, and the queues that are told if that is not possible.
+/// The file to log to, and the queues that get the error if that fails.
 #[derive(Debug, Default)]
 pub(super) struct FileTarget {
-    /// `None` for no file any more.
+    /// `None` if there is no log file any more.
     pub(super) path: Option<PathBuf>,
     pub(super) stderr: Option<Arc<Queue<Infallible>>>,
     pub(super) syslog: Option<Arc<Queue<Infallible>>>,
 }
 
-/// A log file. Nothing that goes wrong with it ends the daemon.
+/// A log file. Its errors never end the daemon.
 #[derive(Debug, Default)]
 pub(super) struct LogFile {
     target: FileTarget,
     file: Option<File>,
-    /// Lines that the file has not taken since it worked last.
+    /// Number of lines lost since the last successful write.
     lost: u64,
-    /// The last line in the file has no end.
-    is_torn: bool,
-    /// The error was reported, and nothing has been written since.
+    /// The last line in the file is incomplete.
+    has_partial_line: bool,
+    /// The error is reported, and no write has succeeded since.
     is_failing: bool,
 }
 
@@ -46,10 +46,10 @@ impl Sink for LogFile {
             Ok(file) => file,
             Err(error) => {
                 self.lost += count_lines(lines);
-                return self.complain(&error);
+                return self.report_error(&error);
             }
         };
-        let mut head = if self.is_torn { "\n".to_owned() } else { String::new() };
+        let mut head = if self.has_partial_line { "\n".to_owned() } else { String::new() };
         if self.lost > 0 {
             head.push_str(&lost_line(self.lost, true));
         }
@@ -57,33 +57,33 @@ impl Sink for LogFile {
         let (written, result) = write_all(&mut file, &text, || queue.has_switch());
         self.lost = if written < head.len() { self.lost } else { 0 }
             + count_lines(&lines[written.saturating_sub(head.len())..]);
-        self.is_torn = match written.checked_sub(1) {
+        self.has_partial_line = match written.checked_sub(1) {
             Some(last) => text.as_bytes()[last] != b'\n',
-            None => self.is_torn,
+            None => self.has_partial_line,
         };
         match result {
             Ok(()) => (self.file, self.is_failing) = (Some(file), false),
-            // It has taken nothing for long, and another one is to replace it.
+            // The file blocks, and a switch to another file is in the queue.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             // The file is opened again for the next line.
-            Err(error) => self.complain(&error),
+            Err(error) => self.report_error(&error),
         }
     }
 
-    /// Opens the file again, or another one. The count of lost lines is for that one then.
+    /// Opens the file again, or another one, which then gets the number of lost lines.
     fn switch(&mut self, target: FileTarget) {
         *self = Self { target, lost: self.lost, ..Self::default() };
         if self.target.path.is_some() {
             match self.opened() {
                 Ok(file) => self.file = Some(file),
-                Err(error) => self.complain(&error),
+                Err(error) => self.report_error(&error),
             }
         }
     }
 }
 
 impl LogFile {
-    /// Takes the open file, or opens it.
+    /// Returns the open file, or opens it.
     fn opened(&mut self) -> io::Result<File> {
         match (self.file.take(), &self.target.path) {
             (Some(file), _) => Ok(file),
@@ -92,8 +92,8 @@ impl LogFile {
         }
     }
 
-    /// Reports the first error in a row, where people may see it.
-    fn complain(&mut self, error: &io::Error) {
+    /// Reports the first error in a row to syslog and standard error.
+    fn report_error(&mut self, error: &io::Error) {
         if std::mem::replace(&mut self.is_failing, true) {
             return;
         }

@@ -1,7 +1,8 @@
-//! Where log lines go: standard output, a file, syslog.
+//! The log and its sinks: standard output, a file, syslog.
 //!
-//! The daemon puts lines into bounded queues and never waits. A thread for each sink writes them: only a thread can wait for
-//! a file system that hangs, and standard output belongs to other processes too, for which it must not become non-blocking.
+//! The daemon puts lines into bounded queues and never waits. A thread for each sink writes them.
+//! Only a thread can wait for a file system that hangs, and standard output must not become
+//! non-blocking, because other processes use it, too.
 
 mod file;
 mod open;
@@ -19,26 +20,27 @@ use portknock_core::sys::clock::{LocalTime, local_time};
 use file::{FileTarget, LogFile};
 use writer::{Stderr, Stdout, Syslog, Writer};
 
-/// What is logged to.
+/// The targets of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targets {
-    /// Standard output, as in the foreground.
+    /// Standard output, in the foreground.
     pub(crate) stdout: bool,
-    /// A file; absolute, since a daemon changes its directory.
+    /// A file; absolute, because a background process changes its directory.
     pub(crate) file: Option<PathBuf>,
     /// syslog(3).
     pub(crate) syslog: bool,
 }
 
-/// Number of bytes that are put into the queues without waiting for the end of the turn.
+/// Number of bytes that are put into the queues before the end of the loop's iteration.
 const FLUSH_THRESHOLD: usize = 64 * 1024;
-/// How long the start waits for the sinks, so that the log file is there, or the error on standard error, if nothing stalls.
+/// Maximum time that the start waits for the sinks, so that the log file exists, or its error is on
+/// standard error.
 const START_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long the end waits for the sinks.
+/// Maximum time that the end waits for the sinks.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Collects lines and puts them into the queues of their sinks at each [`Log::flush`]. Nothing that goes wrong there ends
-/// the daemon or holds it up.
+/// Collects lines and puts them into the queues of their sinks at each [`Log::flush`]. Errors of a
+/// sink neither end nor delay the daemon.
 #[derive(Debug)]
 pub(crate) struct Log {
     targets: Targets,
@@ -49,13 +51,15 @@ pub(crate) struct Log {
     /// Lines for standard output and syslog.
     plain: String,
     /// Lines for the file.
-    stamped: String,
-    /// Timestamp of the lines of this turn in the file; empty if the next line has to look at the clock.
-    stamp: String,
+    timestamped: String,
+    /// Timestamp of the lines of this iteration in the file; empty if the next line must read the
+    /// clock.
+    timestamp: String,
 }
 
 impl Log {
-    /// A log to these targets. A file that cannot be opened is reported on standard error and to syslog.
+    /// Opens a log to these targets. If the file cannot be opened, the log reports this on standard
+    /// error and to syslog.
     ///
     /// # Errors
     /// Fails if a thread cannot be started.
@@ -67,18 +71,18 @@ impl Log {
             stderr: None,
             file: None,
             plain: String::new(),
-            stamped: String::new(),
-            stamp: String::new(),
+            timestamped: String::new(),
+            timestamp: String::new(),
         };
         log.reopen(targets)?;
         log.wait_until_idle(START_TIMEOUT);
         Ok(log)
     }
 
-    /// Opens the targets again: others, or a file that was moved away by now.
+    /// Opens the targets again, because they have changed or the file has been moved away.
     ///
     /// # Errors
-    /// Fails if a thread cannot be started; lines go to the targets of before then.
+    /// Fails if a thread cannot be started; the log then keeps its old targets.
     pub(crate) fn reopen(&mut self, targets: Targets) -> io::Result<()> {
         self.flush();
         if targets.stdout && self.stdout.is_none() {
@@ -106,7 +110,7 @@ impl Log {
     ///
     /// # Errors
     /// Fails if a thread cannot be started.
-    pub(crate) fn complain(&mut self, lines: &str) -> io::Result<()> {
+    pub(crate) fn write_stderr(&mut self, lines: &str) -> io::Result<()> {
         if !lines.is_empty() {
             self.stderr()?.queue().push(lines);
             self.wait_until_idle(START_TIMEOUT);
@@ -122,47 +126,47 @@ impl Log {
         Ok(self.stderr.insert(stderr))
     }
 
-    /// What is logged to.
+    /// The targets of the log.
     pub(crate) fn targets(&self) -> &Targets {
         &self.targets
     }
 
-    /// Takes one line, which must not have control characters, as of now.
+    /// Logs a line, which must not have control characters, with the current time.
     pub(crate) fn line(&mut self, line: &str) {
-        if self.stamp.is_empty() {
-            self.stamp = stamp_of(local_time());
+        if self.timestamp.is_empty() {
+            self.timestamp = timestamp_of(local_time());
         }
-        let stamp = std::mem::take(&mut self.stamp);
-        self.put(&stamp, line);
-        self.stamp = stamp;
-        self.flush_many();
+        let timestamp = std::mem::take(&mut self.timestamp);
+        self.put(&timestamp, line);
+        self.timestamp = timestamp;
+        self.flush_if_large();
     }
 
-    /// Takes one line that was made at `time`.
-    pub(crate) fn line_of(&mut self, line: &str, time: LocalTime) {
-        self.put(&stamp_of(time), line);
-        self.flush_many();
+    /// Logs a line with the time `time`.
+    pub(crate) fn line_at(&mut self, line: &str, time: LocalTime) {
+        self.put(&timestamp_of(time), line);
+        self.flush_if_large();
     }
 
-    fn put(&mut self, stamp: &str, line: &str) {
+    fn put(&mut self, timestamp: &str, line: &str) {
         // Writing into a string does not fail.
         if self.targets.stdout || self.targets.syslog {
             let _ = writeln!(self.plain, "{line}");
         }
         if self.targets.file.is_some() {
-            let _ = writeln!(self.stamped, "{stamp}{line}");
+            let _ = writeln!(self.timestamped, "{timestamp}{line}");
         }
     }
 
-    fn flush_many(&mut self) {
-        if self.plain.len().max(self.stamped.len()) >= FLUSH_THRESHOLD {
+    fn flush_if_large(&mut self) {
+        if self.plain.len().max(self.timestamped.len()) >= FLUSH_THRESHOLD {
             self.flush();
         }
     }
 
-    /// Puts the lines into the queues. What a queue has no room for is lost and counted.
+    /// Puts the lines into the queues. Lines for which a queue has no room are lost and counted.
     pub(crate) fn flush(&mut self) {
-        self.stamp.clear();
+        self.timestamp.clear();
         if let Some(stdout) = self.stdout.as_ref().filter(|_| self.targets.stdout) {
             stdout.queue().push(&self.plain);
         }
@@ -170,13 +174,13 @@ impl Log {
             syslog.queue().push(&self.plain);
         }
         if let Some(file) = &self.file {
-            file.queue().push(&self.stamped);
+            file.queue().push(&self.timestamped);
         }
         self.plain.clear();
-        self.stamped.clear();
+        self.timestamped.clear();
     }
 
-    /// Writes everything, but leaves a sink that stalls to itself after a while.
+    /// Writes everything, but stops waiting for a sink after [`END_TIMEOUT`].
     pub(crate) fn finish(&mut self) {
         self.flush();
         self.wait_until_idle(END_TIMEOUT);
@@ -184,7 +188,7 @@ impl Log {
 
     fn wait_until_idle(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        // The file comes first: what is wrong with it goes to the others.
+        // The file comes first, because its errors go to the other sinks.
         if let Some(file) = &self.file {
             file.queue().wait_until_idle(deadline);
         }
@@ -194,12 +198,12 @@ impl Log {
     }
 }
 
-/// The timestamp of a line that is made now.
-fn stamp_now() -> String {
-    stamp_of(local_time())
+/// The timestamp of the current time.
+fn timestamp_now() -> String {
+    timestamp_of(local_time())
 }
 
-fn stamp_of(LocalTime { year, month, day, hour, minute, .. }: LocalTime) -> String {
+fn timestamp_of(LocalTime { year, month, day, hour, minute, .. }: LocalTime) -> String {
     format!("[{year}-{month:02}-{day:02} {hour:02}:{minute:02}] ")
 }
 
@@ -209,17 +213,17 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn lines_are_stamped_as_by_knockd_and_a_moved_file_is_made_anew() {
+    fn lines_have_the_timestamps_of_knockd_and_a_moved_file_is_created_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let targets = Targets { file: Some(path.clone()), ..Targets::default() };
         let mut log = Log::open(targets.clone()).unwrap();
         let time = LocalTime { year: 2026, month: 3, day: 9, hour: 7, minute: 5, second: 59 };
-        log.line_of("127.0.0.1: d: Stage 1", time);
+        log.line_at("127.0.0.1: d: Stage 1", time);
         fs::rename(&path, dir.path().join("old")).unwrap();
-        log.line_of("still the old file", time);
+        log.line_at("still the old file", time);
         log.reopen(targets).unwrap();
-        log.line_of("the new file", time);
+        log.line_at("the new file", time);
         log.finish();
         let old = fs::read_to_string(dir.path().join("old")).unwrap();
         assert_eq!(old, "[2026-03-09 07:05] 127.0.0.1: d: Stage 1\n[2026-03-09 07:05] still the old file\n");

@@ -1,8 +1,9 @@
-//! Opening the log file without being led elsewhere.
+//! Opens the log file without following other users' symbolic links.
 //!
-//! The path is walked name by name. A symbolic link on the way is followed only if it belongs to root or to the daemon's own
-//! user: any other user could let it lead to a file that only the daemon can write to. The file itself is a regular file, a
-//! FIFO or `/dev/null`, and opening it never waits for the reader of a FIFO.
+//! The path is resolved name by name. A symbolic link in it is followed only if it belongs to root
+//! or to the daemon's own user: any other user could point it to a file that only the daemon can
+//! write to. The log file is a regular file, a FIFO or `/dev/null`, and opening it never waits for
+//! the reader of a FIFO.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -19,12 +20,12 @@ use portknock_core::sys::process::effective_user;
 const MAX_LINKS: usize = 16;
 /// Mode of a new log file.
 const MODE: libc::mode_t = 0o640;
-/// Flags for a name whose kind is not known yet.
-const LOOK: libc::c_int = libc::O_PATH | libc::O_NOFOLLOW;
+/// Flags that open a name only to read its metadata.
+const INSPECT: libc::c_int = libc::O_PATH | libc::O_NOFOLLOW;
 /// Flags for the log file.
 const APPEND: libc::c_int = libc::O_WRONLY | libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOCTTY;
 
-/// Opens the file at an absolute path to append to it, and makes it where it does not exist.
+/// Opens the file at an absolute path for appending, and creates it if it does not exist.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let mut dir = File::open("/")?;
     let mut names = names(path);
@@ -32,13 +33,13 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     while let Some(name) = names.pop() {
         let is_last = names.is_empty();
         let open = |flags| open_at(dir.as_fd(), &name, flags, MODE).map(File::from);
-        let mut found = match open(LOOK) {
+        let mut entry = match open(INSPECT) {
             Err(error) if is_last && error.kind() == ErrorKind::NotFound => {
                 return checked(open(APPEND | libc::O_NOFOLLOW | libc::O_CREAT)?);
             }
-            found => found?,
+            entry => entry?,
         };
-        let meta = found.metadata()?;
+        let meta = entry.metadata()?;
         let mut follow = libc::O_NOFOLLOW;
         if meta.is_symlink() {
             links += 1;
@@ -47,27 +48,27 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
             }
             check_link(&meta, &name)?;
             if !is_in_proc(&meta) {
-                let target = link_target(found.as_fd())?;
+                let target = link_target(entry.as_fd())?;
                 if target.is_absolute() {
                     dir = File::open("/")?;
                 }
                 names.extend(self::names(&target));
                 continue;
             }
-            // Only the kernel can follow it: /proc/self/fd/1 of a pipe leads to no name.
+            // Only the kernel can follow this link: /proc/self/fd/1 of a pipe has no path.
             follow = 0;
-            found = open(libc::O_PATH)?;
+            entry = open(libc::O_PATH)?;
         }
         if is_last {
-            checked(found)?;
+            checked(entry)?;
             return checked(open(APPEND | follow)?);
         }
-        dir = found;
+        dir = entry;
     }
     Err(ErrorKind::IsADirectory.into())
 }
 
-/// The names of a path, the last one first.
+/// The names of a path, in reverse order.
 fn names(path: &Path) -> Vec<OsString> {
     let names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -77,7 +78,7 @@ fn names(path: &Path) -> Vec<OsString> {
     names.rev().collect()
 }
 
-/// Refuses a link that another user made, or gave a second name.
+/// Refuses a link that belongs to another user, or has a second hard link.
 fn check_link(link: &Metadata, name: &OsStr) -> io::Result<()> {
     if [0, effective_user()].contains(&link.uid()) && link.nlink() == 1 {
         return Ok(());
@@ -85,7 +86,7 @@ fn check_link(link: &Metadata, name: &OsStr) -> io::Result<()> {
     let name = name.to_string_lossy();
     let (name, user) = (Printable(&name), link.uid());
     let message = format!(
-        "the symbolic link {name} belongs to user {user}; only links of root and of this daemon's user are followed"
+        "the symbolic link {name} belongs to user {user}; the daemon follows only links of root and of the user that it runs as"
     );
     Err(io::Error::new(ErrorKind::PermissionDenied, message))
 }
@@ -95,7 +96,7 @@ fn is_in_proc(link: &Metadata) -> bool {
     fs::metadata("/proc/self").is_ok_and(|proc| proc.dev() == link.dev())
 }
 
-/// Refuses what is no log file. Opening a device to write to may do anything.
+/// Refuses any other kind of file. Opening a device for writing can have arbitrary effects.
 fn checked(file: File) -> io::Result<File> {
     let meta = file.metadata()?;
     let kind = meta.file_type();
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_made_and_appended_to_also_through_links_of_ours() {
+    fn a_file_is_created_and_appended_to_also_through_own_links() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("a/b")).unwrap();
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_directories_and_sockets_are_no_log_files() {
+    fn devices_directories_and_sockets_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
         for path in [dir.path(), &dir.path().join("socket"), Path::new("/dev/zero"), Path::new("/")] {
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_is_opened_where_it_has_a_reader_and_refused_at_once_where_not() {
+    fn a_fifo_is_opened_if_it_has_a_reader_and_refused_without_waiting_otherwise() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fifo");
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());

@@ -1,22 +1,22 @@
-//! Lines on their way to a sink that may stall.
+//! Queues of lines for sinks that can stall.
 
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::stamp_now;
+use super::timestamp_now;
 
-/// Maximum number of bytes that wait in a queue; its writer has as many in its hands at most.
+/// Maximum number of bytes in a queue; its writer holds at most as many again.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 
-/// A bounded queue between the daemon, which never waits, and the thread that writes to a sink. `T` is what the sink can be
-/// switched to.
+/// A bounded queue between the daemon, which never waits, and the thread that writes to a sink. `T`
+/// is the sink's type of target.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
-    /// The writer waits for something to do.
+    /// Wakes the writer when there is work.
     work: Condvar,
-    /// Somebody waits for the writer to have nothing to do.
+    /// Wakes the daemon when the writer is idle.
     idle: Condvar,
     has_timestamps: bool,
 }
@@ -24,32 +24,32 @@ pub(super) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     lines: String,
-    /// Lines that came after `lines` and did not fit.
+    /// Number of lines after `lines` that did not fit.
     lost: u64,
-    /// What to switch the sink to, and how many bytes of `lines` are written before.
+    /// The next target of the sink, and the number of bytes of `lines` that go to the old one.
     switch: Option<(usize, T)>,
-    /// The writer has nothing to do.
+    /// The writer waits for work.
     is_idle: bool,
 }
 
-/// What a writer does next.
+/// The next task of a writer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work<T> {
     /// Write the lines.
     Write,
-    /// Write to another target from here on.
+    /// Write all later lines to another target.
     Switch(T),
 }
 
 impl<T> Queue<T> {
-    /// An empty queue; the lines of one with timestamps begin with the time.
+    /// An empty queue. `has_timestamps` is for a sink whose lines begin with the time.
     pub(super) fn new(has_timestamps: bool) -> Self {
         let state = State { lines: String::new(), lost: 0, switch: None, is_idle: false };
         Self { state: Mutex::new(state), work: Condvar::new(), idle: Condvar::new(), has_timestamps }
     }
 
-    /// Appends whole lines. Those that do not fit are counted, and with them all that come before the writer reports that
-    /// number.
+    /// Appends whole lines. Lines that do not fit are counted, and so are all later lines until the
+    /// writer reports the number.
     pub(super) fn push(&self, lines: &str) {
         if lines.is_empty() {
             return;
@@ -67,8 +67,8 @@ impl<T> Queue<T> {
         self.work.notify_one();
     }
 
-    /// Switches the sink after the lines that are in the queue now. A switch that is still in the queue is replaced: what was
-    /// to be opened then is opened as it is when its turn comes.
+    /// Switches the sink to another target after the lines that are in the queue now. Replaces the
+    /// target of a switch that is still in the queue, which keeps its position.
     pub(super) fn switch(&self, target: T) {
         let mut state = self.state.lock();
         let after = state.switch.as_ref().map_or(state.lines.len(), |(after, _)| *after);
@@ -121,13 +121,13 @@ impl<T> Queue<T> {
     }
 }
 
-/// The line that stands for `count` lines that are missing.
+/// The line that reports `count` lost lines.
 pub(super) fn lost_line(count: u64, has_timestamp: bool) -> String {
-    let timestamp = if has_timestamp { stamp_now() } else { String::new() };
+    let timestamp = if has_timestamp { timestamp_now() } else { String::new() };
     format!("{timestamp}{count} lines were not logged\n")
 }
 
-/// Number of lines, each with its end.
+/// Number of complete lines.
 pub(super) fn count_lines(lines: &str) -> u64 {
     lines.bytes().filter(|&byte| byte == b'\n').count() as u64
 }
@@ -142,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_the_order_stays() {
+    fn lines_that_do_not_fit_are_counted_in_order() {
         let queue = Queue::<u8>::new(false);
         let line = format!("{}\n", "ä".repeat(511));
         let fit = MAX_BYTES / line.len();
         for _ in 0..fit + 2 {
             queue.push(&line);
         }
-        // It would fit, but comes after lines that did not.
+        // This line would fit, but comes after lines that did not.
         queue.push("x\n");
         queue.push("y\nz\n");
         let (work, batch) = take(&queue);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_lines_is_taken_as_far_as_it_fits() {
+    fn a_block_of_lines_is_accepted_as_far_as_it_fits() {
         let queue = Queue::<u8>::new(true);
         let block = "0123456789abcde\n".repeat(MAX_BYTES / 16 + 3);
         queue.push(&block);

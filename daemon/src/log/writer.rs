@@ -1,4 +1,4 @@
-//! One thread for each sink: whatever holds that up holds up nothing else.
+//! One thread for each sink, so that a sink that stalls delays nothing else.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -14,22 +14,22 @@ use portknock_core::sys::syslog;
 
 use super::queue::{Queue, Work};
 
-/// Stack size of a writer, which calls little more than write(2) and syslog(3).
+/// Stack size of a writer in bytes. It calls little more than write(2) and syslog(3).
 const STACK_BYTES: usize = 128 * 1024;
-/// Capacity that a batch keeps between writes.
+/// Capacity in bytes that a batch keeps between writes.
 const KEPT_BYTES: usize = 64 * 1024;
-/// How long a write to a full pipe waits before the writer looks whether the sink is still wanted.
+/// Maximum time that a write to a full pipe waits before the writer checks whether to give up.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// A place that lines are written to, which may take any time.
+/// A destination of lines. Writing to it can take any time.
 pub(super) trait Sink: Send + 'static {
-    /// What it can be switched to.
+    /// The type of its targets.
     type Target: Send + 'static;
 
-    /// Writes whole lines, or as many of them as the sink takes.
+    /// Writes whole lines, or as many of them as the sink accepts.
     fn write(&mut self, lines: &str, queue: &Queue<Self::Target>);
 
-    /// Writes to another target from here on.
+    /// Writes all later lines to another target.
     fn switch(&mut self, _target: Self::Target) {}
 }
 
@@ -60,7 +60,7 @@ impl<T: Send + 'static> Writer<T> {
         Ok(Self { queue })
     }
 
-    /// The queue that it takes its lines from.
+    /// The queue of its lines.
     pub(super) fn queue(&self) -> &Arc<Queue<T>> {
         &self.queue
     }
@@ -80,12 +80,12 @@ impl Sink for Stdout {
     type Target = Infallible;
 
     fn write(&mut self, lines: &str, _: &Queue<Infallible>) {
-        // If its reader is gone, nothing is left to be done.
+        // If its reader has gone, there is no other place to write to.
         let _ = write_all(&mut self.0, lines, || false);
     }
 }
 
-/// Standard error, which a daemon replaces when it detaches.
+/// Standard error, which a background process replaces when it detaches.
 #[derive(Debug)]
 pub(super) struct Stderr;
 
@@ -93,13 +93,14 @@ impl Sink for Stderr {
     type Target = Infallible;
 
     fn write(&mut self, lines: &str, _: &Queue<Infallible>) {
-        // Of its own each time: the lock that std holds while it writes would hold up whoever else complains.
+        // A duplicate of the descriptor: the lock that std holds while it writes would block other
+        // writers to standard error.
         let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return };
         let _ = write_all(&mut File::from(stderr), lines, || false);
     }
 }
 
-/// syslog(3), which waits for the system's log.
+/// syslog(3), which waits for the system logger.
 #[derive(Debug)]
 pub(super) struct Syslog;
 
@@ -112,12 +113,13 @@ impl Sink for Syslog {
     }
 }
 
-/// Writes everything, and waits where that is not possible yet: a pipe may be non-blocking, whoever made it so. Between
-/// waits `is_over` is asked whether to give up. Returns how many bytes were written, and the error that ended it.
+/// Writes everything, and waits if the sink has no room: another process can have made a pipe
+/// non-blocking. Between waits `gives_up` decides whether to stop. Returns the number of bytes
+/// written, and the error that stopped it.
 pub(super) fn write_all<W: Write + AsFd>(
     sink: &mut W,
     lines: &str,
-    is_over: impl Fn() -> bool,
+    gives_up: impl Fn() -> bool,
 ) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < lines.len() {
@@ -125,7 +127,7 @@ pub(super) fn write_all<W: Write + AsFd>(
             Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock && !is_over() => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !gives_up() => {
                 if let Err(error) = wait_for_room(sink.as_fd()) {
                     return (written, Err(error));
                 }

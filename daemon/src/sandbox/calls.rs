@@ -1,4 +1,4 @@
-//! The system calls that the process that reads packets may still make (seccomp(2)).
+//! The system calls that the reader process can make (seccomp(2)).
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -7,7 +7,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// Every other system call fails with `EPERM`.
+/// Restricts the process to the permitted system calls. All others fail with `EPERM`.
 pub(super) fn restrict_calls(daemon: BorrowedFd<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
     let is = |argument, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
@@ -16,11 +16,11 @@ pub(super) fn restrict_calls(daemon: BorrowedFd<'_>) -> Result<(), Box<dyn std::
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits), 0)
     };
     let number = |value: libc::c_int| u64::from(value.unsigned_abs());
-    // A packet socket can send, too.
+    // Only to the daemon: a packet socket can send, too.
     for call in [libc::SYS_write, libc::SYS_writev, libc::SYS_sendto] {
         rules.insert(call, vec![SeccompRule::new(vec![is(0, number(daemon.as_raw_fd()))?])?]);
     }
-    // Memory, but no code.
+    // Memory, but no executable memory.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![SeccompRule::new(vec![lacks(2, libc::PROT_EXEC)?])?]);
     }
@@ -38,9 +38,9 @@ pub(super) fn restrict_calls(daemon: BorrowedFd<'_>) -> Result<(), Box<dyn std::
     Ok(())
 }
 
-/// System calls that are allowed whatever their arguments.
+/// System calls that are permitted with any arguments.
 const ALLOWED: &[i64] = &[
-    // Waiting, and reading what is open.
+    // Waiting, and reading from open descriptors.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
@@ -54,7 +54,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getsockname,
     libc::SYS_timerfd_settime,
     libc::SYS_close,
-    // The time, where the kernel does not have it in memory.
+    // The time, if the vDSO does not provide it.
     libc::SYS_clock_gettime,
     libc::SYS_gettimeofday,
     // Memory and locks.
@@ -64,7 +64,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_madvise,
     libc::SYS_futex,
     libc::SYS_getrandom,
-    // The end, be it in a panic.
+    // Exit, also after a panic.
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_getpid,

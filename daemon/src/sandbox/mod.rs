@@ -1,4 +1,5 @@
-//! What the process that reads packets may still do: next to nothing.
+//! The sandbox of the reader process, which can do little more than read from open descriptors and
+//! write to the daemon.
 
 #[cfg(target_endian = "little")]
 mod calls;
@@ -16,20 +17,21 @@ use portknock_core::sys::process::effective_user;
 use calls::restrict_calls;
 use limits::{limit, prefer_for_oom_killer};
 
-/// Gives up everything that reading from open descriptors does not need, one layer behind the other, so that a hole in
-/// one is no way out: the user, capabilities, new privileges, files and networks (landlock(7)), and all system calls
-/// but a few (seccomp(2)). Nothing is written but to `daemon`, and no more than `memory` bytes are allocated. Returns in
-/// words what the system did not let it give up.
+/// Enters the sandbox: gives up all privileges that reading from open descriptors does not need.
+/// The layers are independent, so that a hole in one is no way out: the user, capabilities, new
+/// privileges, files and networks (landlock(7)), and most system calls (seccomp(2)). Afterwards the
+/// process can write only to `daemon`, and allocate at most `memory` more bytes. Returns
+/// descriptions of the privileges that the system did not let it give up.
 ///
 /// # Errors
-/// Where the system refused what it should not.
-pub(crate) fn give_up_rights(daemon: BorrowedFd<'_>, memory: u64) -> Result<Vec<String>, String> {
+/// Fails if giving up capabilities or files fails.
+pub(crate) fn enter_sandbox(daemon: BorrowedFd<'_>, memory: u64) -> Result<Vec<String>, String> {
     let mut kept = Vec::new();
-    // Before it becomes a user who cannot write there.
+    // Before the change of the user, because the new user cannot write to this file.
     kept.extend(prefer_for_oom_killer());
     drop_bounding_set();
     if effective_user() == 0 {
-        kept.extend(leave_root());
+        kept.extend(drop_root());
     }
     kept.extend(limit(memory));
     drop_capabilities().map_err(|error| format!("cannot give up capabilities: {error}"))?;
@@ -44,24 +46,24 @@ pub(crate) fn give_up_rights(daemon: BorrowedFd<'_>, memory: u64) -> Result<Vec<
     Ok(kept)
 }
 
-/// Becomes a user that no other process has: `portknock`, or, if there is no such user, a number without a name. Returns
-/// in words what is kept.
-fn leave_root() -> Option<String> {
+/// Changes to a user that no other process has: `portknock`, or, if that does not exist, a user ID
+/// without a name. Returns a description of the privilege that the process keeps.
+fn drop_root() -> Option<String> {
     if let Some(user) = find_user(c"portknock").or_else(find_unused_user)
         && become_user(user).is_ok()
     {
         return None;
     }
-    // As in a user namespace, which may have few users, or root alone.
+    // For example in a user namespace, which can have few users, or only root.
     match find_user(c"nobody").map(become_user) {
-        Some(Ok(())) => Some("the user nobody, which other programs may have too (there is no user portknock)".into()),
+        Some(Ok(())) => Some("the user nobody, which other programs can have, too (there is no user portknock)".into()),
         Some(Err(error)) => Some(format!("the user root ({error})")),
-        None => Some("the user root (there is neither portknock nor nobody)".into()),
+        None => Some("the user root (there is neither a user portknock nor a user nobody)".into()),
     }
 }
 
-/// No file can be opened any more, no address bound or connected to, no process outside signalled, as far as the kernel
-/// knows how; true where it does not know.
+/// Forbids opening files, binding and connecting to addresses, and signalling other processes, as
+/// far as the kernel supports this. True if the kernel has no Landlock.
 fn restrict_files() -> Result<bool, landlock::RulesetError> {
     let newest = ABI::V6;
     let rules = Ruleset::default()
@@ -72,7 +74,7 @@ fn restrict_files() -> Result<bool, landlock::RulesetError> {
     Ok(rules.restrict_self()?.ruleset == RulesetStatus::NotEnforced)
 }
 
-/// No filter is written for machines of the other byte order.
+/// There is no filter for big-endian machines.
 #[cfg(target_endian = "big")]
 fn restrict_calls(_daemon: BorrowedFd<'_>) -> Result<(), &'static str> {
     Err("portknock has no filter for a big-endian machine")
@@ -90,7 +92,7 @@ mod tests {
 
     const INSIDE: &str = "PORTKNOCK_TEST_SANDBOX";
 
-    /// What the test does in the sandbox. It answers through standard input, as the reader does.
+    /// The part of the test in the sandbox. It answers through standard input, as the reader does.
     fn inside() {
         let daemon = io::stdin().as_fd().try_clone_to_owned().unwrap();
         let (mut pipe, mut other_end) = io::pipe().unwrap();
@@ -101,25 +103,33 @@ mod tests {
         let address = listener.local_addr().unwrap();
         other_end.write_all(b"x").unwrap();
 
-        let kept = give_up_rights(daemon.as_fd(), 128 << 20);
+        let kept = enter_sandbox(daemon.as_fd(), 128 << 20);
         let mut answers = vec![format!("{kept:?}")];
-        let mut attempt = |what: &str, result: io::Result<()>| {
-            answers
-                .push(format!("{what}: {}", result.map_or_else(|error| error.kind().to_string(), |()| "done".into())));
+        let mut attempt = |action: &str, result: io::Result<()>| {
+            answers.push(format!(
+                "{action}: {}",
+                result.map_or_else(|error| error.kind().to_string(), |()| "done".into())
+            ));
         };
-        attempt("read what is open", pipe.read(&mut [0]).map(drop));
-        attempt("take memory", vec![1_u8; 64 << 20].into_iter().max().map(drop).ok_or_else(|| io::Error::other("")));
-        attempt("take more memory than it may", Vec::<u8>::new().try_reserve(128 << 20).map_err(io::Error::other));
+        attempt("read from an open pipe", pipe.read(&mut [0]).map(drop));
+        attempt(
+            "allocate memory",
+            vec![1_u8; 64 << 20].into_iter().max().map(drop).ok_or_else(|| io::Error::other("")),
+        );
+        attempt(
+            "allocate more memory than permitted",
+            Vec::<u8>::new().try_reserve(128 << 20).map_err(io::Error::other),
+        );
         attempt("write a file", File::create("/tmp/portknock-sandbox").map(drop));
         attempt("read a file", File::open("/etc/passwd").map(drop));
-        attempt("list a folder", fs::read_dir("/").map(drop));
+        attempt("list a directory", fs::read_dir("/").map(drop));
         attempt("remove a file", fs::remove_file("/tmp/portknock-sandbox"));
-        attempt("write what is open", file.write_all(b"x"));
-        attempt("send through what is open", before.send(b"x").map(drop));
+        attempt("write to an open file", file.write_all(b"x"));
+        attempt("send through an open socket", before.send(b"x").map(drop));
         attempt("open a socket", UdpSocket::bind("127.0.0.1:0").map(drop));
         attempt("open a local socket", UnixDatagram::unbound().map(drop));
         attempt("connect", TcpStream::connect(address).map(drop));
-        attempt("take a connection", listener.accept().map(drop));
+        attempt("accept a connection", listener.accept().map(drop));
         attempt("start a program", Command::new("/bin/true").spawn().map(drop));
         attempt("start a thread", std::thread::Builder::new().spawn(|| ()).map(drop));
         let mut stream = UnixStream::from(daemon);
@@ -149,8 +159,11 @@ mod tests {
         assert!(kept == "Ok([])" || kept.starts_with("Ok([\"the user root ("), "{kept}");
         let denied: Vec<_> = answers.clone().filter(|answer| answer.ends_with(": permission denied")).collect();
         let done: Vec<_> = answers.clone().filter(|answer| answer.ends_with(": done")).collect();
-        assert_eq!(done, ["read what is open: done", "take memory: done"], "{answers:?}");
+        assert_eq!(done, ["read from an open pipe: done", "allocate memory: done"], "{answers:?}");
         assert_eq!(denied.len(), 12, "{answers:?}");
-        assert!(answers.clone().any(|answer| answer == "take more memory than it may: other error"), "{answers:?}");
+        assert!(
+            answers.clone().any(|answer| answer == "allocate more memory than permitted: other error"),
+            "{answers:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Writes what the targets start from into a folder for each in the folder that it is given.
+//! Writes the seeds of each target into a directory of the target's name, inside the given
+//! directory.
 
 use std::env::args_os;
 use std::fs;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use portknock_fuzz::{c_api, config_lines, control, engine, frame, journal, one_time, reader, replay};
 
 fn main() -> std::io::Result<()> {
-    let Some(folder) = args_os().nth(1).map(PathBuf::from) else { panic!("usage: seeds FOLDER") };
+    let Some(directory) = args_os().nth(1).map(PathBuf::from) else { panic!("usage: seeds DIRECTORY") };
     for (target, seeds) in [
         ("config_lines", config_lines::seeds()),
         ("control", control::seeds()),
@@ -19,10 +20,10 @@ fn main() -> std::io::Result<()> {
         ("replay", replay::seeds()),
         ("c_api", c_api::seeds()),
     ] {
-        let folder = folder.join(target);
-        fs::create_dir_all(&folder)?;
+        let directory = directory.join(target);
+        fs::create_dir_all(&directory)?;
         for (number, seed) in seeds.iter().enumerate() {
-            fs::write(folder.join(format!("seed-{number}")), seed)?;
+            fs::write(directory.join(format!("seed-{number}")), seed)?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Arguments out of bytes, as C would have them.
+//! Derives arguments from bytes, as C programs would pass them.
 
 use std::ffi::{CString, c_char};
 use std::os::unix::ffi::OsStrExt;
@@ -11,11 +11,11 @@ use portknock_core::{LinkType, Protocol};
 use crate::packets;
 use crate::replay::DOORS;
 
-/// The text of a configuration, mostly a good one.
+/// The text of a configuration, mostly a valid one.
 pub(super) fn text(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(match u.int_in_range(0..=5)? {
         0 => any_bytes(u)?,
-        1 => "[a]\nsequence = 7000\nseq_timeout = 1\n[b]\nsequence = 7000,8000\n".into(),
+        1 => "[a]\nsequence = 7000\nseq_timeout = 1\n[b]\nsequence = 7000,8000\nopen = tcp/22,udp/53\n".into(),
         2 => "[a]\nsequence = 1,2,3\n[b]\nsequense = 5\ncommand = \u{201c}x\u{201d}\n".into(),
         3 => "[a]\none_time_sequences = /nowhere/list\n".into(),
         4 => format!("[{0}]\nsequence = 7000\ncommand = {0} %IP%\nstop_command = {0}\n", "long ".repeat(20)).into(),
@@ -32,7 +32,7 @@ pub(super) fn name(u: &mut Unstructured<'_>) -> Result<*const c_char> {
     Ok([ptr::null(), c"a.conf".as_ptr(), c"".as_ptr(), c"\xff\n\x1b".as_ptr()][u.choose_index(4)?])
 }
 
-/// A path to nothing that could be read.
+/// A path to nothing that can be read.
 pub(super) fn path(u: &mut Unstructured<'_>) -> Result<*const c_char> {
     let paths = [ptr::null(), c"/nowhere/file".as_ptr(), c"".as_ptr(), c"/dev/null".as_ptr(), c"/\xff\n".as_ptr()];
     Ok(*u.choose(&paths)?)
@@ -61,7 +61,7 @@ pub(super) fn time(u: &mut Unstructured<'_>) -> Result<u64> {
     if halves == 255 { u.int_in_range(0..=u64::MAX) } else { Ok(u64::from(halves) * 500_000_000) }
 }
 
-/// The number of a link type, a time, and a frame, mostly one that knocks.
+/// The number of a link type, a time, and a frame, mostly a knock.
 pub(super) fn frame(u: &mut Unstructured<'_>) -> Result<(i32, u64, Vec<u8>)> {
     let kind = u.int_in_range(0..=255_u8)?;
     let time = time(u)?;

@@ -1,10 +1,11 @@
-//! The C library as C programs use it: calls in any order, with handles, NULL and numbers out of range. Nothing is sent
-//! and nothing listened to: calls that would are only made with arguments that they refuse.
-#![allow(unsafe_code, reason = "this is how C calls, and that no call breaks anything is what is tested")]
-#![allow(clippy::undocumented_unsafe_blocks, reason = "each keeps what the head of the header asks for")]
+//! The C library as C programs use it: calls in any order, with handles, NULL and numbers out of
+//! range. Nothing is sent and nothing listens: calls that would use the network get only arguments
+//! that they refuse.
+#![allow(unsafe_code, reason = "the target calls as C does, to test that no call breaks anything")]
+#![allow(clippy::undocumented_unsafe_blocks, reason = "each call meets the requirements at the top of the header")]
 
 mod input;
-mod look;
+mod inspect;
 mod refused;
 
 use std::ffi::{CStr, c_char};
@@ -22,15 +23,15 @@ use portknock::status::portknock_status::{self, *};
 use crate::packets::{capture, frame, knock, packet};
 use crate::scratch::with_file;
 
-/// The bytes are calls until they end.
+/// Decodes the bytes as calls, until they end.
 pub fn check(data: &[u8]) {
     let mut program = Program::default();
     let mut u = Unstructured::new(data);
-    // Where the bytes end, so do the calls.
+    // The calls end when the bytes end.
     while !u.is_empty() && program.act(&mut u).is_ok() {}
 }
 
-/// Programs that use each handle as it is meant.
+/// Programs that use each handle as intended.
 pub fn seeds() -> Vec<Vec<u8>> {
     let parse = |text| [0, 0, 0, text, 1, 2];
     let engine = [0, 0, 4, 2];
@@ -41,7 +42,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [&parse(5)[..], &engine, &knocks, &next, &next, &next, &next, &[0, 0, 10], &[0, 0, 9, 90, 2], &next].concat(),
         [&parse(5)[..], &engine, &[0, 0, 5, 1, 0, 1, 2], &knocks, &[0, 0, 12, 9, 2], &[0, 0, 13, 9, 2], &next].concat(),
         [&parse(5)[..], &[0, 0, 2], &[0, 0, 15, 0, 1, 2], &[0, 0, 16, 2], &[0, 0, 3], &[0, 0, 16, 2]].concat(),
-        // The texts of the events grow, while earlier ones are held on to.
+        // The texts of the events grow, while the program keeps earlier ones.
         [&parse(5)[..], &engine, &knocks, &next, &next, &parse(4), &[0, 0, 12, 5, 2], &feed(0, 6), &next, &next, &next]
             .concat(),
         [&parse(2)[..], &parse(1), &parse(3), &[1, 0, 1, 1, 1], &[0, 0, 2], &engine, &[0, 0, 3], &next].concat(),
@@ -57,11 +58,11 @@ struct Program {
     engines: Handles<portknock_engine>,
     replays: Handles<portknock_replay>,
     errors: Vec<*mut portknock_error>,
-    /// Texts of engines' events that were taken before, with their engines.
+    /// Texts of engines' events that were fetched earlier, with their engines.
     old: Vec<(*mut portknock_engine, *const c_char)>,
 }
 
-/// Few places, one of which is always NULL.
+/// A small number of slots, one of which is always NULL.
 type Handles<T> = [Place<T>; 4];
 
 struct Place<T>(*mut T);
@@ -72,7 +73,7 @@ impl<T> Default for Place<T> {
     }
 }
 
-/// What a call leaves where a result would be.
+/// The value that a failed call leaves in the result.
 fn unset<T>() -> *mut T {
     ptr::without_provenance_mut(0x5a5a_5a58)
 }
@@ -93,7 +94,7 @@ impl Program {
                 let path = input::path(u)?;
                 self.make_config(place, u, |out, err| unsafe { portknock_config_load(path, out, err) })?;
             }
-            2 => unsafe { look::at_config(config) },
+            2 => unsafe { inspect::at_config(config) },
             3 => {
                 self.configs[place] = Place::default();
                 unsafe { portknock_config_free(config) };
@@ -102,7 +103,7 @@ impl Program {
                 let mut made = unset();
                 let given = self.configs[other].0;
                 let status = self.call(u, |err| unsafe { portknock_engine_new(given, &raw mut made, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], given.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], given.is_null());
                 assert_eq!(made.is_null(), status != PORTKNOCK_OK);
                 self.free_engine(place);
                 self.engines[place].0 = made;
@@ -115,24 +116,28 @@ impl Program {
                 };
                 let status =
                     self.call(u, |err| unsafe { portknock_engine_set_local_addresses(engine, pointer, count, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
             }
             6..=8 => {
                 let (link_type, time, bytes) = input::frame(u)?;
                 let status = self.call(u, |err| unsafe {
                     portknock_engine_feed(engine, link_type, time, bytes.as_ptr(), bytes.len(), err)
                 })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_LINK_TYPE], engine.is_null());
+                inspect::check(
+                    status,
+                    &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_LINK_TYPE],
+                    engine.is_null(),
+                );
             }
             9 => {
                 let time = input::time(u)?;
                 let status = self.call(u, |err| unsafe { portknock_engine_advance(engine, time, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
             }
             10 => {
                 let mut time = 1;
                 let status = unsafe { portknock_engine_next_timeout(engine, &raw mut time) };
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
                 assert!(status != PORTKNOCK_END || time == 0);
                 let status = unsafe { portknock_engine_next_timeout(engine, ptr::null_mut()) };
                 assert_eq!(status, PORTKNOCK_ERR_ARGUMENT);
@@ -141,12 +146,12 @@ impl Program {
             12 => {
                 let time = input::time(u)?;
                 let status = self.call(u, |err| unsafe { portknock_engine_reload(engine, config, time, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null() || config.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null() || config.is_null());
             }
             13 => {
                 let time = input::time(u)?;
                 let status = self.call(u, |err| unsafe { portknock_engine_close_all(engine, time, err) })?;
-                look::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+                inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
             }
             14 => self.free_engine(other),
             15 => self.open_replay(config, other, u)?,
@@ -160,7 +165,8 @@ impl Program {
         Ok(())
     }
 
-    /// Makes a call with or without a place for its error, which is there exactly when the call fails.
+    /// Makes a call with or without a pointer for its error. The error is set exactly if the call
+    /// fails.
     fn call(
         &mut self,
         u: &mut Unstructured<'_>,
@@ -172,12 +178,12 @@ impl Program {
             return Ok(call(ptr::null_mut()));
         }
         let status = call(&raw mut err);
-        assert_eq!(err.is_null(), status as i32 >= 0, "an error exactly where a call fails: {status:?}");
+        assert_eq!(err.is_null(), status as i32 >= 0, "an error exactly if a call fails: {status:?}");
         if kind == 1 {
-            // It is looked at when what it is about is long gone.
+            // The error is read after the object it concerns has been freed.
             self.errors.push(err);
         } else {
-            unsafe { look::at_error(err, status) };
+            unsafe { inspect::at_error(err, status) };
             unsafe { portknock_error_free(err) };
         }
         Ok(status)
@@ -194,7 +200,7 @@ impl Program {
         let out = if without { ptr::null_mut() } else { &raw mut made };
         let status = self.call(u, |err| make(out, err))?;
         let may = [PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_CONFIG, PORTKNOCK_ERR_FILE];
-        look::check(status, &may, without);
+        inspect::check(status, &may, without);
         if !without {
             assert_eq!(made.is_null(), status != PORTKNOCK_OK);
             unsafe { portknock_config_free(self.configs[place].0) };
@@ -206,14 +212,14 @@ impl Program {
     fn next_event(&mut self, engine: *mut portknock_engine) {
         let mut event: *const portknock_event = unset();
         let status = unsafe { portknock_engine_next_event(engine, &raw mut event) };
-        look::check(status, &[PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
+        inspect::check(status, &[PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT], engine.is_null());
         assert_eq!(event.is_null(), status != PORTKNOCK_OK);
         if let Some(event) = unsafe { event.as_ref() } {
-            unsafe { look::at_event(event) };
+            unsafe { inspect::at_event(event) };
             self.old.push((engine, event.door));
             self.old.push((engine, event.ip));
         }
-        // What was taken before shows something else, but can be read.
+        // The earlier text may have changed, but can still be read.
         for (_, text) in &self.old {
             black_box(unsafe { CStr::from_ptr(*text) }.to_bytes());
         }
@@ -243,7 +249,7 @@ impl Program {
         } else {
             status = open(path);
         }
-        look::check(status?, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_FILE], config.is_null());
+        inspect::check(status?, &[PORTKNOCK_OK, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_FILE], config.is_null());
         assert_eq!(made.is_null(), status? != PORTKNOCK_OK);
         if place == 3 {
             unsafe { portknock_replay_free(made) };
@@ -258,20 +264,20 @@ impl Program {
         let mut event: *const portknock_event = unset();
         let status = self.call(u, |err| unsafe { portknock_replay_next(replay, &raw mut event, err) })?;
         let may = [PORTKNOCK_OK, PORTKNOCK_END, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_FILE];
-        look::check(status, &may, replay.is_null());
+        inspect::check(status, &may, replay.is_null());
         assert_eq!(event.is_null(), status != PORTKNOCK_OK);
         if let Some(event) = unsafe { event.as_ref() } {
-            unsafe { look::at_event(event) };
+            unsafe { inspect::at_event(event) };
         }
         Ok(())
     }
 }
 
 impl Drop for Program {
-    /// What is not freed here, a leak checker finds.
+    /// A leak checker finds every handle that is not freed here.
     fn drop(&mut self) {
         for err in self.errors.drain(..) {
-            unsafe { look::at_error(err, portknock_error_status(err)) };
+            unsafe { inspect::at_error(err, portknock_error_status(err)) };
             unsafe { portknock_error_free(err) };
         }
         for place in 0..self.engines.len() {

@@ -1,4 +1,4 @@
-//! Calls that would reach for the network, with arguments for which they do not.
+//! Calls that would use the network, with arguments that they refuse.
 
 use std::ffi::c_char;
 use std::mem::{offset_of, size_of};
@@ -13,14 +13,14 @@ use portknock::listener::*;
 use portknock::probe::*;
 use portknock::status::{portknock_status, portknock_status_name};
 
-/// More than any struct of options takes.
+/// Size in bytes, larger than any struct of options.
 const ROOM: usize = 256;
 
-/// Memory for options of this and of later versions.
+/// Memory for options of this version and of later versions.
 #[repr(C, align(8))]
 struct Memory([u8; ROOM]);
 
-/// A call that fails for its arguments.
+/// A call that fails because of its arguments.
 pub(super) fn call(
     u: &mut Unstructured<'_>,
 ) -> Result<impl FnOnce(*mut *mut portknock_error) -> portknock_status + use<>> {
@@ -43,7 +43,7 @@ pub(super) fn call(
             assert!(!name.is_null());
         }
         match kind {
-            // The steps and the ports are what is wrong, if nothing else is.
+            // The steps and the ports are invalid, even if everything else is valid.
             0 => portknock_knock(c"127.0.0.1".as_ptr(), text, knock.0.as_ptr().cast(), err),
             1 => portknock_knock(ptr::null::<c_char>(), c"7000".as_ptr(), ptr::null(), err),
             2 => {
@@ -85,7 +85,7 @@ fn memory(u: &mut Unstructured<'_>, pointers: &[usize]) -> Result<Memory> {
     for pointer in pointers {
         bytes[*pointer..][..size_of::<usize>()].fill(0);
     }
-    // A size beyond the memory is one that no struct has.
+    // No struct has a size beyond the memory.
     let size = match u.int_in_range(0..=65)? {
         64 => usize::MAX,
         65 => 1 << 63 | 8,

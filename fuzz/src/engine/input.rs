@@ -1,4 +1,5 @@
-//! Doors and actions out of bytes. Every choice takes one byte, so that seeds can be written by hand.
+//! Derives doors and actions from bytes. Every choice consumes one byte, so that seeds can be
+//! written by hand.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -27,7 +28,7 @@ pub(super) enum Action {
     SetLocal(Option<IpAddr>),
 }
 
-/// Few doors with few ports, so that actions meet them.
+/// A small number of doors and ports, so that actions hit them.
 pub(super) fn config(u: &mut Unstructured<'_>) -> Result<Config> {
     let doors = u.int_in_range(1..=4)?;
     let mut config = Config { doors: Vec::new(), options: Options::default() };
@@ -45,7 +46,7 @@ fn change_options(options: &mut Options, u: &mut Unstructured<'_>) -> Result<()>
     Ok(())
 }
 
-/// What an administrator may do to a configuration between two reloads.
+/// Changes that an administrator may make to a configuration between two reloads.
 pub(super) fn change(config: &mut Config, u: &mut Unstructured<'_>) -> Result<()> {
     let place = u.int_in_range(0..=config.doors.len())?;
     match u.int_in_range(0..=5)? {
@@ -89,7 +90,7 @@ fn sequence(u: &mut Unstructured<'_>) -> Result<Sequence> {
     Ok(Sequence::new(steps).expect("few steps"))
 }
 
-/// Odd numbers are for UDP.
+/// Odd numbers are UDP.
 fn step(u: &mut Unstructured<'_>, ports: u16) -> Result<Step> {
     let number = u.int_in_range(0..=2 * ports - 1)?;
     let protocol = if number % 2 == 1 { Protocol::Udp } else { Protocol::Tcp };

@@ -1,4 +1,4 @@
-//! What the events of an engine say about what it holds.
+//! The state of an engine as its events describe it.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -12,23 +12,23 @@ type Key = (Arc<str>, IpAddr, Option<String>);
 pub(super) struct Ledger {
     /// The time of the last event.
     time: Timestamp,
-    /// What was complete in the event before.
+    /// The attempt that the previous event completed.
     complete: Option<(Arc<str>, IpAddr)>,
     attempts: usize,
     open: HashSet<Key>,
-    /// Some door has or had a cooldown, of which no event tells.
+    /// Some door has or had a cooldown, which no event reports.
     cooldowns: bool,
 }
 
 impl Ledger {
-    /// Doors of this configuration may tell something from now on.
+    /// Doors of this configuration may report events from now on.
     pub(super) fn allow(&mut self, config: &Config) {
         self.cooldowns |= config.doors.iter().any(|door| door.seq_cooldown.is_some());
     }
 
     pub(super) fn restore(&mut self, opening: &Opening) {
         self.open.insert(key(opening));
-        // What is overdue closes with the time at which it was due.
+        // An overdue opening closes with the time at which it was due.
         self.time = self.time.min(opening.closes_at);
     }
 
@@ -38,9 +38,9 @@ impl Ledger {
         let complete = self.complete.take();
         let opens = matches!(event.kind, EventKind::Open { .. } | EventKind::Extend { .. });
         if let EventKind::Close { opening, reason: Some(FailReason::Full) } = &event.kind {
-            // Room for the opening that the next event tells of.
+            // Makes room for the opening that the next event reports.
             assert!(complete.as_ref().is_some_and(|(door, _)| *door == opening.door), "{event:?} without need");
-            assert!(self.open.remove(&key(opening)), "{event:?} of what is not open");
+            assert!(self.open.remove(&key(opening)), "{event:?} of a door that is not open");
             self.complete = complete;
             return;
         }
@@ -55,12 +55,12 @@ impl Ledger {
                 }
             }
             EventKind::Open { opening: Some(opening), .. } => {
-                assert!(self.open.insert(key(opening)), "{event:?} of what is open");
+                assert!(self.open.insert(key(opening)), "{event:?} of an open door");
             }
             EventKind::Open { .. } => {}
             EventKind::Extend { opening, .. } => assert!(self.open.contains(&key(opening)), "{event:?}"),
             EventKind::Close { opening, .. } => {
-                assert!(self.open.remove(&key(opening)), "{event:?} of what is not open");
+                assert!(self.open.remove(&key(opening)), "{event:?} of a door that is not open");
             }
             EventKind::Timeout { stage } | EventKind::Fail { stage, .. } => {
                 assert!(*stage > 0, "{event:?}");
@@ -74,7 +74,7 @@ impl Ledger {
         self.attempts -= 1;
     }
 
-    /// The engine holds what its events told.
+    /// The engine holds what its events reported.
     pub(super) fn check<'a>(&self, attempts: usize, openings: impl Iterator<Item = &'a Opening>) {
         assert_eq!(self.complete, None);
         assert_eq!(openings.map(key).collect::<HashSet<_>>(), self.open);

@@ -1,5 +1,5 @@
-//! Random doors and actions: two engines, one fed with knocks and one with frames, against each other and against what
-//! their events say.
+//! Random doors and actions: two engines, one fed with knocks and one with frames, are compared
+//! with each other and with the state that their events describe.
 
 mod input;
 mod ledger;
@@ -15,17 +15,18 @@ use crate::packets::{frame, packet};
 use input::{Action, TICK};
 use ledger::Ledger;
 
-/// The bytes are a configuration and then actions until they end.
+/// Decodes the bytes as a configuration and then as actions, until they end.
 pub fn check(data: &[u8]) {
-    // Where the bytes end, so do the actions.
+    // The actions end when the bytes end.
     let _ = run(&mut Unstructured::new(data));
 }
 
 /// Doors that open, extend, time out, fail and close, by packets of both families.
 pub fn seeds() -> Vec<Vec<u8>> {
-    // One door `a` (no scan guard, room for all): 1/tcp, 2/udp, with a stop command, 4 ticks to knock, 2 to stay open.
+    // One door `a` (no scan guard, room for all): 1/tcp, 2/udp, with a stop command, 4 ticks to
+    // knock, 2 to stay open.
     let config = [0, 0, 0, 0, 1, 0, 3, 0b10, 3, 1];
-    // A knock at a step by a source, in segments of its own.
+    // A knock at a step by a source, with distinct segments.
     let knock = |step, source| [0, step, source, 0];
     let opens = |source| [knock(0, source), knock(3, source)].concat();
     let two = [1, 2, 3, 0, 1, 0, 3, 0b10, 3, 1, 1, 0, 2, 0b100_0011, 3, 1];
@@ -59,7 +60,7 @@ struct Both {
     by_knocks: Engine,
     by_frames: Engine,
     knocks: u64,
-    /// The capture filter was asked.
+    /// The capture filter has been built and checked.
     filtered: bool,
     ledger: Ledger,
 }
@@ -132,7 +133,8 @@ impl Both {
 
     fn knock(&mut self, knock: &Knock, link_type: LinkType) {
         self.advance(knock.time);
-        // To make a filter takes longer than everything else, so there is one in a run, where the bytes say so.
+        // Building a filter takes longer than everything else, so a run builds one, at the point
+        // that the bytes choose.
         let dropped =
             link_type != LinkType::Ethernet && !std::mem::replace(&mut self.filtered, true) && self.is_dropped(knock);
         let before = self.by_knocks.stats().attempts;
@@ -145,7 +147,8 @@ impl Both {
         }
     }
 
-    /// True where the capture filter drops what nothing counts: the scan guard counts some ports that it leaves out.
+    /// True if the capture filter drops this packet and nothing counts it: the scan guard counts
+    /// some ports that the filter omits.
     fn is_dropped(&self, knock: &Knock) -> bool {
         if self.config.options.scan_guard > 0 {
             return false;
@@ -165,7 +168,7 @@ impl Both {
         assert!(due.is_none_or(|due| due > self.now), "{due:?} is not after {:?}", self.now);
     }
 
-    /// Takes the events of both, which are the same and fit to what was before.
+    /// Drains the events of both engines, which are equal and fit the previous state.
     fn compare(&mut self) {
         let events = drain(&mut self.by_knocks);
         let others = drain(&mut self.by_frames);
@@ -184,7 +187,7 @@ impl Both {
         assert_eq!(self.by_knocks.poll_timeout(), self.by_frames.poll_timeout());
     }
 
-    /// In the end everything is over.
+    /// At the end no attempt and no opening is left.
     fn end(&mut self) {
         self.advance(Timestamp::from_nanos(u64::MAX));
         let stats = self.by_knocks.stats();
@@ -197,14 +200,14 @@ fn drain(engine: &mut Engine) -> Vec<Event> {
     std::iter::from_fn(|| engine.poll_event()).collect()
 }
 
-/// What is closed at the same nanosecond has no order.
+/// Closings at the same nanosecond have no order.
 fn sorted(events: &[Event]) -> Vec<String> {
     let mut texts: Vec<_> = events.iter().map(|event| format!("{event:?}")).collect();
     texts.sort();
     texts
 }
 
-/// How long nothing happens.
+/// Duration without any event.
 fn span(ticks: u8) -> Duration {
     TICK * u32::from(ticks)
 }

@@ -1,5 +1,5 @@
-//! Frames out of choices, for what raw bytes seldom get right together: several tags, chains of extension headers, and
-//! behind them a port that matters.
+//! Frames built from choices, for structures that raw bytes rarely form: several tags and chains of
+//! extension headers, followed by a relevant port.
 
 use arbitrary::{Result, Unstructured};
 use portknock_core::{Knock, LinkType, Protocol, TcpFlags};
@@ -9,7 +9,7 @@ use crate::packets::{frame, knock, packet};
 const PORTS: [u16; 10] = [7000, 7010, 7020, 8000, 9000, 53, 1024, 40_000, 1, 65_535];
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-/// Those of IPv6, and one that nothing follows.
+/// The extension headers of IPv6, and one without a successor.
 const EXTENSIONS: [u8; 7] = [0, 43, FRAGMENT, AUTHENTICATION, 60, 135, 59];
 const TAGS: [[u8; 4]; 3] = [[0x81, 0, 0, 5], [0x88, 0xa8, 0, 7], [0x91, 0, 0, 9]];
 
@@ -33,7 +33,7 @@ pub(super) fn built(link_type: LinkType, u: &mut Unstructured<'_>) -> Result<Vec
         let length = u16::try_from(packet.len()).expect("a short packet");
         packet[2..4].copy_from_slice(&length.to_be_bytes());
     }
-    // Then some fields are wrong.
+    // Then some fields are corrupted.
     for _ in 0..u.int_in_range(0..=2)? {
         let at = u.choose_index(packet.len())?;
         packet[at] = u.int_in_range(0..=255)?;
@@ -47,7 +47,7 @@ pub(super) fn built(link_type: LinkType, u: &mut Unstructured<'_>) -> Result<Vec
     Ok(frame)
 }
 
-/// Puts an extension header in front of what follows the IPv6 header.
+/// Inserts an extension header after the IPv6 header.
 fn add_extension(packet: &mut Vec<u8>, u: &mut Unstructured<'_>) -> Result<()> {
     let kind = *u.choose(&EXTENSIONS)?;
     let units = u.int_in_range(0..=2_u8)?;

@@ -1,5 +1,5 @@
-//! Frames of every link type: the decoder against a part of itself, against etherparse, and against the kernel, which
-//! runs the capture filter.
+//! Frames of every link type: the decoder is compared with a part of itself, with etherparse, and
+//! with the kernel, which runs the capture filter.
 
 mod built;
 
@@ -12,18 +12,19 @@ use etherparse::{EtherType, LinkExtSlice, NetSlice, SlicedPacket, TransportSlice
 use portknock_core::config::parse;
 use portknock_core::decode::decode;
 use portknock_core::filter::PortFilter;
-use portknock_core::sys::packet::attach_filter;
+use portknock_core::sys::bpf::attach_filter;
 use portknock_core::{Knock, LinkType, Protocol, TcpFlags, Timestamp};
 
 use crate::packets::{LINK_TYPES, frame, knock, packet};
 
 const TIME: Timestamp = Timestamp::from_secs(1_000);
-/// The most instructions that the kernel takes.
+/// Maximum number of instructions that the kernel accepts.
 const LIMIT: usize = 4096;
 const BUILT: u8 = 0x80;
 
-/// The first byte says the link type, the second where the frame is cut, the third which doors there are; the rest is
-/// the frame or, where the first byte is from [`BUILT`], what one is built of.
+/// The first byte selects the link type, the second the length to which the frame is cut, the third
+/// the doors. The rest is the frame or, if the first byte is from [`BUILT`], the choices from which
+/// one is built.
 pub fn check(data: &[u8]) {
     let [kind, cut, doors, frame @ ..] = data else { return };
     let link_type = LINK_TYPES[usize::from(*kind) % LINK_TYPES.len()];
@@ -37,7 +38,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Knocks behind every link type, behind tags and behind extension headers.
+/// Knocks in every link type, after tags and after extension headers.
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (number, link_type) in (0..).zip(LINK_TYPES) {
@@ -72,24 +73,24 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// False for a segment that ends before its flags: the decoder says that it has none, the kernel does not let it through or
-/// takes for flags what stands behind it. No machine would take such a segment.
+/// False for a segment that ends before its flags. The decoder reports no flags; the kernel drops
+/// the segment or reads the following bytes as flags. No host would accept such a segment.
 fn has_its_flags(frame: &[u8], knock: &Knock) -> bool {
     knock.protocol == Protocol::Udp
         || knock.flags != TcpFlags::NONE
         || SlicedPacket::from_ethernet(frame).is_ok_and(|sliced| knock_of(&sliced).as_ref() == Some(knock))
 }
 
-/// A cut frame gives no more than the whole one.
+/// A cut frame gives no more than the complete one.
 fn check_cut(link_type: LinkType, frame: &[u8], whole: Option<Knock>) {
     let Some(cut) = decode(link_type, TIME, frame) else { return };
-    let whole = whole.unwrap_or_else(|| panic!("{cut:?} of a part of what is no knock"));
+    let whole = whole.unwrap_or_else(|| panic!("{cut:?} of a part of a frame that is not a knock"));
     assert_eq!(cut, Knock { flags: cut.flags, sequence_number: cut.sequence_number, ..whole });
     assert!(whole.flags.contains(cut.flags), "{cut:?} of {whole:?}");
     assert!([0, whole.sequence_number].contains(&cut.sequence_number), "{cut:?} of {whole:?}");
 }
 
-/// What another decoder makes of the frame contradicts nothing.
+/// The result of another decoder does not contradict ours.
 fn check_independent(link_type: LinkType, frame: &[u8], knock: Option<Knock>) {
     let sliced = match link_type {
         LinkType::Ethernet => SlicedPacket::from_ethernet(frame),
@@ -105,7 +106,7 @@ fn check_independent(link_type: LinkType, frame: &[u8], knock: Option<Knock>) {
     let Some(theirs) = knock_of(&sliced) else { return };
     match knock {
         Some(ours) => assert_eq!(ours, theirs),
-        // The other link types say more than what etherparse is given.
+        // The other link types carry information that etherparse does not get.
         None if matches!(link_type, LinkType::Ethernet | LinkType::Raw) => {
             let known = sliced.link_exts.iter().any(|link| matches!(link, LinkExtSlice::Macsec(_))) || is_odd(&sliced);
             assert!(known, "not decoded: {theirs:?}");
@@ -146,13 +147,14 @@ fn knock_of(sliced: &SlicedPacket<'_>) -> Option<Knock> {
     }
 }
 
-/// True where an IPv6 packet has more extension headers than the decoder follows.
+/// True if an IPv6 packet has more extension headers than the decoder follows.
 fn is_odd(sliced: &SlicedPacket<'_>) -> bool {
     matches!(&sliced.net, Some(NetSlice::Ipv6(ip)) if ip.extensions().clone().into_iter().count() > 8)
 }
 
-/// A socket of this process to itself, with the capture filter for some doors. The kernel shows its filter datagrams as
-/// it shows frames to the filter of a packet socket, but for what stands beside the bytes.
+/// A socket of this process connected to itself, with the capture filter for some doors. The kernel
+/// runs the filter on datagrams as it does on the frames of a packet socket, except for data
+/// outside of the packet's bytes.
 struct Kernel {
     filter: PortFilter,
     sender: UnixDatagram,
@@ -176,11 +178,11 @@ impl Kernel {
         let (sender, receiver) = UnixDatagram::pair().expect("two sockets");
         receiver.set_nonblocking(true).expect("a socket that does not block");
         let program = filter.program(LinkType::Ethernet, LIMIT);
-        attach_filter(receiver.as_fd(), &program.instructions).expect("the kernel takes the filter");
+        attach_filter(receiver.as_fd(), &program.instructions).expect("the kernel accepts the filter");
         Self { filter, sender, receiver }
     }
 
-    /// No knock is lost that matters.
+    /// No relevant knock is lost.
     fn check(&self, frame: &[u8], knock: &Knock) {
         self.sender.send(frame).expect("a datagram is sent");
         let passed = self.receiver.recv(&mut [0; 1]).is_ok();

@@ -1,6 +1,7 @@
-//! A reader that does what a compromised one could do to the daemon, in place of `portknockd --reader`.
+//! A reader that misbehaves as a compromised reader could, instead of `portknockd --reader`.
 //!
-//! It opens the first door once, for 10.0.0.2, and misbehaves from then on. It writes its messages by hand, byte for byte.
+//! It opens the first door once, for 10.0.0.2, and misbehaves from then on. It writes its messages
+//! by hand, byte for byte.
 #![allow(clippy::unwrap_used, reason = "a test tool may end with a panic")]
 
 use std::fs::{self, File};
@@ -17,9 +18,9 @@ use clap::Parser;
 /// Misbehaves as a reader on standard input
 #[derive(Parser)]
 struct Hostile {
-    /// What it does
+    /// The misbehaviour
     misbehaviour: String,
-    /// A directory to remember in that there was a reader before
+    /// A directory in which the first reader leaves a mark for its successors
     directory: String,
 }
 
@@ -28,7 +29,8 @@ const BEGIN: u8 = 2;
 const CATCH_UP: u8 = 6;
 const HAND_OVER: u8 = 8;
 
-/// Messages to the daemon. Each is a number and its contents, numbers of more than 7 bits as varints.
+/// Messages to the daemon. Each is a number and its contents; numbers of more than 7 bits are
+/// varints.
 const READY: &[u8] = &[0, 0];
 const ASK_NETWORK: &[u8] = &[7];
 const LISTENING: &[u8] = &[4, 0, 0];
@@ -48,13 +50,13 @@ fn text(text: &str) -> Vec<u8> {
     [varint(text.len() as u64), text.as_bytes().to_vec()].concat()
 }
 
-/// A moment ago, as the daemon's clock shows it.
+/// A time just before now, on the daemon's clock.
 fn now() -> u64 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - Duration::from_millis(50);
     u64::try_from(time.as_nanos()).unwrap()
 }
 
-/// A report about a door; `what` as in `&[1]`, a complete sequence.
+/// A report about a door; `kind` as in `&[1]`, a complete sequence.
 fn found(time: u64, door: u8, ip: [u8; 4], what: &[u8]) -> Vec<u8> {
     [&[2][..], &varint(time), &[door, 0], &ip, what].concat()
 }
@@ -76,7 +78,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
 struct Daemon(UnixStream);
 
 impl Daemon {
-    /// Ends this process where the daemon does not take it.
+    /// Exits if the daemon does not read the message.
     fn write(&mut self, bytes: &[u8]) {
         if self.0.write_all(bytes).is_err() {
             std::process::exit(0);
@@ -87,7 +89,7 @@ impl Daemon {
         self.write(&framed(message));
     }
 
-    /// Sends it again and again.
+    /// Sends the message repeatedly.
     fn flood(&mut self, message: impl Fn() -> Vec<u8>) -> ! {
         loop {
             let many: Vec<_> = (0..500).flat_map(|_| framed(&message())).collect();
@@ -110,7 +112,7 @@ impl Daemon {
         while self.receive() != number {}
     }
 
-    /// Has the daemon start a successor, and waits until the attempts are wanted.
+    /// Lets the daemon start a successor, and waits for the request for the attempts.
     fn provoke_hand_over(&mut self) {
         self.send(&[8, 0]);
         self.wait_for(HAND_OVER);
@@ -119,7 +121,7 @@ impl Daemon {
 
 fn main() {
     let Hostile { misbehaviour, directory } = Hostile::parse();
-    // The tests know a reader by this name.
+    // The tests identify a reader by this name.
     fs::write("/proc/self/comm", "portknockd-read").unwrap();
     let is_first = File::create_new(Path::new(&directory).join("first")).is_ok();
     let mut daemon = Daemon(UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap()));
@@ -131,7 +133,7 @@ fn main() {
     daemon.wait_for(BEGIN);
     if is_first {
         daemon.send(&found(now(), 0, [10, 0, 0, 2], &[1]));
-        // Reports that come together with a violation are discarded.
+        // Reports that arrive together with a protocol violation are discarded.
         sleep(Duration::from_millis(300));
     }
     misbehave(&mut daemon, &misbehaviour);
@@ -147,7 +149,7 @@ fn hang() -> ! {
 fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
     let long = "x".repeat(60_000);
     match misbehaviour {
-        "says nothing" => {}
+        "sends nothing" => {}
         "is never ready" | "exits" => std::process::exit(0),
         "stops" => drop(Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status()),
         "closes its connection" => daemon.0.shutdown(std::net::Shutdown::Both).unwrap(),
@@ -167,7 +169,7 @@ fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
             }
         }
         "hands over nothing" => daemon.provoke_hand_over(),
-        "hands over what is not allowed" => {
+        "hands over a forbidden attempt" => {
             daemon.provoke_hand_over();
             daemon.send(&[10, 1, 0, 9, 9, 9, 9, 0, 1, 1, 1, 1, 0]);
         }
@@ -183,14 +185,14 @@ fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
             daemon.flood(|| if last.replace(!last.get()) { LISTENING } else { LOST }.to_vec());
         }
         "sends a long notice" => daemon.send(&lost(&long)),
-        "forges lines" => {
+        "injects lines" => {
             for _ in 0..90 {
-                daemon.send(&lost("\n[2026-01-01 00:00] 10.0.0.9: door: FORGED\x1b[2J"));
+                daemon.send(&lost("\n[2026-01-01 00:00] 10.0.0.9: door: INJECTED\x1b[2J"));
                 daemon.send(LISTENING);
             }
         }
         "fails with a long text" => daemon.send(&[&[1][..], &text(&long)].concat()),
-        "fails with lines" => daemon.send(&[&[1][..], &text("\n10.0.0.9: door: FORGED")].concat()),
+        "fails with lines" => daemon.send(&[&[1][..], &text("\n10.0.0.9: door: INJECTED")].concat()),
         "announces a long message" => {
             daemon.write(&(31_u32 << 20).to_le_bytes());
             daemon.flood(|| vec![0; 1000]);
@@ -218,7 +220,7 @@ fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
         }
         "is ready twice" => daemon.send(READY),
         "counts without being asked" => daemon.flood(|| [&[9][..], &varint(u64::MAX).repeat(7)].concat()),
-        "says that it works" => daemon.flood(|| vec![12, 9]),
+        "reports that it works" => daemon.flood(|| vec![12, 9]),
         other => {
             let seed = other.strip_prefix("random ").and_then(|seed| seed.parse().ok());
             fastrand::seed(seed.unwrap_or_else(|| panic!("no such misbehaviour: {other}")));
@@ -227,7 +229,7 @@ fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
     }
 }
 
-/// Messages that make some sense, and bytes that make none.
+/// Messages that are partly valid, and bytes that form no message.
 fn at_random(daemon: &mut Daemon) -> ! {
     let bytes = |count: usize| -> Vec<u8> { (0..count).map(|_| fastrand::u8(..)).collect() };
     loop {

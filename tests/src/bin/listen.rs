@@ -6,7 +6,7 @@ use std::thread;
 
 fn main() {
     let ports: Vec<u16> = std::env::args().skip(1).map(|text| text.parse().expect("usage: listen PORT…")).collect();
-    // Linux lets an IPv6 listener on all addresses take IPv4 connections too.
+    // On Linux an IPv6 listener on all addresses accepts IPv4 connections too.
     let listeners: Vec<_> =
         ports.iter().map(|&port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap()).collect();
     println!("listening on {ports:?}");

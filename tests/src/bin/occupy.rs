@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// A connection to one's own host is made at once or, where the queue is full, not at all.
+/// A connection to the own host is established immediately or, if the queue is full, not at all.
 const FULL_AFTER: Duration = Duration::from_millis(200);
 
-/// Occupies ports over IPv4 and IPv6 until it is killed, and says `ready` when all are
+/// Occupies ports over IPv4 and IPv6 until it is killed, and prints `ready` when all are occupied
 #[derive(Parser)]
 struct Occupy {
     /// TCP ports that accept connections and close them
     #[arg(long, value_delimiter = ',')]
     accept: Vec<u16>,
-    /// TCP ports that accept none, with a full queue of those that wait
+    /// TCP ports that accept none, with a full queue of waiting connections
     #[arg(long, value_delimiter = ',')]
     full: Vec<u16>,
     /// UDP ports that answer each datagram
@@ -27,7 +27,7 @@ struct Occupy {
     silent: Vec<u16>,
 }
 
-/// Linux lets an IPv6 socket on all addresses take IPv4 too.
+/// On Linux an IPv6 socket on all addresses receives IPv4 too.
 fn all_addresses(port: u16) -> SocketAddr {
     (Ipv6Addr::UNSPECIFIED, port).into()
 }
@@ -65,7 +65,7 @@ fn main() {
     hold(&held);
 }
 
-/// Keeps something open for ever.
+/// Keeps something open until the process ends.
 fn hold<T>(_kept: &T) {
     loop {
         thread::park();

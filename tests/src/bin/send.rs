@@ -1,8 +1,9 @@
-//! Sends the packets of a list, one after another as fast as it goes: `send INTERFACE FIRST < LIST`.
+//! Sends the packets of a list, one after another as fast as possible:
+//! `send INTERFACE FIRST < LIST`.
 //!
-//! A line is: source, destination, destination port, `udp` or the TCP flags (some of FSRPAU; `-` for none), all separated
-//! by single blanks. FIRST is the number of the first packet: no two segments with different numbers are retransmissions
-//! of each other.
+//! A line is: source, destination, destination port, `udp` or the TCP flags (some of FSRPAU; `-`
+//! for none), all separated by single spaces. FIRST is the number of the first packet: no two
+//! segments with different numbers are retransmissions of each other.
 
 use std::error::Error;
 use std::io::{Read, stdin};
@@ -21,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         frames.push(frame(line, number).map_err(|error| format!("`{line}`: {error}"))?);
     }
     let mut capture = Capture::from_device(interface.as_str())?.snaplen(64).open()?;
-    // Nothing is read, so let nothing in: an ether type that nobody uses.
+    // Nothing is read, so nothing is captured: the filter is an ether type that no host uses.
     capture.filter("ether proto 0x88b5", true)?;
     for frame in &frames {
         capture.sendpacket(frame.as_slice())?;

@@ -1,8 +1,10 @@
-//! Prints the TCP and UDP packets that an interface sees, one a line: `sniff INTERFACE [FILTER]`.
+//! Prints the TCP and UDP packets that an interface sends or receives, one on each line:
+//! `sniff INTERFACE [FILTER]`.
 //!
-//! A line is: time in microseconds, VLAN ids joined by commas or `-`, source, source port, destination, destination
-//! port, `tcp` or `udp`, TCP flags or `-`, TCP sequence number, payload length, all separated by single blanks. (tcpdump
-//! insists on changing its user, which an unprivileged user namespace forbids.)
+//! The fields of a line are separated by single spaces. They are: time in microseconds, VLAN ids
+//! joined by commas or `-`, source, source port, destination, destination port, `tcp` or `udp`, TCP
+//! flags or `-`, TCP sequence number, payload length. (tcpdump requires a change of its user, which
+//! an unprivileged user namespace forbids.)
 
 use std::io::Write;
 
@@ -12,7 +14,8 @@ use pcap::{Capture, Packet};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let interface = args.next().ok_or("usage: sniff INTERFACE [FILTER]")?;
-    // In immediate mode each packet takes the room of the snap length: enough of it for a burst that meets a busy machine.
+    // In immediate mode each packet occupies the snap length in the buffer: it is large enough for
+    // a burst on a busy machine.
     let capture = Capture::from_device(interface.as_str())?.immediate_mode(true);
     let mut capture = capture.snaplen(2_048).buffer_size(16 << 20).open()?;
     if let Some(filter) = args.next() {

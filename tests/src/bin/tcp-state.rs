@@ -1,10 +1,11 @@
-//! Prints how a TCP port looks from here, `open`, `closed` or `filtered`: `tcp-state ADDRESS PORT`.
+//! Prints how a TCP port appears from here, `open`, `closed` or `filtered`:
+//! `tcp-state ADDRESS PORT`.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A third of a second is forever on a virtual cable.
+/// Timeout of a connection, long compared with the round trip on a virtual link.
 const TIMEOUT: Duration = Duration::from_millis(333);
 
 fn main() {

@@ -1,4 +1,4 @@
-//! The two clients: what either sends, and that either opens the doors of either daemon.
+//! The two clients: the packets that each sends, and that each opens the doors of each daemon.
 
 use super::scenario::{
     Act::{Knock, OurKnock},
@@ -7,26 +7,27 @@ use super::scenario::{
 use super::{OPENED, Scenario};
 use crate::{Lab, Output, Sniffed, Sniffer, binary};
 
-/// Either client with the same arguments.
+/// Each client with the same arguments.
 #[derive(Clone, Debug)]
 pub struct ClientScenario {
-    /// Its name, as in `services`.
+    /// The name of the scenario, as in `services`.
     pub name: &'static str,
-    /// What ours makes of it.
-    pub expected: Expected<Outcome>,
-    knock: Outcome,
+    /// The result of our client.
+    pub expected: Expected<ClientResult>,
+    knock: ClientResult,
     args: &'static str,
 }
 
-/// The exit status, and the knocks that leave the client as in `7000:tcp`.
-pub(super) type Outcome = (i32, &'static [&'static str]);
+/// The exit status, and the knocks that the client sent, as in `7000:tcp`.
+pub(super) type ClientResult = (i32, &'static [&'static str]);
 
 const WRONG: &str = "a wrong knock is worse than none";
 const HALF: &str = "half a sequence is useless";
 const USAGE: &str = "scripts can distinguish it from a failure";
 
-/// A name, arguments, what the original makes of them; and what ours makes of them and why, where it is something else.
-type Row = (&'static str, &'static str, Outcome, Option<(Outcome, &'static str)>);
+/// A name, arguments, and the result of the original; if ours has another result, that result and
+/// the reason.
+type Row = (&'static str, &'static str, ClientResult, Option<(ClientResult, &'static str)>);
 
 const ROWS: &[Row] = &[
     ("ports_and_protocols", "10.0.0.1 7000 8000:udp 9000:tcp", (0, &["7000:tcp", "8000:udp", "9000:tcp"]), None),
@@ -47,7 +48,7 @@ const ROWS: &[Row] = &[
     ("a_port_too_high", "10.0.0.1 70000", (0, &["4464:tcp"]), Some(((2, &[]), WRONG))),
     ("port_zero", "10.0.0.1 0", (0, &["0:tcp"]), Some(((2, &[]), WRONG))),
     ("a_port_with_a_sign", "10.0.0.1 +7000", (0, &["7000:tcp"]), Some(((2, &[]), WRONG))),
-    ("a_protocol_with_more", "10.0.0.1 80:udp8", (0, &["80:tcp"]), Some(((2, &[]), WRONG))),
+    ("a_protocol_with_trailing_characters", "10.0.0.1 80:udp8", (0, &["80:tcp"]), Some(((2, &[]), WRONG))),
     ("an_unknown_protocol", "10.0.0.1 80:foo", (0, &["80:tcp"]), Some(((2, &[]), WRONG))),
     ("an_empty_protocol", "10.0.0.1 80:", (0, &["80:tcp"]), Some(((2, &[]), WRONG))),
     ("a_delay_that_is_no_number", "-d soon 10.0.0.1 7000", (0, &["7000:tcp"]), Some(((2, &[]), WRONG))),
@@ -74,7 +75,7 @@ const ROWS: &[Row] = &[
 ];
 
 impl ClientScenario {
-    /// All of them.
+    /// All scenarios.
     pub fn all() -> Vec<Self> {
         let of_row = |&(name, args, knock, ours): &Row| {
             let expected = ours.map_or(Expected::Same, |(ours, why)| Expected::Differs { ours, why });
@@ -83,7 +84,7 @@ impl ClientScenario {
         ROWS.iter().map(of_row).collect()
     }
 
-    /// What is wrong with the row itself, if anything.
+    /// The error in the row itself, if there is one.
     pub fn fault(&self) -> Option<String> {
         match &self.expected {
             Expected::Differs { ours, .. } if *ours == self.knock => {
@@ -93,8 +94,9 @@ impl ClientScenario {
         }
     }
 
-    /// Runs both on this lab; panics where one of them does something else than the table says.
-    pub fn run(&self, lab: &Lab) {
+    /// Runs both clients in a new lab. Panics if one of them does not have the result of the table.
+    pub fn run(&self) {
+        let lab = Lab::pair();
         let ours = match self.expected {
             Expected::Same => self.knock,
             Expected::Differs { ours, .. } => ours,
@@ -103,7 +105,7 @@ impl ClientScenario {
             let sent = sent.iter().map(ToString::to_string).collect::<Vec<_>>();
             let expected = (Some(code), sent);
             assert_eq!(
-                outcome(lab, original, self.args),
+                outcome(&lab, original, self.args),
                 expected,
                 "{}: {}, original: {original}",
                 self.name,
@@ -113,7 +115,7 @@ impl ClientScenario {
     }
 }
 
-/// The exit status and the knocks that left the client.
+/// The exit status and the knocks that the client sent.
 fn outcome(lab: &Lab, original: bool, args: &str) -> (Option<i32>, Vec<String>) {
     let sniffer = Sniffer::start(&lab.client, "eth0", "src host 10.0.0.2");
     let program = if original { "knock".into() } else { binary("knock") };
@@ -126,7 +128,7 @@ fn outcome(lab: &Lab, original: bool, args: &str) -> (Option<i32>, Vec<String>) 
     (output.code, seen.iter().map(Sniffed::step).collect())
 }
 
-/// Either client opens the doors of either daemon.
+/// Each client opens the doors of each daemon.
 pub(super) fn with_daemons() -> Vec<Scenario> {
     let doors = "[door]\nsequence = 7000,8000:udp,9000\ntcpflags = syn\n";
     let datagrams = "[door]\nsequence = 1111:udp,2222:udp\n";

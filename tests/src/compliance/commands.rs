@@ -1,9 +1,9 @@
-//! What opening and closing a door does.
+//! Commands that run when a door opens and closes.
 
 use super::Scenario;
-use super::scenario::Act::{Blast, Fence, Knock, Pause};
+use super::scenario::Act::{Fence, Knock, Pause, Pktgen};
 
-/// Notes in a file when it opens and closes.
+/// Records in a file that the door opens and closes.
 const TIMED: &str = "[door]\nsequence = 7000,8000\ntcpflags = syn\nstart_command = echo open %IP% >> %DIR%/said\n\
                      stop_command = echo close %IP% >> %DIR%/said\ncmd_timeout = 2\n";
 const ALL_FOUR: &str = "[door]\nsequence = 1000,2000\nstart_command = echo open4 %IP% >> %DIR%/said\n\
@@ -50,9 +50,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "several_sources_open_and_close",
             TIMED,
             &[
-                Blast("--from 10.0.0.10 --ports 7000,8000"),
+                Pktgen("--from 10.0.0.10 --ports 7000,8000"),
                 Pause(800),
-                Blast("--from 10.0.0.11 --ports 7000,8000"),
+                Pktgen("--from 10.0.0.11 --ports 7000,8000"),
                 Pause(2300),
             ],
             &["open 10.0.0.10", "open 10.0.0.11", "close 10.0.0.10", "close 10.0.0.11"],
@@ -70,7 +70,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &["plain", "six"],
         ),
         said(
-            "what_runs_nothing_to_open_has_nothing_to_close",
+            "without_a_start_command_there_is_nothing_to_close",
             TO_CLOSE,
             &[Knock("10.0.0.1 1000 2000 1001 2001"), Pause(2500)],
             &[],
@@ -84,7 +84,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         .watching_log("returned")
         .differs(&["door: command returned non-zero status code (3) (open for 10.0.0.2)"], NAMED),
         Scenario::same(
-            "a_command_that_is_not_there",
+            "a_command_that_does_not_exist",
             command("no-such-program"),
             &[v4],
             &["door: command returned non-zero status code (127)"],

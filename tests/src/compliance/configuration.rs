@@ -1,6 +1,7 @@
-//! Directives, and what a file may look like. What the files alone say is compared in core, by `config_dialect`.
+//! Directives, and the form of a file. Core's test `config_dialect` compares how the daemons read a
+//! file.
 
-use super::scenario::Act::{Blast, Knock, Segments};
+use super::scenario::Act::{Knock, Pktgen, Segments};
 use super::{OPENED, Scenario, plain};
 
 const WRITTEN: &str = "the door would differ from the one in the file";
@@ -25,16 +26,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &plain().replace("sequence", "SeQuence").replace("tcpflags", "TCPFLAGS"),
         ),
         runs("lines_that_end_as_on_windows", &plain().replace('\n', "\r\n")),
-        runs("tabs_and_blanks", &plain().replace(" = ", "\t =\t ").replace('\n', " \n\t")),
+        runs("tabs_and_spaces", &plain().replace(" = ", "\t =\t ").replace('\n', " \n\t")),
         runs("comments", &format!("# one\n   # two\n{}", plain().replace("tcpflags", "# three\ntcpflags"))),
-        runs("a_comment_behind_a_sequence", &plain().replace("9000", "9000 # mine")),
+        runs("a_comment_after_a_sequence", &plain().replace("9000", "9000 # mine")),
         runs("a_door_without_a_command", "[door]\nsequence = 7000,8000,9000\n"),
         runs("the_last_of_a_repeated_key", &format!("[door]\nsequence = 1,2\n{}", plain().replace("[door]\n", ""))),
-        runs("blanks_around_a_protocol", &plain().replace("7000,", "7000 : TCP,")),
+        runs("spaces_around_a_protocol", &plain().replace("7000,", "7000 : TCP,")),
         Scenario::same(
-            "flags_with_blanks_around_the_protocol_of_udp",
+            "flags_with_spaces_around_the_protocol_of_udp",
             "[door]\nsequence = 7000 : UDP,8000:Udp\n",
-            &[Blast("--udp --ports 7000,8000")],
+            &[Pktgen("--udp --ports 7000,8000")],
             &[OPENED],
         ),
         refused("a_door_without_a_sequence", "[door]\ncommand = true\n"),
@@ -50,13 +51,13 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 "no client could knock in time, or not in the intended time; `10s` has one meaning and is accepted",
             ),
         Scenario::same(
-            "a_sequence_with_blanks",
+            "a_sequence_with_spaces",
             plain().replace("7000,8000,9000", "7000 8000 9000"),
             &[Segments(&[7000])],
             &[OPENED],
         )
         .differs(&[], "one obvious reading"),
-        refused("flags_with_blanks", &plain().replace("= syn", "= syn, !ack")).differs(&[], "one obvious reading"),
+        refused("flags_with_spaces", &plain().replace("= syn", "= syn, !ack")).differs(&[], "one obvious reading"),
         refused("usesyslog_with_a_value", &with_options("UseSyslog = yes")).differs(&[], "the spelling is common"),
         refused("several_interfaces", &with_options("Interface = eth0,lo"))
             .with_args(&[])

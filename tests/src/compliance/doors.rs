@@ -1,7 +1,7 @@
-//! Several doors at once.
+//! Several doors at the same time.
 
 use super::Scenario;
-use super::scenario::Act::{Blast, Knock, Segments};
+use super::scenario::Act::{Knock, Pktgen, Segments};
 
 const APART: &str = "doors do not disturb each other";
 
@@ -68,7 +68,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::same(
             "a_port_of_a_door_with_other_flags",
             "[a]\nsequence = 1000,2000\n[b]\nsequence = 3000,4000\ntcpflags = syn\n",
-            &[Blast("--ports 1000"), Blast("--ports 4000 --flags A"), Blast("--ports 2000")],
+            &[Pktgen("--ports 1000"), Pktgen("--ports 4000 --flags A"), Pktgen("--ports 2000")],
             &[a],
         ),
         Scenario::same(
@@ -78,22 +78,22 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[a],
         ),
         Scenario::same(
-            "a_living_session_with_ports_of_other_doors",
+            "an_established_session_with_ports_of_other_doors",
             "[admin]\nsequence = 7001:udp,9002:udp,8003:udp\n[wake]\nsequence = 25565\ntcpflags = syn\n[close]\nsequence = 22\n\
              tcpflags = fin\n",
             &[
-                Blast("--udp --ports 7001"),
-                Blast("--ports 25565,22 --flags PA"),
-                Blast("--udp --ports 9002"),
-                Blast("--ports 22,25565 --flags A"),
-                Blast("--udp --ports 8003"),
+                Pktgen("--udp --ports 7001"),
+                Pktgen("--ports 25565,22 --flags PA"),
+                Pktgen("--udp --ports 9002"),
+                Pktgen("--ports 22,25565 --flags A"),
+                Pktgen("--udp --ports 8003"),
             ],
             &["10.0.0.2: admin"],
         ),
         Scenario::same(
             "the_end_of_a_session_with_another_doors_port",
             "[admin]\nsequence = 7001:udp,9002:udp\n[close]\nsequence = 22,23\ntcpflags = fin\n",
-            &[Blast("--udp --ports 7001"), Blast("--ports 23 --flags FA"), Blast("--udp --ports 9002")],
+            &[Pktgen("--udp --ports 7001"), Pktgen("--ports 23 --flags FA"), Pktgen("--udp --ports 9002")],
             &[],
         ),
     ]

@@ -1,6 +1,6 @@
 //! `tcpflags`.
 
-use super::scenario::Act::{self, Blast};
+use super::scenario::Act::{self, Pktgen};
 use super::{OPENED, Scenario, door, plain};
 
 /// A name, a mask, segments that do not count, and segments that do: each opens the door once.
@@ -39,7 +39,7 @@ const MASKS: &[Mask] = &[
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let of_mask = |&(name, mask, wrong, right): &Mask| {
-        let acts: Vec<Act> = wrong.iter().chain(right).map(|args| Blast(args)).collect();
+        let acts: Vec<Act> = wrong.iter().chain(right).map(|args| Pktgen(args)).collect();
         Scenario::same(name, door("7000,8000", &format!("tcpflags = {mask}")), &acts, &vec![OPENED; right.len()])
     };
     let mut scenarios: Vec<Scenario> = MASKS.iter().map(of_mask).collect();
@@ -47,48 +47,48 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::same(
             "no_flags",
             door("7000,8000,9000", ""),
-            &[Blast("--ports 7000 --flags A"), Blast("--ports 8000 --flags FP"), Blast("--ports 9000 --flags ''")],
+            &[Pktgen("--ports 7000 --flags A"), Pktgen("--ports 8000 --flags FP"), Pktgen("--ports 9000 --flags ''")],
             &[OPENED],
         ),
         Scenario::same(
-            "answers_to_what_the_server_sends",
+            "answers_to_packets_of_the_server",
             door("7000,8000", "tcpflags = syn"),
-            &[Blast(knock!("SA")), Blast(knock!("SR"))],
+            &[Pktgen(knock!("SA")), Pktgen(knock!("SR"))],
             &[OPENED, OPENED],
         )
         .differs(&[], ANSWERS),
         Scenario::same(
             "answers_at_a_door_without_flags",
             door("7000,8000", ""),
-            &[Blast(knock!("SA")), Blast(knock!("R"))],
+            &[Pktgen(knock!("SA")), Pktgen(knock!("R"))],
             &[OPENED, OPENED],
         )
         .differs(&[], ANSWERS),
         Scenario::same(
             "flags_are_for_tcp_only",
             door("7000,8000:udp", "tcpflags = fin"),
-            &[Blast("--ports 7000 --flags F"), Blast("--udp --ports 8000")],
+            &[Pktgen("--ports 7000 --flags F"), Pktgen("--udp --ports 8000")],
             &[OPENED],
         ),
         Scenario::same(
-            "other_flags_are_as_if_not_seen",
+            "packets_with_other_flags_are_ignored",
             plain(),
-            &[Blast("--ports 7000"), Blast("--ports 9000 --flags A"), Blast("--ports 8000,9000")],
+            &[Pktgen("--ports 7000"), Pktgen("--ports 9000 --flags A"), Pktgen("--ports 8000,9000")],
             &[OPENED],
         ),
         Scenario::same(
             "flags_over_ipv6",
             door("7000,8000", "tcpflags = fin,!ack"),
             &[
-                Blast("--from fd00::2 --to fd00::1 --ports 7000,8000 --flags FA"),
-                Blast("--from fd00::2 --to fd00::1 --ports 7000,8000 --flags FP"),
+                Pktgen("--from fd00::2 --to fd00::1 --ports 7000,8000 --flags FA"),
+                Pktgen("--from fd00::2 --to fd00::1 --ports 7000,8000 --flags FP"),
             ],
             &["fd00::2: door"],
         ),
         Scenario::same(
-            "flags_tell_doors_apart",
+            "doors_with_different_flags",
             "[a]\nsequence = 1000,2000\ntcpflags = syn\n[b]\nsequence = 1000,2000\ntcpflags = ack\n",
-            &[Blast("--ports 1000,2000"), Blast("--ports 1000,2000 --flags A")],
+            &[Pktgen("--ports 1000,2000"), Pktgen("--ports 1000,2000 --flags A")],
             &["10.0.0.2: a", "10.0.0.2: b"],
         ),
     ]);

@@ -1,5 +1,6 @@
-//! The one table of what portknock has in common with knockd 0.8 and where it differs on purpose. Each scenario is run
-//! against both on one wire. `docs/knockd-compat.md` is for people what this is for the tests.
+//! The table of the behaviour that portknock shares with knockd 0.8 and of the deliberate
+//! differences. Each scenario runs both on one link. `docs/knockd-compat.md` is the same table for
+//! people.
 
 mod addresses;
 mod clients;
@@ -20,7 +21,7 @@ pub use clients::ClientScenario;
 pub use scenario::{Expected, Scenario};
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub fn all() -> Vec<Self> {
         [
             sequences::scenarios(),
@@ -39,7 +40,7 @@ impl Scenario {
     }
 }
 
-/// A door called `door` with this sequence and these other lines.
+/// A door called `door` with this sequence and these further lines.
 fn door(sequence: &str, more: &str) -> String {
     format!("[door]\nsequence = {sequence}\nseq_timeout = 10\n{more}\n")
 }
@@ -49,10 +50,10 @@ fn plain() -> String {
     door("7000,8000,9000", "tcpflags = syn\ncommand = true")
 }
 
-/// The same with another timeout, in seconds.
+/// The same door with another timeout, in seconds.
 fn timed(timeout: u32) -> String {
     plain().replace("= 10", &format!("= {timeout}"))
 }
 
-/// What most scenarios end with.
+/// The result of most scenarios.
 const OPENED: &str = Both::OPENED;

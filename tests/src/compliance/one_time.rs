@@ -11,7 +11,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     let acts = [
         Knock("10.0.0.1 1003:udp 2003:udp"),
         Knock("10.0.0.1 1000 2000 3000"),
-        // Here such a door is opened once a second at most.
+        // portknockd opens such a door at most once a second.
         Pause(1200),
         Knock("10.0.0.1 1000 2000 3000"),
         Knock("10.0.0.1 1003:udp 2003:udp"),

@@ -26,7 +26,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &["new"],
         )
         .watching_file("said"),
-        Scenario::same("a_reload_with_a_slip", plain(), &[Reload("[door]\nsequnce = 1\n")], &["has ended"])
+        Scenario::same("a_reload_with_an_error", plain(), &[Reload("[door]\nsequnce = 1\n")], &["has ended"])
             .watching_life()
             .differs(&["runs"], "a mistake must not lock you out"),
         Scenario::same(

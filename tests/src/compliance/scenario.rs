@@ -1,33 +1,33 @@
-//! What a scenario is, and how it is run.
+//! A scenario, and how it is run.
 
 use std::thread::sleep;
 use std::time::Duration;
 
 use super::plain;
 use crate::both::{lines, openings, trace};
-use crate::{Both, Daemon, Lab, PATIENCE, binary, wait_until};
+use crate::{Both, Daemon, Lab, WAIT_TIMEOUT, binary, wait_until};
 
-/// What portknock makes of a scenario, beside the original.
+/// The result of portknock, compared with the original.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected<T> {
-    /// The same as the original.
+    /// The same result as the original.
     Same,
-    /// Something else, on purpose.
+    /// A deliberately different result.
     Differs {
-        /// What it makes of it.
+        /// The result of portknock.
         ours: T,
         /// The reason, as in `docs/knockd-compat.md`.
         why: &'static str,
     },
 }
 
-/// Something that is done to both daemons.
+/// An action that affects both daemons.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
-    /// One hand-made SYN from the client at each port.
+    /// One hand-made SYN from the client to each port.
     Segments(&'static [u16]),
-    /// The program `blast` with these arguments.
-    Blast(&'static str),
+    /// The program `pktgen` with these arguments.
+    Pktgen(&'static str),
     /// The original client with these arguments.
     Knock(&'static str),
     /// Our client with these arguments.
@@ -36,35 +36,36 @@ pub(super) enum Act {
     Client(&'static str),
     /// A shell script on the server.
     Server(&'static str),
-    /// So many milliseconds in which nothing is sent.
+    /// A pause in milliseconds in which nothing is sent.
     Pause(u64),
-    /// Until a second of the clock has just begun.
+    /// Waits until a second of the clock has just begun.
     Second,
-    /// Both daemons have taken in what was sent before.
+    /// Waits until both daemons have processed all earlier packets.
     Fence,
     /// Each daemon reads this configuration.
     Reload(&'static str),
 }
 
-/// What is compared.
+/// The compared result.
 #[derive(Clone, Copy, Debug)]
 enum Watched {
-    /// Which doors opened for whom, in order. Where both are to agree: each stage too.
+    /// The doors that opened and their addresses, in order. If both are expected to agree, each
+    /// stage too.
     Openings,
-    /// The lines of the log with this text in them, without their stamps.
+    /// The lines of the log with this text, without their timestamps.
     Log(&'static str),
-    /// The lines of a file in the daemon's folder, as commands write them.
+    /// The lines of a file in the daemon's directory, as commands write them.
     File(&'static str),
     /// `runs` or `has ended`.
     Life,
 }
 
-/// One row of the table: a configuration, what is done on the wire, and what either makes of it.
+/// One row of the table: a configuration, the actions, and the result of each daemon.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// Its name, as in `a_plain_sequence`.
+    /// The name of the scenario, as in `a_plain_sequence`.
     pub name: &'static str,
-    /// What portknockd makes of it.
+    /// The result of portknockd.
     pub expected: Expected<Vec<&'static str>>,
     knockd: Vec<&'static str>,
     config: String,
@@ -76,7 +77,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Both make the same of it.
+    /// Both have the same result.
     pub(super) fn same(name: &'static str, config: impl Into<String>, acts: &[Act], outcome: &[&'static str]) -> Self {
         Self {
             name,
@@ -91,17 +92,17 @@ impl Scenario {
         }
     }
 
-    /// The outcome before is knockd's; portknockd's is this one, for this reason.
+    /// The previous result is knockd's; portknockd has this one, for this reason.
     pub(super) fn differs(self, ours: &[&'static str], why: &'static str) -> Self {
         Self { expected: Expected::Differs { ours: ours.to_vec(), why }, ..self }
     }
 
-    /// Both with these arguments in place of `-i eth0`.
+    /// Both run with these arguments instead of `-i eth0`.
     pub(super) fn with_args(self, args: &'static [&'static str]) -> Self {
         Self { args, ..self }
     }
 
-    /// Both with these files, each a name and a text, in their folders.
+    /// Both get these files, each a name and a text, in their directories.
     pub(super) fn with_files(self, files: &'static [(&'static str, &'static str)]) -> Self {
         Self { files, ..self }
     }
@@ -111,22 +112,22 @@ impl Scenario {
         Self { before, ..self }
     }
 
-    /// The outcome is the lines of the log with this text.
+    /// The result is the lines of the log with this text.
     pub(super) fn watching_log(self, text: &'static str) -> Self {
         Self { watched: Watched::Log(text), ..self }
     }
 
-    /// The outcome is the lines of this file in the daemon's folder.
+    /// The result is the lines of this file in the daemon's directory.
     pub(super) fn watching_file(self, name: &'static str) -> Self {
         Self { watched: Watched::File(name), ..self }
     }
 
-    /// The outcome is whether the daemon runs.
+    /// The result is whether the daemon runs.
     pub(super) fn watching_life(self) -> Self {
         Self { watched: Watched::Life, ..self }
     }
 
-    /// What is wrong with the row itself, if anything.
+    /// The error in the row itself, if there is one.
     pub fn fault(&self) -> Option<String> {
         match &self.expected {
             Expected::Differs { ours, .. } if *ours == self.knockd => {
@@ -136,7 +137,7 @@ impl Scenario {
         }
     }
 
-    /// Runs it against both; panics where one of them does something else than the table says.
+    /// Runs the scenario. Panics if one of the daemons does not have the result of the table.
     pub fn run(&self) {
         let lab = Lab::pair();
         lab.server.ok(self.before);
@@ -149,14 +150,15 @@ impl Scenario {
             Expected::Same => self.outcome(&mut both, started, 0, &self.knockd),
             Expected::Differs { ours, .. } => self.outcome(&mut both, started, 0, ours),
         };
-        let told = |name: &str, daemon: &Daemon| format!("{}: {name}:\n{}{}", self.name, daemon.log(), daemon.output());
-        assert_eq!(theirs, self.knockd, "{}", told("knockd", &both.theirs));
+        let report =
+            |name: &str, daemon: &Daemon| format!("{}: {name}:\n{}{}", self.name, daemon.log(), daemon.output());
+        assert_eq!(theirs, self.knockd, "{}", report("knockd", &both.theirs));
         match &self.expected {
             Expected::Differs { ours: expected, why } => {
-                assert_eq!(&ours, expected, "(it differs since: {why}) {}", told("portknockd", &both.ours));
+                assert_eq!(&ours, expected, "(it differs because: {why}) {}", report("portknockd", &both.ours));
             }
             Expected::Same => {
-                assert_eq!(ours, self.knockd, "{}", told("portknockd", &both.ours));
+                assert_eq!(ours, self.knockd, "{}", report("portknockd", &both.ours));
                 if matches!(self.watched, Watched::Openings) && started == [true, true] {
                     assert_eq!(trace(&both.ours), trace(&both.theirs), "{}: portknockd and knockd", self.name);
                 }
@@ -164,11 +166,11 @@ impl Scenario {
         }
     }
 
-    /// What one of the two made of it; waits for what is expected.
+    /// The result of one of the two daemons, after waiting for the expected result.
     fn outcome(&self, both: &mut Both, started: [bool; 2], which: usize, expected: &[&str]) -> Vec<String> {
         if !started[which] {
             let mut refusal = refusal(both.daemons()[which]);
-            // The original knows no codes.
+            // The original has no codes.
             if self.expected == Expected::Same {
                 refusal.truncate(1);
             }
@@ -178,7 +180,7 @@ impl Scenario {
             both.fence_at(&[both.daemons()[which]]);
         }
         let mut outcome = Vec::new();
-        wait_until(PATIENCE, || {
+        wait_until(WAIT_TIMEOUT, || {
             let daemon = both.daemons()[which];
             outcome = match self.watched {
                 Watched::Openings => openings(&trace(daemon)).into_iter().map(str::to_string).collect(),
@@ -196,7 +198,7 @@ impl Scenario {
     }
 }
 
-/// That the daemon has refused to start, with the codes of the errors where there are any.
+/// The refusal to start, with the codes of the errors if there are any.
 fn refusal(daemon: &Daemon) -> Vec<String> {
     let output = daemon.output();
     let codes =
@@ -208,7 +210,7 @@ impl Act {
     fn run(self, both: &Both) {
         match self {
             Self::Segments(ports) => both.segments(ports),
-            Self::Blast(args) => both.blast(args),
+            Self::Pktgen(args) => both.pktgen(args),
             Self::Knock(args) => both.knock(args),
             Self::OurKnock(args) => drop(both.lab.client.ok(&format!("{} {args}", binary("knock").display()))),
             Self::Client(script) => drop(both.lab.client.ok(script)),
@@ -221,7 +223,7 @@ impl Act {
     }
 }
 
-/// Has both read this configuration; for an empty one the one that they have.
+/// Lets both read this configuration, or the present one if it is empty.
 fn reload(both: &Both, config: &str) {
     let config = if config.is_empty() { plain() } else { config.to_string() };
     for daemon in both.daemons() {
@@ -230,6 +232,6 @@ fn reload(both: &Both, config: &str) {
     }
     both.ours.wait_for("reloaded");
     both.theirs.wait_for("re-reading config file: ");
-    // knockd does not say when it is done.
+    // knockd does not log the end of its reload.
     sleep(Duration::from_millis(500));
 }

@@ -1,6 +1,6 @@
 //! Right and wrong sequences of one source at one door.
 
-use super::scenario::Act::{Blast, Fence, Knock, Segments};
+use super::scenario::Act::{Fence, Knock, Pktgen, Segments};
 use super::{OPENED, Scenario, door, plain};
 
 /// 32 ports, in no order.
@@ -70,7 +70,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::same(
             "a_udp_port_twice",
             door("7000:udp,7000:udp,8000:udp", ""),
-            &[Blast("--udp --ports 7000,7000,8000")],
+            &[Pktgen("--udp --ports 7000,7000,8000")],
             &[OPENED],
         ),
         Scenario::same("a_sequence_of_one_step", syn("7000"), &[Segments(&[7000, 7000])], &[OPENED, OPENED]),
@@ -80,22 +80,22 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario::same(
             "a_doubled_datagram",
             door("7000:udp,8000:udp", ""),
-            &[Blast("--udp --ports 7000,7000,8000")],
+            &[Pktgen("--udp --ports 7000,7000,8000")],
             &[],
         )
         .differs(&[OPENED], REPEATED),
-        // The same source port and sequence number, as a kernel repeats a SYN that was not answered.
+        // The same source port and sequence number, as a kernel repeats an unanswered SYN.
         Scenario::same(
             "a_retransmitted_segment",
             plain(),
-            &[Blast("--ports 7000 --count 1"), Blast("--ports 7000 --count 1"), Blast("--ports 8000,9000")],
+            &[Pktgen("--ports 7000 --count 1"), Pktgen("--ports 7000 --count 1"), Pktgen("--ports 8000,9000")],
             &[],
         )
         .differs(&[OPENED], "a slow network locks clients out"),
         Scenario::same(
-            "a_retransmission_where_the_port_repeats",
+            "a_retransmission_of_a_repeated_port",
             syn("7000,7000,8000"),
-            &[Blast("--ports 7000 --count 1"), Blast("--ports 7000 --count 1"), Blast("--ports 8000")],
+            &[Pktgen("--ports 7000 --count 1"), Pktgen("--ports 7000 --count 1"), Pktgen("--ports 8000")],
             &[OPENED],
         )
         .differs(&[], "it is one knock, not two"),

@@ -1,62 +1,62 @@
-//! Several sources at once.
+//! Several sources at the same time.
 
-use super::scenario::Act::{Blast, Client};
+use super::scenario::Act::{Client, Pktgen};
 use super::{OPENED, Scenario, plain};
 
 pub(super) const OTHERS: &str = "an attacker could keep others out by knocking";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    let first = Blast("--from 10.0.0.3 --ports 7000");
-    let second = Blast("--from 10.0.0.2 --ports 7000");
-    let finish = Blast("--from 10.0.0.2 --ports 8000,9000");
+    let first = Pktgen("--from 10.0.0.3 --ports 7000");
+    let second = Pktgen("--from 10.0.0.2 --ports 7000");
+    let finish = Pktgen("--from 10.0.0.2 --ports 8000,9000");
     vec![
         Scenario::same(
             "sources_one_after_another",
             plain(),
-            &[Blast("--from 10.0.0.10 --sources 5 --ports 7000,8000,9000")],
+            &[Pktgen("--from 10.0.0.10 --sources 5 --ports 7000,8000,9000")],
             &["10.0.0.10: door", "10.0.0.11: door", "10.0.0.12: door", "10.0.0.13: door", "10.0.0.14: door"],
         ),
-        // Nobody finishes before the others' last packet: all stages are compared.
+        // No source finishes before the others' last packet, so that all stages are compared.
         Scenario::same(
-            "sources_on_their_way_together",
+            "sources_with_simultaneous_attempts",
             plain(),
             &[
-                Blast("--from 10.0.0.10 --sources 20 --ports 7000"),
-                Blast("--from fd00::10 --sources 20 --to fd00::1 --ports 7000"),
-                Blast("--from 10.0.0.10 --sources 20 --ports 8000"),
-                Blast("--from fd00::10 --sources 20 --to fd00::1 --ports 8000"),
+                Pktgen("--from 10.0.0.10 --sources 20 --ports 7000"),
+                Pktgen("--from fd00::10 --sources 20 --to fd00::1 --ports 7000"),
+                Pktgen("--from 10.0.0.10 --sources 20 --ports 8000"),
+                Pktgen("--from fd00::10 --sources 20 --to fd00::1 --ports 8000"),
             ],
             &[],
         ),
         Scenario::same(
-            "sources_that_finish_in_their_turn_from_the_youngest",
+            "sources_that_finish_in_turn_from_the_youngest",
             plain(),
-            &[first, second, Blast("--from 10.0.0.2 --ports 8000,9000"), Blast("--from 10.0.0.3 --ports 8000,9000")],
+            &[first, second, Pktgen("--from 10.0.0.2 --ports 8000,9000"), Pktgen("--from 10.0.0.3 --ports 8000,9000")],
             &[OPENED, "10.0.0.3: door"],
         ),
         Scenario::same(
-            "a_younger_attempt_of_someone_else_that_fails",
+            "a_younger_attempt_of_another_source_that_fails",
             plain(),
-            &[second, first, Blast("--from 10.0.0.3 --ports 9000"), finish],
+            &[second, first, Pktgen("--from 10.0.0.3 --ports 9000"), finish],
             &[OPENED],
         ),
         Scenario::same(
             "one_sequence_by_two_sources_halves",
             plain(),
-            &[Blast("--from 10.0.0.3 --ports 7000,8000"), Blast("--from 10.0.0.2 --ports 9000")],
+            &[Pktgen("--from 10.0.0.3 --ports 7000,8000"), Pktgen("--from 10.0.0.2 --ports 9000")],
             &[],
         ),
         Scenario::same(
-            "someone_older_who_is_done",
+            "an_older_attempt_of_another_source_that_succeeds",
             plain(),
-            &[first, second, Blast("--from 10.0.0.3 --ports 8000,9000"), finish],
+            &[first, second, Pktgen("--from 10.0.0.3 --ports 8000,9000"), finish],
             &["10.0.0.3: door"],
         )
         .differs(&["10.0.0.3: door", OPENED], OTHERS),
         Scenario::same(
-            "someone_older_who_fails",
+            "an_older_attempt_of_another_source_that_fails",
             plain(),
-            &[first, second, Blast("--from 10.0.0.3 --ports 9000"), finish],
+            &[first, second, Pktgen("--from 10.0.0.3 --ports 9000"), finish],
             &[],
         )
         .differs(&[OPENED], OTHERS),

@@ -1,6 +1,6 @@
-//! `seq_timeout`: before it, at its edges and after it.
+//! `seq_timeout`: before it, at its limits and after it.
 
-use super::scenario::Act::{Blast, Fence, Knock, Pause, Second, Segments};
+use super::scenario::Act::{Fence, Knock, Pause, Pktgen, Second, Segments};
 use super::{OPENED, Scenario, timed};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -12,7 +12,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[Segments(&[7000]), Pause(1200), Segments(&[8000]), Pause(1200), Segments(&[9000])],
             &[OPENED],
         ),
-        // knockd counts whole seconds, so four may be over after 3.98 of them; two are left for a loaded machine.
+        // knockd counts whole seconds, so four may be over after 3.98 seconds. Two are left for a
+        // loaded machine.
         Scenario::same(
             "late_inside_the_timeout",
             timed(4),
@@ -53,17 +54,17 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[],
         )
         .differs(&[OPENED], "a short timeout should last as long as written"),
-        // Seconds of room on both sides, since a loaded machine starts programs late.
+        // Seconds of tolerance on both sides, because a loaded machine starts programs late.
         Scenario::same(
-            "a_timed_out_attempt_of_someone_else",
+            "a_timed_out_attempt_of_another_source",
             timed(6),
             &[
                 Second,
-                Blast("--from 10.0.0.2 --ports 7000"),
+                Pktgen("--from 10.0.0.2 --ports 7000"),
                 Pause(3500),
-                Blast("--from 10.0.0.3 --ports 7000,8000"),
+                Pktgen("--from 10.0.0.3 --ports 7000,8000"),
                 Pause(3500),
-                Blast("--from 10.0.0.3 --ports 9000"),
+                Pktgen("--from 10.0.0.3 --ports 9000"),
             ],
             &[],
         )

@@ -1,4 +1,4 @@
-//! What can stand behind a port or an address.
+//! The cases that a port or an address can be.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,10 +15,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both of them.
+    /// Both families.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The one of the two that is this family's.
+    /// The one of the two values that belongs to this family.
     pub fn pick<T>(self, v4: T, v6: T) -> T {
         match self {
             Self::V4 => v4,
@@ -34,7 +34,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// Which case it is, in the words of the table of known answers.
+/// The identity of a case, in the words of the table of known answers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CaseId {
     /// Its name, as in `reject-tcp-reset`.
@@ -52,55 +52,55 @@ impl fmt::Display for CaseId {
     }
 }
 
-/// One case: a port of the server, or a port of an address where no host answers.
+/// One case: a port of the server, or a port of an address without a host that answers.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Which case it is.
+    /// Identity of the case.
     pub id: CaseId,
-    /// The address that is probed.
+    /// The probed address.
     pub address: IpAddr,
-    /// The port that is probed.
+    /// The probed port.
     pub port: u16,
     pub(super) service: Service,
-    /// What the server's packet filter does about it.
-    pub(super) server_rules: Vec<Rule>,
-    /// What the client's own packet filter does about it.
-    pub(super) client_rules: Vec<Rule>,
+    /// The rules of the server's packet filter for it.
+    pub(super) server_rules: Vec<FilterRule>,
+    /// The rules of the client's own packet filter for it.
+    pub(super) client_rules: Vec<FilterRule>,
 }
 
-/// What runs at a port of the server.
+/// The service at a port of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     /// Nothing.
     Nothing,
     /// TCP: it accepts connections.
     Accepts,
-    /// TCP: it listens, but never accepts, and the queue of those who wait is full.
+    /// TCP: it listens but never accepts, and its queue of waiting connections is full.
     Full,
     /// UDP: it answers each datagram.
     Answers,
-    /// UDP: it takes datagrams and never answers.
+    /// UDP: it receives datagrams and never answers.
     Silent,
 }
 
 /// A rule for the packet filter.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
-    /// The table that it goes into.
+pub(super) struct FilterRule {
+    /// The table of the rule.
     pub(super) table: &'static str,
     /// Its line for `iptables-restore`.
     pub(super) line: String,
 }
 
-/// The server: it is on the client's link, and the router of everything behind it.
+/// The server: it is on the client's link, and the router to everything else.
 pub(super) const SERVER: [&str; 2] = ["10.77.0.2", "fd77::2"];
-/// The source address from which the client is welcome where it is not from its usual one.
+/// The source address that the server accepts if it refuses the client's usual one.
 pub(super) const FRIEND: [&str; 2] = ["10.77.0.3", "fd77::3"];
-/// An address behind the server that no host has.
+/// An address, reached through the server, that no host has.
 const DEAD: [&str; 2] = ["10.77.1.98", "fd77:0:0:1::98"];
 
-/// A name, what runs at the port, and the rules for it. A rule is a table, a chain, and a match with its target;
-/// `PORT`, `FRIEND` and `DEAD` stand for the port and for these addresses.
+/// A name, the service at the port, and the rules for it. A rule is a table, a chain, and a match
+/// with its target; `PORT`, `FRIEND` and `DEAD` stand for the port and for these addresses.
 type Port = (&'static str, Service, &'static [&'static str]);
 
 const TCP: &[Port] = &[
@@ -159,7 +159,7 @@ const TCP: &[Port] = &[
     ),
 ];
 
-/// The one case whose rules not every kernel knows.
+/// The one case whose rules some kernels do not support.
 pub(super) const SYNPROXY: &str = "synproxy-closed";
 
 const UDP: &[Port] = &[
@@ -199,7 +199,7 @@ const REJECT_6: &[&str] = &[
     "icmp6-reject-route",
 ];
 
-/// Addresses where no host answers; see the routes of client and server.
+/// Addresses without a host that answers; see the routes of client and server.
 const NO_HOST: &[(&str, [&str; 2])] = &[
     ("host-absent-onlink", ["10.77.0.99", "fd77::99"]),
     ("host-absent-routed", ["10.77.1.99", "fd77:0:0:1::99"]),
@@ -220,7 +220,7 @@ fn at_server(name: String, family: Family, protocol: Protocol, port: u16, servic
 }
 
 impl Case {
-    /// Every case there is. Each has a port of its own at the server, or an address of its own.
+    /// All cases. Each has its own port at the server, or its own address.
     pub fn all() -> Vec<Self> {
         let mut cases = Vec::new();
         for family in Family::BOTH {
@@ -253,7 +253,7 @@ impl Case {
     }
 
     /// A rule of the lists above, for this case.
-    fn rule(&self, text: &str) -> Rule {
+    fn rule(&self, text: &str) -> FilterRule {
         let [friend, dead] = [FRIEND, DEAD].map(|[v4, v6]| self.id.family.pick(v4, v6));
         let text = text.replace("PORT", &self.port.to_string()).replace("FRIEND", friend).replace("DEAD", dead);
         let mut words = text.splitn(3, ' ');
@@ -265,6 +265,6 @@ impl Case {
             other => panic!("there is no table {other}"),
         };
         let (chain, rest) = (word(), word());
-        Rule { table, line: format!("-A {chain} -p {} {rest}", self.id.protocol) }
+        FilterRule { table, line: format!("-A {chain} -p {} {rest}", self.id.protocol) }
     }
 }

@@ -1,15 +1,16 @@
-//! All that a port probe can meet, in one network: listeners, packet filters, missing hosts and missing routes.
+//! All situations that a port probe can meet, in one network: listeners, packet filters, missing
+//! hosts and missing routes.
 
-mod answer;
 mod case;
 mod nmap;
 mod ours;
 mod truth;
+mod verdict;
 
-pub use answer::{Answer, Answers};
 pub use case::{Case, CaseId, Family};
 pub use nmap::nmap;
 pub use truth::Truth;
+pub use verdict::{Verdict, Verdicts};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -17,18 +18,18 @@ use std::net::IpAddr;
 
 use portknock_core::Protocol;
 
-use case::{FRIEND, Rule, SERVER, SYNPROXY, Service};
+use case::{FRIEND, FilterRule, SERVER, SYNPROXY, Service};
 
 use crate::lab::{connect, give, know};
 use crate::{Host, Output, Process, Scan, binary, require, skipped};
 
 /// A client, a server that is also its router, and every case between them.
 ///
-/// Some cases remember who has asked. So each probing program gets a matrix of its own, and none sees what another has
-/// done to it.
+/// Some cases remember earlier probes. So each probing program gets its own matrix, and no program
+/// is affected by another.
 #[derive(Debug)]
 pub struct Matrix {
-    /// 10.77.0.1 and fd77::1; also 10.77.0.3 and fd77::3, which it uses only where told to.
+    /// 10.77.0.1 and fd77::1; also 10.77.0.3 and fd77::3, which it uses only on request.
     pub client: Host,
     /// 10.77.0.2 and fd77::2, and the way to all other networks.
     pub server: Host,
@@ -38,7 +39,8 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Builds it. A case that the kernel cannot do is said to be skipped, and left out.
+    /// Builds the matrix. A case that the kernel does not support is reported as skipped and
+    /// omitted.
     pub fn new() -> Self {
         require("iptables");
         let client = Host::new("client");
@@ -59,7 +61,7 @@ impl Matrix {
         Self { client, server, cases, _services: services }
     }
 
-    /// The client's other address, to which the server grants more.
+    /// The client's other address, to which the server permits more.
     pub fn friend_address(family: Family) -> &'static str {
         let [v4, v6] = FRIEND;
         family.pick(v4, v6)
@@ -100,7 +102,7 @@ fn lay_network(client: &Host, server: &Host) {
     know(client, "eth0", SERVER, "02:00:00:00:00:02");
     know(server, "eth0", ["10.77.0.1", "fd77::1"], "02:00:00:00:00:01");
     know(server, "eth0", FRIEND, "02:00:00:00:00:01");
-    // Out of preferred lifetime, an address is used only where it is asked for.
+    // An address whose preferred lifetime is over is used only on request.
     client.ok("ip addr add 10.77.0.3/24 dev eth0
          ip addr add fd77::3/64 dev eth0 preferred_lft 0 nodad
          ip route add 10.77.0.0/16 via 10.77.0.2
@@ -109,9 +111,10 @@ fn lay_network(client: &Host, server: &Host) {
              ip route add ${route%:*} 10.77.${route#*:}.0/24
              ip route add ${route%:*} fd77:0:0:${route#*:}::/64
          done");
-    // The limits on ICMP errors would hide one case behind another. So the masks of what is limited name no error: with a
-    // limit of 0 instead, each IPv4 error would empty the bucket of five from which those of missing routes are paid.
-    // At the far end of the second cable nobody has an address.
+    // The limits on ICMP errors would hide one case by another. So the masks of the limited types
+    // name no error: with a limit of 0 instead, each IPv4 error would empty the bucket of five that
+    // also serves the errors of missing routes. At the far end of the second link no host has an
+    // address.
     server.ok("echo 0 > /proc/sys/net/ipv4/icmp_ratemask
          echo 127 > /proc/sys/net/ipv6/icmp/ratemask
          echo 1 > /proc/sys/net/ipv4/ip_forward
@@ -127,7 +130,7 @@ fn lay_network(client: &Host, server: &Host) {
          done");
 }
 
-/// Starts what runs at the server's ports.
+/// Starts the services at the server's ports.
 fn start_services(server: &Host, cases: &[Case]) -> Vec<Process> {
     let occupy = |services: &[(Service, &str)]| {
         let mut command = server.command(binary("occupy"));
@@ -149,7 +152,7 @@ fn start_services(server: &Host, cases: &[Case]) -> Vec<Process> {
     vec![full, occupy(&others)]
 }
 
-/// Loads the rules of this case; says that the case is skipped where the kernel does not know them.
+/// Loads the rules of this case. Reports the case as skipped if the kernel does not support them.
 fn can_synproxy(server: &Host, case: &Case) -> bool {
     let output = load(server, case.id.family, &case.server_rules);
     if output.code != Some(0) {
@@ -159,7 +162,7 @@ fn can_synproxy(server: &Host, case: &Case) -> bool {
 }
 
 /// Adds rules to the packet filter.
-fn load<'a>(host: &Host, family: Family, rules: impl IntoIterator<Item = &'a Rule>) -> Output {
+fn load<'a>(host: &Host, family: Family, rules: impl IntoIterator<Item = &'a FilterRule>) -> Output {
     let mut tables: BTreeMap<&str, String> = BTreeMap::new();
     for rule in rules {
         let lines = tables.entry(rule.table).or_default();
@@ -168,7 +171,7 @@ fn load<'a>(host: &Host, family: Family, rules: impl IntoIterator<Item = &'a Rul
     }
     let mut text = String::new();
     for (table, lines) in tables {
-        write!(text, "*{table}\n{lines}COMMIT\n").expect("a string takes any text");
+        write!(text, "*{table}\n{lines}COMMIT\n").expect("a string accepts any text");
     }
     let restore = family.pick("iptables-restore", "ip6tables-restore");
     host.run(&format!("{restore} -w --noflush <<'RULES'\n{text}RULES"))

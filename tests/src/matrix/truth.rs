@@ -1,29 +1,30 @@
-//! The table of known answers, where it is at hand: `probe-truth.tsv` in `PORTKNOCK_CORPUS`, or in `shared/corpus`
-//! beside the workspace. Like the rest of that folder it is no part of this project.
+//! The table of known answers, if it is at hand: `probe-truth.tsv` in `PORTKNOCK_CORPUS`, or in
+//! `shared/corpus` next to the workspace. Like the rest of that directory it is not part of this
+//! project.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use portknock_core::Protocol;
 
-use super::{Answer, CaseId, Family};
+use super::{CaseId, Family, Verdict};
 use crate::skipped;
 
-/// A row of the table: what nmap said of a case when the table was made.
+/// A row of the table: nmap's verdicts about a case when the table was made.
 #[derive(Clone, Debug)]
 pub struct Truth {
     /// The case.
     pub id: CaseId,
-    /// The state that is right; `None` where the table says that a program should complain instead.
+    /// The correct state; `None` if the table expects an error message instead.
     pub state: Option<String>,
     /// nmap with raw sockets: `-sS`, for UDP `-sU`.
-    pub nmap: Answer,
-    /// nmap without them: `-sT`; `None` for UDP, which it cannot.
-    pub nmap_connect: Option<Answer>,
+    pub nmap: Verdict,
+    /// nmap without them: `-sT`; `None` for UDP, which it does not support without raw sockets.
+    pub nmap_connect: Option<Verdict>,
 }
 
 impl Truth {
-    /// All rows; says that the test is skipped and gives `None` where the table is not at hand.
+    /// All rows. If the table is not at hand, reports the test as skipped and returns `None`.
     pub fn read() -> Option<Vec<Self>> {
         let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus"));
         let path = std::env::var_os("PORTKNOCK_CORPUS").map_or_else(beside, PathBuf::from).join("probe-truth.tsv");
@@ -39,10 +40,10 @@ impl Truth {
 
     fn from_row(row: &HashMap<&str, &str>) -> Self {
         let field = |name: &str| *row.get(name).unwrap_or_else(|| panic!("no column `{name}` in {row:?}"));
-        let answer = |scan: &str| {
-            // The reason has the packet's time to live behind it.
+        let verdict = |scan: &str| {
+            // After the reason follows the packet's time to live.
             let reason = field(&format!("nmap_{scan}_reason")).split(' ').next().unwrap_or_default();
-            Answer::new(field(&format!("nmap_{scan}_state")), reason)
+            Verdict::new(field(&format!("nmap_{scan}_state")), reason)
         };
         let family = match field("family") {
             "ipv4" => Family::V4,
@@ -50,8 +51,8 @@ impl Truth {
             other => panic!("no family: {other}"),
         };
         let (protocol, nmap, nmap_connect) = match field("proto") {
-            "tcp" => (Protocol::Tcp, answer("sS"), Some(answer("sT_nonroot"))),
-            "udp" => (Protocol::Udp, answer("sU"), None),
+            "tcp" => (Protocol::Tcp, verdict("sS"), Some(verdict("sT_nonroot"))),
+            "udp" => (Protocol::Udp, verdict("sU"), None),
             other => panic!("no protocol: {other}"),
         };
         let state = Some(field("expected_state")).filter(|state| *state != "error").map(String::from);

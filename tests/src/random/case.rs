@@ -1,4 +1,5 @@
-//! One source and what it sends: right and wrong knocks by chance, inside the part where knockd and portknockd must agree.
+//! One source and its packets: correct and wrong knocks by chance, limited to those for which
+//! knockd and portknockd must agree.
 
 use std::net::IpAddr;
 
@@ -6,12 +7,13 @@ use fastrand::Rng;
 
 use super::door::{Door, Packet, Step};
 
-/// The attempts of one source, as far as needed to know where the two differ on purpose.
+/// The attempts of one source, as far as needed to find deliberate differences between the two
+/// daemons.
 #[derive(Clone, Debug, Default)]
 struct Attempts {
-    /// Each with its door's place and the number of steps matched.
+    /// Each with the index of its door and the number of matched steps.
     live: Vec<(usize, usize)>,
-    /// Where packets went that no door takes there: the scan guard may count them.
+    /// Ports of packets that no door accepts there: the scan guard may count them.
     unseen: Vec<Step>,
 }
 
@@ -19,12 +21,15 @@ struct Attempts {
 const SCAN_GUARD: usize = 8;
 
 impl Attempts {
-    /// Takes the packet in; false where the two differ on purpose, so that the packet must not be sent:
+    /// Applies the packet. Returns false if the two daemons differ on purpose, so that the packet
+    /// must not be sent:
     ///
-    /// - The step just matched comes once more: an attempt ends at knockd.
-    /// - It answers what the server sent and some door does not name that: it is a knock at knockd.
-    /// - No door takes it at its port and it is one more than the scan guard allows: an attempt ends at portknockd.
-    /// - A first step comes while the source has an attempt: it is lost at knockd.
+    /// - The step just matched arrives once more: knockd ends an attempt.
+    /// - The packet answers one of the server, and some door does not name its flags: knockd counts
+    ///   it as a knock.
+    /// - No door accepts the packet at its port, and it exceeds the limit of the scan guard:
+    ///   portknockd ends an attempt.
+    /// - A first step arrives while the source has an attempt: knockd loses it.
     fn take(&mut self, doors: &[Door], packet: &Packet, source: IpAddr) -> bool {
         if doors.iter().any(|door| door.sees(packet, source) && !door.names_answer(packet)) {
             return false;
@@ -60,7 +65,7 @@ impl Attempts {
         true
     }
 
-    /// The pause: attempts at short doors are over.
+    /// The pause: attempts at short doors have timed out.
     fn pause(&mut self, doors: &[Door]) {
         self.live.retain(|&(door, _)| !doors[door].is_short);
     }
@@ -70,12 +75,12 @@ impl Attempts {
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) source: IpAddr,
-    /// What it sends before the pause, and after it.
+    /// The packets before the pause, and after it.
     pub(super) parts: [Vec<Packet>; 2],
 }
 
 impl Case {
-    /// The case of these packets; `None` where they lead out of the part where both must agree.
+    /// The case of these packets; `None` if they leave the part for which both must agree.
     pub(super) fn of(source: IpAddr, doors: &[Door], parts: [&[Packet]; 2]) -> Option<Self> {
         let mut attempts = Attempts::default();
         for (i, part) in parts.iter().enumerate() {
@@ -89,9 +94,9 @@ impl Case {
         Some(Self { source, parts: parts.map(<[Packet]>::to_vec) })
     }
 
-    /// A case by chance.
+    /// A random case.
     pub(super) fn random(rng: &mut Rng, doors: &[Door], source: IpAddr) -> Self {
-        // Fewer than the scan guard takes for a scan.
+        // Fewer than the scan guard considers a scan.
         let unused: Vec<Step> = (0..4).map(|_| Step { port: rng.u16(50_000..60_000), is_udp: rng.bool() }).collect();
         let mut attempts = Attempts::default();
         let mut parts = [Vec::new(), Vec::new()];
@@ -110,7 +115,7 @@ impl Case {
     }
 }
 
-/// A packet that may be right.
+/// A packet that may be correct.
 fn propose(rng: &mut Rng, doors: &[Door], attempts: &Attempts, unused: &[Step]) -> Packet {
     let (door, stage) = match attempts.live.as_slice() {
         [] => (rng.usize(..doors.len()), 0),

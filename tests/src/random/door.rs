@@ -1,4 +1,4 @@
-//! Doors made up by chance, and whom a packet matters to.
+//! Random doors, and the packets that matter to them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// The TCP flags, in the letters of `blast` and in the words of a configuration.
+/// The TCP flags, in the letters of `pktgen` and in the words of a configuration.
 const FLAGS: [(char, &str); 6] = [('F', "fin"), ('S', "syn"), ('R', "rst"), ('P', "psh"), ('A', "ack"), ('U', "urg")];
 
-/// The server's addresses of either family; the second is one that doors can have as their `target`.
+/// The server's addresses of each family; doors can have the second one as their `target`.
 const SERVER: [[&str; 2]; 2] = [["10.0.0.1", "10.0.0.9"], ["fd00::1", "fd00::9"]];
 
-/// How long attempts at short doors live: longer than all that comes before the pause takes on a slow machine.
+/// Lifetime of attempts at short doors: longer than all packets before the pause take on a slow
+/// machine.
 pub(super) const SHORT: Duration = Duration::from_secs(12);
-/// How long those at the other doors live: longer than a run takes.
+/// Lifetime of attempts at the other doors: longer than a run takes.
 const LONG: Duration = Duration::from_secs(600);
 
 /// A port with its protocol.
@@ -37,18 +38,18 @@ impl fmt::Display for Step {
     }
 }
 
-/// What one source sends.
+/// A packet of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
     /// It goes to the server's second address.
     pub(super) to_second: bool,
     pub(super) step: Step,
-    /// Bit i stands for the i-th of [`FLAGS`].
+    /// Bit i stands for flag i of [`FLAGS`].
     pub(super) flags: u8,
 }
 
 impl Packet {
-    /// The rest of the line of the program `send`, behind the source.
+    /// The rest of the line for the program `send`, after the source.
     pub(super) fn line(&self, source: IpAddr) -> String {
         let to = SERVER[usize::from(source.is_ipv6())][usize::from(self.to_second)];
         let letters: String = letters(self.flags);
@@ -74,12 +75,12 @@ pub(super) struct Door {
     must_not: u8,
     /// 0 for IPv4, 1 for IPv6: the second address of this family is its `target`.
     target: Option<usize>,
-    /// Its attempts are over at the pause of a run.
+    /// Its attempts time out in the pause of a run.
     pub(super) is_short: bool,
 }
 
 impl Door {
-    /// As many doors as asked for, with ports and beginnings in common.
+    /// This number of doors, with ports and beginnings in common.
     pub(super) fn random(rng: &mut Rng, count: usize) -> Vec<Self> {
         let ports: Vec<u16> = (0..count).map(|_| rng.u16(1..50_000)).collect();
         let mut doors: Vec<Self> = Vec::new();
@@ -133,18 +134,19 @@ impl Door {
         text
     }
 
-    /// True where the packet goes to an address of this door.
+    /// True if the packet goes to an address of this door.
     pub(super) fn is_for(&self, packet: &Packet, source: IpAddr) -> bool {
         self.target.is_none_or(|family| packet.to_second && family == usize::from(source.is_ipv6()))
     }
 
-    /// True where the packet goes to an address of this door, and with flags that it asks for.
+    /// True if the packet goes to an address of this door, with flags that it asks for.
     pub(super) fn sees(&self, packet: &Packet, source: IpAddr) -> bool {
         let flags_match = packet.flags & self.must == self.must && packet.flags & self.must_not == 0;
         self.is_for(packet, source) && (packet.step.is_udp || flags_match)
     }
 
-    /// True if the packet is no answer to what the server sent (SYN with ACK, or RST), or the door names ACK or RST.
+    /// True if the packet is not an answer to a packet of the server (SYN with ACK, or RST), or the
+    /// door names ACK or RST.
     pub(super) fn names_answer(&self, packet: &Packet) -> bool {
         packet.step.is_udp || self.without_answers(packet.flags) == packet.flags
     }
@@ -161,7 +163,8 @@ impl Door {
         flags
     }
 
-    /// A packet for its step of this number, which it sees if the source is of the family of its target.
+    /// A packet for its step of this number. It matches the door if the source is of the family of
+    /// its target.
     pub(super) fn right_packet(&self, rng: &mut Rng, stage: usize) -> Packet {
         let flags = self.without_answers((rng.u8(..64) & rng.u8(..64) | self.must) & !self.must_not);
         let to_second = self.target.is_some() || rng.u8(..10) < 2;

@@ -1,4 +1,5 @@
-//! Random doors and random traffic, to knockd and to portknockd at the same moment, inside the part where both must agree.
+//! Random doors and random traffic, sent to knockd and portknockd at the same time, limited to the
+//! part for which both must agree.
 
 mod case;
 mod door;
@@ -15,7 +16,7 @@ use self::case::Case;
 use self::door::{Door, Packet, SHORT};
 use self::wire::{Outcomes, Wire};
 
-/// A burst with one fault has many consequences.
+/// Maximum number of disagreements that are shown; a burst with one fault has many consequences.
 const MOST_SHOWN: usize = 3;
 
 /// One configuration, and sources that knock at its doors.
@@ -28,11 +29,11 @@ pub struct Run {
     loses: bool,
 }
 
-/// A source that the two treat differently.
+/// A source that the two daemons treat differently.
 #[derive(Clone, Debug)]
 pub struct Disagreement(String);
 
-/// Doors, packets, and what either made of them.
+/// Doors, packets, and the result of each daemon.
 impl fmt::Display for Disagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -48,18 +49,19 @@ impl Run {
         Self { rng, seed, doors, cases, loses: false }
     }
 
-    /// The same, but two packets are lost on the way: what [`Run::play`] must notice.
+    /// The same, but two packets are lost on the way, which [`Run::play`] must notice.
     pub fn losing(self) -> Self {
         Self { loses: true, ..self }
     }
 
-    /// The configuration of both.
+    /// The configuration of both daemons.
     pub fn config(&self) -> String {
         self.doors.iter().map(Door::section).collect()
     }
 
-    /// Sends everything to both and gives the number of openings at portknockd, and where the two disagree. knockd gets
-    /// `their_config`. Panics where one of them has lost packets.
+    /// Sends everything to both daemons. Returns the number of openings at portknockd, and the
+    /// disagreements of the two. knockd gets `their_config`. Panics if one of them has lost
+    /// packets.
     pub fn play(mut self, their_config: &str) -> (usize, Vec<Disagreement>) {
         // The events are read from the log.
         let ours = format!("[options]\nLogRate = 0\n{}", self.config());
@@ -74,7 +76,7 @@ impl Run {
         let differs = |case: &&Case| ours.of_source(case.source) != theirs.of_source(case.source);
         let mut found = Vec::new();
         for (i, case) in self.cases.iter().filter(differs).take(MOST_SHOWN).enumerate() {
-            // Where packets were lost, only what is seen again counts.
+            // If packets were lost, only disagreements that occur again count.
             match self.shrunk(&mut wire, case, i) {
                 Some(smallest) => found.push(self.disagreement(&wire.outcomes(), &smallest)),
                 None if missed.is_none() => found.push(self.disagreement(&outcomes, case)),
@@ -90,7 +92,8 @@ impl Run {
         (ours.openings.len(), found)
     }
 
-    /// Sends the packets of all cases before the pause (0) or after it (1), each source's in its order.
+    /// Sends the packets of all cases before the pause (0) or after it (1), each source's in its
+    /// order.
     fn send_part(&mut self, wire: &mut Wire, part: usize) {
         let start = Instant::now();
         let mut waiting: Vec<_> = self.cases.iter().map(|case| (case.source, case.parts[part].iter())).collect();
@@ -106,8 +109,8 @@ impl Run {
         assert!(start.elapsed() < room, "the machine is too slow: {} packets took {:?}", wire.sent(), start.elapsed());
     }
 
-    /// Leaves packets out as long as the two still disagree when the rest comes from another source, alone. `None` where
-    /// they do not: what is only seen over the pause, or beside others.
+    /// Removes packets as long as the two daemons still disagree when the rest is sent from another
+    /// source, alone. `None` if they agree: some disagreements need the pause, or other sources.
     fn shrunk(&self, wire: &mut Wire, case: &Case, number: usize) -> Option<Case> {
         let mut fresh = (self.cases.len() + 1_000 * (number + 1)..).map(source);
         let mut fresh = || fresh.by_ref().find(|fresh| fresh.is_ipv4() == case.source.is_ipv4()).expect("addresses");
@@ -157,7 +160,7 @@ impl Run {
     }
 }
 
-/// An address for the source of this number, that no host has; every third is an IPv6 address.
+/// An address, which no host has, for the source of this number; every third is an IPv6 address.
 fn source(number: usize) -> IpAddr {
     let number = u32::try_from(number).expect("some thousand sources");
     if number % 3 == 2 {

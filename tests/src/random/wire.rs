@@ -1,4 +1,4 @@
-//! The wire that both daemons listen on, and whose packets none of them may lose.
+//! The link that both daemons listen on. Neither may lose one of its packets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,24 +8,25 @@ use crate::{Both, Daemon, Lab, binary};
 
 use super::door::Packet;
 
-/// The steps of a door that is knocked at all the time: a daemon that does not see one of its knocks counts no more of them.
+/// The steps of a door that is knocked at all the time: a daemon that misses one of these knocks
+/// counts no more of them.
 const METER_STEPS: usize = 32;
-/// Who knocks at it.
+/// The source of these knocks.
 const METER: &str = "10.0.0.252";
-/// Who begins an attempt at that door before all others and never goes on: when the oldest attempt of all ends, knockd
-/// forgets everybody's.
+/// A source that begins an attempt at that door before all others and never continues: when the
+/// oldest attempt of all ends, knockd forgets the attempts of every source.
 const ANCHOR: &str = "10.0.0.253 10.0.0.1 65100 udp";
-/// So many packets that both hold them while they are busy with something else.
+/// Number of packets that both hold while they are busy.
 const BURST: usize = 1_000;
 
-/// Both daemons, and what is to be sent to them next.
+/// Both daemons, and the packets to send to them next.
 #[derive(Debug)]
 pub(super) struct Wire {
     both: Both,
     waiting: Vec<String>,
     sent: usize,
     measured: usize,
-    /// The next packet is lost, with the one behind it.
+    /// The next packet is lost, with the one after it.
     pub(super) loses: bool,
 }
 
@@ -45,7 +46,7 @@ impl Wire {
     /// Sends a packet of this source, sooner or later.
     pub(super) fn send(&mut self, source: IpAddr, packet: &Packet) {
         self.waiting.push(format!("{source} {}", packet.line(source)));
-        // So that none can be lost unnoticed but a single one between two that are seen.
+        // So that no loss is unnoticed, except that of a single packet between two that arrive.
         self.waiting.push(format!("{METER} 10.0.0.1 {} udp", 65_100 + self.measured % METER_STEPS));
         self.measured += 1;
         if std::mem::take(&mut self.loses) {
@@ -56,10 +57,10 @@ impl Wire {
         }
     }
 
-    /// Sends what waits, and waits until both have seen it.
+    /// Sends the waiting packets, and waits until both daemons have read them.
     pub(super) fn flush(&mut self) {
         let path = self.both.ours.path("list");
-        fs::write(&path, self.waiting.join("\n")).expect("the folder can be written");
+        fs::write(&path, self.waiting.join("\n")).expect("the directory can be written");
         let send = format!("{} eth0 {} < {}", binary("send").display(), self.sent, path.display());
         let answer = self.both.lab.client.ok(&send);
         assert_eq!(answer, format!("sent {} packets\n", self.waiting.len()));
@@ -68,19 +69,19 @@ impl Wire {
         self.both.fence();
     }
 
-    /// The first of the two that has not seen each packet.
+    /// The first of the two daemons that has not read each packet.
     pub(super) fn has_missed_packets(&self) -> Option<&'static str> {
         let measure = format!("] {METER}: meter: Stage ");
         let mut named = ["portknockd", "knockd"].into_iter().zip(self.both.daemons());
         named.find(|(_, daemon)| daemon.count(&measure) != self.measured).map(|(name, _)| name)
     }
 
-    /// How many packets were sent.
+    /// Number of packets sent.
     pub(super) fn sent(&self) -> usize {
         self.sent
     }
 
-    /// What happened to each source at portknockd and at knockd.
+    /// The events of each source at portknockd and at knockd.
     pub(super) fn outcomes(&self) -> [Outcomes; 2] {
         self.both.daemons().map(Outcomes::of)
     }
@@ -90,7 +91,7 @@ impl Wire {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outcomes {
     of_source: BTreeMap<String, Vec<String>>,
-    /// Who opened what, all sources together.
+    /// The openings with their sources, of all sources together.
     pub(super) openings: Vec<String>,
 }
 
@@ -112,7 +113,7 @@ impl Outcomes {
         outcomes
     }
 
-    /// What happened to this source.
+    /// The events of this source.
     pub(super) fn of_source(&self, source: IpAddr) -> &[String] {
         self.of_source.get(&source.to_string()).map_or(&[], Vec::as_slice)
     }

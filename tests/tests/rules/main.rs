@@ -1,4 +1,5 @@
-//! `portknock rules`: the rule sets, loaded by the programs they are for, seen by nmap and by the host itself.
+//! `portknock rules`: the rule sets, loaded by the programs they are for, and examined by nmap and
+//! on the host itself.
 
 mod check;
 
@@ -6,16 +7,16 @@ use std::thread;
 use std::time::Instant;
 
 use portknock_tests::{
-    Host, Lab, Listener, Output, PATIENCE, PortState, Process, Routed, SCANS, Sniffer, binary, looks, require, skipped,
-    wait_until,
+    Host, Lab, Listener, Output, PortState, Process, Routed, SCANS, Sniffer, WAIT_TIMEOUT, binary, require, scan_all,
+    skipped, wait_until,
 };
 
-/// What loads a rule set.
+/// The program that loads a rule set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Nft,
     Iptables,
-    /// The older iptables, which not every kernel has.
+    /// The older iptables, which some kernels do not support.
     Legacy,
 }
 
@@ -49,7 +50,7 @@ fn feed(host: &Host, command: &str, text: &str) {
     host.ok(&format!("{command} <<'RULES'\n{text}RULES"));
 }
 
-/// Those that work here.
+/// The programs that work here.
 fn loaders() -> Vec<By> {
     let mut loaders = vec![By::Nft, By::Iptables];
     let works = "iptables-legacy -S && ip6tables-legacy -S";
@@ -61,7 +62,7 @@ fn loaders() -> Vec<By> {
     loaders
 }
 
-/// Does the same for each case, side by side.
+/// Runs the function for each case, in parallel.
 fn for_each<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
     let test = &test;
     thread::scope(|scope| cases.into_iter().for_each(|case| drop(scope.spawn(move || test(case)))));
@@ -72,20 +73,20 @@ fn with_styles(loaders: &[By]) -> Vec<(By, &'static str)> {
     loaders.iter().flat_map(|&by| STYLES.map(|style| (by, style))).collect()
 }
 
-/// Listens behind the doors: TCP port 22 and UDP port 5000.
+/// Listens on the ports of the doors: TCP port 22 and UDP port 5000.
 fn services(host: &Host) -> Process {
     let services = Process::spawn(host.command(binary("occupy")).args(["--accept", "22", "--answer", "5000"]));
     services.wait_for("ready");
     services
 }
 
-/// A port behind a door against one on which nothing listens, in every scan; where it is refused, also against a host without any
-/// packet filter.
+/// A port of a door compared with a port without a listener, in every scan; if it is refused, also
+/// compared with a host without any packet filter.
 #[test]
 fn a_protected_port_looks_like_one_without_a_listener() {
     let ports = "T:22,23,U:5000,5001";
     let bare = Lab::pair();
-    let closed = ADDRESSES.map(|address| looks(&bare.client, &SCANS, address, ports));
+    let closed = ADDRESSES.map(|address| scan_all(&bare.client, &SCANS, address, ports));
     for_each(with_styles(&loaders()), |(by, style)| {
         // The same rules as with the newer iptables.
         let scans = if by == By::Legacy { &["-sS -sU", "-sX"] } else { &SCANS[..] };
@@ -93,17 +94,17 @@ fn a_protected_port_looks_like_one_without_a_listener() {
         let _services = services(&lab.server);
         load(&lab.server, by, &format!("--style {style}"));
         for (address, closed) in ADDRESSES.iter().zip(&closed) {
-            let seen = looks(&lab.client, scans, address, ports);
+            let seen = scan_all(&lab.client, scans, address, ports);
             for (protected, other) in [("22/tcp", "23/tcp"), ("5000/udp", "5001/udp")] {
                 let case = format!("{by:?} {style} {address} {protected}");
                 assert_eq!(seen[protected], seen[other], "{case}");
                 assert_eq!(seen[protected].len(), if protected == "22/tcp" { scans.len() } else { 1 }, "{case}");
-                for (scan, look) in &seen[protected] {
+                for (scan, result) in &seen[protected] {
                     if style == "reject" {
-                        assert_eq!(look.answer, closed[protected][scan].answer, "{case} {scan}");
+                        assert_eq!(result.answer, closed[protected][scan].answer, "{case} {scan}");
                     } else {
-                        assert!(look.answer.contains("filtered no-response"), "{case} {scan}: {look:?}");
-                        assert!(look.segments.is_empty(), "{case} {scan}: {look:?}");
+                        assert!(result.answer.contains("filtered no-response"), "{case} {scan}: {result:?}");
+                        assert!(result.segments.is_empty(), "{case} {scan}: {result:?}");
                     }
                 }
             }
@@ -111,9 +112,9 @@ fn a_protected_port_looks_like_one_without_a_listener() {
     });
 }
 
-/// What a scan leaves behind in the connection tracking lets nobody in.
+/// The entries that a scan leaves in the connection tracking let no host in.
 #[test]
-fn refused_segments_leave_nothing_that_lets_the_next_one_in() {
+fn refused_segments_leave_no_state_that_admits_the_next_one() {
     for_each(with_styles(&[By::Nft, By::Iptables]), |(by, style)| {
         let lab = Lab::pair();
         let _services = services(&lab.server);
@@ -132,7 +133,7 @@ fn refused_segments_leave_nothing_that_lets_the_next_one_in() {
     });
 }
 
-/// How a port looks from one of the client's addresses, by our own probe.
+/// How a port appears from one of the client's addresses, by our own probe.
 fn seen_from(lab: &Lab, source: &str, address: &str, port: &str) -> String {
     let (udp, port) = if let Some(port) = port.strip_suffix("/udp") { ("--udp", port) } else { ("", port) };
     let portknock = binary("portknock");
@@ -142,13 +143,13 @@ fn seen_from(lab: &Lab, source: &str, address: &str, port: &str) -> String {
 }
 
 #[test]
-fn an_element_opens_for_one_address_until_the_kernel_takes_it_away() {
+fn an_element_opens_for_one_address_until_the_kernel_removes_it() {
     for_each(STYLES, |style| {
         let lab = Lab::pair();
         lab.client.ok("ip addr add 10.0.0.9/24 dev eth0; ip addr add fd00::9/64 dev eth0 nodad");
         let _services = services(&lab.server);
         load(&lab.server, By::Nft, &format!("--style {style}"));
-        let (shut, silent) = if style == "reject" { ("closed", "closed") } else { ("filtered", "open|filtered") };
+        let (blocked, silent) = if style == "reject" { ("closed", "closed") } else { ("filtered", "open|filtered") };
         for (address, [friend, stranger], set) in
             [("10.0.0.1", ["10.0.0.2", "10.0.0.9"], "open4"), ("fd00::1", ["fd00::2", "fd00::9"], "open6")]
         {
@@ -156,28 +157,28 @@ fn an_element_opens_for_one_address_until_the_kernel_takes_it_away() {
                 let element = format!("{friend} . {port} timeout {seconds}s");
                 lab.server.ok(&format!("nft add element inet portknock_host {set} '{{ {element} }}'"));
             };
-            assert_eq!(seen_from(&lab, friend, address, "22"), shut);
+            assert_eq!(seen_from(&lab, friend, address, "22"), blocked);
             add("tcp . 22", 100);
             add("udp . 5000", 100);
             assert_eq!(seen_from(&lab, friend, address, "22"), "open", "{style} {address}");
             assert_eq!(seen_from(&lab, friend, address, "5000/udp"), "open", "{style} {address}");
-            assert_eq!(seen_from(&lab, friend, address, "23"), shut, "{style} {address}");
-            assert_eq!(seen_from(&lab, stranger, address, "22"), shut, "{style} {address}");
+            assert_eq!(seen_from(&lab, friend, address, "23"), blocked, "{style} {address}");
+            assert_eq!(seen_from(&lab, stranger, address, "22"), blocked, "{style} {address}");
             assert_eq!(seen_from(&lab, stranger, address, "5000/udp"), silent, "{style} {address}");
-            // Another rule set, loaded twice, leaves what is open open.
+            // Another rule set, loaded twice, leaves open ports open.
             load(&lab.server, By::Nft, &format!("--style {style} --allow 443"));
             load(&lab.server, By::Nft, &format!("--style {style}"));
             assert_eq!(seen_from(&lab, friend, address, "22"), "open", "{style} {address}");
             lab.server.ok(&format!("nft flush set inet portknock_host {set}"));
             add("tcp . 22", 2);
             assert_eq!(seen_from(&lab, friend, address, "22"), "open", "{style} {address}");
-            let ends = wait_until(PATIENCE, || seen_from(&lab, friend, address, "22") == shut);
+            let ends = wait_until(WAIT_TIMEOUT, || seen_from(&lab, friend, address, "22") == blocked);
             assert!(ends, "{style} {address}: it stays open");
         }
     });
 }
 
-/// The two command lines at the head of the rule set, in the hands of a shell.
+/// The two command lines at the head of the rule set, run by a shell.
 #[test]
 fn the_commands_at_the_head_open_and_close() {
     for by in [By::Iptables, By::Legacy].into_iter().filter(|by| loaders().contains(by)) {
@@ -240,7 +241,7 @@ print('received', len(stream.read()), flush=True)";
     receiver.wait_for("received 1000000\n");
 }
 
-/// Loopback, connections to the outside, ping, neighbour discovery and path MTU discovery.
+/// Loopback, outgoing connections, ping, neighbour discovery and path MTU discovery.
 #[test]
 fn the_host_itself_works_as_before() {
     require("ping");
@@ -248,7 +249,7 @@ fn the_host_itself_works_as_before() {
         let lab = Routed::new();
         let _inside = Listener::start(&lab.server, 22);
         let _outside = Listener::start(&lab.client, 80);
-        // The way to the client narrows behind the router, which has to tell the server.
+        // The path to the client narrows after the router, which has to notify the server.
         lab.router.ok("ip link set eth0 mtu 1280");
         load(&lab.server, by, &format!("--style {style}"));
         let case = format!("{by:?} {style}");
@@ -259,7 +260,7 @@ fn the_host_itself_works_as_before() {
             ("10.1.0.2", "10.2.0.2", "10.2.0.1", "02:00:00:00:02:01"),
             ("fd01::2", "fd02::2", "fd02::1", "02:00:00:00:02:01"),
         ] {
-            // Nobody knows anybody's hardware address any more.
+            // Each host has forgotten the hardware addresses of the others.
             lab.server.ok(&format!("ip neigh del {router} dev eth0"));
             lab.router.ok(&format!("ip neigh del {server} dev eth1"));
             assert_eq!(lab.server.tcp_state(client, 80), PortState::Open, "{case}: to {client}");
@@ -278,7 +279,8 @@ fn the_host_itself_works_as_before() {
     });
 }
 
-/// A TCP connection from the client's port 40000 to the server's port 443, over which bytes go to and fro all the time.
+/// A TCP connection from the client's port 40000 to the server's port 443, which transfers bytes in
+/// both directions all the time.
 struct Live {
     client: Process,
     _server: Process,
@@ -309,17 +311,18 @@ for number in itertools.count():
         live
     }
 
-    /// Waits until bytes have come and gone that were not on their way before.
+    /// Waits until bytes have been transferred in both directions that were not on their way
+    /// before.
     fn goes_on(&self) {
         let number = self.client.output().lines().count();
         self.client.wait_for(&format!("echo {}\n", number + 2));
     }
 }
 
-/// Where ports are refused, connections from before the first load go on, even if connection tracking calls them invalid; without
-/// the rule for that they are reset.
+/// If ports are refused, connections from before the first load continue, even if connection
+/// tracking calls them invalid. Without the rule for that they are reset.
 #[test]
-fn living_connections_are_not_reset_by_loading() {
+fn loading_the_rules_resets_no_established_connection() {
     for (with_the_rule, by) in [(true, By::Nft), (true, By::Iptables), (false, By::Nft)] {
         let lab = Lab::pair();
         let live = Live::start(&lab);
@@ -343,14 +346,14 @@ fn living_connections_are_not_reset_by_loading() {
             assert!(rest.len() < text.len());
             lab.server.ok("echo 0 > /proc/sys/net/netfilter/nf_conntrack_tcp_loose");
             feed(&lab.server, "nft -f -", &rest);
-            assert!(wait_until(PATIENCE, || resets() > 0));
+            assert!(wait_until(WAIT_TIMEOUT, || resets() > 0));
         }
     }
 }
 
-/// What docs/rules.md says to do before a host drops for the first time, word for word.
+/// The advice of docs/rules.md before a host drops for the first time, word for word.
 #[test]
-fn living_connections_outlast_the_first_load_of_drop() {
+fn established_connections_outlast_the_first_load_of_drop() {
     let page = include_str!("../../../docs/rules.md");
     let (_, section) = page.split_once("## Before the first time").expect("the page has this section");
     let commands = section.split("```").nth(1).expect("the section has commands");
@@ -367,9 +370,9 @@ fn living_connections_outlast_the_first_load_of_drop() {
     }
 }
 
-/// Forged segments in somebody's name have few of them answered, and that is nobody else's loss.
+/// Few spoofed segments with the address of a host are answered, and no other host is affected.
 #[test]
-fn a_flood_gets_few_resets_and_others_get_theirs() {
+fn a_flood_gets_few_resets_and_other_hosts_get_theirs() {
     for by in [By::Nft, By::Iptables] {
         for (flags, source) in [("S", "198.51.100.7"), ("A", "203.0.113.7")] {
             let lab = Lab::pair();
@@ -380,9 +383,9 @@ fn a_flood_gets_few_resets_and_others_get_theirs() {
                  nft add chain inet count output '{{ type filter hook output priority 0; }}'
                  nft add rule inet count output ip daddr {source} tcp flags rst counter"
             ));
-            let blast = format!("{} --interface eth0 --ports 22 --flags {flags}", binary("blast").display());
+            let pktgen = format!("{} --interface eth0 --ports 22 --flags {flags}", binary("pktgen").display());
             let began = Instant::now();
-            lab.client.ok(&format!("{blast} --from {source} --count 30000"));
+            lab.client.ok(&format!("{pktgen} --from {source} --count 30000"));
             // From another network, at the same time.
             assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Closed, "{by:?} {flags}");
             let listing = lab.server.ok("nft -j list table inet count");
@@ -395,7 +398,7 @@ fn a_flood_gets_few_resets_and_others_get_theirs() {
 }
 
 #[test]
-fn usage_and_rights_are_told() {
+fn usage_and_privileges_are_reported() {
     let run = |args: &str| {
         Output::of(std::process::Command::new(binary("portknock")).arg("rules").args(args.split_whitespace()))
     };

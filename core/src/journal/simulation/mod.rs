@@ -19,7 +19,10 @@ use super::StateFile;
 use crate::event::CommandRequest;
 use crate::openings::Opening;
 
-/// The scripts that every run of the tests takes; `PORTKNOCK_SEED` names a single one.
+/// Seeds of scripts that failed once. They are played first. Add the seed of each failure that is
+/// fixed.
+const FAILED_SEEDS: [u64; 0] = [];
+/// Seeds of the scripts that every run of the tests plays; `PORTKNOCK_SEED` selects a single one.
 const SEEDS: RangeInclusive<u64> = 1..=20;
 const SEED: &str = "PORTKNOCK_SEED";
 
@@ -106,8 +109,8 @@ fn play_all(plans: impl Fn(&mut Rng, u64, usize) -> Vec<Plan>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state/openings");
     let seeds = match std::env::var(SEED) {
-        Ok(seed) => seed.parse().map(|seed| seed..=seed).unwrap(),
-        Err(_) => SEEDS,
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => FAILED_SEEDS.into_iter().chain(SEEDS).collect(),
     };
     for seed in seeds {
         let [trouble, later] = Default::default();

@@ -6,8 +6,11 @@ use std::os::unix::net::UnixStream;
 use super::exchange::Successor;
 use super::*;
 use crate::capture::Absence;
+use crate::config::Door;
 use crate::matcher::SavedAttempt;
-use crate::reader::wire::{DoorEventKind, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireNotice, WireNoticeKind};
+use crate::reader::wire::{
+    DoorEvent, DoorEventKind, FromReader, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireNotice, WireNoticeKind,
+};
 
 const DOORS: &str = "[options]\nMaxAttempts = 20\n[a]\nsequence = 7,8\nallow = 10.0.0.0/8\nseq_cooldown = 1\n\
                      [b]\none_time_sequences = /x\n[a]\nsequence = 9,8\nallow = 192.0.2.0/24\n";

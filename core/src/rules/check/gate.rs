@@ -3,6 +3,7 @@
 use super::chain::{Action, Rule, Table};
 use super::iptables;
 use super::packet::{OpenSets, Packet, Truth};
+use super::ufw::NumberedRules;
 use crate::config::{self, Door, GateSets};
 use crate::firewall_command::{self as command, Change, Effect, Place, Source, What};
 use crate::gate;
@@ -77,16 +78,30 @@ impl Gate {
     }
 
     /// Why a knock over this IP version opens nothing, if that is a matter of the commands.
-    pub(super) fn reason(&self, ipv6: bool) -> Option<String> {
-        let [other, own] = [!ipv6, ipv6].map(|ipv6| {
-            self.effects[usize::from(ipv6)].changes.iter().any(|change| change.versions[usize::from(ipv6)])
-        });
-        let version = if ipv6 { "IPv4" } else { "IPv6" };
-        (other && !own).then(|| format!("the command of the door is for {version} only"))
+    pub(super) fn reason(&self, numbered: NumberedRules, ipv6: bool) -> Option<String> {
+        let [other, own] = [!ipv6, ipv6].map(|ipv6| self.changes(ipv6).next().is_some());
+        let [own_version, other_version] = if ipv6 { ["IPv6", "IPv4"] } else { ["IPv4", "IPv6"] };
+        if other && !own {
+            return Some(format!("the command of the door is for {other_version} only"));
+        }
+        self.changes(ipv6).find_map(|change| match change.what {
+            What::Accept(Place::Numbered(number), _) if numbered.place(number, change.source, ipv6).is_none() => {
+                Some(format!(
+                    "ufw refuses to insert a rule for {own_version} at number {number}; `ufw prepend` always works"
+                ))
+            }
+            _ => None,
+        })
+    }
+
+    /// What the commands change for this IP version.
+    fn changes(&self, ipv6: bool) -> impl Iterator<Item = &Change> {
+        let version = usize::from(ipv6);
+        self.effects[version].changes.iter().filter(move |change| change.versions[version])
     }
 
     /// Puts the rules of the commands, and the assumed one at `place`, into the tables.
-    pub(super) fn insert(&self, tables: &mut [Table], packet: &Packet, place: Place) {
+    pub(super) fn insert(&self, tables: &mut [Table], packet: &Packet, numbered: NumberedRules, place: Place) {
         if let Some(chain) = &self.chain {
             let rule = |table: &Table| Rule {
                 text: format!("the rule that a command puts into {}, chain {chain}", table.name),
@@ -97,13 +112,12 @@ impl Gate {
                 put(table, chain, place, rule(table));
             }
         }
-        let version = usize::from(packet.ipv6);
-        for change in self.effects[version].changes.iter().filter(|change| change.versions[version]) {
-            self.apply(change, tables, packet);
+        for change in self.changes(packet.ipv6) {
+            self.apply(change, tables, packet, numbered);
         }
     }
 
-    fn apply(&self, change: &Change, tables: &mut [Table], packet: &Packet) {
+    fn apply(&self, change: &Change, tables: &mut [Table], packet: &Packet, numbered: NumberedRules) {
         for table in tables {
             let name = match &change.chain {
                 command::Chain::Iptables(name) if table.has_gate_chain => name,
@@ -117,12 +131,17 @@ impl Gate {
             };
             match &change.what {
                 What::Accept(place, matches) => {
+                    let place = match *place {
+                        Place::Numbered(number) => numbered.place(number, change.source, packet.ipv6),
+                        place => Some(place),
+                    };
+                    let Some(place) = place else { continue };
                     let mut rule = iptables::rule(&format!("-A {name} {} -j ACCEPT", matches.iptables), packet);
                     rule.text = format!("the rule that the command of the door adds, {}", rule.text);
-                    if change.source == Source::Fixed || *place == Place::Somewhere {
+                    if change.source == Source::Fixed || place == Place::Somewhere {
                         rule.fits = rule.fits.and(Truth::Maybe);
                     }
-                    put(table, name, *place, rule);
+                    put(table, name, place, rule);
                 }
                 // Which rule goes is not looked up.
                 What::StopRefusing => {
@@ -140,7 +159,7 @@ fn put(table: &mut Table, chain: &str, place: Place, rule: Rule) {
     let at = match place {
         Place::End => chain.rules.len(),
         Place::Before(at) => at.min(chain.rules.len()),
-        Place::Somewhere => 0,
+        Place::Numbered(_) | Place::Somewhere => 0,
     };
     chain.rules.insert(at, rule);
 }

@@ -15,6 +15,7 @@ mod iptables;
 mod nft;
 mod packet;
 mod ruleset;
+mod ufw;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +27,7 @@ pub use ruleset::{ActiveRuleset, ReadError};
 use crate::packet::Protocol;
 use chain::{End, Ends, Table};
 use packet::Packet;
+use ufw::NumberedRules;
 
 use crate::firewall_command::Place;
 
@@ -58,13 +60,14 @@ pub enum Outcome {
 /// What a knock does at these ports, over IPv4 and IPv6, or over that of `from` alone, which is the address that knocks;
 /// without it a stranger does, an address that no rule names.
 pub fn check(ruleset: &ActiveRuleset, gate: &Gate, ports: &[(Protocol, u16)], from: Option<IpAddr>) -> Vec<Finding> {
+    let numbered = NumberedRules::of(ruleset, gate);
     let families = [false, true].into_iter().filter(|&ipv6| from.is_none_or(|from| from.is_ipv6() == ipv6));
     families
         .flat_map(|ipv6| ports.iter().map(move |&(protocol, port)| (ipv6, protocol, port)))
         .map(|(ipv6, protocol, port)| {
             let packet =
                 |knocked| Packet { ipv6, protocol, port, from, knocked, to: &ruleset.addresses, sets: gate.sets() };
-            let ends = |knocked, place| ends(ruleset, gate, &packet(knocked), place);
+            let ends = |knocked, place| ends(ruleset, gate, &packet(knocked), numbered, place);
             let before = ends(false, Place::End);
             let outcome = Outcome::of(&before, &ends(true, Place::End));
             let outcome = match gate.assumed_chain() {
@@ -72,16 +75,16 @@ pub fn check(ruleset: &ActiveRuleset, gate: &Gate, ports: &[(Protocol, u16)], fr
                 // The rule may be put before all others as well.
                 Some(chain) => outcome.or(Outcome::of(&before, &ends(true, Place::Before(0))), chain),
             };
-            Finding { protocol, port, ipv6, outcome: outcome.explained(gate, ipv6) }
+            Finding { protocol, port, ipv6, outcome: outcome.explained(gate, numbered, ipv6) }
         })
         .collect()
 }
 
 /// Where the packet may end, in each base chain that it passes; `place` is that of the rule that is assumed.
-fn ends(ruleset: &ActiveRuleset, gate: &Gate, packet: &Packet, place: Place) -> Vec<Ends> {
+fn ends(ruleset: &ActiveRuleset, gate: &Gate, packet: &Packet, numbered: NumberedRules, place: Place) -> Vec<Ends> {
     let mut tables = ruleset.tables(packet);
     if packet.knocked {
-        gate.insert(&mut tables, packet, place);
+        gate.insert(&mut tables, packet, numbered, place);
     }
     tables.iter().flat_map(Table::ends).collect()
 }
@@ -112,8 +115,8 @@ impl Outcome {
     }
 
     /// With what the commands of the doors have to do with it.
-    fn explained(self, gate: &Gate, ipv6: bool) -> Self {
-        match (self, gate.doubt(ipv6), gate.reason(ipv6)) {
+    fn explained(self, gate: &Gate, numbered: NumberedRules, ipv6: bool) -> Self {
+        match (self, gate.doubt(ipv6), gate.reason(numbered, ipv6)) {
             (Self::StaysShut(_), Some(doubt), _) => Self::CannotTell(vec![doubt]),
             (Self::StaysShut(mut by), _, Some(reason)) => {
                 by.insert(0, reason);

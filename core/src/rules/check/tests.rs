@@ -238,10 +238,10 @@ fn ufw_has_chains_of_its_own_and_a_limit_is_no_doubt() {
     let rules = ":ufw-user-input - [0:0]\n:ufw-user-limit - [0:0]\n:ufw-user-limit-accept - [0:0]\n\
         -A INPUT -j ufw-user-input\n-A INPUT -j DROP\n\
         -A ufw-user-limit -j REJECT --reject-with icmp-port-unreachable\n-A ufw-user-limit-accept -j ACCEPT";
-    let inserts = "command = ufw insert 1 allow from %IP% to any port 22 comment knockd";
-    assert_eq!(of_commands(rules, inserts), [Outcome::Opens, Outcome::Opens]);
+    let prepends = "command = ufw prepend allow from %IP% to any port 22 comment knockd";
+    assert_eq!(of_commands(rules, prepends), [Outcome::Opens, Outcome::Opens]);
     let denies = format!("{rules}\n-A ufw-user-input -p tcp -m tcp --dport 22 -j DROP");
-    assert_eq!(of_commands(&denies, inserts), [Outcome::Opens, Outcome::Opens]);
+    assert_eq!(of_commands(&denies, prepends), [Outcome::Opens, Outcome::Opens]);
     assert!(of_commands(&denies, "command = ufw allow from %IP% to any port 22").iter().all(is_shut));
     let limits = "-A ufw-user-input -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -m recent --set --name DEFAULT --mask 255.255.255.255 --rsource\n\
         -A ufw-user-input -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -m recent --update --seconds 30 --hitcount 6 --name DEFAULT --mask 255.255.255.255 --rsource -j ufw-user-limit";
@@ -249,6 +249,22 @@ fn ufw_has_chains_of_its_own_and_a_limit_is_no_doubt() {
     assert_eq!(of_commands(&limited, "open = tcp/22"), [Outcome::OpenToEveryone, Outcome::OpenToEveryone]);
     let blocks = "-A INPUT -m recent ! --update --seconds 30 --hitcount 6 --name x --rsource -j DROP";
     assert!(matches!(of_iptables(&format!("{blocks}\n-A INPUT -j PORTKNOCK")), Outcome::CannotTell(_)));
+}
+
+#[test]
+fn ufw_inserts_only_at_the_number_of_a_rule_for_the_same_ip_version() {
+    let chains = ":ufw-user-input - [0:0]\n-A INPUT -j ufw-user-input\n-A INPUT -j DROP\n";
+    let denies = format!("{chains}-A ufw-user-input -p tcp -m tcp --dport 22 -j DROP");
+    let inserts = |number| format!("command = ufw insert {number} allow from %IP% to any port 22");
+    for refused in of_commands(chains, &inserts(1)) {
+        let Outcome::StaysShut(by) = refused else { panic!("{refused:?}") };
+        assert!(by[0].starts_with("ufw refuses to insert a rule for IPv"), "{by:?}");
+    }
+    let [four, six] = of_commands(&denies, &inserts(1));
+    assert_eq!(four, Outcome::Opens);
+    assert!(is_shut(&six), "rules for IPv4 have the first numbers: {six:?}");
+    let [four, six] = of_commands(&denies, &inserts(2));
+    assert!(matches!((&four, &six), (Outcome::CannotTell(_), Outcome::CannotTell(_))), "{four:?}, {six:?}");
 }
 
 #[test]

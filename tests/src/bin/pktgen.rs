@@ -1,4 +1,5 @@
-//! Sends hand-made frames from an interface: knocks of many spoofed sources, bursts, VLAN tags, any TCP flags.
+//! Packet generator: sends hand-made frames from an interface, such as knocks of many spoofed
+//! sources, bursts, VLAN tags, and any TCP flags.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
@@ -8,10 +9,11 @@ use clap::Parser;
 use pcap::Capture;
 use portknock_tests::{Frame, cost};
 
-/// Sends TCP segments or UDP datagrams as raw Ethernet frames. Packet number i goes to port i modulo the number of
-/// ports, so that with several ports each source sends the whole list before the next source begins.
+/// Sends TCP segments or UDP datagrams as raw Ethernet frames. Packet number i goes to port i
+/// modulo the number of ports, so that with several ports each source sends the whole list before
+/// the next source begins.
 #[derive(Parser)]
-struct Blast {
+struct Pktgen {
     /// The interface to send from
     #[arg(long)]
     interface: String,
@@ -36,7 +38,8 @@ struct Blast {
     /// Packets a second; 0 sends as fast as it goes
     #[arg(long, default_value_t = 0)]
     rate: u32,
-    /// The sequence number of the first segment. Those after it count up, so that none repeats another
+    /// The sequence number of the first segment. Those after it count up, so that none repeats
+    /// another
     #[arg(long, default_value_t = 0)]
     first_segment: u32,
     /// Send UDP datagrams
@@ -59,19 +62,19 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let blast = Blast::parse();
-    let mut capture = Capture::from_device(blast.interface.as_str())?.snaplen(64).open()?;
-    // Nothing is read, so let nothing in: an ether type that nobody uses.
+    let pktgen = Pktgen::parse();
+    let mut capture = Capture::from_device(pktgen.interface.as_str())?.snaplen(64).open()?;
+    // Nothing is read, so nothing is captured: the filter is an ether type that no host uses.
     capture.filter("ether proto 0x88b5", true)?;
-    let ports = u64::try_from(blast.ports.len())?;
-    let count = blast.count.unwrap_or(ports * u64::from(blast.sources));
+    let ports = u64::try_from(pktgen.ports.len())?;
+    let count = pktgen.count.unwrap_or(ports * u64::from(pktgen.sources));
     let before = cpu();
     let start = Instant::now();
     let mut frame = Vec::new();
     for i in 0..count {
-        blast.wait_for_turn(start, i);
+        pktgen.wait_for_turn(start, i);
         frame.clear();
-        blast.write_frame(i, &mut frame)?;
+        pktgen.write_frame(i, &mut frame)?;
         capture.sendpacket(frame.as_slice())?;
     }
     let took = start.elapsed();
@@ -80,15 +83,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// CPU time spent so far, the kernel's work for the packets included: a virtual cable delivers them in their sender's time.
+/// CPU time spent so far, including the kernel's work for the packets: a virtual link delivers them
+/// in their sender's time.
 fn cpu() -> Duration {
-    // The kernel brings its account up to date when a process goes to sleep.
+    // The kernel updates its accounting when a process goes to sleep.
     thread::sleep(Duration::from_millis(1));
     cost::cpu(std::process::id())
 }
 
-impl Blast {
-    /// Sleeps while packet `i` is not due; a sender that fell behind catches up.
+impl Pktgen {
+    /// Sleeps until packet `i` is due. A sender that is late catches up.
     fn wait_for_turn(&self, start: Instant, i: u64) {
         if self.rate > 0 {
             let nanos = u128::from(i) * 1_000_000_000 / u128::from(self.rate);
@@ -102,7 +106,7 @@ impl Blast {
         let round = i / ports;
         let port = self.ports[usize::try_from(i % ports)?];
         let source = nth(self.from, round % u64::from(self.sources));
-        // Below the kernel's ephemeral range; the sequence number makes each segment a new one.
+        // Below the kernel's ephemeral range. The sequence number makes each segment distinct.
         let source_port = 1024 + u16::try_from(round % 30_000)?;
         let sequence_number = self.first_segment.wrapping_add(u32::try_from(i % (1 << 32))?);
 

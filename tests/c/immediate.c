@@ -1,5 +1,6 @@
-/* Loaded before libpcap into a program that opens its capture with pcap_open_live(), as the original knockd does: it then
- * sees each packet when it comes, and not when its time to wait is over. */
+/* Loaded before libpcap into a program that opens its capture with pcap_open_live(), as the
+ * original knockd does. The program then gets each packet when it arrives, and not when its read
+ * timeout is over. */
 #define _GNU_SOURCE
 #include <pcap/pcap.h>
 

@@ -1,9 +1,11 @@
-//! What the border to C costs: nanoseconds a packet through `portknock_engine_feed`, and with its events through
-//! `portknock_engine_next_event`, beside the engine from Rust in the same run: as it is, and behind the lock that a Rust program
-//! puts around it where several threads use it, as every C handle allows.
+//! Cost of the boundary to C: nanoseconds per packet through `portknock_engine_feed`, and with its
+//! events through `portknock_engine_next_event`. The same run measures the engine from Rust: bare,
+//! and in the lock that a Rust program puts around it if several threads use it, as every C handle
+//! allows.
 //!
-//! Run by `make bench`, which prints this as a table and writes it to `target/bench/border.json`. The same frames, rounds
-//! and times on both sides. The fastest of many runs: what a busy machine adds is on no account of the border.
+//! Run by `make bench`, which prints the figures as a table and writes them to
+//! `target/bench/boundary.json`. Both sides get the same frames, rounds and times. The figure is
+//! the fastest of many runs, because the load of a busy machine is not a cost of the boundary.
 
 use std::fmt::Write;
 use std::fs;
@@ -18,21 +20,21 @@ use portknock_core::{Engine, LinkType, Timestamp, config};
 use portknock_tests::{Build, C, Linked, Output, save_figures};
 
 const DOOR: &str = "[door]\nsequence = 7000,8000,9000\nseq_timeout = 3600\ntcpflags = syn\n";
-/// Frames that a run feeds.
+/// Number of frames that a run feeds.
 const FRAMES: usize = 120_000;
 const RUNS: usize = 41;
 
 fn main() {
     let c = C::install();
-    let folder = tempfile::tempdir().expect("a folder");
-    let door = folder.path().join("knockd.conf");
-    fs::write(&door, DOOR).expect("the folder can be written to");
+    let directory = tempfile::tempdir().expect("a directory");
+    let door = directory.path().join("knockd.conf");
+    fs::write(&door, DOOR).expect("the directory can be written to");
     let program = |linked| {
         let build = Build { compiler: "gcc", standard: "c99", linked, more: &["-O2"] };
         c.compile(&C::source("tests/c/feed.c"), build)
     };
     let (shared, linked_static) = (program(Linked::Shared), program(Linked::Static));
-    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is right");
+    let config = config::parse(DOOR.as_bytes()).config.expect("the configuration is valid");
     let mut json = Vec::new();
     println!(
         "{:<52} {:>8} {:>12} {:>10} {:>10} {:>12} {:>12}",
@@ -43,11 +45,11 @@ fn main() {
         ("no door's port, 60,000 sources without an attempt", 60_000, &[443], false),
         ("a knock, 1,000 sources with an attempt", 1_000, &[7000], false),
         ("a knock, 60,000 sources with an attempt", 60_000, &[7000], false),
-        ("whole sequences of 1,000 sources, with their events", 1_000, &[7000, 8000, 9000], true),
+        ("complete sequences of 1,000 sources, with their events", 1_000, &[7000, 8000, 9000], true),
     ] {
         let frames = frames(sources, ports);
-        let file = folder.path().join("frames");
-        fs::write(&file, with_lengths(&frames)).expect("the folder can be written to");
+        let file = directory.path().join("frames");
+        fs::write(&file, with_lengths(&frames)).expect("the directory can be written to");
         let rust = from_rust(Engine::new(&config), &frames, events);
         let locked = from_rust(&Mutex::new(Engine::new(&config)), &frames, events);
         let arguments = Arguments { door: &door, frames: &file, rounds: FRAMES / frames.len(), events };
@@ -60,15 +62,16 @@ fn main() {
         let mut row = String::new();
         write!(
             row,
-            "{{\"what\": \"{what}\", \"rust_ns\": {rust:.2}, \"rust_lock_ns\": {locked:.2}, \"c_shared_ns\": {shared:.2}, \"c_static_ns\": {linked_static:.2}}}"
+            "{{\"case\": \"{what}\", \"rust_ns\": {rust:.2}, \"rust_lock_ns\": {locked:.2}, \"c_shared_ns\": {shared:.2}, \"c_static_ns\": {linked_static:.2}}}"
         )
         .expect("a string grows");
         json.push(row);
     }
-    save_figures("border", &json);
+    save_figures("boundary", &json);
 }
 
-/// A SYN of each source to each of these ports, port by port, the sources in an order that looks like chance.
+/// A SYN of each source to each of these ports, port by port, with the sources in an order that
+/// resembles chance.
 fn frames(sources: u16, ports: &[u16]) -> Vec<Vec<u8>> {
     let frame = |port: u16, source: u16| {
         let [high, low] = source.to_be_bytes();
@@ -87,7 +90,7 @@ fn with_lengths(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.iter().flat_map(|frame| [&length(frame), frame.as_slice()].concat()).collect()
 }
 
-/// An engine, whatever stands in front of it.
+/// An engine, with or without a layer in front of it.
 trait Reach {
     type Reached<'a>: DerefMut<Target = Engine>
     where
@@ -135,7 +138,7 @@ fn from_rust(mut engine: impl Reach, frames: &[Vec<u8>], events: bool) -> f64 {
     fastest
 }
 
-/// What the C program is told.
+/// Arguments and input of the C program.
 struct Arguments<'a> {
     door: &'a Path,
     frames: &'a Path,

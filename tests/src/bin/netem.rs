@@ -1,11 +1,14 @@
-//! A long cable between two interfaces: frames come out late at its other end, and some of them never do.
+//! Link emulator: a long link between two interfaces. Frames leave it late at the other end, and
+//! some of them get lost.
 //!
-//! The frames on their way stay in the kernel's capture buffer. Each direction has one thread, which takes them out in
-//! order and sends each when it is due by the kernel's own stamp of its arrival. So it does not matter when the thread
-//! gets to see a frame, nothing is copied, and a busy machine may delay frames but does not lose them.
+//! The frames on their way stay in the kernel's capture buffer. Each direction has one thread,
+//! which reads them in order and sends each when it is due by the kernel's timestamp of its
+//! arrival. So the moment at which the thread reads a frame does not matter, and nothing is copied.
+//! A busy machine may delay frames but does not lose them.
 //!
-//! The interfaces need no addresses, but they must be up. Frames that the kernel left unfinished since it took the other
-//! end for hardware (segments without their checksum, or too large) stay that: `ethtool -K INTERFACE tx off` at the peer.
+//! The interfaces need no addresses, but they must be up. The kernel leaves frames unfinished
+//! (segments without their checksum, or too large) if it treats the other end as hardware. Such
+//! frames stay unfinished: use `ethtool -K INTERFACE tx off` at the peer.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -21,22 +24,23 @@ use pcap::{Active, Capture, Precision};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Bytes in the kernel for the frames on their way in one direction: four seconds of 100,000 small ones a second.
+/// Bytes in the kernel for the frames on their way in one direction: four seconds of 100,000 small
+/// frames a second.
 const BUFFER: i32 = 64 << 20;
 
-/// How many frames pass between two looks at whether the buffer was large enough.
-const LOOK_EVERY: u32 = 256;
+/// Number of frames between two checks that the buffer was large enough.
+const CHECK_INTERVAL: u32 = 256;
 
 /// Forwards the frames of two Ethernet interfaces to each other, late, and loses some of them.
 #[derive(Parser)]
-struct Cable {
+struct Netem {
     /// The interface at one end
     #[arg(long)]
     left: String,
     /// The interface at the other end
     #[arg(long)]
     right: String,
-    /// Milliseconds from one end to the other; up to one more where it is less than four
+    /// Milliseconds from one end to the other; up to one more if it is less than four
     #[arg(long, default_value = "0", value_parser = milliseconds)]
     delay_ms: Duration,
     /// How many of a hundred frames get lost, in each direction
@@ -63,19 +67,20 @@ fn percent(text: &str) -> Result<f64, Error> {
 }
 
 fn main() -> Result<(), Error> {
-    let cable = Cable::parse();
-    let left = open(&cable.left, cable.delay_ms)?;
-    let right = open(&cable.right, cable.delay_ms)?;
-    // A capture does not see what its own socket sends, so neither direction takes the other's frames back.
+    let netem = Netem::parse();
+    let left = open(&netem.left, netem.delay_ms)?;
+    let right = open(&netem.right, netem.delay_ms)?;
+    // A capture does not receive frames that its own socket sends, so no direction returns the
+    // other's frames.
     let [to_left, to_right] = [&left, &right].map(|capture| capture.as_fd().try_clone_to_owned().map(File::from));
-    let mut rng = Rng::with_seed(cable.seed);
+    let mut rng = Rng::with_seed(netem.seed);
     let (failed, failure) = mpsc::channel();
     for (from, to) in [(left, to_right?), (right, to_left?)] {
         let line = Line {
-            delay: cable.delay_ms,
-            loss: cable.loss_percent / 100.0,
+            delay: netem.delay_ms,
+            loss: netem.loss_percent / 100.0,
             rng: rng.fork(),
-            bottleneck: cable.capacity.zip(cable.queue).map(|(capacity, queue)| Bottleneck::new(capacity, queue)),
+            bottleneck: netem.capacity.zip(netem.queue).map(|(capacity, queue)| Bottleneck::new(capacity, queue)),
         };
         let failed = failed.clone();
         thread::spawn(move || forward(from, to, line).map_err(|error| failed.send(error)));
@@ -85,24 +90,25 @@ fn main() -> Result<(), Error> {
 }
 
 fn open(interface: &str, delay: Duration) -> Result<Capture<Active>, Error> {
-    // The kernel hands the frames over in blocks, each when it is full or, at the latest, twice this time after its first
-    // frame: before that one is due. Longer blocks hold more of a delay, since there is a fixed number of them.
+    // The kernel hands over the frames in blocks, each when it is full or, at the latest, twice
+    // this time after its first frame, which is before that frame is due. Longer blocks hold frames
+    // for a longer delay, because their number is fixed.
     let block = (delay / 4).max(Duration::from_millis(1));
     let capture = Capture::from_device(interface)?.precision(Precision::Nano).timeout(block.as_millis().try_into()?);
     Ok(capture.buffer_size(BUFFER).open()?)
 }
 
-/// Takes frames out at one end and sends them at the other, until an error.
+/// Reads frames at one end and sends them at the other, until an error.
 fn forward(mut from: Capture<Active>, mut to: File, mut line: Line) -> Result<Infallible, Error> {
     loop {
-        for _ in 0..LOOK_EVERY {
+        for _ in 0..CHECK_INTERVAL {
             let packet = match from.next_packet() {
                 Ok(packet) => packet,
                 Err(pcap::Error::TimeoutExpired) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let stamp = packet.header.ts;
-            let arrival = Duration::new(stamp.tv_sec.try_into()?, stamp.tv_usec.try_into()?);
+            let timestamp = packet.header.ts;
+            let arrival = Duration::new(timestamp.tv_sec.try_into()?, timestamp.tv_usec.try_into()?);
             if let Some(due) = line.due(arrival, packet.data) {
                 thread::sleep(due.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH)?));
                 to.write_all(packet.data)?;
@@ -115,7 +121,7 @@ fn forward(mut from: Capture<Active>, mut to: File, mut line: Line) -> Result<In
     }
 }
 
-/// One direction of the cable: what happens to which frame. Times are since the epoch.
+/// One direction of the link: the fate of each frame. Times are since the epoch.
 struct Line {
     delay: Duration,
     loss: f64,
@@ -124,10 +130,10 @@ struct Line {
 }
 
 impl Line {
-    /// When a frame that arrives now comes out; `None` where it gets lost.
+    /// The time at which a frame that arrives now leaves the link; `None` if it gets lost.
     fn due(&mut self, arrival: Duration, frame: &[u8]) -> Option<Duration> {
-        // Hosts multicast on their own now and then. Those frames are not counted, so that they do not change which of a
-        // test's frames get lost.
+        // Hosts sometimes send multicast on their own. Those frames are not counted, so that they
+        // do not change which of a test's frames get lost.
         let to_group = frame.first().is_some_and(|byte| byte & 1 == 1);
         if !to_group && self.rng.f64() < self.loss {
             return None;
@@ -140,13 +146,13 @@ impl Line {
     }
 }
 
-/// A place that frames pass one after another.
+/// A bottleneck that frames pass one after another.
 struct Bottleneck {
-    /// How long each frame takes.
+    /// Duration of each frame.
     turn: Duration,
-    /// How long a frame waits behind a full queue.
+    /// Waiting time of a frame in a full queue.
     longest_wait: Duration,
-    /// When the frames so far have passed.
+    /// The time at which all earlier frames have passed.
     free: Duration,
 }
 
@@ -156,7 +162,7 @@ impl Bottleneck {
         Self { turn, longest_wait: turn * queue, free: Duration::ZERO }
     }
 
-    /// When a frame that arrives now has passed; `None` where the queue is full.
+    /// The time at which a frame that arrives now has passed; `None` if the queue is full.
     fn pass(&mut self, arrival: Duration) -> Option<Duration> {
         if self.free.saturating_sub(arrival) > self.longest_wait {
             return None;

@@ -1,5 +1,5 @@
-//! Answers each SYN to certain ports in place of the host, with numbers that may be wrong, as somebody does who cannot
-//! see the SYNs.
+//! Answers each SYN to certain ports in place of the host, with numbers that may be wrong, as an
+//! attacker does who cannot read the SYNs.
 
 use clap::Parser;
 use etherparse::{
@@ -7,9 +7,9 @@ use etherparse::{
 };
 use pcap::Capture;
 
-/// Answers each SYN to certain ports with a forged packet, until it is killed
+/// Answers each SYN to certain ports with a spoofed packet, until it is killed
 #[derive(Parser)]
-struct Forge {
+struct Spoof {
     /// The interface to answer on
     #[arg(long)]
     interface: String,
@@ -28,33 +28,33 @@ struct Forge {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let forge = Forge::parse();
-    let mut capture = Capture::from_device(forge.interface.as_str())?.immediate_mode(true).open()?;
+    let spoof = Spoof::parse();
+    let mut capture = Capture::from_device(spoof.interface.as_str())?.immediate_mode(true).open()?;
     capture.filter("tcp", true)?;
     println!("ready");
     loop {
-        let forged = match capture.next_packet() {
-            Ok(packet) => forge.answer(packet.data)?,
+        let spoofed = match capture.next_packet() {
+            Ok(packet) => spoof.answer(packet.data)?,
             Err(pcap::Error::TimeoutExpired) => None,
             Err(error) => return Err(error.into()),
         };
-        if let Some(frame) = forged {
+        if let Some(frame) = spoofed {
             capture.sendpacket(frame.as_slice())?;
         }
     }
 }
 
-/// What is sent in place of the true answer.
-enum Forgery {
+/// The packet that is sent instead of the true answer.
+enum Reply {
     /// A TCP segment.
     Segment(TcpHeader),
     /// An ICMP error about this segment.
     Unreachable(TcpHeader),
 }
 
-impl Forge {
-    /// What is sent for this SYN, if it is for one of the ports.
-    fn forgery(&self, syn: &TcpHeader) -> Option<Forgery> {
+impl Spoof {
+    /// The packet to send for this SYN, if it is for one of the ports.
+    fn forgery(&self, syn: &TcpHeader) -> Option<Reply> {
         let port = syn.destination_port;
         let number = syn.sequence_number.wrapping_add(self.off_by);
         let mut answer = TcpHeader::new(port, syn.source_port, 1, 64_240);
@@ -62,12 +62,12 @@ impl Forge {
         answer.acknowledgment_number = number;
         if self.syn_ack.contains(&port) {
             answer.syn = true;
-            Some(Forgery::Segment(answer))
+            Some(Reply::Segment(answer))
         } else if self.reset.contains(&port) {
             answer.rst = true;
-            Some(Forgery::Segment(answer))
+            Some(Reply::Segment(answer))
         } else if self.unreachable.contains(&port) {
-            Some(Forgery::Unreachable(TcpHeader { sequence_number: number, ..syn.clone() }))
+            Some(Reply::Unreachable(TcpHeader { sequence_number: number, ..syn.clone() }))
         } else {
             None
         }
@@ -81,36 +81,36 @@ impl Forge {
             return Ok(None);
         }
         let Some(forgery) = self.forgery(&tcp) else { return Ok(None) };
-        // To where it came from, with the same ether type.
-        let mut forged = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
+        // Back to the sender, with the same ether type.
+        let mut spoofed = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
         let mut quoted = Vec::new();
         match net {
             NetHeaders::Ipv4(ip, _) => {
                 let builder = PacketBuilder::ipv4(ip.destination, ip.source, 64);
                 match forgery {
-                    Forgery::Segment(tcp) => builder.tcp_header(tcp).write(&mut forged, &[])?,
-                    Forgery::Unreachable(tcp) => {
+                    Reply::Segment(tcp) => builder.tcp_header(tcp).write(&mut spoofed, &[])?,
+                    Reply::Unreachable(tcp) => {
                         ip.write(&mut quoted)?;
                         tcp.write(&mut quoted)?;
                         let kind = Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port);
-                        builder.icmpv4(kind).write(&mut forged, &quoted)?;
+                        builder.icmpv4(kind).write(&mut spoofed, &quoted)?;
                     }
                 }
             }
             NetHeaders::Ipv6(ip, _) => {
                 let builder = PacketBuilder::ipv6(ip.destination, ip.source, 64);
                 match forgery {
-                    Forgery::Segment(tcp) => builder.tcp_header(tcp).write(&mut forged, &[])?,
-                    Forgery::Unreachable(tcp) => {
+                    Reply::Segment(tcp) => builder.tcp_header(tcp).write(&mut spoofed, &[])?,
+                    Reply::Unreachable(tcp) => {
                         ip.write(&mut quoted)?;
                         tcp.write(&mut quoted)?;
                         let kind = Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port);
-                        builder.icmpv6(kind).write(&mut forged, &quoted)?;
+                        builder.icmpv6(kind).write(&mut spoofed, &quoted)?;
                     }
                 }
             }
             NetHeaders::Arp(_) => return Ok(None),
         }
-        Ok(Some(forged))
+        Ok(Some(spoofed))
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that C can see of what the library gives, each promise of the header checked.
+//! Reads everything that the library returns to C, and checks each promise of the header.
 
 use std::ffi::{CStr, c_char};
 use std::hint::black_box;
@@ -10,7 +10,8 @@ use portknock::event::portknock_event_kind::*;
 use portknock::event::{portknock_event, portknock_fail_reason};
 use portknock::status::portknock_status::{self, *};
 
-/// The status is one of those, and that of a wrong argument where one is.
+/// Asserts that the status is one of the listed ones, or that of an invalid argument if an argument
+/// is invalid.
 pub(super) fn check(status: portknock_status, may: &[portknock_status], wrong_argument: bool) {
     assert!(may.contains(&status), "{status:?}");
     assert!(!wrong_argument || status == PORTKNOCK_ERR_ARGUMENT, "{status:?} with a NULL");
@@ -38,7 +39,7 @@ pub(super) unsafe fn at_error(err: *const portknock_error, status: portknock_sta
     assert_eq!(message.is_empty(), err.is_null());
     let about_config = !err.is_null() && status == PORTKNOCK_ERR_CONFIG;
     let file = unsafe { portknock_error_file(err) };
-    // The name of a file need not be UTF-8.
+    // The name of a file may contain bytes that are not UTF-8.
     black_box((!file.is_null()).then(|| unsafe { CStr::from_ptr(file) }.to_bytes()));
     let count = unsafe { portknock_error_diagnostic_count(err) };
     assert_eq!(count > 0, about_config);
@@ -89,10 +90,18 @@ pub(super) unsafe fn at_event(event: &portknock_event) {
     assert_eq!(event.stage > 0, counted);
     assert_eq!(event.steps >= event.stage.max(1), event.kind == PORTKNOCK_EVENT_STAGE);
     assert_eq!(event.reason != portknock_fail_reason::PORTKNOCK_FAIL_NONE, event.kind == PORTKNOCK_EVENT_FAIL);
+    assert!(!event.ports.is_null() && event.port_count <= portknock_core::config::MAX_OPEN_PORTS);
+    let ports = unsafe { std::slice::from_raw_parts(event.ports, event.port_count) };
+    assert!(ports.iter().all(|port| (1..=65_535).contains(&port.port)));
     match event.kind {
-        PORTKNOCK_EVENT_CLOSE => assert!(command.is_some()),
-        PORTKNOCK_EVENT_OPEN => {}
-        kind => assert!(command.is_none() && kind != PORTKNOCK_EVENT_NOTICE),
+        PORTKNOCK_EVENT_CLOSE => assert!(command.is_some() || !ports.is_empty()),
+        PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND => {}
+        kind => assert!(command.is_none() && ports.is_empty() && kind != PORTKNOCK_EVENT_NOTICE),
+    }
+    match event.kind {
+        PORTKNOCK_EVENT_OPEN if ports.is_empty() && event.closes_at_ns == 0 => {}
+        PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE => assert!(event.closes_at_ns >= event.time_ns),
+        _ => assert_eq!(event.closes_at_ns, 0),
     }
     assert_eq!(event.reserved, 0);
 }

@@ -1,0 +1,47 @@
+//! The line that ends the output of a check.
+
+use std::fmt;
+
+use super::load::Loaded;
+
+/// What a check of a configuration found, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckSummary {
+    /// The number of doors; `None` if there are errors.
+    pub doors: Option<usize>,
+    /// The number of errors.
+    pub errors: usize,
+    /// The number of warnings.
+    pub warnings: usize,
+}
+
+impl Loaded {
+    /// The numbers of what was found.
+    pub fn summary(&self) -> CheckSummary {
+        CheckSummary {
+            doors: self.config.as_ref().map(|config| config.doors.len()),
+            errors: self.report.errors(),
+            warnings: self.report.warnings(),
+        }
+    }
+}
+
+/// As in `1 door, 0 errors, 2 warnings`.
+impl fmt::Display for CheckSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(doors) = self.doors {
+            write!(f, "{}, ", Count(doors, "door"))?;
+        }
+        write!(f, "{}, {}", Count(self.errors, "error"), Count(self.warnings, "warning"))
+    }
+}
+
+/// A number of things.
+struct Count(usize, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, noun) = self;
+        write!(f, "{number} {noun}{}", if *number == 1 { "" } else { "s" })
+    }
+}
