@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 
 use crate::config::OpenPort;
 use crate::time::Timestamp;
-use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
+use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
 
 /// A door that stands open for one address, with what closes it and when. It holds all that is needed to close the door
 /// even where the configuration no longer knows it.
@@ -44,7 +44,7 @@ struct ByDue;
 #[derive(Debug)]
 struct ByDoor;
 
-impl Link<Slot> for ByDoor {
+impl Linked<Slot> for ByDoor {
     fn links(slot: &mut Slot) -> &mut Links {
         &mut slot.by_door
     }
@@ -57,7 +57,7 @@ struct DoorOpenings {
     count: usize,
 }
 
-impl Link<Slot> for ByDue {
+impl Linked<Slot> for ByDue {
     fn links(slot: &mut Slot) -> &mut Links {
         &mut slot.by_due
     }
