@@ -1,5 +1,5 @@
 //! The layers of this crate. A module imports modules of lower layers. It also imports modules of
-//! its own layer, if they do not import it in turn, directly or through others. The same holds for
+//! the same layer, if they do not import it in turn, directly or through others. The same holds for
 //! the modules of each directory.
 
 use std::collections::{BTreeMap, BTreeSet};
