@@ -186,7 +186,10 @@ def ufw_predictions(lab):
     compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw allow {ALLOWS}"), [STAYS_SHUT, STAYS_SHUT])
     compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw prepend allow {ALLOWS}"), [OPENS, OPENS])
     compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw insert 1 allow {ALLOWS}"), [OPENS, STAYS_SHUT])
-    compare(lab, f"{off} && ufw limit 22/tcp", door(f"ufw prepend allow {ALLOWS}"), [EVERYBODY, EVERYBODY])
+    compare(lab, f"{off} && ufw deny 22/tcp", door(f"ufw insert 2 allow {ALLOWS}"), [CANNOT_TELL, CANNOT_TELL])
+    compare(lab, f"{off} && ufw deny from fd00::9", door(f"ufw insert 1 allow {ALLOWS}"), [STAYS_SHUT, OPENS])
+    # The limit for IPv6 is complete after a reload only.
+    compare(lab, f"{off} && ufw limit 22/tcp && ufw reload", door(f"ufw prepend allow {ALLOWS}"), [EVERYBODY, EVERYBODY])
     lab.server("ufw --force reset && systemctl stop ufw")
     as_before(lab)
 
