@@ -166,11 +166,16 @@ def ufw_reload(lab):
     lab.server("ufw --force reset && systemctl stop ufw")
 
 
+def firewalld(option):
+    """firewall-cmd waits 25 s for a reply, and a reload lasts longer on a slow machine; then this waits for its end."""
+    return f"{{ firewall-cmd {option} || {{ [ $? = 254 ] && until firewall-cmd --state; do sleep 1; done; }}; }}"
+
+
 @check
 def firewalld_reload(lab):
     """firewalld starts and reloads under an open door"""
-    lab.server("systemctl start firewalld && firewall-cmd --permanent --add-service=ssh && firewall-cmd --reload")
-    reloads(lab, "firewall-cmd --reload", ["firewall-cmd --complete-reload"])
+    lab.server("systemctl start firewalld && firewall-cmd --permanent --add-service=ssh && " + firewalld("--reload"))
+    reloads(lab, firewalld("--reload"), [firewalld("--complete-reload")])
     lab.server("systemctl stop firewalld")
 
 
@@ -214,7 +219,7 @@ def rich_rule(family):
 @check
 def firewalld_predictions(lab):
     """doors whose commands are firewalld's: `portknock rules --check` predicts what a knock does"""
-    reload = "firewall-cmd --reload"
+    reload = firewalld("--reload")
     four = f"firewall-cmd --zone=public --timeout=600 --add-rich-rule={rich_rule('ipv4')}"
     with as_root_without_open(lab, "systemctl stop firewalld"):
         lab.server("systemctl start firewalld && firewall-cmd --permanent --remove-service=ssh")
