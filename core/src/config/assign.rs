@@ -98,7 +98,8 @@ impl Parser {
             value = inside;
         }
         if value != whole {
-            let message = format!("the original knockd reads the quotes of {} as part of the value", quoted(whole.text()));
+            let message =
+                format!("the original knockd reads the quotes of {} as part of the value", quoted(whole.text()));
             let found = match key {
                 Key::Interface => Diagnostic::warning(codes::QUOTED_VALUE, whole.span(), message),
                 _ => Diagnostic::error(codes::QUOTED_VALUE, whole.span(), message),
@@ -137,7 +138,8 @@ impl Parser {
     pub(super) fn check_controls(&mut self, text: Slice<'_>) {
         if let Some((at, c)) = text.text().char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
             let at = text.start() + at;
-            let message = format!("the text contains the control character `{}`", Printable(c.encode_utf8(&mut [0; 4])));
+            let message =
+                format!("the text contains the control character `{}`", Printable(c.encode_utf8(&mut [0; 4])));
             let help = "remove the character, unless it is intended";
             self.push(Diagnostic::warning(codes::CONTROL_CHARACTER, at..at + c.len_utf8(), message).help(help));
         }

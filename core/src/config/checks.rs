@@ -54,7 +54,8 @@ fn check_sequence_keys(draft: &DoorDraft, found: &mut Findings) {
         ),
         (Some(one), Some(other)) => {
             let (first, last) = if one.line < other.line { (one, other) } else { (other, one) };
-            let message = format!("the door has both `sequence` and `one_time_sequences`; the other is on line {}", first.line);
+            let message =
+                format!("the door has both `sequence` and `one_time_sequences`; the other is on line {}", first.line);
             found.push(
                 Diagnostic::error(codes::TWO_SEQUENCES, last.key.clone(), message)
                     .help("remove one of them: a door has either a fixed sequence or the sequences of a file"),
@@ -139,7 +140,8 @@ fn check_flags(draft: &DoorDraft, found: &mut Findings) {
         return;
     }
     let message = format!("no client can open this door: no client begins or ends a connection with `{tcpflags}`");
-    let help = "use `syn,!ack`, which begins a connection; only programs that craft packets send other flags to a closed port";
+    let help =
+        "use `syn,!ack`, which begins a connection; only programs that craft packets send other flags to a closed port";
     found.push(Diagnostic::warning(codes::NO_CLIENT_FLAGS, place.value.clone(), message).help(help));
 }
 
@@ -200,7 +202,8 @@ fn check_strength(options: &Options, draft: &DoorDraft, found: &mut Findings) {
         let message = "all steps are the same port";
         found.push(warn(codes::ORDERED_STEPS, message, "use three different ports or more, in a mixed order"));
     } else if (rises || falls) && is_beneath_guard(options, steps) {
-        let message = "a port scan in order opens the door, because the scan guard allows all the ports between the steps";
+        let message =
+            "a port scan in order opens the door, because the scan guard allows all the ports between the steps";
         found.push(warn(codes::ORDERED_STEPS, message, mix));
     } else if rises {
         let message = "the ports only rise, which is the order of a port scan";
