@@ -1,39 +1,39 @@
-//! The diagnostics of a configuration as data. `render` has their text form, which all front ends show.
+//! What is wrong with a configuration, as data, with the one text form that every front end shows.
 
 use std::ops::Range;
 
-/// The severity of a finding.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// The configuration can be used, but the finding probably shows a mistake.
+    /// The configuration is used; this is worth a look.
     Warning,
     /// The configuration is refused.
     Error,
 }
 
-/// A change of the text that fixes a finding: `replacement` replaces the bytes `span`.
+/// A change that mends the finding: replace the bytes `span` of the text by `replacement`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fix {
-    /// The bytes to replace, as offsets in the text; an empty range is an insertion.
+    /// The bytes to replace; may be empty (an insertion).
     pub span: Range<usize>,
-    /// The new text.
+    /// What takes their place.
     pub replacement: String,
 }
 
-/// One finding: its location, the problem, and the remedy.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The stable code, `PK` and three digits. `docs/diagnostics.md` lists all codes.
+    /// The stable code, `PK` and three digits.
     pub code: &'static str,
-    /// The severity.
+    /// How bad it is.
     pub severity: Severity,
-    /// The problem, on one line, without control characters.
+    /// What is wrong, on one line, without control characters.
     pub message: String,
-    /// The bytes of the text that the finding is about.
+    /// The bytes of the text that it is about.
     pub span: Range<usize>,
-    /// The remedy, on one line, if the message alone does not make it obvious.
+    /// What to do about it.
     pub help: Option<String>,
-    /// The change that fixes the finding, if only one correction is plausible.
+    /// The change that mends it, where one reading is obvious.
     pub fix: Option<Fix>,
 }
 
@@ -57,7 +57,7 @@ impl Diagnostic {
     }
 }
 
-/// All findings in one text, in the order of the text.
+/// All findings of one text, in the order of the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The findings.
@@ -65,17 +65,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns the number of errors.
+    /// How many errors there are.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
     }
 
-    /// Returns the number of warnings.
+    /// How many warnings there are.
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)
     }
 
-    /// Returns true if there is an error, so that the configuration is refused.
+    /// True where the text is refused.
     pub fn has_errors(&self) -> bool {
         self.errors() > 0
     }

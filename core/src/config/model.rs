@@ -1,4 +1,4 @@
-//! The values of a configuration. The types cannot represent an invalid door.
+//! What a configuration means, as values that cannot hold an impossible door.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,10 +14,10 @@ use crate::packet::{Protocol, SegmentSet, TcpFlags};
 
 /// Path of the daemon's control socket unless the configuration names another one.
 pub const DEFAULT_SOCKET: &str = "/run/portknock/control";
-/// Maximum number of steps in a sequence (knockd's limit).
+/// The most steps that a sequence can have (knockd's limit).
 pub const MAX_STEPS: usize = 32;
 
-/// A whole configuration: the `[options]`, and the doors in the order of the file.
+/// A whole configuration: the `[options]` and the doors in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// The merged `[options]` sections.
@@ -33,31 +33,30 @@ pub struct Options {
     pub use_syslog: bool,
     /// `LogFile`: log to this file.
     pub log_file: Option<PathBuf>,
-    /// `PidFile`: path to which daemon mode writes its process id. Default `/var/run/knockd.pid`.
+    /// `PidFile`: where daemon mode writes its process id. Default `/var/run/knockd.pid`.
     pub pid_file: PathBuf,
     /// `Interface`: the interfaces to listen on, or the single word `any`. Empty: knockd's default, `eth0`.
     pub interfaces: Vec<String>,
-    /// `ScanGuard`: maximum number of distinct ports outside the sequence that an attempt survives, 1 to 255; 0 turns
-    /// the guard off. Default 8.
+    /// `ScanGuard`: how many distinct ports that no door uses an attempt survives, 1 to 255; 0 turns the guard off.
+    /// Default 8.
     pub scan_guard: u8,
-    /// `MaxAttempts`: maximum number of attempts in progress at the same time, 1 to 16,777,216. Default 1,048,576.
+    /// `MaxAttempts`: how many attempts may be alive at once, 1 to 16,777,216. Default 1,048,576.
     pub max_attempts: u32,
     /// `LogRate`: maximum number of stages, timeouts and failures that the daemon logs a second, up to 1,000,000; 0 for no limit.
     /// Default 1,000.
     pub log_rate: u32,
     /// `MaxOpenings`: maximum number of addresses that one door is open for at a time, 1 to 1,048,576. Default 4096.
     pub max_openings: u32,
-    /// `StateFile`: path of the journal of openings, from which the daemon restores them after a crash. Default
-    /// `/var/lib/portknock/openings`.
+    /// `StateFile`: where openings survive a crash. Default `/var/lib/portknock/openings`.
     pub state_file: PathBuf,
-    /// `ControlSocket`: path of the socket that `portknock status` and the other control commands connect to; `None`
-    /// for no socket (`none`). Default [`DEFAULT_SOCKET`].
+    /// `ControlSocket`: where the daemon answers `portknock status` and its like; `None` for nowhere (`none`). Default
+    /// [`DEFAULT_SOCKET`].
     pub control_socket: Option<PathBuf>,
-    /// `OnStop`: the fate of open doors when the daemon stops. Default `close`.
+    /// `OnStop`: what happens to open doors when the daemon stops. Default `close`.
     pub on_stop: OnStop,
-    /// `Gate`: the table or sets in which the daemon opens the `open` ports of doors. Default `own`.
+    /// `Gate`: where the doors' `open` ports are opened. Default `own`.
     pub gate: Gate,
-    /// `GateRefuse`: how the managed table refuses clients that may not connect. Default `reject`.
+    /// `GateRefuse`: how the own table refuses who may not connect. Default `reject`.
     pub gate_refuse: Refusal,
 }
 
@@ -81,30 +80,30 @@ impl Default for Options {
     }
 }
 
-/// The fate of the open doors when the daemon stops.
+/// What happens to the open doors when the daemon is stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStop {
     /// Run every pending stop command before exiting.
     #[default]
     Close,
-    /// Keep them open: the next start restores them from the state file.
+    /// Leave them to the next start, which finds them in the state file.
     Keep,
 }
 
-/// The table or sets in which the daemon opens the `open` ports of doors.
+/// Where the ports of the doors' `open` are opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Gate {
-    /// `own`: in the managed table `inet portknock`, which refuses all other clients.
+    /// `own`: in the table `inet portknock`, which refuses everybody else.
     #[default]
     Own,
-    /// `set FAMILY TABLE SET4 SET6`: in sets of a rule set that the administrator maintains.
+    /// `set FAMILY TABLE SET4 SET6`: in the sets of a rule set that is not portknock's.
     Sets(GateSets),
 }
 
-/// Capacity of each set of the managed table, in elements. All doors with `open` share it.
+/// Number of elements that a set of the own table has room for, which all doors with `open` share.
 pub(crate) const GATE_ELEMENTS: u32 = 131_072;
 
-/// Two sets of a table that the administrator created.
+/// Two sets of a table that the administrator made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateSets {
     /// The table's family.
@@ -117,7 +116,7 @@ pub struct GateSets {
     pub set6: String,
 }
 
-/// The family of an nftables table.
+/// The family of a table of nftables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableFamily {
     /// Both IPv4 and IPv6.
@@ -132,60 +131,59 @@ pub enum TableFamily {
     Netdev,
 }
 
-/// How a packet filter refuses packets to a port.
+/// How a port is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refusal {
-    /// With the answer of a closed port.
+    /// As a closed port answers.
     #[default]
     Reject,
     /// Without an answer.
     Drop,
 }
 
-/// The index of a door in [`Config::doors`].
+/// The place of a door in [`Config::doors`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DoorId(pub u16);
 
 /// One `[door]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Door {
-    /// The section's name. Several doors can have the same name; see [`DoorId`].
+    /// The section's name. Names may repeat; see [`DoorId`].
     pub name: Arc<str>,
-    /// The sequence that opens the door now. `None` if `one_time_sequences` is set and its file has not been read or
-    /// has no unused line left: no knock opens the door then.
+    /// The sequence that opens the door now. `None` where `one_time_sequences` is set and its file has not been read
+    /// or has no line left: the door is then closed to every knock.
     pub sequence: Option<Sequence>,
-    /// `one_time_sequences`: the file that contains the sequences, which are valid one after another.
+    /// `one_time_sequences`: the file that the sequences are taken from, one after another.
     pub one_time_sequences: Option<PathBuf>,
-    /// `seq_timeout`: maximum duration of an attempt. Default 25 s.
+    /// `seq_timeout`: how long an attempt may take. Default 25 s.
     pub seq_timeout: Duration,
-    /// `tcpflags`: the TCP segments that are knocks.
+    /// `tcpflags`: which TCP segments count at all.
     pub tcpflags: FlagMask,
-    /// `target`: the destination address that knocks must have; `None` means any address of this host.
+    /// `target`: the destination address knocks must have; `None` means any address of this machine.
     pub target: Option<IpAddr>,
-    /// `start_command` (alias `command`): the command that runs when the door opens.
+    /// `start_command` (alias `command`): run when the door opens.
     pub start_command: Option<String>,
-    /// `stop_command`: the command that runs `cmd_timeout` after the door opened.
+    /// `stop_command`: run `cmd_timeout` after the door opened.
     pub stop_command: Option<String>,
-    /// `start_command_6` (alias `command_6`): replaces `start_command` for IPv6 sources; empty means "do nothing".
+    /// `start_command_6` (alias `command_6`): in place of `start_command` for IPv6 sources; empty means "do nothing".
     pub start_command_6: Option<String>,
-    /// `stop_command_6`: replaces `stop_command` for IPv6 sources; empty means "do nothing".
+    /// `stop_command_6`: in place of `stop_command` for IPv6 sources; empty means "do nothing".
     pub stop_command_6: Option<String>,
-    /// `cmd_timeout`: the time for which a door with `open` or a stop command stays open. Default 10 s.
+    /// `cmd_timeout`: how long a door with `open` or a stop command stays open. Default 10 s.
     pub cmd_timeout: Duration,
-    /// `open`: the ports that the daemon opens for the source for `cmd_timeout`, without a command. Each port occurs
-    /// once.
+    /// `open`: the ports that are opened for the source for `cmd_timeout`, without a command, each of them once.
     pub open: Arc<[OpenPort]>,
     /// `open_prefix`: the door opens for the network of the source with this prefix, see [`Door::network_of`]; `None` for
-    /// only the address.
+    /// the address alone.
     pub open_prefix: Option<OpenPrefix>,
-    /// `allow`: the only sources that can knock; empty means every source.
+    /// `allow`: only these sources can knock; empty means every source.
     pub allow: Vec<IpNet>,
-    /// `seq_cooldown`: the time after an opening for which the door ignores further knocks of the source.
+    /// `seq_cooldown`: how long after an opening the source's knocks on this door are ignored.
     pub seq_cooldown: Option<Duration>,
 }
 
 impl Door {
-    /// Returns a door with this name and sequence, no commands, and the defaults of knockd.
+    /// A door with this name and sequence, no commands, and the defaults of knockd.
     pub fn new(name: &str, sequence: Option<Sequence>) -> Self {
         Self {
             name: name.into(),
@@ -206,14 +204,12 @@ impl Door {
         }
     }
 
-    /// Returns the command that opens the door for `ip`, with `%IP%` and `%NET%` replaced; `None` if there is no command
-    /// to run.
+    /// The command that opens the door for `ip`, with `%IP%` and `%NET%` replaced; `None` where there is nothing to run.
     pub fn start_command_for(&self, ip: IpAddr) -> Option<String> {
         self.command_for(ip, self.start_command.as_deref(), self.start_command_6.as_deref())
     }
 
-    /// Returns the command that closes the door for `ip`, with `%IP%` and `%NET%` replaced; `None` if there is no command
-    /// to run.
+    /// The command that closes the door for `ip`, with `%IP%` and `%NET%` replaced; `None` where there is nothing to run.
     pub fn stop_command_for(&self, ip: IpAddr) -> Option<String> {
         self.command_for(ip, self.stop_command.as_deref(), self.stop_command_6.as_deref())
     }
@@ -270,7 +266,7 @@ impl fmt::Display for OpenPrefix {
 /// A port that a door opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpenPort {
-    /// The protocol of incoming packets.
+    /// The protocol of what comes in.
     pub protocol: Protocol,
     /// The destination port.
     pub port: NonZeroU16,
@@ -306,22 +302,22 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sequence(Box<[Step]>);
 
-/// The reason why a list of steps is not a valid [`Sequence`].
+/// Why steps cannot be a [`Sequence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SequenceError {
     /// There is no step.
-    #[error("the sequence is empty; it needs at least one port")]
+    #[error("a sequence needs at least one port")]
     Empty,
-    /// There are more than [`MAX_STEPS`] steps. The value is their number.
-    #[error("the sequence has {0} ports; the maximum is {MAX_STEPS}")]
+    /// There are more than [`MAX_STEPS`] steps; the number is how many there are.
+    #[error("a sequence has at most {MAX_STEPS} ports, this one has {0}")]
     TooLong(usize),
 }
 
 impl Sequence {
-    /// Creates a sequence from the steps.
+    /// Makes a sequence of the steps.
     ///
     /// # Errors
-    /// Fails if there is no step, or if there are more than [`MAX_STEPS`].
+    /// Fails without steps and with more than [`MAX_STEPS`].
     pub fn new(steps: impl Into<Box<[Step]>>) -> Result<Self, SequenceError> {
         let steps = steps.into();
         match steps.len() {
@@ -331,7 +327,7 @@ impl Sequence {
         }
     }
 
-    /// Returns the steps in order, at least one.
+    /// The steps in order, at least one.
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
@@ -350,7 +346,7 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// The TCP flags that a knock must have set and clear. Flags in neither set do not matter.
+/// Which TCP flags must be set and which must be clear; flags in neither set do not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlagMask {
     /// Flags that must be set.
@@ -360,10 +356,10 @@ pub struct FlagMask {
 }
 
 impl FlagMask {
-    /// Returns true if a segment with these flags is a knock.
+    /// True if a segment with these flags is a knock.
     ///
-    /// Segments with SYN and ACK, and segments with RST, answer packets of this host. They are knocks only if `set`
-    /// contains ACK or RST respectively.
+    /// Segments with SYN and ACK, and those with RST, answer what this machine sends. They are knocks only if `set` has
+    /// ACK or RST respectively.
     pub fn matches(self, flags: TcpFlags) -> bool {
         let asked = flags.bits() & (self.set.bits() | self.clear.bits()) == self.set.bits();
         let accepts_connection = flags.contains(TcpFlags::SYN | TcpFlags::ACK) && !self.set.contains(TcpFlags::ACK);
@@ -371,7 +367,7 @@ impl FlagMask {
         asked && !accepts_connection && !refuses_connection
     }
 
-    /// Returns the segments that are knocks.
+    /// The segments that are knocks.
     pub(crate) fn segments(self) -> SegmentSet {
         SegmentSet::of(|flags| self.matches(flags))
     }
@@ -418,7 +414,7 @@ mod tests {
     const SYN_ACK: TcpFlags = TcpFlags::from_bits(0x12);
 
     #[test]
-    fn answers_are_knocks_only_if_the_mask_contains_their_flag() {
+    fn answers_are_knocks_only_for_masks_that_name_them() {
         let takes = |set, clear, flags| FlagMask { set, clear }.matches(flags);
         for (set, clear) in [(NONE, NONE), (TcpFlags::SYN, NONE), (NONE, TcpFlags::FIN), (NONE, TcpFlags::ACK)] {
             assert!(!takes(set, clear, SYN_ACK), "{set:?} {clear:?}");
