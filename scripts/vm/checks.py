@@ -161,9 +161,11 @@ def nftables_reload(lab):
 @check
 def ufw_reload(lab):
     """ufw starts and reloads while a door is open"""
-    lab.server("ufw allow 22/tcp && ufw --force enable")
-    reloads(lab, "ufw reload")
-    lab.server("ufw --force reset && systemctl stop ufw")
+    try:
+        lab.server("ufw allow 22/tcp && ufw --force enable")
+        reloads(lab, "ufw reload")
+    finally:
+        lab.server("ufw --force reset && systemctl stop ufw")
 
 
 def firewalld(option):
@@ -174,9 +176,11 @@ def firewalld(option):
 @check
 def firewalld_reload(lab):
     """firewalld starts and reloads while a door is open"""
-    lab.server("systemctl start firewalld && firewall-cmd --permanent --add-service=ssh && " + firewalld("--reload"))
-    reloads(lab, firewalld("--reload"), [firewalld("--complete-reload")])
-    lab.server("systemctl stop firewalld")
+    try:
+        lab.server("systemctl start firewalld && firewall-cmd --permanent --add-service=ssh && " + firewalld("--reload"))
+        reloads(lab, firewalld("--reload"), [firewalld("--complete-reload")])
+    finally:
+        lab.server("systemctl stop firewalld")
 
 
 ALLOWS = "from %IP% to any port 22 proto tcp"

@@ -51,10 +51,10 @@ def compare(lab, firewall, config, expected):
     lab.server("systemctl restart portknockd")
     lab.listening()
     predictions, output = predicted(lab)
-    print(f"     {firewall!r}, {config.splitlines()[7:]}:\n       predicted: {predictions}")
+    print(f"     {firewall!r}, {config.splitlines()[7:]}:\n       predicted: {predictions}", flush=True)
     states = [lab.state(address, 22) for address in ADDRESSES]
     results = [observed(lab, address, before) for address, before in zip(ADDRESSES, states)]
-    print(f"       observed:  {results}")
+    print(f"       observed:  {results}", flush=True)
     for prediction, result, expectation in zip(predictions, results, expected):
         if prediction != expectation or prediction not in (result, CANNOT_TELL):
             rules = lab.server("nft list ruleset", status=None)
