@@ -197,7 +197,7 @@ impl Service {
         Ok(())
     }
 
-    /// Looks out for other doors, on other interfaces. What was reports of the old doors is done with when this returns.
+    /// Looks out for other doors, on other interfaces. All reports about the old doors are handled when this returns.
     pub(super) fn replace_doors(&mut self, config: &Config, interfaces: Vec<String>) -> Result<(), ServiceError> {
         match &mut self.packet_source {
             PacketSource::Local(local) => {

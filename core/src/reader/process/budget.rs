@@ -21,9 +21,10 @@ const NOTICES_BURST: u32 = 200;
 /// Additional number of notices per second, and at one time, for each interface, because a
 /// successor reports it again.
 const NOTICES_PER_INTERFACE: u32 = 4;
-/// Maximum number of answers per second to questions about the network. Further questions wait.
+/// Maximum number of answers per second to requests for the state of the network. Further requests
+/// wait.
 const NETWORK_ANSWERS_PER_SECOND: u32 = 20;
-/// Maximum number of answers at one time to questions about the network.
+/// Maximum number of answers at one time to requests for the state of the network.
 const NETWORK_ANSWERS_BURST: u32 = 100;
 
 /// The limits of reports. All readers share them, so that a restart does not reset a limit.
@@ -41,7 +42,7 @@ pub(super) struct Budget {
     /// Notices about captures and requests for another reader. A reader that exceeds this limit
     /// violates the protocol.
     pub(super) notices: Limit,
-    /// Answers to questions about the network, which the daemon delays.
+    /// Answers to requests for the state of the network. The daemon delays further answers.
     pub(super) network_answers: Limit,
 }
 
