@@ -220,15 +220,18 @@ enum portknock_event_kind
      */
     PORTKNOCK_EVENT_STAGE = 1,
     /**
-     * The whole sequence matched and the door opens. `command` is what opens it, or NULL where the door has no command.
+     * The whole sequence matched and the door opens, by `command` (NULL if the door has none) and
+     * by `ports`, which open for `ip` until `closes_at_ns`.
      */
     PORTKNOCK_EVENT_OPEN = 2,
     /**
-     * A complete knock while the door is open: it closes later, and nothing is run.
+     * A complete knock while the door is open: `stop_command` and `command` open it again, and
+     * `ports` stay open until `closes_at_ns`.
      */
     PORTKNOCK_EVENT_EXTEND = 3,
     /**
-     * The door's time is over. `command` is what closes it, or NULL where the kernel shuts its ports and no command does.
+     * The door's time is over, or it closes early, by `command` (NULL if the door has none).
+     * `ports` close for `ip`.
      */
     PORTKNOCK_EVENT_CLOSE = 4,
     /**
@@ -511,9 +514,24 @@ typedef struct portknock_diagnostic {
 } portknock_diagnostic;
 
 /**
- * Something that happened at a door. It and its texts belong to the handle that it came from, and are as they are until
- * the next event is taken from that handle, by any thread. What is read later shows another event, or a mixture of
- * several, but stays readable until the handle is freed. Later versions may append fields.
+ * A port that a door opens without a command (`open`).
+ */
+typedef struct portknock_open_port {
+    /**
+     * The protocol.
+     */
+    portknock_protocol protocol;
+    /**
+     * The port, 1 to 65535.
+     */
+    uint32_t port;
+} portknock_open_port;
+
+/**
+ * Something that happened at a door. The event, its texts and its ports belong to the handle that
+ * it came from, and do not change until any thread takes the next event from that handle. A later
+ * read returns another event or a mixture of several, and the memory stays readable until the
+ * handle is freed. Later versions may append fields.
  */
 typedef struct portknock_event {
     /**
@@ -565,6 +583,22 @@ typedef struct portknock_event {
      * For EXTEND: the stop command for /bin/sh that runs before `command`. Else NULL, and for a door that has none.
      */
     const char *stop_command;
+    /**
+     * For OPEN, EXTEND and CLOSE: the ports that the door opens without a command (`open`), in the
+     * order of the configuration. A listener without run_commands opens and closes no port; the
+     * program does it. Never NULL.
+     */
+    const struct portknock_open_port *ports;
+    /**
+     * Number of ports in `ports`; 0 for a door without `open`, and for other kinds.
+     */
+    size_t port_count;
+    /**
+     * For OPEN and EXTEND: when the door closes, in nanoseconds since 1970. For CLOSE: when it was
+     * due to close, which is later than `time_ns` if it closes early. 0 for a door that never closes
+     * by itself, and for other kinds.
+     */
+    uint64_t closes_at_ns;
 } portknock_event;
 
 /**
@@ -632,8 +666,8 @@ typedef struct portknock_listener_options {
     size_t interface_count;
     /**
      * Not 0: run the doors' commands (with this process's umask, and with its descriptors that are not close-on-exec), open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
-     * outside of the process changes; the commands are yours to run, from the events, and one-time sequences open again
-     * and again.
+     * outside of the process changes; the program runs the commands and opens the ports that the events have, and one-time
+     * sequences open again and again.
      */
     int32_t run_commands;
     /**

@@ -7,15 +7,17 @@ use serde_json::value::RawValue;
 
 use crate::event::{Event, EventKind, FailReason};
 use crate::log_limit::{EventCounts, Suppressed};
+use crate::time::Timestamp;
 
 /// The fields of an event in the order in which they are written; those that the event does not have are left out.
 #[derive(Serialize)]
 struct Line<'a> {
-    /// Kept as written: a floating-point number does not hold nanoseconds.
     time: Box<RawValue>,
     event: &'static str,
     door: &'a str,
     ip: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    net: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stage: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,23 +29,32 @@ struct Line<'a> {
     command: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// As in `tcp/22`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closes_at: Option<Option<Box<RawValue>>>,
 }
 
-/// The event as one line of JSON, without the line's end. `time` is in seconds with nine decimal places.
+/// The event as one line of JSON, without the line's end. `time` and `closes_at` are in seconds with
+/// nine decimal places.
 ///
 /// # Errors
 /// None in practice: all that an event holds can be written as JSON.
 pub fn event_line(event: &Event) -> serde_json::Result<String> {
     let mut line = Line {
-        time: RawValue::from_string(event.time.to_string())?,
+        time: seconds(event.time)?,
         event: event.kind.as_str(),
         door: &event.door,
         ip: event.ip,
+        net: event.net().map(|net| net.to_string()),
         stage: None,
         steps: None,
         stop_command: None,
         command: None,
         reason: None,
+        ports: None,
+        closes_at: None,
     };
     match &event.kind {
         EventKind::Stage { stage, steps } => (line.stage, line.steps) = (Some(*stage), Some(*steps)),
@@ -60,7 +71,17 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
             (line.stage, line.reason) = (Some(*stage), Some(reason.as_str()));
         }
     }
+    if let EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. } = &event.kind {
+        line.ports = Some(event.ports().iter().map(ToString::to_string).collect());
+        line.closes_at = Some(event.closes_at().map(seconds).transpose()?);
+    }
     serde_json::to_string(&line)
+}
+
+/// Returns a time as a number that keeps its digits, because a floating-point number does not hold
+/// nanoseconds.
+fn seconds(time: Timestamp) -> serde_json::Result<Box<RawValue>> {
+    RawValue::from_string(time.to_string())
 }
 
 /// Numbers of events that are no lines each, by door. `door` is missing where they are those of all doors that have no line.
@@ -85,8 +106,7 @@ pub fn suppressed_lines(suppressed: &Suppressed) -> serde_json::Result<String> {
     let others = (others.total() > 0).then_some((None, *others));
     let mut lines = String::new();
     for (door, counts) in doors.chain(others) {
-        let time = RawValue::from_string(time.to_string())?;
-        let line = SuppressedLine { time, event: "suppressed", door, counts };
+        let line = SuppressedLine { time: seconds(*time)?, event: "suppressed", door, counts };
         lines = lines + &serde_json::to_string(&line)? + "\n";
     }
     Ok(lines)
@@ -95,9 +115,8 @@ pub fn suppressed_lines(suppressed: &Suppressed) -> serde_json::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DoorId;
+    use crate::config::{self, DoorId};
     use crate::openings::Opening;
-    use crate::time::Timestamp;
 
     #[test]
     fn suppressed_events_have_a_line_for_each_door() {
@@ -123,25 +142,39 @@ mod tests {
         };
         let head =
             |event| format!(r#"{{"time":1690000000.123456000,"event":"{event}","door":"a \"b\"","ip":"2001:db8::1""#);
-        let open = |command| EventKind::Open { door_id: DoorId(0), command, opening: None };
+        let net = "2001:db8::/56".parse().unwrap();
+        let open = |command, opening| EventKind::Open { door_id: DoorId(0), command, opening, net };
         let opening = |stop_command| {
-            let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
-            Box::new(Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: [].into() })
+            let (door, ip) = ("a".into(), "2001:db8::1".parse().unwrap());
+            let closes_at = Timestamp::from_nanos(1_690_000_010_123_456_000);
+            Box::new(Opening { door, ip, closes_at, stop_command, open: [].into(), net })
         };
+        let ports =
+            config::parse(b"[a]\nsequence = 1\nopen = tcp/22,udp/51820\n").config.unwrap().doors[0].open.clone();
+        let with_ports = Box::new(Opening { open: ports, ..*opening(None) });
         let close = |command| EventKind::Close { opening: opening(command), reason: None };
         let extend = |command, stop| EventKind::Extend { door_id: DoorId(0), command, opening: opening(stop) };
         let fail = EventKind::Fail { stage: 2, reason: FailReason::WrongPort };
+        let due = r#""closes_at":1690000010.123456000}"#;
+        let tail = format!(r#","ports":[],{due}"#);
+        let ports = format!(r#","ports":["tcp/22","udp/51820"],{due}"#);
+        let opens = |event| head(event) + r#","net":"2001:db8::/56""#;
         assert_eq!(line(EventKind::Stage { stage: 1, steps: 3 }), head("stage") + r#","stage":1,"steps":3}"#);
-        assert_eq!(line(open(None)), head("open") + r#","command":null}"#);
-        assert_eq!(line(open(Some("x\ty".into()))), head("open") + r#","command":"x\ty"}"#);
-        assert_eq!(line(close(Some("x".into()))), head("close") + r#","command":"x"}"#);
-        assert_eq!(line(close(None)), head("close") + r#","command":null}"#);
-        let full = EventKind::Close { opening: opening(None), reason: Some(FailReason::Full) };
-        assert_eq!(line(full), head("close") + r#","command":null,"reason":"full"}"#);
-        assert_eq!(line(extend(None, None)), head("extend") + r#","stop_command":null,"command":null}"#);
+        let never = r#","command":null,"ports":[],"closes_at":null}"#;
+        assert_eq!(line(open(None, None)), opens("open") + never);
+        let opened = line(open(Some("x\ty".into()), Some(opening(None))));
+        assert_eq!(opened, opens("open") + r#","command":"x\ty""# + &tail);
+        assert_eq!(line(open(None, Some(with_ports.clone()))), opens("open") + r#","command":null"# + &ports);
+        assert_eq!(line(close(Some("x".into()))), opens("close") + r#","command":"x""# + &tail);
+        assert_eq!(line(close(None)), opens("close") + r#","command":null"# + &tail);
+        let full = EventKind::Close { opening: with_ports.clone(), reason: Some(FailReason::Full) };
+        assert_eq!(line(full), opens("close") + r#","command":null,"reason":"full""# + &ports);
+        assert_eq!(line(extend(None, None)), opens("extend") + r#","stop_command":null,"command":null"# + &tail);
         assert_eq!(line(extend(None, Some("y".into()))), line(extend(None, None)), "nothing runs");
         let reopened = line(extend(Some("x".into()), Some("y".into())));
-        assert_eq!(reopened, head("extend") + r#","stop_command":"y","command":"x"}"#);
+        assert_eq!(reopened, opens("extend") + r#","stop_command":"y","command":"x""# + &tail);
+        let extended = EventKind::Extend { door_id: DoorId(0), command: None, opening: with_ports };
+        assert_eq!(line(extended), opens("extend") + r#","stop_command":null,"command":null"# + &ports);
         assert_eq!(line(EventKind::Timeout { stage: 2 }), head("timeout") + r#","stage":2}"#);
         assert_eq!(line(fail), head("fail") + r#","stage":2,"reason":"wrong-port"}"#);
     }

@@ -1,5 +1,5 @@
-//! The text of diagnostics, and the results of the fixes. Each input `NAME.in` has the expected report `NAME.out` and, if
-//! something can be fixed, the fixed text `NAME.fixed`.
+//! The text of diagnostics, and the results of the fixes. Each input `NAME.in` has the expected
+//! report `NAME.out` and, if something can be fixed, the fixed text `NAME.fixed`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

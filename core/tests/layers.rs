@@ -1,5 +1,6 @@
-//! The layers of this crate. A module imports modules of lower layers, and of its own layer if they do not import it in
-//! turn, directly or through others. The same holds for the modules of each directory.
+//! The layers of this crate. A module imports modules of lower layers. It also imports modules of
+//! the same layer, if they do not import it in turn, directly or through others. The same holds for
+//! the modules of each directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -41,7 +42,8 @@ struct Import {
 }
 
 impl Import {
-    /// The two modules below the last directory that both are in; `None` if one of them contains the other.
+    /// The two modules below the last directory that both are in; `None` if one of them contains
+    /// the other.
     fn siblings(&self) -> Option<(&[String], &str, &str)> {
         let common = self.from.iter().zip(&self.to).take_while(|(from, to)| from == to).count();
         Some((&self.from[..common], self.from.get(common)?, self.to.get(common)?))
@@ -177,8 +179,8 @@ fn imports(sources: &BTreeMap<Module, Source>) -> Vec<Import> {
     imports
 }
 
-/// The paths in a text that begin with `crate`, `self` or `super`: the beginning, and what follows it, one path for each
-/// name in braces.
+/// The paths in a text that begin with `crate`, `self` or `super`: the beginning, and what follows
+/// it, one path for each name in braces.
 fn paths(text: &str) -> Vec<(String, String)> {
     let mut paths = Vec::new();
     for start in ["crate", "self", "super"] {

@@ -91,7 +91,7 @@ impl From<ReplayError> for Failure {
                 Self::new(PORTKNOCK_ERR_FILE, &error).with_file(path)
             }
             ReplayError::LinkType { path, .. } => Self::new(PORTKNOCK_ERR_LINK_TYPE, &error).with_file(path),
-            ReplayError::OneTime(_) => Self::new(PORTKNOCK_ERR_FILE, &error),
+            _ => Self::new(PORTKNOCK_ERR_FILE, &error),
         }
     }
 }

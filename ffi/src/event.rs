@@ -5,8 +5,10 @@ use std::ffi::{CStr, c_char};
 use std::fmt::Write;
 use std::ptr;
 
-use portknock_core::{Event, EventKind, FailReason};
+use portknock_core::config::MAX_OPEN_PORTS;
+use portknock_core::{Event, EventKind, FailReason, OpenPort, Protocol};
 
+use crate::host::portknock_protocol;
 use crate::text::ChangingText;
 
 /// What an event tells. Later versions may have more kinds: pass over those that you do not know.
@@ -15,11 +17,14 @@ use crate::text::ChangingText;
 pub enum portknock_event_kind {
     /// A step of the sequence matched: `stage` of `steps` are done. The last one is followed by OPEN or EXTEND.
     PORTKNOCK_EVENT_STAGE = 1,
-    /// The whole sequence matched and the door opens. `command` is what opens it, or NULL where the door has no command.
+    /// The whole sequence matched and the door opens, by `command` (NULL if the door has none) and
+    /// by `ports`, which open for `ip` until `closes_at_ns`.
     PORTKNOCK_EVENT_OPEN = 2,
-    /// A complete knock while the door is open: it closes later, and nothing is run.
+    /// A complete knock while the door is open: `stop_command` and `command` open it again, and
+    /// `ports` stay open until `closes_at_ns`.
     PORTKNOCK_EVENT_EXTEND = 3,
-    /// The door's time is over. `command` is what closes it, or NULL where the kernel shuts its ports and no command does.
+    /// The door's time is over, or it closes early, by `command` (NULL if the door has none).
+    /// `ports` close for `ip`.
     PORTKNOCK_EVENT_CLOSE = 4,
     /// The attempt took longer than seq_timeout; `stage` steps were done.
     PORTKNOCK_EVENT_TIMEOUT = 5,
@@ -48,9 +53,20 @@ pub enum portknock_fail_reason {
     PORTKNOCK_FAIL_COMMAND = 5,
 }
 
-/// Something that happened at a door. It and its texts belong to the handle that it came from, and are as they are until
-/// the next event is taken from that handle, by any thread. What is read later shows another event, or a mixture of
-/// several, but stays readable until the handle is freed. Later versions may append fields.
+/// A port that a door opens without a command (`open`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct portknock_open_port {
+    /// The protocol.
+    pub protocol: portknock_protocol,
+    /// The port, 1 to 65535.
+    pub port: u32,
+}
+
+/// Something that happened at a door. The event, its texts and its ports belong to the handle that
+/// it came from, and do not change until any thread takes the next event from that handle. A later
+/// read returns another event or a mixture of several, and the memory stays readable until the
+/// handle is freed. Later versions may append fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct portknock_event {
@@ -79,20 +95,43 @@ pub struct portknock_event {
     pub reserved: i32,
     /// For EXTEND: the stop command for /bin/sh that runs before `command`. Else NULL, and for a door that has none.
     pub stop_command: *const c_char,
+    /// For OPEN, EXTEND and CLOSE: the ports that the door opens without a command (`open`), in the
+    /// order of the configuration. A listener without run_commands opens and closes no port; the
+    /// program does it. Never NULL.
+    pub ports: *const portknock_open_port,
+    /// Number of ports in `ports`; 0 for a door without `open`, and for other kinds.
+    pub port_count: usize,
+    /// For OPEN and EXTEND: when the door closes, in nanoseconds since 1970. For CLOSE: when it was
+    /// due to close, which is later than `time_ns` if it closes early. 0 for a door that never closes
+    /// by itself, and for other kinds.
+    pub closes_at_ns: u64,
+    /// For OPEN, EXTEND and CLOSE: the network for which the door is open, as in "203.0.113.0/24".
+    /// Without `open_prefix` it is a single address, as in "203.0.113.7/32". Otherwise NULL.
+    pub net: *const c_char,
 }
 
 /// The place of a handle where its last event is, for C to read.
 #[derive(Default)]
 pub(crate) struct LastEvent {
-    event: Option<Box<Cell<portknock_event>>>,
+    shown: Option<Box<Shown>>,
     door: ChangingText,
     ip: ChangingText,
     /// A command or a message.
     text: ChangingText,
     stop_command: ChangingText,
+    net: ChangingText,
     /// Kept for its memory.
     scratch: String,
 }
+
+/// An event with its ports. The array always has its full length, because a program that reads too
+/// late can combine it with the number of ports of another event.
+struct Shown {
+    event: Cell<portknock_event>,
+    ports: [Cell<portknock_open_port>; MAX_OPEN_PORTS],
+}
+
+const NO_PORT: portknock_open_port = portknock_open_port { protocol: portknock_protocol::PORTKNOCK_TCP, port: 0 };
 
 const NOTHING: portknock_event = portknock_event {
     time_ns: 0,
@@ -107,6 +146,10 @@ const NOTHING: portknock_event = portknock_event {
     reason: portknock_fail_reason::PORTKNOCK_FAIL_NONE,
     reserved: 0,
     stop_command: ptr::null(),
+    ports: ptr::null(),
+    port_count: 0,
+    closes_at_ns: 0,
+    net: ptr::null(),
 };
 
 impl LastEvent {
@@ -120,8 +163,14 @@ impl LastEvent {
             family: if event.ip.is_ipv4() { 4 } else { 6 },
             door: self.door.set(&event.door),
             ip: self.ip.set(&self.scratch),
+            closes_at_ns: event.closes_at().map_or(0, |time| time.as_nanos()),
             ..NOTHING
         };
+        if let Some(net) = event.net() {
+            self.scratch.clear();
+            let _ = write!(self.scratch, "{net}");
+            shown.net = self.net.set(&self.scratch);
+        }
         match &event.kind {
             EventKind::Stage { stage, steps } => {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_STAGE;
@@ -154,20 +203,34 @@ impl LastEvent {
                 (shown.stage, shown.reason) = (u32::from(*stage), fail_reason(*reason));
             }
         }
-        self.show(shown)
+        self.show(shown, event.ports())
     }
 
     /// Puts a line for a log there, and says where.
     pub(crate) fn set_notice(&mut self, line: &str) -> *const portknock_event {
         let message = self.text.set(line);
-        self.show(portknock_event { message, ..NOTHING })
+        self.show(portknock_event { message, ..NOTHING }, &[])
     }
 
-    fn show(&mut self, event: portknock_event) -> *const portknock_event {
-        let cell = self.event.get_or_insert_with(|| Box::new(Cell::new(NOTHING)));
-        cell.set(event);
-        cell.as_ptr()
+    fn show(&mut self, event: portknock_event, ports: &[OpenPort]) -> *const portknock_event {
+        let shown = self.shown.get_or_insert_with(|| {
+            Box::new(Shown { event: Cell::new(NOTHING), ports: std::array::from_fn(|_| Cell::new(NO_PORT)) })
+        });
+        for (cell, port) in shown.ports.iter().zip(ports) {
+            cell.set(open_port(*port));
+        }
+        let port_count = ports.len().min(MAX_OPEN_PORTS);
+        shown.event.set(portknock_event { ports: shown.ports.as_ptr().cast(), port_count, ..event });
+        shown.event.as_ptr()
     }
+}
+
+fn open_port(OpenPort { protocol, port }: OpenPort) -> portknock_open_port {
+    let protocol = match protocol {
+        Protocol::Tcp => portknock_protocol::PORTKNOCK_TCP,
+        Protocol::Udp => portknock_protocol::PORTKNOCK_UDP,
+    };
+    portknock_open_port { protocol, port: port.get().into() }
 }
 
 fn fail_reason(reason: FailReason) -> portknock_fail_reason {
@@ -205,6 +268,7 @@ fn name(names: &[&'static CStr], index: Option<i32>) -> *const c_char {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU16;
 
     /// The text at a pointer that must not be NULL.
     fn read<'a>(pointer: *const c_char) -> &'a str {
@@ -224,12 +288,20 @@ mod tests {
             ip: [1, 2, 3, 4].into(),
             kind,
         };
+        let ports = [(Protocol::Tcp, 22), (Protocol::Udp, 53)]
+            .map(|(protocol, port)| OpenPort { protocol, port: NonZeroU16::new(port).unwrap() });
         let opening = |command: Option<&str>| {
-            let (door, ip, closes_at) = ("d".into(), [1, 2, 3, 4].into(), portknock_core::Timestamp::from_nanos(7));
-            let stop_command = command.map(str::to_owned);
-            Box::new(portknock_core::Opening { door, ip, closes_at, stop_command, open: [].into() })
+            let (door, ip, closes_at) = ("d".into(), [1, 2, 3, 4].into(), portknock_core::Timestamp::from_nanos(9));
+            let (stop_command, net) = (command.map(str::to_owned), "1.2.0.0/16".parse().unwrap());
+            Box::new(portknock_core::Opening { door, ip, closes_at, stop_command, open: ports.into(), net })
         };
         let close = |command, reason| EventKind::Close { opening: opening(command), reason };
+        let open = |command: Option<&str>, opening| EventKind::Open {
+            door_id: portknock_core::DoorId(0),
+            command: command.map(str::to_owned),
+            opening,
+            net: "1.2.0.0/16".parse().unwrap(),
+        };
         let extend = |command: Option<&str>, stop| EventKind::Extend {
             door_id: portknock_core::DoorId(0),
             command: command.map(str::to_owned),
@@ -238,7 +310,8 @@ mod tests {
         let mut last = LastEvent::default();
         for kind in [
             EventKind::Stage { stage: 1, steps: 2 },
-            EventKind::Open { door_id: portknock_core::DoorId(0), command: Some("run".into()), opening: None },
+            open(Some("run"), None),
+            open(None, Some(opening(None))),
             extend(Some("run"), Some("stop")),
             extend(Some("run"), None),
             extend(None, Some("stop")),
@@ -253,6 +326,7 @@ mod tests {
             assert_eq!(read(portknock_event_kind_name(shown.kind as i32)), event.kind.as_str());
             assert_eq!((shown.time_ns, read(shown.ip), read(shown.door)), (7, "1.2.3.4", "d"));
             let text = |pointer: *const c_char| (!pointer.is_null()).then(|| read(pointer).to_owned());
+            assert_eq!(text(shown.net), event.net().map(|_| "1.2.0.0/16".to_owned()), "{event:?}");
             let commands: Vec<_> = event.command_requests().map(|request| request.command).collect();
             let shown_commands = [text(shown.stop_command), text(shown.command)];
             assert_eq!(shown_commands.into_iter().flatten().collect::<Vec<_>>(), commands);
@@ -261,6 +335,10 @@ mod tests {
                 EventKind::Close { reason, .. } => reason,
                 _ => None,
             };
+            // SAFETY: as above; the array is as long as `port_count` says.
+            let shown_ports = unsafe { std::slice::from_raw_parts(shown.ports, shown.port_count) };
+            assert_eq!(shown_ports, event.ports().iter().map(|port| open_port(*port)).collect::<Vec<_>>());
+            assert_eq!(shown.closes_at_ns, if event.ports().is_empty() { 0 } else { 9 });
             let expected = reason.map_or("none", FailReason::as_str);
             assert_eq!(read(portknock_fail_reason_name(shown.reason as i32)), expected);
         }

@@ -43,8 +43,8 @@ pub struct portknock_listener_options {
     /// How many they are.
     pub interface_count: usize,
     /// Not 0: run the doors' commands (with this process's umask, and with its descriptors that are not close-on-exec), open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
-    /// outside of the process changes; the commands are yours to run, from the events, and one-time sequences open again
-    /// and again.
+    /// outside of the process changes; the program runs the commands and opens the ports that the events have, and one-time
+    /// sequences open again and again.
     pub run_commands: i32,
     /// Not 0: pass over IPv6 packets.
     pub ipv4_only: i32,

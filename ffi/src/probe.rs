@@ -144,7 +144,7 @@ pub unsafe extern "C" fn portknock_probe(
         let options = unsafe { options::read(options, "options") }?;
         // SAFETY: as the caller promises.
         let plan = unsafe { plan(host, ports, &options) }?;
-        let mut observer = |Progress { done, known, ports }| {
+        let mut observer = |Progress { done, known, ports, .. }| {
             // SAFETY: the caller promises that it can be called like this.
             let stop =
                 options.progress.map_or(0, |tell| unsafe { tell(options.progress_data, done.into(), known, ports) });

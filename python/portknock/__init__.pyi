@@ -15,7 +15,7 @@ and Ctrl-C ends them.
 
 import os
 from types import TracebackType
-from typing import Any, AnyStr, Callable, Final, Iterable, Literal, Optional, Union, final, overload
+from typing import Any, AnyStr, Callable, Final, Iterable, Literal, Optional, Sequence, Union, final, overload
 
 from typing_extensions import Buffer, Self, disjoint_base
 
@@ -33,6 +33,7 @@ from portknock._values import Address as Address
 from portknock._values import Diagnostic as Diagnostic
 from portknock._values import Door as Door
 from portknock._values import Fix as Fix
+from portknock._values import OpenPrefix as OpenPrefix
 from portknock._values import Options as Options
 from portknock._values import ProbeResult as ProbeResult
 from portknock._values import Report as Report
@@ -63,6 +64,7 @@ __all__ = [
     "KnockError",
     "Listener",
     "Open",
+    "OpenPrefix",
     "Options",
     "PortknockError",
     "ProbeError",
@@ -211,18 +213,56 @@ class Stage(Event):
 
 @final
 class Open(Event):
-    """The whole sequence matched and the door opens."""
+    """The whole sequence matched and the door opens.
+
+    Unless a listener runs the commands, the program runs `command` and opens `ports` for `net`.
+    """
 
     __match_args__ = ("door", "ip", "command")
 
-    def __new__(cls, door: str, ip: Address, command: Optional[str] = None, *, time_ns: int = 0) -> Self: ...
+    def __new__(
+        cls,
+        door: str,
+        ip: Address,
+        command: Optional[str] = None,
+        *,
+        ports: Sequence[str] = (),
+        closes_at_ns: Optional[int] = None,
+        net: Optional[str] = None,
+        time_ns: int = 0,
+    ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door opens for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def command(self) -> Optional[str]:
         """What opens it: a command for /bin/sh, with the address in it. None where the door has no command."""
 
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+
+        Empty for a door without `open`.
+        """
+
+    @property
+    def closes_at(self) -> Optional[float]:
+        """When it closes, in seconds since 1970. None if it never closes by itself."""
+
+    @property
+    def closes_at_ns(self) -> Optional[int]:
+        """The same in nanoseconds, exactly."""
+
 @final
 class Extend(Event):
-    """A complete knock while the door is open: it closes later, and its commands open it again."""
+    """A complete knock while the door is open: it closes later, and its commands open it again.
+
+    Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps `ports` open for `net`.
+    """
 
     __match_args__ = ("door", "ip", "command", "stop_command")
 
@@ -233,8 +273,18 @@ class Extend(Event):
         command: Optional[str] = None,
         stop_command: Optional[str] = None,
         *,
+        ports: Sequence[str] = (),
+        closes_at_ns: int = 0,
+        net: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door is open for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def command(self) -> Optional[str]:
         """What opens it again: a command for /bin/sh, with the address in it. None if nothing runs."""
@@ -243,9 +293,27 @@ class Extend(Event):
     def stop_command(self) -> Optional[str]:
         """What runs before `command`: the command that closes the door. None if it has none, or if nothing runs."""
 
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+
+        Empty for a door without `open`.
+        """
+
+    @property
+    def closes_at(self) -> float:
+        """When it closes, in seconds since 1970."""
+
+    @property
+    def closes_at_ns(self) -> int:
+        """The same in nanoseconds, exactly."""
+
 @final
 class Close(Event):
-    """The door's time is over, or it closes early."""
+    """The door's time is over, or it closes early.
+
+    Unless a listener runs the commands, the program runs `command` and closes `ports` for `net`.
+    """
 
     __match_args__ = ("door", "ip", "command", "reason")
 
@@ -256,8 +324,18 @@ class Close(Event):
         command: Optional[str] = None,
         reason: Optional[str] = None,
         *,
+        ports: Sequence[str] = (),
+        closes_at_ns: int = 0,
+        net: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door was open for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def reason(self) -> Optional[Literal["full", "command"]]:
         """Why it closes early.
@@ -268,7 +346,22 @@ class Close(Event):
 
     @property
     def command(self) -> Optional[str]:
-        """What closes it: a command for /bin/sh, with the address in it; None where the kernel shuts its ports."""
+        """What closes it: a command for /bin/sh, with the address in it; None if the door has no command."""
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+
+        Empty for a door without `open`.
+        """
+
+    @property
+    def closes_at(self) -> float:
+        """When it was due to close, in seconds since 1970: later than `time` if it closes early."""
+
+    @property
+    def closes_at_ns(self) -> int:
+        """The same in nanoseconds, exactly."""
 
 @final
 class Timeout(Event):
@@ -418,8 +511,8 @@ class Listener:
         interface: one interface or several, "any" for all. None: those of the configuration. What does not exist
         (yet) is waited for.
         run_commands: run the doors' commands (with the umask of this process), open their ports, keep openings in the state file, mark one-time sequences as used. Else
-        nothing outside of the process changes; the commands are yours to run, from the events, and one-time sequences
-        open again and again.
+        nothing outside of the process changes; the program runs the commands and opens the ports that the events have,
+        and one-time sequences open again and again.
         ipv4_only: pass over IPv6 packets.
         on_notice: is called, by whoever waits, with each other line that a log should have: interfaces that come and
         go, commands that run and fail. What it raises comes out of `next`.

@@ -4,7 +4,9 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portknock_core::{DoorId, EventKind, FailReason, Opening, Timestamp, json};
+use portknock_core::{
+    DoorId, EventKind, FailReason, IpNet, OpenPort, Opening, Protocol, Timestamp, json, parse_network,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -24,14 +26,20 @@ pub(crate) struct Event(portknock_core::Event);
 pub(crate) struct Stage;
 
 /// The whole sequence matched and the door opens.
+///
+/// Unless a listener runs the commands, the program runs `command` and opens `ports` for `net`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Open;
 
 /// A complete knock while the door is open: it closes later, and its commands open it again.
+///
+/// Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps `ports` open for `net`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Extend;
 
 /// The door's time is over, or it closes early.
+///
+/// Unless a listener runs the commands, the program runs `command` and closes `ports` for `net`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Close;
 
@@ -68,11 +76,26 @@ impl Event {
     fn shown(&self) -> impl PartialEq + Hash + '_ {
         let portknock_core::Event { time, door, ip, kind } = &self.0;
         let (stage, steps, command, reason) = parts(kind);
-        (time, door, ip, kind.as_str(), (stage, steps, command, reason), stop_command(kind))
+        let opening = (stop_command(kind), self.0.ports(), self.0.closes_at(), self.0.net());
+        (time, door, ip, kind.as_str(), (stage, steps, command, reason), opening)
+    }
+
+    /// As in `tcp/22`.
+    fn ports<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.0.ports().iter().map(ToString::to_string))
+    }
+
+    fn closes_at_ns(&self) -> Option<u64> {
+        self.0.closes_at().map(Timestamp::as_nanos)
     }
 
     fn stage(&self) -> u8 {
         parts(&self.0.kind).0.unwrap_or(0)
+    }
+
+    /// Returns the network of the event, if it is not the address alone.
+    fn opened_network(&self) -> Option<IpNet> {
+        self.0.net().filter(|net| *net != self.0.ip.into())
     }
 }
 
@@ -151,16 +174,32 @@ impl Event {
         for value in fields(slf)? {
             shown.push(value.repr()?.to_string());
         }
-        shown.push(format!("time_ns={}", slf.get().time_ns()));
+        for (name, value) in named(slf)? {
+            shown.push(format!("{name}={}", value.repr()?));
+        }
         Ok(format!("{}({})", slf.get_type().name()?, shown.join(", ")))
     }
 
     /// What copies and pickles are made of.
     fn __getnewargs_ex__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
-        let named = PyDict::new(slf.py());
-        named.set_item("time_ns", slf.get().time_ns())?;
-        Ok((PyTuple::new(slf.py(), fields(slf)?)?, named))
+        let keywords = PyDict::new(slf.py());
+        for (name, value) in named(slf)? {
+            keywords.set_item(name, value)?;
+        }
+        Ok((PyTuple::new(slf.py(), fields(slf)?)?, keywords))
     }
+}
+
+/// The keyword arguments.
+fn named<'py>(event: &Bound<'py, Event>) -> PyResult<Vec<(&'static str, Bound<'py, PyAny>)>> {
+    let has_opening =
+        matches!(event.get().0.kind, EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. });
+    let mut names = if has_opening { vec!["ports", "closes_at_ns"] } else { Vec::new() };
+    if event.get().opened_network().is_some() {
+        names.push("net");
+    }
+    names.push("time_ns");
+    names.into_iter().map(|name| Ok((name, event.getattr(name)?))).collect()
 }
 
 /// The values of the positional arguments.
@@ -174,16 +213,55 @@ fn made(
     door: &str,
     ip: &Bound<'_, PyAny>,
     time_ns: u64,
-    kind: impl FnOnce(&Arc<str>, IpAddr, Timestamp) -> EventKind,
+    kind: impl FnOnce(&Arc<str>, IpAddr) -> EventKind,
 ) -> PyResult<PyClassInitializer<Event>> {
     let (door, ip, time) = (Arc::from(door), address(ip, "ip")?, Timestamp::from_nanos(time_ns));
-    let kind = kind(&door, ip, time);
+    let kind = kind(&door, ip);
     Ok(Event(portknock_core::Event { time, door, ip, kind }).into())
 }
 
-/// The opening behind what Python code makes, of which events show the stop command alone.
-fn opening(door: &Arc<str>, ip: IpAddr, closes_at: Timestamp, stop_command: Option<String>) -> Box<Opening> {
-    Box::new(Opening { door: door.clone(), ip, closes_at, stop_command, open: [].into() })
+/// The parts of an opening that events show, as Python code passes them.
+struct Shown {
+    closes_at: Timestamp,
+    stop_command: Option<String>,
+    open: Arc<[OpenPort]>,
+    net: Option<IpNet>,
+}
+
+impl Shown {
+    fn new(ports: &[String], closes_at_ns: u64, stop_command: Option<String>, net: Option<IpNet>) -> PyResult<Self> {
+        let open = ports.iter().map(|port| open_port(port)).collect::<PyResult<_>>()?;
+        Ok(Self { closes_at: Timestamp::from_nanos(closes_at_ns), stop_command, open, net })
+    }
+
+    fn at(self, door: &Arc<str>, ip: IpAddr) -> Box<Opening> {
+        let Self { closes_at, stop_command, open, net } = self;
+        Box::new(Opening { door: door.clone(), ip, closes_at, stop_command, open, net: net.unwrap_or(ip.into()) })
+    }
+}
+
+/// Reads a port as in `tcp/22`.
+fn open_port(text: &str) -> PyResult<OpenPort> {
+    let port = match text.split_once('/') {
+        Some(("tcp", port)) => Some((Protocol::Tcp, port)),
+        Some(("udp", port)) => Some((Protocol::Udp, port)),
+        _ => None,
+    };
+    let port = port.and_then(|(protocol, port)| Some(OpenPort { protocol, port: port.parse().ok()? }));
+    port.ok_or_else(|| PyValueError::new_err(format!("{text:?} is not a port with its protocol, as in \"tcp/22\"")))
+}
+
+/// Reads a network; `None` is the address alone.
+fn network(text: Option<&str>) -> PyResult<Option<IpNet>> {
+    let parse = |text: &str| {
+        parse_network(text).ok_or_else(|| PyValueError::new_err(format!("net is not a network: {text:?}")))
+    };
+    text.map(parse).transpose()
+}
+
+/// Returns the network of an event that opens or closes.
+fn net_of(event: &Event) -> String {
+    event.0.net().map_or_else(String::new, |net| net.to_string())
 }
 
 #[pymethods]
@@ -201,7 +279,7 @@ impl Stage {
         steps: u8,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Stage { stage, steps })?.add_subclass(Self))
+        Ok(made(door, ip, time_ns, |_, _| EventKind::Stage { stage, steps })?.add_subclass(Self))
     }
 
     /// How many steps are done, 1 to 32.
@@ -224,21 +302,65 @@ impl Open {
     const MATCH_ARGS: (&'static str, &'static str, &'static str) = ("door", "ip", "command");
 
     #[new]
-    #[pyo3(signature = (door, ip, command = None, *, time_ns = 0))]
+    #[pyo3(
+        signature = (door, ip, command = None, *, ports = Vec::new(), closes_at_ns = None, net = None, time_ns = 0),
+        text_signature = "(door, ip, command=None, *, ports=(), closes_at_ns=None, net=None, time_ns=0)"
+    )]
     fn new(
         door: &str,
         ip: &Bound<'_, PyAny>,
         command: Option<String>,
+        ports: Vec<String>,
+        closes_at_ns: Option<u64>,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Open { door_id: DoorId(0), command, opening: None })?
-            .add_subclass(Self))
+        if closes_at_ns.is_none() && !ports.is_empty() {
+            return Err(PyValueError::new_err("a door with ports closes by itself: closes_at_ns is missing"));
+        }
+        let net = network(net)?;
+        let opening = closes_at_ns.map(|closes_at_ns| Shown::new(&ports, closes_at_ns, None, net)).transpose()?;
+        let kind = |door: &Arc<str>, ip: IpAddr| EventKind::Open {
+            door_id: DoorId(0),
+            command,
+            opening: opening.map(|opening| opening.at(door, ip)),
+            net: net.unwrap_or(ip.into()),
+        };
+        Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door opens for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// What opens it: a command for /bin/sh, with the address in it. None where the door has no command.
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)
+    }
+
+    /// The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+    ///
+    /// Empty for a door without `open`.
+    #[getter]
+    fn ports(slf: PyRef<'_, Self>) -> PyResult<Bound<'_, PyTuple>> {
+        slf.as_super().ports(slf.py())
+    }
+
+    /// When it closes, in seconds since 1970. None if it never closes by itself.
+    #[getter]
+    fn closes_at(slf: PyRef<'_, Self>) -> Option<f64> {
+        slf.as_super().0.closes_at().map(seconds)
+    }
+
+    /// The same in nanoseconds, exactly.
+    #[getter]
+    fn closes_at_ns(slf: PyRef<'_, Self>) -> Option<u64> {
+        slf.as_super().closes_at_ns()
     }
 }
 
@@ -250,20 +372,36 @@ impl Extend {
         ("door", "ip", "command", "stop_command");
 
     #[new]
-    #[pyo3(signature = (door, ip, command = None, stop_command = None, *, time_ns = 0))]
+    #[allow(clippy::too_many_arguments, reason = "Python code passes them by name")]
+    #[pyo3(
+        signature = (
+            door, ip, command = None, stop_command = None, *,
+            ports = Vec::new(), closes_at_ns = 0, net = None, time_ns = 0
+        ),
+        text_signature = "(door, ip, command=None, stop_command=None, *, ports=(), closes_at_ns=0, net=None, time_ns=0)"
+    )]
     fn new(
         door: &str,
         ip: &Bound<'_, PyAny>,
         command: Option<String>,
         stop_command: Option<String>,
+        ports: Vec<String>,
+        closes_at_ns: u64,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let kind = |door: &Arc<str>, ip, time| EventKind::Extend {
-            door_id: DoorId(0),
-            command,
-            opening: opening(door, ip, time, stop_command),
-        };
+        let opening = Shown::new(&ports, closes_at_ns, stop_command, network(net)?)?;
+        let kind =
+            |door: &Arc<str>, ip| EventKind::Extend { door_id: DoorId(0), command, opening: opening.at(door, ip) };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door is open for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// What opens it again: a command for /bin/sh, with the address in it. None if nothing runs.
@@ -277,6 +415,26 @@ impl Extend {
     fn stop_command(slf: PyRef<'_, Self>) -> Option<String> {
         stop_command(&slf.as_super().0.kind).map(str::to_owned)
     }
+
+    /// The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+    ///
+    /// Empty for a door without `open`.
+    #[getter]
+    fn ports(slf: PyRef<'_, Self>) -> PyResult<Bound<'_, PyTuple>> {
+        slf.as_super().ports(slf.py())
+    }
+
+    /// When it closes, in seconds since 1970.
+    #[getter]
+    fn closes_at(slf: PyRef<'_, Self>) -> Option<f64> {
+        slf.as_super().0.closes_at().map(seconds)
+    }
+
+    /// The same in nanoseconds, exactly.
+    #[getter]
+    fn closes_at_ns(slf: PyRef<'_, Self>) -> Option<u64> {
+        slf.as_super().closes_at_ns()
+    }
 }
 
 #[pymethods]
@@ -286,17 +444,36 @@ impl Close {
     const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) = ("door", "ip", "command", "reason");
 
     #[new]
-    #[pyo3(signature = (door, ip, command = None, reason = None, *, time_ns = 0))]
+    #[allow(clippy::too_many_arguments, reason = "Python code passes them by name")]
+    #[pyo3(
+        signature = (
+            door, ip, command = None, reason = None, *,
+            ports = Vec::new(), closes_at_ns = 0, net = None, time_ns = 0
+        ),
+        text_signature = "(door, ip, command=None, reason=None, *, ports=(), closes_at_ns=0, net=None, time_ns=0)"
+    )]
     fn new(
         door: &str,
         ip: &Bound<'_, PyAny>,
         command: Option<String>,
         reason: Option<&str>,
+        ports: Vec<String>,
+        closes_at_ns: u64,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
         let reason = reason.map(|word| reason_of(word, &[FailReason::Full, FailReason::Command])).transpose()?;
-        let kind = |door: &Arc<str>, ip, time| EventKind::Close { opening: opening(door, ip, time, command), reason };
+        let opening = Shown::new(&ports, closes_at_ns, command, network(net)?)?;
+        let kind = |door: &Arc<str>, ip| EventKind::Close { opening: opening.at(door, ip), reason };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door was open for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// Why it closes early.
@@ -308,10 +485,30 @@ impl Close {
         parts(&slf.as_super().0.kind).3.map(FailReason::as_str)
     }
 
-    /// What closes it: a command for /bin/sh, with the address in it; None where the kernel shuts its ports.
+    /// What closes it: a command for /bin/sh, with the address in it; None if the door has no command.
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)
+    }
+
+    /// The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+    ///
+    /// Empty for a door without `open`.
+    #[getter]
+    fn ports(slf: PyRef<'_, Self>) -> PyResult<Bound<'_, PyTuple>> {
+        slf.as_super().ports(slf.py())
+    }
+
+    /// When it was due to close, in seconds since 1970: later than `time` if it closes early.
+    #[getter]
+    fn closes_at(slf: PyRef<'_, Self>) -> Option<f64> {
+        slf.as_super().0.closes_at().map(seconds)
+    }
+
+    /// The same in nanoseconds, exactly.
+    #[getter]
+    fn closes_at_ns(slf: PyRef<'_, Self>) -> Option<u64> {
+        slf.as_super().closes_at_ns()
     }
 }
 
@@ -324,7 +521,7 @@ impl Timeout {
     #[new]
     #[pyo3(signature = (door, ip, stage, *, time_ns = 0))]
     fn new(door: &str, ip: &Bound<'_, PyAny>, stage: u8, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
-        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Timeout { stage })?.add_subclass(Self))
+        Ok(made(door, ip, time_ns, |_, _| EventKind::Timeout { stage })?.add_subclass(Self))
     }
 
     /// How many steps were done.
@@ -351,7 +548,7 @@ impl Fail {
     ) -> PyResult<PyClassInitializer<Self>> {
         use FailReason::{Full, Reload, Scan, WrongPort};
         let reason = reason_of(reason, &[WrongPort, Scan, Full, Reload])?;
-        Ok(made(door, ip, time_ns, |_, _, _| EventKind::Fail { stage, reason })?.add_subclass(Self))
+        Ok(made(door, ip, time_ns, |_, _| EventKind::Fail { stage, reason })?.add_subclass(Self))
     }
 
     /// How many steps were done.

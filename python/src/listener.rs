@@ -38,8 +38,8 @@ use crate::task::TICK;
 /// interface: one interface or several, "any" for all. None: those of the configuration. What does not exist
 /// (yet) is waited for.
 /// run_commands: run the doors' commands (with the umask of this process), open their ports, keep openings in the state file, mark one-time sequences as used. Else
-/// nothing outside of the process changes; the commands are yours to run, from the events, and one-time sequences
-/// open again and again.
+/// nothing outside of the process changes; the program runs the commands and opens the ports that the events have,
+/// and one-time sequences open again and again.
 /// ipv4_only: pass over IPv6 packets.
 /// on_notice: is called, by whoever waits, with each other line that a log should have: interfaces that come and
 /// go, commands that run and fail. What it raises comes out of `next`.

@@ -28,22 +28,30 @@ def test_a_door_opens_is_extended_and_closes(config):
     assert engine.next_timeout() is None
     assert engine.feed(ethernet(udp(7000)), START) == stages()[:1]
     assert (engine.next_timeout(), engine.next_timeout(ns=True)) == (START + 25.0, (START + 25) * NS)
-    opened = Open("ssh", CLIENT, f"open {CLIENT}", time_ns=(START + 1) * NS)
+    opened = Open("ssh", CLIENT, f"open {CLIENT}", closes_at_ns=(START + 11) * NS, time_ns=(START + 1) * NS)
     assert engine.feed(ethernet(udp(8000)), START + 1) == [stages()[1], opened]
     assert engine.next_timeout() == START + 11
     again = engine.feed_many([(START + 5 + after, udp(port)) for port, after in ((7000, 0), (8000, 1))], LINKTYPE_RAW)
-    assert again == [*stages(5), Extend("ssh", CLIENT, f"open {CLIENT}", f"close {CLIENT}", time_ns=(START + 6) * NS)]
+    due = (START + 16) * NS
+    commands = (f"open {CLIENT}", f"close {CLIENT}")
+    assert again == [*stages(5), Extend("ssh", CLIENT, *commands, closes_at_ns=due, time_ns=(START + 6) * NS)]
     assert engine.advance(START + 15.999) == []
-    assert engine.advance(START + 20) == [Close("ssh", CLIENT, f"close {CLIENT}", time_ns=(START + 16) * NS)]
+    assert engine.advance(START + 20) == [Close("ssh", CLIENT, commands[1], closes_at_ns=due, time_ns=due)]
     assert engine.next_timeout() is None
 
 
 def test_ports_are_opened_without_a_command():
-    engine = Engine(Config.parse("[ssh]\nsequence = 7000:udp\nopen = tcp/22\n"))
-    events = engine.feed(udp(7000), START, LINKTYPE_RAW) + engine.advance(START + 10)
-    assert events[1:] == [Open("ssh", CLIENT, time_ns=START * NS), Close("ssh", CLIENT, time_ns=(START + 10) * NS)]
-    assert [event.command for event in events[1:]] == [None, None]
-    assert events[2].as_dict()["command"] is None
+    engine = Engine(Config.parse("[ssh]\nsequence = 7000:udp\nopen = tcp/22,UDP/53\n"))
+    events = [event for after in (0, 3) for event in engine.feed(udp(7000), START + after, LINKTYPE_RAW)]
+    events += engine.advance(START + 13)
+    ports = ["tcp/22", "udp/53"]
+    first, second = (START + 10) * NS, (START + 13) * NS
+    assert [event for event in events if not isinstance(event, Stage)] == [
+        Open("ssh", CLIENT, ports=ports, closes_at_ns=first, time_ns=START * NS),
+        Extend("ssh", CLIENT, ports=ports, closes_at_ns=second, time_ns=(START + 3) * NS),
+        Close("ssh", CLIENT, ports=ports, closes_at_ns=second, time_ns=second),
+    ]
+    assert events[-1].as_dict()["command"] is None
 
 
 def test_attempts_end_and_open_doors_are_closed(config):
@@ -53,7 +61,8 @@ def test_attempts_end_and_open_doors_are_closed(config):
     engine.feed_many(((START + 30 + i, udp(port)) for i, port in enumerate((7000, 8000, 7000))), LINKTYPE_RAW)
     [failed] = engine.reload(Config.parse(DOOR.replace("8000", "8001")), START + 33)
     assert failed == Fail("ssh", CLIENT, 1, "reload", time_ns=(START + 33) * NS)
-    assert engine.close_all(START + 34) == [Close("ssh", CLIENT, f"close {CLIENT}", time_ns=(START + 34) * NS)]
+    closed = Close("ssh", CLIENT, f"close {CLIENT}", closes_at_ns=(START + 41) * NS, time_ns=(START + 34) * NS)
+    assert engine.close_all(START + 34) == [closed]
 
 
 def test_feeding_many_frames_equals_feeding_each_of_them(config):

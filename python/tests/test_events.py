@@ -7,14 +7,20 @@ import pytest
 from portknock import Close, Event, Extend, Fail, Open, Stage, Timeout
 
 TIME = 1_690_000_000_123_456_789
+DUE = TIME + 10**10
 ALL = [
     Stage("ssh", "192.0.2.7", 1, 2, time_ns=TIME),
     Open("ssh", "192.0.2.7", "open", time_ns=TIME),
     Open("ssh", "192.0.2.7", time_ns=TIME),
-    Extend("ssh", "192.0.2.7", time_ns=TIME),
-    Close("ssh", "2001:db8::1", "close 'it'", time_ns=TIME),
+    Extend("ssh", "192.0.2.7", closes_at_ns=DUE, time_ns=TIME),
+    Close("ssh", "2001:db8::1", "close 'it'", closes_at_ns=DUE, time_ns=TIME),
     Timeout("ssh", "192.0.2.7", 1, time_ns=TIME),
     Fail("ssh", "192.0.2.7", 1, "wrong-port", time_ns=TIME),
+    Open("ssh", "192.0.2.7", closes_at_ns=DUE, time_ns=TIME),
+    Open("ssh", "192.0.2.7", ports=["tcp/22", "udp/53"], closes_at_ns=DUE, time_ns=TIME),
+    Extend("ssh", "192.0.2.7", ports=("tcp/22", "udp/53"), closes_at_ns=DUE, time_ns=TIME),
+    Close("ssh", "2001:db8::1", "close 'it'", ports=("tcp/22", "udp/53"), closes_at_ns=DUE, time_ns=TIME),
+    Close("ssh", "2001:db8::1", "close 'it'", ports=("tcp/22", "udp/53"), closes_at_ns=DUE + 1, time_ns=TIME),
 ]
 
 
@@ -31,15 +37,18 @@ def test_an_event_is_a_value(event):
     assert sum(event == other for other in ALL) == 1
     assert event != repr(event)
     assert event.time_ns == TIME and event.time == event.as_dict()["time"] == TIME / 1e9
-    for name in ("time", "door", "stage", "other"):
+    for name in ("time", "door", "stage", "ports", "other"):
         with pytest.raises(AttributeError):
             setattr(event, name, 1)
 
 
 def test_logs_and_objects_are_those_of_the_command_line():
-    assert [str(event) for event in ALL] == [
+    assert [str(event) for event in ALL[:7]] == [
         "192.0.2.7: ssh: Stage 1",
         "192.0.2.7: ssh: OPEN SESAME",
+        "192.0.2.7: ssh: OPEN SESAME",
+        "192.0.2.7: ssh: still open, closing time extended",
+        "2001:db8::1: ssh: command timeout",
         "192.0.2.7: ssh: OPEN SESAME",
         "192.0.2.7: ssh: still open, closing time extended",
         "2001:db8::1: ssh: command timeout",
@@ -48,15 +57,39 @@ def test_logs_and_objects_are_those_of_the_command_line():
     ]
     head = {"time": 1690000000.123456789, "door": "ssh", "ip": "192.0.2.7"}
     assert ALL[0].as_dict() == {**head, "event": "stage", "stage": 1, "steps": 2}
-    assert ALL[2].as_dict() == {**head, "event": "open", "command": None}
-    assert ALL[3].as_dict() == {**head, "event": "extend", "stop_command": None, "command": None}
-    again = Extend("ssh", "192.0.2.7", "open", "close", time_ns=TIME)
+    alone = {**head, "net": "192.0.2.7/32"}
+    closing = {"ports": [], "closes_at": 1690000010.123456789}
+    assert ALL[2].as_dict() == {**alone, "event": "open", "command": None, "ports": [], "closes_at": None}
+    assert ALL[3].as_dict() == {**alone, "event": "extend", "stop_command": None, "command": None, **closing}
+    again = Extend("ssh", "192.0.2.7", "open", "close", closes_at_ns=DUE, time_ns=TIME)
     assert (again.command, again.stop_command, str(again)) == ("open", "close", "192.0.2.7: ssh: OPEN SESAME")
-    assert again.as_dict() == {**head, "event": "extend", "stop_command": "close", "command": "open"}
+    assert again.as_dict() == {**alone, "event": "extend", "stop_command": "close", "command": "open", **closing}
     failed = Close("ssh", "192.0.2.7", "close", "command", time_ns=TIME)
     assert (failed.reason, failed.as_dict()["reason"]) == ("command", "command")
     assert Close("ssh", "192.0.2.7").reason is None and failed != Close("ssh", "192.0.2.7", "close", time_ns=TIME)
-    assert ALL[6].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
+    assert ALL[-1].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
+
+
+def test_openings_have_their_network():
+    assert [event.net for event in ALL if isinstance(event, (Open, Extend, Close))] == [
+        *["192.0.2.7/32"] * 3,
+        "2001:db8::1/128",
+        *["192.0.2.0/24"] * 2,
+        "2001:db8::/56",
+    ]
+    assert ALL[5].as_dict()["net"] == "192.0.2.0/24" and not hasattr(ALL[0], "net")
+    with pytest.raises(ValueError):
+        Open("ssh", "192.0.2.7", net="192.0.2.7/24")
+
+
+def test_openings_and_closings_have_the_ports_and_the_closing_time():
+    for event in ALL[8:11]:
+        assert (event.ports, event.closes_at_ns) == (("tcp/22", "udp/53"), DUE)
+        assert event.closes_at == event.as_dict()["closes_at"] == DUE / 1e9
+        assert event.as_dict()["ports"] == list(event.ports)
+        assert repr(event).endswith(f"ports=('tcp/22', 'udp/53'), closes_at_ns={DUE}, time_ns={TIME})")
+    assert (ALL[7].ports, ALL[7].closes_at_ns) == ((), DUE)
+    assert (ALL[2].ports, ALL[2].closes_at, ALL[2].closes_at_ns) == ((), None, None)
 
 
 def test_impossible_values_are_refused():
@@ -69,6 +102,10 @@ def test_impossible_values_are_refused():
         lambda: Close("a", "192.0.2.7", None, "scan"),
         lambda: Extend("a", "192.0.2.7", time_ns=-1),
         lambda: Timeout("a", "192.0.2.7", 256),
+        lambda: Open("a", "192.0.2.7", ports=["tcp/22"]),
+        lambda: Open("a", "192.0.2.7", ports=["tcp/0"], closes_at_ns=1),
+        lambda: Close("a", "192.0.2.7", ports=["22"]),
+        lambda: Extend("a", "192.0.2.7", ports=["sctp/22"]),
     ):
         with pytest.raises((ValueError, OverflowError)):
             make()

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -73,6 +74,53 @@ def test_commands_run_on_request(tmp_path):
     assert lines[0] == "starting up, listening on lo" and "ssh: running command: echo open 127.0.0.1" in "\n".join(
         lines
     )
+
+
+def test_a_program_opens_the_ports_of_a_door_from_its_events_alone():
+    """Without run_commands the program opens and closes the ports, here in a chain of nftables."""
+    ports = Config.parse("[ssh]\nsequence = 7000:udp,8000:udp\nopen = tcp/2222\ncmd_timeout = 1\n")
+    with closed_port_2222() as nft, Listener(ports, interface="lo") as listener:
+        assert not can_connect()
+        knock("127.0.0.1", KNOCKS)
+        seen = [listener.next(WAIT_TIMEOUT) for _ in range(3)]
+        assert [type(event) for event in seen] == [Stage, Stage, Open]
+        for port in seen[2].ports:
+            protocol, number = port.split("/")
+            nft(f"add element inet test opened {{ {seen[2].ip} . {protocol} . {number} }}")
+        assert can_connect()
+        closing = listener.next(WAIT_TIMEOUT)
+        assert type(closing) is Close and closing.closes_at_ns == seen[2].closes_at_ns == closing.time_ns
+        for port in closing.ports:
+            protocol, number = port.split("/")
+            nft(f"delete element inet test opened {{ {closing.ip} . {protocol} . {number} }}")
+        assert not can_connect()
+
+
+@contextlib.contextmanager
+def closed_port_2222():
+    """A server at a port that a packet filter closes for every address that is not in the set `opened`."""
+
+    def nft(text):
+        subprocess.run(["nft", text], check=True)
+
+    with socket.create_server(("127.0.0.1", 2222)):
+        nft("add table inet test")
+        try:
+            nft("add set inet test opened { type ipv4_addr . inet_proto . inet_service; }")
+            nft("add chain inet test in { type filter hook input priority 0; }")
+            nft("add rule inet test in ip saddr . meta l4proto . th dport @opened accept")
+            nft("add rule inet test in tcp dport 2222 reject with tcp reset")
+            yield nft
+        finally:
+            nft("delete table inet test")
+
+
+def can_connect():
+    try:
+        socket.create_connection(("127.0.0.1", 2222), timeout=WAIT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def in_child(work):

@@ -36,6 +36,8 @@ def matching(config: portknock.Config, frame: memoryview) -> None:
 def told(event: portknock.Event) -> str:
     if isinstance(event, portknock.Open):
         assert_type(event.command, Optional[str])
+        assert_type(event.ports, tuple[str, ...])
+        assert_type(event.closes_at, Optional[float])
         return f"{event.ip} at {event.time}"
     if isinstance(event, portknock.Close):
         assert_type(event.command, Optional[str])

@@ -103,7 +103,7 @@ class Machine:
         """Boots with KVM if a kernel starts with it, otherwise with software emulation."""
         try:
             machine = cls("kvm", *files)
-            deadline = time.monotonic() + with_load(KERNEL_TIMEOUT)
+            deadline = time.monotonic() + KERNEL_TIMEOUT
             while time.monotonic() < deadline:
                 with open(machine.console, "rb") as console:
                     if b"Linux version" in console.read():

@@ -31,17 +31,56 @@ static const portknock_event *next(portknock_engine *engine) {
     return portknock_engine_next_event(engine, &event) == PORTKNOCK_OK ? event : NULL;
 }
 
+/* None, or tcp/22 and udp/65535. */
+static int has_ports(const portknock_event *event, size_t count) {
+    return event->port_count == count && event->ports != NULL &&
+           (count == 0 || (event->ports[0].protocol == PORTKNOCK_TCP && event->ports[0].port == 22 &&
+                           event->ports[1].protocol == PORTKNOCK_UDP && event->ports[1].port == 65535));
+}
+
 static void ports_are_opened_without_a_command(void) {
     portknock_error *error = NULL;
-    portknock_engine *engine = engine_for("[vpn]\nsequence = 7000:udp\nopen = tcp/22\ncmd_timeout = 10\n");
+    portknock_engine *engine = engine_for("[vpn]\nsequence = 7000:udp\nopen = tcp/22,udp/65535\ncmd_timeout = 10\n");
     const portknock_event *event;
     knock(engine, 1, 7, 7000);
-    CHECK(next(engine)->kind == PORTKNOCK_EVENT_STAGE);
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_STAGE && has_ports(event, 0) && event->closes_at_ns == 0);
     event = next(engine);
     CHECK(event->kind == PORTKNOCK_EVENT_OPEN && event->command == NULL);
-    OK(portknock_engine_advance(engine, 11 * SECOND, &error));
+    CHECK(has_ports(event, 2) && event->closes_at_ns == 11 * SECOND);
+    knock(engine, 4, 7, 7000);
+    CHECK(has_ports(next(engine), 0));
     event = next(engine);
-    CHECK(event->kind == PORTKNOCK_EVENT_CLOSE && event->command == NULL && event->time_ns == 11 * SECOND);
+    CHECK(event->kind == PORTKNOCK_EVENT_EXTEND && event->command == NULL);
+    CHECK(has_ports(event, 2) && event->closes_at_ns == 14 * SECOND);
+    OK(portknock_engine_advance(engine, 14 * SECOND, &error));
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_CLOSE && event->command == NULL && event->time_ns == 14 * SECOND);
+    CHECK(has_ports(event, 2) && event->closes_at_ns == 14 * SECOND);
+    knock(engine, 20, 7, 7000);
+    CHECK(next(engine) != NULL && next(engine) != NULL);
+    OK(portknock_engine_close_all(engine, 21 * SECOND, &error));
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_CLOSE && event->time_ns == 21 * SECOND && event->closes_at_ns == 30 * SECOND);
+    portknock_engine_free(engine);
+
+    /* A door that stays open, and as many ports as a door can have. */
+    char text[2000] = "[stays]\nsequence = 7000:udp\ncommand = x\n[all]\nsequence = 8000:udp\nopen = tcp/1";
+    for (int port = 2; port <= 64; port++) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), ",tcp/%d", port);
+    }
+    engine = engine_for(text);
+    knock(engine, 1, 7, 7000);
+    CHECK(next(engine) != NULL);
+    event = next(engine);
+    CHECK(event->kind == PORTKNOCK_EVENT_OPEN && has_ports(event, 0) && event->closes_at_ns == 0);
+    const portknock_open_port *early = event->ports;
+    knock(engine, 1, 7, 8000);
+    CHECK(next(engine) != NULL);
+    event = next(engine);
+    CHECK(event->port_count == 64 && event->ports[63].protocol == PORTKNOCK_TCP && event->ports[63].port == 64);
+    /* The pointer from the first event shows the ports of the last one. */
+    CHECK(early[63].port == 64);
     portknock_engine_free(engine);
 }
 

@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <pcap/pcap.h>
 
 static void print_text(const char *text) {
@@ -31,12 +32,32 @@ static void print_command(const char *name, const char *command) {
     }
 }
 
+static void print_opening(const portknock_event *event) {
+    printf(",\"ports\":[");
+    for (size_t i = 0; i < event->port_count; i++) {
+        const portknock_open_port *port = &event->ports[i];
+        printf("%s\"%s/%" PRIu32 "\"", i > 0 ? "," : "", port->protocol == PORTKNOCK_UDP ? "udp" : "tcp", port->port);
+    }
+    printf("],\"closes_at\":");
+    if (event->closes_at_ns > 0) {
+        printf("%" PRIu64 ".%09" PRIu64, event->closes_at_ns / 1000000000, event->closes_at_ns % 1000000000);
+    } else {
+        printf("null");
+    }
+}
+
 static void print_event(const portknock_event *event) {
     printf("{\"time\":%" PRIu64 ".%09" PRIu64 ",\"event\":\"%s\",\"door\":", event->time_ns / 1000000000,
            event->time_ns % 1000000000, portknock_event_kind_name(event->kind));
     print_text(event->door);
     printf(",\"ip\":\"%s\"", event->ip);
     CHECK(event->family == (strchr(event->ip, ':') != NULL ? 6 : 4));
+    bool opens = event->kind == PORTKNOCK_EVENT_OPEN || event->kind == PORTKNOCK_EVENT_EXTEND ||
+                 event->kind == PORTKNOCK_EVENT_CLOSE;
+    CHECK((event->net != NULL) == opens);
+    if (event->net != NULL) {
+        printf(",\"net\":\"%s\"", event->net);
+    }
     if (event->stage != 0) {
         printf(",\"stage\":%" PRIu32, event->stage);
     }
@@ -57,6 +78,12 @@ static void print_event(const portknock_event *event) {
     }
     if (event->reason != PORTKNOCK_FAIL_NONE) {
         printf(",\"reason\":\"%s\"", portknock_fail_reason_name(event->reason));
+    }
+    if (event->kind == PORTKNOCK_EVENT_OPEN || event->kind == PORTKNOCK_EVENT_EXTEND ||
+        event->kind == PORTKNOCK_EVENT_CLOSE) {
+        print_opening(event);
+    } else {
+        CHECK(event->port_count == 0 && event->closes_at_ns == 0);
     }
     printf("}\n");
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use etherparse::PacketBuilder;
 use portknock_tests::{
-    Build, C, Firewall, Host, Lab, Linked, Listener, Output, Process, binary, capture_header, capture_record, require,
+    Build, C, Firewall, Host, Lab, Linked, Listener, Output, PortState, Process, binary, capture_header,
+    capture_record, require,
 };
 use tempfile::TempDir;
 
@@ -52,7 +53,7 @@ fn every_compiler_and_standard_accepts_the_header_and_each_library() {
                 pass(c, &[], &test_program(c, name, build));
             }
         }
-        for name in [&LIVE[..], &["events"]].concat() {
+        for name in [&LIVE[..], &["events", "open"]].concat() {
             test_program(
                 c,
                 name,
@@ -158,6 +159,7 @@ stop_command = shut %IP%
 cmd_timeout = 7
 [web — ü]
 sequence = 3000:udp,7001
+open = tcp/443,udp/65535
 seq_timeout = 3
 [target]
 sequence = 9001,7001
@@ -241,6 +243,7 @@ fn captures_give_the_events_of_portknock_replay() {
     for kind in ["stage", "open", "extend", "close", "timeout", "fail"] {
         assert!(kinds.contains(&format!("\"event\":\"{kind}\"")), "no {kind} among the events");
     }
+    assert!(kinds.contains(r#""ports":["tcp/443","udp/65535"],"closes_at":1"#), "no ports among the events");
     for reason in ["wrong-port", "scan", "full"] {
         assert!(kinds.contains(&format!("\"reason\":\"{reason}\"")), "no {reason} among the events");
     }
@@ -249,6 +252,35 @@ fn captures_give_the_events_of_portknock_replay() {
     command.args(["-q", "--leak-check=full", "--error-exitcode=99"]).arg(&program);
     let output = Output::of(command.current_dir(directory.path()).args(["knockd.conf", "ethernet.pcap"]));
     assert_eq!(output.code, Some(0), "{}", output.stderr);
+}
+
+#[test]
+fn a_program_opens_the_ports_of_a_door_from_its_events_alone() {
+    let c = C::install();
+    let lab = Lab::pair();
+    let _firewall = Firewall::closed(&lab.server);
+    let _listener = Listener::start(&lab.server, 22);
+    let directory = TempDir::new().unwrap();
+    let conf = directory.path().join("knockd.conf");
+    let text =
+        "[options]\nInterface = eth0\n[ssh]\nsequence = 7000:udp,8000:udp\nopen = tcp/22,udp/51820\ncmd_timeout = 5\n";
+    fs::write(&conf, text).unwrap();
+    let mut command = lab.server.command("env");
+    command.arg(format!("LD_LIBRARY_PATH={}", c.prefix().join("lib").display()));
+    let program = Process::spawn(command.arg(test_program(c, "open", PLAIN)).arg(&conf));
+    program.wait_for("listening");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Filtered);
+    for _ in 0..2 {
+        lab.knock_from("10.0.0.2", "10.0.0.1", "7000:udp 8000:udp");
+    }
+    program.wait_for("iptables -w -I INPUT -s 10.0.0.2 -p tcp --dport 22 -j ACCEPT");
+    program.wait_for("iptables -w -I INPUT -s 10.0.0.2 -p udp --dport 51820 -j ACCEPT");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Open);
+    program.wait_for("iptables -w -D INPUT -s 10.0.0.2 -p tcp --dport 22 -j ACCEPT");
+    program.wait_for("iptables -w -D INPUT -s 10.0.0.2 -p udp --dport 51820 -j ACCEPT");
+    assert_eq!(lab.client.tcp_state("10.0.0.1", 22), PortState::Filtered);
+    let (status, output) = program.finish();
+    assert_eq!((status.code(), output.matches("-I INPUT").count()), (Some(0), 2), "{output}");
 }
 
 /// Copies the examples and builds them with this script.

@@ -183,20 +183,22 @@ fn events_are_sent_as_they_happen_in_the_form_of_replay() {
         json!({"event": "stage", "door": "ssh", "ip": "10.0.0.2", "stage": 1, "steps": 3}),
         json!({"event": "stage", "door": "ssh", "ip": "10.0.0.2", "stage": 2, "steps": 3}),
         json!({"event": "stage", "door": "ssh", "ip": "10.0.0.2", "stage": 3, "steps": 3}),
-        json!({"event": "open", "door": "ssh", "ip": "10.0.0.2", "command": format!("echo open 10.0.0.2 >> {done}")}),
-        json!({"event": "close", "door": "ssh", "ip": "10.0.0.2", "command": format!("echo close 10.0.0.2 >> {done}")}),
+        json!({"event": "open", "door": "ssh", "ip": "10.0.0.2", "net": "10.0.0.2/32", "command": format!("echo open 10.0.0.2 >> {done}"), "ports": []}),
+        json!({"event": "close", "door": "ssh", "ip": "10.0.0.2", "net": "10.0.0.2/32", "command": format!("echo close 10.0.0.2 >> {done}"), "ports": []}),
     ];
-    let mut sent = Vec::new();
+    let (mut sent, mut closing) = (Vec::new(), Vec::new());
     for line in events.output().lines() {
         assert!(line.starts_with(r#"{"time":"#), "{line}");
         let mut event: Value = serde_json::from_str(line).expect("an event is JSON");
-        assert!(
-            event.as_object_mut().unwrap().remove("time").is_some_and(|time| time.as_f64() > Some(1.7e9)),
-            "{line}"
-        );
+        let mut remove = |field| event.as_object_mut().unwrap().remove(field).and_then(|time| time.as_f64());
+        let (time, due) = (remove("time"), remove("closes_at"));
+        assert!(time > Some(1.7e9), "{line}");
+        closing.extend(due.map(|due| (due - time.unwrap_or_default(), due)));
         sent.push(event);
     }
     assert_eq!(sent, expected);
+    // Both have the time when the door was due to close; `portknock close` closed it early.
+    assert!((closing[0].0 - 3600.0).abs() < 0.001 && closing[1].0 > 0.0 && closing[0].1 == closing[1].1, "{closing:?}");
 
     // A client that sends no more may still listen, and one that closes its connection is released.
     let mut stream = daemon.connect();

@@ -12,7 +12,7 @@ use super::notice::{Absence, CaptureNotice, InterfaceStats};
 use crate::decode::{LinkType, cooked_origin};
 use crate::filter::PortFilter;
 use crate::packet::CaptureOrigin;
-use crate::sys::netlink::{Link, Network};
+use crate::sys::netlink::{InterfaceState, Network};
 use crate::sys::{bpf, packet};
 use crate::time::Timestamp;
 
@@ -117,7 +117,7 @@ impl Interface {
     pub(super) fn leave(&mut self, network: &Network, notify: &mut dyn FnMut(CaptureNotice)) {
         let absence = match self.link(network) {
             None => Absence::Missing { near: missing::near(&self.name, network) },
-            Some(Link { up: false, .. }) => Absence::Down,
+            Some(InterfaceState { up: false, .. }) => Absence::Down,
             Some(_) => Absence::Replaced,
         };
         self.lose(absence, notify);
@@ -157,7 +157,7 @@ impl Interface {
     ) -> Outlook {
         let absence = match self.link(network) {
             None => Absence::Missing { near: missing::near(&self.name, network) },
-            Some(Link { up: false, .. }) => Absence::Down,
+            Some(InterfaceState { up: false, .. }) => Absence::Down,
             Some(link) => match Listener::open(network.device(&self.name).unwrap_or(&self.name), link) {
                 Ok(listener) => {
                     self.state = State::Listening(listener);
@@ -183,11 +183,11 @@ impl Interface {
     }
 
     /// Returns the interface of this name as it is now.
-    fn link(&self, network: &Network) -> Option<Link> {
+    fn link(&self, network: &Network) -> Option<InterfaceState> {
         if self.is_any() {
-            return Some(Link { index: 0, up: true, is_loopback: false });
+            return Some(InterfaceState { index: 0, up: true, is_loopback: false });
         }
-        network.links.get(network.device(&self.name)?).copied()
+        network.interfaces.get(network.device(&self.name)?).copied()
     }
 
     pub(super) fn name(&self) -> &str {
@@ -269,7 +269,7 @@ enum Attached {
 impl Listener {
     /// Opens a capture without a filter. Fails with a message, which includes a remedy if there is
     /// one.
-    fn open(name: &str, link: Link) -> Result<Self, String> {
+    fn open(name: &str, link: InterfaceState) -> Result<Self, String> {
         let open = || {
             Capture::from_device(name)?
                 .promisc(false)

@@ -39,7 +39,7 @@ pub(super) fn near(name: &str, network: &Network) -> Option<String> {
 /// Returns the names and alternative names that exist, sorted.
 fn names(network: &Network) -> Vec<String> {
     let mut names: Vec<String> =
-        network.links.keys().chain(network.altnames.keys()).map(|name| Printable(name).to_string()).collect();
+        network.interfaces.keys().chain(network.altnames.keys()).map(|name| Printable(name).to_string()).collect();
     names.sort_unstable();
     names
 }
@@ -47,13 +47,13 @@ fn names(network: &Network) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::netlink::Link;
+    use crate::sys::netlink::InterfaceState;
 
     #[test]
     fn a_similar_name_is_suggested() {
         let mut network = Network::default();
         for name in ["lo", "enp0s3"] {
-            network.links.insert(name.to_owned(), Link { index: 1, up: true, is_loopback: false });
+            network.interfaces.insert(name.to_owned(), InterfaceState { index: 1, up: true, is_loopback: false });
         }
         network.altnames.insert("enp0s31f6".to_owned(), "enp0s3".to_owned());
         for (name, expected) in

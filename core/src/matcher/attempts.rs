@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 
 use super::shares::Shares;
 use crate::time::Timestamp;
-use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
+use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
 
 /// So many sources have their attempts fetched together.
 pub(crate) const FETCHED_TOGETHER: usize = 32;
@@ -131,7 +131,7 @@ pub(super) struct Removed {
 #[derive(Debug)]
 struct ByDue;
 
-impl Link<Term> for ByDue {
+impl Linked<Term> for ByDue {
     fn links(term: &mut Term) -> &mut Links {
         &mut term.by_due
     }
@@ -140,7 +140,7 @@ impl Link<Term> for ByDue {
 #[derive(Debug)]
 struct ByFreshness;
 
-impl Link<Term> for ByFreshness {
+impl Linked<Term> for ByFreshness {
     fn links(term: &mut Term) -> &mut Links {
         &mut term.by_freshness
     }
@@ -375,6 +375,15 @@ impl Attempts {
         self.free = index;
         self.live -= 1;
         Removed { attempt, started: term.started(), scan_set: term.scan_set }
+    }
+
+    /// The source's attempt or cooldown at a door.
+    pub(super) fn find(&self, source: Source, door: u16) -> Option<u32> {
+        let mut cursor = self.cursor(source);
+        while cursor.index().is_some_and(|index| self.get(index).door < door) {
+            self.advance(&mut cursor);
+        }
+        cursor.index().filter(|&index| self.get(index).door == door)
     }
 
     /// A cursor on the source's first attempt at a door behind `door`.

@@ -15,7 +15,7 @@ use crate::replay::DOORS;
 pub(super) fn text(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(match u.int_in_range(0..=5)? {
         0 => any_bytes(u)?,
-        1 => "[a]\nsequence = 7000\nseq_timeout = 1\n[b]\nsequence = 7000,8000\n".into(),
+        1 => "[a]\nsequence = 7000\nseq_timeout = 1\n[b]\nsequence = 7000,8000\nopen = tcp/22,udp/53\n".into(),
         2 => "[a]\nsequence = 1,2,3\n[b]\nsequense = 5\ncommand = \u{201c}x\u{201d}\n".into(),
         3 => "[a]\none_time_sequences = /nowhere/list\n".into(),
         4 => format!("[{0}]\nsequence = 7000\ncommand = {0} %IP%\nstop_command = {0}\n", "long ".repeat(20)).into(),

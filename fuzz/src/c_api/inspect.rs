@@ -90,10 +90,20 @@ pub(super) unsafe fn at_event(event: &portknock_event) {
     assert_eq!(event.stage > 0, counted);
     assert_eq!(event.steps >= event.stage.max(1), event.kind == PORTKNOCK_EVENT_STAGE);
     assert_eq!(event.reason != portknock_fail_reason::PORTKNOCK_FAIL_NONE, event.kind == PORTKNOCK_EVENT_FAIL);
+    assert!(!event.ports.is_null() && event.port_count <= portknock_core::config::MAX_OPEN_PORTS);
+    let ports = unsafe { std::slice::from_raw_parts(event.ports, event.port_count) };
+    assert!(ports.iter().all(|port| (1..=65_535).contains(&port.port)));
     match event.kind {
-        PORTKNOCK_EVENT_CLOSE => assert!(command.is_some()),
-        PORTKNOCK_EVENT_OPEN => {}
-        kind => assert!(command.is_none() && kind != PORTKNOCK_EVENT_NOTICE),
+        PORTKNOCK_EVENT_CLOSE => assert!(command.is_some() || !ports.is_empty()),
+        PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND => {}
+        kind => assert!(command.is_none() && ports.is_empty() && kind != PORTKNOCK_EVENT_NOTICE),
     }
+    match event.kind {
+        PORTKNOCK_EVENT_OPEN if ports.is_empty() && event.closes_at_ns == 0 => {}
+        PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE => assert!(event.closes_at_ns >= event.time_ns),
+        _ => assert_eq!(event.closes_at_ns, 0),
+    }
+    let opens = matches!(event.kind, PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE);
+    assert_eq!(unsafe { optional(event.net) }.is_some(), opens);
     assert_eq!(event.reserved, 0);
 }

@@ -6,24 +6,24 @@ use super::{OPENED, Scenario, door, plain};
 const NOW: &str = "DHCP, failover and privacy addresses";
 const TARGETS: &str = "[own]\nsequence = 1000,2000\ntarget = 10.0.0.9\n[any]\nsequence = 1000,2000\n\
                        [other]\nsequence = 1000,2000\ntarget = 10.9.9.9\n[six]\nsequence = 1000,2000\ntarget = fd00::1\n";
-const FORGED: &str = "no host can have them, so they are spoofed; a door must not open for them";
+const SPOOFED: &str = "no host can have them, so they are spoofed; a door must not open for them";
 const SECOND: &str = "ip addr add 10.0.0.9/24 dev eth0";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let unheard = |name, args| Scenario::same(name, plain(), &[Pktgen(args)], &[]);
-    let forged = |name, args, theirs| Scenario::same(name, plain(), &[Pktgen(args)], &[theirs]).differs(&[], FORGED);
+    let spoofed = |name, args, theirs| Scenario::same(name, plain(), &[Pktgen(args)], &[theirs]).differs(&[], SPOOFED);
     vec![
-        forged("a_source_in_network_0", "--from 0.1.2.3 --ports 7000,8000,9000", "0.1.2.3: door"),
-        forged("a_loopback_source", "--from 127.0.0.1 --ports 7000,8000,9000", "127.0.0.1: door"),
-        forged("a_multicast_source", "--from 224.0.0.7 --ports 7000,8000,9000", "224.0.0.7: door"),
-        forged("a_broadcast_source", "--from 255.255.255.255 --ports 7000,8000,9000", "255.255.255.255: door"),
-        forged(
+        spoofed("a_source_in_network_0", "--from 0.1.2.3 --ports 7000,8000,9000", "0.1.2.3: door"),
+        spoofed("a_loopback_source", "--from 127.0.0.1 --ports 7000,8000,9000", "127.0.0.1: door"),
+        spoofed("a_multicast_source", "--from 224.0.0.7 --ports 7000,8000,9000", "224.0.0.7: door"),
+        spoofed("a_broadcast_source", "--from 255.255.255.255 --ports 7000,8000,9000", "255.255.255.255: door"),
+        spoofed(
             "a_source_that_is_the_networks_broadcast_address",
             "--from 10.0.0.255 --ports 7000,8000,9000",
             "10.0.0.255: door",
         ),
-        forged("a_source_that_is_the_machines_address", "--from 10.0.0.1 --ports 7000,8000,9000", "10.0.0.1: door"),
-        forged(
+        spoofed("a_source_that_is_the_machines_address", "--from 10.0.0.1 --ports 7000,8000,9000", "10.0.0.1: door"),
+        spoofed(
             "an_ipv6_source_that_is_the_machines_address",
             "--from fd00::1 --to fd00::1 --ports 7000,8000,9000",
             "fd00::1: door",
