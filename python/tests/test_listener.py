@@ -364,7 +364,7 @@ def test_without_the_capability_the_error_names_it():
     # Without its capabilities root has no privileges.
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, DOOR]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_TIMEOUT, check=True)
-    assert done.stdout.decode().startswith("1 [Errno 1] no right to capture packets: run as root")
+    assert done.stdout.decode().startswith("1 [Errno 1] no permission to capture packets: run as root")
     assert descriptors() == before
 
 
