@@ -599,6 +599,11 @@ typedef struct portknock_event {
      * by itself, and for other kinds.
      */
     uint64_t closes_at_ns;
+    /**
+     * For OPEN, EXTEND and CLOSE: the network for which the door is open, as in "203.0.113.0/24".
+     * Without `open_prefix` it is a single address, as in "203.0.113.7/32". Otherwise NULL.
+     */
+    const char *net;
 } portknock_event;
 
 /**

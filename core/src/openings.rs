@@ -14,8 +14,8 @@ use crate::config::OpenPort;
 use crate::time::Timestamp;
 use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
 
-/// A door that stands open for one address or for one network, with what closes it and when. It holds all that is needed to close the door
-/// even where the configuration no longer knows it.
+/// A door that stands open for one address or for one network, with what closes it and when. It holds all that is needed
+/// to close the door even where the configuration no longer knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The door's name.

@@ -18,7 +18,7 @@ const OPTIONS: [&str; 11] = [
     "ControlSocket = none",
     "OnStop = keep #",
 ];
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "seq_timeout = ",
     "cmd_timeout = ",
     "open = tcp/",
