@@ -27,6 +27,7 @@ pub struct Event {
 
 /// The kind of an event at a door, with its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EventKind {
     /// A step matched: `stage` of `steps` are done. An `Open` or `Extend` follows the last one.
     Stage {
@@ -85,6 +86,7 @@ pub enum EventKind {
 
 /// Why an attempt failed, or a door closed before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FailReason {
     /// A knock at a port that some door uses, but that is not this door's next step.
     WrongPort,

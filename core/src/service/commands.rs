@@ -26,6 +26,7 @@ pub(super) struct Starting {
 
 /// Exit status of the shell for a program that it cannot execute.
 const NOT_EXECUTABLE: i32 = 126;
+/// Exit status of the shell for a program that it does not find.
 const NOT_FOUND: i32 = 127;
 
 impl Service {

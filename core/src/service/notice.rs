@@ -23,6 +23,7 @@ use crate::reader::ReaderNotice;
 
 /// A notice of a running service. Its `Display` form is its log line, empty if it has none.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Notice {
     /// The service has started. It listens on these interfaces, or waits for them.
     StartingUp(Vec<String>),
@@ -242,6 +243,7 @@ fn flood(f: &mut fmt::Formatter<'_>, door: &str, counts: &FloodCounts) -> fmt::R
 
 /// The reason for which a service cannot start, continue, or replace its configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServiceError {
     /// The capture cannot be opened or has failed for good.
     #[error(transparent)]

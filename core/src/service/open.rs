@@ -13,8 +13,9 @@ use crate::time::Timestamp;
 
 /// The reason for which [`Service::close`] closed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CloseError {
-    /// No door of the configuration has this name, and no opening from before does.
+    /// No door of the configuration has this name, and neither has an opening from before.
     #[error("there is no door {}", Printable(.0))]
     UnknownDoor(String),
     /// The door exists, but is not open for this address or network.

@@ -4,6 +4,7 @@ use crate::reader::ReaderProgram;
 
 /// Options of a service that are not part of its configuration.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServiceOptions {
     /// Listen on these interfaces instead of those of the configuration, also after a reload.
     pub interfaces: Option<Vec<String>>,

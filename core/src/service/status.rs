@@ -7,6 +7,7 @@ use crate::exec::OutcomeKind;
 
 /// The current sizes of a service, and its counters since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Status {
     /// Doors of the configuration.
     pub doors: usize,
@@ -31,6 +32,7 @@ pub struct Status {
 
 /// Counters of commands since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CommandCounts {
     /// Commands that were started.
     pub run: u64,

@@ -14,6 +14,7 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Numbers of log lines of one door in one second that were not written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FloodCounts {
     /// Openings for which the door's oldest opening was closed.
     pub replaced: u64,

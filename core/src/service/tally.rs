@@ -10,6 +10,7 @@ use crate::log_limit::{EventCounts, Suppressed};
 
 /// Counters of the doors of one name since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DoorCounts {
     /// Number of times that a door opened.
     pub opened: u64,
