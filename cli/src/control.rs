@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use portknock_core::config::DEFAULT_SOCKET;
-use portknock_core::control::{Answer, Reload, Request};
+use portknock_core::control::{ReloadResult, Request, Response};
 use portknock_core::{IpNet, Printable, Written, parse_network};
 
 use crate::output::{print, print_error};
@@ -68,7 +68,7 @@ fn addresses(text: &str) -> Result<IpNet, String> {
 /// Prints the daemon's status. The exit status is 0, or 1 if no daemon answers.
 pub fn status(args: &StatusArgs) -> u8 {
     match ask(&args.socket.socket, &Request::Status) {
-        Ok(Answer::Status(report)) => {
+        Ok(Response::Status(report)) => {
             let text = match args.format {
                 StatusFormat::Text => report.text(),
                 StatusFormat::Json => report.json() + "\n",
@@ -86,7 +86,7 @@ pub fn status(args: &StatusArgs) -> u8 {
 pub fn close(args: &CloseArgs) -> u8 {
     let CloseArgs { door, address, socket } = args;
     match ask(&socket.socket, &Request::Close { door: door.clone(), addresses: *address }) {
-        Ok(Answer::Closed(_)) => {
+        Ok(Response::Closed(_)) => {
             print(format!("{} is closed for {}\n", Printable(door), Written(*address)).as_bytes());
             SUCCESS
         }
@@ -98,7 +98,7 @@ pub fn close(args: &CloseArgs) -> u8 {
 /// the new configuration is in force, 1 if the old one stays in force.
 pub fn reload(args: &SocketArgs) -> u8 {
     match ask(&args.socket, &Request::Reload) {
-        Ok(Answer::Reload(Reload { taken, messages })) => {
+        Ok(Response::Reload(ReloadResult { taken, messages })) => {
             let findings: String = messages.iter().map(|line| format!("{line}\n")).collect();
             if taken {
                 print(format!("{findings}the configuration is reloaded\n").as_bytes());
@@ -127,7 +127,7 @@ fn follow(socket: &Path) -> Result<(), String> {
     loop {
         let start = lines.len();
         let count = reader.read_until(b'\n', &mut lines).map_err(|error| lost(socket, &error))?;
-        let error = Answer::error_among_events(&lines[start..]);
+        let error = Response::error_among_events(&lines[start..]);
         if error.is_some() {
             lines.truncate(start);
         }
@@ -145,7 +145,7 @@ fn follow(socket: &Path) -> Result<(), String> {
 }
 
 /// Sends a request and reads the answer.
-fn ask(socket: &Path, asked: &Request) -> Result<Answer, String> {
+fn ask(socket: &Path, asked: &Request) -> Result<Response, String> {
     let mut reader = request(socket, asked)?;
     reader.get_ref().set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(|error| lost(socket, &error))?;
     let mut line = Vec::new();
@@ -153,7 +153,7 @@ fn ask(socket: &Path, asked: &Request) -> Result<Answer, String> {
     if line.is_empty() {
         return Err("the daemon closed the connection without an answer".to_owned());
     }
-    Answer::parse(&line)
+    Response::parse(&line)
 }
 
 /// Connects and sends a request.
@@ -202,10 +202,10 @@ fn refused(error: &str) -> String {
 }
 
 /// Reports an answer that does not match the request.
-fn failed(answer: Result<Answer, String>) -> u8 {
+fn failed(answer: Result<Response, String>) -> u8 {
     match answer {
         Err(message) => print_error("portknock", message),
-        Ok(Answer::Error(error)) => print_error("portknock", refused(&error)),
+        Ok(Response::Error(error)) => print_error("portknock", refused(&error)),
         Ok(_) => print_error("portknock", "the daemon sent an unexpected answer; is its version that of portknock?"),
     }
 }

@@ -63,8 +63,8 @@ fn an_invalid_answer_is_an_error() {
         ("", "the daemon closed the connection without an answer"),
         ("{\"closed\":1}\n", "the daemon sent an unexpected answer; is its version that of portknock?"),
         ("{\"error\":\"no\\u001b\"}\n", "the daemon reports: no\\x1b"),
-        ("{}\n", "the answer makes no sense: "),
-        ("{\"status\":{}}\n", "the answer makes no sense: "),
+        ("{}\n", "invalid response: "),
+        ("{\"status\":{}}\n", "invalid response: "),
     ] {
         let (request, (code, out, error)) = answered(&["status"], answer);
         assert_eq!((request.as_str(), code, out.as_str()), ("{\"request\":\"status\"}\n", Some(1), ""));

@@ -1,4 +1,5 @@
-//! What the engine tells: a door's stages, openings, closings and failures, with the log lines people know from knockd.
+//! The events of the engine: stages, openings, closings and failures at doors, with the log lines
+//! of knockd.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,23 +12,24 @@ use crate::openings::Opening;
 use crate::printable::Printable;
 use crate::time::Timestamp;
 
-/// Something that happened at a door.
+/// An event at a door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When: the packet's time, or the due time of a timeout or a closing.
+    /// Time of the packet, or due time of a timeout or a closing.
     pub time: Timestamp,
     /// The door's name.
     pub door: Arc<str>,
-    /// The source address that it is about.
+    /// The source address of the knocks.
     pub ip: IpAddr,
-    /// What happened.
+    /// The kind, with its data.
     pub kind: EventKind,
 }
 
-/// What happened at a door.
+/// The kind of an event at a door, with its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EventKind {
-    /// A step matched; `stage` of `steps` are done. The last one is followed by `Open` or `Extend`.
+    /// A step matched: `stage` of `steps` are done. An `Open` or `Extend` follows the last one.
     Stage {
         /// Steps matched, counted from 1.
         stage: u8,
@@ -36,66 +38,72 @@ pub enum EventKind {
     },
     /// The whole sequence matched and the door opens.
     Open {
-        /// The door's place in the configuration.
+        /// The door's index in the configuration.
         door_id: DoorId,
-        /// The command to run now, `%IP%` and `%NET%` replaced.
+        /// The start command to run now, with `%IP%` and `%NET%` replaced.
         command: Option<String>,
-        /// What to open before the command runs, and to keep on disk before that, where the door closes again.
+        /// The opening, if the door closes again. It must be saved and its ports opened before the
+        /// command runs.
         opening: Option<Box<Opening>>,
-        /// The network that the door opens for: the address alone, unless the door has `open_prefix`.
+        /// The network that the door opens for: the address alone, unless the door has
+        /// `open_prefix`.
         net: IpNet,
     },
-    /// A complete knock while the door is open: the closing time moves. The start command opens the door again, since what
-    /// it did may have been removed; the opening's stop command runs before it.
+    /// The whole sequence matched while the door is open: the closing time moves. The start command
+    /// opens the door again, because another program may have removed its effect; the opening's
+    /// stop command runs before it.
     Extend {
-        /// The door's place in the configuration.
+        /// The door's index in the configuration.
         door_id: DoorId,
-        /// The start command, `%IP%` and `%NET%` replaced as in the stop command, to run after the opening's stop command.
-        /// `None` where nothing runs.
+        /// The start command, with `%IP%` and `%NET%` replaced as in the stop command, to run after
+        /// the opening's stop command. `None` if no command runs.
         command: Option<String>,
         /// The opening with its new closing time.
         opening: Box<Opening>,
     },
     /// The door's time is over, or it closes early.
     Close {
-        /// The opening that ends; it has the command to run now. Where it ends early, its closing time is later than the event.
+        /// The opening that ends; it contains the stop command to run now. If it ends early, its
+        /// closing time is later than the event.
         opening: Box<Opening>,
-        /// Why it closes before its time without a request: [`FailReason::Full`] or [`FailReason::Command`].
+        /// Reason for closing early without a request: [`FailReason::Full`] or
+        /// [`FailReason::Command`].
         reason: Option<FailReason>,
     },
     /// The attempt took longer than `seq_timeout`.
     Timeout {
-        /// Steps matched when it ended.
+        /// Number of steps matched when it ended.
         stage: u8,
     },
     /// The attempt failed.
     Fail {
-        /// Steps matched when it ended.
+        /// Number of steps matched when it ended.
         stage: u8,
-        /// Why.
+        /// The reason.
         reason: FailReason,
     },
 }
 
 /// Why an attempt failed, or a door closed before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FailReason {
-    /// A port that some door uses, but not as this door's next step.
+    /// A knock at a port that some door uses, but that is not this door's next step.
     WrongPort,
-    /// More ports that no door uses than `ScanGuard` allows.
+    /// Packets to more unused ports than `ScanGuard` allows.
     Scan,
-    /// The table of attempts was full and this one made room for another; or the door had `MaxOpenings` openings
-    /// and this was the oldest.
+    /// The table of attempts was full and this attempt was evicted for another; or the door had
+    /// `MaxOpenings` openings and this was the oldest.
     Full,
-    /// The door changed or went away, or its one-time sequence was used by someone else, or it opened for the network that
-    /// begins with this address and its cooldown began.
+    /// A reload changed or removed the door; another client consumed its one-time sequence; or the
+    /// door opened for the network that begins with this address, and its cooldown began.
     Reload,
-    /// The start command failed, so the door is not open.
+    /// The start command failed, so that the door is not open.
     Command,
 }
 
 impl EventKind {
-    /// The word that stands in the JSON form, as in `stage`.
+    /// Returns the name in the JSON form, such as `stage`.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Stage { .. } => "stage",
@@ -119,7 +127,7 @@ impl EventKind {
 }
 
 impl FailReason {
-    /// The word that stands in the JSON form, as in `wrong-port`.
+    /// Returns the name in the JSON form, such as `wrong-port`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WrongPort => "wrong-port",
@@ -131,14 +139,14 @@ impl FailReason {
     }
 }
 
-/// The word that stands in the JSON form.
+/// The name in the JSON form.
 impl fmt::Display for FailReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// Which of a door's commands is meant; also the word in `PORTKNOCK_EVENT`.
+/// A kind of command; the `Display` form is the value of `PORTKNOCK_EVENT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// The start command.
@@ -157,23 +165,23 @@ impl fmt::Display for Action {
     }
 }
 
-/// A command to run, from an event; see [`Event::command_requests`].
+/// A command that an event asks for; see [`Event::command_requests`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRequest {
     /// The door's name.
     pub door: Arc<str>,
     /// The source address that opened the door.
     pub ip: IpAddr,
-    /// Which command of the door this is.
+    /// The kind of command.
     pub action: Action,
-    /// What `/bin/sh -c` is given, `%IP%` and `%NET%` replaced.
+    /// The command line for `/bin/sh -c`, with `%IP%` and `%NET%` replaced.
     pub command: String,
     /// The network that the door opens or closes for.
     pub net: IpNet,
 }
 
-/// The line that stands in a log, in knockd's words where knockd has any. Control characters in a door's name come out
-/// escaped.
+/// The log line, with the text of knockd for events that knockd logs too. Control characters in the
+/// door's name are escaped.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: ", self.ip, Printable(&self.door))?;
@@ -193,7 +201,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// knockd's line for a command that starts.
+/// The log line of knockd for a command that starts.
 impl fmt::Display for CommandRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: running command: {}", Printable(&self.door), Printable(&self.command))
@@ -209,7 +217,8 @@ impl Event {
 
     /// Returns the time when the door closes. For a `Close` it is the time when the door was due to
     /// close, which is later than the event if the door closes early. `None` for the `Open` of a
-    /// door that never closes by itself, and for every event other than `Open`, `Extend` and `Close`.
+    /// door that never closes by itself, and for every event other than `Open`, `Extend` and
+    /// `Close`.
     pub fn closes_at(&self) -> Option<Timestamp> {
         self.kind.opening().map(|opening| opening.closes_at)
     }
@@ -224,7 +233,8 @@ impl Event {
         }
     }
 
-    /// The commands that this event asks for, in the order in which they run: the stop command, then the start command.
+    /// Returns the commands that this event asks for, in the order in which they run: the stop
+    /// command, then the start command.
     pub fn command_requests(&self) -> impl Iterator<Item = CommandRequest> {
         let (close, open) = match &self.kind {
             EventKind::Open { command, .. } => (None, command.as_ref()),

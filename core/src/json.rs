@@ -1,4 +1,4 @@
-//! Events as JSON lines, the form that other programs read.
+//! Events as lines of JSON, for other programs.
 
 use std::net::IpAddr;
 
@@ -9,9 +9,10 @@ use crate::event::{Event, EventKind, FailReason};
 use crate::log_limit::{EventCounts, Suppressed};
 use crate::time::Timestamp;
 
-/// The fields of an event in the order in which they are written; those that the event does not have are left out.
+/// The fields of an event in the order in which they are written. Fields that the event does not
+/// have are omitted.
 #[derive(Serialize)]
-struct Line<'a> {
+struct EventLine<'a> {
     time: Box<RawValue>,
     event: &'static str,
     door: &'a str,
@@ -29,20 +30,20 @@ struct Line<'a> {
     command: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    /// As in `tcp/22`.
+    /// Each as in `tcp/22`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     closes_at: Option<Option<Box<RawValue>>>,
 }
 
-/// The event as one line of JSON, without the line's end. `time` and `closes_at` are in seconds with
-/// nine decimal places.
+/// Returns the event as one line of JSON, without a line feed. `time` and `closes_at` are in
+/// seconds since the epoch, with nine decimal places.
 ///
 /// # Errors
-/// None in practice: all that an event holds can be written as JSON.
+/// None in practice: every field of an event can be written as JSON.
 pub fn event_line(event: &Event) -> serde_json::Result<String> {
-    let mut line = Line {
+    let mut line = EventLine {
         time: seconds(event.time)?,
         event: event.kind.as_str(),
         door: &event.door,
@@ -84,7 +85,8 @@ fn seconds(time: Timestamp) -> serde_json::Result<Box<RawValue>> {
     RawValue::from_string(time.to_string())
 }
 
-/// Numbers of events that are no lines each, by door. `door` is missing where they are those of all doors that have no line.
+/// Numbers of events that were not reported one by one. `door` is omitted for the sum of all doors
+/// that have no line.
 #[derive(Serialize)]
 struct SuppressedLine<'a> {
     time: Box<RawValue>,
@@ -95,11 +97,11 @@ struct SuppressedLine<'a> {
     counts: EventCounts,
 }
 
-/// The numbers of events that were not reported one by one as lines of JSON, one for each door and one for those of all other
-/// doors, each with its end.
+/// Returns the numbers of events that were not reported one by one as lines of JSON: a line for
+/// each door, and a line for all other doors together. Each line ends with a line feed.
 ///
 /// # Errors
-/// None in practice, as with [`event_line`].
+/// None in practice, as for [`event_line`].
 pub fn suppressed_lines(suppressed: &Suppressed) -> serde_json::Result<String> {
     let Suppressed { time, doors, others } = suppressed;
     let doors = doors.iter().map(|(door, counts)| (Some(&**door), *counts));

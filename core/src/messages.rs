@@ -1,5 +1,5 @@
-//! The golden file of the errors, notices, events and log lines, `core/tests/golden/messages.txt`: one of each variant at
-//! least, as a person reads it.
+//! The golden file of the errors, notices, events and log lines, `core/tests/golden/messages.txt`:
+//! at least one of each variant, in the form in which a person reads it.
 
 use std::fmt::{Display, Write};
 use std::io;
@@ -33,7 +33,8 @@ use crate::rules::{AllowedPortsError, check};
 use crate::service::{CloseError, CommandCounts, FloodCounts, Notice, ServiceError, Status};
 use crate::time::Timestamp;
 
-/// Adds the given values of an enum. The `match` has no wildcard, so a variant without a value does not compile.
+/// Adds the given values of an enum. The `match` has no wildcard, so a variant without a value does
+/// not compile.
 macro_rules! add {
     ($golden:ident, $name:ident { $($values:tt)+ }) => {
         add!($golden, |value: $name| value, $name { $($values)+ });
@@ -227,7 +228,7 @@ fn notices(golden: &mut Golden) {
         ShuttingDown,
         Reloaded,
         Knock(knock(Protocol::Udp, TcpFlags::NONE)),
-        TurnedAway(knock(Protocol::Tcp, TcpFlags::ACK)),
+        FlagsIgnored(knock(Protocol::Tcp, TcpFlags::ACK)),
         Event(event(EventKind::Timeout { stage: 1 })),
         Suppressed(Suppressed { time: Timestamp::default(), doors: vec![(door(), counts())], others: counts() }),
         SummarisedEvent(event(EventKind::Timeout { stage: 1 })),
@@ -241,13 +242,13 @@ fn notices(golden: &mut Golden) {
         Reader(ReaderNotice::NotStarted("out of memory".into())),
         Restored(3),
         State(StateNotice::Torn(path())),
-        UsedUp { door: door(), path: path() },
+        SequencesConsumed { door: door(), path: path() },
         OneTime { door: door(), ip: Some(ip()), error: OneTimeError::Edited(path(), 3) },
         OneTime { door: door(), ip: None, error: OneTimeError::Edited(path(), 3) },
         OpenSkipped { door: door(), element: element() },
         NotOpened { door: door(), element: element(), error: GateError::Full },
-        NotShut { door: door(), element: element(), error: GateError::Full },
-        GateMadeAgain,
+        NotClosed { door: door(), element: element(), error: GateError::Full },
+        TableRestored,
         Gate(GateError::NotAllowed),
         NotKept,
         LeftBehind { running: 1, waiting: 2 },

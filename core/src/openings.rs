@@ -1,4 +1,4 @@
-//! Doors that stand open and the times at which they close.
+//! Open doors and the times at which they close.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -14,17 +14,18 @@ use crate::config::OpenPort;
 use crate::time::Timestamp;
 use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
 
-/// A door that stands open for one address or for one network, with what closes it and when. It holds all that is needed
-/// to close the door even where the configuration no longer knows it.
+/// A door that is open for one address or for one network. It contains all that is needed to close
+/// the door, even if the configuration no longer has the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The door's name.
     pub door: Arc<str>,
     /// The source address that opened it.
     pub ip: IpAddr,
-    /// When it closes: the stop command is due, and the ports are shut.
+    /// Closing time: the stop command becomes due, and the ports are closed.
     pub closes_at: Timestamp,
-    /// The stop command, `%IP%` and `%NET%` replaced; `None` where only ports are open.
+    /// The stop command, with `%IP%` and `%NET%` replaced; `None` if closing the door needs no
+    /// command.
     pub stop_command: Option<String>,
     /// The ports that are open without a command.
     pub open: Arc<[OpenPort]>,
@@ -53,7 +54,7 @@ impl Linked<Slot> for ByDoor {
     }
 }
 
-/// The openings of one door, the one first whose latest knock is the oldest.
+/// The openings of one door, in the order of their latest complete knocks, oldest first.
 #[derive(Debug, Default)]
 struct DoorOpenings {
     list: List<ByDoor>,
@@ -66,18 +67,18 @@ impl Linked<Slot> for ByDue {
     }
 }
 
-/// All openings, found by what they are and ordered by when they close.
+/// All openings, indexed by door and network and ordered by closing time.
 #[derive(Debug)]
 pub(crate) struct Openings {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// By door and network.
+    /// The slots by door and network.
     table: HashTable<u32>,
-    /// Of each door that has openings.
+    /// The openings by door; a door without openings has no entry.
     doors: HashMap<Arc<str>, DoorOpenings, RandomState>,
     hasher: RandomState,
     timeline: Timeline<ByDue>,
-    /// For each span that doors stay open the class of the timeline.
+    /// The timeline's class for each time that doors stay open.
     classes: HashMap<Duration, usize, RandomState>,
 }
 
@@ -102,13 +103,13 @@ impl Openings {
         self.slots.iter().filter_map(|slot| slot.opening.as_ref())
     }
 
-    /// True where the same is open already.
+    /// True if the same opening exists already.
     pub(crate) fn contains(&self, opening: &Opening) -> bool {
         self.find(opening).is_some()
     }
 
-    /// The opening of this network that opens this port for longest, of those that are wanted. This looks once at each door
-    /// that has openings.
+    /// Returns the opening that keeps this port open for this network for longest, among those that
+    /// `is_wanted` accepts. The cost is proportional to the number of doors that have openings.
     pub(crate) fn holder(&self, net: IpNet, port: OpenPort, is_wanted: impl Fn(&Opening) -> bool) -> Option<&Opening> {
         let opens_it = |opening: &Opening| opening.open.contains(&port) && is_wanted(opening);
         let found = self.doors.keys().filter_map(|door| self.find_where(door, net, opens_it));
@@ -116,8 +117,8 @@ impl Openings {
         openings.max_by_key(|opening| opening.closes_at)
     }
 
-    /// The address that opened this door for this network, of the openings that are wanted. Of several the one of `ip`
-    /// counts, or else of the lowest address.
+    /// Returns the address that opened this door for this network, among the openings that
+    /// `is_wanted` accepts. If there are several, it is `ip` or otherwise the lowest address.
     pub(crate) fn opener(
         &self,
         door: &str,
@@ -130,12 +131,12 @@ impl Openings {
         found.map(|opening| opening.ip).min_by_key(|opener| (*opener != ip, *opener))
     }
 
-    /// True if this stop command has something to close at this door for this network.
+    /// True if there is an opening of this door for this network that this stop command closes.
     pub(crate) fn is_open(&self, door: &str, net: IpNet, stop_command: &str) -> bool {
         self.find_where(door, net, |opening| opening.stop_command.as_deref() == Some(stop_command)).is_some()
     }
 
-    /// Opens for `span`, or moves the closing time of what is open already.
+    /// Opens a door for `span`, or moves the closing time of an opening that exists already.
     pub(crate) fn open(&mut self, opening: Opening, span: Duration) {
         if let Some(index) = self.find(&opening) {
             self.remove(index);
@@ -145,8 +146,8 @@ impl Openings {
         self.check_invariants();
     }
 
-    /// Takes up openings from before the start, which keep their closing times. One that is held already keeps the
-    /// later of its two closing times.
+    /// Restores openings from before the start with their closing times. An opening that exists
+    /// already keeps the later of the two closing times.
     pub(crate) fn restore(&mut self, openings: impl IntoIterator<Item = Opening>) {
         let mut openings: Vec<_> = openings.into_iter().collect();
         openings.sort_by_key(|opening| opening.closes_at);
@@ -162,13 +163,13 @@ impl Openings {
         self.check_invariants();
     }
 
-    /// When the next door closes, if not later than `until`.
+    /// Returns the time at which the next door closes, if that is not later than `until`.
     #[inline]
     pub(crate) fn next_due(&mut self, until: Timestamp) -> Option<Timestamp> {
         self.first(until).map(|(due, _)| due)
     }
 
-    /// Takes out what closes first, if not later than `until`.
+    /// Removes and returns the opening that closes first, if that is not later than `until`.
     pub(crate) fn take_first_due(&mut self, until: Timestamp) -> Option<Opening> {
         let (_, index) = self.first(until)?;
         let taken = self.remove(index);
@@ -176,7 +177,8 @@ impl Openings {
         taken
     }
 
-    /// Takes out all that are open at this door for all of these addresses, the first slot first. This reads all openings.
+    /// Removes and returns all openings of this door that cover all of these addresses, in the
+    /// order of their slots. The cost is proportional to the number of all openings.
     pub(crate) fn take_covering(&mut self, door: &str, addresses: IpNet) -> Vec<Opening> {
         let covers = |opening: &Opening| *opening.door == *door && opening.net.contains(&addresses);
         let slots = (0..).zip(&self.slots).filter(|(_, slot)| slot.opening.as_ref().is_some_and(covers));
@@ -186,7 +188,7 @@ impl Openings {
         taken
     }
 
-    /// Takes out one that is open at this door for this network and that `is_wanted`.
+    /// Removes and returns an opening of this door for this network that `is_wanted` accepts.
     pub(crate) fn take(&mut self, door: &str, net: IpNet, is_wanted: impl Fn(&Opening) -> bool) -> Option<Opening> {
         let index = self.find_where(door, net, |opening| is_wanted(opening))?;
         let taken = self.remove(index);
@@ -194,7 +196,7 @@ impl Openings {
         taken
     }
 
-    /// Takes out the oldest opening of a door where the door has `limit` of them or more.
+    /// Removes and returns the oldest opening of a door that has at least `limit` openings.
     pub(crate) fn take_oldest_beyond(&mut self, door: &str, limit: usize) -> Option<Opening> {
         let openings = self.doors.get(door).filter(|openings| openings.count >= limit)?;
         let taken = self.remove(openings.list.head());
@@ -202,7 +204,7 @@ impl Openings {
         taken
     }
 
-    /// Debug builds end every change with this.
+    /// Checks the invariants. Every change in a debug build ends with this call.
     fn check_invariants(&mut self) {
         if !cfg!(debug_assertions) || self.slots.len() > CHECKED {
             return;
@@ -237,14 +239,15 @@ impl Openings {
         self.slots[index as usize].opening.as_ref().map_or(Timestamp::default(), |opening| opening.closes_at)
     }
 
-    /// Openings are the same when the same command closes the same door for the same network: a door whose stop command
-    /// changed by a reload is opened again, and the old command still runs.
+    /// Finds the same opening. Openings are the same if the same command closes the same door for
+    /// the same network. If a reload changed the stop command of a door, a further knock therefore
+    /// makes a second opening, and the old command still runs.
     fn find(&self, wanted: &Opening) -> Option<u32> {
         self.find_where(&wanted.door, wanted.net, |opening| opening.stop_command == wanted.stop_command)
     }
 
     fn find_where(&self, door: &str, net: IpNet, is_wanted: impl Fn(&Opening) -> bool) -> Option<u32> {
-        // The first of several, since the order in the table differs from run to run.
+        // The first of several, because the order in the table differs from run to run.
         self.all_where(door, net, is_wanted).min()
     }
 
@@ -265,7 +268,7 @@ impl Openings {
             }
             None => {
                 self.slots.push(slot);
-                // Four thousand million open doors do not fit into memory.
+                // Four thousand million openings do not fit into memory.
                 u32::try_from(self.slots.len() - 1).unwrap_or(NIL)
             }
         };

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use portknock_core::control::Reload;
+use portknock_core::control::ReloadResult;
 use portknock_core::service::{DEFAULT_INTERFACE, Notice, Service};
 use portknock_core::sys::clock::{boottime, local_time};
 use portknock_core::sys::epoll::Epoll;
@@ -227,9 +227,9 @@ impl Daemon {
     }
 
     /// Reads the configuration again. If it has errors, the old one stays in use.
-    fn reload(&mut self) -> Reload {
+    fn reload(&mut self) -> ReloadResult {
         if self.stopping {
-            return Reload { taken: false, messages: vec!["the daemon is stopping".to_owned()] };
+            return ReloadResult { taken: false, messages: vec!["the daemon is stopping".to_owned()] };
         }
         if let Some(notify) = &mut self.notify {
             notify.reloading();
@@ -272,7 +272,7 @@ impl Daemon {
         if let Some(notify) = &mut self.notify {
             notify.ready();
         }
-        Reload { taken, messages: lines }
+        ReloadResult { taken, messages: lines }
     }
 }
 

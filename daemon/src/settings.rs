@@ -93,17 +93,17 @@ fn missing(args: &Args, config: &Config) -> Vec<String> {
 
 /// The options of the service that the command line sets.
 pub(crate) fn service_options(args: &Args) -> ServiceOptions {
-    ServiceOptions {
-        interfaces: (!args.interface.is_empty()).then(|| args.interface.clone()),
-        run_commands: !args.dry_run,
-        ipv4_only: args.only_ip_v4,
-        report_knocks: args.debug,
+    let mut options = ServiceOptions::default();
+    options.interfaces = (!args.interface.is_empty()).then(|| args.interface.clone());
+    options.run_commands = !args.dry_run;
+    options.ipv4_only = args.only_ip_v4;
+    options.report_knocks = args.debug;
+    options.reader = Some(ReaderProgram {
         // This path leads to the running program, even after an upgrade has replaced its file.
-        reader: Some(ReaderProgram {
-            program: "/proc/self/exe".into(),
-            args: ["portknockd", "--reader"].map(Into::into).into(),
-        }),
-    }
+        program: "/proc/self/exe".into(),
+        args: ["portknockd", "--reader"].map(Into::into).into(),
+    });
+    options
 }
 
 /// The targets of the log. In the foreground without `-v`, knockd logs nothing to standard output.

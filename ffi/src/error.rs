@@ -103,11 +103,9 @@ impl From<ServiceError> for Failure {
             ServiceError::Capture(CaptureError::BadName { .. }) => PORTKNOCK_ERR_ARGUMENT,
             ServiceError::Gate(GateError::NotAllowed) => PORTKNOCK_ERR_PERMISSION,
             ServiceError::State(_) | ServiceError::OneTime { .. } => PORTKNOCK_ERR_FILE,
-            ServiceError::Capture(_) | ServiceError::Gate(_) | ServiceError::Reader(_) | ServiceError::System(_) => {
-                PORTKNOCK_ERR_SYSTEM
-            }
             ServiceError::Panicked => PORTKNOCK_ERR_PANICKED,
             ServiceError::Forked => PORTKNOCK_ERR_FORKED,
+            _ => PORTKNOCK_ERR_SYSTEM,
         };
         Self::new(status, error)
     }

@@ -202,6 +202,8 @@ impl LastEvent {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_FAIL;
                 (shown.stage, shown.reason) = (u32::from(*stage), fail_reason(*reason));
             }
+            // A kind that this interface does not have is passed on as a notice without a text.
+            _ => {}
         }
         self.show(shown, event.ports())
     }
@@ -240,6 +242,7 @@ fn fail_reason(reason: FailReason) -> portknock_fail_reason {
         FailReason::Full => portknock_fail_reason::PORTKNOCK_FAIL_FULL,
         FailReason::Reload => portknock_fail_reason::PORTKNOCK_FAIL_RELOAD,
         FailReason::Command => portknock_fail_reason::PORTKNOCK_FAIL_COMMAND,
+        _ => portknock_fail_reason::PORTKNOCK_FAIL_NONE,
     }
 }
 

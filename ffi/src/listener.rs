@@ -83,13 +83,11 @@ pub unsafe extern "C" fn portknock_listener_open(
         options::unused(options.reserved)?;
         // SAFETY: as the caller promises.
         let interfaces = unsafe { texts(options.interfaces, options.interface_count, "interfaces") }?;
-        let service_options = ServiceOptions {
-            interfaces: (!interfaces.is_empty()).then(|| interfaces.into_iter().map(str::to_owned).collect()),
-            run_commands: options.run_commands != 0,
-            ipv4_only: options.ipv4_only != 0,
-            report_knocks: false,
-            reader: None,
-        };
+        let mut service_options = ServiceOptions::default();
+        service_options.interfaces =
+            (!interfaces.is_empty()).then(|| interfaces.into_iter().map(str::to_owned).collect());
+        service_options.run_commands = options.run_commands != 0;
+        service_options.ipv4_only = options.ipv4_only != 0;
         listener.give(portknock_listener {
             listener: Listener::open(config.config.clone(), service_options)?,
             notices: options.notices != 0,

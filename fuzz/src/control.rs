@@ -1,6 +1,6 @@
 //! The control socket: requests of any client, and answers of any program that listens there.
 
-use portknock_core::control::{Answer, Request};
+use portknock_core::control::{Response, Request};
 
 /// A request and an answer of each kind.
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -31,10 +31,10 @@ pub fn check(bytes: &[u8]) {
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert_eq!(Request::parse(line.as_bytes()), Ok(request));
     }
-    let Ok(answer) = Answer::parse(bytes) else { return };
+    let Ok(answer) = Response::parse(bytes) else { return };
     let line = answer.to_line();
-    assert_eq!(Answer::parse(line.as_bytes()).expect("an answer").to_line(), line);
-    if let Answer::Status(report) = answer {
+    assert_eq!(Response::parse(line.as_bytes()).expect("an answer").to_line(), line);
+    if let Response::Status(report) = answer {
         let text = report.text();
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         for line in report.prometheus().lines() {

@@ -72,12 +72,7 @@ pub(crate) fn service(error: &ServiceError) -> PyErr {
             Some(errno) => python::CaptureError::new_err((errno, text)),
             None => python::CaptureError::new_err(text),
         },
-        ServiceError::Gate(_)
-        | ServiceError::Reader(_)
-        | ServiceError::State(_)
-        | ServiceError::OneTime { .. }
-        | ServiceError::Panicked
-        | ServiceError::Forked => python::PortknockError::new_err(text),
+        _ => python::PortknockError::new_err(text),
     }
 }
 

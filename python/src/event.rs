@@ -61,6 +61,8 @@ pub(crate) fn to_python(py: Python<'_>, event: portknock_core::Event) -> PyResul
         EventKind::Close { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Close))?.into_any()),
         EventKind::Timeout { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Timeout))?.into_any()),
         EventKind::Fail { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Fail))?.into_any()),
+        // A kind that has no class here.
+        _ => |py, base| Ok(Py::new(py, base)?.into_any()),
     };
     make(py, Event(event).into())
 }
@@ -122,6 +124,7 @@ fn parts(kind: &EventKind) -> Parts<'_> {
         EventKind::Close { opening, reason } => (None, None, opening.stop_command.as_deref(), *reason),
         EventKind::Timeout { stage } => (Some(*stage), None, None, None),
         EventKind::Fail { stage, reason } => (Some(*stage), None, None, Some(*reason)),
+        _ => (None, None, None, None),
     }
 }
 

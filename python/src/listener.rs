@@ -78,7 +78,8 @@ impl Listener {
             return Err(PyTypeError::new_err("on_notice is not callable"));
         }
         let interfaces = interface.map(interfaces).transpose()?;
-        let options = ServiceOptions { interfaces, run_commands, ipv4_only, report_knocks: false, reader: None };
+        let mut options = ServiceOptions::default();
+        (options.interfaces, options.run_commands, options.ipv4_only) = (interfaces, run_commands, ipv4_only);
         let listener = py
             .detach(|| service::Listener::open(config.config.clone(), options))
             .map_err(|error| errors::service(&error))?;

@@ -304,10 +304,10 @@ fn a_silent_slow_or_invalid_client_blocks_no_other() {
         let answer: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
         answer["error"].as_str().unwrap_or_else(|| panic!("{line}")).to_owned()
     };
-    assert!(error(b"hello\n").starts_with("this is no request"));
+    assert!(error(b"hello\n").starts_with("invalid request"));
     assert!(error(b"{\"request\":\"stop\"}\n").contains("unknown variant `stop`"));
     assert!(error(&[b'x'; 5000]).contains("longer than 4096 bytes"));
-    assert!(error(&[0xff, 0, b'\n']).starts_with("this is no request"));
+    assert!(error(&[0xff, 0, b'\n']).starts_with("invalid request"));
     let mut stream = daemon.connect();
     stream.write_all(b"{\"request\"").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();

@@ -350,7 +350,7 @@ fn debug_shows_segments_that_the_flags_of_doors_exclude() {
     let door = DOOR.replace("= syn", "= fin");
     let daemon = Daemon::portknockd_with(&lab.server, &door, &["-i", "eth0", "-D"]);
     lab.knock_from("10.0.0.2", "10.0.0.1", "1000");
-    daemon.wait_for(" -> 10.0.0.1:1000 turned away: no door takes its flags (syn)");
+    daemon.wait_for(" -> 10.0.0.1:1000 ignored: no door accepts its flags (syn)");
     assert_eq!(daemon.count("Stage"), 0, "{}", daemon.log());
 }
 

@@ -334,7 +334,7 @@ fn a_reload_changes_the_ports_immediately_and_keeps_the_openings() {
     daemon.wait_for("open: there is no set `inet filter a`");
     assert_eq!(states(), [PortState::Open; 2]);
     // Another program flushes all rules, or those of the table.
-    let gone = "another program removed or changed the table inet portknock, and its ports may have been open to any host; it is made again";
+    let gone = "another program removed or changed the table inet portknock, and its ports may have been open to any host; the table is restored";
     for (i, flushed) in ["ruleset", "table inet portknock", "ruleset", "chain inet portknock gate"].iter().enumerate() {
         lab.server.ok(&format!("nft flush {flushed}"));
         daemon.wait_for_count(gone, i + 1, WAIT_TIMEOUT);
@@ -580,8 +580,8 @@ fn a_table_that_is_removed_repeatedly_neither_floods_the_log_nor_stays_away() {
     let daemon = Daemon::portknockd(&lab.server, SSH);
     lab.server.ok("for i in $(seq 300); do nft flush ruleset; done");
     becomes(&lab, "10.0.0.1", 22, PortState::Closed);
-    let mended = daemon.count("it is made again");
-    assert!((1..100).contains(&mended), "{mended} times");
+    let restored = daemon.count("the table is restored");
+    assert!((1..100).contains(&restored), "{restored} times");
 }
 
 #[test]

@@ -120,10 +120,7 @@ fn each_line_opens_once_and_is_marked_before_its_command_runs() {
     door.knock("7200 8200");
     done += "open 10.0.0.2\n# mine\n#7000,8000\n\n#7100:udp,8100\n#7200,8200\n";
     becomes(&daemon, &done);
-    daemon.wait_for(&format!(
-        "door: no more sequences found in {}, the door takes no more knocks",
-        door.path().display()
-    ));
+    daemon.wait_for(&format!("door: no more sequences in {}; the door accepts no more knocks", door.path().display()));
     for ports in ["7000 8000", "7100:udp 8100", "7200 8200"] {
         door.in_vain(&daemon, ports);
     }

@@ -207,7 +207,7 @@ fn one_time_sequences_continue_at_their_position() {
     // Such a door opens at most once a second.
     sleep(Duration::from_millis(1100));
     opens(&lab, &daemon, "door", "1200 5200 3200");
-    daemon.wait_for("door: no more sequences found in");
+    daemon.wait_for("door: no more sequences in");
 
     // A consumed file is an error, a refilled one is not.
     daemon.refuse_reload();

@@ -127,5 +127,5 @@ fn at_most_one_command_of_an_address_waits_and_a_stop_runs_no_start_command() {
     let begun = std::time::Instant::now();
     assert!(daemon.exit_within(WAIT_TIMEOUT).is_some_and(|status| status.success()), "{}", daemon.log());
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
-    daemon.wait_for("start commands that waited and are not run any more: ");
+    daemon.wait_for("waiting start commands that will not run: ");
 }

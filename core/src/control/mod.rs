@@ -1,7 +1,7 @@
-//! What a running daemon is asked by `portknock status` and its like, and what it answers.
+//! The protocol between the daemon and `portknock status`, `close`, `reload` and `events`.
 //!
-//! Both are lines of JSON over a Unix socket: one request a connection, then its answer. `docs/control.md` has the
-//! protocol for other programs.
+//! Requests and responses are lines of JSON over a Unix socket: a connection carries one request
+//! and its response. `docs/control.md` describes the protocol for other programs.
 
 mod prometheus;
 mod report;
@@ -10,84 +10,86 @@ mod text;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use report::{Facts, MAX_LISTED, OpenDoor, Report};
+pub use report::{DaemonInfo, MAX_LISTED_OPENINGS, OpeningReport, StatusReport};
 
-/// The longest request in bytes, its line end included.
+/// Maximum length of a request in bytes, including the line feed.
 pub const MAX_REQUEST: usize = 4096;
 
-/// What the daemon is asked.
+/// A request to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
-    /// What it holds and what it counted.
+    /// Return the status.
     Status,
-    /// To close a door for an address or a network now.
+    /// Close a door for an address or a network now.
     Close {
         /// The door's name.
         door: String,
-        /// The address, or the network, that it is open for.
+        /// The address or the network that it is open for.
         #[serde(rename = "ip", with = "addresses")]
         addresses: IpNet,
     },
-    /// To read its configuration again.
+    /// Read the configuration again.
     Reload,
-    /// To tell of events from now on, each as a line of [`event_line`](crate::json::event_line).
+    /// Send the events from now on, each as a line of [`event_line`](crate::json::event_line).
     Events,
 }
 
 impl Request {
-    /// The request as it is sent, with its line end.
+    /// Returns the request as a line of JSON, with its line feed.
     pub fn to_line(&self) -> String {
         line_of(self)
     }
 
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// Returns a description of the error.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(line).map_err(|error| format!("this is no request: {error}"))
+        serde_json::from_slice(line).map_err(|error| format!("invalid request: {error}"))
     }
 }
 
-/// What the daemon answers. To [`Request::Events`] it answers with the events, and with an error where it ends them.
+/// A response of the daemon. The response to [`Request::Events`] is the events, followed by an
+/// error if the daemon ends them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// To [`Request::Status`].
-    Status(Box<Report>),
-    /// To [`Request::Close`]: so many openings were closed, and their stop commands are on their way.
+pub enum Response {
+    /// The response to [`Request::Status`].
+    Status(Box<StatusReport>),
+    /// The response to [`Request::Close`]: the number of openings that the daemon closed. Their
+    /// stop commands are queued.
     Closed(usize),
-    /// To [`Request::Reload`].
-    Reload(Reload),
-    /// Why there is nothing else.
+    /// The response to [`Request::Reload`].
+    Reload(ReloadResult),
+    /// The error for which the request failed.
     Error(String),
 }
 
-/// What became of a configuration that was read again.
+/// The result of reading the configuration again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reload {
-    /// True where the new one is in force, false where the old one stays.
+pub struct ReloadResult {
+    /// True if the new configuration is in force, false if the old one stays in force.
     pub taken: bool,
-    /// What there is to say about it, line by line: the findings in the file, and why it is refused.
+    /// Diagnostics for the file and, if it was rejected, the reason; one line each.
     pub messages: Vec<String>,
 }
 
-impl Answer {
-    /// The answer as it is sent, with its line end.
+impl Response {
+    /// Returns the response as a line of JSON, with its line feed.
     pub fn to_line(&self) -> String {
         line_of(self)
     }
 
-    /// Reads an answer.
+    /// Parses a response.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// Returns a description of the error.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(line).map_err(|error| format!("the answer makes no sense: {error}"))
+        serde_json::from_slice(line).map_err(|error| format!("invalid response: {error}"))
     }
 
-    /// The error in a line of events, where it is one.
+    /// Returns the error in a line of events, if the line contains one.
     pub fn error_among_events(line: &[u8]) -> Option<String> {
         match Self::parse(line) {
             Ok(Self::Error(error)) => Some(error),
@@ -96,7 +98,7 @@ impl Answer {
     }
 }
 
-/// An address or a network as a text.
+/// The text form of an address or a network.
 mod addresses {
     use ipnet::IpNet;
     use serde::de::{Deserialize, Deserializer, Error};
@@ -115,7 +117,7 @@ mod addresses {
 }
 
 fn line_of(value: &impl Serialize) -> String {
-    // Only maps with keys that are no strings could fail here, and there are none.
+    // Only maps whose keys are not strings could fail here, and there are none.
     serde_json::to_string(value).unwrap_or_default() + "\n"
 }
 
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_and_answers_have_the_documented_form() {
+    fn requests_and_responses_have_the_documented_form() {
         let close =
             |addresses| Request::Close { door: "a \"b\"".into(), addresses: crate::parse_network(addresses).unwrap() };
         for (request, line) in [
@@ -137,16 +139,16 @@ mod tests {
             assert_eq!(request.to_line(), format!("{line}\n"));
             assert_eq!(Request::parse(line.as_bytes()), Ok(request));
         }
-        let reload = Reload { taken: false, messages: vec!["no".into()] };
-        assert_eq!(Answer::Reload(reload).to_line(), "{\"reload\":{\"taken\":false,\"messages\":[\"no\"]}}\n");
-        assert_eq!(Answer::Closed(1).to_line(), "{\"closed\":1}\n");
-        let error = Answer::Error("no".into()).to_line();
-        assert_eq!(Answer::error_among_events(error.as_bytes()).as_deref(), Some("no"));
-        assert_eq!(Answer::error_among_events(br#"{"time":1.0,"event":"open","door":"error"}"#), None);
+        let reload = ReloadResult { taken: false, messages: vec!["no".into()] };
+        assert_eq!(Response::Reload(reload).to_line(), "{\"reload\":{\"taken\":false,\"messages\":[\"no\"]}}\n");
+        assert_eq!(Response::Closed(1).to_line(), "{\"closed\":1}\n");
+        let error = Response::Error("no".into()).to_line();
+        assert_eq!(Response::error_among_events(error.as_bytes()).as_deref(), Some("no"));
+        assert_eq!(Response::error_among_events(br#"{"time":1.0,"event":"open","door":"error"}"#), None);
     }
 
     #[test]
-    fn what_is_no_request_is_told_so() {
+    fn an_invalid_request_is_rejected() {
         for line in [
             "",
             "status",
@@ -157,7 +159,7 @@ mod tests {
             r#"{"request":"close","door":"a","ip":"10.0.0.1/24"}"#,
         ] {
             let error = Request::parse(line.as_bytes()).unwrap_err();
-            assert!(error.starts_with("this is no request: "), "{error}");
+            assert!(error.starts_with("invalid request: "), "{error}");
         }
         let error = Request::parse(br#"{"request":"stop"}"#).unwrap_err();
         assert!(error.contains("`status`") && error.contains("`events`"), "{error}");

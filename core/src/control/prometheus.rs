@@ -1,12 +1,13 @@
-//! A status for Prometheus, in its text exposition format 0.0.4
+//! The status for Prometheus, in its text exposition format 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use std::fmt::{Display, Write};
 
-use super::report::{FailedReport, Report};
+use super::report::{FailedReport, StatusReport};
 
-impl Report {
-    /// The status as metrics. Labels are doors and interfaces of the configuration, reasons, and the version.
+impl StatusReport {
+    /// Returns the status as metrics. The labels are doors and interfaces of the configuration,
+    /// reasons, and the version.
     pub fn prometheus(&self) -> String {
         let mut out = String::new();
         let version = format!("{{version=\"{}\"}}", escaped(&self.version));
@@ -16,32 +17,40 @@ impl Report {
         };
         let size = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let mut gauge = |name: &str, help: &str, value: u64| one(name, "gauge", help, value);
-        gauge("uptime_seconds", "For how long the daemon has been running.", self.uptime);
-        gauge("config_age_seconds", "How long ago the configuration in force was read.", self.config.age);
+        gauge("uptime_seconds", "Seconds since the start of the daemon.", self.uptime);
+        gauge("config_age_seconds", "Seconds since the configuration in force was read.", self.config.age);
         gauge("doors", "Doors of the configuration, each name counted once.", size(self.doors.len()));
-        gauge("attempts", "Attempts under way, running cooldowns among them.", size(self.attempts.alive));
-        gauge("openings", "Doors that stand open, each address of a door counted.", size(self.openings));
-        gauge("dry_run", "1 if no command runs and no port opens, else 0.", self.dry_run.into());
-        gauge("openings_saved", "1 where the state file has every opening, else 0.", self.openings_saved.into());
-        gauge("commands_running", "Commands that run.", size(self.commands.running));
-        gauge("commands_waiting", "Commands that wait for their turn.", size(self.commands.waiting));
+        gauge("attempts", "Attempts in progress, including running cooldowns.", size(self.attempts.alive));
+        gauge("openings", "Open doors, counted once for each address or network.", size(self.openings));
+        gauge("dry_run", "1 if no command runs and no port opens, otherwise 0.", self.dry_run.into());
+        gauge("openings_saved", "1 if the state file contains every opening, otherwise 0.", self.openings_saved.into());
+        gauge("commands_running", "Commands that are running.", size(self.commands.running));
+        gauge("commands_waiting", "Commands that are waiting for their turn.", size(self.commands.waiting));
         gauge("followers", "Connections that follow the events.", size(self.followers));
         let mut counter = |name: &str, help: &str, value: u64| one(name, "counter", help, value);
-        counter("packets_total", "Packets that came through the kernel's filter.", self.packets.seen);
-        counter("packets_filtered_total", "Packets among them that no door uses.", self.packets.filtered);
-        counter("packets_dropped_total", "Packets that were lost because they came too fast.", self.packets.dropped);
-        counter("knocks_total", "Knocks seen, at whatever port.", self.knocks);
-        counter("attempts_evicted_total", "Attempts pushed out of the full table.", self.attempts.evicted);
-        counter("attempts_refused_total", "First knocks that found no room in the table.", self.attempts.refused);
+        counter("packets_total", "Packets that passed the kernel's filter.", self.packets.seen);
+        counter("packets_filtered_total", "Packets among them to ports that no door uses.", self.packets.filtered);
+        counter("packets_dropped_total", "Packets that were lost because they arrived too fast.", self.packets.dropped);
+        counter("knocks_total", "Knocks received, at any port.", self.knocks);
+        counter("attempts_evicted_total", "Attempts that were evicted from the full table.", self.attempts.evicted);
+        counter(
+            "attempts_refused_total",
+            "First knocks that were refused because the table was full.",
+            self.attempts.refused,
+        );
         counter("commands_total", "Commands that were started.", self.commands.run);
         counter("commands_failed_total", "Commands that failed or could not be started.", self.commands.failed);
-        counter("events_suppressed_total", "Events that were not logged one by one, as LogRate says.", self.suppressed);
+        counter(
+            "events_suppressed_total",
+            "Events that were not logged one by one, because of LogRate.",
+            self.suppressed,
+        );
         let interfaces = self.interface_states.iter().map(|interface| {
             (format!("{{interface=\"{}\"}}", escaped(&interface.name)), u64::from(interface.listening))
         });
-        family(&mut out, "interface_up", "gauge", "1 while the interface is listened on, else 0.", interfaces);
+        family(&mut out, "interface_up", "gauge", "1 if the daemon listens on the interface, otherwise 0.", interfaces);
         let opened = self.doors.iter().map(|door| (format!("{{door=\"{}\"}}", escaped(&door.name)), door.opened));
-        family(&mut out, "door_opened_total", "counter", "Times that a door opened.", opened);
+        family(&mut out, "door_opened_total", "counter", "Number of times that a door opened.", opened);
         let failed = self.doors.iter().flat_map(|door| {
             let FailedReport { timeout, wrong_port, scan, full, reload, command } = door.failed;
             let reasons = [
@@ -57,7 +66,7 @@ impl Report {
         family(&mut out, "door_failed_attempts_total", "counter", "Attempts at a door that failed, by reason.", failed);
         let doors = self.doors.iter();
         let doors = doors.map(|door| (format!("{{door=\"{}\"}}", escaped(&door.name)), door.openings));
-        family(&mut out, "door_openings", "gauge", "Addresses that a door stands open for.", doors);
+        family(&mut out, "door_openings", "gauge", "Addresses or networks that a door is open for.", doors);
         out
     }
 }
@@ -77,7 +86,7 @@ fn family(
     }
 }
 
-/// The value of a label between its quotes.
+/// Escapes the value of a label.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

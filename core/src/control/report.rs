@@ -1,4 +1,4 @@
-//! A daemon's status, as it goes over the socket.
+//! The status of a daemon in the form in which it is sent over the socket.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,52 +10,53 @@ use crate::openings::Opening;
 use crate::service::{DoorCounts, Service, Status};
 use crate::time::Timestamp;
 
-/// So many open doors are listed at most, so that an answer is made and sent quickly: those that close first.
-pub const MAX_LISTED: usize = 10_000;
+/// Maximum number of openings in a report, so that it is made and sent quickly: those that close
+/// first.
+pub const MAX_LISTED_OPENINGS: usize = 10_000;
 
-/// What the daemon knows and its service does not.
+/// The part of a status that the daemon adds to that of its service.
 #[derive(Clone, Debug)]
-pub struct Facts {
-    /// Its configuration file.
+pub struct DaemonInfo {
+    /// The path of the configuration file.
     pub config: String,
-    /// How many seconds ago the configuration in force was read.
+    /// Seconds since the configuration in force was read.
     pub config_age: u64,
-    /// For how many seconds it has been running.
+    /// Seconds since the start of the daemon.
     pub uptime: u64,
-    /// How many follow its events.
+    /// Number of connections that follow the events.
     pub followers: usize,
     /// Events that were not logged one by one since the start.
     pub suppressed: u64,
 }
 
-/// A daemon's status. Counters count from its start; spans are in seconds.
+/// The status of a daemon. Counters count from its start; times are in seconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
+pub struct StatusReport {
     pub(super) version: String,
     pub(super) pid: u32,
     pub(super) uptime: u64,
     pub(super) config: ConfigReport,
     pub(super) interfaces: Vec<String>,
-    /// The same, each with its state.
+    /// The interfaces with their states.
     pub(super) interface_states: Vec<InterfaceReport>,
     /// True if no command runs and no port opens.
     pub(super) dry_run: bool,
-    /// One for each name.
+    /// One for each name of a door.
     pub(super) doors: Vec<DoorReport>,
     pub(super) attempts: AttemptsReport,
     pub(super) packets: PacketsReport,
     pub(super) knocks: u64,
     pub(super) commands: CommandsReport,
-    /// How many doors stand open, each address of a door counted.
+    /// Number of openings.
     pub(super) openings: usize,
-    /// False while openings cannot be written to the state file.
+    /// False if the state file does not contain every opening.
     pub(super) openings_saved: bool,
     pub(super) followers: usize,
-    /// Events that were not logged one by one.
+    /// Number of events that were not logged one by one.
     #[serde(default)]
     pub(super) suppressed: u64,
-    /// The openings in the order in which they close, the first [`MAX_LISTED`].
-    pub(super) open: Vec<OpenDoor>,
+    /// The openings in the order in which they close, the first [`MAX_LISTED_OPENINGS`].
+    pub(super) open: Vec<OpeningReport>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,7 +69,7 @@ pub(super) struct ConfigReport {
 pub(super) struct InterfaceReport {
     pub(super) name: String,
     pub(super) listening: bool,
-    /// Why it is not listened on.
+    /// The reason if the daemon does not listen on it.
     pub(super) reason: Option<String>,
 }
 
@@ -76,7 +77,7 @@ pub(super) struct InterfaceReport {
 pub(super) struct DoorReport {
     pub(super) name: String,
     pub(super) openings: usize,
-    /// Times that it opened.
+    /// Number of times that it opened.
     pub(super) opened: u64,
     pub(super) failed: FailedReport,
 }
@@ -89,7 +90,7 @@ pub(super) struct FailedReport {
     pub(super) scan: u64,
     pub(super) full: u64,
     pub(super) reload: u64,
-    /// By a start command that failed.
+    /// Openings that ended because the start command failed.
     pub(super) command: u64,
 }
 
@@ -115,29 +116,31 @@ pub(super) struct CommandsReport {
     pub(super) waiting: usize,
 }
 
-/// A door that stands open for an address or a network.
+/// An opening in a report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct OpenDoor {
+pub struct OpeningReport {
     pub(super) door: String,
     /// The address that opened it.
     pub(super) ip: IpAddr,
-    /// What it is open for, as in `203.0.113.0/24`; a single address has its length too.
+    /// The network that it is open for, as in `203.0.113.0/24`; a single address has a prefix
+    /// length too.
     pub(super) net: String,
-    /// As the time of an event. Kept as written: a floating-point number does not hold nanoseconds.
+    /// In the form of an event's time. The digits are kept, because a floating-point number does
+    /// not hold nanoseconds.
     pub(super) closes_at: Box<RawValue>,
     pub(super) closes_in: f64,
     pub(super) stop_command: Option<String>,
-    /// What is open without a command, as in `tcp/22`.
+    /// The ports that are open without a command, each as in `tcp/22`.
     pub(super) ports: Vec<String>,
 }
 
-impl OpenDoor {
+impl OpeningReport {
     fn new(opening: &Opening, now: Timestamp) -> Self {
         Self {
             door: opening.door.to_string(),
             ip: opening.ip,
             net: opening.net.to_string(),
-            // Digits and a point are a number.
+            // Digits with a decimal point are a valid JSON number.
             closes_at: RawValue::from_string(opening.closes_at.to_string()).unwrap_or_default(),
             closes_in: opening.closes_at.saturating_since(now).as_secs_f64(),
             stop_command: opening.stop_command.clone(),
@@ -146,9 +149,9 @@ impl OpenDoor {
     }
 }
 
-impl Report {
-    /// The status of a daemon with this service.
-    pub fn new(service: &mut Service, facts: Facts) -> Self {
+impl StatusReport {
+    /// Returns the status of a daemon with this service.
+    pub fn new(service: &mut Service, daemon: DaemonInfo) -> Self {
         let Status { engine, packets, drops, filtered, commands, commands_running, commands_waiting, saving, .. } =
             service.status();
         let now = service.now();
@@ -165,17 +168,17 @@ impl Report {
             let openings = counts.get(&**name).copied().unwrap_or(0);
             doors.push(DoorReport { name: name.to_string(), openings, opened, failed });
         }
-        if openings.len() > MAX_LISTED {
-            openings.select_nth_unstable_by_key(MAX_LISTED, |opening| opening.closes_at);
+        if openings.len() > MAX_LISTED_OPENINGS {
+            openings.select_nth_unstable_by_key(MAX_LISTED_OPENINGS, |opening| opening.closes_at);
         }
         let total = openings.len();
-        openings.truncate(MAX_LISTED);
+        openings.truncate(MAX_LISTED_OPENINGS);
         openings.sort_by_key(|opening| opening.closes_at);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            uptime: facts.uptime,
-            config: ConfigReport { file: facts.config, age: facts.config_age },
+            uptime: daemon.uptime,
+            config: ConfigReport { file: daemon.config, age: daemon.config_age },
             interface_states: service.interfaces().into_iter().map(|name| state(service, name)).collect(),
             interfaces: service.interfaces(),
             dry_run: service.is_dry_run(),
@@ -191,15 +194,15 @@ impl Report {
             },
             openings: total,
             openings_saved: saving,
-            followers: facts.followers,
-            suppressed: facts.suppressed,
-            open: openings.into_iter().map(|opening| OpenDoor::new(opening, now)).collect(),
+            followers: daemon.followers,
+            suppressed: daemon.suppressed,
+            open: openings.into_iter().map(|opening| OpeningReport::new(opening, now)).collect(),
         }
     }
 
-    /// The status as one line of JSON, without the line's end.
+    /// Returns the status as one line of JSON, without a line feed.
     pub fn json(&self) -> String {
-        // Only maps with keys that are no strings could fail here, and there are none.
+        // Only maps whose keys are not strings could fail here, and there are none.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -210,7 +213,7 @@ fn state(service: &Service, name: String) -> InterfaceReport {
 }
 
 #[cfg(test)]
-pub(super) fn sample() -> Report {
+pub(super) fn sample() -> StatusReport {
     let opening = |door: &str, ip: &str, net: &str, secs| Opening {
         door: door.into(),
         ip: ip.parse().unwrap(),
@@ -220,7 +223,7 @@ pub(super) fn sample() -> Report {
         net: net.parse().unwrap(),
     };
     let now = Timestamp::from_secs(1_000);
-    Report {
+    StatusReport {
         version: "0.1.0".into(),
         pid: 77,
         uptime: 90_061,
@@ -249,8 +252,8 @@ pub(super) fn sample() -> Report {
         followers: 1,
         suppressed: 12,
         open: vec![
-            OpenDoor::new(&opening("openSSH", "10.0.0.2", "10.0.0.2/32", 1_012), now),
-            OpenDoor::new(&opening("gone", "2001:db8::1", "2001:db8::/56", 4_600), now),
+            OpeningReport::new(&opening("openSSH", "10.0.0.2", "10.0.0.2/32", 1_012), now),
+            OpeningReport::new(&opening("gone", "2001:db8::1", "2001:db8::/56", 4_600), now),
         ],
     }
 }
@@ -258,14 +261,14 @@ pub(super) fn sample() -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Answer;
+    use crate::control::Response;
 
     #[test]
-    fn a_report_comes_out_as_it_went_in_with_all_digits() {
+    fn a_parsed_report_equals_the_sent_one_with_all_digits() {
         let report = sample();
-        let line = Answer::Status(Box::new(report.clone())).to_line();
+        let line = Response::Status(Box::new(report.clone())).to_line();
         assert!(line.contains(r#""closes_at":1012.000000000,"closes_in":12.0,"#), "{line}");
-        let Ok(Answer::Status(read)) = Answer::parse(line.as_bytes()) else { panic!("{line}") };
+        let Ok(Response::Status(read)) = Response::parse(line.as_bytes()) else { panic!("{line}") };
         assert_eq!(read.json(), report.json());
     }
 }

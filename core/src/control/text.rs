@@ -1,13 +1,13 @@
-//! A status for people.
+//! The status in the form in which `portknock status` prints it.
 
 use std::fmt::Write;
 
-use super::report::{AttemptsReport, CommandsReport, PacketsReport, Report};
+use super::report::{AttemptsReport, CommandsReport, PacketsReport, StatusReport};
 use crate::network::{Written, parse_network};
 use crate::printable::Printable;
 
-impl Report {
-    /// The status on a screen. Control characters are made visible.
+impl StatusReport {
+    /// Returns the status as text for a terminal. Control characters are escaped.
     pub fn text(&self) -> String {
         let mut out = String::new();
         // Writing to a string cannot fail.
@@ -28,7 +28,7 @@ impl Report {
         });
         writeln!(out, "  interfaces     {}", Printable(&interfaces.collect::<Vec<_>>().join(", ")))?;
         writeln!(out, "  packets        {seen} seen, {filtered} of them filtered out, {dropped} dropped")?;
-        writeln!(out, "  attempts       {alive} under way; {evicted} evicted, {refused} refused")?;
+        writeln!(out, "  attempts       {alive} in progress; {evicted} evicted, {refused} refused")?;
         writeln!(out, "  commands       {running} running, {waiting} waiting; {run} run, {failed} failed")?;
         if self.followers > 0 {
             writeln!(out, "  followers      {}", self.followers)?;
@@ -40,7 +40,7 @@ impl Report {
             writeln!(out, "  WARNING        dry run: no command runs, and no port opens")?;
         }
         if !self.openings_saved {
-            writeln!(out, "  WARNING        the state file does not have every opening: see the log")?;
+            writeln!(out, "  WARNING        the state file does not contain every opening: see the log")?;
         }
         let doors = self.doors.iter().map(|door| [Printable(&door.name).to_string(), door.openings.to_string()]);
         writeln!(out)?;
@@ -52,7 +52,7 @@ impl Report {
         let open = self.open.iter().map(|open| {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
             let closes_in = open.closes_in.ceil() as u64;
-            let by_gate = || format!("shutting {}", open.ports.join(","));
+            let by_gate = || format!("closing {}", open.ports.join(","));
             let by = open.stop_command.clone().unwrap_or_else(by_gate);
             let [door, command] = [&open.door, &by].map(|text| Printable(text).to_string());
             let addresses = parse_network(&open.net).map_or_else(String::new, |net| Written(net).to_string());
@@ -66,7 +66,7 @@ impl Report {
     }
 }
 
-/// Writes rows in columns, two blanks apart.
+/// Writes rows in columns, two spaces apart.
 fn table<const N: usize>(
     out: &mut String,
     head: [String; N],
@@ -89,7 +89,7 @@ fn table<const N: usize>(
     Ok(())
 }
 
-/// A span in its two largest units.
+/// Formats a time in its two largest units.
 fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match (days, hours, minutes) {
@@ -110,12 +110,12 @@ mod tests {
   configuration  /etc/knockd.conf, read 59 s ago
   interfaces     eth0, wlan0 (not listened on: the interface is down)
   packets        50 seen, 7 of them filtered out, 6 dropped
-  attempts       2 under way; 3 evicted, 4 refused
+  attempts       2 in progress; 3 evicted, 4 refused
   commands       10 running, 11 waiting; 8 run, 9 failed
   followers      1
   not logged     12 events, beyond LogRate
   WARNING        dry run: no command runs, and no port opens
-  WARNING        the state file does not have every opening: see the log
+  WARNING        the state file does not contain every opening: see the log
 
 DOOR         OPEN FOR
 openSSH      1

@@ -1,4 +1,5 @@
-//! The bounded table of attempts: found by source, ordered by age, never walked.
+//! The bounded table of attempts: indexed by source, ordered by age. No operation on a knock walks
+//! the whole table.
 
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
@@ -12,12 +13,13 @@ use super::shares::Shares;
 use crate::time::Timestamp;
 use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
 
-/// So many sources have their attempts fetched together.
-pub(crate) const FETCHED_TOGETHER: usize = 32;
-/// Up to so many attempts are in the processor's caches anyway, and quickly copied.
-const FEW: usize = 4_096;
-/// From so many attempts on, the way to them does not stay in the processor's caches either.
-const MANY: usize = 262_144;
+/// Number of sources prefetched per batch.
+pub(crate) const PREFETCH_BATCH: usize = 32;
+/// Number of attempts up to which the table fits into the processor's caches and is cheap to copy.
+const SMALL_TABLE_THRESHOLD: usize = 4_096;
+/// Number of attempts from which the buckets of the hash table no longer stay in the processor's
+/// caches.
+const LARGE_TABLE_THRESHOLD: usize = 262_144;
 
 /// The third part of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2).
 const MAPPED: u32 = 0xffff;
@@ -50,8 +52,8 @@ impl Source {
     }
 }
 
-/// What is known of one source at one door, as far as a knock looks at it: half of a cache line, since there may be a
-/// million of them.
+/// The state of one source at one door that a knock reads: half of a cache line, because the table
+/// can hold a million of them.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 pub(super) struct Attempt {
@@ -63,12 +65,12 @@ pub(super) struct Attempt {
     door: u16,
     /// The TCP source port of the step just matched.
     pub(super) source_port: u16,
-    /// Steps matched; 0 for a cooldown, which only keeps the source from starting again.
+    /// Steps matched; 0 for a cooldown, which only prevents the source from starting again.
     stage: u8,
 }
 
 impl Attempt {
-    /// An attempt, or, with stage 0, a cooldown.
+    /// Creates an attempt or, with stage 0, a cooldown.
     pub(super) fn new(source: Source, door: u16, stage: u8) -> Self {
         Self { source, next_of_source: NIL, sequence_number: 0, door, source_port: 0, stage }
     }
@@ -85,7 +87,8 @@ impl Attempt {
         self.stage
     }
 
-    /// Attempts that have made no step beyond the first, and cooldowns, make room when the table is full.
+    /// True for attempts at stage 1 and for cooldowns, which are evicted first when the table is
+    /// full.
     fn is_fresh(&self) -> bool {
         self.stage <= 1
     }
@@ -95,10 +98,10 @@ impl Attempt {
     }
 }
 
-/// The rest of an attempt, which matters at its beginning and at its end.
+/// The state of an attempt that is needed only when it begins and when it ends.
 #[derive(Clone, Copy, Debug)]
-struct Term {
-    /// The halves of a timestamp, which would take room for its alignment.
+struct Metadata {
+    /// The high and the low half of a timestamp; a `u64` would add padding for its alignment.
     started: [u32; 2],
     by_due: Links,
     by_freshness: Links,
@@ -106,7 +109,7 @@ struct Term {
     scan_set: u32,
 }
 
-impl Term {
+impl Metadata {
     fn new(started: Timestamp) -> Self {
         let nanos = started.as_nanos();
         #[allow(clippy::cast_possible_truncation, reason = "the two halves of a u64")]
@@ -119,7 +122,7 @@ impl Term {
     }
 }
 
-/// An attempt that was taken out.
+/// An attempt that was removed from the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Removed {
     pub(super) attempt: Attempt,
@@ -131,33 +134,33 @@ pub(super) struct Removed {
 #[derive(Debug)]
 struct ByDue;
 
-impl Linked<Term> for ByDue {
-    fn links(term: &mut Term) -> &mut Links {
-        &mut term.by_due
+impl Linked<Metadata> for ByDue {
+    fn links(metadata: &mut Metadata) -> &mut Links {
+        &mut metadata.by_due
     }
 }
 
 #[derive(Debug)]
 struct ByFreshness;
 
-impl Linked<Term> for ByFreshness {
-    fn links(term: &mut Term) -> &mut Links {
-        &mut term.by_freshness
+impl Linked<Metadata> for ByFreshness {
+    fn links(metadata: &mut Metadata) -> &mut Links {
+        &mut metadata.by_freshness
     }
 }
 
-/// Where a walk along the attempts of one source stands.
+/// A position in the chain of the attempts of one source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor {
     hash: u64,
     /// The attempt before the current one, or [`NIL`] at the start.
     prev: u32,
-    /// The current attempt, or [`NIL`] behind the last.
+    /// The current attempt, or [`NIL`] after the last.
     at: u32,
 }
 
 impl Cursor {
-    /// The current attempt's index, or `None` behind the last.
+    /// The current attempt's index, or `None` after the last.
     pub(super) fn index(&self) -> Option<u32> {
         (self.at != NIL).then_some(self.at)
     }
@@ -167,38 +170,40 @@ impl Cursor {
 #[derive(Debug)]
 pub(super) struct Attempts {
     slots: Vec<Attempt>,
-    /// What belongs to the slots.
-    terms: Vec<Term>,
+    /// The metadata of the slots, by the same index.
+    metadata: Vec<Metadata>,
     /// The first free slot (linked by `next_of_source`), or [`NIL`].
     free: u32,
     live: usize,
     limit: usize,
-    /// For each source the first of its attempts; they are chained in the order of the doors.
+    /// The first attempt of each source; the attempts of a source are chained in the order of the
+    /// doors.
     sources: HashTable<u32>,
     hasher: RandomState,
-    /// For each door how long an attempt lives, and a cooldown.
-    spans: Box<[[Duration; 2]]>,
+    /// For each door, the lifetimes of an attempt and of a cooldown.
+    lifetimes: Box<[[Duration; 2]]>,
     timeline: Timeline<ByDue>,
-    /// For each door the attempts that make room, the oldest first.
+    /// For each door, the attempts that can be evicted, oldest first.
     fresh: Box<[List<ByFreshness>]>,
     shares: Shares,
 }
 
 impl Attempts {
-    /// An empty table for at most `limit` attempts at doors with these spans (attempt, cooldown).
-    pub(super) fn new(limit: usize, spans: Box<[[Duration; 2]]>) -> Self {
+    /// Creates an empty table for at most `limit` attempts at doors with these lifetimes (attempt,
+    /// cooldown).
+    pub(super) fn new(limit: usize, lifetimes: Box<[[Duration; 2]]>) -> Self {
         Self {
             slots: Vec::new(),
-            terms: Vec::new(),
+            metadata: Vec::new(),
             free: NIL,
             live: 0,
             limit,
             sources: HashTable::new(),
             hasher: RandomState::default(),
-            timeline: Timeline::new(2 * spans.len()),
-            fresh: spans.iter().map(|_| List::default()).collect(),
-            shares: Shares::new(spans.len()),
-            spans,
+            timeline: Timeline::new(2 * lifetimes.len()),
+            fresh: lifetimes.iter().map(|_| List::default()).collect(),
+            shares: Shares::new(lifetimes.len()),
+            lifetimes,
         }
     }
 
@@ -225,19 +230,19 @@ impl Attempts {
 
     /// The attempt's set in the scan log, or [`NIL`].
     pub(super) fn scan_set(&mut self, index: u32) -> &mut u32 {
-        &mut self.terms[index as usize].scan_set
+        &mut self.metadata[index as usize].scan_set
     }
 
-    /// Has the memory fetched in which the attempts of these sources are, or will be where a source may begin one (then with
-    /// true), and those that are due by `until`.
-    /// The processor does that for many of them at a time, while one knock after the other would wait for its own.
-    pub(super) fn fetch(&mut self, sources: impl Iterator<Item = (Source, bool)>, until: Timestamp) {
-        if self.live < FEW {
+    /// Prefetches the memory that these sources need: their attempts or, if a source can begin an
+    /// attempt (`true`), the bucket for it. Also prefetches the attempts that are due by `until`.
+    /// The loads of a batch overlap, whereas a knock on its own would wait for each of its loads.
+    pub(super) fn prefetch(&mut self, sources: impl Iterator<Item = (Source, bool)>, until: Timestamp) {
+        if self.live < SMALL_TABLE_THRESHOLD {
             return;
         }
-        let mut hashes = [(0, false); 2 * FETCHED_TOGETHER];
+        let mut hashes = [(0, false); 2 * PREFETCH_BATCH];
         let mut count = 0;
-        for (source, may_begin) in sources.take(FETCHED_TOGETHER) {
+        for (source, may_begin) in sources.take(PREFETCH_BATCH) {
             hashes[count] = (hash_of(&self.hasher, source), may_begin);
             count += 1;
         }
@@ -245,57 +250,61 @@ impl Attempts {
         while due != NIL && count < hashes.len() {
             hashes[count] = (hash_of(&self.hasher, self.slots[due as usize].source), false);
             count += 1;
-            due = self.terms[due as usize].by_due.next();
+            due = self.metadata[due as usize].by_due.next();
         }
-        // The first that has a few bits of the hash is nearly always the right one. To make sure would be to wait for it.
+        // The first entry that matches a few bits of the hash is nearly always the right one.
+        // Verifying it would mean waiting for its memory.
         for &(hash, may_begin) in &hashes[..count] {
             if let Some(&head) = self.sources.iter_hash(hash).next() {
                 black_box(self.slots[head as usize].stage);
-            } else if may_begin && self.live >= MANY {
-                black_box(self.near_its_place(hash));
+            } else if may_begin && self.live >= LARGE_TABLE_THRESHOLD {
+                black_box(self.entry_near_bucket(hash));
             }
         }
     }
 
-    /// What is next to where a new source with this hash will be put in, if there is anything: the table does not let us
-    /// look at the free place itself, but its neighbours come from memory together with it.
-    fn near_its_place(&self, hash: u64) -> Option<u32> {
-        #[allow(clippy::cast_possible_truncation, reason = "the low bits say where")]
-        let (place, buckets) = (hash as usize, self.sources.num_buckets());
-        // There is a power of two of them, some half in use; if these four are free, one has to wait.
-        (0..4).find_map(|i| self.sources.get_bucket(place.wrapping_add(i) & (buckets - 1)).copied())
+    /// Returns an entry next to the bucket into which a new source with this hash will be inserted,
+    /// if there is one. The table gives no access to the free bucket itself, but its neighbours
+    /// share its cache line.
+    fn entry_near_bucket(&self, hash: u64) -> Option<u32> {
+        #[allow(clippy::cast_possible_truncation, reason = "the low bits select the bucket")]
+        let (bucket, buckets) = (hash as usize, self.sources.num_buckets());
+        // The number of buckets is a power of two, and about half of them are in use. If these four
+        // are free, nothing is prefetched.
+        (0..4).find_map(|i| self.sources.get_bucket(bucket.wrapping_add(i) & (buckets - 1)).copied())
     }
 
-    /// A cursor before the first attempt of a source.
+    /// Returns a cursor at the first attempt of a source.
     pub(super) fn cursor(&self, source: Source) -> Cursor {
         let hash = hash_of(&self.hasher, source);
         let at = self.sources.find(hash, |&head| self.slots[head as usize].source == source).copied().unwrap_or(NIL);
         Cursor { hash, prev: NIL, at }
     }
 
-    /// Moves on to the source's attempt at the next door.
+    /// Moves the cursor to the source's attempt at the next door.
     pub(super) fn advance(&self, cursor: &mut Cursor) {
         cursor.prev = cursor.at;
         cursor.at = self.slots[cursor.at as usize].next_of_source;
     }
 
-    /// Puts in an attempt before the cursor's current one. There must be room, and the chain must stay in door order.
+    /// Inserts an attempt before the cursor's current one and returns its index. The caller makes
+    /// sure that there is room, and that the chain stays in door order.
     pub(super) fn insert(&mut self, cursor: &mut Cursor, mut attempt: Attempt, started: Timestamp) -> u32 {
         attempt.next_of_source = cursor.at;
-        let term = Term::new(started);
+        let metadata = Metadata::new(started);
         let index = match self.free {
             NIL => {
-                if self.slots.len() == FEW {
+                if self.slots.len() == SMALL_TABLE_THRESHOLD {
                     self.reserve();
                 }
                 self.slots.push(attempt);
-                self.terms.push(term);
+                self.metadata.push(metadata);
                 // The limit is far below the range of a u32.
                 u32::try_from(self.slots.len() - 1).unwrap_or(NIL)
             }
             free => {
                 self.free = std::mem::replace(&mut self.slots[free as usize], attempt).next_of_source;
-                self.terms[free as usize] = term;
+                self.metadata[free as usize] = metadata;
                 free
             }
         };
@@ -310,24 +319,25 @@ impl Attempts {
         }
         cursor.prev = index;
         if attempt.is_fresh() {
-            self.fresh[usize::from(attempt.door)].push_back(&mut self.terms, index);
+            self.fresh[usize::from(attempt.door)].push_back(&mut self.metadata, index);
         }
         self.shares.add(attempt.door);
-        let (class, spans) = (attempt.class(), &self.spans);
-        self.timeline.push(&mut self.terms, class, index, |term| due_of(spans, class, term));
+        let (class, lifetimes) = (attempt.class(), &self.lifetimes);
+        self.timeline.push(&mut self.metadata, class, index, |metadata| due_of(lifetimes, class, metadata));
         index
     }
 
-    /// Reserves address space for all attempts that there may be, which takes no memory yet: to grow later would be to copy
-    /// many of them in the middle of a flood. Where there is none to be had, they grow.
+    /// Reserves address space for the maximum number of attempts, which uses no memory yet: growing
+    /// later would copy many of them in the middle of a flood. If the reservation fails, the
+    /// vectors grow on demand.
     #[cold]
     fn reserve(&mut self) {
         let more = self.limit.saturating_sub(self.slots.len());
         let _ = self.slots.try_reserve_exact(more);
-        let _ = self.terms.try_reserve_exact(more);
+        let _ = self.metadata.try_reserve_exact(more);
     }
 
-    /// Takes out the cursor's current attempt; the cursor then stands on the next one.
+    /// Removes the cursor's current attempt and moves the cursor to the next one.
     pub(super) fn remove(&mut self, cursor: &mut Cursor) -> Removed {
         let index = cursor.at;
         cursor.at = self.slots[index as usize].next_of_source;
@@ -336,14 +346,14 @@ impl Attempts {
         } else {
             self.remove_head(cursor.hash, index);
         }
-        self.take_out(index)
+        self.remove_unchained(index)
     }
 
-    /// Takes out an attempt that was not reached by a walk along its source.
+    /// Removes an attempt by its index.
     pub(super) fn remove_at(&mut self, index: u32) -> Removed {
         let source = self.slots[index as usize].source;
         if self.remove_head(hash_of(&self.hasher, source), index) {
-            return self.take_out(index);
+            return self.remove_unchained(index);
         }
         let mut cursor = self.cursor(source);
         while cursor.at != index {
@@ -352,7 +362,8 @@ impl Attempts {
         self.remove(&mut cursor)
     }
 
-    /// Has the source begin with the attempt behind this one. False where it did not begin with this one.
+    /// Makes the source's chain begin with the attempt after this one. Returns false if the chain
+    /// did not begin with this one.
     fn remove_head(&mut self, hash: u64, index: u32) -> bool {
         let Ok(mut head) = self.sources.find_entry(hash, |&head| head == index) else { return false };
         match self.slots[index as usize].next_of_source {
@@ -362,22 +373,22 @@ impl Attempts {
         true
     }
 
-    /// Takes out an attempt to which its source does not lead any more.
-    fn take_out(&mut self, index: u32) -> Removed {
+    /// Removes an attempt that is no longer in the chain of its source.
+    fn remove_unchained(&mut self, index: u32) -> Removed {
         let attempt = self.slots[index as usize];
-        let term = self.terms[index as usize];
+        let metadata = self.metadata[index as usize];
         if attempt.is_fresh() {
-            self.fresh[usize::from(attempt.door)].unlink(&mut self.terms, index);
+            self.fresh[usize::from(attempt.door)].unlink(&mut self.metadata, index);
         }
         self.shares.remove(attempt.door);
-        self.timeline.unlink(&mut self.terms, attempt.class(), index);
+        self.timeline.unlink(&mut self.metadata, attempt.class(), index);
         self.slots[index as usize].next_of_source = self.free;
         self.free = index;
         self.live -= 1;
-        Removed { attempt, started: term.started(), scan_set: term.scan_set }
+        Removed { attempt, started: metadata.started(), scan_set: metadata.scan_set }
     }
 
-    /// The source's attempt or cooldown at a door.
+    /// Returns the source's attempt or cooldown at a door.
     pub(super) fn find(&self, source: Source, door: u16) -> Option<u32> {
         let mut cursor = self.cursor(source);
         while cursor.index().is_some_and(|index| self.get(index).door < door) {
@@ -386,8 +397,8 @@ impl Attempts {
         cursor.index().filter(|&index| self.get(index).door == door)
     }
 
-    /// A cursor on the source's first attempt at a door behind `door`.
-    pub(super) fn cursor_behind(&self, source: Source, door: u16) -> Cursor {
+    /// Returns a cursor at the source's first attempt at a door after `door`.
+    pub(super) fn cursor_after(&self, source: Source, door: u16) -> Cursor {
         let mut cursor = self.cursor(source);
         while cursor.index().is_some_and(|index| self.get(index).door <= door) {
             self.advance(&mut cursor);
@@ -395,20 +406,21 @@ impl Attempts {
         cursor
     }
 
-    /// Notes one more matched step.
+    /// Counts one more matched step.
     pub(super) fn raise_stage(&mut self, index: u32) {
         let attempt = &mut self.slots[index as usize];
         let was_fresh = attempt.is_fresh();
         attempt.stage += 1;
         if was_fresh {
-            self.fresh[usize::from(attempt.door)].unlink(&mut self.terms, index);
+            self.fresh[usize::from(attempt.door)].unlink(&mut self.metadata, index);
         }
     }
 
-    /// The attempt or cooldown that makes room for one more at `door` when the table is full: one at the door that holds
-    /// most, the oldest at stage 1 if there is any. Attempts further on make room only for doors that hold fewer
-    /// attempts, so that no door can have the table to itself and first knocks alone push out none of them.
-    pub(super) fn makes_room_for(&self, door: u16) -> Option<u32> {
+    /// Returns the attempt or cooldown to evict for one more at `door` when the table is full: an
+    /// attempt at the door that holds most, the oldest at stage 1 if there is any. Attempts at a
+    /// later stage are evicted only for doors that hold fewer attempts, so that no door can fill
+    /// the table alone, and first knocks alone evict no attempt at a later stage.
+    pub(super) fn evictable_for(&self, door: u16) -> Option<u32> {
         let most = self.shares.most();
         let oldest_fresh = |door: u16| Some(self.fresh[usize::from(door)].head()).filter(|&head| head != NIL);
         oldest_fresh(most).or_else(|| {
@@ -417,19 +429,20 @@ impl Attempts {
         })
     }
 
-    /// What is due first, if not later than `until`.
+    /// Returns the attempt or cooldown that is due first, if it is due by `until`.
     #[inline]
     pub(super) fn first_due(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
-        let spans = &self.spans;
-        self.timeline.first(&self.terms, until, |class, term| due_of(spans, class, term))
+        let lifetimes = &self.lifetimes;
+        self.timeline.first(&self.metadata, until, |class, metadata| due_of(lifetimes, class, metadata))
     }
 
-    /// The oldest attempt at a door.
+    /// Returns the oldest attempt at a door.
     pub(super) fn oldest_at_door(&self, door: u16) -> Option<u32> {
         Some(self.timeline.head(2 * usize::from(door))).filter(|&head| head != NIL)
     }
 
-    /// Every attempt and cooldown, oldest first. For a reload; the one place that looks at all of them.
+    /// Returns every attempt and cooldown, oldest first. For a reload: the only operation that
+    /// visits all of them.
     pub(super) fn drain_by_age(mut self) -> Vec<Removed> {
         let mut all = Vec::with_capacity(self.live);
         while let Some((_, index)) = self.first_due(Timestamp::from_nanos(u64::MAX)) {
@@ -439,13 +452,13 @@ impl Attempts {
         all
     }
 
-    /// Asserts for debug builds that every way to an attempt leads to it, and that each attempt is as `is_right` says.
-    /// False where there are too many for that.
-    pub(super) fn check(&mut self, is_right: impl Fn(&Attempt) -> bool) -> bool {
-        if self.slots.len() > CHECKED || self.spans.len() > CHECKED {
+    /// Asserts in debug builds that every index leads to each attempt, and that `is_valid` holds
+    /// for each attempt. Returns false without a check if there are too many attempts.
+    pub(super) fn check(&mut self, is_valid: impl Fn(&Attempt) -> bool) -> bool {
+        if self.slots.len() > CHECKED || self.lifetimes.len() > CHECKED {
             return false;
         }
-        assert!(self.live <= self.limit, "more attempts than may be");
+        assert!(self.live <= self.limit, "more attempts than the limit");
         let next = |index: &u32| Some(self.slots.get(*index as usize)?.next_of_source);
         let chain = |first| std::iter::successors(Some(first), next).take_while(|index| *index != NIL);
         let free = chain(self.free).take(self.slots.len() + 1).count();
@@ -458,35 +471,35 @@ impl Attempts {
             for index in chain(head) {
                 let attempt = self.get(index);
                 assert!(attempt.source == source && door_before < Some(attempt.door), "the chain of {}", source.ip());
-                assert!(is_right(attempt), "an attempt that cannot be: {attempt:?}");
+                assert!(is_valid(attempt), "an invalid attempt: {attempt:?}");
                 door_before = Some(attempt.door);
                 found += 1;
                 fresh += usize::from(attempt.is_fresh());
             }
         }
         assert_eq!(found, self.live, "attempts of all sources");
-        let (attempt, spans) = (|index: u32| &self.slots[index as usize], &self.spans);
+        let (attempt, lifetimes) = (|index: u32| &self.slots[index as usize], &self.lifetimes);
         let mut listed = 0;
         for (door, list) in self.fresh.iter().enumerate() {
-            let is_here = |index, _: &Term| attempt(index).is_fresh() && usize::from(attempt(index).door) == door;
-            listed += list.check(&mut self.terms, is_here);
+            let is_here = |index, _: &Metadata| attempt(index).is_fresh() && usize::from(attempt(index).door) == door;
+            listed += list.check(&mut self.metadata, is_here);
         }
-        assert_eq!(listed, fresh, "attempts that make room");
-        let held = (0..=u16::MAX).zip(&self.spans).map(|(door, _)| self.shares.held(door) as usize).sum::<usize>();
+        assert_eq!(listed, fresh, "attempts that can be evicted");
+        let held = (0..=u16::MAX).zip(&self.lifetimes).map(|(door, _)| self.shares.held(door) as usize).sum::<usize>();
         assert_eq!(held, self.live, "attempts of all doors");
-        let class_and_due = |index, term: &Term| {
+        let class_and_due = |index, metadata: &Metadata| {
             let class = attempt(index).class();
-            (class, due_of(spans, class, term))
+            (class, due_of(lifetimes, class, metadata))
         };
-        self.timeline.check(&mut self.terms, self.live, class_and_due);
+        self.timeline.check(&mut self.metadata, self.live, class_and_due);
         true
     }
 
-    /// The sets in the scan log that attempts have.
+    /// Number of sets in the scan log that attempts own.
     pub(super) fn scan_sets(&self) -> usize {
         let next = |index: &u32| Some(self.slots[*index as usize].next_of_source).filter(|next| *next != NIL);
         let all = self.sources.iter().flat_map(|&head| std::iter::successors(Some(head), next));
-        all.filter(|index| self.terms[*index as usize].scan_set != NIL).count()
+        all.filter(|index| self.metadata[*index as usize].scan_set != NIL).count()
     }
 
     fn replace_head(&mut self, hash: u64, old: u32, new: u32) {
@@ -502,8 +515,8 @@ fn hash_of(hasher: &RandomState, source: Source) -> u64 {
     hasher.finish()
 }
 
-fn due_of(spans: &[[Duration; 2]], class: usize, term: &Term) -> Timestamp {
-    term.started().saturating_add(spans.as_flattened()[class])
+fn due_of(lifetimes: &[[Duration; 2]], class: usize, metadata: &Metadata) -> Timestamp {
+    metadata.started().saturating_add(lifetimes.as_flattened()[class])
 }
 
 #[cfg(test)]
@@ -511,12 +524,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_takes_sixty_bytes() {
-        assert_eq!((size_of::<Attempt>(), size_of::<Term>()), (32, 28));
+    fn an_attempt_occupies_sixty_bytes() {
+        assert_eq!((size_of::<Attempt>(), size_of::<Metadata>()), (32, 28));
     }
 
     #[test]
-    fn addresses_survive_the_key() {
+    fn a_source_keeps_its_address() {
         for ip in ["0.0.0.0", "10.0.0.1", "255.255.255.255", "::1", "::fffe:0:1", "1::ffff:0:1", "2001:db8::ffff"] {
             let ip: IpAddr = ip.parse().unwrap();
             assert_eq!(Source::from(ip).ip(), ip);
@@ -524,11 +537,11 @@ mod tests {
     }
 
     #[test]
-    fn chains_of_one_source_stay_in_door_order_whatever_is_removed() {
+    fn chains_of_one_source_stay_in_door_order_after_each_removal() {
         let mut table = Attempts::new(10, vec![[Duration::from_secs(5); 2]; 4].into());
         let source = Source::from(IpAddr::from([10, 0, 0, 1]));
         for door in [2, 0, 3, 1] {
-            let mut cursor = if door == 0 { table.cursor(source) } else { table.cursor_behind(source, door - 1) };
+            let mut cursor = if door == 0 { table.cursor(source) } else { table.cursor_after(source, door - 1) };
             table.insert(&mut cursor, Attempt::new(source, door, 1), Timestamp::from_secs(1));
         }
         let doors = |table: &Attempts| {
@@ -546,27 +559,27 @@ mod tests {
             table.remove_at(index);
             assert_eq!(doors(&table), left);
         }
-        assert_eq!((table.len(), table.sources.len(), table.makes_room_for(0)), (0, 0, None));
+        assert_eq!((table.len(), table.sources.len(), table.evictable_for(0)), (0, 0, None));
     }
 
     #[test]
-    fn most_new_sources_are_put_in_next_to_what_was_fetched_for_them() {
-        let mut table = Attempts::new(2 * MANY, vec![[Duration::from_secs(5); 2]].into());
+    fn most_new_sources_are_inserted_next_to_the_prefetched_entry() {
+        let mut table = Attempts::new(2 * LARGE_TABLE_THRESHOLD, vec![[Duration::from_secs(5); 2]].into());
         let begin = |ip: u32| {
             let source = Source::from(IpAddr::from(ip.to_be_bytes()));
             let mut cursor = table.cursor(source);
-            let near = table.near_its_place(cursor.hash);
+            let near = table.entry_near_bucket(cursor.hash);
             let index = table.insert(&mut cursor, Attempt::new(source, 0, 1), Timestamp::from_secs(1));
             let bucket = |index: u32| {
                 let hash = hash_of(&table.hasher, table.get(index).source);
                 table.sources.find_bucket_index(hash, |&head| head == index).unwrap()
             };
-            // A cache line has room for sixteen.
+            // A cache line holds sixteen buckets.
             near.is_some_and(|near| bucket(near).abs_diff(bucket(index)) < 16)
         };
-        let first = u32::try_from(MANY).unwrap();
+        let first = u32::try_from(LARGE_TABLE_THRESHOLD).unwrap();
         let near: Vec<bool> = (0..first + 1_000).map(begin).collect();
-        let near = near[MANY..].iter().filter(|near| **near).count();
+        let near = near[LARGE_TABLE_THRESHOLD..].iter().filter(|near| **near).count();
         assert!(near > 750, "{near} of 1,000");
     }
 }

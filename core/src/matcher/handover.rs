@@ -1,4 +1,4 @@
-//! Attempts on their way from the matcher of one process to that of another.
+//! Attempts that the matcher of one process hands over to the matcher of another.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,8 @@ use super::attempts::{Attempt, Removed};
 use super::{Sink, Source};
 use crate::time::Timestamp;
 
-/// An attempt or a cooldown, for another matcher of the same doors.
+/// An attempt or a cooldown, in the form in which it is handed over to another matcher with the
+/// same doors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedAttempt {
     pub(crate) ip: IpAddr,
@@ -20,12 +21,13 @@ pub(crate) struct SavedAttempt {
     pub(crate) sequence_number: u32,
     /// Nanoseconds since the epoch.
     pub(crate) started: u64,
-    /// The unused ports that the source has hit, as numbers of their keys.
+    /// The unused ports that the source has hit, as the numbers of their
+    /// [`PortKey`](super::PortKey)s.
     pub(crate) scan_hits: Vec<u32>,
 }
 
 impl Matcher {
-    /// Everything that is under way, oldest first.
+    /// Ends this matcher and returns its attempts and cooldowns, oldest first.
     pub(crate) fn hand_over(self) -> impl Iterator<Item = SavedAttempt> {
         let scan_log = self.scan_log;
         self.attempts.drain_by_age().into_iter().map(move |Removed { attempt, started, scan_set }| SavedAttempt {
@@ -39,10 +41,10 @@ impl Matcher {
         })
     }
 
-    /// Goes on with what [`Matcher::hand_over`] gave; to be called before the first knock. What cannot be an attempt at
-    /// these doors is passed over.
-    pub(crate) fn take_up(&mut self, saved: &SavedAttempt, now: Timestamp, sink: &mut impl Sink) {
-        if !super::may_be(&self.doors, saved.door, saved.stage) {
+    /// Resumes an attempt that [`Matcher::hand_over`] returned. Must be called before the first
+    /// knock. An attempt that is not valid for these doors is ignored.
+    pub(crate) fn resume(&mut self, saved: &SavedAttempt, now: Timestamp, sink: &mut impl Sink) {
+        if !super::is_valid_attempt(&self.doors, saved.door, saved.stage) {
             return;
         }
         let mut attempt = Attempt::new(Source::from(saved.ip), saved.door, saved.stage);
@@ -50,7 +52,7 @@ impl Matcher {
         let removed =
             Removed { attempt, started: Timestamp::from_nanos(saved.started), scan_set: crate::timeline::NIL };
         let hits = saved.scan_hits.iter().map(|&number| super::PortKey::from_number(number));
-        self.take_over(&removed, saved.door, hits, now, sink);
+        self.insert_moved(&removed, saved.door, hits, now, sink);
         self.check_invariants();
     }
 }

@@ -1,7 +1,8 @@
-//! The sequence matcher: which step of which door a knock is, for each source on its own.
+//! The sequence matcher: finds out which step of which door a knock is, separately for each source.
 //!
-//! Inputs are knocks and times; what happens goes to a [`Sink`]. A knock costs as much as its source has attempts and
-//! the doors that begin with its port are many, whatever the number of all attempts.
+//! Inputs are knocks and times; results go to a [`Sink`]. The cost of a knock depends on the number
+//! of attempts of its source and the number of doors that begin with its port, not on the number of
+//! all attempts.
 
 mod attempts;
 mod handover;
@@ -17,11 +18,11 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-pub(crate) use self::attempts::FETCHED_TOGETHER;
+pub(crate) use self::attempts::PREFETCH_BATCH;
 use self::attempts::{Attempt, Attempts, Cursor, Removed, Source};
 pub(crate) use self::handover::SavedAttempt;
 use self::ports::{PortIndex, PortKey, PortUse};
-use self::rules::{Rules, keys_of};
+use self::rules::{DoorRules, keys_of};
 use self::scan_log::ScanLog;
 use crate::config::{Config, Door, DoorId, Sequence};
 use crate::decode::Knock;
@@ -30,45 +31,45 @@ use crate::local_addresses::LocalAddresses;
 use crate::packet::Protocol;
 use crate::time::Timestamp;
 
-/// Takes what the matcher finds, in the order in which it happens.
+/// Receives the results of the matcher, in the order in which they happen.
 pub(crate) trait Sink {
-    /// A stage, a timeout or a failure.
+    /// Reports a stage, a timeout or a failure.
     fn event(&mut self, time: Timestamp, door: &Arc<str>, ip: IpAddr, kind: EventKind);
-    /// The whole sequence of a door matched.
+    /// Reports that the whole sequence of a door matched.
     fn complete(&mut self, time: Timestamp, door: DoorId, ip: IpAddr);
 }
 
-/// An attempt or a cooldown that ends.
+/// An attempt or a cooldown that is due to end.
 #[derive(Debug)]
 pub(crate) struct Due {
-    /// When.
+    /// Due time.
     pub(crate) time: Timestamp,
     index: u32,
 }
 
-/// A knock on its way through the attempts of its source.
+/// A knock while it is compared with the attempts of its source.
 struct Arrival<'a> {
     knock: &'a Knock,
     key: PortKey,
-    /// It is sent to an address of this machine.
+    /// True if the destination is an address of this machine.
     is_local: bool,
     now: Timestamp,
     /// The next attempt of the source.
     cursor: Cursor,
 }
 
-/// All doors, and all attempts at them.
+/// All doors and all attempts at them.
 #[derive(Debug)]
 pub(crate) struct Matcher {
-    doors: Vec<Rules>,
+    doors: Vec<DoorRules>,
     ports: PortIndex,
     attempts: Attempts,
     scan_guard: bool,
     scan_log: ScanLog,
-    /// `None`: every destination counts.
+    /// `None` if every destination is local.
     local: Option<HashSet<IpAddr, RandomState>>,
     /// One-time doors that the current knock opened.
-    spent: Vec<u16>,
+    opened_one_time: Vec<u16>,
     /// Knocks at ports that no door uses.
     unused: u64,
     evicted: u64,
@@ -76,18 +77,19 @@ pub(crate) struct Matcher {
 }
 
 impl Matcher {
-    /// A matcher without attempts, for which every destination is local.
+    /// Creates a matcher without attempts. Every destination is local until
+    /// [`Matcher::set_local_addresses`].
     pub(crate) fn new(config: &Config) -> Self {
-        let doors: Vec<_> = config.doors.iter().map(Rules::of).collect();
-        let spans = config.doors.iter().map(|door| [door.seq_timeout, door.seq_cooldown.unwrap_or(Duration::ZERO)]);
+        let doors: Vec<_> = config.doors.iter().map(DoorRules::of).collect();
+        let lifetimes = config.doors.iter().map(|door| [door.seq_timeout, door.seq_cooldown.unwrap_or(Duration::ZERO)]);
         Self {
-            ports: PortIndex::new(doors.iter().map(Rules::ports)),
+            ports: PortIndex::new(doors.iter().map(DoorRules::ports)),
             doors,
-            attempts: Attempts::new(limit_of(config), spans.collect()),
+            attempts: Attempts::new(limit_of(config), lifetimes.collect()),
             scan_guard: config.options.scan_guard > 0,
             scan_log: ScanLog::new(config.options.scan_guard),
             local: None,
-            spent: Vec::new(),
+            opened_one_time: Vec::new(),
             unused: 0,
             evicted: 0,
             refused: 0,
@@ -101,49 +103,51 @@ impl Matcher {
         };
     }
 
-    /// Attempts (cooldowns among them) that are held.
+    /// Number of attempts, including cooldowns.
     pub(crate) fn len(&self) -> usize {
         self.attempts.len()
     }
 
-    /// Knocks at ports that no door uses, since the start.
+    /// Number of knocks at ports that no door uses, since the start.
     pub(crate) fn unused(&self) -> u64 {
         self.unused
     }
 
-    /// Attempts pushed out of the full table, and first knocks that found no room, since the start.
+    /// Number of attempts evicted from the full table, and number of first knocks that were refused
+    /// because it was full, since the start.
     pub(crate) fn overflows(&self) -> (u64, u64) {
         (self.evicted, self.refused)
     }
 
-    /// The attempt or cooldown that ends next, if not later than `until`.
+    /// Returns the attempt or cooldown that ends next, if it ends by `until`.
     pub(crate) fn next_due(&mut self, until: Timestamp) -> Option<Due> {
         self.attempts.first_due(until).map(|(time, index)| Due { time, index })
     }
 
-    /// Ends what [`Matcher::next_due`] just gave.
+    /// Ends the attempt or cooldown that [`Matcher::next_due`] just returned.
     pub(crate) fn end_due(&mut self, Due { time, index }: Due, sink: &mut impl Sink) {
         let removed = self.attempts.remove_at(index);
         let stage = removed.attempt.stage();
-        // A cooldown ends without a word.
+        // The end of a cooldown is not reported.
         if stage > 0 {
             self.end(&removed, time, EventKind::Timeout { stage }, sink);
         }
         self.check_invariants();
     }
 
-    /// Has the memory fetched that these knocks will need; of more than [`FETCHED_TOGETHER`] for the first ones.
-    pub(crate) fn fetch(&mut self, knocks: &[Knock]) {
+    /// Prefetches the memory that these knocks need; beyond [`PREFETCH_BATCH`] knocks, only that of
+    /// the first.
+    pub(crate) fn prefetch(&mut self, knocks: &[Knock]) {
         let until = knocks.last().map_or(Timestamp::default(), |knock| knock.time);
         let ports = &self.ports;
         let source =
             |knock: &Knock| (Source::from(knock.source), ports.is_used(PortKey::new(knock.protocol, knock.port)));
-        self.attempts.fetch(knocks.iter().map(source), until);
+        self.attempts.prefetch(knocks.iter().map(source), until);
     }
 
-    /// Takes a knock that arrives at `now`.
+    /// Handles a knock that arrives at `now`.
     pub(crate) fn handle_knock(&mut self, knock: &Knock, now: Timestamp, sink: &mut impl Sink) {
-        if !may_be_source(knock.source) {
+        if !is_possible_source(knock.source) {
             return;
         }
         let key = PortKey::new(knock.protocol, knock.port);
@@ -164,7 +168,7 @@ impl Matcher {
         };
         loop {
             let current = arrival.cursor.index().map(|index| (self.attempts.get(index).door(), index));
-            let starter = starters.clone().next().map(|place| self.ports.starter(place));
+            let starter = starters.clone().next().map(|index| self.ports.starter(index));
             match (current, starter) {
                 (None, None) => break,
                 (Some((door, index)), starter) if starter.is_none_or(|starter| door <= starter) => {
@@ -182,18 +186,18 @@ impl Matcher {
                         self.start(&mut arrival, door, sink);
                     }
                 }
-                // The guard of the second arm holds whenever there is no starter.
+                // The guard of the second arm is true if there is no starter.
                 (Some(_), None) => unreachable!(),
             }
         }
-        for i in 0..self.spent.len() {
-            self.set_steps(self.spent[i], &[], now, sink);
+        for i in 0..self.opened_one_time.len() {
+            self.set_steps(self.opened_one_time[i], &[], now, sink);
         }
-        self.spent.clear();
+        self.opened_one_time.clear();
         self.check_invariants();
     }
 
-    /// Gives a door its next sequence, or none. Attempts at the old one fail.
+    /// Sets a door's next sequence, or none. Attempts at the old one fail.
     pub(crate) fn set_sequence(
         &mut self,
         door: DoorId,
@@ -214,21 +218,21 @@ impl Matcher {
             && self.attempts.limit() == limit_of(new)
             && self.scan_log.limit() == usize::from(options.scan_guard)
         {
-            // To move a million attempts takes a second.
+            // Moving a million attempts can last a second.
             return;
         }
         let mut fresh = Self::new(new);
         fresh.local = self.local.take();
         (fresh.unused, fresh.evicted, fresh.refused) = (self.unused, self.evicted, self.refused);
         let before = std::mem::replace(self, fresh);
-        let moved = places_of_unchanged(old, &new.doors);
+        let moved = indices_of_unchanged(old, &new.doors);
         for removed in before.attempts.drain_by_age() {
             let attempt = removed.attempt;
             let old_door = usize::from(attempt.door());
             match moved.get(old_door).copied().flatten() {
                 Some(door) => {
                     let hits = before.scan_log.ports(removed.scan_set);
-                    self.take_over(&removed, door, hits, now, sink);
+                    self.insert_moved(&removed, door, hits, now, sink);
                 }
                 None if attempt.stage() > 0 => {
                     let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Reload };
@@ -240,22 +244,22 @@ impl Matcher {
         self.check_invariants();
     }
 
-    /// True where every door of the matcher is as here.
+    /// True if the matcher's doors have the names and sequences of these doors.
     pub(crate) fn is_for(&self, doors: &[Door]) -> bool {
-        let is_same = |(rules, door): (&Rules, &Door)| {
+        let is_same = |(rules, door): (&DoorRules, &Door)| {
             let steps = door.sequence.as_ref().map_or(&[][..], Sequence::steps);
             rules.name == door.name && rules.steps.iter().copied().eq(steps.iter().map(|&step| step.into()))
         };
         self.doors.len() == doors.len() && self.doors.iter().zip(doors).all(is_same)
     }
 
-    /// Debug builds end every change with this.
+    /// Checks the invariants. Every change in a debug build ends with this call.
     fn check_invariants(&mut self) {
         if !cfg!(debug_assertions) {
             return;
         }
         let doors = &self.doors;
-        if self.attempts.check(|attempt| may_be(doors, attempt.door(), attempt.stage())) {
+        if self.attempts.check(|attempt| is_valid_attempt(doors, attempt.door(), attempt.stage())) {
             let (sets, free) = self.scan_log.sets();
             assert_eq!(free + self.attempts.scan_sets(), sets, "sets of the scan log that are free or used");
         }
@@ -298,7 +302,8 @@ impl Matcher {
         }
     }
 
-    /// A relevant first step by a source without an attempt at the door; the cursor is where the attempt belongs.
+    /// Handles a relevant first step by a source without an attempt at the door. The cursor is at
+    /// the position of the new attempt.
     fn start(&mut self, arrival: &mut Arrival<'_>, door: u16, sink: &mut impl Sink) {
         let Arrival { knock, now, ref mut cursor, .. } = *arrival;
         let rules = &self.doors[usize::from(door)];
@@ -318,19 +323,19 @@ impl Matcher {
         }
     }
 
-    /// The last step matched and the attempt is over.
+    /// Completes an attempt whose last step matched.
     fn open(&mut self, arrival: &mut Arrival<'_>, door: u16, sink: &mut impl Sink) {
         let Arrival { knock, now, ref mut cursor, .. } = *arrival;
         sink.complete(now, DoorId(door), knock.source);
         let rules = &self.doors[usize::from(door)];
         if rules.one_time {
-            self.spent.push(door);
+            self.opened_one_time.push(door);
         }
         let (source, network) = (Source::from(knock.source), rules.cooled_network(knock.source).map(Source::from));
         if !rules.has_cooldown {
             return;
         }
-        // The cooldown takes the place of an attempt of the network's first address.
+        // The cooldown replaces an attempt of the network's first address.
         if let Some(index) = network.and_then(|first| self.attempts.find(first, door)) {
             let removed = self.attempts.remove_at(index);
             let kind = EventKind::Fail { stage: removed.attempt.stage(), reason: FailReason::Reload };
@@ -342,20 +347,22 @@ impl Matcher {
         match network {
             None => self.attempts.insert(cursor, Attempt::new(source, door, 0), now),
             Some(first) => {
-                let mut cursor = self.attempts.cursor_behind(first, door);
+                let mut cursor = self.attempts.cursor_after(first, door);
                 self.attempts.insert(&mut cursor, Attempt::new(first, door, 0), now)
             }
         };
     }
 
-    /// True if the door ignores this source for now, because another address of its network has opened it.
+    /// True if the door ignores this source for now, because another address of its network opened
+    /// it.
     fn is_network_cooling(&self, door: u16, source: IpAddr) -> bool {
         let first = self.doors[usize::from(door)].cooled_network(source);
         let held = first.and_then(|first| self.attempts.find(first.into(), door));
         held.is_some_and(|index| self.attempts.get(index).stage() == 0)
     }
 
-    /// Makes sure that one more attempt at the door fits. False if only attempts that are further on hold the table.
+    /// Makes room for one more attempt at the door. Returns false if only attempts at a later stage
+    /// fill the table.
     fn make_room(
         &mut self,
         source: Source,
@@ -367,7 +374,7 @@ impl Matcher {
         if !self.attempts.is_full() {
             return true;
         }
-        let Some(oldest) = self.attempts.makes_room_for(door) else {
+        let Some(oldest) = self.attempts.evictable_for(door) else {
             self.refused += 1;
             return false;
         };
@@ -378,22 +385,24 @@ impl Matcher {
             self.end(&evicted, now, EventKind::Fail { stage, reason: FailReason::Full }, sink);
         }
         if evicted.attempt.source() == source {
-            // The one that made room may be the very one that the cursor stood on.
-            *cursor = self.attempts.cursor_behind(source, door);
+            // The evicted attempt can be the cursor's current one.
+            *cursor = self.attempts.cursor_after(source, door);
         }
         true
     }
 
-    /// True if some door that uses the port takes the packet. What none takes does not count as seen.
+    /// True if some door that uses the port accepts the packet. A packet that no door accepts is
+    /// not seen.
     fn is_seen(&self, knock: &Knock, is_local: bool, port_use: &PortUse) -> bool {
-        let takes = |door: &u16| {
+        let accepts = |door: &u16| {
             let rules = &self.doors[usize::from(*door)];
             rules.counts(knock) && rules.is_relevant(knock, is_local)
         };
-        is_local && port_use.packets.contains(knock.flags) || self.ports.restricted(port_use).iter().any(takes)
+        is_local && port_use.packets.contains(knock.flags) || self.ports.restricted(port_use).iter().any(accepts)
     }
 
-    /// Counts a packet that no door takes at its port for every attempt of the source at whose door it would be a knock.
+    /// Counts a packet at a port where no door accepts it, for every attempt of the source at a
+    /// door for which the packet would be a knock.
     fn guard(&mut self, arrival: &mut Arrival<'_>, sink: &mut impl Sink) {
         let Arrival { knock, key, is_local, now, ref mut cursor } = *arrival;
         while let Some(index) = cursor.index() {
@@ -416,7 +425,7 @@ impl Matcher {
             return;
         }
         rules.steps = steps.into();
-        self.ports = PortIndex::new(self.doors.iter().map(Rules::ports));
+        self.ports = PortIndex::new(self.doors.iter().map(DoorRules::ports));
         while let Some(index) = self.attempts.oldest_at_door(door) {
             let removed = self.attempts.remove_at(index);
             let kind = EventKind::Fail { stage: removed.attempt.stage(), reason: FailReason::Reload };
@@ -424,8 +433,8 @@ impl Matcher {
         }
     }
 
-    /// Puts an attempt from before a reload back in at its door's new place.
-    fn take_over(
+    /// Inserts an attempt that existed before a reload or a hand-over at the new index of its door.
+    fn insert_moved(
         &mut self,
         removed: &Removed,
         door: u16,
@@ -434,9 +443,9 @@ impl Matcher {
         sink: &mut impl Sink,
     ) {
         let attempt = &removed.attempt;
-        let mut cursor = self.attempts.cursor_behind(attempt.source(), door);
+        let mut cursor = self.attempts.cursor_after(attempt.source(), door);
         if !self.make_room(attempt.source(), door, now, &mut cursor, sink) {
-            // Here too a cooldown ends without a word.
+            // The end of a cooldown is not reported here either.
             if attempt.stage() > 0 {
                 let kind = EventKind::Fail { stage: attempt.stage(), reason: FailReason::Full };
                 sink.event(now, &self.doors[usize::from(door)].name, attempt.source().ip(), kind);
@@ -455,11 +464,11 @@ impl Matcher {
 
     fn stage_event(&self, door: u16, ip: IpAddr, now: Timestamp, stage: usize, sink: &mut impl Sink) {
         let rules = &self.doors[usize::from(door)];
-        let kind = EventKind::Stage { stage: small(stage), steps: small(rules.steps.len()) };
+        let kind = EventKind::Stage { stage: to_u8(stage), steps: to_u8(rules.steps.len()) };
         sink.event(now, &rules.name, ip, kind);
     }
 
-    /// Reports how an attempt that was taken out has ended.
+    /// Reports the end of an attempt that was removed.
     fn end(
         &mut self,
         Removed { attempt, scan_set, .. }: &Removed,
@@ -477,39 +486,40 @@ fn limit_of(config: &Config) -> usize {
     config.options.max_attempts.max(1) as usize
 }
 
-/// False for addresses that no host sends from.
-fn may_be_source(ip: IpAddr) -> bool {
+/// False for addresses that no host can send from.
+fn is_possible_source(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast(),
-        // The kernel drops packets from IPv4-mapped addresses too, and they would be mistaken for IPv4.
+        // The kernel drops packets from IPv4-mapped addresses too, and they would be mistaken for
+        // IPv4.
         IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast() && ip.to_ipv4_mapped().is_none(),
     }
 }
 
-/// Whether a source may have an attempt of this stage, or a cooldown, at this door.
-fn may_be(doors: &[Rules], door: u16, stage: u8) -> bool {
+/// True if an attempt of this stage, or a cooldown (0), is possible at this door.
+fn is_valid_attempt(doors: &[DoorRules], door: u16, stage: u8) -> bool {
     doors.get(usize::from(door)).is_some_and(|rules| match stage {
         0 => rules.has_cooldown,
         stage => usize::from(stage) < rules.steps.len(),
     })
 }
 
-/// For each old door its place among the new ones, where one of them is the same in every respect.
-fn places_of_unchanged(old: &[Door], new: &[Door]) -> Vec<Option<u16>> {
+/// For each old door, the index of the new door that is the same in every respect, if there is one.
+fn indices_of_unchanged(old: &[Door], new: &[Door]) -> Vec<Option<u16>> {
     let mut by_name: HashMap<&str, Vec<u16>> = HashMap::new();
-    for (place, door) in (0..=u16::MAX).zip(new) {
-        by_name.entry(&door.name).or_default().push(place);
+    for (index, door) in (0..=u16::MAX).zip(new) {
+        by_name.entry(&door.name).or_default().push(index);
     }
     old.iter()
         .map(|door| {
-            let places = by_name.get_mut(&*door.name)?;
-            let found = places.iter().position(|&place| new[usize::from(place)] == *door)?;
-            Some(places.remove(found))
+            let indices = by_name.get_mut(&*door.name)?;
+            let found = indices.iter().position(|&index| new[usize::from(index)] == *door)?;
+            Some(indices.remove(found))
         })
         .collect()
 }
 
-/// Stages and steps fit: a sequence has at most 32.
-fn small(count: usize) -> u8 {
+/// Converts a number of stages or steps; a sequence has at most 32 steps.
+fn to_u8(count: usize) -> u8 {
     u8::try_from(count).unwrap_or(u8::MAX)
 }

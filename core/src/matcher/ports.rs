@@ -1,4 +1,4 @@
-//! Which ports the doors use, answered in constant time.
+//! The index of the ports that the doors use, with lookups in constant time.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -37,42 +37,43 @@ impl From<Step> for PortKey {
     }
 }
 
-/// What a door uses of the ports.
+/// The ports of a door, and the packets that it accepts there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DoorPorts<'a> {
-    /// Empty for a door that takes no knocks.
+    /// Empty for a door that accepts no knocks.
     pub(super) steps: &'a [PortKey],
     /// The TCP segments that are knocks for the door.
     pub(super) segments: SegmentSet,
-    /// The door looks at addresses too: it has a `target` or an `allow`.
+    /// True if the door checks addresses too: it has a `target` or an `allow`.
     pub(super) is_restricted: bool,
 }
 
-/// All ports of all doors: which are used at all, which doors begin with one, and who takes what there.
+/// All ports of all doors: which ports are used, which doors begin with a port, and which packets
+/// the doors accept at a port.
 #[derive(Debug)]
 pub(super) struct PortIndex {
     /// One bit for each (protocol, port).
     used: Box<[u64]>,
     uses: HashMap<PortKey, PortUse, RandomState>,
-    /// The doors by their first ports, those of a port in the order of the file.
+    /// The doors grouped by their first ports; the doors of a port are in the order of the file.
     starters: Vec<u16>,
-    /// The restricted doors by all of their ports.
+    /// The restricted doors, grouped by each of their ports.
     restricted: Vec<u16>,
 }
 
-/// What the doors are to a port.
+/// The doors that use a port.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PortUse {
-    /// Where in [`PortIndex`] the doors are that begin with the port.
+    /// The range in [`PortIndex::starters`] of the doors that begin with the port.
     pub(super) starters: Range<usize>,
-    /// The packets that some unrestricted door takes, if they are for this machine. All of UDP.
+    /// The packets to this machine that some unrestricted door accepts. The whole set for UDP.
     pub(super) packets: SegmentSet,
-    /// Where in [`PortIndex`] the restricted doors are that use the port.
+    /// The range in [`PortIndex::restricted`] of the restricted doors that use the port.
     pub(super) restricted: Range<usize>,
 }
 
 impl PortIndex {
-    /// The index of these doors, in the order of the file.
+    /// Creates the index of these doors, given in the order of the file.
     pub(super) fn new<'a>(doors: impl Iterator<Item = DoorPorts<'a>>) -> Self {
         let mut used = vec![0; 2 * 65_536 / 64].into_boxed_slice();
         let mut uses: HashMap<PortKey, PortUse, RandomState> = HashMap::default();
@@ -100,24 +101,24 @@ impl PortIndex {
         self.used[key.0 as usize / 64] >> (key.0 % 64) & 1 == 1
     }
 
-    /// What the doors are to a port; `None` if none uses it.
+    /// Returns the doors that use a port; `None` if no door does.
     pub(super) fn port_use(&self, key: PortKey) -> Option<&PortUse> {
         if self.is_used(key) { self.uses.get(&key) } else { None }
     }
 
-    /// The door at a place of [`PortUse::starters`], which are in the order of the file.
-    pub(super) fn starter(&self, place: usize) -> u16 {
-        self.starters[place]
+    /// Returns the door at an index of [`PortUse::starters`], which are in the order of the file.
+    pub(super) fn starter(&self, index: usize) -> u16 {
+        self.starters[index]
     }
 
-    /// The restricted doors that use a port.
+    /// Returns the restricted doors that use a port.
     pub(super) fn restricted(&self, port_use: &PortUse) -> &[u16] {
         &self.restricted[port_use.restricted.clone()]
     }
 }
 
-/// The doors of each port one after the other, each once and in the order of the file; notes for each port where its
-/// doors are.
+/// Returns the doors grouped by port, each door once and in the order of the file, and sets the
+/// range of each port.
 fn grouped(
     mut doors: Vec<(PortKey, u16)>,
     uses: &mut HashMap<PortKey, PortUse, RandomState>,
@@ -125,10 +126,10 @@ fn grouped(
 ) -> Vec<u16> {
     doors.sort_unstable();
     doors.dedup();
-    for (place, (key, _)) in doors.iter().enumerate() {
+    for (index, (key, _)) in doors.iter().enumerate() {
         let range = range(uses.entry(*key).or_default());
-        let start = if range.end == 0 { place } else { range.start };
-        *range = start..place + 1;
+        let start = if range.end == 0 { index } else { range.start };
+        *range = start..index + 1;
     }
     doors.into_iter().map(|(_, door)| door).collect()
 }
@@ -143,15 +144,15 @@ mod tests {
     }
 
     #[test]
-    fn tells_protocols_apart_and_keeps_the_order_of_the_file() {
+    fn protocols_are_distinct_and_the_order_of_the_file_is_kept() {
         let (tcp, udp) = (PortKey::new(Protocol::Tcp, 65_535), PortKey::new(Protocol::Udp, 65_535));
         let other = PortKey::new(Protocol::Tcp, 1);
         let doors = [&[tcp, other][..], &[], &[other], &[tcp]];
         let index = PortIndex::new(doors.iter().map(|steps| door(steps, TcpFlags::SYN, false)));
         assert!(index.is_used(tcp) && index.is_used(other) && !index.is_used(udp));
         let starters = |key| {
-            let places = index.port_use(key).map_or(0..0, |port_use| port_use.starters.clone());
-            places.map(|place| index.starter(place)).collect::<Vec<_>>()
+            let indices = index.port_use(key).map_or(0..0, |port_use| port_use.starters.clone());
+            indices.map(|i| index.starter(i)).collect::<Vec<_>>()
         };
         assert_eq!(starters(tcp), [0, 3]);
         assert_eq!(starters(other), [2]);

@@ -1,4 +1,4 @@
-//! What the matcher needs to know of a door.
+//! The part of a door's configuration that the matcher uses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use crate::config::{Door, Sequence};
 use crate::decode::Knock;
 use crate::packet::{Protocol, SegmentSet};
 
-/// What the matcher needs to know of a door.
+/// The part of a door's configuration that the matcher uses.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct DoorRules {
     pub(super) name: Arc<str>,
-    /// Empty while the door takes no knocks.
+    /// Empty while the door accepts no knocks.
     pub(super) steps: Box<[PortKey]>,
     /// The TCP segments that satisfy the door's `tcpflags`.
     segments: SegmentSet,
@@ -22,11 +22,11 @@ pub(super) struct Rules {
     allow: Vec<IpNet>,
     pub(super) one_time: bool,
     pub(super) has_cooldown: bool,
-    /// The door, if its cooldowns are for networks.
+    /// The door, if its cooldowns apply to networks.
     cools_networks: Option<Box<Door>>,
 }
 
-impl Rules {
+impl DoorRules {
     pub(super) fn of(door: &Door) -> Self {
         Self {
             name: door.name.clone(),
@@ -40,25 +40,25 @@ impl Rules {
         }
     }
 
-    /// The address that has the cooldown of this source, if it may be another one: the first of the network that the door
-    /// opens for.
+    /// Returns the address that holds the cooldown of this source, if it can be another address:
+    /// the first of the network that the door opens for.
     pub(super) fn cooled_network(&self, source: IpAddr) -> Option<IpAddr> {
         let door = self.cools_networks.as_ref()?;
         Some(door.network_of(source).addr()).filter(|first| *first != source)
     }
 
-    /// The knock is for this door's address and its source may knock here.
+    /// True if the knock is sent to this door's address, and its source is allowed to knock here.
     pub(super) fn is_relevant(&self, knock: &Knock, is_local: bool) -> bool {
         self.target.map_or(is_local, |target| target == knock.destination)
             && (self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&knock.source)))
     }
 
-    /// The knock's TCP flags, where it has any, are those that the door looks at.
+    /// True for UDP, and for a TCP segment whose flags the door accepts.
     pub(super) fn counts(&self, knock: &Knock) -> bool {
         knock.protocol == Protocol::Udp || self.segments.contains(knock.flags)
     }
 
-    /// The scan guard counts the knock: at another port it could be one for this door.
+    /// True if the scan guard counts the knock: at another port it could be a knock for this door.
     pub(super) fn guards_against(&self, knock: &Knock) -> bool {
         self.counts(knock) && self.steps.iter().any(|step| step.protocol() == knock.protocol)
     }
@@ -69,7 +69,8 @@ impl Rules {
     }
 }
 
-/// The steps of a sequence; without one the door takes no knocks.
+/// Returns the steps of a sequence; none without a sequence, because the door then accepts no
+/// knocks.
 pub(super) fn keys_of(sequence: Option<&Sequence>) -> Box<[PortKey]> {
     sequence.map_or_else(Box::default, |sequence| sequence.steps().iter().map(|&step| step.into()).collect())
 }

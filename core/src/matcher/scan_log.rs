@@ -3,30 +3,31 @@
 use super::ports::PortKey;
 use crate::timeline::NIL;
 
-/// A pool of small port sets, each as large as the scan guard. An attempt has one only after its source hit a port
-/// that no door uses.
+/// A pool of small port sets, each with the capacity of the scan guard. An attempt owns a set only
+/// after its source has hit a port that no door uses.
 #[derive(Debug)]
 pub(super) struct ScanLog {
-    /// Ports that a set can hold.
+    /// Maximum number of ports in a set.
     limit: usize,
-    /// `limit + 1` numbers for each set: how many ports it holds (or, when free, the next free set), then the ports.
+    /// `limit + 1` numbers for each set: the number of its ports (in a free set, the next free
+    /// set), then the ports.
     numbers: Vec<u32>,
     /// The first free set, or [`NIL`].
     free: u32,
 }
 
 impl ScanLog {
-    /// A pool of sets for this many ports each, at least one.
+    /// Creates a pool of sets for this many ports each, at least one.
     pub(super) fn new(limit: u8) -> Self {
         Self { limit: usize::from(limit), numbers: Vec::new(), free: NIL }
     }
 
-    /// Number of ports that a set can hold.
+    /// Maximum number of ports in a set.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Notes a port in the set (a new one where `set` is [`NIL`]). False where the port is one more than fits.
+    /// Adds a port to the set (to a new one if `set` is [`NIL`]). Returns false if the set is full.
     pub(super) fn note(&mut self, set: &mut u32, port: PortKey) -> bool {
         if *set == NIL {
             *set = self.take();
@@ -45,7 +46,7 @@ impl ScanLog {
         true
     }
 
-    /// The ports of a set; [`NIL`] has none.
+    /// Returns the ports of a set; none for [`NIL`].
     pub(super) fn ports(&self, set: u32) -> impl Iterator<Item = PortKey> {
         let numbers: &[u32] = match set {
             NIL => &[],
@@ -58,7 +59,7 @@ impl ScanLog {
         numbers.iter().map(|&number| PortKey::from_number(number))
     }
 
-    /// Gives a set back to the pool; [`NIL`] is none.
+    /// Returns a set to the pool; ignores [`NIL`].
     pub(super) fn release(&mut self, set: u32) {
         if set != NIL {
             let next = std::mem::replace(&mut self.free, set);
@@ -66,7 +67,7 @@ impl ScanLog {
         }
     }
 
-    /// Sets that exist, and those of them that are free; for the checks of debug builds.
+    /// Number of sets, and number of free sets among them; for the checks of debug builds.
     pub(super) fn sets(&self) -> (usize, usize) {
         let all = self.numbers.len() / (self.limit + 1);
         let next = |set: &u32| self.numbers.get(*set as usize * (self.limit + 1)).copied();
@@ -78,7 +79,7 @@ impl ScanLog {
         if self.free == NIL {
             let set = self.numbers.len() / (self.limit + 1);
             self.numbers.resize(self.numbers.len() + self.limit + 1, 0);
-            // There are at most as many sets as attempts, which a u32 counts.
+            // There are at most as many sets as attempts, whose number fits into a `u32`.
             return u32::try_from(set).unwrap_or(NIL);
         }
         let set = self.free;

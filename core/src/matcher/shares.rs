@@ -1,13 +1,14 @@
-//! How many attempts each door holds, and which door holds most.
+//! The number of attempts that each door holds, and the door that holds most.
 
-/// The number of attempts of each door, with a tournament among them: a change costs a comparison for each round, and
-/// asking for the winner costs nothing.
+/// The number of attempts of each door, in a tournament tree: a change costs one comparison for
+/// each level, and the winner is found in constant time.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// For each door; filled up with zeros to a power of two.
+    /// Number of attempts by door; padded with zeros to a power of two.
     held: Box<[u32]>,
-    /// The door that holds most in the two halves below: those of node n are 2n and 2n + 1. Node 1 is the final; from
-    /// `held.len()` on, nodes are single doors and not kept here.
+    /// For each node, the door that holds most in the two halves below it: the children of node n
+    /// are 2n and 2n + 1, and node 1 is the root. Nodes from `held.len()` on are single doors and
+    /// not stored.
     winners: Box<[u16]>,
 }
 
@@ -26,7 +27,7 @@ impl Shares {
         self.held[usize::from(door)]
     }
 
-    /// The door that holds most; of those that hold the same, the first in the file.
+    /// Returns the door that holds most; of doors that hold the same number, the first in the file.
     pub(super) fn most(&self) -> u16 {
         self.winner(1)
     }
@@ -37,13 +38,14 @@ impl Shares {
         self.play(door);
     }
 
-    /// Counts one attempt less.
+    /// Counts one attempt fewer.
     pub(super) fn remove(&mut self, door: u16) {
         self.held[usize::from(door)] -= 1;
         self.play(door);
     }
 
-    /// Plays the rounds of a door that changed, until one whose winner is another door and stays the same.
+    /// Updates the ancestors of a door that changed, up to one whose winner is another door and
+    /// stays the same.
     fn play(&mut self, door: u16) {
         let mut node = (self.held.len() + usize::from(door)) / 2;
         while node > 0 {

@@ -58,10 +58,10 @@ pub fn check_reader(bytes: &[u8]) {
             let now = Timestamp::from_secs(1_000);
             match (message, &mut engine) {
                 (ToReader::Start(start), _) => {
-                    engine = start.doors.config().ok().map(|config| Engine::that_only_tells(&config));
+                    engine = start.doors.config().ok().map(|config| Engine::new_detect_only(&config));
                 }
                 (ToReader::Attempts(attempts), Some(engine)) => {
-                    attempts.iter().for_each(|attempt| engine.take_up(attempt))
+                    attempts.iter().for_each(|attempt| engine.resume_attempt(attempt))
                 }
                 (ToReader::Reload(doors), Some(engine)) => {
                     let Ok(config) = doors.config() else { return };

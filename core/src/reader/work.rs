@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         let ReaderOptions { ipv4_only, report_knocks } = options;
         let config = doors.config()?;
         let clock = Clock::from_zero(Timestamp::from_nanos(clock));
-        let mut engine = Engine::that_only_tells(&config);
+        let mut engine = Engine::new_detect_only(&config);
         let mut capture = CaptureSet::open(&interfaces, PortFilter::new(&config, secret).with_all_flags(report_knocks))
             .map_err(|error| error.to_string())?;
         let mut feed = Feed::new(clock, ipv4_only);
@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
                 ToReader::Attempts(attempts) => {
                     let Some(engine) = &mut self.engine else { continue };
                     for attempt in &attempts {
-                        engine.take_up(attempt);
+                        engine.resume_attempt(attempt);
                     }
                 }
                 ToReader::Begin { after } => {

@@ -1,5 +1,6 @@
-//! The commands that events ask for: at most one start command of a door and address waits, none runs for what is closed
-//! by then, and a failed one leaves nothing open.
+//! The commands that events ask for. At most one start command of a door and address waits. No
+//! start command runs for an opening that is closed by then, and a failed start command leaves
+//! nothing open.
 
 use std::net::IpAddr;
 
@@ -12,22 +13,24 @@ use crate::openings::Opening;
 use crate::programs::missing_program;
 use crate::time::Timestamp;
 
-/// A start command that waits or runs, and what it opens.
+/// A start command that waits or runs, and the opening that it belongs to.
 #[derive(Debug)]
 pub(super) struct Starting {
     opening: OpeningKey,
-    /// The stop command before it, where the opening was open already.
+    /// The stop command that runs before it if the door was open already.
     stop: Option<CommandId>,
-    /// It has run for so long that others of its door and address do not wait for it any more.
+    /// True if it has run for so long that other commands of its door and address no longer wait
+    /// for it.
     is_slow: bool,
 }
 
-/// The shell's exit statuses for a program that it cannot execute and for one that it does not find.
+/// Exit status of the shell for a program that it cannot execute.
 const NOT_EXECUTABLE: i32 = 126;
+/// Exit status of the shell for a program that it does not find.
 const NOT_FOUND: i32 = 127;
 
 impl Service {
-    /// True where a complete knock needs no command of its own: the same start command waits already.
+    /// True if a complete knock needs no command, because the same start command waits already.
     pub(super) fn is_absorbed(&self, event: &Event) -> bool {
         let (command, opening) = match &event.kind {
             EventKind::Open { command: Some(command), opening, .. } => (command, opening.as_deref()),
@@ -67,24 +70,24 @@ impl Service {
         }
     }
 
-    /// Queues the stop command of an opening that ends, where its start command has run.
+    /// Queues the stop command of an opening that ends, if its start command has run.
     fn submit_closing(&mut self, opening: &Opening, request: CommandRequest) {
-        // At once, since the next event may open the same door again.
+        // Immediately, because the next event may open the same door again.
         let ends = self.state.as_mut().and_then(|state| state.closing(&request));
         match self.withdraw_start(opening) {
             None => {
                 let id = self.executor.submit(request);
                 self.closing.insert(id, ends);
             }
-            // The stop command that was to run before the start command closes the door.
+            // The stop command that was queued to run before the start command closes the door.
             Some(Starting { stop: Some(stop), .. }) if self.closing.contains_key(&stop) => {
                 self.closing.insert(stop, ends);
             }
-            Some(_) => self.strike_off(ends),
+            Some(_) => self.end_record(ends),
         }
     }
 
-    /// Takes back the start command of an opening, where it waits.
+    /// Withdraws the start command of an opening, if it still waits.
     fn withdraw_start(&mut self, opening: &Opening) -> Option<Starting> {
         let key = key_of(opening);
         let is_of_opening =
@@ -94,22 +97,23 @@ impl Service {
         self.starting.remove(&id)
     }
 
-    fn strike_off(&mut self, ends: Option<OpeningId>) {
+    fn end_record(&mut self, ends: Option<OpeningId>) {
         if let (Some(id), Some(state)) = (ends, &mut self.state) {
             state.closed(id);
         }
     }
 
-    /// Takes what became of commands. The engine has events afterwards where a failed start command ends an opening.
-    pub(super) fn take_outcomes(&mut self, now: Timestamp) {
+    /// Handles the results of commands. If a failed start command ends an opening, the engine has
+    /// events afterwards.
+    pub(super) fn handle_results(&mut self, now: Timestamp) {
         while let Some(outcome) = self.executor.poll_result() {
             self.commands.count(&outcome.kind);
             if outcome.kind.is_final()
                 && let Some(ends) = self.closing.remove(&outcome.id)
             {
-                self.strike_off(ends);
+                self.end_record(ends);
             }
-            self.take_start_outcome(&outcome, now);
+            self.handle_start_result(&outcome, now);
             let is_summarised = match &outcome.kind {
                 CommandResultKind::Started => self.summaries.started(&outcome.request.door),
                 CommandResultKind::Dropped => {
@@ -126,10 +130,12 @@ impl Service {
         }
     }
 
-    /// A start command that fails leaves nothing open: the opening ends, and its stop command removes what the start
-    /// command may have done before it failed. One that waits already opens the door again. One that has run for so long
-    /// that the stop command did not wait for it may have opened the door after that: the stop command runs again.
-    fn take_start_outcome(&mut self, outcome: &CommandResult, now: Timestamp) {
+    /// Handles the result of a start command. A start command that fails leaves nothing open: the
+    /// opening ends, and its stop command removes what the start command may have done before it
+    /// failed. If another start command for the opening waits, that command opens the door again
+    /// instead. A start command that has run for so long that the stop command did not wait for it
+    /// may have opened the door after the stop command; the stop command then runs again.
+    fn handle_start_result(&mut self, outcome: &CommandResult, now: Timestamp) {
         let failed = match &outcome.kind {
             CommandResultKind::Finished(status) => !status.success(),
             CommandResultKind::NotStarted(_) | CommandResultKind::Dropped => true,
@@ -154,7 +160,8 @@ impl Service {
         }
     }
 
-    /// Runs the stop command of an opening again, unless it is open and will be closed.
+    /// Runs the stop command of an opening again, unless the door is open and will be closed by
+    /// that command.
     fn close_again(&mut self, (door, net, stop_command): OpeningKey, ip: IpAddr) {
         if let Some(command) = stop_command.filter(|command| !self.engine.is_open(&door, net, command)) {
             let id = self.executor.submit(CommandRequest { door, ip, action: Action::Close, command, net });
@@ -162,7 +169,7 @@ impl Service {
         }
     }
 
-    /// Closes what is to be kept at a stop, but whose start command has not run.
+    /// Closes openings that would be kept at a stop, but whose start commands have not run.
     pub(super) fn close_not_started(&mut self, now: Timestamp) {
         for (id, Starting { opening: (door, net, stop_command), .. }) in &self.starting {
             if self.executor.waiting_starts(door, *net).any(|(waiting, _)| waiting == *id) {
@@ -171,7 +178,7 @@ impl Service {
         }
     }
 
-    /// At a stop no start command runs any more.
+    /// Withdraws the start commands that wait, because the service stops.
     pub(super) fn withdraw_starts(&mut self) {
         let count = self.executor.withdraw_starts();
         if count > 0 {
@@ -180,7 +187,8 @@ impl Service {
     }
 }
 
-/// What the shell says of a program that it could not run, to standard error, which may go nowhere.
+/// Returns a notice if the shell could not run a program of the command. The shell reports that
+/// only to its standard error, which may not be logged.
 fn failed_program(outcome: &CommandResult) -> Option<Notice> {
     let CommandResultKind::Finished(status) = &outcome.kind else { return None };
     let is_found = match status.code()? {

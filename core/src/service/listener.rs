@@ -1,4 +1,5 @@
-//! A service for any thread, and for callers who want events more than log lines.
+//! A service for use from several threads, and for callers that handle events rather than log
+//! lines.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,24 +12,26 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::sys::poll::{self, Interest};
 
-/// A [`Service`] that any number of threads can use at the same time, and whose wait another thread or a signal handler
-/// can end.
+/// A [`Service`] that any number of threads can use at the same time. Another thread or a signal
+/// handler can interrupt its waits.
 ///
-/// Nobody waits for long for anybody else: a thread that waits for events lets the others in. Its descriptor is readable
-/// when [`Listener::next`] has something to do or to tell.
+/// A thread that waits for events does not hold the lock, so that other threads can use the
+/// listener meanwhile. The listener's descriptor is readable when [`Listener::next`] has work to do
+/// or a notice to return.
 ///
-/// A listener belongs to the process that opened it. In a forked child every call fails with [`ServiceError::Forked`] and
-/// changes nothing: the descriptors of both processes are the same, so the child would take the parent's packets. The
-/// child holds the lock of the state file until it executes another program or exits.
+/// A listener belongs to the process that opened it. In a forked child every call fails with
+/// [`ServiceError::Forked`] and has no effect: both processes share the descriptors, so the child
+/// would read the parent's packets. The child holds the lock of the state file until it executes
+/// another program or exits.
 #[derive(Debug)]
 pub struct Listener {
     service: Arc<Mutex<Service>>,
-    /// The service's descriptor, at hand without the lock.
+    /// A duplicate of the service's descriptor, for use without the lock.
     fd: OwnedFd,
     waker: Waker,
-    /// What tells an interruption from a wake for another reason.
+    /// Distinguishes an interruption from other uses of the waker.
     interrupted: AtomicBool,
-    /// The process that opened it.
+    /// The id of the process that opened the listener.
     owner: u32,
 }
 
@@ -45,28 +48,28 @@ impl Listener {
         Ok(Self { service: Arc::new(Mutex::new(service)), fd, waker, interrupted, owner: std::process::id() })
     }
 
-    /// Does what there is to do and returns the next notice that has a line for a log, waiting for one until `timeout` is
-    /// over (`None`: for ever). Returns `None` when it is, after [`Listener::interrupt`], when a signal came, and when it is
-    /// stopped.
+    /// Works and returns the next notice that has a log line. Waits for it until `timeout` is over
+    /// (`None`: without a limit). Returns `None` when the timeout is over, after
+    /// [`Listener::interrupt`], when a signal arrived, and when the listener is stopped.
     ///
     /// # Errors
     /// Fails as [`Service::next`] does.
     pub fn next(&self, timeout: Option<Duration>) -> Result<Option<Notice>, ServiceError> {
-        self.next_that(timeout, |notice| notice.log_line().is_some().then_some(notice))
+        self.next_matching(timeout, |notice| notice.log_line().is_some().then_some(notice))
     }
 
-    /// The same for events alone; other notices are passed over.
+    /// Returns the next event, like [`Listener::next`]; discards other notices.
     ///
     /// # Errors
     /// Fails as [`Service::next`] does.
     pub fn next_event(&self, timeout: Option<Duration>) -> Result<Option<Event>, ServiceError> {
-        self.next_that(timeout, |notice| match notice {
+        self.next_matching(timeout, |notice| match notice {
             Notice::Event(event) | Notice::SummarisedEvent(event) => Some(event),
             _ => None,
         })
     }
 
-    fn next_that<T>(
+    fn next_matching<T>(
         &self,
         timeout: Option<Duration>,
         take: impl Fn(Notice) -> Option<T>,
@@ -80,7 +83,8 @@ impl Listener {
                 }
             }
             if service.is_stopped() {
-                // Others may wait for the end too. A service that has stopped leaves this be.
+                // Other threads may wait for the end too. A stopped service does not acknowledge
+                // the waker, so each of them is woken.
                 self.waker.wake();
                 return Ok(None);
             }
@@ -96,28 +100,29 @@ impl Listener {
         }
     }
 
-    /// Makes one wait end now, or the next one at its beginning. From any thread and from a signal handler: it takes no
-    /// lock and no memory. Does nothing in a forked child.
+    /// Ends one wait, now or when it begins. Can be called from any thread and from a signal
+    /// handler: it takes no lock and allocates no memory. Does nothing in a forked child.
     pub fn interrupt(&self) {
         if self.is_forked() {
             return;
         }
-        // In this order: who is woken finds out why.
+        // In this order, so that the thread that wakes up finds the flag set.
         self.interrupted.store(true, Ordering::SeqCst);
         self.waker.wake();
     }
 
-    /// Takes up another configuration, as [`Service::reload`] does.
+    /// Replaces the configuration, like [`Service::reload`].
     ///
     /// # Errors
-    /// Fails as [`Service::start`] does; then everything goes on as before.
+    /// Fails as [`Service::start`] does; the old configuration then stays in force.
     pub fn reload(&self, config: Config) -> Result<(), ServiceError> {
         let result = self.lock()?.reload(config);
         self.waker.wake();
         result
     }
 
-    /// Begins to stop, as [`Service::stop`] does. Go on taking events until [`Listener::is_stopped`].
+    /// Begins to stop, like [`Service::stop`]. Continue to read events until
+    /// [`Listener::is_stopped`].
     ///
     /// # Errors
     /// [`ServiceError::Panicked`], [`ServiceError::Forked`].
@@ -127,7 +132,8 @@ impl Listener {
         Ok(())
     }
 
-    /// True when everything that [`Listener::stop`] began is done, and told.
+    /// True when everything that [`Listener::stop`] began is done and its notices have been
+    /// returned.
     ///
     /// # Errors
     /// [`ServiceError::Panicked`], [`ServiceError::Forked`].
@@ -135,13 +141,13 @@ impl Listener {
         Ok(self.lock()?.is_stopped())
     }
 
-    /// True in a process that was forked after the listener was opened. It takes no lock.
+    /// True in a process that was forked after the listener was opened. Takes no lock.
     pub fn is_forked(&self) -> bool {
         std::process::id() != self.owner
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Service>, ServiceError> {
-        // First of all: the thread that held the lock does not exist in a child.
+        // Before the lock: the thread that holds it may not exist in a child.
         if self.is_forked() {
             return Err(ServiceError::Forked);
         }
@@ -151,14 +157,15 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // In a forked child, a thread of the parent may have left the service in the middle of a change.
+        // In a forked child, the service may be locked by a thread of the parent in the middle of a
+        // change. It is leaked then.
         if self.is_forked() && self.service.try_lock().is_err() {
             std::mem::forget(Arc::clone(&self.service));
         }
     }
 }
 
-/// Readable when [`Listener::next`] has something to do or to tell.
+/// Readable when [`Listener::next`] has work to do or a notice to return.
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -173,7 +180,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::thread;
 
-    const SOON: Option<Duration> = Some(Duration::from_secs(10));
+    const WAIT_TIMEOUT: Option<Duration> = Some(Duration::from_secs(10));
 
     fn open() -> Listener {
         let setup = setup();
@@ -181,14 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn events_come_to_whoever_waits_and_the_commands_are_the_callers() {
-        if !in_namespace_of("service::listener::tests", "events_come_to_whoever_waits_and_the_commands_are_the_callers")
-        {
+    fn a_wait_returns_events_and_the_caller_runs_the_commands() {
+        if !in_namespace_of("service::listener::tests", "a_wait_returns_events_and_the_caller_runs_the_commands") {
             return;
         }
         let listener = open();
         knock(&[7000, 8000]);
-        let kinds: Vec<_> = (0..4).map(|_| listener.next_event(SOON).unwrap().unwrap().kind).collect();
+        let kinds: Vec<_> = (0..4).map(|_| listener.next_event(WAIT_TIMEOUT).unwrap().unwrap().kind).collect();
         assert!(matches!(kinds[0], EventKind::Stage { stage: 1, .. }), "{kinds:?}");
         assert!(matches!(&kinds[2], EventKind::Open { command: Some(command), .. } if command.contains("127.0.0.1")));
         assert!(matches!(&kinds[3], EventKind::Close { .. }), "{kinds:?}");
@@ -196,14 +202,17 @@ mod tests {
     }
 
     #[test]
-    fn an_interruption_ends_one_wait_and_a_wait_keeps_nobody_out() {
-        if !in_namespace_of("service::listener::tests", "an_interruption_ends_one_wait_and_a_wait_keeps_nobody_out") {
+    fn an_interruption_ends_one_wait_and_a_wait_does_not_hold_the_lock() {
+        if !in_namespace_of(
+            "service::listener::tests",
+            "an_interruption_ends_one_wait_and_a_wait_does_not_hold_the_lock",
+        ) {
             return;
         }
         let listener = open();
         listener.interrupt();
-        assert_eq!(listener.next_event(None).unwrap(), None, "it came before");
-        assert_eq!(listener.next_event(Some(Duration::from_millis(20))).unwrap(), None, "and was used up");
+        assert_eq!(listener.next_event(None).unwrap(), None, "it was interrupted before");
+        assert_eq!(listener.next_event(Some(Duration::from_millis(20))).unwrap(), None, "and was consumed");
         let woken = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..2 {

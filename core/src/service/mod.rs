@@ -1,15 +1,23 @@
-//! Everything at work behind one descriptor: packets in, doors opened and closed, notices out.
+//! The service: runs a configuration. It captures packets, opens and closes doors, runs commands
+//! and returns notices, all through one descriptor.
 //!
-//! A service is one thread's: the one that calls [`Service::next`], or that waits for its descriptor in a loop of its
-//! own. A [`Listener`] is a service for any thread.
+//! A [`Service`] is for one thread: the thread that calls [`Service::next`], or that waits for the
+//! service's descriptor in its own event loop. A [`Listener`] can be used from any thread.
 //!
 //! # What comes before what
 //!
-//! In each turn packets are matched first, by the times they were captured at, which also ends the attempts and
-//! openings that were due by then; when no packet is left, the clock ends what is due by now. Then, for all that
-//! happened: one-time sequences are marked as used, openings and the ends of stop commands are written to the state file
-//! with one sync, the kernel opens the ports, and only then commands start. So a stop command that has ended never runs again, after a crash, on the
-//! door that was opened anew.
+//! In each turn the service matches the captured packets first, by the times at which they were
+//! captured. That also ends the attempts and openings that were due by then. When no packet is
+//! left, the service ends everything that is due by the current time. Then it handles all events of
+//! the turn, in this order:
+//!
+//! - It marks one-time sequences as consumed.
+//! - It writes openings and the ends of stop commands to the state file, with one sync.
+//! - It has the kernel open and close the ports.
+//! - It starts commands.
+//!
+//! Therefore a stop command that has ended never runs again after a crash, when the door may be
+//! open again.
 
 mod commands;
 mod listener;
@@ -67,28 +75,30 @@ use crate::sys::timer::TimerFd;
 use crate::sys::wake::WakeFd;
 use crate::time::Timestamp;
 
-/// How long a stopping service waits for commands. A command that opens, waits and closes has this long to get to its
-/// end.
-pub const STOP_LIMIT: Duration = Duration::from_secs(60);
-/// knockd's interface where neither the configuration nor the caller names one.
+/// Maximum time that a stopping service waits for commands, from the call of [`Service::stop`]. A
+/// single command that opens, waits and closes must end within this time too.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// The interface that is used, like in knockd, if neither the configuration nor the caller names
+/// one.
 pub const DEFAULT_INTERFACE: &str = "eth0";
 
-/// Wakes a [`Service`] out of [`Service::next`]; for other threads and for signal handlers.
+/// Ends the wait of [`Service::next`], from another thread or from a signal handler.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<WakeFd>);
 
 impl Waker {
-    /// Makes [`Service::next`] return `None` now, or at its next call.
+    /// Makes [`Service::next`] return `None`, now or at its next call.
     pub fn wake(&self) {
         self.0.wake();
     }
 }
 
-/// The capture, the engine, the commands, the state file and the one-time files of a configuration at work.
+/// The capture, the engine, the commands, the state file and the one-time files of one
+/// configuration.
 ///
-/// Its descriptor is readable when [`Service::next`] has something to do or to tell: call it with a timeout of zero
-/// until it returns `None`. Dropping the service leaves running commands alone and open doors to the state file; to
-/// stop in order see [`Service::stop`].
+/// Its descriptor is readable when [`Service::next`] has work to do or a notice to return: call it
+/// with a timeout of zero until it returns `None`. Dropping the service does not end running
+/// commands, and leaves the openings in the state file. To stop in order, use [`Service::stop`].
 #[derive(Debug)]
 pub struct Service {
     config: Config,
@@ -99,35 +109,37 @@ pub struct Service {
     state: Option<StateFile>,
     ports: Ports,
     one_time: OneTimeDoors,
-    /// Stop commands under way and the openings that they end; none where the door is opened again after it.
+    /// Stop commands that wait or run, and the openings that they end; `None` if the door is opened
+    /// again after the stop command.
     closing: HashMap<CommandId, Option<OpeningId>>,
-    /// Start commands under way of openings.
+    /// Start commands of openings that wait or run.
     starting: HashMap<CommandId, Starting>,
     summaries: Summaries,
-    /// Openings that the engine believes in but that a one-time file forbade; there is nothing to close.
+    /// Openings that the engine holds but that a one-time file prevented; there is nothing to
+    /// close.
     withheld: HashSet<OpeningKey>,
     clock: Clock,
     epoll: Epoll,
     timer: TimerFd,
-    /// What the timer is armed for.
+    /// The time for which the timer is armed.
     armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
     commands: CommandCounts,
     tally: Tally,
-    /// A turn is due that the descriptor may not tell of.
+    /// True if a turn is due although the descriptor may not be readable.
     turn_due: bool,
-    /// A turn was just made.
+    /// True right after a turn.
     has_turned: bool,
-    /// A [`Waker`] was used, and [`Service::next`] has not returned for it yet.
+    /// True if a [`Waker`] was used and [`Service::next`] has not returned for it yet.
     woken: bool,
     tokens: Vec<u64>,
     notices: VecDeque<Notice>,
-    /// Set from [`Service::stop`] on: until when commands are waited for.
-    stop_limit: Option<Timestamp>,
+    /// Set by [`Service::stop`]: the time until which the service waits for commands.
+    stop_deadline: Option<Timestamp>,
     stopped: bool,
 }
 
-/// What makes an opening the one that it is: door, network and stop command.
+/// The identity of an opening: door, network and stop command.
 type OpeningKey = (Arc<str>, IpNet, Option<String>);
 
 #[derive(Clone, Copy)]
@@ -141,12 +153,14 @@ enum Token {
 }
 
 impl Service {
-    /// Opens everything that `config` needs; where doors have `open`, their ports are refused from here on. No command runs before the first [`Service::next`], not even those of
-    /// overdue openings that the state file has. An interface that does not exist is waited for.
+    /// Opens everything that `config` needs. If doors have `open`, their ports are protected from
+    /// here on. No command runs before the first [`Service::next`], not even the stop commands of
+    /// overdue openings in the state file. The service waits for an interface that does not exist.
     ///
     /// # Errors
-    /// Fails without the right to capture, or to change the firewall where doors have `open`, where the state file is another's or cannot be trusted, where a file of
-    /// one-time sequences cannot be read, and without descriptors.
+    /// Fails without the permission to capture or, if doors have `open`, to change the firewall.
+    /// Fails if another process uses the state file or the file cannot be trusted, if a file of
+    /// one-time sequences cannot be read, and if there are no descriptors left.
     pub fn start(mut config: Config, options: ServiceOptions) -> Result<Self, ServiceError> {
         let one_time = OneTimeDoors::open(&mut config)?;
         let clock = Clock::new();
@@ -185,7 +199,7 @@ impl Service {
         epoll.add(timer.as_fd(), Token::Timer as u64)?;
         epoll.add(waker.as_fd(), Token::Wake as u64)?;
         watch_firewall(&epoll, ports.watch())?;
-        // The first turn has to come even on a quiet line.
+        // The first turn must come even if no packet arrives.
         timer.arm(Some(Duration::ZERO))?;
         let mut service = Self {
             config,
@@ -212,35 +226,36 @@ impl Service {
             woken: false,
             tokens: Vec::new(),
             notices,
-            stop_limit: None,
+            stop_deadline: None,
             stopped: false,
         };
-        service.tell_used_up();
-        service.packet_source.follow(&mut service.engine, &mut service.notices);
-        // That is what `StartingUp` says.
+        service.report_consumed();
+        service.packet_source.update(&mut service.engine, &mut service.notices);
+        // `StartingUp` reports the same.
         service.notices.retain(|notice| !matches!(notice, Notice::Capture(CaptureNotice::Listening { .. })));
         Ok(service)
     }
 
-    /// Does what there is to do and returns the next notice, waiting for one until `timeout` is over (`None`: for
-    /// ever). Returns `None` when it is, when a [`Waker`] or a signal woke it, and from the stop on when
-    /// [`Service::is_stopped`].
+    /// Works and returns the next notice. Waits for it until `timeout` is over (`None`: without a
+    /// limit). Returns `None` when the timeout is over, when a [`Waker`] or a signal woke it, and
+    /// immediately once [`Service::is_stopped`].
     ///
     /// # Errors
-    /// Fails where the capture has broken down for good, and where system calls fail that should not. The service can
-    /// still be stopped.
+    /// Fails if the capture has failed for good, or if a system call fails that is not expected to.
+    /// The service can still be stopped.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Notice>, ServiceError> {
         let start = Instant::now();
         loop {
             if let Some(notice) = self.notices.pop_front() {
                 self.tally.take(&notice);
                 return Ok(Some(match notice {
-                    Notice::Knock(knock) if turned_away(&self.config, &knock) => Notice::TurnedAway(knock),
+                    Notice::Knock(knock) if has_ignored_flags(&self.config, &knock) => Notice::FlagsIgnored(knock),
                     notice => notice,
                 }));
             }
             let remaining = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-            // Right after a turn nothing is left, but for what the descriptor tells: no look is needed to say so.
+            // Right after a turn there is no work left unless the descriptor is readable, so that
+            // the wait can be skipped.
             let has_turned = std::mem::take(&mut self.has_turned) && remaining == Some(Duration::ZERO);
             if has_turned || self.stopped || std::mem::take(&mut self.woken) || !self.wait(remaining)? {
                 return Ok(None);
@@ -250,7 +265,8 @@ impl Service {
         }
     }
 
-    /// Waits until a turn is due, at most so long (`None`: for ever); true where one is.
+    /// Waits until a turn is due, at most for `timeout` (`None`: without a limit). Returns true if
+    /// a turn is due.
     fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, ServiceError> {
         if std::mem::take(&mut self.turn_due) {
             return Ok(true);
@@ -260,21 +276,21 @@ impl Service {
             self.woken = self.waker.acknowledge();
         }
         if self.tokens.contains(&(Token::Firewall as u64)) {
-            self.ports.tell();
+            self.ports.schedule_check();
         }
         Ok(!self.tokens.is_empty())
     }
 
-    /// A handle to wake this service with.
+    /// Returns a handle with which to wake this service.
     pub fn waker(&self) -> Waker {
         Waker(self.waker.clone())
     }
 
-    /// Takes up another configuration: the doors, the interfaces, the state file. Doors that did not change keep their
-    /// attempts, openings always survive.
+    /// Replaces the configuration: the doors, the interfaces, the state file. Doors that did not
+    /// change keep their attempts. Openings always survive.
     ///
     /// # Errors
-    /// Fails as [`Service::start`] does; then everything goes on as before.
+    /// Fails as [`Service::start`] does; the old configuration then stays in force.
     pub fn reload(&mut self, mut config: Config) -> Result<(), ServiceError> {
         self.turn()?;
         let one_time = OneTimeDoors::open(&mut config)?;
@@ -282,7 +298,8 @@ impl Service {
         let mut state = None;
         let path = absolute(&config.options.state_file);
         match &self.state {
-            // Doors that are gone may still be open, so it moves whatever the new ones store.
+            // Doors that the new configuration removes may still be open, so the records move
+            // whatever the new doors store.
             Some(old) if old.path() != path => state = Some(StateFile::open(&path, &boot_id(), clocks)?),
             None if self.options.run_commands => state = open_state(&config, clocks, &mut self.notices)?,
             _ => {}
@@ -313,27 +330,28 @@ impl Service {
         self.engine.reload(&self.config, clocks.now);
         let interfaces = self.interfaces();
         self.tally.keep(&self.config.doors.iter().map(|door| &*door.name).collect(), &interfaces);
-        self.read_sequences_again();
+        self.reread_sequences();
         self.notices.push_back(Notice::Reloaded);
-        self.tell_used_up();
+        self.report_consumed();
         self.turn()
     }
 
-    /// Begins to stop: no packet counts any more, no start command begins to run, and with `OnStop = close` every open
-    /// door is closed. Go on calling
-    /// [`Service::next`] until [`Service::is_stopped`]; commands are waited for, but not longer than [`STOP_LIMIT`].
+    /// Begins to stop: no packet counts and no start command begins any more, and with
+    /// `OnStop = close` every open door is closed. Continue to call [`Service::next`] until
+    /// [`Service::is_stopped`]. The service waits for commands, but not longer than
+    /// [`STOP_TIMEOUT`].
     pub fn stop(&mut self) {
-        if self.stop_limit.is_some() {
+        if self.stop_deadline.is_some() {
             return;
         }
         let now = self.clock.now();
         self.turn_due = true;
-        // Nobody looks any more, so what comes must not wake; where this fails, it does.
+        // The service reads no packets any more, so they must not wake it. If this fails, they do.
         let _ = self.epoll.remove(self.packet_source.as_fd());
-        self.stop_limit = Some(now.saturating_add(STOP_LIMIT));
+        self.stop_deadline = Some(now.saturating_add(STOP_TIMEOUT));
         self.notices.push_back(Notice::ShuttingDown);
         let keep = self.config.options.on_stop == OnStop::Keep;
-        // The kernel shuts ports with or without us.
+        // The kernel closes ports when their time is over, whether this process runs or not.
         let by_kernel = self.engine.openings().all(|opening| opening.stop_command.is_none());
         let kept = keep && (by_kernel || self.state.as_ref().is_some_and(StateFile::is_saving));
         if keep && !kept && self.engine.stats().openings > 0 {
@@ -346,20 +364,22 @@ impl Service {
         }
     }
 
-    /// True when everything that [`Service::stop`] began is done.
+    /// True when everything that [`Service::stop`] began is done and its notices have been
+    /// returned.
     pub fn is_stopped(&self) -> bool {
         self.stopped && self.notices.is_empty()
     }
 
-    /// True if packets are being read, as far as that can be known, or if the service is stopping. False if the reader
-    /// process ([`ServiceOptions::reader`]) has shown no sign of life for half a minute, although it was replaced.
+    /// True if packets are being read, as far as the service can determine, or if the service is
+    /// stopping. False if the reader process ([`ServiceOptions::reader`]) has not answered for half
+    /// a minute, although the service restarted it.
     pub fn is_reading(&self) -> bool {
-        self.stop_limit.is_some() || self.packet_source.is_alive()
+        self.stop_deadline.is_some() || self.packet_source.is_alive()
     }
 
-    /// The service in numbers.
+    /// Returns the sizes and counters of the service.
     pub fn status(&mut self) -> Status {
-        // Asking for the counts may bring other news.
+        // Reading the counters may bring other messages from the reader.
         self.turn_due = true;
         let Counts { attempts, packets, knocks, unused, evicted, refused, dropped } =
             self.packet_source.counts(&self.engine);
@@ -370,7 +390,7 @@ impl Service {
             engine: EngineStats { attempts, openings, knocks, unused, evicted, refused },
             packets,
             drops: dropped,
-            // The reader may say anything.
+            // The numbers of the reader process are not trusted.
             filtered: packets.saturating_add(unused).saturating_sub(knocks),
             commands: self.commands,
             commands_running: self.executor.running(),
@@ -380,15 +400,15 @@ impl Service {
     }
 }
 
-/// Readable when [`Service::next`] has something to do or to tell.
+/// Readable when [`Service::next`] has work to do or a notice to return.
 impl AsFd for Service {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 }
 
-/// True for a segment to a port of doors, none of which takes its flags.
-fn turned_away(config: &Config, knock: &Knock) -> bool {
+/// True for a TCP segment to a port of doors, none of which accepts its flags.
+fn has_ignored_flags(config: &Config, knock: &Knock) -> bool {
     let has_step = |door: &&Door| {
         let steps = door.sequence.as_ref().map_or(&[][..], Sequence::steps);
         steps.iter().any(|step| step.protocol == knock.protocol && step.port.get() == knock.port)
@@ -405,12 +425,14 @@ fn interfaces(config: &Config, options: &ServiceOptions) -> Vec<String> {
     }
 }
 
-/// Maximum number of start commands of one door that wait: one for each address of the largest burst that a reader reports.
+/// Maximum number of waiting start commands of one door: one for each address of the largest burst
+/// that a reader reports.
 fn max_waiting_starts(config: &Config) -> usize {
     config.options.max_openings.max(DOOR_BURST) as usize
 }
 
-/// The path as it is from every directory; as it is where there is no current directory.
+/// Makes the path independent of the current directory. Returns it unchanged if there is no current
+/// directory.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -419,7 +441,8 @@ fn watch_firewall(epoll: &Epoll, watch: Option<BorrowedFd<'_>>) -> io::Result<()
     watch.map_or(Ok(()), |watch| epoll.add(watch, Token::Firewall as u64))
 }
 
-/// A number that nobody can guess: std seeds its hashers from the system's random numbers.
+/// Returns a number that other processes cannot predict: std seeds its hashers from the system's
+/// random numbers.
 fn random() -> u32 {
     let wide = RandomState::new().hash_one(0_u8);
     u32::try_from(wide >> 32).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! What a running service has to tell, each with its line for a log.
+//! The notices of a running service, with their log lines.
 
 use std::fmt;
 use std::io;
@@ -21,117 +21,125 @@ use crate::packet::TcpFlags;
 use crate::printable::Printable;
 use crate::reader::ReaderNotice;
 
-/// Something that happened.
+/// A notice of a running service. Its `Display` form is its log line, empty if it has none.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Notice {
-    /// The service has started; it listens on these interfaces, or waits for them.
+    /// The service has started. It listens on these interfaces, or waits for them.
     StartingUp(Vec<String>),
-    /// The service stops.
+    /// The service begins to stop.
     ShuttingDown,
-    /// Another configuration is in use.
+    /// A new configuration is in force.
     Reloaded,
-    /// A packet that matters, where [`ServiceOptions::report_knocks`](super::ServiceOptions::report_knocks) asks for
-    /// it.
+    /// A knock that passed the kernel's filter, at whatever port, if
+    /// [`ServiceOptions::report_knocks`](super::ServiceOptions::report_knocks) is set.
     Knock(Knock),
-    /// A TCP segment to a port of doors, none of which takes its flags; it is reported like [`Notice::Knock`].
-    TurnedAway(Knock),
-    /// Something happened at a door.
+    /// A TCP segment to a port of doors, none of which accepts its flags. Reported under the same
+    /// condition as [`Notice::Knock`].
+    FlagsIgnored(Knock),
+    /// An event at a door.
     Event(Event),
-    /// Events that are no [`Notice::Event`] each, since there were more than `LogRate` of them in a second. Only a service with a
+    /// Numbers of events that were not reported as a [`Notice::Event`] each, because there were
+    /// more than `LogRate` of them in a second. Only a service with a
     /// [`ReaderProgram`](crate::reader::ReaderProgram) has this limit.
     Suppressed(Suppressed),
-    /// The same, without a line for a log: there are too many of them at its door, and [`Notice::Flood`] counts them.
+    /// An event at a door, without a log line: its door has too many of them, and [`Notice::Flood`]
+    /// counts them.
     SummarisedEvent(Event),
-    /// What was not logged line by line of one door in the last second.
+    /// The numbers of lines that were not logged for one door in the last second.
     Flood {
         /// The door's name.
         door: Arc<str>,
-        /// What was not logged.
+        /// The numbers by kind.
         counts: FloodCounts,
     },
-    /// So many start commands that waited are not run, since the service stops.
+    /// Number of waiting start commands that are not run, because the service stops.
     NotRun(usize),
-    /// Something happened to a command.
+    /// A result of a command.
     Command(CommandResult),
-    /// The shell could not run a program of a command, by its exit status.
+    /// The exit status of a command shows that the shell could not run a program.
     FailedProgram {
         /// The door's name.
         door: Arc<str>,
-        /// The program, where the command names it plainly.
+        /// The program, if the command names it without expansions.
         program: Option<String>,
-        /// The program is there, but cannot be executed.
+        /// True if the program exists but cannot be executed.
         is_found: bool,
     },
-    /// A command that would run now if commands were run.
+    /// A command that would run now if
+    /// [`ServiceOptions::run_commands`](super::ServiceOptions::run_commands) were set.
     CommandSkipped(CommandRequest),
-    /// Something happened to the capture.
+    /// A notice of the capture.
     Capture(CaptureNotice),
     /// A notice about the reader process.
     Reader(ReaderNotice),
-    /// So many openings from before the start were found in the state file.
+    /// Number of openings from before the start that the state file contains.
     Restored(usize),
-    /// Something happened to the state file.
+    /// A notice about the state file.
     State(StateNotice),
-    /// A one-time door's last sequence was used, or a file without one was found at the start: it takes no knock.
-    UsedUp {
+    /// The last sequence of a one-time door was consumed, or its file had none left at the start.
+    /// The door accepts no knock.
+    SequencesConsumed {
         /// The door's name.
         door: Arc<str>,
-        /// Its file of sequences.
+        /// The door's file of sequences.
         path: PathBuf,
     },
-    /// Something is wrong with a one-time door's file. Where `ip` is set, that address made a complete knock for which
-    /// nothing was done.
+    /// A one-time door's file cannot be used as expected. If `ip` is set, that address made a
+    /// complete knock that did not open the door.
     OneTime {
         /// The door's name.
         door: Arc<str>,
-        /// Whose knock does not count.
+        /// The address whose knock does not count.
         ip: Option<IpAddr>,
-        /// What is wrong.
+        /// The error.
         error: OneTimeError,
     },
-    /// A port that would be opened now if anything were done.
+    /// A port that would be opened now if
+    /// [`ServiceOptions::run_commands`](super::ServiceOptions::run_commands) were set.
     OpenSkipped {
         /// The door's name.
         door: Arc<str>,
-        /// The port, and for whom.
+        /// The port, and the address or network.
         element: Element,
     },
-    /// A port cannot be opened: the door stays shut.
+    /// A port cannot be opened: the door stays closed.
     NotOpened {
         /// The door's name.
         door: Arc<str>,
-        /// The port, and for whom.
+        /// The port, and the address or network.
         element: Element,
-        /// Why.
+        /// The error.
         error: GateError,
     },
-    /// A port cannot be shut before its time; the kernel shuts it then.
-    NotShut {
+    /// A port cannot be closed before its time; the kernel closes it at its time.
+    NotClosed {
         /// The door's name.
         door: Arc<str>,
-        /// The port, and for whom.
+        /// The port, and the address or network.
         element: Element,
-        /// Why.
+        /// The error.
         error: GateError,
     },
-    /// The own table, which refuses who has not knocked, was gone, or a part of it; it was made again.
-    GateMadeAgain,
-    /// The own table cannot be made or removed.
+    /// The managed table, which protects the ports, was removed or changed, and has been restored.
+    TableRestored,
+    /// The managed table cannot be created or removed.
     Gate(GateError),
-    /// At the stop, open doors are closed in spite of `OnStop = keep`, since the state file does not have them.
+    /// At the stop, open doors are closed in spite of `OnStop = keep`, because the state file does
+    /// not contain them.
     NotKept,
-    /// At the stop, so many commands still ran and so many waited after [`STOP_LIMIT`](super::STOP_LIMIT). The next
-    /// start runs the stop commands among them again.
+    /// The stop timed out after [`STOP_TIMEOUT`](super::STOP_TIMEOUT) while commands still ran or
+    /// waited. The next start runs the stop commands among them again.
     LeftBehind {
-        /// Commands that run on.
+        /// Number of commands that continue to run.
         running: usize,
-        /// Commands that were not started.
+        /// Number of commands that were not started.
         waiting: usize,
     },
 }
 
 impl Notice {
-    /// The address that the line begins with, for a log that shows names.
+    /// Returns the address with which the log line begins, for a log that shows host names.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Event(event) | Self::SummarisedEvent(event) => Some(event.ip),
@@ -139,8 +147,9 @@ impl Notice {
         }
     }
 
-    /// The line for a log, in knockd's words where knockd has any, without control characters. `None` for what logs
-    /// keep quiet about: commands that ended well, and what a [`Notice::Flood`] counts.
+    /// Returns the log line, with the text of knockd for notices that knockd logs too, and without
+    /// control characters. `None` for notices that are not logged: commands that ended
+    /// successfully, and events that a [`Notice::Flood`] counts.
     pub fn log_line(&self) -> Option<String> {
         let line = self.to_string();
         (!line.is_empty()).then_some(line)
@@ -160,17 +169,17 @@ impl fmt::Display for Notice {
                 let to = SocketAddr::new(knock.destination, knock.port);
                 write!(f, "{}: {from} -> {to}", knock.protocol)
             }
-            Self::TurnedAway(knock) => {
+            Self::FlagsIgnored(knock) => {
                 let from = SocketAddr::new(knock.source, knock.source_port);
                 let to = SocketAddr::new(knock.destination, knock.port);
                 let flags = FlagMask { set: knock.flags, clear: TcpFlags::NONE };
-                write!(f, "tcp: {from} -> {to} turned away: no door takes its flags ({flags})")
+                write!(f, "tcp: {from} -> {to} ignored: no door accepts its flags ({flags})")
             }
             Self::Event(event) => event.fmt(f),
             Self::Suppressed(suppressed) => suppressed.fmt(f),
             Self::SummarisedEvent(_) => Ok(()),
             Self::Flood { door, counts } => flood(f, door, counts),
-            Self::NotRun(count) => write!(f, "start commands that waited and are not run any more: {count}"),
+            Self::NotRun(count) => write!(f, "waiting start commands that will not run: {count}"),
             Self::Command(outcome) => outcome.fmt(f),
             Self::FailedProgram { door, program, is_found } => {
                 let program = program.as_deref().unwrap_or("a program of the command");
@@ -184,9 +193,9 @@ impl fmt::Display for Notice {
             Self::Reader(notice) => notice.fmt(f),
             Self::Restored(count) => write!(f, "openings found from before the start: {count}"),
             Self::State(notice) => notice.fmt(f),
-            Self::UsedUp { door, path } => write!(
+            Self::SequencesConsumed { door, path } => write!(
                 f,
-                "{}: no more sequences found in {}, the door takes no more knocks",
+                "{}: no more sequences in {}; the door accepts no more knocks",
                 Printable(door),
                 Printable(&path.to_string_lossy())
             ),
@@ -198,15 +207,15 @@ impl fmt::Display for Notice {
             Self::NotOpened { door, element: Element { net, port }, error } => {
                 write!(f, "{}: {}: cannot open {port}: {error}", Printable(door), Written(*net))
             }
-            Self::NotShut { door, element: Element { net, port }, error } => {
-                write!(f, "{}: {}: cannot shut {port}: {error}", Printable(door), Written(*net))
+            Self::NotClosed { door, element: Element { net, port }, error } => {
+                write!(f, "{}: {}: cannot close {port}: {error}", Printable(door), Written(*net))
             }
-            Self::GateMadeAgain => f.write_str(
+            Self::TableRestored => f.write_str(
                 "another program removed or changed the table inet portknock, and its ports may have been open to any host; \
-                 it is made again",
+                 the table is restored",
             ),
             Self::Gate(error) => error.fmt(f),
-            Self::NotKept => f.write_str("open doors are closed, since the state file does not have them"),
+            Self::NotKept => f.write_str("open doors are closed, because the state file does not contain them"),
             Self::LeftBehind { running, waiting } => {
                 write!(f, "commands left behind: {running} still running, {waiting} not started")
             }
@@ -232,16 +241,17 @@ fn flood(f: &mut fmt::Formatter<'_>, door: &str, counts: &FloodCounts) -> fmt::R
     Ok(())
 }
 
-/// Why a service cannot start, go on, or take up a configuration.
+/// The reason for which a service cannot start, continue, or replace its configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServiceError {
-    /// The capture cannot be opened or has broken down.
+    /// The capture cannot be opened or has failed for good.
     #[error(transparent)]
     Capture(#[from] CaptureError),
     /// The reader process cannot be started.
-    #[error("the reader process cannot be started: {0}")]
+    #[error("cannot start the reader process: {0}")]
     Reader(String),
-    /// The state file must not be used.
+    /// The state file cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
     /// A door's file of one-time sequences cannot be used.
@@ -249,19 +259,17 @@ pub enum ServiceError {
     OneTime {
         /// The door's name.
         door: Arc<str>,
-        /// What is wrong.
+        /// The error.
         error: OneTimeError,
     },
-    /// The ports of the doors' `open` cannot be protected or opened.
+    /// The ports of doors with `open` cannot be protected or opened.
     #[error("open: {0}")]
     Gate(#[from] GateError),
-    /// A system call failed, mostly for want of descriptors.
+    /// A system call failed, in most cases because there are no descriptors left.
     #[error("system error: {0}")]
     System(#[from] io::Error),
-    /// A [`Listener`](super::Listener) cannot be used any more.
-    #[error(
-        "an earlier call failed in a way that must not happen (it panicked): this listener cannot be used any more"
-    )]
+    /// An earlier call panicked; the [`Listener`](super::Listener) can no longer be used.
+    #[error("an earlier call panicked, which is a bug in portknock: the listener can no longer be used")]
     Panicked,
     /// A [`Listener`](super::Listener) is used in a process that was forked after it was opened.
     #[error("the listener belongs to the process that opened it; a forked child cannot use it")]

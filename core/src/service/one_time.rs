@@ -11,7 +11,7 @@ use crate::one_time::{OneTimeError, OneTimeFile};
 pub(super) struct OneTimeDoors(HashMap<DoorId, OneTimeFile>);
 
 impl OneTimeDoors {
-    /// Opens the files and gives the doors of `config` the sequences whose turn it is.
+    /// Opens the files and sets the current sequences of the doors of `config`.
     pub(super) fn open(config: &mut Config) -> Result<Self, ServiceError> {
         let mut files = HashMap::new();
         for (i, door) in config.doors.iter_mut().enumerate() {
@@ -24,12 +24,13 @@ impl OneTimeDoors {
         Ok(Self(files))
     }
 
-    /// Marks the sequence that just opened this door as used. `None` where it is no one-time door; the first value is
-    /// whether the opening counts, the second the sequence from now on.
-    pub(super) fn use_up(&mut self, door: DoorId) -> Option<(Result<(), OneTimeError>, Next)> {
+    /// Marks the sequence that just opened this door as consumed. Returns `None` if it is no
+    /// one-time door. The first value is an error if the opening does not count, the second is the
+    /// door's next sequence.
+    pub(super) fn consume(&mut self, door: DoorId) -> Option<(Result<(), OneTimeError>, Next)> {
         let file = self.0.get_mut(&door)?;
         let marked = file.mark_used();
-        // What could not be marked would be read again as unused.
+        // A sequence that could not be marked would be read again as unused.
         let next = match &marked {
             Ok(()) | Err(OneTimeError::Edited(..)) => file.advance().map(Option::<&Sequence>::cloned),
             Err(_) => Ok(None),
@@ -37,17 +38,17 @@ impl OneTimeDoors {
         Some((marked, next))
     }
 
-    /// Reads all files again, for the sequences whose turn it is now.
-    pub(super) fn read_again(&mut self) -> Vec<(DoorId, Next)> {
+    /// Reads all files again and returns the current sequence of each door.
+    pub(super) fn reread(&mut self) -> Vec<(DoorId, Next)> {
         let files = self.0.iter_mut();
         files.map(|(&door, file)| (door, file.advance().map(Option::<&Sequence>::cloned))).collect()
     }
 
-    /// The sequence that is in use again where nothing is marked.
+    /// Returns the current sequence without marking it, for a dry run.
     pub(super) fn current(&self, door: DoorId) -> Option<Sequence> {
         self.0.get(&door)?.current().cloned()
     }
 }
 
-/// The sequence that comes next, `None` where none is left.
+/// The next sequence; `None` if none is left.
 pub(super) type Next = Result<Option<Sequence>, OneTimeError>;

@@ -1,4 +1,4 @@
-//! The doors that stand open, for those who ask and those who close them by hand.
+//! The open doors of a service: queries, and closing by hand.
 
 use std::sync::Arc;
 
@@ -11,49 +11,52 @@ use crate::openings::Opening;
 use crate::printable::Printable;
 use crate::time::Timestamp;
 
-/// Why nothing was closed.
+/// The reason for which [`Service::close`] closed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CloseError {
-    /// No door has this name, and none of this name stands open from before.
+    /// No door of the configuration has this name, and neither has an opening from before.
     #[error("there is no door {}", Printable(.0))]
     UnknownDoor(String),
-    /// The door is there, but not open for this address or network.
+    /// The door exists, but is not open for this address or network.
     #[error("{} is not open for {}", Printable(.door), Written(*.addresses))]
     NotOpen {
         /// The door's name.
         door: String,
-        /// The address, or the network.
+        /// The address or the network.
         addresses: IpNet,
     },
 }
 
 impl Service {
-    /// The names of the doors of the configuration, in its order; names may repeat.
+    /// Returns the names of the doors in the order of the configuration. Names may repeat.
     pub fn door_names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.config.doors.iter().map(|door| &door.name)
     }
 
-    /// The doors that stand open, in no particular order.
+    /// Returns the openings, in no particular order.
     pub fn openings(&self) -> impl Iterator<Item = &Opening> {
         self.engine.openings().filter(|opening| self.withheld.is_empty() || !self.withheld.contains(&key_of(opening)))
     }
 
-    /// The service's time, which [`Opening::closes_at`] and the events are by.
+    /// Returns the time of the service's clock, which [`Opening::closes_at`] and the events use.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The interfaces that are listened on, or waited for.
+    /// Returns the interfaces that the service listens on or waits for.
     pub fn interfaces(&self) -> Vec<String> {
         interfaces(&self.config, &self.options)
     }
 
-    /// Why an interface is not listened on, by the notices that [`Service::next`] has returned; `None` if it is.
+    /// Returns the reason for which the service does not listen on an interface, according to the
+    /// notices that [`Service::next`] has returned; `None` if it does.
     pub fn absence(&self, interface: &str) -> Option<String> {
         self.tally.absence(interface)
     }
 
-    /// What happened at the doors of this name since the start, by the notices that [`Service::next`] has returned.
+    /// Returns the counters of the doors of this name since the start, according to the notices
+    /// that [`Service::next`] has returned.
     pub fn door_counts(&self, name: &str) -> DoorCounts {
         self.tally.door(name)
     }
@@ -63,13 +66,13 @@ impl Service {
         !self.options.run_commands
     }
 
-    /// Closes what this door has open for this address, or for all of this network, as if its time were over, and gives how
-    /// many openings that were (a door whose stop command was changed by a reload may have one for each). A door with
-    /// `open_prefix` closes for the whole network that has the address. The stop commands run from the next
-    /// [`Service::next`] on.
+    /// Closes the openings of this door that cover this address, or all of this network, as if
+    /// their time were over, and returns their number. A door has several openings for an address
+    /// if a reload changed its stop command. An opening of a door with `open_prefix` is closed for
+    /// its whole network. The stop commands run from the next [`Service::next`] on.
     ///
     /// # Errors
-    /// Fails where there is nothing to close.
+    /// Fails if there is no such opening.
     pub fn close(&mut self, door: &str, addresses: impl Into<IpNet>) -> Result<usize, CloseError> {
         let addresses = addresses.into();
         let is_covered = |opening: &&Opening| opening.net.contains(&addresses) && &*opening.door == door;

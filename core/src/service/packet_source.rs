@@ -1,4 +1,4 @@
-//! Where a service gets its packets from: a capture of its own, or the reader process.
+//! The source of a service's packets: a capture in this process, or the reader process.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,36 +15,37 @@ use crate::filter::PortFilter;
 use crate::reader::{Counts, ReaderOptions, ReaderProcess, ReaderReport, Start};
 use crate::time::Timestamp;
 
-/// A reader that cannot say what came before a closing is due is not waited for any longer: the door is closed.
+/// Maximum time that a door stays open past its closing time while the reader has not yet reported
+/// the packets from before that time.
 const CLOSING_TIMEOUT: Duration = Duration::from_millis(100);
-/// Maximum time between two looks at what is due while a reload waits for the reader.
+/// Maximum time between two checks for due events while a reload waits for the reader.
 const RELOAD_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Where packets are captured and decoded.
+/// The capturing and decoding part of a service.
 #[derive(Debug)]
 pub(super) enum PacketSource {
-    /// In this process.
+    /// A capture in this process.
     Local(Box<LocalCapture>),
-    /// In the reader process; the engine of this process has no attempts.
+    /// The reader process. The engine of this process then has no attempts.
     Reader(Box<ReaderProcess>),
 }
 
-/// The capture of this process.
+/// The capture in this process.
 #[derive(Debug)]
 pub(super) struct LocalCapture {
     capture: CaptureSet,
     feed: Feed,
     interfaces: Vec<String>,
-    /// Packets that captures before this one lost.
+    /// Packets that earlier captures lost.
     dropped_before: u64,
-    /// Chooses the ports that the filter passes for the scan guard; the same over reloads.
+    /// Seed of the sample of ports that the filter passes for the scan guard; kept over reloads.
     secret: u32,
-    /// Segments whose flags no door takes are captured too.
+    /// True if segments whose flags no door accepts are captured too.
     all_flags: bool,
 }
 
 impl PacketSource {
-    /// Begins to listen.
+    /// Opens the capture or starts the reader process.
     pub(super) fn open(
         config: &Config,
         interfaces: Vec<String>,
@@ -75,8 +76,9 @@ impl PacketSource {
             .map_err(ServiceError::Reader)
     }
 
-    /// Has the engine know the machine's addresses, and takes what there is to tell.
-    pub(super) fn follow(&mut self, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
+    /// Passes the machine's addresses and the reader's messages to the engine, and collects
+    /// notices.
+    pub(super) fn update(&mut self, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
         match self {
             Self::Local(local) => {
                 local.feed.follow_addresses(&mut local.capture, engine);
@@ -86,13 +88,13 @@ impl PacketSource {
             }
             Self::Reader(reader) => {
                 while let Some(report) = reader.poll_report() {
-                    take(report, engine, notices);
+                    apply(report, engine, notices);
                 }
             }
         }
     }
 
-    /// What was counted, and how many attempts there are.
+    /// Returns the counters and the number of attempts.
     pub(super) fn counts(&mut self, engine: &Engine) -> Counts {
         match self {
             Self::Local(local) => {
@@ -103,7 +105,7 @@ impl PacketSource {
         }
     }
 
-    /// Gives a one-time door its next sequence; `config` has it already.
+    /// Updates the sequence of a one-time door, which `config` contains already.
     pub(super) fn set_sequence(&mut self, config: &Config, id: DoorId) {
         match (self, config.doors.get(usize::from(id.0))) {
             (Self::Local(local), _) => local.set_filter(config),
@@ -112,7 +114,7 @@ impl PacketSource {
         }
     }
 
-    /// True unless nothing reads packets.
+    /// True unless the reader process has failed to answer for too long.
     pub(super) fn is_alive(&self) -> bool {
         match self {
             Self::Local(_) => true,
@@ -120,7 +122,8 @@ impl PacketSource {
         }
     }
 
-    /// How much longer an answer to what was asked before a closing is waited for; `None` where it is not.
+    /// Returns the remaining time that a due closing waits for the reader to report earlier
+    /// packets; `None` if none waits or the time is over.
     pub(super) fn closing_time_left(&self) -> Option<Duration> {
         match self {
             Self::Local(_) => None,
@@ -138,7 +141,8 @@ impl LocalCapture {
         self.capture.set_filter(self.filter(config));
     }
 
-    /// Takes what was captured into the engine; the time up to which nothing is missing then, where that is known.
+    /// Passes captured frames to the engine. Returns the time up to which all packets have been
+    /// read, if that is known.
     fn turn(
         &mut self,
         engine: &mut Engine,
@@ -154,7 +158,7 @@ impl LocalCapture {
     }
 }
 
-/// Readable when there is something to see.
+/// Readable when there are packets or messages to read.
 impl AsFd for PacketSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -165,26 +169,27 @@ impl AsFd for PacketSource {
 }
 
 impl Service {
-    /// Takes what there is to see into the engine, and moves its time on.
+    /// Passes new packets or messages of the reader to the engine, and advances its time.
     pub(super) fn poll_packets(&mut self) -> Result<(), ServiceError> {
         let Self { engine, packet_source, options, notices, clock, .. } = self;
         match packet_source {
             PacketSource::Local(local) => drop(local.turn(engine, options, notices)?),
             PacketSource::Reader(reader) => reader.turn()?,
         }
-        packet_source.follow(engine, notices);
+        packet_source.update(engine, notices);
         if let PacketSource::Reader(reader) = packet_source {
             close_due(reader, engine, *clock);
         }
         Ok(())
     }
 
-    /// Waits until the reader uses the new doors, at most for its deadline. Doors close meanwhile.
+    /// Waits until the reader uses the new doors, at most until its deadline. Doors close
+    /// meanwhile.
     fn wait_for_reload(&mut self) -> Result<(), ServiceError> {
         while let PacketSource::Reader(reader) = &mut self.packet_source {
             let is_reloading = reader.is_reloading();
             while let Some(report) = reader.poll_report() {
-                take(report, &mut self.engine, &mut self.notices);
+                apply(report, &mut self.engine, &mut self.notices);
             }
             if !is_reloading {
                 reader.end_reload();
@@ -197,7 +202,8 @@ impl Service {
         Ok(())
     }
 
-    /// Looks out for other doors, on other interfaces. All reports about the old doors are handled when this returns.
+    /// Switches to other doors and interfaces. When this returns, all packets that were captured
+    /// for the old doors have been handled.
     pub(super) fn replace_doors(&mut self, config: &Config, interfaces: Vec<String>) -> Result<(), ServiceError> {
         match &mut self.packet_source {
             PacketSource::Local(local) => {
@@ -209,7 +215,8 @@ impl Service {
                     self.epoll.add(capture.as_fd(), Token::Packets as u64)?;
                     Some(capture)
                 };
-                // What has come by now is for the doors of before. A capture that fails has nothing more to tell.
+                // Packets that have arrived by now are for the old doors. After an error there is
+                // nothing more to read.
                 for _ in 0..MAX_FINAL_TURNS {
                     if !matches!(local.turn(&mut self.engine, &self.options, &mut self.notices), Ok(None)) {
                         break;
@@ -223,7 +230,7 @@ impl Service {
                     }
                     None => local.capture.set_filter(filter),
                 }
-                self.packet_source.follow(&mut self.engine, &mut self.notices);
+                self.packet_source.update(&mut self.engine, &mut self.notices);
                 self.work()
             }
             PacketSource::Reader(reader) => {
@@ -236,18 +243,19 @@ impl Service {
     }
 }
 
-/// Closes what is due, once the reader has reported what came before that, or has not done so in time.
+/// Closes the doors that are due, as soon as the reader has reported the packets from before, or
+/// has not done so in time.
 fn close_due(reader: &mut ReaderProcess, engine: &mut Engine, clock: Clock) {
     let now = clock.now();
-    // A knock that came before what is due, and is not told yet, may put it off.
+    // A knock from before the due time that the reader has not reported yet may extend the opening.
     if engine.poll_timeout().is_some_and(|due| due <= now) && !reader.catch_up(CLOSING_TIMEOUT) {
         engine.handle_timeout(now);
     }
 }
 
-fn take(report: ReaderReport, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
+fn apply(report: ReaderReport, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
     match report {
-        ReaderReport::DoorEvent { time, door_id, ip, kind } => engine.take_over(time, door_id, ip, kind),
+        ReaderReport::DoorEvent { time, door_id, ip, kind } => engine.apply_detected(time, door_id, ip, kind),
         ReaderReport::CaughtUp(time) => engine.handle_timeout(time),
         ReaderReport::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),
         ReaderReport::Knock(knock) => notices.push_back(Notice::Knock(knock)),

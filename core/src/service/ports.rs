@@ -1,4 +1,4 @@
-//! The ports that doors open without a command: what a turn opens and shuts goes to the kernel together.
+//! The ports that doors open without a command. The changes of one turn go to the kernel together.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -16,48 +16,51 @@ use crate::gate::{Element, Gate, GateError};
 use crate::openings::Opening;
 use crate::time::Timestamp;
 
-/// How long the own table is left alone after it was made again: one that somebody removes for ever must not keep this
-/// process busy. Each time it is twice as long, until the table has been left in peace.
-const RESTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(5);
+/// Minimum time between two restorations of the managed table, so that a program that keeps
+/// removing the table cannot keep this process busy. The time doubles with each restoration, and
+/// starts again when the table has not been changed for a while.
+const RESTORE_DELAY: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(5);
 
-/// The gate, where a door has `open` and nothing is only tried, and what is to be done there.
+/// The gate, if a door has `open` and the service is not a dry run, and the changes to make there.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
-    /// Boxed, since the compiler looks at what it holds, where it is none, in a way that valgrind takes for a mistake.
+    /// Boxed, because the compiler reads the contents of a `None` in a way that valgrind reports as
+    /// an error.
     gate: Option<Box<Gate>>,
     opening: HashMap<Element, (Arc<str>, Duration)>,
-    shutting: HashMap<Element, Arc<str>>,
-    /// When to look whether the own table is still whole.
-    look_at: Option<Timestamp>,
-    /// Not before this.
-    rests_until: Timestamp,
-    rest: Duration,
-    /// What is wrong with it was told, and it is still wrong.
-    failing: bool,
+    closing: HashMap<Element, Arc<str>>,
+    /// The time of the next check whether the managed table is complete.
+    check_at: Option<Timestamp>,
+    /// The earliest time of the next check after a restoration.
+    not_before: Timestamp,
+    restore_delay: Duration,
+    /// True if the last restoration failed; the error has been reported.
+    restore_failed: bool,
 }
 
 impl Ports {
-    /// Opens the gate of a configuration.
+    /// Opens the gate of a configuration and creates the managed table.
     pub(super) fn start(config: &Config) -> Result<Self, GateError> {
         let mut gate = Gate::find(config)?;
         gate.as_mut().map_or(Ok(()), Gate::make)?;
         Ok(Self { gate: gate.map(Box::new), ..Self::default() })
     }
 
-    /// Readable when somebody else has changed the firewall; [`Ports::tell`] is for that. `None` without an own table.
+    /// Readable when another program has changed the firewall; call [`Ports::schedule_check`] then.
+    /// `None` without a managed table.
     pub(super) fn watch(&self) -> Option<BorrowedFd<'_>> {
         self.gate.as_ref()?.watch()
     }
 
-    /// Has the next turn see what became of the own table, where somebody else has changed the firewall.
-    pub(super) fn tell(&mut self) {
+    /// Makes a later turn check the managed table, if another program has changed the firewall.
+    pub(super) fn schedule_check(&mut self) {
         if self.gate.as_ref().is_some_and(|gate| gate.was_changed()) {
-            self.look_at.get_or_insert(self.rests_until);
+            self.check_at.get_or_insert(self.not_before);
         }
     }
 
-    /// Takes up the gate of another configuration, in which what is open stays open. An own table that is not used any more
-    /// is removed.
+    /// Replaces the gate by that of another configuration, in which the ports of `open` stay open.
+    /// Removes a managed table that is no longer used.
     pub(super) fn replace<'a>(
         &mut self,
         gate: Option<Gate>,
@@ -74,14 +77,14 @@ impl Ports {
             _ if was_own => crate::gate::remove_table().map(drop),
             _ => Ok(()),
         };
-        self.failing = made.is_err();
-        // Tried again, where there is a table to make.
-        self.look_at = self.gate.as_ref().filter(|_| self.failing).map(|_| Timestamp::default());
+        self.restore_failed = made.is_err();
+        // A table that could not be created is tried again.
+        self.check_at = self.gate.as_ref().filter(|_| self.restore_failed).map(|_| Timestamp::default());
         notices.extend(made.err().map(Notice::Gate));
     }
 
-    /// Openings of before the start: what the sets have, of doors that no command closes; and those from the state file,
-    /// each with its door's ports.
+    /// Returns the openings from before the start: those in the kernel's sets, for doors that no
+    /// command closes, and those of the state file, with the ports of their doors.
     pub(super) fn adopt(
         &mut self,
         config: &Config,
@@ -105,7 +108,7 @@ impl Ports {
             sources.entry(net).or_default().insert(port, left);
         }
         for (net, open) in sources {
-            // The kernel does not have the address of the network that knocked.
+            // The kernel's set contains the network, but not the address that knocked.
             let ip = net.addr();
             let opens_for_it = |door: &&Door| door.network_of(ip) == net && door.stop_command_for(ip).is_none();
             for door in doors().filter(opens_for_it) {
@@ -120,16 +123,16 @@ impl Ports {
         Ok(saved)
     }
 
-    /// Takes note of what an event asks for, or tells where nothing is to be done. What was reported late is open for what
-    /// is left of its time.
-    pub(super) fn note(&mut self, event: &Event, now: Timestamp, tells: bool, notices: &mut VecDeque<Notice>) {
+    /// Queues the changes that an event asks for and, if `is_reported`, reports the ports that
+    /// would be opened. An opening that was reported late is open for the rest of its time.
+    pub(super) fn note(&mut self, event: &Event, now: Timestamp, is_reported: bool, notices: &mut VecDeque<Notice>) {
         let (opening, opens) = match &event.kind {
             EventKind::Open { opening: Some(opening), .. } | EventKind::Extend { opening, .. } => (opening, true),
-            // When its time is over the kernel shuts it.
+            // At its closing time the kernel closes it.
             EventKind::Close { opening, .. } if event.time < opening.closes_at => (opening, false),
             _ => return,
         };
-        if tells && opens {
+        if is_reported && opens {
             let open = opening.open.iter().map(|port| (opening.door.clone(), element(opening, *port)));
             notices.extend(open.map(|(door, element)| Notice::OpenSkipped { door, element }));
         }
@@ -141,23 +144,23 @@ impl Ports {
             let (door, element) = (opening.door.clone(), element(opening, *port));
             if !opens {
                 self.opening.remove(&element);
-                self.shutting.insert(element, door);
+                self.closing.insert(element, door);
             } else if !left.is_zero() {
                 self.opening.insert(element, (door, left));
             }
         }
     }
 
-    /// Shuts ports. What another door holds open, as `holder` returns, is opened again, for as long as that door has: the
-    /// kernel may have it for longer.
-    fn shut<'a>(
+    /// Closes ports. A port that another door holds open, as `holder` returns, is opened again for
+    /// the remaining time of that door, because the kernel's element may last longer.
+    fn close<'a>(
         &mut self,
         holder: impl Fn(&Element) -> Option<&'a Opening>,
         now: Timestamp,
         notices: &mut VecDeque<Notice>,
     ) {
-        let (Some(gate), false) = (&mut self.gate, self.shutting.is_empty()) else { return };
-        let wanted = std::mem::take(&mut self.shutting);
+        let (Some(gate), false) = (&mut self.gate, self.closing.is_empty()) else { return };
+        let wanted = std::mem::take(&mut self.closing);
         for element in wanted.keys() {
             let Some(opening) = holder(element).filter(|opening| opening.closes_at > now) else { continue };
             let left = opening.closes_at.saturating_since(now);
@@ -169,47 +172,52 @@ impl Ports {
         let elements: Vec<Element> = wanted.keys().copied().collect();
         for (element, error) in gate.remove(&elements) {
             let door = wanted.get(&element).cloned().unwrap_or_default();
-            notices.push_back(Notice::NotShut { door, element, error });
+            notices.push_back(Notice::NotClosed { door, element, error });
         }
     }
 
-    /// When to come again though nothing happened.
+    /// The time at which the next turn is due without other events.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.look_at
+        self.check_at
     }
 
-    /// Makes the own table again where somebody flushed all rules: its ports are open to everybody then. True where it did.
-    fn look(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) -> bool {
+    /// Restores the managed table if another program removed or changed it, because its ports are
+    /// open to any host then. Returns true if it did.
+    fn restore_table(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) -> bool {
         let Some(gate) = &mut self.gate else { return false };
-        if self.look_at.is_none_or(|due| now < due) {
+        if self.check_at.is_none_or(|due| now < due) {
             return false;
         }
-        self.look_at = None;
+        self.check_at = None;
         match gate.repair() {
-            Ok(mended) => {
-                self.failing = false;
-                if mended {
-                    notices.push_back(Notice::GateMadeAgain);
-                    let was_in_peace = self.rests_until.saturating_add(*RESTS.end()) < now;
-                    self.rest = if was_in_peace { *RESTS.start() } else { (self.rest * 2).min(*RESTS.end()) };
-                    self.rests_until = now.saturating_add(self.rest);
+            Ok(restored) => {
+                self.restore_failed = false;
+                if restored {
+                    notices.push_back(Notice::TableRestored);
+                    let was_unchanged = self.not_before.saturating_add(*RESTORE_DELAY.end()) < now;
+                    self.restore_delay = if was_unchanged {
+                        *RESTORE_DELAY.start()
+                    } else {
+                        (self.restore_delay * 2).min(*RESTORE_DELAY.end())
+                    };
+                    self.not_before = now.saturating_add(self.restore_delay);
                 }
-                mended
+                restored
             }
             Err(error) => {
-                if !self.failing {
+                if !self.restore_failed {
                     notices.push_back(Notice::Gate(error));
-                    self.failing = true;
+                    self.restore_failed = true;
                 }
-                self.look_at = Some(now.saturating_add(*RESTS.end()));
+                self.check_at = Some(now.saturating_add(*RESTORE_DELAY.end()));
                 false
             }
         }
     }
 
-    /// Opens again what was open in a table that was made again.
+    /// Opens the ports of these openings again after the table was restored.
     fn reopen<'a>(&mut self, open: impl Iterator<Item = &'a Opening>, now: Timestamp) {
-        // One that is over may wait for word of a knock that extended it.
+        // An overdue opening may still wait for the reader to report a knock that extended it.
         for opening in open.filter(|opening| opening.closes_at > now) {
             let left = opening.closes_at.saturating_since(now);
             let ports = opening.open.iter().map(|port| (element(opening, *port), (opening.door.clone(), left)));
@@ -221,10 +229,11 @@ impl Ports {
         let (Some(gate), false) = (&mut self.gate, self.opening.is_empty()) else { return };
         let opening = std::mem::take(&mut self.opening);
         let failed = gate.add(&opening.iter().map(|(element, (_, left))| (*element, *left)).collect::<Vec<_>>());
-        // Somebody has flushed it since the look: the next one makes it again, with all that is to be open.
+        // Another program has removed the table since the check. The next check restores it, with
+        // all ports that are to be open.
         let is_gone = gate.is_managed() && failed.iter().any(|(_, error)| matches!(error, GateError::NoSet(_)));
         if is_gone || gate.is_paused() {
-            self.look_at.get_or_insert(self.rests_until);
+            self.check_at.get_or_insert(self.not_before);
         }
         if is_gone {
             return;
@@ -239,14 +248,14 @@ impl Ports {
 }
 
 impl Service {
-    /// Opens and shuts the ports of this turn.
+    /// Opens and closes the ports of this turn.
     pub(super) fn apply_ports(&mut self, now: Timestamp) {
         let Self { engine, withheld, ports, notices, .. } = self;
         let is_real = |opening: &Opening| !withheld.contains(&key_of(opening));
-        if ports.look(now, notices) {
+        if ports.restore_table(now, notices) {
             ports.reopen(engine.openings().filter(|opening| is_real(opening)), now);
         }
-        ports.shut(|Element { net, port }| engine.holder(*net, *port, is_real), now, notices);
+        ports.close(|Element { net, port }| engine.holder(*net, *port, is_real), now, notices);
         ports.open(notices);
     }
 }

@@ -1,39 +1,42 @@
-//! A service in numbers.
+//! The sizes and counters of a service.
 
 use std::fmt;
 
 use crate::engine::EngineStats;
 use crate::exec::CommandResultKind;
 
-/// What a service holds now, and what it counted since the start.
+/// The current sizes of a service, and its counters since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Status {
     /// Doors of the configuration.
     pub doors: usize,
     /// Attempts, openings and knocks.
     pub engine: EngineStats,
-    /// Packets that came through the filter.
+    /// Packets that passed the kernel's filter.
     pub packets: u64,
-    /// Packets that were lost, in the kernel's buffer or at the interface.
+    /// Packets that were lost in the kernel's buffer or at the interface.
     pub drops: u64,
-    /// Packets among those that came through, but that no door uses: a sample of the others, for the scan guard.
+    /// Packets that passed the filter but that no door uses: a sample of the other traffic, for the
+    /// scan guard.
     pub filtered: u64,
-    /// Commands that were started, and how many of them failed or could not be started.
+    /// Counters of the commands.
     pub commands: CommandCounts,
-    /// Commands that run.
+    /// Commands that are running.
     pub commands_running: usize,
-    /// Commands that wait for their turn.
+    /// Commands that are waiting for their turn.
     pub commands_waiting: usize,
-    /// True where the state file has every opening.
+    /// True if the state file contains every opening.
     pub saving: bool,
 }
 
-/// What became of commands since the start.
+/// Counters of commands since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CommandCounts {
     /// Commands that were started.
     pub run: u64,
-    /// Commands that ended otherwise than with status 0, could not be started, or got lost.
+    /// Commands that ended with a status other than 0, could not be started, or were lost.
     pub failed: u64,
 }
 
@@ -48,7 +51,7 @@ impl CommandCounts {
     }
 }
 
-/// The line for a log.
+/// The log line.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let EngineStats { attempts, openings, knocks, evicted, refused, .. } = self.engine;

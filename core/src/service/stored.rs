@@ -1,4 +1,4 @@
-//! The state file of a configuration that has something to store.
+//! The state file of a configuration whose doors have state to store.
 
 use std::collections::VecDeque;
 
@@ -7,11 +7,13 @@ use crate::clock::{Clocks, boot_id};
 use crate::config::{Config, Door};
 use crate::journal::{Restored, StateError, StateFile};
 
-/// Opens the state file, and so keeps other daemons from it. `None` if no door can have anything to store and nothing was
-/// left by others: then several daemons can use the same configuration, each on an interface of its own.
+/// Opens the state file, and thereby locks it against other daemons. Returns `None` if no door can
+/// have state to store and the file contains nothing: then several daemons can use the same
+/// configuration, each on its own interface.
 ///
 /// # Errors
-/// Fails as [`StateFile::open`] does, but not where another process has the file and nothing is to be stored.
+/// Fails as [`StateFile::open`] does, except if another process has locked the file and no door has
+/// state to store.
 pub(super) fn open_state(
     config: &Config,
     clocks: Clocks,
@@ -36,7 +38,8 @@ fn take_notices(file: &mut StateFile, notices: &mut VecDeque<Notice>) {
     notices.extend(std::iter::from_fn(|| file.poll_notice()).map(Notice::State));
 }
 
-/// True for a door whose openings a command ends, and for one whose sequences no two daemons may use up side by side.
+/// True for a door whose openings a command closes, and for a door whose one-time sequences two
+/// daemons must not consume at the same time.
 fn stores(door: &Door) -> bool {
     let runs = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
     runs(&door.stop_command) || runs(&door.stop_command_6) || door.one_time_sequences.is_some()

@@ -1,4 +1,5 @@
-//! What is logged once a second for a door instead of line by line, where a flood of complete knocks would fill the log.
+//! Summaries that are logged once a second for a door in place of single lines, so that a flood of
+//! complete knocks does not fill the log.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,24 +12,25 @@ use crate::time::Timestamp;
 /// Time between two summaries of a door.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a second held at one door that was not logged line by line.
+/// Numbers of log lines of one door in one second that were not written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FloodCounts {
     /// Openings for which the door's oldest opening was closed.
     pub replaced: u64,
-    /// Knocks that changed no more than a closing time, or nothing, after the first one.
+    /// Complete knocks after the first that changed a closing time at most.
     pub repeated: u64,
-    /// Start commands that never run, since too many of the door wait.
+    /// Start commands that were dropped, because too many of the door wait.
     pub dropped: u64,
-    /// Commands that were started meanwhile.
+    /// Commands that were started.
     pub commands: u64,
 }
 
-/// The doors that are summarised.
+/// The doors that have summaries.
 #[derive(Debug, Default)]
 pub(super) struct Summaries {
     doors: HashMap<Arc<str>, Summary>,
-    /// The next opening of this door takes the place of one that was just closed.
+    /// The door whose next opening replaces one that was just closed.
     replacing: Option<Arc<str>>,
 }
 
@@ -36,13 +38,14 @@ pub(super) struct Summaries {
 struct Summary {
     counts: FloodCounts,
     due: Timestamp,
-    /// The door has more openings or waiting commands than it may have, now or in the interval before.
+    /// True if the door has reached its limit of openings or waiting commands, in this or the
+    /// previous interval.
     is_full: bool,
 }
 
 impl Summaries {
-    /// Counts an event, and returns true where it is not logged by itself. `is_absorbed` says of a complete knock that
-    /// no command runs for it, since one waits already.
+    /// Counts an event and returns true if it is not logged by itself. `is_absorbed` is true for a
+    /// complete knock for which no command runs, because the same command waits already.
     pub(super) fn take(&mut self, event: &Event, is_absorbed: bool, now: Timestamp) -> bool {
         match &event.kind {
             EventKind::Close { reason: Some(FailReason::Full), .. } => {
@@ -70,13 +73,13 @@ impl Summaries {
         summary.counts.dropped += 1;
     }
 
-    /// Counts a command that starts, and returns true where it is not logged by itself.
+    /// Counts a command that starts and returns true if it is not logged by itself.
     pub(super) fn started(&mut self, door: &Arc<str>) -> bool {
         let summary = self.doors.get_mut(door).filter(|summary| summary.is_full);
         summary.map(|summary| summary.counts.commands += 1).is_some()
     }
 
-    /// The summaries that are due.
+    /// Reports the summaries that are due.
     pub(super) fn report(&mut self, now: Timestamp, notices: &mut VecDeque<Notice>) {
         self.doors.retain(|door, summary| {
             if now < summary.due {
@@ -97,7 +100,8 @@ impl Summaries {
         self.doors.values().map(|summary| summary.due).min()
     }
 
-    /// The first knock in an interval is logged, further ones are counted.
+    /// Counts a repeated knock and returns true, except for the first in an interval, which is
+    /// logged.
     fn is_repeated(&mut self, event: &Event, now: Timestamp) -> bool {
         let is_first = !self.doors.contains_key(&event.door);
         self.of(&event.door, now).counts.repeated += u64::from(!is_first);

@@ -1,4 +1,4 @@
-//! What a service counts of its notices, by interface and by door.
+//! Counters that a service derives from its notices, by interface and by door.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use crate::capture::{Absence, CaptureNotice};
 use crate::event::{EventKind, FailReason};
 use crate::log_limit::{EventCounts, Suppressed};
 
-/// What happened at the doors of one name since the start.
+/// Counters of the doors of one name since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DoorCounts {
-    /// Times that a door opened.
+    /// Number of times that a door opened.
     pub opened: u64,
     /// Attempts that took too long.
     pub timeout: u64,
@@ -19,9 +20,9 @@ pub struct DoorCounts {
     pub wrong_port: u64,
     /// Attempts that failed as scans.
     pub scan: u64,
-    /// Attempts that were pushed out of the full table.
+    /// Attempts that were evicted from the full table.
     pub full: u64,
-    /// Attempts that ended because the door changed.
+    /// Attempts that failed because the door changed.
     pub reload: u64,
     /// Openings that ended because their start command failed.
     pub command: u64,
@@ -40,7 +41,7 @@ impl DoorCounts {
     }
 }
 
-/// The counts, and the interfaces that are not listened on.
+/// The counters, and the interfaces that the service does not listen on.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     doors: HashMap<Arc<str>, DoorCounts>,
@@ -78,7 +79,7 @@ impl Tally {
         }
     }
 
-    /// Forgets the doors and the interfaces that are gone.
+    /// Removes all doors and interfaces except these.
     pub(super) fn keep(&mut self, doors: &HashSet<&str>, interfaces: &[String]) {
         self.doors.retain(|door, _| doors.contains(&**door));
         self.absent.retain(|interface, _| interfaces.contains(interface));
@@ -88,7 +89,7 @@ impl Tally {
         self.doors.get(name).copied().unwrap_or_default()
     }
 
-    /// Why an interface is not listened on; `None` if it is.
+    /// Returns the reason for which the service does not listen on an interface; `None` if it does.
     pub(super) fn absence(&self, interface: &str) -> Option<String> {
         self.absent.get(interface).map(Absence::to_string)
     }

@@ -1,4 +1,4 @@
-//! A service on the loopback interface of a network namespace of the test's own.
+//! Tests of a service on the loopback interface of a network namespace that the test creates.
 
 use super::*;
 use std::fs;
@@ -11,7 +11,8 @@ use crate::event::{Event, EventKind};
 use crate::exec::{CommandResultKind, SLOW_AFTER};
 use crate::packet::Protocol;
 
-/// True in the namespace. Elsewhere it runs the named test there, and asserts that it succeeds.
+/// Returns true in the namespace. Outside of it, runs the named test in a new namespace and asserts
+/// that it succeeds.
 fn in_namespace(test: &str) -> bool {
     in_namespace_of("service::tests", test)
 }
@@ -40,11 +41,12 @@ fn steps(ports: &[u16]) -> Sequence {
     Sequence::new(ports.iter().map(step).collect::<Vec<_>>()).unwrap()
 }
 
-/// A door that is opened by 7000 and 8000, writes what it does to `out`, and closes after 300 ms.
+/// A door that the sequence 7000, 8000 opens, whose commands write to `out`, and that closes after
+/// 300 ms.
 fn door(out: &Path) -> Door {
     let mut door = Door::new("front", Some(steps(&[7000, 8000])));
-    let say = |what: &str| Some(format!("echo {what} %IP% >>{}", out.display()));
-    (door.start_command, door.stop_command) = (say("open"), say("close"));
+    let echo = |what: &str| Some(format!("echo {what} %IP% >>{}", out.display()));
+    (door.start_command, door.stop_command) = (echo("open"), echo("close"));
     door.cmd_timeout = Duration::from_millis(300);
     door
 }
@@ -71,7 +73,7 @@ impl Setup {
         fs::read_to_string(self.dir.path().join("out")).unwrap_or_default()
     }
 
-    /// The records that the state file has not struck off.
+    /// Number of open records in the state file that no close record ends.
     fn saved(&self) -> usize {
         let text = fs::read_to_string(&self.config.options.state_file).unwrap();
         text.matches(" open ").count() - text.matches(" close ").count()
@@ -188,8 +190,8 @@ fn a_start_command_that_ends_after_its_door_was_closed_leaves_nothing_open() {
 }
 
 #[test]
-fn a_timeout_is_told_on_a_quiet_line() {
-    if !in_namespace("a_timeout_is_told_on_a_quiet_line") {
+fn a_timeout_is_reported_without_further_packets() {
+    if !in_namespace("a_timeout_is_reported_without_further_packets") {
         return;
     }
     let mut setup = setup();
@@ -213,7 +215,7 @@ fn what_a_crash_leaves_open_is_closed_by_the_next_start() {
     lines_until(&mut service, "running command");
     drop(service);
     std::thread::sleep(Duration::from_millis(350));
-    // The configuration may have forgotten the door by then.
+    // The configuration may no longer have the door by then.
     setup.config.doors.clear();
     let mut service = setup.start();
     std::thread::sleep(Duration::from_millis(50));
@@ -244,7 +246,7 @@ fn a_stop_command_that_a_crash_cut_off_runs_again() {
     knock(&[7000, 8000]);
     lines_until(&mut service, "echo close");
     std::thread::sleep(Duration::from_millis(100));
-    // Opened again while the stop command hangs: both openings have to end.
+    // Opened again while the stop command hangs: both openings must end.
     knock(&[7000, 8000]);
     lines_until(&mut service, "OPEN SESAME");
     drop(service);
@@ -286,7 +288,7 @@ fn stopping_closes_what_is_open_or_keeps_it() {
     knock(&[7000, 8000]);
     lines_until(&mut service, "running command");
     assert!(!service.status().saving);
-    assert_eq!(finish(service)[1], "open doors are closed, since the state file does not have them");
+    assert_eq!(finish(service)[1], "open doors are closed, because the state file does not contain them");
     assert!(setup.out().ends_with("open 127.0.0.1\nclose 127.0.0.1\n"));
 }
 
@@ -303,11 +305,11 @@ fn one_time_sequences_open_once_each() {
     lines_until(&mut service, "running command");
     assert_eq!(fs::read_to_string(&path).unwrap(), "#7000:udp,8000:udp\n 9001:udp,9002:udp\n");
     knock(&[7000, 8000]);
-    assert_eq!(settle(&mut service), [""; 0], "the same knock again is nothing");
+    assert_eq!(settle(&mut service), [""; 0], "the same knock has no effect");
     knock(&[9001, 9002]);
     let lines = lines_until(&mut service, "running command");
     assert_eq!(fs::read_to_string(&path).unwrap(), "#7000:udp,8000:udp\n#9001:udp,9002:udp\n");
-    assert!(lines.iter().any(|line| line.contains("no more sequences found in /")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("no more sequences in /")), "{lines:?}");
     settle(&mut service);
     assert_eq!(setup.out(), "open 127.0.0.1\nopen 127.0.0.1\n");
 }
@@ -328,7 +330,7 @@ fn an_opening_that_cannot_be_marked_does_not_happen() {
     assert!(!lines.iter().any(|line| line.contains("OPEN SESAME")), "{lines:?}");
     knock(&[7000, 8000]);
     std::thread::sleep(Duration::from_millis(350));
-    assert_eq!(settle(&mut service), [""; 0], "nothing opened, nothing to close, and the door is shut");
+    assert_eq!(settle(&mut service), [""; 0], "nothing opened, nothing to close, and the door is closed");
     assert_eq!((setup.out().as_str(), setup.saved()), ("", 0));
 }
 
@@ -344,7 +346,7 @@ fn an_edited_one_time_file_counts_from_then_on() {
     fs::write(&path, " 9001:udp,9002:udp\n").unwrap();
     knock(&[7000, 8000]);
     lines_until(&mut service, "127.0.0.1: front: line 1 of /");
-    // The engine believes that the door is open; it is not, so this opens it.
+    // The engine has an opening that is not real, so this knock opens the door.
     knock(&[9001, 9002]);
     lines_until(&mut service, "OPEN SESAME");
     lines_until(&mut service, "running command");
@@ -462,8 +464,8 @@ fn another_thread_wakes_and_a_caller_can_wait_for_the_descriptor() {
 }
 
 #[test]
-fn ipv6_is_passed_over_where_it_is_not_wanted() {
-    if !in_namespace("ipv6_is_passed_over_where_it_is_not_wanted") {
+fn ipv6_packets_are_ignored_with_ipv4_only() {
+    if !in_namespace("ipv6_packets_are_ignored_with_ipv4_only") {
         return;
     }
     let setup = setup();

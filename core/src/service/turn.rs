@@ -1,4 +1,4 @@
-//! One round of a service's work: packets, time, events, files, commands.
+//! One turn of a service: packets, time, events, files, ports, commands.
 
 use super::one_time::Next;
 use super::{Notice, OpeningKey, Service, ServiceError};
@@ -9,51 +9,52 @@ use crate::openings::Opening;
 use crate::time::Timestamp;
 
 impl Service {
-    /// One round of work; never waits for anything but the disk.
+    /// Does one turn of work. Waits for nothing except the disk.
     pub(super) fn turn(&mut self) -> Result<(), ServiceError> {
         if self.stopped {
             return Ok(());
         }
-        if self.stop_limit.is_none() {
+        if self.stop_deadline.is_none() {
             self.poll_packets()?;
         }
         self.work()
     }
 
-    /// A round without a look at packets.
+    /// Does one turn of work without reading packets.
     pub(super) fn work(&mut self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         self.executor.reap(now)?;
-        self.take_outcomes(now);
+        self.handle_results(now);
         loop {
-            self.take_events(now);
-            if self.stop_limit.is_some() {
+            self.handle_events(now);
+            if self.stop_deadline.is_some() {
                 self.withdraw_starts();
             }
             self.commit(now);
             self.apply_ports(now);
             self.executor.start_next(now);
-            self.take_outcomes(now);
-            // Those that could not be started at all.
+            self.handle_results(now);
+            // Commands that could not be started may have caused events.
             if !self.engine.has_events() {
                 break;
             }
         }
-        // Some have ended already: those that could not be started at all.
+        // Commands that could not be started have ended already.
         self.commit(now);
         self.summaries.report(now, &mut self.notices);
         self.check_stopped(now);
         self.arm()
     }
 
-    /// Turns the engine's events into notices, records in the state file, changes of ports, and commands.
-    fn take_events(&mut self, now: Timestamp) {
+    /// Turns the engine's events into notices, records in the state file, changes of ports, and
+    /// commands.
+    fn handle_events(&mut self, now: Timestamp) {
         while let Some(mut event) = self.engine.poll_event() {
             let allowed = match &event.kind {
-                EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } => self.use_up(*door_id, &event),
+                EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } => self.consume(*door_id, &event),
                 _ => true,
             };
-            if !self.is_real(&mut event, allowed) {
+            if !self.is_reported(&mut event, allowed) {
                 continue;
             }
             if let (Some(state), EventKind::Open { opening: Some(opening), .. } | EventKind::Extend { opening, .. }) =
@@ -78,17 +79,18 @@ impl Service {
         }
     }
 
-    /// Keeps the engine's openings apart from those that a one-time file forbade; false for an event to be silent
-    /// about.
-    fn is_real(&mut self, event: &mut Event, allowed: bool) -> bool {
+    /// Withholds openings of the engine that a one-time file prevented. Returns false if the event
+    /// must not be reported.
+    fn is_reported(&mut self, event: &mut Event, allowed: bool) -> bool {
         match &event.kind {
             EventKind::Open { opening, .. } if !allowed => {
                 self.withheld.extend(opening.as_deref().map(key_of));
                 false
             }
-            // The door was opened by an earlier knock. The engine closes it by the later time all the same.
+            // An earlier knock opened the door. The engine closes it at the later time in this case
+            // too.
             EventKind::Extend { .. } if !allowed => false,
-            // What was forbidden before is granted now.
+            // The opening was withheld before and counts now.
             EventKind::Extend { door_id, command, opening } if self.withheld.remove(&key_of(opening)) => {
                 let (door_id, command, net, opening) = (*door_id, command.clone(), opening.net, Some(opening.clone()));
                 event.kind = EventKind::Open { door_id, command, opening, net };
@@ -99,15 +101,15 @@ impl Service {
         }
     }
 
-    /// Uses up the sequence of a one-time door; true where its command may run.
-    fn use_up(&mut self, door_id: DoorId, event: &Event) -> bool {
+    /// Consumes the sequence of a one-time door. Returns true if the door may open.
+    fn consume(&mut self, door_id: DoorId, event: &Event) -> bool {
         if !self.options.run_commands {
             if let Some(sequence) = self.one_time.current(door_id) {
                 self.set_sequence(door_id, Some(sequence));
             }
             return true;
         }
-        let Some((marked, next)) = self.one_time.use_up(door_id) else { return true };
+        let Some((marked, next)) = self.one_time.consume(door_id) else { return true };
         let allowed = marked.is_ok();
         if let Err(error) = marked {
             self.notices.push_back(Notice::OneTime { door: event.door.clone(), ip: Some(event.ip), error });
@@ -115,15 +117,15 @@ impl Service {
         let next = self.or_none(door_id, next);
         self.set_sequence(door_id, next);
         if allowed {
-            self.tell_if_used_up(door_id);
+            self.report_if_consumed(door_id);
         }
         allowed
     }
 
-    /// Gives doors the sequences whose turn it is by now: those that the files had when they were opened may have been used
-    /// since, by what was still seen of the doors before.
-    pub(super) fn read_sequences_again(&mut self) {
-        for (door_id, next) in self.one_time.read_again() {
+    /// Updates the current sequences of the doors from their files: a knock at a door of the old
+    /// configuration may have consumed a sequence after the new files were opened.
+    pub(super) fn reread_sequences(&mut self) {
+        for (door_id, next) in self.one_time.reread() {
             let next = self.or_none(door_id, next);
             if self.config.doors[usize::from(door_id.0)].sequence != next {
                 self.set_sequence(door_id, next);
@@ -131,7 +133,7 @@ impl Service {
         }
     }
 
-    /// No sequence, and word of it, where the next one cannot be read.
+    /// Returns the sequence, or none if it could not be read, which is reported.
     fn or_none(&mut self, door_id: DoorId, next: Next) -> Option<Sequence> {
         next.unwrap_or_else(|error| {
             let door = self.config.doors[usize::from(door_id.0)].name.clone();
@@ -148,16 +150,16 @@ impl Service {
         self.engine.set_sequence(door_id, sequence);
     }
 
-    fn tell_if_used_up(&mut self, door_id: DoorId) {
+    fn report_if_consumed(&mut self, door_id: DoorId) {
         let door = &self.config.doors[usize::from(door_id.0)];
         if let (None, Some(path)) = (&door.sequence, &door.one_time_sequences) {
-            self.notices.push_back(Notice::UsedUp { door: door.name.clone(), path: path.clone() });
+            self.notices.push_back(Notice::SequencesConsumed { door: door.name.clone(), path: path.clone() });
         }
     }
 
-    pub(super) fn tell_used_up(&mut self) {
+    pub(super) fn report_consumed(&mut self) {
         for i in 0..self.config.doors.len() {
-            self.tell_if_used_up(DoorId(u16::try_from(i).unwrap_or(u16::MAX)));
+            self.report_if_consumed(DoorId(u16::try_from(i).unwrap_or(u16::MAX)));
         }
     }
 
@@ -170,7 +172,7 @@ impl Service {
     }
 
     fn check_stopped(&mut self, now: Timestamp) {
-        let Some(limit) = self.stop_limit else { return };
+        let Some(limit) = self.stop_deadline else { return };
         let (running, waiting) = (self.executor.running(), self.executor.waiting());
         if running + waiting == 0 {
             self.stopped = true;
@@ -180,19 +182,19 @@ impl Service {
         }
     }
 
-    /// Makes the descriptor readable when something is due.
+    /// Arms the timer that makes the descriptor readable when something is due.
     fn arm(&mut self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let engine = match self.packet_source.closing_time_left() {
-            _ if self.stop_limit.is_some() => None,
+            _ if self.stop_deadline.is_some() => None,
             Some(waits) => Some(now.saturating_add(waits)),
             None => self.engine.poll_timeout(),
         };
         let state = self.state.as_ref().and_then(StateFile::poll_timeout);
         let ports = self.ports.poll_timeout();
         let (commands, summaries) = (self.executor.poll_timeout(), self.summaries.poll_timeout());
-        let due = [engine, commands, state, ports, summaries, self.stop_limit].into_iter().flatten().min();
-        // Most turns leave the next due time as it was, and a system call is dear.
+        let due = [engine, commands, state, ports, summaries, self.stop_deadline].into_iter().flatten().min();
+        // Most turns do not change the next due time, and a system call is expensive.
         if due != self.armed || due.is_some_and(|due| due <= now) {
             self.timer.arm(due.map(|due| due.saturating_since(now)))?;
             self.armed = due;

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use portknock_core::control::{Answer, Request};
+use portknock_core::control::{Request, Response};
 use portknock_core::json::{event_line, suppressed_lines};
 use portknock_core::sys::epoll::Epoll;
 use portknock_core::{Event, Suppressed};
@@ -88,7 +88,7 @@ impl Control {
             let too_many = || format!("{MAX_PEERS} connections are open already; try again later");
             let refusal = peer.refusal().or_else(|| (self.peers.len() >= MAX_PEERS).then(too_many));
             if let Some(refusal) = refusal {
-                peer.end(&Answer::Error(refusal), now);
+                peer.end(&Response::Error(refusal), now);
                 peer.write(now);
                 continue;
             }
@@ -100,7 +100,7 @@ impl Control {
     }
 
     /// Answers a request.
-    pub(crate) fn answer(&mut self, peer: u64, answer: &Answer) {
+    pub(crate) fn answer(&mut self, peer: u64, answer: &Response) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.end(answer, Instant::now());
         }

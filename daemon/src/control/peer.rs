@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use portknock_core::control::{Answer, MAX_REQUEST, Request};
+use portknock_core::control::{MAX_REQUEST, Request, Response};
 use portknock_core::sys::epoll::Epoll;
 use portknock_core::sys::process::{effective_user, peer_user};
 
@@ -89,18 +89,18 @@ impl Peer {
         match self.input.iter().position(|&byte| byte == b'\n') {
             Some(end) if end < MAX_REQUEST => match Request::parse(&self.input[..end]) {
                 Ok(request) => return Some(request),
-                Err(error) => self.end(&Answer::Error(error), now),
+                Err(error) => self.end(&Response::Error(error), now),
             },
             None if is_at_end && self.input.is_empty() => self.is_gone = true,
-            None if is_at_end => self.end(&Answer::Error("the request has no line end".into()), now),
+            None if is_at_end => self.end(&Response::Error("the request has no line end".into()), now),
             None if self.input.len() < MAX_REQUEST => {}
-            _ => self.end(&Answer::Error(format!("the request is longer than {MAX_REQUEST} bytes")), now),
+            _ => self.end(&Response::Error(format!("the request is longer than {MAX_REQUEST} bytes")), now),
         }
         None
     }
 
     /// Sends the answer, after which the connection is closed.
-    pub(super) fn end(&mut self, answer: &Answer, now: Instant) {
+    pub(super) fn end(&mut self, answer: &Response, now: Instant) {
         self.output.extend_from_slice(answer.to_line().as_bytes());
         self.state = PeerState::Ending;
         self.deadline = Some(now + PEER_TIMEOUT);
@@ -127,7 +127,7 @@ impl Peer {
         }
         if self.output.len() - self.written + line.len() > MAX_BACKLOG {
             let error = "too slow: the events after this line are lost".to_owned();
-            return self.end(&Answer::Error(error), now);
+            return self.end(&Response::Error(error), now);
         }
         if self.deadline.is_none() {
             self.deadline = Some(now + PEER_TIMEOUT);

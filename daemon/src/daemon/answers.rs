@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use portknock_core::Printable;
-use portknock_core::control::{Answer, Facts, Report, Request};
+use portknock_core::control::{DaemonInfo, Request, Response, StatusReport};
 use portknock_core::sys::clock::boottime;
 
 use super::{CONTROL, Daemon};
@@ -37,14 +37,14 @@ impl Daemon {
         for (peer, request) in requests {
             let answer = match request {
                 Request::Status => {
-                    let facts = self.facts();
-                    Some(Answer::Status(Box::new(Report::new(&mut self.service, facts))))
+                    let info = self.info();
+                    Some(Response::Status(Box::new(StatusReport::new(&mut self.service, info))))
                 }
                 Request::Close { door, addresses } => Some(match self.service.close(&door, addresses) {
-                    Ok(count) => Answer::Closed(count),
-                    Err(error) => Answer::Error(error.to_string()),
+                    Ok(count) => Response::Closed(count),
+                    Err(error) => Response::Error(error.to_string()),
                 }),
-                Request::Reload => Some(Answer::Reload(self.reload())),
+                Request::Reload => Some(Response::Reload(self.reload())),
                 Request::Events => None,
             };
             let Some(control) = &mut self.control else { return };
@@ -55,9 +55,9 @@ impl Daemon {
         }
     }
 
-    fn facts(&self) -> Facts {
+    fn info(&self) -> DaemonInfo {
         let now = boottime();
-        Facts {
+        DaemonInfo {
             config: self.config.to_string_lossy().into_owned(),
             config_age: now.saturating_sub(self.config_read).as_secs(),
             uptime: now.saturating_sub(self.started).as_secs(),
