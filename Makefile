@@ -25,6 +25,7 @@ test: install-deps lint ## run everything: check, documentation, short fuzzing, 
 	$(CARGO) test --locked --workspace --lib --bins
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) doc --locked --workspace --no-deps
+	scripts/check-abi
 	scripts/fuzz short
 	$(CARGO) build --locked --workspace --lib --bins --tests --examples
 	scripts/test-python

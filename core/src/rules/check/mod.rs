@@ -64,7 +64,7 @@ pub enum KnockOutcome {
 /// only its IP version is checked. If it is `None`, the check covers IPv4 and IPv6, for an address
 /// that no rule names.
 pub fn check(ruleset: &ActiveRuleset, gate: &Gate, ports: &[(Protocol, u16)], from: Option<IpAddr>) -> Vec<Finding> {
-    let numbered = NumberedRules::of(ruleset, gate);
+    let numbered = NumberedRules::of(ruleset, gate.sets());
     let families = [false, true].into_iter().filter(|&ipv6| from.is_none_or(|from| from.is_ipv6() == ipv6));
     families
         .flat_map(|ipv6| ports.iter().map(move |&(protocol, port)| (ipv6, protocol, port)))
