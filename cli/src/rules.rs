@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use portknock_core::config::Refusal;
-use portknock_core::rules::check::{ActiveRuleset, Gate, Outcome, check, opened_ports};
+use portknock_core::rules::check::{ActiveRuleset, Gate, KnockOutcome, check, opened_ports};
 use portknock_core::rules::{self, AllowedPorts, RuleSet};
 use portknock_core::{Config, Printable, Protocol, config};
 
@@ -111,7 +111,7 @@ fn check_running(args: &RulesArgs) -> Result<bool, String> {
         checks.iter().flat_map(|(gate, ports)| check(&ruleset, gate, ports, args.from)).collect();
     findings.sort_by_key(|finding| finding.ipv6);
     print(findings.iter().map(|finding| format!("{finding}\n")).collect::<String>().as_bytes());
-    Ok(findings.iter().all(|finding| finding.outcome == Outcome::Opens))
+    Ok(findings.iter().all(|finding| finding.outcome == KnockOutcome::Opens))
 }
 
 /// Ports to check.

@@ -1,7 +1,7 @@
-//! What a door's command does to the packet filter, as far as its words show it.
+//! Parses a door's command for its changes to the packet filter.
 //!
-//! The programs that are read: iptables, ip6tables, nft, ufw and firewall-cmd. Whatever else a command runs is not
-//! understood, and neither are variables and substitutions of the shell.
+//! The parsers support iptables, ip6tables, nft, ufw and firewall-cmd. Other programs, and
+//! variables and substitutions of the shell, are not understood.
 
 mod firewalld;
 mod iptables;
@@ -12,55 +12,55 @@ mod ufw;
 /// A change of the packet filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// Where the change happens.
-    pub(crate) chain: Chain,
-    /// The IP versions that the rule is for: IPv4 and IPv6.
+    /// The chain or set that changes.
+    pub(crate) object: ChangedObject,
+    /// Whether the rule applies to IPv4 and to IPv6.
     pub(crate) versions: [bool; 2],
-    /// What happens.
-    pub(crate) what: What,
-    /// The sources that the rule is for.
+    /// The kind of change.
+    pub(crate) kind: ChangeKind,
+    /// The sources that the rule matches.
     pub(crate) source: Source,
 }
 
-/// A chain, by the names that the kernel has for it.
+/// A chain or set, by its names in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Chain {
-    /// A chain of iptables' and ip6tables' table `filter`.
+pub(crate) enum ChangedObject {
+    /// A chain of the table `filter` of iptables and ip6tables.
     Iptables(String),
-    /// A chain of a table of nft: family, table, chain.
+    /// A chain of an nft table: family, table, chain.
     Nft([String; 3]),
-    /// A set of a table of nft: family, table, set.
+    /// A set of an nft table: family, table, set.
     NftSet([String; 3]),
 }
 
-/// What happens in a chain.
+/// The kind of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    /// A rule that accepts is put at this place.
-    Accept(Place, Matches),
-    /// A rule that refuses is removed, or all that refused is opened.
+pub(crate) enum ChangeKind {
+    /// Inserts a rule that accepts packets at this position.
+    Accept(RulePosition, Matches),
+    /// Removes a rule that refuses packets, or all such rules, or changes a policy to accept.
     StopRefusing,
 }
 
-/// Where a rule is put.
+/// The position of a new rule in its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum RulePosition {
     /// After the last rule.
     End,
     /// Before the rule with this index, counted from 0.
     Before(usize),
-    /// Where ufw has its rule with this number, counted from 1.
+    /// At ufw's rule with this number, counted from 1.
     Numbered(usize),
-    /// Not known.
-    Somewhere,
+    /// Unknown.
+    Unknown,
 }
 
-/// Which packets an accepting rule fits, apart from the source.
+/// The matches of an accepting rule, except its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Matches {
-    /// The match options in the words of iptables, without the source.
+    /// The match options as options of iptables, without the source.
     pub(crate) iptables: String,
-    /// The ports that the rule names, with the name of the protocol; without a name both TCP and UDP.
+    /// The ports in the rule, with the name of the protocol; `None` means both TCP and UDP.
     pub(crate) ports: Vec<(Option<&'static str>, u16)>,
 }
 
@@ -69,34 +69,35 @@ pub(crate) struct Matches {
 pub(crate) enum Source {
     /// Any address.
     Any,
-    /// The address that knocked.
-    Knocker,
-    /// Addresses that the command names.
+    /// The address that knocked, or its network.
+    Client,
+    /// Other addresses.
     Fixed,
 }
 
-/// What a command does.
+/// The effect of a command on the packet filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effect {
     /// The changes of the packet filter that are understood.
     pub(crate) changes: Vec<Change>,
-    /// False if the command runs something that is not understood and that could change the packet filter.
+    /// False if the command runs something that is not understood and that could change the packet
+    /// filter.
     pub(crate) understood: bool,
 }
 
-/// Reads a command as it is in the configuration, with `%IP%` and `%NET%` in it.
-pub(crate) fn read(command: &str) -> Effect {
+/// Parses a command of the configuration, before `%IP%` and `%NET%` are replaced.
+pub(crate) fn parse(command: &str) -> Effect {
     let Some(commands) = shell::simple_commands(command) else { return Effect::default() };
     let mut effect = Effect { changes: Vec::new(), understood: true };
     for words in commands {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Some((program, arguments)) = program(&words) else { continue };
         let changes = match program {
-            "iptables" => iptables::read(arguments, [true, false]),
-            "ip6tables" => iptables::read(arguments, [false, true]),
-            "nft" => nft::read(arguments),
-            "ufw" => ufw::read(arguments),
-            "firewall-cmd" => firewalld::read(arguments),
+            "iptables" => iptables::parse(arguments, [true, false]),
+            "ip6tables" => iptables::parse(arguments, [false, true]),
+            "nft" => nft::parse(arguments),
+            "ufw" => ufw::parse(arguments),
+            "firewall-cmd" => firewalld::parse(arguments),
             program if REPORTS.contains(&program) => Some(Vec::new()),
             _ => None,
         };
@@ -108,10 +109,10 @@ pub(crate) fn read(command: &str) -> Effect {
     effect
 }
 
-/// Programs that leave the packet filter as it is.
+/// Programs that do not change the packet filter.
 const REPORTS: [&str; 10] = ["echo", "logger", "true", ":", "sleep", "date", "mail", "printf", "cat", "touch"];
 
-/// True if a command runs only programs that have nothing to do with the packet filter.
+/// Returns true if a command runs only programs that do not change the packet filter.
 pub(crate) fn only_reports(command: &str) -> bool {
     shell::simple_commands(command).is_some_and(|commands| {
         commands.iter().all(|words| {
@@ -121,7 +122,8 @@ pub(crate) fn only_reports(command: &str) -> bool {
     })
 }
 
-/// The name of the program without its directory and without what only starts it, and its arguments.
+/// Returns the name of the program without its directory, and its arguments. Skips variables and
+/// programs that only start another program, such as `sudo`.
 fn program<'a>(mut words: &'a [&'a str]) -> Option<(&'a str, &'a [&'a str])> {
     loop {
         let (first, rest) = words.split_first()?;
@@ -142,21 +144,23 @@ fn program<'a>(mut words: &'a [&'a str]) -> Option<(&'a str, &'a [&'a str])> {
     }
 }
 
-/// Whether a word that names a source means the address that knocked.
+/// Returns the sources that a source argument means.
 fn source(word: &str) -> Source {
     match word {
-        word if names_the_knocker(word) => Source::Knocker,
+        word if contains_client(word) => Source::Client,
         "any" | "0/0" | "0.0.0.0/0" | "0.0.0.0" | "::/0" | "::" => Source::Any,
         _ => Source::Fixed,
     }
 }
 
-/// True if the text has the address that knocked or its network in it, or a variable of the shell, which may be that address.
-fn names_the_knocker(text: &str) -> bool {
+/// Returns true if the text contains the address that knocked or its network, or a shell variable,
+/// which may be that address.
+fn contains_client(text: &str) -> bool {
     text.contains("%IP%") || text.contains("%NET%") || text.contains('$')
 }
 
-/// The ports of a list of iptables or ufw as in `22,80:81`; long ranges are left out.
+/// Parses a port list of iptables or ufw, as in `22,80:81`. Ranges of more than 16 ports are left
+/// out.
 fn ports(protocol: Option<&'static str>, list: &str) -> Vec<(Option<&'static str>, u16)> {
     let range = |part: &str| {
         let (first, last) = part.split_once([':', '-']).unwrap_or((part, part));
@@ -166,7 +170,7 @@ fn ports(protocol: Option<&'static str>, list: &str) -> Vec<(Option<&'static str
     ranges.flat_map(|(first, last)| first..=last).map(|port| (protocol, port)).collect()
 }
 
-/// The protocol of this name.
+/// Returns the canonical name of the protocol with this name or number.
 fn protocol(name: &str) -> Option<&'static str> {
     match name {
         "tcp" | "6" => Some("tcp"),
@@ -180,34 +184,34 @@ mod tests {
     use super::*;
 
     fn only(command: &str) -> Change {
-        let mut effect = read(command);
+        let mut effect = parse(command);
         assert!(effect.understood, "{command}");
         assert_eq!(effect.changes.len(), 1, "{command}: {effect:?}");
         effect.changes.remove(0)
     }
 
-    fn accept(place: Place, iptables: &str, ports: &[(Option<&'static str>, u16)]) -> What {
-        What::Accept(place, Matches { iptables: iptables.into(), ports: ports.to_vec() })
+    fn accept(position: RulePosition, iptables: &str, ports: &[(Option<&'static str>, u16)]) -> ChangeKind {
+        ChangeKind::Accept(position, Matches { iptables: iptables.into(), ports: ports.to_vec() })
     }
 
     #[test]
-    fn iptables_commands_are_read() {
+    fn iptables_commands_are_parsed() {
         let appended = only("/usr/sbin/iptables -A INPUT -s %IP% -p tcp --dport 2222 -j ACCEPT");
-        assert_eq!(appended.chain, Chain::Iptables("INPUT".into()));
-        assert_eq!((appended.versions, appended.source), ([true, false], Source::Knocker));
-        assert_eq!(appended.what, accept(Place::End, "-p tcp --dport 2222", &[(Some("tcp"), 2222)]));
-        let place = |command: &str| match only(command).what {
-            What::Accept(place, _) => place,
-            what => panic!("{what:?}"),
+        assert_eq!(appended.object, ChangedObject::Iptables("INPUT".into()));
+        assert_eq!((appended.versions, appended.source), ([true, false], Source::Client));
+        assert_eq!(appended.kind, accept(RulePosition::End, "-p tcp --dport 2222", &[(Some("tcp"), 2222)]));
+        let position = |command: &str| match only(command).kind {
+            ChangeKind::Accept(position, _) => position,
+            kind => panic!("{kind:?}"),
         };
-        assert_eq!(place("sudo -n ip6tables -I INPUT -s %IP% -j ACCEPT"), Place::Before(0));
-        assert_eq!(only("iptables -I INPUT -s %NET% -j ACCEPT").source, Source::Knocker);
-        assert_eq!(place("iptables -w 5 -I INPUT 3 -s %IP% -j ACCEPT"), Place::Before(2));
-        assert_eq!(place("iptables --insert INPUT 1 --source=%IP% --jump ACCEPT"), Place::Before(0));
+        assert_eq!(position("sudo -n ip6tables -I INPUT -s %IP% -j ACCEPT"), RulePosition::Before(0));
+        assert_eq!(only("iptables -I INPUT -s %NET% -j ACCEPT").source, Source::Client);
+        assert_eq!(position("iptables -w 5 -I INPUT 3 -s %IP% -j ACCEPT"), RulePosition::Before(2));
+        assert_eq!(position("iptables --insert INPUT 1 --source=%IP% --jump ACCEPT"), RulePosition::Before(0));
         let removed = only("iptables -D INPUT -p tcp --dport 21 -j REJECT");
-        assert_eq!((removed.what, removed.source), (What::StopRefusing, Source::Any));
+        assert_eq!((removed.kind, removed.source), (ChangeKind::StopRefusing, Source::Any));
         assert_eq!(only("iptables -F").source, Source::Any);
-        assert_eq!(only("iptables -P INPUT ACCEPT").what, What::StopRefusing);
+        assert_eq!(only("iptables -P INPUT ACCEPT").kind, ChangeKind::StopRefusing);
         for nothing in [
             "iptables -D INPUT -s %IP% -j ACCEPT",
             "iptables -A INPUT -j DROP",
@@ -216,47 +220,51 @@ mod tests {
             "iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
             "iptables -A INPUT -i lo -j ACCEPT",
         ] {
-            assert_eq!(read(nothing), Effect { changes: vec![], understood: true }, "{nothing}");
+            assert_eq!(parse(nothing), Effect { changes: vec![], understood: true }, "{nothing}");
         }
     }
 
     #[test]
-    fn commands_of_managers_are_read() {
-        let ufw = read("ufw prepend allow from %IP% to any port 22 proto tcp comment 'a knock'");
-        let chains: Vec<_> = ufw.changes.iter().map(|change| (&change.chain, change.versions, change.source)).collect();
-        let [four, six] = ["ufw-user-input", "ufw6-user-input"].map(|name| Chain::Iptables(name.into()));
-        assert_eq!(chains, [(&four, [true, false], Source::Knocker), (&six, [false, true], Source::Knocker)]);
-        assert_eq!(ufw.changes[0].what, accept(Place::Before(0), "-p tcp --dport 22", &[(Some("tcp"), 22)]));
-        let ufw = read("ufw insert 1 allow from %IP% to any port 22 proto tcp");
-        assert_eq!(ufw.changes[0].what, accept(Place::Numbered(1), "-p tcp --dport 22", &[(Some("tcp"), 22)]));
-        let ufw = read("ufw allow 51820/udp");
+    fn commands_of_firewall_managers_are_parsed() {
+        let ufw = parse("ufw prepend allow from %IP% to any port 22 proto tcp comment 'a knock'");
+        let chains: Vec<_> =
+            ufw.changes.iter().map(|change| (&change.object, change.versions, change.source)).collect();
+        let [four, six] = ["ufw-user-input", "ufw6-user-input"].map(|name| ChangedObject::Iptables(name.into()));
+        assert_eq!(chains, [(&four, [true, false], Source::Client), (&six, [false, true], Source::Client)]);
+        assert_eq!(ufw.changes[0].kind, accept(RulePosition::Before(0), "-p tcp --dport 22", &[(Some("tcp"), 22)]));
+        let ufw = parse("ufw insert 1 allow from %IP% to any port 22 proto tcp");
+        assert_eq!(ufw.changes[0].kind, accept(RulePosition::Numbered(1), "-p tcp --dport 22", &[(Some("tcp"), 22)]));
+        let ufw = parse("ufw allow 51820/udp");
         assert_eq!(ufw.changes[0].source, Source::Any);
-        assert_eq!(ufw.changes[0].what, accept(Place::End, "-p udp --dport 51820", &[(Some("udp"), 51_820)]));
-        assert_eq!(read("ufw delete allow from %IP%").changes, []);
+        assert_eq!(ufw.changes[0].kind, accept(RulePosition::End, "-p udp --dport 51820", &[(Some("udp"), 51_820)]));
+        assert_eq!(parse("ufw delete allow from %IP%").changes, []);
         let rich = only(
             "firewall-cmd --zone=public --add-rich-rule='rule family=\"ipv4\" source address=\"%IP%\" port port=\"22\" protocol=\"tcp\" accept' --timeout=3600",
         );
         let chain = ["inet", "firewalld", "filter_IN_public_allow"].map(String::from);
-        assert_eq!((rich.chain, rich.versions, rich.source), (Chain::Nft(chain), [true, false], Source::Knocker));
-        assert_eq!(rich.what, accept(Place::End, "-p tcp --dport 22", &[(Some("tcp"), 22)]));
+        assert_eq!(
+            (rich.object, rich.versions, rich.source),
+            (ChangedObject::Nft(chain), [true, false], Source::Client)
+        );
+        assert_eq!(rich.kind, accept(RulePosition::End, "-p tcp --dport 22", &[(Some("tcp"), 22)]));
         assert_eq!(only("firewall-cmd --zone=public --add-port=22/tcp").source, Source::Any);
-        assert!(!read("firewall-cmd --add-rich-rule='rule source address=%IP% accept'").understood, "which zone?");
+        assert!(!parse("firewall-cmd --add-rich-rule='rule source address=%IP% accept'").understood, "which zone?");
         let nft = only("nft insert rule inet filter input ip saddr %IP% tcp dport 22 accept");
-        assert_eq!(nft.what, accept(Place::Before(0), "-p tcp --dport 22", &[(Some("tcp"), 22)]));
-        assert_eq!((nft.versions, nft.source), ([true, false], Source::Knocker));
+        assert_eq!(nft.kind, accept(RulePosition::Before(0), "-p tcp --dport 22", &[(Some("tcp"), 22)]));
+        assert_eq!((nft.versions, nft.source), ([true, false], Source::Client));
         let set = only("nft add element inet mine open4 '{ %IP% timeout 1h }'");
         assert_eq!(
-            (set.chain, set.source),
-            (Chain::NftSet(["inet", "mine", "open4"].map(String::from)), Source::Knocker)
+            (set.object, set.source),
+            (ChangedObject::NftSet(["inet", "mine", "open4"].map(String::from)), Source::Client)
         );
     }
 
     #[test]
-    fn several_commands_are_read_together_and_others_are_not_understood() {
-        let effect = read("iptables -I INPUT -s %IP% -j ACCEPT && ip6tables -I INPUT -s %IP% -j ACCEPT; logger open");
+    fn several_commands_are_parsed_together_and_other_programs_are_not_understood() {
+        let effect = parse("iptables -I INPUT -s %IP% -j ACCEPT && ip6tables -I INPUT -s %IP% -j ACCEPT; logger open");
         assert_eq!((effect.changes.len(), effect.understood), (2, true));
         for unknown in ["/usr/local/bin/open %IP%", "ipset add open %IP%", "a=`b`", "if a; then iptables -F; fi", "'"] {
-            assert!(!read(unknown).understood, "{unknown}");
+            assert!(!parse(unknown).understood, "{unknown}");
         }
     }
 }

@@ -122,7 +122,7 @@ fn outcome(kind: CommandResultKind) -> CommandResult {
     CommandResult { id: CommandId(1), request: request(), kind }
 }
 
-fn finding(outcome: check::Outcome) -> Finding {
+fn finding(outcome: check::KnockOutcome) -> Finding {
     Finding { protocol: Protocol::Tcp, port: 22, ipv6: false, outcome }
 }
 
@@ -370,7 +370,7 @@ fn client_errors(golden: &mut Golden) {
 }
 
 fn packet_filter(golden: &mut Golden) {
-    use check::Outcome as KnockOutcome;
+    use check::KnockOutcome;
     add!(golden, AllowedPortsError {
         Ports(PortListError::Port("8O".into())),
         Protocol("53/sctp".into()),
@@ -384,7 +384,7 @@ fn packet_filter(golden: &mut Golden) {
     add!(golden, finding, KnockOutcome {
         Opens,
         OpenToEveryone,
-        StaysShut(vec!["dropped by the policy of inet filter, chain input".into()]),
-        CannotTell(vec!["it depends on inet filter, chain input, rule 3".into()]),
+        StaysClosed(vec!["refused by the policy of inet filter, chain input".into()]),
+        Unknown(vec!["it depends on inet filter, chain input, rule 3".into()]),
     });
 }

@@ -1,15 +1,17 @@
 //! One-time sequences: a file with one sequence a line, each of which opens the door once.
 //!
-//! As in knockd, a used line is marked by a `#` in its first column, in place, so that the file keeps its owner, its mode
-//! and its other lines. The `#` replaces a leading space. If the line has none, the `#` is inserted: the rest of the file
-//! moves by one byte, in the same write, after the file has grown by that byte. If the disk is too full for the byte, the
-//! `#` overwrites the first digit as knockd does: the line is a comment from then on. Lines that are empty or begin with
-//! `#` (spaces in front do not matter) are skipped.
+//! As in knockd, a used line is marked by a `#` in its first column, in place, so that the file
+//! keeps its owner, its mode and its other lines. The `#` replaces a leading space. If the line has
+//! none, the `#` is inserted: the rest of the file moves by one byte, in the same write, after the
+//! file has grown by that byte. If the disk is too full for the byte, the `#` overwrites the first
+//! digit as knockd does: the line is a comment from then on. Lines that are empty or begin with `#`
+//! (spaces in front do not matter) are skipped.
 //!
-//! A line is marked and synced *before* its command runs. Where that fails (a read-only or broken disk), the command
-//! must not run, since whoever saw the packets could send them again: the door stays shut until the configuration is
-//! loaded anew. As knockd's manual says, the file should not be edited while it is in use; it is looked at again at
-//! each step all the same, and an edit is never overwritten.
+//! A line is marked and synced *before* its command runs. If that fails (a read-only or broken
+//! disk), the command must not run, because an observer of the packets could send them again: the
+//! door stays closed until the configuration is loaded again. As in knockd's manual, administrators
+//! should not edit the file while it is in use. Each operation nevertheless reads the file again,
+//! and never overwrites an edit.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -19,49 +21,51 @@ use std::path::{Path, PathBuf};
 use crate::config::{Sequence, SequenceLine, unused_lines};
 use crate::printable::shown_path;
 
-/// A file of one-time sequences, and the line whose turn it is.
+/// A file of one-time sequences, and its current line.
 #[derive(Debug)]
 pub struct OneTimeFile {
     path: PathBuf,
-    current: Option<Line>,
+    current: Option<UnusedLine>,
 }
 
 /// A line that has not been used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
-    /// Counted from 1.
+struct UnusedLine {
+    /// The number of the line, counted from 1.
     number: usize,
-    /// Where it begins in the file.
+    /// The offset of its first byte in the file.
     offset: u64,
-    /// All of its bytes but the newline.
+    /// All of its bytes except the newline.
     text: Vec<u8>,
     sequence: Sequence,
 }
 
-/// Why a file of one-time sequences cannot be used.
+/// An error of a file of one-time sequences.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OneTimeError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the one-time sequences in {path}: {1}", path = shown_path(.0))]
     Unreadable(PathBuf, #[source] io::Error),
-    /// A line is no sequence; the number is counted from 1, the text says what is wrong.
+    /// A line is not a sequence: the number of the line, counted from 1, and a description of the
+    /// error.
     #[error("{path}:{1}: {2}", path = shown_path(.0))]
     BadLine(PathBuf, usize, String),
-    /// The line that was just used cannot be marked.
-    #[error("cannot mark line {1} of {path} as used: {2}; its command does not run, and the door stays shut until a reload", path = shown_path(.0))]
+    /// The current line cannot be marked.
+    #[error("cannot mark line {1} of {path} as used: {2}; its command does not run, and the door stays closed until a reload", path = shown_path(.0))]
     NotMarked(PathBuf, usize, #[source] io::Error),
-    /// The line that was just used is not there any more; the number is where it was.
-    #[error("line {1} of {path} was changed after it was read; the knock at it does not count", path = shown_path(.0))]
+    /// The current line was removed or changed; the number is its former number.
+    #[error("line {1} of {path} was changed after it was read; the knock with its sequence is ignored", path = shown_path(.0))]
     Edited(PathBuf, usize),
 }
 
 impl OneTimeFile {
-    /// Reads the file; the first line that has not been used has its turn. A relative path is taken from the current
-    /// directory as it is now.
+    /// Reads the file. The first unused line becomes the current line. A relative path is resolved
+    /// against the current directory once, now.
     ///
     /// # Errors
-    /// Fails where the file cannot be read and where any line in it is not a sequence. A file without a line left is no
-    /// error here.
+    /// Fails if the file cannot be read, or if any unused line is not a sequence. A file without an
+    /// unused line is valid.
     pub fn open(path: &Path) -> Result<Self, OneTimeError> {
         let unreadable = |error| OneTimeError::Unreadable(path.to_owned(), error);
         let path = std::path::absolute(path).map_err(unreadable)?;
@@ -73,28 +77,29 @@ impl OneTimeFile {
         Ok(Self { path, current })
     }
 
-    /// Where the file is.
+    /// Returns the absolute path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The sequence whose turn it is; `None` where every line is used up.
+    /// Returns the sequence of the current line; `None` if no unused line is left.
     pub fn current(&self) -> Option<&Sequence> {
         self.current.as_ref().map(|line| &line.sequence)
     }
 
-    /// Marks the current line as used, on disk. Only after that may its command run.
+    /// Marks the current line as used, on disk. Its command may run only after that.
     ///
     /// # Errors
-    /// `NotMarked` where the disk does not let it happen, `Edited` where the line is not there any
-    /// more and is not the first unused one now either. In each case the command must not run.
+    /// Returns [`OneTimeError::NotMarked`] if the file cannot be written, and
+    /// [`OneTimeError::Edited`] if the first unused line is no longer the current line. In each
+    /// case the command must not run.
     pub fn mark_used(&mut self) -> Result<(), OneTimeError> {
         let Some(line) = self.current.take() else { return Ok(()) };
         let not_marked = |error| OneTimeError::NotMarked(self.path.clone(), line.number, error);
         let mut file = OpenOptions::new().read(true).write(true).open(&self.path).map_err(not_marked)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(not_marked)?;
-        // Lines before it may have come or gone.
+        // An edit can have added or removed lines before it.
         let found = match unused(&self.path, &bytes).next() {
             Some(Ok(now)) if now.sequence == line.sequence && now.text == line.text => now,
             _ => return Err(OneTimeError::Edited(self.path.clone(), line.number)),
@@ -102,18 +107,19 @@ impl OneTimeFile {
         let rest = usize::try_from(found.offset).map_or(&[][..], |at| bytes.get(at..).unwrap_or_default());
         let mut mark = b"#".to_vec();
         let inserts = rest.first().is_some_and(|first| !first.is_ascii_whitespace());
-        // The file grows first, by an empty line, so that the write below needs no space on the disk.
+        // The file grows first, by an empty line, so that the write below needs no space on the
+        // disk.
         if inserts && file.write_all_at(b"\n", bytes.len() as u64).is_ok() {
             mark.extend(rest);
         }
         file.write_all_at(&mark, found.offset).and_then(|()| file.sync_data()).map_err(not_marked)
     }
 
-    /// Goes on with the first line that has not been used, and returns its sequence, `None` where there is no such
-    /// line.
+    /// Makes the first unused line the current line, and returns its sequence; `None` if there is
+    /// no unused line.
     ///
     /// # Errors
-    /// Fails where the file cannot be read and where that line is not a sequence.
+    /// Fails if the file cannot be read, or if that line is not a sequence.
     pub fn advance(&mut self) -> Result<Option<&Sequence>, OneTimeError> {
         let bytes = read(&self.path)?;
         self.current = unused(&self.path, &bytes).next().transpose()?;
@@ -121,10 +127,10 @@ impl OneTimeFile {
     }
 }
 
-/// The sequences of a file that have not been used, in order, without touching it.
+/// Returns the unused sequences of a file, in order. Does not change the file.
 ///
 /// # Errors
-/// Fails where the file cannot be read and where any line in it is not a sequence.
+/// Fails if the file cannot be read, or if any unused line is not a sequence.
 pub fn unused_sequences(path: &Path) -> Result<Vec<Sequence>, OneTimeError> {
     let bytes = read(path)?;
     unused(path, &bytes).map(|line| line.map(|line| line.sequence)).collect()
@@ -134,11 +140,11 @@ fn read(path: &Path) -> Result<Vec<u8>, OneTimeError> {
     fs::read(path).map_err(|error| OneTimeError::Unreadable(path.to_owned(), error))
 }
 
-/// The lines that have not been used, or what is wrong with them.
-fn unused<'a>(path: &'a Path, bytes: &'a [u8]) -> impl Iterator<Item = Result<Line, OneTimeError>> + 'a {
+/// Returns the unused lines, or an error for each invalid line.
+fn unused<'a>(path: &'a Path, bytes: &'a [u8]) -> impl Iterator<Item = Result<UnusedLine, OneTimeError>> + 'a {
     unused_lines(bytes).map(|SequenceLine { number, offset, bytes, sequence }| {
         let sequence = sequence.map_err(|why| OneTimeError::BadLine(path.to_owned(), number, why))?;
-        Ok(Line { number, offset: offset as u64, text: bytes.to_owned(), sequence })
+        Ok(UnusedLine { number, offset: offset as u64, text: bytes.to_owned(), sequence })
     })
 }
 
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_leaves_the_line_first_is_found_again() {
+    fn a_line_that_is_still_first_after_an_edit_is_marked() {
         let setup = setup(" 1,2\n 3,4\n");
         let mut file = setup.open();
         fs::write(&setup.path, "# a comment above\n 1,2\n 5,6\n").unwrap();
@@ -228,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_takes_the_line_away_is_an_error_and_the_file_stays_as_it_is() {
+    fn an_edit_that_removes_the_line_is_an_error_and_the_file_stays_unchanged() {
         let setup = setup(" 1,2\n 3,4\n");
         for edited in [" 1,3\n 3,4\n", "#1,2\n 3,4\n", " 3,4\n 1,2\n", "", " x\n 1,2\n", " 1,20\n"] {
             fs::write(&setup.path, " 1,2\n 3,4\n").unwrap();
@@ -246,11 +252,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_marked_does_not_count_as_used() {
+    fn a_line_that_cannot_be_marked_stays_unused() {
         if std::env::var_os("PORTKNOCK_TEST_DISK").is_none() {
             let setup = setup(" 1,2\n");
             let script = "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && exec \"$0\" --exact \
-                          one_time::tests::a_line_that_cannot_be_marked_does_not_count_as_used";
+                          one_time::tests::a_line_that_cannot_be_marked_stays_unused";
             let output = Command::new("unshare")
                 .args(["--map-root-user", "--mount", "sh", "-c", script])
                 .arg(std::env::current_exe().unwrap())

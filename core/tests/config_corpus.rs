@@ -152,7 +152,7 @@ fn the_handbook_is_repaired() {
     ] {
         assert!(rendered.contains(&format!("handbook.conf:{place}: {code}: ")), "{place} {code} in\n{rendered}");
     }
-    assert!(rendered.contains("`seq_timeout` is set in line 6 and again in line 10"));
+    assert!(rendered.contains("`seq_timeout` is set on line 6 and again on line 10"));
     assert_eq!(report.errors(), 3);
 
     let fixed = apply_fixes(&text, &report);

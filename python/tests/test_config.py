@@ -115,7 +115,7 @@ def test_one_time_sequences_are_read(tmp_path):
     config = Config.parse(f"[a]\none_time_sequences = {sequences}\n")
     assert config.doors[0].sequence == (Step(7), Step(5, "udp"))
     sequences.write_text("#1,2,3\n")
-    with pytest.raises(ConfigError, match="no sequence is left"):
+    with pytest.raises(ConfigError, match="no unused sequence is left"):
         Config.parse(str(config))
 
 

@@ -5,7 +5,7 @@ import re
 import time
 
 from lab import SERVER, STRANGERS, WEB_KNOCK, Failure, until
-from predictions import CANNOT_TELL, EVERYBODY, OPENS, STAYS_CLOSED, compare, door
+from predictions import UNKNOWN, EVERYBODY, OPENS, STAYS_CLOSED, compare, door
 
 FLUSHING = """#!/usr/sbin/nft -f
 flush ruleset

@@ -7,7 +7,7 @@ from lab import ADDRESSES, SSH_KNOCK, Failure, until
 EVERYBODY = "it is open to everyone, without a knock"
 OPENS = "a knock opens it"
 STAYS_CLOSED = "a knock does not open it"
-CANNOT_TELL = "cannot tell"
+UNKNOWN = "unknown"
 
 DOOR = """[options]
     Interface = eth0
@@ -56,6 +56,6 @@ def compare(lab, firewall, config, expected):
     results = [observed(lab, address, before) for address, before in zip(ADDRESSES, states)]
     print(f"       observed:  {results}", flush=True)
     for prediction, result, expectation in zip(predictions, results, expected):
-        if prediction != expectation or prediction not in (result, CANNOT_TELL):
+        if prediction != expectation or prediction not in (result, UNKNOWN):
             rules = lab.server("nft list ruleset", status=None)
             raise Failure(f"predicted: {output}\nobserved: {results}\nexpected: {expected}\nrules: {rules}")

@@ -187,7 +187,7 @@ fn a_consumed_or_missing_file_is_refused_by_its_name() {
         output.stderr
     };
     let used_up = refused();
-    assert!(used_up.contains("no sequence is left in"), "{used_up}");
+    assert!(used_up.contains("no unused sequence is left in"), "{used_up}");
     fs::remove_file(door.path()).expect("it is there");
     let missing = refused();
     assert!(missing.contains("No such file"), "{missing}");
@@ -248,7 +248,7 @@ fn a_line_that_cannot_be_marked_opens_nothing_and_disables_the_door_until_a_relo
         door.in_vain(&daemon, "7000 8000");
         daemon.wait_for(&format!(
             "10.0.0.2: door: cannot mark line 1 of {} as used: Read-only file system (os error 30); its command does \
-             not run, and the door stays shut until a reload",
+             not run, and the door stays closed until a reload",
             door.path().display()
         ));
         door.in_vain(&daemon, "7000 8000");
@@ -269,7 +269,7 @@ fn a_line_removed_by_an_edit_does_not_count_and_the_new_one_does() {
     let daemon = door.start();
     door.write(" 7100,8100\n 7200,8200\n");
     door.in_vain(&daemon, "7000 8000");
-    daemon.wait_for("was changed after it was read; the knock at it does not count");
+    daemon.wait_for("was changed after it was read; the knock with its sequence is ignored");
     assert_eq!(door.read(), " 7100,8100\n 7200,8200\n");
     pause();
     door.knock("7100 8100");

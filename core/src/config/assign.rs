@@ -1,4 +1,4 @@
-//! What the value of each key sets.
+//! Assigns the values of keys to the options and doors.
 
 use super::codes;
 use super::diagnostic::Diagnostic;
@@ -6,7 +6,7 @@ use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Door, OnStop, Options, Refusal};
 use super::open;
-use super::parse::{Reader, own_line};
+use super::parse::{Parser, comment_above};
 use super::quoted::quoted;
 use super::quotes;
 use super::sequence;
@@ -23,8 +23,8 @@ const MAX_LOG_RATE: u32 = 1_000_000;
 /// The largest `MaxOpenings`.
 const MAX_OPENINGS: u32 = 1_048_576;
 
-impl Reader {
-    /// Sets what the key means; a value with an error sets nothing.
+impl Parser {
+    /// Assigns the value to the field of the key. A value with an error assigns nothing.
     pub(super) fn assign(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>) {
         let value = if key.is_command() {
             self.check_command(value);
@@ -35,21 +35,23 @@ impl Reader {
         };
         if value.is_empty() && !may_be_empty(key) {
             let message = format!("{} has no value", quoted(word.text()));
-            return self.push(Diagnostic::error(codes::NO_VALUE, value.span(), message));
+            let help = "write a value after the `=`, or remove the line";
+            return self.push(Diagnostic::error(codes::NO_VALUE, value.span(), message).help(help));
         }
         let draft = &mut self.draft;
         if key.is_option() {
             assign_option(&mut draft.options, key, word, value, &mut draft.found);
         } else if let Some(draft_door) = draft.doors.last_mut() {
             if key == Key::Sequence {
-                // The later checks point at the sequence itself, not at a comment behind it.
+                // The later checks report the span of the sequence itself, without a comment after
+                // it.
                 draft_door.seen.entry(key).and_modify(|place| place.value = value.span());
             }
             assign_door(&mut draft_door.door, key, value, &mut draft.found);
         }
     }
 
-    /// The value without the comment behind it.
+    /// Returns the value without the comment after it.
     fn without_comment<'a>(&mut self, line: &Line<'_>, key: Key, whole: Slice<'a>) -> Slice<'a> {
         let may_hold_hash = is_path(key) || key == Key::Interface;
         let (value, comment) = if may_hold_hash { whole.split_spaced_comment() } else { whole.split_comment() };
@@ -58,9 +60,9 @@ impl Reader {
         };
         match key {
             Key::LogFile | Key::PidFile | Key::StateFile | Key::ControlSocket | Key::OneTimeSequences => {
-                let message = "the original knockd takes this for a part of the path";
+                let message = "the original knockd reads this comment as part of the path";
                 let found = Diagnostic::error(codes::VALUE_COMMENT, comment.span(), message);
-                self.push_own_line(found, line, value, comment);
+                self.push_misplaced_comment(found, line, value, comment);
             }
             Key::Sequence => {
                 let last_step = value.text().rsplit(',').next().unwrap_or_default();
@@ -69,34 +71,37 @@ impl Reader {
                 }
             }
             Key::TcpFlags | Key::Target | Key::Interface => self.comment_warning(line, value, comment),
-            // Numbers, where knockd stops reading at the comment too, and what only portknock reads.
+            // For numbers, knockd also stops reading at the comment; the other keys are known to
+            // portknock only.
             _ => {}
         }
         value
     }
 
-    /// Warns of a comment that knockd does not take for one.
+    /// Warns of a comment that knockd does not recognise.
     pub(super) fn comment_warning(&mut self, line: &Line<'_>, value: Slice<'_>, comment: Slice<'_>) {
-        let message = "the original knockd does not take this for a comment";
+        let message = "the original knockd does not recognise this as a comment";
         let found = Diagnostic::warning(codes::VALUE_COMMENT, comment.span(), message);
-        self.push_own_line(found, line, value, comment);
+        self.push_misplaced_comment(found, line, value, comment);
     }
 
-    fn push_own_line(&mut self, found: Diagnostic, line: &Line<'_>, value: Slice<'_>, comment: Slice<'_>) {
-        // A line with other bytes than UTF-8 is refused already, so this is the text as it stands.
+    /// Adds the finding, with the fix that moves the comment to its own line.
+    fn push_misplaced_comment(&mut self, found: Diagnostic, line: &Line<'_>, value: Slice<'_>, comment: Slice<'_>) {
+        // A line that is not UTF-8 has been refused already, so the conversion loses nothing.
         let kept = String::from_utf8_lossy(&line.bytes[..value.end() - line.start]);
-        let fix = own_line(line, comment, &kept);
-        self.push(found.help("write the comment on a line of its own").fix(line.span(), fix));
+        let fix = comment_above(line, comment, &kept);
+        self.push(found.help("write the comment on its own line").fix(line.span(), fix));
     }
 
-    /// The value without quotes around it: knockd takes them for a part of it.
+    /// Returns the value without the quotes around it, which knockd reads as part of the value.
     fn without_quotes<'a>(&mut self, key: Key, whole: Slice<'a>) -> Slice<'a> {
         let mut value = whole;
         while let Some(inside) = quotes::inside(value) {
             value = inside;
         }
         if value != whole {
-            let message = format!("the quotes of {} are taken for a part of the value", quoted(whole.text()));
+            let message =
+                format!("the original knockd reads the quotes of {} as part of the value", quoted(whole.text()));
             let found = match key {
                 Key::Interface => Diagnostic::warning(codes::QUOTED_VALUE, whole.span(), message),
                 _ => Diagnostic::error(codes::QUOTED_VALUE, whole.span(), message),
@@ -109,20 +114,20 @@ impl Reader {
         value
     }
 
-    /// Warns of what a command should not hold.
+    /// Warns of quotes, typographic characters and control characters in a command.
     pub(super) fn check_command(&mut self, command: Slice<'_>) {
         let command = self.check_quotes(command);
         typography::check(command, &mut self.draft.found);
         self.check_controls(command);
     }
 
-    /// Warns of quotes around the whole command, and returns what is between them.
+    /// Warns of quotes around the whole command, and returns the text between them.
     fn check_quotes<'a>(&mut self, whole: Slice<'a>) -> Slice<'a> {
         let Some(inside) = quotes::inside(whole) else { return whole };
         if quotes::is_quoted_word(whole.text(), inside.text()) {
             return whole;
         }
-        let message = "there are quotes around the whole command, which the shell takes for the name of one program";
+        let message = "the whole command is in quotes, so the shell reads it as the name of one program";
         self.push(
             Diagnostic::warning(codes::QUOTED_VALUE, whole.span(), message)
                 .help("remove the quotes")
@@ -131,18 +136,19 @@ impl Reader {
         inside
     }
 
-    /// Warns of the first control character.
+    /// Warns of the first control character in the text.
     pub(super) fn check_controls(&mut self, text: Slice<'_>) {
         if let Some((at, c)) = text.text().char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
             let at = text.start() + at;
-            let message = format!("there is a control character, `{}`", Printable(c.encode_utf8(&mut [0; 4])));
-            let help = "remove it, unless it is meant";
+            let message =
+                format!("the text contains the control character `{}`", Printable(c.encode_utf8(&mut [0; 4])));
+            let help = "remove the character, unless it is intended";
             self.push(Diagnostic::warning(codes::CONTROL_CHARACTER, at..at + c.len_utf8(), message).help(help));
         }
     }
 }
 
-/// True for the keys whose empty value has a meaning, or an error message of its own.
+/// Returns true for the keys whose empty value has a meaning, or a separate error message.
 fn may_be_empty(key: Key) -> bool {
     key.is_command() || matches!(key, Key::UseSyslog | Key::LogFile | Key::Interface | Key::Sequence)
 }
@@ -161,11 +167,11 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
     match key {
         Key::UseSyslog if value.is_empty() => found.push(
             Diagnostic::error(codes::NO_VALUE, word.start()..value.end(), "there is no value after the `=`")
-                .help("write `UseSyslog` alone")
+                .help("write `UseSyslog` alone, or a value after the `=`")
                 .fix(word.start()..value.end(), word.text()),
         ),
         Key::UseSyslog => set(&mut options.use_syslog, values::switch(value, found)),
-        // knockd takes an empty path for "no log file".
+        // knockd reads an empty path as "no log file".
         Key::LogFile if value.is_empty() => options.log_file = None,
         Key::LogFile => options.log_file = Some(value.text().into()),
         Key::PidFile => options.pid_file = value.text().into(),
@@ -173,7 +179,7 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
         Key::ControlSocket => set(&mut options.control_socket, values::socket(value, found)),
         Key::Interface => {
             let names = values::interfaces(value, found);
-            // An empty line does not take back what another one named; knockd has it so.
+            // As in knockd, an empty line does not remove the interfaces of another line.
             set(&mut options.interfaces, names.filter(|names| !names.is_empty()));
         }
         Key::ScanGuard => {
@@ -199,14 +205,15 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
 fn assign_door(door: &mut Door, key: Key, value: Slice<'_>, found: &mut Findings) {
     let command = || Some(value.text().to_owned());
     match key {
-        Key::Sequence => door.sequence = sequence::read(value, found),
+        Key::Sequence => door.sequence = sequence::parse(value, found),
         Key::OneTimeSequences => door.one_time_sequences = Some(value.text().into()),
         Key::SeqTimeout => set(&mut door.seq_timeout, values::seconds(value, found)),
         Key::CmdTimeout => set(&mut door.cmd_timeout, values::seconds(value, found)),
         Key::SeqCooldown => set(&mut door.seq_cooldown, values::seconds(value, found).map(Some)),
         Key::TcpFlags => {
             if let Some(mask) = values::flags(value, found) {
-                // knockd adds to what an earlier line said, and the later line wins where they differ.
+                // knockd adds the flags to those of an earlier line; if they contradict, the later
+                // line wins.
                 let without = |flags: TcpFlags, other: TcpFlags| TcpFlags::from_bits(flags.bits() & !other.bits());
                 door.tcpflags.set = without(door.tcpflags.set, mask.clear) | mask.set;
                 door.tcpflags.clear = without(door.tcpflags.clear, mask.set) | mask.clear;

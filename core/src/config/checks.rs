@@ -1,4 +1,4 @@
-//! The checks that need whole doors, or all of them.
+//! The checks that need a whole door, or all doors.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU16;
@@ -15,18 +15,19 @@ use super::used_ports::UsedPorts;
 use crate::packet::{Protocol, TcpFlags};
 use crate::port_map::{PortMap, Sample};
 
-/// The sequence of the example in knockd's manual, which is known to everyone.
-const STOCK: [u16; 3] = [7000, 8000, 9000];
-/// Number of ports of a protocol, a quarter of all, that the capture filter may always pass for the scan guard before a
-/// warning.
-const MANY_GUARDED: usize = 1 << 14;
-/// Maximum number of ports outside of a door's range that the filter passes for the scan guard.
-const MOST_BESIDE: usize = 64;
+/// The sequence of the example in knockd's manual, which attackers know.
+const EXAMPLE_SEQUENCE: [u16; 3] = [7000, 8000, 9000];
+/// Number of ports of a protocol (a quarter of all) that the capture filter can always pass for the
+/// scan guard without a warning.
+const GUARDED_PORTS_THRESHOLD: usize = 1 << 14;
+/// Maximum number of ports outside a door's range that the filter passes for the scan guard.
+const MAX_PORTS_OUTSIDE_RANGE: usize = 64;
 
 pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft], found: &mut Findings) {
     if doors.is_empty() {
-        let help = "a door is a section like `[openSSH]` with a `sequence`";
-        found.push(Diagnostic::warning(codes::NO_DOOR, 0..0, "there is no door, so no knock does anything").help(help));
+        let message = "the configuration has no door, so no knock has an effect";
+        let help = "add a door: a section like `[openSSH]` with a `sequence`";
+        found.push(Diagnostic::warning(codes::NO_DOOR, 0..0, message).help(help));
     }
     for draft in doors {
         check_sequence_keys(draft, found);
@@ -53,17 +54,18 @@ fn check_sequence_keys(draft: &DoorDraft, found: &mut Findings) {
         ),
         (Some(one), Some(other)) => {
             let (first, last) = if one.line < other.line { (one, other) } else { (other, one) };
-            let message = format!("the door has a `sequence` and `one_time_sequences`, see line {}", first.line);
+            let message =
+                format!("the door has both `sequence` and `one_time_sequences`; the other is on line {}", first.line);
             found.push(
                 Diagnostic::error(codes::TWO_SEQUENCES, last.key.clone(), message)
-                    .help("remove one: a door has either a fixed sequence or the sequences of a file"),
+                    .help("remove one of them: a door has either a fixed sequence or the sequences of a file"),
             );
         }
         _ => {}
     }
 }
 
-/// What closes a door, when, and whether there is anything to close.
+/// Warns of a `cmd_timeout` without an effect, and of a stop command that never runs.
 fn check_closing(draft: &DoorDraft, found: &mut Findings) {
     let runs = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
     let Door { start_command, start_command_6, stop_command, stop_command_6, open, .. } = &draft.door;
@@ -76,7 +78,7 @@ fn check_closing(draft: &DoorDraft, found: &mut Findings) {
             Diagnostic::warning(
                 codes::USELESS_CMD_TIMEOUT,
                 place.key.clone(),
-                "`cmd_timeout` does nothing without a `stop_command`",
+                "`cmd_timeout` has no effect without a `stop_command` or `open`",
             )
             .help("add the `stop_command` that closes the door, or remove this line"),
         );
@@ -92,42 +94,42 @@ fn check_closing(draft: &DoorDraft, found: &mut Findings) {
             Diagnostic::warning(
                 codes::USELESS_STOP_COMMAND,
                 place.key.clone(),
-                "the stop command is never run, since there is no `start_command`",
+                "the stop command never runs, because there is no `start_command`",
             )
             .help("add the `start_command` that opens the door, or make this one the `start_command`"),
         );
     }
 }
 
-/// Warns where the own table does not see what a door is about.
+/// Warns if the managed table does not protect the target of a door.
 fn check_gate(options: &Options, draft: &DoorDraft, found: &mut Findings) {
     let Some(place) = draft.seen.get(&Key::Open) else { return };
     if options.gate == Gate::Own
         && let Some(target) = draft.door.target
         && !target.is_loopback()
     {
-        let message = format!("the ports are opened on this host alone, where `target` is {target}");
-        let help = "where that is another host, use `Gate = set …` with rules for what is forwarded, or commands";
-        found.push(Diagnostic::warning(codes::OPEN_BEHIND_THIS_HOST, place.key.clone(), message).help(help));
+        let message = format!("`open` opens ports of this host only, but `target` is {target}");
+        let help = "if that is another host, use `Gate = set …` with rules for forwarded packets, or use commands";
+        found.push(Diagnostic::warning(codes::OPEN_BEYOND_THIS_HOST, place.key.clone(), message).help(help));
     }
 }
 
-/// Warns of options that nothing uses.
+/// Warns of gate options that have no effect.
 fn check_gate_use(options: &Options, seen: &Seen, doors: &[DoorDraft], found: &mut Findings) {
     let opens = doors.iter().any(|draft| !draft.door.open.is_empty());
     for (key, word) in [(Key::Gate, "Gate"), (Key::GateRefuse, "GateRefuse")] {
         let Some(place) = seen.get(&key) else { continue };
         let why = match options.gate {
             _ if !opens => "no door has `open`",
-            Gate::Sets(_) if key == Key::GateRefuse => "the rules that use the sets say how a port is refused",
+            Gate::Sets(_) if key == Key::GateRefuse => "the rules that use the sets determine how a port is refused",
             _ => continue,
         };
-        let message = format!("`{word}` does nothing: {why}");
+        let message = format!("`{word}` has no effect: {why}");
         found.push(Diagnostic::warning(codes::USELESS_GATE, place.key.clone(), message).help("remove this line"));
     }
 }
 
-/// Warns of flags that no client sends by itself.
+/// Warns of flags that no client sends to begin or end a connection.
 fn check_flags(draft: &DoorDraft, found: &mut Findings) {
     let Some(place) = draft.seen.get(&Key::TcpFlags) else { return };
     let Door { tcpflags, sequence, .. } = &draft.door;
@@ -137,35 +139,36 @@ fn check_flags(draft: &DoorDraft, found: &mut Findings) {
     if begins_connection || ends_connection || sequence.as_ref().is_some_and(|sequence| !has_tcp(sequence.steps())) {
         return;
     }
-    let message = format!("no client opens this door: none begins or ends a connection with `{tcpflags}`");
-    let help = "clients begin with `syn,!ack`; only programs that craft packets send other flags to a closed port";
+    let message = format!("no client can open this door: no client begins or ends a connection with `{tcpflags}`");
+    let help =
+        "use `syn,!ack`, which begins a connection; only programs that craft packets send other flags to a closed port";
     found.push(Diagnostic::warning(codes::NO_CLIENT_FLAGS, place.value.clone(), message).help(help));
 }
 
-/// Warns if the capture filter must pass much for the scan guard.
+/// Warns if the capture filter must pass packets to many ports for the scan guard.
 pub(super) fn check_guard(config: &Config, seen: &Seen, found: &mut Findings) {
     let ranges = config.doors.iter().filter_map(|door| port_range(door.sequence.as_ref()?.steps()));
-    let widths = ranges.map(|(first, last)| usize::from(last - first) + MOST_BESIDE);
-    if widths.sum::<usize>() < MANY_GUARDED {
-        // Making a filter takes longer than reading a small file.
+    let widths = ranges.map(|(first, last)| usize::from(last - first) + MAX_PORTS_OUTSIDE_RANGE);
+    if widths.sum::<usize>() < GUARDED_PORTS_THRESHOLD {
+        // Computing the filter takes longer than parsing a small file.
         return;
     }
-    // Which ports are in the secret sample makes little difference.
+    // The choice of ports in the secret sample makes little difference.
     let sample = Sample::new(0);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let used = UsedPorts::new(config, protocol);
         let ports = PortMap::new(&used.ports, &used.door_ranges, config.options.scan_guard, sample).close();
-        if ports > MANY_GUARDED {
+        if ports > GUARDED_PORTS_THRESHOLD {
             let place = seen.get(&Key::ScanGuard).map_or(0..0, |place| place.value.clone());
             let message =
-                format!("for the scan guard the kernel passes packets to {ports} of the 65,536 {protocol} ports");
-            let help = "many doors have their ports close together; spread each door's ports, or lower `ScanGuard`";
+                format!("the scan guard makes the kernel pass packets to {ports} of the 65,536 {protocol} ports");
+            let help = "the ports of many doors are close together; spread each door's ports, or lower `ScanGuard`";
             found.push(Diagnostic::warning(codes::COSTLY_GUARD, place, message).help(help));
         }
     }
 }
 
-/// Warns of sequences that are found by chance.
+/// Warns of weak sequences, which port scans send or attackers guess.
 fn check_strength(options: &Options, draft: &DoorDraft, found: &mut Findings) {
     let (Some(sequence), Some(place)) = (&draft.door.sequence, draft.seen.get(&Key::Sequence)) else {
         return;
@@ -192,14 +195,15 @@ fn check_strength(options: &Options, draft: &DoorDraft, found: &mut Findings) {
             "use three steps or more"
         };
         found.push(warn(codes::ONE_STEP, message, help));
-    } else if is_stock(steps) {
-        let message = "these are the ports of the example in knockd's manual, which everyone tries first";
+    } else if is_example(steps) {
+        let message = "these are the ports of the example in knockd's manual, which attackers try first";
         found.push(warn(codes::STOCK_SEQUENCE, message, "choose your own ports, in a mixed order"));
     } else if rises && falls {
         let message = "all steps are the same port";
         found.push(warn(codes::ORDERED_STEPS, message, "use three different ports or more, in a mixed order"));
     } else if (rises || falls) && is_beneath_guard(options, steps) {
-        let message = "a port scan in order opens the door: the scan guard allows all the ports between the steps";
+        let message =
+            "a port scan in order opens the door, because the scan guard allows all the ports between the steps";
         found.push(warn(codes::ORDERED_STEPS, message, mix));
     } else if rises {
         let message = "the ports only rise, which is the order of a port scan";
@@ -210,31 +214,31 @@ fn check_strength(options: &Options, draft: &DoorDraft, found: &mut Findings) {
     }
 }
 
-/// True if between the lowest and the highest step there are no more other ports than `ScanGuard` allows.
+/// Returns true if at most `ScanGuard` other ports are between the lowest and the highest step.
 fn is_beneath_guard(options: &Options, steps: &[Step]) -> bool {
     let ports: BTreeSet<u16> = steps.iter().map(|step| step.port.get()).collect();
     let span = port_range(steps).map_or(0, |(first, last)| usize::from(last - first) + 1);
     span - ports.len() <= usize::from(options.scan_guard) || options.scan_guard == 0
 }
 
-/// The lowest and the highest port of the steps.
+/// Returns the lowest and the highest port of the steps.
 fn port_range(steps: &[Step]) -> Option<(u16, u16)> {
     let ports = || steps.iter().map(|step| step.port.get());
     ports().min().zip(ports().max())
 }
 
-fn is_stock(steps: &[Step]) -> bool {
+fn is_example(steps: &[Step]) -> bool {
     let is_tcp = |step: &Step| step.protocol == Protocol::Tcp;
     steps.iter().all(is_tcp)
-        && steps.iter().map(|step| step.port).eq(STOCK.iter().filter_map(|port| NonZeroU16::new(*port)))
+        && steps.iter().map(|step| step.port).eq(EXAMPLE_SEQUENCE.iter().filter_map(|port| NonZeroU16::new(*port)))
 }
 
 fn check_names(doors: &[DoorDraft], found: &mut Findings) {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for draft in doors {
         if let Some(first) = lines.get(&*draft.door.name) {
-            let message = format!("a door {} stands in line {first} already", name(draft));
-            let help = "rename one: events, logs and the environment of commands tell doors by their names";
+            let message = format!("a door {} already exists on line {first}", name(draft));
+            let help = "rename one of them: events, logs and the environment of commands identify doors by their names";
             found.push(Diagnostic::warning(codes::REPEATED_DOOR, draft.header.clone(), message).help(help));
         } else {
             lines.insert(&draft.door.name, draft.line);
@@ -242,8 +246,9 @@ fn check_names(doors: &[DoorDraft], found: &mut Findings) {
     }
 }
 
-/// Warns where a sequence begins with the whole of another door's: whoever opens the one opens the other on the way.
-/// The whole sequences are kept by their steps, so each door costs one look for each of its at most 32 beginnings.
+/// Warns if a sequence begins with the whole sequence of another door: a client that opens the
+/// former also opens the latter. The map is keyed by whole sequences, so each door costs one lookup
+/// for each of its at most 32 beginnings.
 fn check_beginnings(doors: &[DoorDraft], found: &mut Findings) {
     let mut whole: HashMap<&[Step], usize> = HashMap::new();
     for (i, draft) in doors.iter().enumerate() {
@@ -262,7 +267,7 @@ fn check_beginnings(doors: &[DoorDraft], found: &mut Findings) {
         if let Some(other) = other {
             let other = &doors[*other];
             let how = if other.door.sequence == draft.door.sequence { "is" } else { "begins with" };
-            let message = format!("this sequence {how} the whole sequence of {} in line {}", name(other), other.line);
+            let message = format!("this sequence {how} the whole sequence of {} on line {}", name(other), other.line);
             found.push(
                 Diagnostic::warning(codes::SHARED_BEGINNING, place.value.clone(), message)
                     .help("both doors open for this knock; change one of the sequences"),
@@ -271,7 +276,7 @@ fn check_beginnings(doors: &[DoorDraft], found: &mut Findings) {
     }
 }
 
-/// False where no packet can be for both doors.
+/// Returns false if no packet can be a knock for both doors.
 fn may_meet(a: &Door, b: &Door) -> bool {
     match (a.target, b.target) {
         (Some(a), Some(b)) => a == b,

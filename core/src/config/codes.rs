@@ -1,5 +1,5 @@
-//! The stable codes of the diagnostics, in one place. `docs/diagnostics.md` explains each; a code never changes its
-//! meaning and is never used again for another.
+//! The stable codes of the diagnostics. `docs/diagnostics.md` explains each code. A code never
+//! changes its meaning and is never reused for another finding.
 
 macro_rules! codes {
     ($($name:ident = $code:literal,)*) => {
@@ -43,10 +43,10 @@ codes! {
     UNKNOWN_PROTOCOL = "PK029",
     EMPTY_STEP = "PK030",
     TOO_MANY_STEPS = "PK031",
-    BLANK_BETWEEN_STEPS = "PK032",
+    SPACE_BETWEEN_STEPS = "PK032",
     UNKNOWN_FLAG = "PK033",
     CONTRADICTING_FLAGS = "PK034",
-    BLANK_BETWEEN_FLAGS = "PK035",
+    SPACE_BETWEEN_FLAGS = "PK035",
     NOT_SECONDS = "PK036",
     SECONDS_UNIT = "PK037",
     NUMBER_RANGE = "PK038",
@@ -63,12 +63,12 @@ codes! {
     STOCK_SEQUENCE = "PK049",
     SHARED_BEGINNING = "PK050",
     ONE_TIME_UNREADABLE = "PK051",
-    ONE_TIME_USED_UP = "PK052",
+    ONE_TIME_CONSUMED = "PK052",
     ONE_TIME_BAD_LINE = "PK053",
     USELESS_STOP_COMMAND = "PK054",
     NOT_AN_OPEN_PORT = "PK055",
     NOT_A_GATE = "PK056",
-    OPEN_BEHIND_THIS_HOST = "PK057",
+    OPEN_BEYOND_THIS_HOST = "PK057",
     USELESS_GATE = "PK058",
     SOCKET_PATH = "PK059",
     NO_CLIENT_FLAGS = "PK060",

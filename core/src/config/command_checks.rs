@@ -1,21 +1,22 @@
-//! What a door's start command does to the packet filter and its author probably did not mean.
+//! Warns of changes to the packet filter that the author of a start command probably did not
+//! intend.
 
 use super::codes;
 use super::diagnostic::Diagnostic;
-use super::draft::{DoorDraft, Place};
+use super::draft::{DoorDraft, KeyLocation};
 use super::findings::Findings;
 use super::keys::Key;
 use super::model::Door;
-use crate::firewall_command::{self as command, Chain, Change, Place as At, Source, What};
+use crate::firewall_command::{self as command, Change, ChangeKind, ChangedObject, RulePosition, Source};
 
-/// Warns of rules that let any address in, that are put behind the rules that refuse, that IPv6 does not get, or that the
-/// network of `open_prefix` does not get.
+/// Warns of rules that accept any address, that are after the rules that refuse, that do not apply
+/// to IPv6, or that leave out the network of `open_prefix`.
 pub(super) fn check(draft: &DoorDraft, found: &mut Findings) {
     check_network(draft, found);
     let Door { start_command, start_command_6, .. } = &draft.door;
     for (text, key) in [(start_command, Key::StartCommand), (start_command_6, Key::StartCommand6)] {
         let (Some(text), Some(place)) = (text, draft.seen.get(&key)) else { continue };
-        let effect = command::read(text);
+        let effect = command::parse(text);
         if let Some(change) = effect.changes.iter().find(|change| change.source == Source::Any) {
             found.push(opens_for_every_address(place, change));
         }
@@ -35,6 +36,8 @@ pub(super) fn check(draft: &DoorDraft, found: &mut Findings) {
     }
 }
 
+/// Warns of commands that do not open for the network of `open_prefix`, and of an `open_prefix`
+/// without an effect.
 fn check_network(draft: &DoorDraft, found: &mut Findings) {
     let Door { open_prefix, start_command, start_command_6, stop_command, stop_command_6, open, .. } = &draft.door;
     let (Some(prefix), Some(prefix_place)) = (open_prefix, draft.seen.get(&Key::OpenPrefix)) else { return };
@@ -48,54 +51,54 @@ fn check_network(draft: &DoorDraft, found: &mut Findings) {
         let (Some(text), Some(place), true) = (text, draft.seen.get(&key), has_network) else { continue };
         let names_network = ["%NET%", "PORTKNOCK_NET"].iter().any(|name| text.contains(name));
         if text.contains("%IP%") && !names_network && !command::only_reports(text) {
-            let message = "the command is for the address alone, so the network of `open_prefix` does not get in";
+            let message = "the command uses only the address, so the network of `open_prefix` does not get access";
             let help = "write `%NET%` instead of `%IP%` as the source, in the start command and in the stop command";
             found.push(Diagnostic::warning(codes::NETWORK_NOT_OPENED, place.value.clone(), message).help(help));
         }
     }
     let runs = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
     if open.is_empty() && !runs(start_command) && !runs(start_command_6) {
-        let message = "`open_prefix` does nothing: the door opens nothing";
+        let message = "`open_prefix` has no effect: the door opens nothing";
         let help = "add `open`, or a `start_command` with `%NET%`";
         found.push(Diagnostic::warning(codes::NETWORK_NOT_OPENED, prefix_place.key.clone(), message).help(help));
     }
 }
 
-fn opens_for_every_address(place: &Place, change: &Change) -> Diagnostic {
-    let help = match (&change.what, &change.chain) {
-        (What::StopRefusing, _) => "let the command add a rule that accepts the address `%IP%` instead",
-        (_, Chain::Iptables(name)) if !name.starts_with("ufw") => "add `-s %IP%` to the rule",
-        (_, Chain::Iptables(_)) => "write `from %IP%`, as in `ufw insert 1 allow from %IP% to any port 22`",
+fn opens_for_every_address(place: &KeyLocation, change: &Change) -> Diagnostic {
+    let help = match (&change.kind, &change.object) {
+        (ChangeKind::StopRefusing, _) => "add a rule that accepts the address `%IP%` instead",
+        (_, ChangedObject::Iptables(name)) if !name.starts_with("ufw") => "add `-s %IP%` to the rule",
+        (_, ChangedObject::Iptables(_)) => "write `from %IP%`, as in `ufw insert 1 allow from %IP% to any port 22`",
         _ => "name the address `%IP%` as the source in the rule",
     };
-    let message = "the command opens for every address, not only for the one that knocked";
+    let message = "the command gives access to every address, not only to the address that knocked";
     Diagnostic::warning(codes::OPENS_FOR_EVERY_ADDRESS, place.value.clone(), message).help(help)
 }
 
-/// True for a rule at the end of a chain that may have rules that refuse.
+/// Returns true if the change adds a rule at the end of a chain that can contain rules that refuse.
 fn is_appended(change: &Change) -> bool {
-    let name = match &change.chain {
-        Chain::Iptables(name) | Chain::Nft([_, _, name]) => name,
-        Chain::NftSet(_) => return false,
+    let name = match &change.object {
+        ChangedObject::Iptables(name) | ChangedObject::Nft([_, _, name]) => name,
+        ChangedObject::NftSet(_) => return false,
     };
-    matches!(change.what, What::Accept(At::End, _)) && name.eq_ignore_ascii_case("input")
+    matches!(change.kind, ChangeKind::Accept(RulePosition::End, _)) && name.eq_ignore_ascii_case("input")
 }
 
-fn appended(place: &Place) -> Diagnostic {
-    let message = "the command appends its rule, so it opens nothing if a rule before it refuses the packet";
+fn appended(place: &KeyLocation) -> Diagnostic {
+    let message = "the command appends its rule, so it opens nothing if an earlier rule refuses the packet";
     Diagnostic::warning(codes::APPENDED_RULE, place.value.clone(), message).help(
-        "insert the rule, with `-I INPUT` of iptables or `insert rule` of nft; `portknock rules --check` shows what a knock opens",
+        "insert the rule, with `iptables -I INPUT` or `nft insert rule`; `portknock rules --check` shows which ports a knock opens",
     )
 }
 
-fn only_for_ipv4(place: &Place) -> Diagnostic {
-    let message = "the command is for IPv4 only, and the door takes knocks over IPv6 too";
+fn only_for_ipv4(place: &KeyLocation) -> Diagnostic {
+    let message = "the command is for IPv4 only, but the door accepts knocks over IPv6 too";
     Diagnostic::warning(codes::ONLY_FOR_IPV4, place.value.clone(), message).help(
-        "add a `start_command_6`, with `ip6tables` for instance, or `allow = 0.0.0.0/0` if only IPv4 addresses may knock",
+        "add a `start_command_6`, for example with `ip6tables`, or `allow = 0.0.0.0/0` if only IPv4 addresses may knock",
     )
 }
 
-/// True if a knock over IPv6 can open the door.
+/// Returns true if a knock over IPv6 can open the door.
 fn ipv6_reaches(door: &Door) -> bool {
     let target = door.target.is_none_or(|target| target.is_ipv6());
     let allowed = door.allow.is_empty() || door.allow.iter().any(|network| network.addr().is_ipv6());
@@ -107,7 +110,7 @@ mod tests {
     use super::*;
     use crate::config::parse;
 
-    /// The codes of this check for a door with these lines.
+    /// Returns the codes of this check for a door with these lines.
     fn of(lines: &str) -> Vec<&'static str> {
         let text = format!("[a]\nsequence = 7264,3981:udp,5410\n{lines}\n");
         let report = parse(text.as_bytes()).report;
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_opens_for_every_address_is_warned_of() {
+    fn a_command_that_opens_for_every_address_causes_a_warning() {
         let only_ipv4 = "allow = 0.0.0.0/0\n";
         for command in [
             "iptables -I INPUT -p udp --dport 51820 -j ACCEPT",
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_leaves_the_network_out_is_warned_of() {
+    fn a_command_without_the_network_causes_a_warning() {
         let open = "open_prefix = 24,56\nopen = tcp/22\n";
         let expected = [codes::NETWORK_NOT_OPENED];
         for commands in [
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_appended_rule_is_warned_of() {
+    fn an_appended_rule_causes_a_warning() {
         let appended = "start_command = iptables -A INPUT -s %IP% -j ACCEPT\nstart_command_6 =";
         assert_eq!(of(appended), [codes::APPENDED_RULE]);
         let of_nft = "start_command = nft add rule inet filter input ip saddr %IP% accept\nstart_command_6 =";
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_for_ipv4_alone_is_warned_of_where_ipv6_reaches() {
+    fn a_command_for_ipv4_alone_causes_a_warning_if_ipv6_knocks_are_possible() {
         let command = "start_command = iptables -I INPUT -s %IP% -j ACCEPT\n";
         let expected = [codes::ONLY_FOR_IPV4];
         for lines in ["", "allow = 10.0.0.0/8,2001:db8::/32", "target = 2001:db8::1"] {

@@ -1,39 +1,40 @@
-//! What is wrong with a configuration, as data, with the one text form that every front end shows.
+//! The diagnostics of a configuration as data. `render` has their text form, which all front ends
+//! show.
 
 use std::ops::Range;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// The configuration is used; this is worth a look.
+    /// The configuration can be used, but the finding probably shows a mistake.
     Warning,
     /// The configuration is refused.
     Error,
 }
 
-/// A change that mends the finding: replace the bytes `span` of the text by `replacement`.
+/// A change of the text that fixes a finding: `replacement` replaces the bytes `span`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fix {
-    /// The bytes to replace; may be empty (an insertion).
+    /// The bytes to replace, as offsets in the text; an empty range is an insertion.
     pub span: Range<usize>,
-    /// What takes their place.
+    /// The new text.
     pub replacement: String,
 }
 
-/// One finding.
+/// One finding: its location, the problem, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The stable code, `PK` and three digits.
+    /// The stable code, `PK` and three digits. `docs/diagnostics.md` lists all codes.
     pub code: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong, on one line, without control characters.
+    /// The problem, on one line, without control characters.
     pub message: String,
-    /// The bytes of the text that it is about.
+    /// The bytes of the text that the finding is about.
     pub span: Range<usize>,
-    /// What to do about it.
+    /// The remedy, on one line, if the message alone does not make it obvious.
     pub help: Option<String>,
-    /// The change that mends it, where one reading is obvious.
+    /// The change that fixes the finding, if only one correction is plausible.
     pub fix: Option<Fix>,
 }
 
@@ -57,7 +58,7 @@ impl Diagnostic {
     }
 }
 
-/// All findings of one text, in the order of the text.
+/// All findings in one text, in the order of the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The findings.
@@ -65,17 +66,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many errors there are.
+    /// Returns the number of errors.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
     }
 
-    /// How many warnings there are.
+    /// Returns the number of warnings.
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)
     }
 
-    /// True where the text is refused.
+    /// Returns true if there is an error, so that the configuration is refused.
     pub fn has_errors(&self) -> bool {
         self.errors() > 0
     }

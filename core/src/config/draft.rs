@@ -1,4 +1,4 @@
-//! A configuration that has been read but not checked as a whole.
+//! A configuration that has been parsed but not yet checked as a whole.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Door, Options};
 
-/// What has been read, with the places that later checks point at.
+/// The parsed values, with the locations that later checks report.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) found: Findings,
@@ -16,22 +16,26 @@ pub(super) struct Draft {
     pub(super) doors: Vec<DoorDraft>,
 }
 
-/// A door with its places in the text.
+/// A door with the locations of its header and keys in the text.
 #[derive(Debug)]
 pub(super) struct DoorDraft {
     pub(super) door: Door,
     pub(super) header: Range<usize>,
+    /// The line of the header, counted from 1.
     pub(super) line: usize,
     pub(super) seen: Seen,
 }
 
-/// Where each key of a section was last written.
-pub(super) type Seen = BTreeMap<Key, Place>;
+/// The location of each key's last occurrence in a section.
+pub(super) type Seen = BTreeMap<Key, KeyLocation>;
 
-/// Where a key was written.
+/// The location of a key and its value.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct KeyLocation {
+    /// The line, counted from 1.
     pub(super) line: usize,
+    /// The bytes of the key.
     pub(super) key: Range<usize>,
+    /// The bytes of the value, without a comment.
     pub(super) value: Range<usize>,
 }

@@ -1,9 +1,10 @@
-//! Where the reader of a configuration puts what it finds.
+//! Collects the findings of the parser and the checks.
 
 use super::codes;
 use super::diagnostic::{Diagnostic, Report, Severity};
 
-/// No person reads further than this; a file of megabytes that is wrong on each line must not fill the memory.
+/// Maximum number of findings that are kept. It bounds the memory for a large file with an error on
+/// each line.
 const MAX_FINDINGS: usize = 10_000;
 
 /// The findings so far.
@@ -16,7 +17,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Takes one finding.
+    /// Adds one finding, unless muted.
     pub(super) fn push(&mut self, found: Diagnostic) {
         if self.muted {
             return;
@@ -29,18 +30,18 @@ impl Findings {
         }
     }
 
-    /// While muted, findings are dropped: for a line that is refused as a whole, but read on for what it sets, so that
-    /// one fault does not cause a second message elsewhere.
+    /// Drops all findings while `muted`. The parser still reads the settings of a line that it has
+    /// refused as a whole, so that one error does not cause a second message elsewhere.
     pub(super) fn mute(&mut self, muted: bool) {
         self.muted = muted;
     }
 
-    /// True where an error was found.
+    /// Returns true if there is an error, including errors beyond the maximum.
     pub(super) fn has_errors(&self) -> bool {
         self.dropped_error || self.kept.iter().any(|found| found.severity == Severity::Error)
     }
 
-    /// The findings in the order of the text, which is `text_len` bytes long.
+    /// Returns the findings in the order of the text, which is `text_len` bytes long.
     pub(super) fn into_report(mut self, text_len: usize) -> Report {
         self.kept.sort_by_key(|found| found.span.start);
         if self.dropped > 0 {

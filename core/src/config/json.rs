@@ -12,9 +12,10 @@ use super::model::{Config, Door, FlagMask, OpenPrefix, Options};
 use super::values::FLAGS;
 use crate::packet::Protocol;
 
-/// One JSON object, on one line, with the findings and, where there are no errors, the configuration. `text` is the
-/// text that the report is about; lines and columns count from 1, columns in characters, the ends are exclusive; the
-/// `start` and `end` of a fix are byte offsets.
+/// Returns one JSON object, on one line, with the findings and, if there are no errors, the
+/// configuration. `text` must be the text that the report is about. Lines and columns count from 1,
+/// columns in characters, and the ends are exclusive. The `start` and `end` of a fix are byte
+/// offsets.
 pub fn check_json(file: &str, text: &[u8], report: &Report, config: Option<&Config>) -> String {
     let locator = Locator::new(text);
     let check = Check {
@@ -27,7 +28,7 @@ pub fn check_json(file: &str, text: &[u8], report: &Report, config: Option<&Conf
             doors: config.doors.iter().map(door).collect(),
         }),
     };
-    // Only a map with keys that are no strings could fail here, and there is none.
+    // Serialization fails only for maps whose keys are not strings, and there is no such map.
     serde_json::to_string(&check).unwrap_or_default()
 }
 
@@ -182,7 +183,7 @@ fn port(port: NonZeroU16, protocol: Protocol) -> PortJson {
     PortJson { port: port.get(), protocol: protocol.to_string() }
 }
 
-/// Only the flags that matter: true for one that must be set, false for one that must be clear.
+/// The flags that matter: true for a flag that must be set, false for a flag that must be clear.
 struct FlagsJson(FlagMask);
 
 impl Serialize for FlagsJson {
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_have_places_and_fixes_and_no_configuration_beside_errors() {
+    fn findings_have_locations_and_fixes_and_a_configuration_with_errors_is_left_out() {
         let text = "[openSSH]\n\t\tsequence = sequence = 3,1\n\t\tstop = x\n";
         assert_eq!(
             json(text),
@@ -219,11 +220,11 @@ mod tests {
                 r#"{"code":"PK012","severity":"error","message":"the key `sequence` is repeated inside its own value","#,
                 r#""line":2,"column":14,"end_line":2,"end_column":25,"help":"remove the second `sequence =`","#,
                 r#""fix":{"start":23,"end":34,"replacement":""}},"#,
-                r#"{"code":"PK048","severity":"warning","message":"weak sequence: a port scan in order opens the door: "#,
-                r#"the scan guard allows all the ports between the steps","line":2,"column":25,"end_line":2,"end_column":28,"#,
+                r#"{"code":"PK048","severity":"warning","message":"weak sequence: a port scan in order opens the door, "#,
+                r#"because the scan guard allows all the ports between the steps","line":2,"column":25,"end_line":2,"end_column":28,"#,
                 r#""help":"use three steps or more, in a mixed order, some of them `:udp`: two ports always rise or fall","fix":null},"#,
                 r#"{"code":"PK014","severity":"error","message":"unknown key `stop`","line":3,"column":3,"#,
-                r#""end_line":3,"end_column":7,"help":null,"fix":null}],"config":null}"#,
+                r#""end_line":3,"end_column":7,"help":"knockd.conf(5) lists the keys of doors","fix":null}],"config":null}"#,
             )
         );
     }

@@ -1,8 +1,8 @@
-//! The keys of the file: their spellings, where they belong, and which one a misspelled key may mean.
+//! The keys of the file: their spellings, their sections, and suggestions for misspelled keys.
 
 use strsim::osa_distance;
 
-/// A key, whatever its spelling.
+/// A key, independent of its spelling. The keys of `[options]` come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     UseSyslog,
@@ -34,7 +34,7 @@ pub(super) enum Key {
     SeqCooldown,
 }
 
-/// Every spelling.
+/// Every spelling with its key.
 const SPELLINGS: &[(&str, Key)] = &[
     ("UseSyslog", Key::UseSyslog),
     ("LogFile", Key::LogFile),
@@ -69,30 +69,31 @@ const SPELLINGS: &[(&str, Key)] = &[
 ];
 
 impl Key {
-    /// The key with this spelling, in any case.
+    /// Returns the key with this spelling, in upper or lower case.
     pub(super) fn find(text: &str) -> Option<Self> {
         SPELLINGS.iter().find(|(spelling, _)| spelling.eq_ignore_ascii_case(text)).map(|(_, key)| *key)
     }
 
-    /// True where the key belongs into `[options]`, false where it belongs into a door.
+    /// Returns true if the key belongs in `[options]`, false if it belongs in a door.
     pub(super) fn is_option(self) -> bool {
         self <= Self::GateRefuse
     }
 
-    /// True for the keys whose value is a command.
+    /// Returns true for the keys whose value is a command.
     pub(super) fn is_command(self) -> bool {
         matches!(self, Self::StartCommand | Self::StopCommand | Self::StartCommand6 | Self::StopCommand6)
     }
 }
 
-/// The spelling that `text` probably means.
+/// The known spelling that a misspelled key probably means.
 pub(super) struct Guess {
     pub(super) spelling: &'static str,
-    /// Near enough, and nearer than every other, to be put in without asking.
+    /// True if the spelling is one edit away and no other spelling is, so that a fix can insert it.
     pub(super) certain: bool,
 }
 
-/// The known spelling nearest to `text` among the keys of this kind of section, where one is near.
+/// Returns the known spelling nearest to `text` among the keys of this kind of section, if one is
+/// near.
 pub(super) fn nearest(text: &str, option: bool) -> Option<Guess> {
     let text = text.to_ascii_lowercase();
     let length = text.chars().count();
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_are_found_in_any_case_and_name_their_key() {
+    fn spellings_are_found_in_upper_and_lower_case() {
         assert_eq!(Key::find("SEQ_timeout"), Some(Key::SeqTimeout));
         assert_eq!(Key::find("Command_6"), Some(Key::StartCommand6));
         assert_eq!(Key::find("commands"), None);

@@ -17,53 +17,56 @@ use super::sequence_lines::unused_lines;
 use crate::printable::shown_path;
 use crate::programs::missing_program;
 
-/// The largest file that is read: far more than 65,536 doors need.
+/// Maximum size of a file, in bytes: far more than 65,536 doors need.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// A configuration file that was read.
+/// The result of reading a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The configuration, with the first unused sequence of each one-time file; `None` where the report has errors.
+    /// The configuration, with the first unused sequence of each one-time file; `None` if the
+    /// report has errors.
     pub config: Option<Config>,
-    /// Everything that was found in the file and in its one-time files.
+    /// All findings in the file and in its one-time files.
     pub report: Report,
     /// The text of the file, for [`Report::render`].
     pub text: Vec<u8>,
 }
 
-/// Why a file could not be read at all.
+/// The error if a configuration file cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", shown_path(path))]
 pub struct LoadError {
     /// The file.
     pub path: PathBuf,
-    /// What the system said, or what is wrong with the file.
+    /// The error of the system, or the reason why the file is refused.
     pub reason: io::Error,
 }
 
-/// Reads the configuration at `path`, and the first unused sequence of each `one_time_sequences` file that it names
-/// (from the current directory where the name is relative). A one-time file that is missing, unreadable, used up or
-/// wrong is an error in the report.
+/// Reads the configuration at `path`, and the first unused sequence of each `one_time_sequences`
+/// file that it names. Relative names start at the current directory. If a one-time file is
+/// missing, unreadable, invalid or has no unused line left, the report contains an error.
 ///
 /// # Errors
-/// Fails where the configuration itself cannot be read: it is missing, no regular file, or larger than 16 MiB.
+/// Fails if the configuration itself cannot be read: it is missing, not a regular file, or larger
+/// than 16 MiB.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let text = read_file(path).map_err(|reason| LoadError { path: path.to_owned(), reason })?;
     let Parsed { config, report } = load_text(&text);
     Ok(Loaded { config, report, text })
 }
 
-/// Reads a configuration that is no file (yet), and the one-time files that it names, as [`load`] does.
+/// Parses the text of a configuration, and reads the one-time files that it names, as [`load`]
+/// does.
 pub fn load_text(text: &[u8]) -> Parsed {
-    let mut draft = parse::read(text);
+    let mut draft = parse::parse_draft(text);
     for door in &mut draft.doors {
-        take_one_time_sequence(door, &mut draft.found);
+        read_one_time_sequence(door, &mut draft.found);
         check_programs(door, &mut draft.found);
     }
     parse::finish(draft, text.len())
 }
 
-/// Reads a regular file of at most [`MAX_FILE`] bytes, and waits for nothing.
+/// Reads a regular file of at most [`MAX_FILE`] bytes. Never blocks on a pipe or device.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     // Without O_NONBLOCK, opening a pipe waits for its other end.
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
@@ -82,8 +85,8 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Gives the door the first unused sequence of its file.
-fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
+/// Sets the door's sequence to the first unused sequence of its file.
+fn read_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
     let (Some(path), Some(place)) = (&draft.door.one_time_sequences, draft.seen.get(&Key::OneTimeSequences)) else {
         return;
     };
@@ -93,24 +96,25 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
         Ok(text) => text,
         Err(reason) => {
             let message = format!("cannot read the one-time sequences in {name}: {reason}");
-            let help = "create the file: one sequence on each line, with a blank before it";
+            let help = "create the file, with one sequence on each line and a space before each";
             return found.push(error(codes::ONE_TIME_UNREADABLE, message).help(help));
         }
     };
     let mut unused = unused_lines(&text).peekable();
     if unused.peek().is_none() {
-        let message = format!("no sequence is left in {name}");
-        let help = "write new sequences into it, one on each line with a blank before it";
-        found.push(error(codes::ONE_TIME_USED_UP, message).help(help));
+        let message = format!("no unused sequence is left in {name}");
+        let help = "write new sequences into the file, one on each line and a space before each";
+        found.push(error(codes::ONE_TIME_CONSUMED, message).help(help));
     }
-    // All lines are read: a fault should show now, and not when the door closes in front of someone.
+    // All lines are checked now: otherwise an invalid line would close the door only when its turn
+    // comes.
     for line in unused {
         match line.sequence {
             Ok(sequence) => {
                 draft.door.sequence.get_or_insert(sequence);
             }
             Err(why) => {
-                let help = "mend the line, or put a `#` first on it";
+                let help = "fix the line, or put a `#` at its beginning";
                 let message = format!("{name}, line {}: {why}", line.number);
                 found.push(error(codes::ONE_TIME_BAD_LINE, message).help(help));
             }
@@ -118,7 +122,7 @@ fn take_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
     }
 }
 
-/// Warns of commands whose programs this host does not have.
+/// Warns of commands whose programs are missing or not executable on this host.
 fn check_programs(draft: &DoorDraft, found: &mut Findings) {
     let Door { start_command, stop_command, start_command_6, stop_command_6, .. } = &draft.door;
     for (key, command) in [
@@ -128,7 +132,7 @@ fn check_programs(draft: &DoorDraft, found: &mut Findings) {
         (Key::StopCommand6, stop_command_6),
     ] {
         if let (Some(place), Some(program)) = (draft.seen.get(&key), command.as_deref().and_then(missing_program)) {
-            let message = format!("this host has no program {}", quoted(program));
+            let message = format!("the program {} is missing or not executable on this host", quoted(program));
             let help = "correct the path, or install the program; until then the command fails";
             found.push(Diagnostic::warning(codes::MISSING_PROGRAM, place.value.clone(), message).help(help));
         }
@@ -142,20 +146,21 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_program_that_is_missing_is_warned_of() {
+    fn a_missing_program_causes_a_warning() {
         let text = "[door]\nsequence = 3,1,2\nstart_command = /bin/sh -c x\nstop_command = /sbin/no-such x\n";
         let report = load_text(text.as_bytes()).report;
         let found: Vec<_> = report.diagnostics.iter().map(|found| (found.code, found.message.as_str())).collect();
-        assert_eq!(found, [(codes::MISSING_PROGRAM, "this host has no program `/sbin/no-such`")]);
-        assert!(parse::parse(text.as_bytes()).report.diagnostics.is_empty(), "only what is loaded is compared");
+        let message = "the program `/sbin/no-such` is missing or not executable on this host";
+        assert_eq!(found, [(codes::MISSING_PROGRAM, message)]);
+        assert!(parse::parse(text.as_bytes()).report.diagnostics.is_empty(), "`parse` reads no files");
     }
 
     #[test]
-    fn takes_the_first_unused_one_time_sequence() {
-        let folder = tempfile::tempdir().unwrap();
-        let list = folder.path().join("list");
+    fn the_first_unused_one_time_sequence_is_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let list = directory.path().join("list");
         fs::write(&list, "#1,2,3\n\n # used\n 7,5:udp,6 # Monday\n 9,8\n").unwrap();
-        let file = folder.path().join("knockd.conf");
+        let file = directory.path().join("knockd.conf");
         fs::write(&file, format!("[a]\none_time_sequences = {}\n", list.display())).unwrap();
         let loaded = load(&file).unwrap();
         let door = &loaded.config.unwrap().doors[0];
@@ -165,11 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_text_and_of_one_time_files_are_reported_together() {
-        let folder = tempfile::tempdir().unwrap();
-        let list = folder.path().join("list");
+    fn errors_in_the_text_and_in_one_time_files_are_reported_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let list = directory.path().join("list");
         fs::write(&list, "7,x\n#\n8:y\n").unwrap();
-        let file = folder.path().join("knockd.conf");
+        let file = directory.path().join("knockd.conf");
         let text = format!("[a]\none_time_sequences = {}\nseq_timeout = 0\n", list.display());
         fs::write(&file, &text).unwrap();
         let loaded = load(&file).unwrap();
@@ -182,17 +187,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_of_sane_size_is_refused_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
+    fn a_file_that_is_not_regular_or_too_large_is_refused_without_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let huge = folder.path().join("huge");
+        let huge = directory.path().join("huge");
         File::create(&huge).unwrap().set_len(MAX_FILE + 1).unwrap();
         let message = |path: &Path| load(path).unwrap_err().to_string();
         assert_eq!(message(Path::new("/dev/zero")), "/dev/zero: not a regular file");
         assert_eq!(message(&pipe), format!("{}: not a regular file", pipe.display()));
         assert_eq!(message(&huge), format!("{}: larger than 16 MiB", huge.display()));
-        assert_eq!(message(folder.path()), format!("{}: is a directory", folder.path().display()));
+        assert_eq!(message(directory.path()), format!("{}: is a directory", directory.path().display()));
         let missing = load(Path::new("/nowhere/knockd.conf")).unwrap_err();
         assert_eq!(missing.path, Path::new("/nowhere/knockd.conf"));
         assert_eq!(missing.reason.kind(), io::ErrorKind::NotFound);

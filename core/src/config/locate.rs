@@ -1,26 +1,28 @@
-//! From byte offsets to the lines and columns that people read.
+//! Converts byte offsets to lines and columns.
 
 use std::ops::Range;
 
-/// A place in a text.
+/// A line and column of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line, counted from 1.
     pub line: usize,
-    /// The column, counted from 1 in characters; a tab is one, a byte that is not UTF-8 too.
+    /// The column, counted from 1 in characters. A tab is one character, and so is a byte that is
+    /// not UTF-8.
     pub column: usize,
 }
 
-/// Finds positions in a text, each in logarithmic time and the length of one line.
+/// Finds positions in a text. Each lookup takes time logarithmic in the number of lines, plus the
+/// length of one line.
 #[derive(Clone, Debug)]
 pub struct Locator<'a> {
     text: &'a [u8],
-    /// Where each line begins.
+    /// The offset of the first byte of each line.
     starts: Vec<usize>,
 }
 
 impl<'a> Locator<'a> {
-    /// Prepares for this text.
+    /// Indexes the lines of this text.
     pub fn new(text: &'a [u8]) -> Self {
         let mark = "\u{feff}".as_bytes();
         let first = if text.starts_with(mark) { mark.len() } else { 0 };
@@ -28,7 +30,8 @@ impl<'a> Locator<'a> {
         Self { text, starts: std::iter::once(first).chain(ends.map(|(at, _)| at + 1)).collect() }
     }
 
-    /// The position of a byte; the end of the text for an offset beyond it.
+    /// Returns the position of the byte at `offset`, or the end of the text for an offset beyond
+    /// it.
     pub fn position(&self, offset: usize) -> Position {
         let offset = offset.min(self.text.len());
         let line = self.starts.partition_point(|start| *start <= offset).max(1);
@@ -36,7 +39,8 @@ impl<'a> Locator<'a> {
         Position { line, column: 1 + characters(before).count() }
     }
 
-    /// The bytes of a line (counted from 1) without its end.
+    /// Returns the bytes of a line (counted from 1) without the line ending. Panics if there is no
+    /// such line.
     pub(super) fn line(&self, number: usize) -> Range<usize> {
         let start = self.starts[number - 1];
         let end = self.starts.get(number).map_or(self.text.len(), |next| next - 1);
@@ -45,7 +49,7 @@ impl<'a> Locator<'a> {
     }
 }
 
-/// The characters of bytes that need not be UTF-8; a wrong byte is U+FFFD.
+/// Returns the characters of bytes that need not be UTF-8; an invalid byte becomes U+FFFD.
 pub(super) fn characters(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     bytes.utf8_chunks().flat_map(|chunk| chunk.valid().chars().chain(chunk.invalid().iter().map(|_| '\u{fffd}')))
 }
@@ -68,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_column_and_wrong_bytes_are_one() {
+    fn a_byte_order_mark_is_no_column_and_an_invalid_byte_is_one() {
         assert_eq!(Locator::new("\u{feff}ab".as_bytes()).position(4), Position { line: 1, column: 2 });
         assert_eq!(Locator::new("\u{feff}ab".as_bytes()).position(0), Position { line: 1, column: 1 });
         assert_eq!(Locator::new(b"\xff\xfeab").position(2), Position { line: 1, column: 3 });

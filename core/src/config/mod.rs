@@ -1,5 +1,5 @@
-//! knockd.conf: the values it means, and what is wrong with it. No file is read here but by [`load()`] and
-//! [`Loaded::check_deployment`].
+//! Parses and checks knockd.conf: returns its values and reports its errors. Only [`load()`],
+//! [`load_text()`] and [`Loaded::check_deployment`] read files.
 
 mod assign;
 mod checks;

@@ -1,4 +1,4 @@
-//! What a configuration means, as values that cannot hold an impossible door.
+//! The values of a configuration. The types cannot represent an invalid door.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,10 +14,10 @@ use crate::packet::{Protocol, SegmentSet, TcpFlags};
 
 /// Path of the daemon's control socket unless the configuration names another one.
 pub const DEFAULT_SOCKET: &str = "/run/portknock/control";
-/// The most steps that a sequence can have (knockd's limit).
+/// Maximum number of steps in a sequence (knockd's limit).
 pub const MAX_STEPS: usize = 32;
 
-/// A whole configuration: the `[options]` and the doors in the order of the file.
+/// A whole configuration: the `[options]`, and the doors in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// The merged `[options]` sections.
@@ -33,30 +33,35 @@ pub struct Options {
     pub use_syslog: bool,
     /// `LogFile`: log to this file.
     pub log_file: Option<PathBuf>,
-    /// `PidFile`: where daemon mode writes its process id. Default `/var/run/knockd.pid`.
+    /// `PidFile`: path to which daemon mode writes its process id. Default `/var/run/knockd.pid`.
     pub pid_file: PathBuf,
-    /// `Interface`: the interfaces to listen on, or the single word `any`. Empty: knockd's default, `eth0`.
+    /// `Interface`: the interfaces to listen on, or the single word `any`. Empty: knockd's default,
+    /// `eth0`.
     pub interfaces: Vec<String>,
-    /// `ScanGuard`: how many distinct ports that no door uses an attempt survives, 1 to 255; 0 turns the guard off.
-    /// Default 8.
+    /// `ScanGuard`: an attempt survives packets to at most this number of distinct ports that no
+    /// door uses, 1 to 255; 0 turns the guard off. Default 8.
     pub scan_guard: u8,
-    /// `MaxAttempts`: how many attempts may be alive at once, 1 to 16,777,216. Default 1,048,576.
+    /// `MaxAttempts`: maximum number of attempts in progress at the same time, 1 to 16,777,216.
+    /// Default 1,048,576.
     pub max_attempts: u32,
-    /// `LogRate`: maximum number of stages, timeouts and failures that the daemon logs a second, up to 1,000,000; 0 for no limit.
-    /// Default 1,000.
+    /// `LogRate`: maximum number of stages, timeouts and failures that the daemon logs a second, up
+    /// to 1,000,000; 0 for no limit. Default 1,000.
     pub log_rate: u32,
-    /// `MaxOpenings`: maximum number of addresses that one door is open for at a time, 1 to 1,048,576. Default 4096.
+    /// `MaxOpenings`: maximum number of addresses that one door is open for at a time, 1 to
+    /// 1,048,576. Default 4096.
     pub max_openings: u32,
-    /// `StateFile`: where openings survive a crash. Default `/var/lib/portknock/openings`.
+    /// `StateFile`: path of the journal of openings, from which the daemon restores them after a
+    /// crash. Default `/var/lib/portknock/openings`.
     pub state_file: PathBuf,
-    /// `ControlSocket`: where the daemon answers `portknock status` and its like; `None` for nowhere (`none`). Default
-    /// [`DEFAULT_SOCKET`].
+    /// `ControlSocket`: path of the socket that `portknock status` and the other control commands
+    /// connect to; `None` for no socket (`none`). Default [`DEFAULT_SOCKET`].
     pub control_socket: Option<PathBuf>,
-    /// `OnStop`: what happens to open doors when the daemon stops. Default `close`.
+    /// `OnStop`: the fate of open doors when the daemon stops. Default `close`.
     pub on_stop: OnStop,
-    /// `Gate`: where the doors' `open` ports are opened. Default `own`.
+    /// `Gate`: the table or sets in which the daemon opens the `open` ports of doors. Default
+    /// `own`.
     pub gate: Gate,
-    /// `GateRefuse`: how the own table refuses who may not connect. Default `reject`.
+    /// `GateRefuse`: how the managed table refuses clients that may not connect. Default `reject`.
     pub gate_refuse: Refusal,
 }
 
@@ -80,30 +85,30 @@ impl Default for Options {
     }
 }
 
-/// What happens to the open doors when the daemon is stopped.
+/// The fate of the open doors when the daemon stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStop {
     /// Run every pending stop command before exiting.
     #[default]
     Close,
-    /// Leave them to the next start, which finds them in the state file.
+    /// Keep them open: the next start restores them from the state file.
     Keep,
 }
 
-/// Where the ports of the doors' `open` are opened.
+/// The table or sets in which the daemon opens the `open` ports of doors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Gate {
-    /// `own`: in the table `inet portknock`, which refuses everybody else.
+    /// `own`: in the managed table `inet portknock`, which refuses all other clients.
     #[default]
     Own,
-    /// `set FAMILY TABLE SET4 SET6`: in the sets of a rule set that is not portknock's.
+    /// `set FAMILY TABLE SET4 SET6`: in sets of a rule set that the administrator maintains.
     Sets(GateSets),
 }
 
-/// Number of elements that a set of the own table has room for, which all doors with `open` share.
+/// Capacity of each set of the managed table, in elements. All doors with `open` share it.
 pub(crate) const GATE_ELEMENTS: u32 = 131_072;
 
-/// Two sets of a table that the administrator made.
+/// Two sets of a table that the administrator created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateSets {
     /// The table's family.
@@ -116,7 +121,7 @@ pub struct GateSets {
     pub set6: String,
 }
 
-/// The family of a table of nftables.
+/// The family of an nftables table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableFamily {
     /// Both IPv4 and IPv6.
@@ -131,59 +136,65 @@ pub enum TableFamily {
     Netdev,
 }
 
-/// How a port is refused.
+/// How a packet filter refuses packets to a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refusal {
-    /// As a closed port answers.
+    /// With the answer of a closed port.
     #[default]
     Reject,
     /// Without an answer.
     Drop,
 }
 
-/// The place of a door in [`Config::doors`].
+/// The index of a door in [`Config::doors`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DoorId(pub u16);
 
 /// One `[door]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Door {
-    /// The section's name. Names may repeat; see [`DoorId`].
+    /// The section's name. Several doors can have the same name; see [`DoorId`].
     pub name: Arc<str>,
-    /// The sequence that opens the door now. `None` where `one_time_sequences` is set and its file has not been read
-    /// or has no line left: the door is then closed to every knock.
+    /// The sequence that opens the door now. `None` if `one_time_sequences` is set and its file has
+    /// not been read or has no unused line left: no knock opens the door then.
     pub sequence: Option<Sequence>,
-    /// `one_time_sequences`: the file that the sequences are taken from, one after another.
+    /// `one_time_sequences`: the file that contains the sequences, which are valid one after
+    /// another.
     pub one_time_sequences: Option<PathBuf>,
-    /// `seq_timeout`: how long an attempt may take. Default 25 s.
+    /// `seq_timeout`: maximum duration of an attempt. Default 25 s.
     pub seq_timeout: Duration,
-    /// `tcpflags`: which TCP segments count at all.
+    /// `tcpflags`: the TCP segments that are knocks.
     pub tcpflags: FlagMask,
-    /// `target`: the destination address knocks must have; `None` means any address of this machine.
+    /// `target`: the destination address that knocks must have; `None` means any address of this
+    /// host.
     pub target: Option<IpAddr>,
-    /// `start_command` (alias `command`): run when the door opens.
+    /// `start_command` (alias `command`): the command that runs when the door opens.
     pub start_command: Option<String>,
-    /// `stop_command`: run `cmd_timeout` after the door opened.
+    /// `stop_command`: the command that runs `cmd_timeout` after the door opened.
     pub stop_command: Option<String>,
-    /// `start_command_6` (alias `command_6`): in place of `start_command` for IPv6 sources; empty means "do nothing".
+    /// `start_command_6` (alias `command_6`): replaces `start_command` for IPv6 sources; empty
+    /// means "do nothing".
     pub start_command_6: Option<String>,
-    /// `stop_command_6`: in place of `stop_command` for IPv6 sources; empty means "do nothing".
+    /// `stop_command_6`: replaces `stop_command` for IPv6 sources; empty means "do nothing".
     pub stop_command_6: Option<String>,
-    /// `cmd_timeout`: how long a door with `open` or a stop command stays open. Default 10 s.
+    /// `cmd_timeout`: the time for which a door with `open` or a stop command stays open. Default
+    /// 10 s.
     pub cmd_timeout: Duration,
-    /// `open`: the ports that are opened for the source for `cmd_timeout`, without a command, each of them once.
+    /// `open`: the ports that the daemon opens for the source for `cmd_timeout`, without a command.
+    /// Each port occurs once.
     pub open: Arc<[OpenPort]>,
-    /// `open_prefix`: the door opens for the network of the source with this prefix, see [`Door::network_of`]; `None` for
-    /// the address alone.
+    /// `open_prefix`: the door opens for the network of the source with this prefix, see
+    /// [`Door::network_of`]; `None` for only the address.
     pub open_prefix: Option<OpenPrefix>,
-    /// `allow`: only these sources can knock; empty means every source.
+    /// `allow`: the only sources that can knock; empty means every source.
     pub allow: Vec<IpNet>,
-    /// `seq_cooldown`: how long after an opening the source's knocks on this door are ignored.
+    /// `seq_cooldown`: the time after an opening for which the door ignores further knocks of the
+    /// source.
     pub seq_cooldown: Option<Duration>,
 }
 
 impl Door {
-    /// A door with this name and sequence, no commands, and the defaults of knockd.
+    /// Returns a door with this name and sequence, no commands, and the defaults of knockd.
     pub fn new(name: &str, sequence: Option<Sequence>) -> Self {
         Self {
             name: name.into(),
@@ -204,12 +215,14 @@ impl Door {
         }
     }
 
-    /// The command that opens the door for `ip`, with `%IP%` and `%NET%` replaced; `None` where there is nothing to run.
+    /// Returns the command that opens the door for `ip`, with `%IP%` and `%NET%` replaced; `None`
+    /// if there is no command to run.
     pub fn start_command_for(&self, ip: IpAddr) -> Option<String> {
         self.command_for(ip, self.start_command.as_deref(), self.start_command_6.as_deref())
     }
 
-    /// The command that closes the door for `ip`, with `%IP%` and `%NET%` replaced; `None` where there is nothing to run.
+    /// Returns the command that closes the door for `ip`, with `%IP%` and `%NET%` replaced; `None`
+    /// if there is no command to run.
     pub fn stop_command_for(&self, ip: IpAddr) -> Option<String> {
         self.command_for(ip, self.stop_command.as_deref(), self.stop_command_6.as_deref())
     }
@@ -220,9 +233,10 @@ impl Door {
         Some(if command.contains(NET) { command.replace(NET, &self.network_of(ip).to_string()) } else { command })
     }
 
-    /// The network that the door opens for when `ip` knocks: that of `open_prefix`, without it the address alone. If that
-    /// network is wider than the network of `allow` that has `ip`, it is that one (the widest of several), so that the door
-    /// never opens for an address that may not knock.
+    /// Returns the network that the door opens for when `ip` knocks: the network of `open_prefix`,
+    /// or the address alone if `open_prefix` is not set. If the network of `allow` that contains
+    /// `ip` (the widest of several) is smaller, the result is that network, so that the door never
+    /// opens for an address that may not knock.
     pub fn network_of(&self, ip: IpAddr) -> IpNet {
         let host = IpNet::from(ip);
         let Some(OpenPrefix { ipv4, ipv6 }) = self.open_prefix else { return host };
@@ -231,7 +245,7 @@ impl Door {
         IpNet::new(ip, length).map_or(host, |net| net.trunc())
     }
 
-    /// The lengths of the prefixes of all networks that the door can open for, of this IP version.
+    /// Returns the prefix lengths of all networks of this IP version that the door can open for.
     pub(crate) fn prefix_lengths(&self, ipv6: bool) -> BTreeSet<u8> {
         let unspecified: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let is_of_version = |ip: &IpAddr| ip.is_ipv6() == ipv6;
@@ -241,10 +255,10 @@ impl Door {
     }
 }
 
-/// The placeholder of a command for the network that the door opens for.
+/// The placeholder in commands for the network that the door opens for.
 const NET: &str = "%NET%";
 
-/// The prefixes of the networks that a door opens for.
+/// The prefix lengths of the networks that a door opens for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OpenPrefix {
     /// The length for IPv4, 8 to 32; 32 is the address alone.
@@ -266,7 +280,7 @@ impl fmt::Display for OpenPrefix {
 /// A port that a door opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpenPort {
-    /// The protocol of what comes in.
+    /// The protocol of incoming packets.
     pub protocol: Protocol,
     /// The destination port.
     pub port: NonZeroU16,
@@ -302,22 +316,22 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sequence(Box<[Step]>);
 
-/// Why steps cannot be a [`Sequence`].
+/// The reason why a list of steps is not a valid [`Sequence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SequenceError {
     /// There is no step.
-    #[error("a sequence needs at least one port")]
+    #[error("the sequence is empty; it needs at least one port")]
     Empty,
-    /// There are more than [`MAX_STEPS`] steps; the number is how many there are.
-    #[error("a sequence has at most {MAX_STEPS} ports, this one has {0}")]
+    /// There are more than [`MAX_STEPS`] steps. The value is their number.
+    #[error("the sequence has {0} ports; the maximum is {MAX_STEPS}")]
     TooLong(usize),
 }
 
 impl Sequence {
-    /// Makes a sequence of the steps.
+    /// Creates a sequence from the steps.
     ///
     /// # Errors
-    /// Fails without steps and with more than [`MAX_STEPS`].
+    /// Fails if there is no step, or if there are more than [`MAX_STEPS`].
     pub fn new(steps: impl Into<Box<[Step]>>) -> Result<Self, SequenceError> {
         let steps = steps.into();
         match steps.len() {
@@ -327,7 +341,7 @@ impl Sequence {
         }
     }
 
-    /// The steps in order, at least one.
+    /// Returns the steps in order, at least one.
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
@@ -346,7 +360,7 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Which TCP flags must be set and which must be clear; flags in neither set do not matter.
+/// The TCP flags that a knock must have set and clear. Flags in neither set do not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlagMask {
     /// Flags that must be set.
@@ -356,10 +370,10 @@ pub struct FlagMask {
 }
 
 impl FlagMask {
-    /// True if a segment with these flags is a knock.
+    /// Returns true if a segment with these flags is a knock.
     ///
-    /// Segments with SYN and ACK, and those with RST, answer what this machine sends. They are knocks only if `set` has
-    /// ACK or RST respectively.
+    /// Segments with SYN and ACK, and segments with RST, answer packets of this host. They are
+    /// knocks only if `set` contains ACK or RST respectively.
     pub fn matches(self, flags: TcpFlags) -> bool {
         let asked = flags.bits() & (self.set.bits() | self.clear.bits()) == self.set.bits();
         let accepts_connection = flags.contains(TcpFlags::SYN | TcpFlags::ACK) && !self.set.contains(TcpFlags::ACK);
@@ -367,7 +381,7 @@ impl FlagMask {
         asked && !accepts_connection && !refuses_connection
     }
 
-    /// The segments that are knocks.
+    /// Returns the segments that are knocks.
     pub(crate) fn segments(self) -> SegmentSet {
         SegmentSet::of(|flags| self.matches(flags))
     }
@@ -378,7 +392,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_is_never_wider_than_what_may_knock() {
+    fn a_network_is_never_wider_than_the_network_of_allow() {
         let mut door = Door::new("a", None);
         let net = |door: &Door, ip: &str| door.network_of(ip.parse().unwrap()).to_string();
         assert_eq!(
@@ -391,7 +405,7 @@ mod tests {
         assert_eq!((door.prefix_lengths(false), door.prefix_lengths(true)), ([24].into(), [56].into()));
         let allow = ["203.0.113.0/28", "203.0.113.0/26", "198.51.0.0/16", "192.0.2.5/32", "2001:db8::/32"];
         door.allow = allow.iter().map(|net| net.parse().unwrap()).collect();
-        assert_eq!(net(&door, "203.0.113.7"), "203.0.113.0/26", "the widest that has the address");
+        assert_eq!(net(&door, "203.0.113.7"), "203.0.113.0/26", "the widest network that contains the address");
         assert_eq!(net(&door, "198.51.100.7"), "198.51.100.0/24");
         assert_eq!(net(&door, "192.0.2.5"), "192.0.2.5/32");
         assert_eq!(net(&door, "2001:db8::7"), "2001:db8::/56");
@@ -414,7 +428,7 @@ mod tests {
     const SYN_ACK: TcpFlags = TcpFlags::from_bits(0x12);
 
     #[test]
-    fn answers_are_knocks_only_for_masks_that_name_them() {
+    fn answers_are_knocks_only_if_the_mask_contains_their_flag() {
         let takes = |set, clear, flags| FlagMask { set, clear }.matches(flags);
         for (set, clear) in [(NONE, NONE), (TcpFlags::SYN, NONE), (NONE, TcpFlags::FIN), (NONE, TcpFlags::ACK)] {
             assert!(!takes(set, clear, SYN_ACK), "{set:?} {clear:?}");

@@ -1,4 +1,4 @@
-//! The values of what opens doors without a command: `open` and `Gate`; and of `open_prefix`.
+//! Parses the values of `open`, `open_prefix` and `Gate`.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use super::diagnostic::Diagnostic;
 use super::findings::Findings;
 use super::model::{Gate, GateSets, OpenPort, OpenPrefix, TableFamily};
 use super::quoted::quoted;
-use super::slice::{Slice, is_blank};
+use super::slice::{Slice, is_space};
 use crate::packet::Protocol;
 
-/// Maximum number of ports that a door in a configuration file opens.
+/// Maximum number of ports in the `open` of a door in a configuration file.
 pub const MAX_OPEN_PORTS: usize = 64;
 
-/// The longest name that the kernel takes, without the final zero.
+/// Maximum length of a name in the kernel, in bytes, without the final zero.
 const MAX_NAME: usize = 255;
 
-/// A list of ports with their protocols, as in `tcp/22,udp/51820`. One that is named twice is opened once.
+/// Parses a list of ports with their protocols, as in `tcp/22,udp/51820`. Duplicates are removed.
 pub(super) fn ports(value: Slice<'_>, found: &mut Findings) -> Option<Arc<[OpenPort]>> {
     let mut ports: Vec<OpenPort> = Vec::new();
     let mut good = true;
@@ -29,8 +29,9 @@ pub(super) fn ports(value: Slice<'_>, found: &mut Findings) -> Option<Arc<[OpenP
         }
     }
     if ports.len() > MAX_OPEN_PORTS {
-        let message = format!("a door opens {MAX_OPEN_PORTS} ports at most, this one has {}", ports.len());
-        found.push(Diagnostic::error(codes::NOT_AN_OPEN_PORT, value.span(), message));
+        let message = format!("the door opens {} ports; the maximum is {MAX_OPEN_PORTS}", ports.len());
+        let help = "remove ports, or use several doors";
+        found.push(Diagnostic::error(codes::NOT_AN_OPEN_PORT, value.span(), message).help(help));
         good = false;
     }
     good.then(|| ports.into())
@@ -47,7 +48,7 @@ fn port(word: Slice<'_>, found: &mut Findings) -> Option<OpenPort> {
     let (Some(protocol), true) = (protocol, digits) else {
         let message = match word.is_empty() {
             true => "a port is missing".to_owned(),
-            false => format!("{} is not a port with its protocol", quoted(word.text())),
+            false => format!("{} is not a port with a protocol", quoted(word.text())),
         };
         let help = "write ports as in `tcp/22,udp/51820`";
         found.push(Diagnostic::error(codes::NOT_AN_OPEN_PORT, word.span(), message).help(help));
@@ -55,20 +56,21 @@ fn port(word: Slice<'_>, found: &mut Findings) -> Option<OpenPort> {
     };
     let port = number.parse::<NonZeroU16>().ok();
     if port.is_none() {
-        let message = format!("the port in {} is not from 1 to 65535", quoted(word.text()));
-        found.push(Diagnostic::error(codes::PORT_RANGE, word.span(), message));
+        let message = format!("the port in {} is out of range", quoted(word.text()));
+        found
+            .push(Diagnostic::error(codes::PORT_RANGE, word.span(), message).help("ports are numbers from 1 to 65535"));
     }
     port.map(|port| OpenPort { protocol, port })
 }
 
-/// The lengths of one or two prefixes, as in `24,56` for IPv4 and IPv6, or `24` for IPv4 alone.
+/// Parses one or two prefix lengths, as in `24,56` for IPv4 and IPv6, or `24` for IPv4 alone.
 pub(super) fn prefix(value: Slice<'_>, found: &mut Findings) -> Option<OpenPrefix> {
     let parts: Vec<Slice<'_>> = value.split(',').map(Slice::trim).collect();
     let (four, six) = match *parts.as_slice() {
         [four] => (length(four, Version::IPV4, found), Some(Version::IPV6.address)),
         [four, six] => (length(four, Version::IPV4, found), length(six, Version::IPV6, found)),
         _ => {
-            let message = format!("{} has more than two prefixes", quoted(value.text()));
+            let message = format!("{} has more than two prefix lengths", quoted(value.text()));
             found.push(Diagnostic::error(codes::NOT_A_PREFIX, value.span(), message).help(PREFIX_HELP));
             return None;
         }
@@ -77,14 +79,14 @@ pub(super) fn prefix(value: Slice<'_>, found: &mut Findings) -> Option<OpenPrefi
 }
 
 const PREFIX_HELP: &str =
-    "write the lengths for IPv4 and IPv6 as in `24,56`; `24` opens for an IPv4 network, and for IPv6 addresses alone";
+    "write the lengths for IPv4 and IPv6 as in `24,56`; `24` alone opens for IPv4 networks and single IPv6 addresses";
 
-/// What the prefix of an IP version can be.
+/// The valid prefix lengths of an IP version.
 struct Version {
     name: &'static str,
     /// The length of the widest network that a door opens for.
     widest: u8,
-    /// A prefix of less than this length is warned of.
+    /// A prefix shorter than this length causes a warning.
     wide: u8,
     /// The length for a single address.
     address: u8,
@@ -100,8 +102,8 @@ fn length(word: Slice<'_>, version: Version, found: &mut Findings) -> Option<u8>
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number(word.text()) {
         let message = match word.is_empty() {
-            true => format!("the {name} prefix is missing"),
-            false => format!("{} is not the length of an {name} prefix", quoted(word.text())),
+            true => format!("the {name} prefix length is missing"),
+            false => format!("{} is not an {name} prefix length", quoted(word.text())),
         };
         let diagnostic = Diagnostic::error(codes::NOT_A_PREFIX, word.span(), message).help(PREFIX_HELP);
         found.push(match word.text().strip_prefix('/').filter(|number| is_number(number)) {
@@ -111,21 +113,21 @@ fn length(word: Slice<'_>, version: Version, found: &mut Findings) -> Option<u8>
         return None;
     }
     let Some(length) = word.text().parse().ok().filter(|length| (widest..=address).contains(length)) else {
-        let message = format!("the {name} prefix {} is not from {widest} to {address}", quoted(word.text()));
+        let message = format!("the {name} prefix length {} is not from {widest} to {address}", quoted(word.text()));
         found.push(Diagnostic::error(codes::NUMBER_RANGE, word.span(), message).help(PREFIX_HELP));
         return None;
     };
     if length < wide {
-        let message = format!("the {name} network /{length} is very large: after one knock every host in it gets in");
-        let help = format!("use a prefix of {wide} or more; `allow` limits the network too");
+        let message = format!("the {name} network /{length} is very large: one knock gives access to every host in it");
+        let help = format!("use a prefix length of {wide} or more; `allow` also limits the network");
         found.push(Diagnostic::warning(codes::WIDE_PREFIX, word.span(), message).help(help));
     }
     Some(length)
 }
 
-/// `own`, or `set FAMILY TABLE SET4 SET6`.
+/// Parses `own`, or `set FAMILY TABLE SET4 SET6`.
 pub(super) fn gate(value: Slice<'_>, found: &mut Findings) -> Option<Gate> {
-    let words: Vec<&str> = value.text().split(is_blank).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = value.text().split(is_space).filter(|word| !word.is_empty()).collect();
     let (message, help) = match *words.as_slice() {
         [own] if own.eq_ignore_ascii_case("own") => return Some(Gate::Own),
         [set, family, table, set4, set6] if set.eq_ignore_ascii_case("set") => {
@@ -140,17 +142,17 @@ pub(super) fn gate(value: Slice<'_>, found: &mut Findings) -> Option<Gate> {
                     return Some(Gate::Sets(GateSets { family, table, set4, set6 }));
                 }
                 (None, _) => (
-                    format!("{} is not the family of a table", quoted(family)),
+                    format!("{} is not a table family", quoted(family)),
                     "the families are inet, ip, ip6, bridge and netdev",
                 ),
                 (_, Some(name)) => (
                     format!("{} cannot be the name of a table or a set", quoted(name)),
-                    "a name begins with a letter, and has letters, digits, and any of `/\\_.-`",
+                    "a name begins with a letter, and consists of letters, digits, and any of `/\\_.-`",
                 ),
             }
         }
         _ => (
-            format!("{} is no gate", quoted(value.text())),
+            format!("{} is not a gate", quoted(value.text())),
             "write `own`, or `set FAMILY TABLE SET4 SET6` as in `set inet filter open4 open6`",
         ),
     };
@@ -169,7 +171,7 @@ fn family_of(word: &str) -> Option<TableFamily> {
     })
 }
 
-/// True for what nft can name (see nft(8), "lexical conventions").
+/// Returns true for a name that nft accepts (see nft(8), "lexical conventions").
 fn is_name(word: &str) -> bool {
     word.len() <= MAX_NAME
         && word.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -181,7 +183,7 @@ mod tests {
     use super::*;
     use crate::config::parse;
 
-    /// What `line` is found to be wrong with, in a door, or in `[options]` beside a door that opens something.
+    /// Returns the codes of the findings for these lines of a door and of `[options]`.
     fn codes_of(door: &str, options: &str) -> Vec<&'static str> {
         let text = format!("[options]\n{options}\n[a]\nsequence = 7342,1201:udp,23045\n{door}\n");
         parse(text.as_bytes()).report.diagnostics.iter().map(|found| found.code).collect()
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_the_own_table_or_two_sets() {
+    fn a_gate_is_the_managed_table_or_two_sets() {
         for good in ["own", "OWN", "set inet filter open4 open6", "Set  ip6\tfilter open-4 o.p/e_n6"] {
             assert_eq!(codes_of("open = tcp/22", &format!("Gate = {good}")), [""; 0], "{good}");
         }
@@ -258,11 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gate_does_not_do_is_told() {
+    fn gate_options_without_an_effect_cause_warnings() {
         assert_eq!(codes_of("", "Gate = own\nGateRefuse = drop"), [codes::USELESS_GATE; 2]);
         let sets = "Gate = set inet a b c";
         assert_eq!(codes_of("open = tcp/22", &format!("{sets}\nGateRefuse = drop")), [codes::USELESS_GATE]);
-        assert_eq!(codes_of("open = tcp/22\ntarget = 192.0.2.7", ""), [codes::OPEN_BEHIND_THIS_HOST]);
+        assert_eq!(codes_of("open = tcp/22\ntarget = 192.0.2.7", ""), [codes::OPEN_BEYOND_THIS_HOST]);
         assert_eq!(codes_of("open = tcp/22\ntarget = 192.0.2.7", sets), [""; 0]);
         assert_eq!(codes_of("open = tcp/22\ncmd_timeout = 5\nstop_command = x", ""), [""; 0]);
     }

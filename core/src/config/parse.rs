@@ -1,41 +1,41 @@
-//! Reads the text of a configuration line by line and reports everything that is wrong with it in one run.
+//! Parses the text of a configuration line by line, and reports all errors in one run.
 
 use std::ops::Range;
 
 use super::checks;
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
-use super::draft::{DoorDraft, Draft, Place, Seen};
+use super::draft::{DoorDraft, Draft, KeyLocation, Seen};
 use super::keys::{self, Key};
 use super::model::{Config, Door};
 use super::quoted::quoted;
-use super::slice::{Line, Slice, is_blank, lines};
+use super::slice::{Line, Slice, is_space, lines};
 
-/// A [`DoorId`](super::DoorId) has 16 bits.
+/// Maximum number of doors: a [`DoorId`](super::DoorId) has 16 bits.
 const MAX_DOORS: usize = 65_536;
 
-/// knockd cuts a door's name after this many bytes.
+/// Maximum length of a door's name, in bytes: knockd truncates longer names.
 const MAX_NAME: usize = 127;
 
-/// knockd reads a longer line as two.
+/// Maximum length of a line, in bytes: knockd reads a longer line as two.
 const MAX_LINE: usize = 4095;
 
-/// What the text of a configuration means, and what is wrong with it.
+/// The result of parsing the text of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// The configuration; `None` where the report has errors.
+    /// The configuration; `None` if the report has errors.
     pub config: Option<Config>,
-    /// Everything that was found, errors and warnings.
+    /// All findings, errors and warnings.
     pub report: Report,
 }
 
-/// Reads the text of a configuration. Any bytes will do; nothing outside of the text is looked at, so a door with
+/// Parses the text of a configuration, which can be any bytes. Reads no files, so a door with
 /// `one_time_sequences` has no sequence yet (see [`load()`](super::load())).
 pub fn parse(text: &[u8]) -> Parsed {
-    finish(read(text), text.len())
+    finish(parse_draft(text), text.len())
 }
 
-/// Makes the checks that need the whole text, which is `text_len` bytes long.
+/// Runs the checks that need the whole text, which is `text_len` bytes long.
 pub(super) fn finish(draft: Draft, text_len: usize) -> Parsed {
     let Draft { mut found, options, options_seen, doors } = draft;
     checks::check(&options, &options_seen, &doors, &mut found);
@@ -47,21 +47,21 @@ pub(super) fn finish(draft: Draft, text_len: usize) -> Parsed {
     Parsed { config, report: found.into_report(text_len) }
 }
 
-/// Reads the text into a draft, to be passed to [`finish`].
-pub(super) fn read(text: &[u8]) -> Draft {
-    let mut reader = Reader { section: Section::None, options_line: None, above: None, draft: Draft::default() };
+/// Parses the text into a draft, to be passed to [`finish`].
+pub(super) fn parse_draft(text: &[u8]) -> Draft {
+    let mut parser = Parser { section: Section::None, options_line: None, above: None, draft: Draft::default() };
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         let message = "the file is UTF-16, not UTF-8";
-        reader.draft.found.push(Diagnostic::error(codes::NOT_UTF8, 0..2, message).help("save it as UTF-8"));
-        return reader.draft;
+        parser.draft.found.push(Diagnostic::error(codes::NOT_UTF8, 0..2, message).help("save the file as UTF-8"));
+        return parser.draft;
     }
     for line in lines(text) {
-        reader.line(&line);
+        parser.line(&line);
     }
-    reader.draft
+    parser.draft
 }
 
-/// The section that the reader is in.
+/// The section that the parser is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
     /// Before the first header.
@@ -73,24 +73,24 @@ pub(super) enum Section {
     Ignored,
 }
 
-/// The directive on the line directly above, which a wrapped line continues.
+/// The directive on the previous line, which a wrapped line continues.
 #[derive(Clone, Copy)]
 struct Above {
-    /// Where its text ends; before the backslash where it ends with one.
+    /// The offset of the end of its text, without a backslash at the end.
     end: usize,
     backslash: bool,
     command: bool,
 }
 
-/// Reads line by line; what a key's value means is in `assign`.
-pub(super) struct Reader {
+/// Parses the lines of the text. The values of keys are parsed in `assign`.
+pub(super) struct Parser {
     section: Section,
     options_line: Option<usize>,
     above: Option<Above>,
     pub(super) draft: Draft,
 }
 
-impl Reader {
+impl Parser {
     pub(super) fn push(&mut self, found: Diagnostic) {
         self.draft.found.push(found);
     }
@@ -106,7 +106,7 @@ impl Reader {
         if let Some(found) = refused {
             self.push(found);
         }
-        // What is refused as a whole is read nevertheless, for what it sets.
+        // A line that is refused as a whole is parsed nevertheless, for its settings.
         let text = readable(&line.bytes[..line.bytes.len().min(MAX_LINE)]);
         self.draft.found.mute(muted);
         let text = Slice::new(&text, line.start);
@@ -131,11 +131,11 @@ impl Reader {
         }
     }
 
-    /// Why a line that is no comment is refused as a whole.
+    /// Returns the error if a line other than a comment is refused as a whole.
     fn refusal(&self, line: &Line<'_>) -> Option<Diagnostic> {
         if line.bytes.len() > MAX_LINE {
-            let message = format!("a line has at most {MAX_LINE} bytes, this one has {}", line.bytes.len());
-            let help = "put a long command into a script and run that";
+            let message = format!("the line has {} bytes; the maximum is {MAX_LINE}", line.bytes.len());
+            let help = "put a long command into a script, and run the script";
             return Some(Diagnostic::error(codes::LINE_TOO_LONG, line.span(), message).help(help));
         }
         bad_bytes(line, Diagnostic::error)
@@ -160,7 +160,7 @@ impl Reader {
             let message = format!("{} is not the section `options`", quoted(name.text()));
             self.push(
                 Diagnostic::error(codes::OPTIONS_SPELLING, name.span(), message)
-                    .help("write `[options]`: the original knockd takes every other spelling for a door")
+                    .help("write `[options]`: the original knockd reads every other spelling as a door")
                     .fix(name.span(), "options"),
             );
             return self.options_header(line, text);
@@ -168,7 +168,7 @@ impl Reader {
         self.door_header(line, text, name);
     }
 
-    /// The name between the brackets.
+    /// Returns the name between the brackets.
     fn header_name<'a>(&mut self, line: &Line<'_>, text: Slice<'a>) -> Slice<'a> {
         let inside = text.split_at(1).1;
         if let Some((name, tail)) = inside.split_once(']')
@@ -179,21 +179,22 @@ impl Reader {
                 Diagnostic::error(
                     codes::SECTION_COMMENT,
                     comment.span(),
-                    "a comment cannot stand behind a section's name",
+                    "a comment cannot follow the name of a section",
                 )
-                .help("write it on a line of its own")
-                .fix(text.span(), own_line(line, comment, kept)),
+                .help("write the comment on its own line")
+                .fix(text.span(), comment_above(line, comment, kept)),
             );
             return name;
         }
         if let Some(name) = text.text().strip_suffix(']').and_then(|_| inside.text().strip_suffix(']')) {
             return Slice::new(name, inside.start());
         }
-        let found = Diagnostic::error(codes::SECTION_NOT_CLOSED, text.span(), "the line of a section ends with `]`");
+        let message = "the header of a section must end with `]`";
+        let found = Diagnostic::error(codes::SECTION_NOT_CLOSED, text.span(), message);
         let bare = !inside.text().contains([']', '#']);
         self.push(match bare {
             true => found.help("add the `]`").fix(text.end()..text.end(), "]"),
-            false => found.help("nothing may stand behind the `]`"),
+            false => found.help("write the name between `[` and `]`, and nothing after the `]`"),
         });
         inside.take_until(|c| c == ']').0
     }
@@ -201,7 +202,7 @@ impl Reader {
     fn options_header(&mut self, line: &Line<'_>, text: Slice<'_>) {
         self.section = Section::Options;
         if let Some(first) = self.options_line {
-            let message = format!("`[options]` stands here again after line {first}; both are used");
+            let message = format!("`[options]` is repeated after line {first}; both sections are used");
             let help = "put all options into one section";
             self.push(Diagnostic::warning(codes::REPEATED_OPTIONS, text.span(), message).help(help));
         }
@@ -211,8 +212,9 @@ impl Reader {
     fn door_header(&mut self, line: &Line<'_>, text: Slice<'_>, name: Slice<'_>) {
         if self.draft.doors.len() == MAX_DOORS {
             if self.section != Section::Ignored {
-                let message = format!("there are more than {MAX_DOORS} doors");
-                self.push(Diagnostic::error(codes::TOO_MANY_DOORS, text.span(), message));
+                let message = format!("the configuration has more than {MAX_DOORS} doors");
+                let help = "divide the doors between several daemons";
+                self.push(Diagnostic::error(codes::TOO_MANY_DOORS, text.span(), message).help(help));
             }
             self.section = Section::Ignored;
             return;
@@ -222,8 +224,8 @@ impl Reader {
             let help = "name the door, as in `[openSSH]`";
             self.push(Diagnostic::error(codes::SECTION_NAME, text.span(), message).help(help));
         } else if name.text().len() > MAX_NAME {
-            let message = format!("a name has at most {MAX_NAME} bytes, this one has {}", name.text().len());
-            self.push(Diagnostic::error(codes::SECTION_NAME, name.span(), message).help("shorten it"));
+            let message = format!("the name has {} bytes; the maximum is {MAX_NAME}", name.text().len());
+            self.push(Diagnostic::error(codes::SECTION_NAME, name.span(), message).help("shorten the name"));
         }
         self.check_controls(name);
         self.section = Section::Door;
@@ -236,7 +238,7 @@ impl Reader {
         match self.section {
             Section::Ignored => return,
             Section::None => {
-                let message = "this line belongs to no section";
+                let message = "this line is before the first section";
                 let help = "put `[options]` or a door's name, as in `[openSSH]`, on a line before it";
                 return self.push(Diagnostic::error(codes::NO_SECTION, text.span(), message).help(help));
             }
@@ -248,12 +250,12 @@ impl Reader {
         let word = head.trim();
         match (Key::find(word.text()), above) {
             (Some(key), _) => self.key(line, key, word, value.trim(), text),
-            (None, Some(above)) if above.backslash || is_no_key(word, above) => self.wrapped(text, above),
+            (None, Some(above)) if above.backslash || cannot_be_key(word, above) => self.wrapped(text, above),
             (None, _) => self.unknown(line, word, text),
         }
     }
 
-    /// A line without `=`.
+    /// Parses a line without `=`.
     fn bare(&mut self, line: &Line<'_>, text: Slice<'_>, above: Option<Above>) {
         let (word, comment) = text.split_comment();
         if Key::find(word.text()) == Some(Key::UseSyslog) {
@@ -261,27 +263,27 @@ impl Reader {
                 self.comment_warning(line, word, comment);
             }
             self.remember_above(text, false);
-            if self.place(line, Key::UseSyslog, word, word) {
+            if self.accept_key(line, Key::UseSyslog, word, word) {
                 self.draft.options.use_syslog = true;
             }
             return;
         }
-        let (first, rest) = text.take_until(is_blank);
+        let (first, rest) = text.take_until(is_space);
         let key = Key::find(first.text());
-        // These two are programs as well, so below a command they go on with it.
+        // These two keys are also programs, so a line after a command can continue the command with
+        // them.
         let program = ["timeout", "command"].iter().any(|name| first.text().eq_ignore_ascii_case(name));
         match (key, above) {
             (Some(_), Some(above)) if above.backslash || above.command && program => self.wrapped(text, above),
             (Some(key), _) => self.no_value(line, key, first, rest),
             (None, Some(above)) => self.wrapped(text, above),
             (None, None) => self.push(
-                Diagnostic::error(codes::WRAPPED_LINE, text.span(), "there is no `=` in this line")
-                    .help("write `key = value`"),
+                Diagnostic::error(codes::WRAPPED_LINE, text.span(), "this line has no `=`").help("write `key = value`"),
             ),
         }
     }
 
-    /// A key without `=`.
+    /// Reports a key without `=`.
     fn no_value(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, rest: Slice<'_>) {
         let found = Diagnostic::error(codes::NO_VALUE, word.span(), format!("{} has no value", quoted(word.text())));
         self.push(match rest.is_empty() {
@@ -293,12 +295,12 @@ impl Reader {
         }
     }
 
-    /// The rest of the line above, which an editor or a web page wrapped.
+    /// Reports the rest of the previous line, which an editor or a web page wrapped.
     fn wrapped(&mut self, text: Slice<'_>, above: Above) {
         let span = above.end..text.start();
         self.push(
-            Diagnostic::error(codes::WRAPPED_LINE, text.span(), "this line seems to be the rest of the line above")
-                .help("join the two: a value cannot go on in the next line")
+            Diagnostic::error(codes::WRAPPED_LINE, text.span(), "this line seems to be the rest of the previous line")
+                .help("join the two lines: a value cannot continue on the next line")
                 .fix(span, " "),
         );
         if above.command {
@@ -315,15 +317,19 @@ impl Reader {
         }
         let mut found =
             Diagnostic::error(codes::UNKNOWN_KEY, word.span(), format!("unknown key {}", quoted(word.text())));
-        if let Some(guess) = keys::nearest(word.text(), self.section == Section::Options) {
+        let in_options = self.section == Section::Options;
+        if let Some(guess) = keys::nearest(word.text(), in_options) {
             found = found.help(format!("did you mean `{}`?", guess.spelling));
             if guess.certain {
                 found = found.fix(word.span(), guess.spelling);
             }
             if let Some(key) = Key::find(guess.spelling) {
-                // Probably this key: its lack is no second fault.
+                // Probably this key: a second message that the key is missing would mislead.
                 self.see(line, key, word, word);
             }
+        } else {
+            let section = if in_options { "`[options]`" } else { "doors" };
+            found = found.help(format!("knockd.conf(5) lists the keys of {section}"));
         }
         self.push(found);
     }
@@ -331,16 +337,16 @@ impl Reader {
     fn key(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>, text: Slice<'_>) {
         self.remember_above(text, key.is_command());
         let value = self.doubled_key(key, word, value);
-        if self.place(line, key, word, value) {
+        if self.accept_key(line, key, word, value) {
             self.assign(line, key, word, value);
         }
     }
 
-    /// Skips `key =` where the value begins with the key again.
+    /// Skips `key =` if the value begins with the key again.
     fn doubled_key<'a>(&mut self, key: Key, word: Slice<'_>, value: Slice<'a>) -> Slice<'a> {
         let mut rest = value;
         while let Some((head, tail)) = rest.split_once('=') {
-            // In a command, `command=x` may set a variable of the shell.
+            // In a command, `command=x` can set a shell variable.
             let repeats = Key::find(head.trim().text()) == Some(key);
             if !repeats || key.is_command() && head.trim() == head {
                 break;
@@ -359,20 +365,21 @@ impl Reader {
         rest
     }
 
-    /// Checks that the key may stand here, and notes that it does; false where it may not.
-    fn place(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>) -> bool {
+    /// Checks that the key belongs in this section, and records its location. Returns false if it
+    /// does not belong here.
+    fn accept_key(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>) -> bool {
         let in_options = self.section == Section::Options;
         if key == Key::UseSyslog && !in_options {
-            let message = "`UseSyslog` is an option of the whole program, not of a door";
-            let help = "move it to `[options]`";
+            let message = "`UseSyslog` applies to the whole program, not to one door";
+            let help = "move the line to `[options]`";
             self.push(Diagnostic::warning(codes::SYSLOG_IN_DOOR, word.span(), message).help(help));
         } else if key.is_option() != in_options {
-            let (is, put) = match key.is_option() {
-                true => ("an option of the whole program", "into `[options]`"),
-                false => ("a key of doors", "below the name of a door"),
+            let (belongs, help) = match key.is_option() {
+                true => ("in `[options]`, not in a door", "move the line to `[options]`"),
+                false => ("in a door, not in `[options]`", "move the line below the name of a door"),
             };
-            let message = format!("{} is {is}", quoted(word.text()));
-            self.push(Diagnostic::error(codes::WRONG_SECTION, word.span(), message).help(format!("put it {put}")));
+            let message = format!("{} belongs {belongs}", quoted(word.text()));
+            self.push(Diagnostic::error(codes::WRONG_SECTION, word.span(), message).help(help));
             return false;
         }
         if let Some(first) = self.seen(key).get(&key).map(|place| place.line) {
@@ -383,28 +390,28 @@ impl Reader {
     }
 
     fn repeated(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>, first: usize) {
-        let both = format!("{} is set in line {first} and again in line {}", quoted(word.text()), line.number);
+        let both = format!("{} is set on line {first} and again on line {}", quoted(word.text()), line.number);
         self.push(match key {
             Key::Interface
                 if !self.draft.options.interfaces.is_empty() && !value.is_empty() && !self.are_interfaces(value) =>
             {
                 Diagnostic::error(codes::REPEATED_KEY, word.span(), both)
-                    .help("the original knockd takes the first; write one line, a list as in `Interface = eth0,wlan0`")
+                    .help("write one line with a list, as in `Interface = eth0,wlan0`: the original knockd uses only the first line")
             }
             Key::TcpFlags => {
-                Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the flags of both count"))
-                    .help("write them into one line")
+                Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the flags of both lines apply"))
+                    .help("write all flags on one line")
             }
             _ if key.is_command() => {
                 Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; only the last one runs"))
-                    .help("join the two commands in one line, with ` && ` or `; ` between them")
+                    .help("join the two commands on one line, with ` && ` or `; ` between them")
             }
-            _ => Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the last one counts"))
+            _ => Diagnostic::warning(codes::REPEATED_KEY, word.span(), format!("{both}; the last one applies"))
                 .help(format!("remove line {first}")),
         });
     }
 
-    /// True where the line before has the same interfaces.
+    /// Returns true if the configured interfaces are the same as those of `value`.
     fn are_interfaces(&self, value: Slice<'_>) -> bool {
         value.split(',').map(|name| name.trim().text()).eq(&self.draft.options.interfaces)
     }
@@ -417,34 +424,34 @@ impl Reader {
     }
 
     fn see(&mut self, line: &Line<'_>, key: Key, word: Slice<'_>, value: Slice<'_>) {
-        let place = Place { line: line.number, key: word.span(), value: value.span() };
+        let place = KeyLocation { line: line.number, key: word.span(), value: value.span() };
         self.seen(key).insert(key, place);
     }
 
     fn remember_above(&mut self, text: Slice<'_>, command: bool) {
         let joined = text.text().strip_suffix('\\');
-        let kept = joined.unwrap_or(text.text()).trim_end_matches(is_blank);
+        let kept = joined.unwrap_or(text.text()).trim_end_matches(is_space);
         self.above = Some(Above { end: text.start() + kept.len(), backslash: joined.is_some(), command });
     }
 }
 
-/// True where nobody meant a key, as in the rest of a command.
-fn is_no_key(word: Slice<'_>, above: Above) -> bool {
+/// Returns true if the text before the `=` cannot be a key, as in the rest of a command.
+fn cannot_be_key(word: Slice<'_>, above: Above) -> bool {
     word.is_empty() && above.command
         || !word.text().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b' ')
 }
 
-/// The line with its comment moved to a line of its own above it.
-pub(super) fn own_line(line: &Line<'_>, comment: Slice<'_>, kept: &str) -> String {
+/// Returns the line with its comment moved to a separate line before it.
+pub(super) fn comment_above(line: &Line<'_>, comment: Slice<'_>, kept: &str) -> String {
     format!("{}{}{}{kept}", comment.text(), line.ending, String::from_utf8_lossy(line.indent))
 }
 
-/// What is wrong with the bytes of a line.
+/// Returns a finding if the line contains a NUL byte or is not UTF-8.
 fn bad_bytes(line: &Line<'_>, make: fn(&'static str, Range<usize>, String) -> Diagnostic) -> Option<Diagnostic> {
     if let Some(at) = line.bytes.iter().position(|byte| *byte == 0) {
         let at = line.start + at;
-        let message = "there is a NUL byte, where the original knockd stops reading the line".to_owned();
-        return Some(make(codes::NUL_BYTE, at..at + 1, message).help("remove it"));
+        let message = "the line contains a NUL byte, at which the original knockd stops reading".to_owned();
+        return Some(make(codes::NUL_BYTE, at..at + 1, message).help("remove the byte"));
     }
     let error = std::str::from_utf8(line.bytes).err()?;
     let at = line.start + error.valid_up_to();
@@ -452,7 +459,7 @@ fn bad_bytes(line: &Line<'_>, make: fn(&'static str, Range<usize>, String) -> Di
     Some(make(codes::NOT_UTF8, at..at + 1, message).help("save the file as UTF-8"))
 }
 
-/// The bytes as text of the same length, with a `?` for each byte that is not UTF-8.
+/// Returns the bytes as text of the same length, with a `?` for each byte that is not UTF-8.
 fn readable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::model::{Config, Door, FlagMask, Gate, GateSets, OnStop, Options, Refusal, TableFamily};
 use super::values::{FLAGS, NO_SOCKET};
 
-/// The canonical text: options that differ from the defaults, then the doors in order. Parsing it gives the same
-/// configuration, but for the current sequence of a door with `one_time_sequences`, which stays in its file.
+/// Writes the canonical text: options that differ from the defaults, then the doors in order.
+/// Parsing it gives the same configuration, except for the current sequence of a door with
+/// `one_time_sequences`, which remains in its file.
 impl Display for Config {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let options = self.options != Options::default();
@@ -79,7 +80,7 @@ fn line(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> fmt::R
     }
 }
 
-/// The value where it is not the default.
+/// Returns the value if it is not the default.
 fn unless<'a, T: PartialEq>(value: &'a T, default: &T) -> Option<&'a T> {
     Some(value).filter(|value| *value != default)
 }
@@ -117,7 +118,7 @@ impl Display for Gate {
     }
 }
 
-/// The word that nft has for it.
+/// The name of the family in nft.
 impl Display for TableFamily {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,11 +1,12 @@
-//! Text of the file inside messages.
+//! Quotes text of the configuration in messages.
 
 use crate::printable::Printable;
 
-/// The text in backquotes for a message, printable and cut where it is long.
+/// Returns the text in backquotes for a message. Control characters are escaped, and long text is
+/// truncated.
 pub(super) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 48;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_CHARACTERS: usize = 48;
+    match text.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("`{}…`", Printable(&text[..end])),
         None => format!("`{}`", Printable(text)),
     }
@@ -16,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_text_is_cut() {
+    fn long_text_is_truncated() {
         assert_eq!(quoted(&"x".repeat(48)), format!("`{}`", "x".repeat(48)));
         assert_eq!(quoted(&"x".repeat(49)), format!("`{}…`", "x".repeat(48)));
     }

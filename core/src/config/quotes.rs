@@ -1,13 +1,14 @@
-//! Quotes around a whole value, of ASCII or as word processors write them.
+//! Quotes around a whole value, in ASCII or as word processors write them.
 
 use super::slice::Slice;
 
-/// Quotes that close each other, whichever of a row opens.
+/// Groups of quotes. Any quote of a group can close any other of the same group.
 const PAIRS: [&[char]; 3] =
     [&['"', '“', '”', '„', '‟', '«', '»', '″'], &['\'', '‘', '’', '‚', '‛', '‹', '›', '′'], &['`', '´']];
 
-/// The text between quotes that enclose all of `text`; `None` if there are none. Quotes of the same kind in between mean
-/// several quoted words, unless each has a backslash before it.
+/// Returns the text between quotes that enclose all of `text`, or `None` if there are no such
+/// quotes. Further quotes of the same kind mean several quoted words, unless a backslash precedes
+/// each.
 pub(super) fn inside(text: Slice<'_>) -> Option<Slice<'_>> {
     let first = text.text().chars().next()?;
     let kind = PAIRS.iter().find(|kind| kind.contains(&first))?;
@@ -19,16 +20,17 @@ pub(super) fn inside(text: Slice<'_>) -> Option<Slice<'_>> {
         }
         escaped = c == '\\' && !escaped;
     }
-    // A backslash before the last quote keeps it from closing.
+    // A backslash before the last quote escapes it, so that it does not close.
     (!escaped).then(|| Slice::new(body, text.start() + first.len_utf8()).trim())
 }
 
-/// The text that was between double quotes, without the backslashes that protected the same quotes inside.
+/// Returns text from between double quotes without the backslashes before quotes inside.
 pub(super) fn unescaped(inside: &str) -> String {
     inside.replace("\\\"", "\"")
 }
 
-/// True if the shell reads the quotes around this text as it should: ASCII quotes around a single word.
+/// Returns true if the shell reads the quotes around this text as intended: ASCII quotes around a
+/// single word.
 pub(super) fn is_quoted_word(whole: &str, inside: &str) -> bool {
     whole.starts_with(['"', '\'']) && whole.ends_with(['"', '\'']) && !inside.contains([' ', '\t'])
 }

@@ -1,4 +1,4 @@
-//! The text form of a report, the same from every front end.
+//! The text form of a report, which is the same in every front end.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,23 +7,25 @@ use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::{Locator, characters};
 use crate::printable::Printable;
 
-/// How many columns of a long line are shown.
+/// Maximum number of characters shown of a long line.
 const WIDTH: usize = 160;
 
-/// How many of them come before the marked place.
+/// Number of these characters before the marked text.
 const LEAD: usize = 60;
 
-/// How many warnings with one code are shown; a file with hundreds of doors can have one for each of them.
-const EQUAL_WARNINGS: usize = 10;
+/// Maximum number of warnings shown with the same code. A file with hundreds of doors can have one
+/// for each door.
+const MAX_EQUAL_WARNINGS: usize = 10;
 
-/// How many columns a tab takes, wherever it stands, so that the marks below are in line on every terminal.
+/// The text shown for a tab at any column, so that the marks are aligned on every terminal.
 const TAB: &str = "  ";
 
 impl Report {
-    /// The report as people read it: for each finding its place in `text`, the line with the place marked, and the
-    /// help. `file_name` is only shown; `text` must be the text that the report is about. Control characters are made
-    /// visible, so the result is safe for terminals and logs. Of the warnings with one code the first ten are shown, and one
-    /// line counts the others. Empty where nothing was found.
+    /// Returns the report as readable text: for each finding its location in `text`, the line with
+    /// the location marked, and the help. `file_name` is only shown; `text` must be the text that
+    /// the report is about. Control characters are escaped, so the result is safe for terminals and
+    /// logs. The result contains the first ten warnings of each code, and one line with the number
+    /// of the others. It is empty if there are no findings.
     pub fn render(&self, file_name: &str, text: &[u8]) -> String {
         let locator = Locator::new(text);
         let file_name = Printable(file_name).to_string();
@@ -33,7 +35,7 @@ impl Report {
             if found.severity == Severity::Warning {
                 let equal = warnings.entry(found.code).or_default();
                 equal.push(found);
-                if equal.len() > EQUAL_WARNINGS {
+                if equal.len() > MAX_EQUAL_WARNINGS {
                     continue;
                 }
             }
@@ -43,16 +45,16 @@ impl Report {
             render(found, &file_name, text, &locator, &mut out);
         }
         for (code, equal) in warnings {
-            if let [first, .., last] = &equal[EQUAL_WARNINGS.min(equal.len())..] {
+            if let [first, .., last] = &equal[MAX_EQUAL_WARNINGS.min(equal.len())..] {
                 let [first, last] = [first, last].map(|found| locator.position(found.span.start).line);
-                let count = equal.len() - EQUAL_WARNINGS;
+                let count = equal.len() - MAX_EQUAL_WARNINGS;
                 let all = "`portknock check --format json` lists all of them";
                 // Writing to a string cannot fail.
                 let _ = writeln!(
                     out,
                     "\n{file_name}: {count} more warnings[{code}] in lines {first} to {last} are not shown; {all}"
                 );
-            } else if let [only] = &equal[EQUAL_WARNINGS.min(equal.len())..] {
+            } else if let [only] = &equal[MAX_EQUAL_WARNINGS.min(equal.len())..] {
                 out.push('\n');
                 render(only, &file_name, text, &locator, &mut out);
             }
@@ -81,13 +83,13 @@ fn render(found: &Diagnostic, file_name: &str, text: &[u8], locator: &Locator<'_
     }
 }
 
-/// How many characters of the first line the finding is about, at least one.
+/// Returns the number of characters of the first line that the finding is about, at least one.
 fn marked(found: &Diagnostic, text: &[u8], line_end: usize) -> usize {
     let bytes = text.get(found.span.start..found.span.end.min(line_end));
     bytes.map_or(0, |bytes| characters(bytes).count()).max(1)
 }
 
-/// The line as it is shown, and the marks under `count` characters after the first `skip`.
+/// Returns the line as it is shown, and the marks under `count` characters after the first `skip`.
 fn excerpt(line: &[u8], skip: usize, count: usize) -> (String, String) {
     let chars: Vec<char> = characters(line).collect();
     let first = if chars.len() > WIDTH { skip.saturating_sub(LEAD) } else { 0 };
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_the_place_under_tabs_and_wide_text() {
+    fn marks_the_location_after_tabs_and_wide_text() {
         assert_eq!(
             shown("x\n\t\tkö = vö\n".as_bytes(), 10..13),
             "a.conf:2:8: error[PK027]: message\n  |\n2 |     kö = vö\n  |          ^^\n  = help: help\n"
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_control_characters_and_wrong_bytes() {
+    fn shows_control_characters_and_invalid_bytes() {
         assert_eq!(
             shown(b"a\x1bb\xffc", 4..5),
             "a.conf:1:5: error[PK027]: message\n  |\n1 | a\\x1bb\u{fffd}c\n  |        ^\n  = help: help\n"
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_long_lines_around_the_place() {
+    fn truncates_long_lines_around_the_location() {
         let text = [vec![b'a'; 1000], b"XYZ".to_vec(), vec![b'b'; 1000]].concat();
         let rendered = shown(&text, 1000..1003);
         let lines: Vec<&str> = rendered.lines().collect();
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_at_the_end_or_beyond_the_text_is_marked() {
+    fn a_location_at_the_end_or_beyond_the_text_is_marked() {
         assert!(shown(b"ab\n", 2..2).contains("1 | ab\n  |   ^\n"));
         assert!(shown(b"ab\n", 99..120).starts_with("a.conf:2:1:"));
     }

@@ -1,4 +1,4 @@
-//! The text of a sequence: `7000,8000:udp,9000`.
+//! Parses the text of a sequence: `7000,8000:udp,9000`.
 
 use std::num::NonZeroU16;
 use std::ops::Range;
@@ -6,19 +6,20 @@ use std::ops::Range;
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
 use super::findings::Findings;
-use super::model::{MAX_STEPS, Sequence, Step};
+use super::model::{MAX_STEPS, Sequence, SequenceError, Step};
 use super::quoted::quoted;
-use super::slice::{Slice, is_blank};
+use super::slice::{Slice, is_space};
 use crate::packet::Protocol;
 
-/// Reads one sequence, as in a line of a one-time file: the same text as the value of `sequence =`, comment and all.
+/// Parses one sequence, as in a line of a one-time file. The syntax is that of the value of
+/// `sequence =`, including a comment.
 ///
 /// # Errors
-/// Returns everything that is wrong with it; the spans are those of `text`.
+/// Returns all findings in the text, with spans as byte offsets in `text`.
 pub fn parse_sequence(text: &str) -> Result<Sequence, Report> {
     let mut found = Findings::default();
     let (value, _) = Slice::new(text, 0).trim().split_comment();
-    match read(value, &mut found) {
+    match parse(value, &mut found) {
         Some(sequence) if !found.has_errors() => Ok(sequence),
         _ => Err(found.into_report(text.len())),
     }
@@ -27,14 +28,14 @@ pub fn parse_sequence(text: &str) -> Result<Sequence, Report> {
 /// One step as it is written.
 struct Token<'a> {
     port: Slice<'a>,
-    /// The words behind the colons.
+    /// The words after the colons.
     protocols: Vec<Slice<'a>>,
     /// True for `7264/udp`, `udp/7264` and `udp:7264`, which are not knockd's spelling.
     respelled: bool,
 }
 
-/// Reads a sequence without a comment; `None` where there is an error.
-pub(super) fn read(value: Slice<'_>, found: &mut Findings) -> Option<Sequence> {
+/// Parses a sequence without a comment; returns `None` if there is an error.
+pub(super) fn parse(value: Slice<'_>, found: &mut Findings) -> Option<Sequence> {
     if value.is_empty() {
         found.push(
             Diagnostic::error(codes::NO_VALUE, value.span(), "the sequence is empty")
@@ -44,7 +45,7 @@ pub(super) fn read(value: Slice<'_>, found: &mut Findings) -> Option<Sequence> {
     }
     let mut tokens = Vec::new();
     let mut complete = true;
-    let mut blank_separated = false;
+    let mut space_separated = false;
     for (i, part) in value.split(',').enumerate() {
         if part.trim().is_empty() {
             found.push(empty_step(part, i == 0));
@@ -52,18 +53,19 @@ pub(super) fn read(value: Slice<'_>, found: &mut Findings) -> Option<Sequence> {
         }
         let before = tokens.len();
         tokenize(part.trim(), &mut tokens);
-        blank_separated |= tokens.len() > before + 1;
+        space_separated |= tokens.len() > before + 1;
     }
-    if blank_separated {
+    if space_separated {
         found.push(
-            Diagnostic::warning(codes::BLANK_BETWEEN_STEPS, value.span(), "blanks separate the steps")
-                .help("separate them by commas: the original knockd does not read on after a blank")
+            Diagnostic::warning(codes::SPACE_BETWEEN_STEPS, value.span(), "spaces separate the steps")
+                .help("separate the steps by commas: the original knockd stops reading at a space")
                 .fix(value.span(), joined(&tokens)),
         );
     }
     if let Some(first_too_many) = tokens.get(MAX_STEPS) {
-        let message = format!("a sequence has at most {MAX_STEPS} ports, this one has {}", tokens.len());
-        found.push(Diagnostic::error(codes::TOO_MANY_STEPS, first_too_many.port.start()..value.end(), message));
+        let span = first_too_many.port.start()..value.end();
+        let message = SequenceError::TooLong(tokens.len()).to_string();
+        found.push(Diagnostic::error(codes::TOO_MANY_STEPS, span, message).help("shorten the sequence"));
         return None;
     }
     let steps: Vec<Option<Step>> = tokens.iter().map(|token| step(token, found)).collect();
@@ -71,9 +73,9 @@ pub(super) fn read(value: Slice<'_>, found: &mut Findings) -> Option<Sequence> {
     if complete { Sequence::new(steps).ok() } else { None }
 }
 
-/// Splits what stands between two commas: one step, or several that blanks separate.
+/// Splits the text between two commas: one step, or several that spaces separate.
 fn tokenize<'a>(part: Slice<'a>, tokens: &mut Vec<Token<'a>>) {
-    let ends_word = |c| is_blank(c) || c == ':';
+    let ends_word = |c| is_space(c) || c == ':';
     let mut rest = part;
     while !rest.is_empty() {
         let (port, tail) = rest.take_until(ends_word);
@@ -89,7 +91,7 @@ fn tokenize<'a>(part: Slice<'a>, tokens: &mut Vec<Token<'a>>) {
 }
 
 impl<'a> Token<'a> {
-    /// A step of these words, with the port first where the protocol was.
+    /// Creates a step from these words, with port and protocol swapped if the protocol comes first.
     fn new(word: Slice<'a>, mut protocols: Vec<Slice<'a>>) -> Self {
         let mut port = word;
         if protocols.is_empty()
@@ -108,7 +110,7 @@ impl<'a> Token<'a> {
         Self { port, protocols, respelled: port != word }
     }
 
-    /// The step in knockd's spelling.
+    /// Returns the step in knockd's spelling.
     fn text(&self) -> String {
         let words = std::iter::once(&self.port).chain(&self.protocols);
         words.map(|word| word.text()).collect::<Vec<_>>().join(":")
@@ -119,16 +121,16 @@ fn is_protocol(word: Slice<'_>) -> bool {
     ["tcp", "udp"].iter().any(|name| word.text().eq_ignore_ascii_case(name))
 }
 
-/// The steps as they are written, with commas between them.
+/// Returns the steps as they are written, with commas between them.
 fn joined(tokens: &[Token<'_>]) -> String {
     tokens.iter().map(Token::text).collect::<Vec<_>>().join(",")
 }
 
 fn empty_step(part: Slice<'_>, first: bool) -> Diagnostic {
-    // The comma to remove: the one in front, or for the first step the one behind.
+    // The comma to remove: the comma before the step, or for the first step the comma after it.
     let span: Range<usize> = if first { part.start()..part.end() + 1 } else { part.start() - 1..part.end() };
-    Diagnostic::error(codes::EMPTY_STEP, span.clone(), "there is no port at this comma")
-        .help("remove the comma, or write the port that is missing")
+    Diagnostic::error(codes::EMPTY_STEP, span.clone(), "a port is missing at this comma")
+        .help("remove the comma, or write the missing port")
         .fix(span, "")
 }
 
@@ -157,16 +159,14 @@ fn port(word: Slice<'_>, found: &mut Findings) -> Option<NonZeroU16> {
             true => "the port is missing before the `:`".to_owned(),
             false => format!("{} is not a port number", quoted(word.text())),
         };
-        found.push(
-            Diagnostic::error(codes::NOT_A_PORT, word.span(), message).help(
-                "a step is a number from 1 to 65535, then `:tcp` or `:udp` where wanted; commas separate the steps",
-            ),
-        );
+        found.push(Diagnostic::error(codes::NOT_A_PORT, word.span(), message).help(
+            "a step is a number from 1 to 65535, optionally followed by `:tcp` or `:udp`; commas separate the steps",
+        ));
         return None;
     }
     let port = digits.parse::<u16>().ok().and_then(NonZeroU16::new);
     if port.is_none() {
-        let message = format!("there is no port {}", quoted(word.text()));
+        let message = format!("the port {} is out of range", quoted(word.text()));
         found
             .push(Diagnostic::error(codes::PORT_RANGE, word.span(), message).help("ports are numbers from 1 to 65535"));
     }
@@ -180,7 +180,7 @@ fn protocol(token: &Token<'_>, found: &mut Findings) -> Option<Protocol> {
     if let Some(second) = token.protocols.get(1) {
         let span = word.start()..second.end();
         found.push(
-            Diagnostic::error(codes::UNKNOWN_PROTOCOL, span, "a step has one protocol, this one has more")
+            Diagnostic::error(codes::UNKNOWN_PROTOCOL, span, "the step has more than one protocol")
                 .help("write `tcp` or `udp`; for both, write two steps"),
         );
         return None;
@@ -193,7 +193,7 @@ fn protocol(token: &Token<'_>, found: &mut Findings) -> Option<Protocol> {
     }
     let message = match word.is_empty() {
         true => "the protocol is missing after the `:`".to_owned(),
-        false => format!("{} is not a protocol of knocks", quoted(word.text())),
+        false => format!("{} is not a protocol of steps", quoted(word.text())),
     };
     found.push(Diagnostic::error(codes::UNKNOWN_PROTOCOL, word.span(), message).help("write `tcp` or `udp`"));
     None
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn names_each_fault() {
+    fn each_error_has_its_code() {
         for bad in ["abc", "12x", "-1", "0x50", "ssh", "7000;8000", "1-9", "$port", ":udp", "tcp/x", "udp/", "1/2"] {
             assert_eq!(codes_of(bad), [codes::NOT_A_PORT], "{bad}");
         }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_32_steps_and_no_more() {
+    fn accepts_32_steps_and_no_more() {
         let steps = |count: usize| vec!["1"; count].join(",");
         assert_eq!(parse_sequence(&steps(32)).unwrap().steps().len(), 32);
         assert_eq!(codes_of(&steps(33)), [codes::TOO_MANY_STEPS]);

@@ -1,22 +1,22 @@
-//! The text of a file of one-time sequences: which lines have not been used, and what they say.
+//! Parses the unused lines of a file of one-time sequences.
 
 use super::model::Sequence;
 use super::sequence::parse_sequence;
 
-/// A line of a one-time file that has not been used.
+/// An unused line of a one-time file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SequenceLine<'a> {
-    /// Counted from 1.
+    /// The number of the line, counted from 1.
     pub(crate) number: usize,
-    /// The byte at which it begins.
+    /// The offset of its first byte in the file.
     pub(crate) offset: usize,
-    /// All of its bytes but the newline.
+    /// All of its bytes except the newline.
     pub(crate) bytes: &'a [u8],
-    /// The sequence, or what is wrong with it.
+    /// The sequence, or a description of the errors in it.
     pub(crate) sequence: Result<Sequence, String>,
 }
 
-/// The lines that are neither empty nor begin with `#`, blanks in front left aside.
+/// Returns the lines that are neither empty nor begin with `#`, ignoring leading spaces.
 pub(crate) fn unused_lines(text: &[u8]) -> impl Iterator<Item = SequenceLine<'_>> {
     let mut next = 0;
     let lines = (1..).zip(text.split_inclusive(|&byte| byte == b'\n')).map(move |(number, line)| {
@@ -26,10 +26,10 @@ pub(crate) fn unused_lines(text: &[u8]) -> impl Iterator<Item = SequenceLine<'_>
     });
     lines
         .filter(|(_, _, bytes)| bytes.trim_ascii_start().first().is_some_and(|&first| first != b'#'))
-        .map(|(number, offset, bytes)| SequenceLine { number, offset, bytes, sequence: read(bytes) })
+        .map(|(number, offset, bytes)| SequenceLine { number, offset, bytes, sequence: parse(bytes) })
 }
 
-fn read(bytes: &[u8]) -> Result<Sequence, String> {
+fn parse(bytes: &[u8]) -> Result<Sequence, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8".to_owned())?;
     parse_sequence(text.trim()).map_err(|report| {
         let messages: Vec<_> = report.diagnostics.into_iter().map(|found| found.message).collect();
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn used_and_empty_lines_are_passed_over_and_places_are_kept() {
+    fn used_and_empty_lines_are_skipped_and_locations_are_kept() {
         let text = b"#1,2,3\n\n # used\r\n 7,5:udp,6 # Monday\r\nx,8\n9";
         let lines: Vec<_> = unused_lines(text).collect();
         let place = |line: &SequenceLine<'_>| (line.number, line.offset);

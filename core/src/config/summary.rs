@@ -1,10 +1,10 @@
-//! The line that ends the output of a check.
+//! The last line of the output of a check.
 
 use std::fmt;
 
 use super::load::Loaded;
 
-/// What a check of a configuration found, in numbers.
+/// The numbers of doors and findings in a checked configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckSummary {
     /// The number of doors; `None` if there are errors.
@@ -16,7 +16,7 @@ pub struct CheckSummary {
 }
 
 impl Loaded {
-    /// The numbers of what was found.
+    /// Returns the numbers of doors and findings.
     pub fn summary(&self) -> CheckSummary {
         CheckSummary {
             doors: self.config.as_ref().map(|config| config.doors.len()),
@@ -36,7 +36,7 @@ impl fmt::Display for CheckSummary {
     }
 }
 
-/// A number of things.
+/// A number with its noun, in the singular or plural.
 struct Count(usize, &'static str);
 
 impl fmt::Display for Count {

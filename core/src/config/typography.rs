@@ -1,38 +1,40 @@
-//! What word processors and web pages make of the ASCII characters of a command, and what was meant.
+//! Finds the typographic characters with which word processors and web pages replace ASCII
+//! characters in a command.
 
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
-use super::slice::{Slice, is_blank};
+use super::slice::{Slice, is_space};
 
 /// Warns of each typographic character in a command.
 pub(super) fn check(command: Slice<'_>, found: &mut Findings) {
     let mut before = None;
     for (at, c) in command.text().char_indices() {
         let rest = &command.text()[at + c.len_utf8()..];
-        let glued = before.is_some_and(|c| !is_blank(c));
-        let Some((name, meant)) = meaning(c, glued, rest) else {
+        let after_word = before.is_some_and(|c| !is_space(c));
+        let Some((name, ascii)) = ascii_form(c, after_word, rest) else {
             before = Some(c);
             continue;
         };
-        before = meant.chars().last();
+        before = ascii.chars().last();
         let span = command.start() + at..command.start() + at + c.len_utf8();
         found.push(
-            Diagnostic::warning(codes::TYPOGRAPHY, span.clone(), format!("there is {name} in the command"))
-                .help(format!("the shell does not understand it; write `{meant}`"))
-                .fix(span, meant),
+            Diagnostic::warning(codes::TYPOGRAPHY, span.clone(), format!("the command contains {name}"))
+                .help(format!("write `{ascii}`: the shell does not understand the typographic character"))
+                .fix(span, ascii),
         );
     }
 }
 
-/// The name of a typographic character and the ASCII text that it was made of; `glued` tells whether it stands right
-/// behind a word.
-fn meaning(c: char, glued: bool, rest: &str) -> Option<(&'static str, &'static str)> {
+/// Returns the name of a typographic character and the ASCII text that it replaces. `after_word` is
+/// true if the character directly follows a word.
+fn ascii_form(c: char, after_word: bool, rest: &str) -> Option<(&'static str, &'static str)> {
     Some(match c {
-        // `-p tcp --dport` loses its blank too when a page is set; nothing else makes an em dash behind a word.
-        '—' | '―' if glued => ("an em dash", " --"),
+        // Typesetting `-p tcp --dport` also removes the space. An em dash directly after a word has
+        // no other origin.
+        '—' | '―' if after_word => ("an em dash", " --"),
         '—' | '―' => ("an em dash", "--"),
-        '–' if !glued && starts_long_option(rest) => ("an en dash", "--"),
+        '–' if !after_word && starts_long_option(rest) => ("an en dash", "--"),
         '–' => ("an en dash", "-"),
         '‐' | '‑' | '−' => ("a typographic hyphen", "-"),
         '“' | '”' | '„' | '‟' => ("a curly quote", "\""),
@@ -42,7 +44,7 @@ fn meaning(c: char, glued: bool, rest: &str) -> Option<(&'static str, &'static s
     })
 }
 
-/// True for `dport`, false for `j`.
+/// Returns true for `dport`, false for `j`.
 fn starts_long_option(rest: &str) -> bool {
     rest.bytes().take_while(u8::is_ascii_alphabetic).take(2).count() == 2
 }
@@ -52,8 +54,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn typography_is_read_as_it_was_typed() {
-        for (command, meant) in [
+    fn typographic_characters_are_fixed_to_the_ascii_text() {
+        for (command, ascii) in [
             ("-p tcp—dport 22", "-p tcp --dport 22"),
             ("-p tcp —dport 22", "-p tcp --dport 22"),
             ("–dport 22 –j X", "--dport 22 -j X"),
@@ -63,11 +65,11 @@ mod tests {
         ] {
             let mut found = Findings::default();
             check(Slice::new(command, 0), &mut found);
-            let mut mended = command.to_owned();
+            let mut fixed = command.to_owned();
             for fix in found.into_report(0).diagnostics.into_iter().rev().filter_map(|found| found.fix) {
-                mended.replace_range(fix.span, &fix.replacement);
+                fixed.replace_range(fix.span, &fix.replacement);
             }
-            assert_eq!(mended, meant);
+            assert_eq!(fixed, ascii);
         }
     }
 }

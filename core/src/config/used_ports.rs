@@ -10,12 +10,13 @@ use crate::packet::Protocol;
 pub(crate) struct UsedPorts {
     /// The ports of all steps.
     pub(crate) ports: Vec<u16>,
-    /// The range from the lowest to the highest port, whatever their protocols, of each door that uses the protocol.
+    /// For each door that uses the protocol: the range from its lowest to its highest port of any
+    /// protocol.
     pub(crate) door_ranges: Vec<RangeInclusive<u16>>,
 }
 
 impl UsedPorts {
-    /// The ports of this protocol that the doors use.
+    /// Collects the ports of this protocol that the doors use.
     pub(crate) fn new(config: &Config, protocol: Protocol) -> Self {
         let mut used = Self::default();
         for sequence in config.doors.iter().filter_map(|door| door.sequence.as_ref()) {

@@ -1,4 +1,4 @@
-//! The values of the keys other than sequences.
+//! Parses the values of keys, except sequences, `open` and `Gate`.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -12,26 +12,27 @@ use super::diagnostic::Diagnostic;
 use super::findings::Findings;
 use super::model::FlagMask;
 use super::quoted::quoted;
-use super::slice::{Slice, is_blank};
+use super::slice::{Slice, is_space};
 use crate::packet::TcpFlags;
 
-/// Ten years: longer than any door is meant to wait, and far from where times overflow.
+/// Maximum of all times, in seconds: ten years. Times of this size cannot overflow in sums.
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
-/// The longest interface name: the kernel's `IFNAMSIZ` without the final zero.
+/// Maximum length of an interface name, in bytes: the kernel's `IFNAMSIZ` without the final zero.
 const MAX_INTERFACE_NAME: usize = 15;
 
-/// The longest path of a socket: the kernel's 107 bytes, less what the name gets while the socket is made.
+/// Maximum length of a socket's path, in bytes: the kernel's 107 bytes, less the suffix of its
+/// temporary name.
 const MAX_SOCKET_PATH: usize = 100;
 
-/// The value of `ControlSocket` for no socket.
+/// The value of `ControlSocket` that means no socket.
 pub(super) const NO_SOCKET: &str = "none";
 
-/// Whole seconds, from 1 to ten years.
+/// Parses whole seconds, from 1 to ten years.
 pub(super) fn seconds(value: Slice<'_>, found: &mut Findings) -> Option<Duration> {
     let text = value.text().strip_prefix('+').unwrap_or(value.text());
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let scale = match unit.trim_matches(is_blank).to_ascii_lowercase().as_str() {
+    let scale = match unit.trim_matches(is_space).to_ascii_lowercase().as_str() {
         "" | "s" | "sec" | "secs" | "second" | "seconds" => Some(1),
         "m" | "min" | "mins" | "minute" | "minutes" => Some(60),
         "h" | "hour" | "hours" => Some(60 * 60),
@@ -47,16 +48,17 @@ pub(super) fn seconds(value: Slice<'_>, found: &mut Findings) -> Option<Duration
     let seconds = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(scale));
     let Some(seconds) = seconds.filter(|seconds| (1..=MAX_SECONDS).contains(seconds)) else {
         let message = format!("{} is out of range", quoted(value.text()));
-        let help = format!("a time is 1 to {MAX_SECONDS} seconds (ten years)");
+        let help = format!("times are from 1 to {MAX_SECONDS} seconds (ten years)");
         found.push(Diagnostic::error(codes::NUMBER_RANGE, value.span(), message).help(help));
         return None;
     };
     if !unit.is_empty() {
         let help = format!("write `{seconds}`");
         let diagnostic = match scale {
-            1 => Diagnostic::warning(codes::SECONDS_UNIT, value.span(), "times are seconds and need no unit"),
+            1 => Diagnostic::warning(codes::SECONDS_UNIT, value.span(), "times are in seconds and have no unit"),
             _ => {
-                let message = format!("times are seconds: knockd reads {} as {digits} s", quoted(value.text()));
+                let message =
+                    format!("times are in seconds: the original knockd reads {} as {digits} s", quoted(value.text()));
                 Diagnostic::error(codes::SECONDS_UNIT, value.span(), message)
             }
         };
@@ -65,7 +67,7 @@ pub(super) fn seconds(value: Slice<'_>, found: &mut Findings) -> Option<Duration
     Some(Duration::from_secs(seconds))
 }
 
-/// A whole number in this range.
+/// Parses a whole number in this range.
 pub(super) fn number(value: Slice<'_>, range: RangeInclusive<u32>, found: &mut Findings) -> Option<u32> {
     let number = value.text().parse().ok().filter(|number| range.contains(number));
     if number.is_none() {
@@ -75,7 +77,7 @@ pub(super) fn number(value: Slice<'_>, range: RangeInclusive<u32>, found: &mut F
     number
 }
 
-/// One of two words.
+/// Parses one of two words.
 pub(super) fn choice<T: Copy>(value: Slice<'_>, choices: [(&str, T); 2], found: &mut Findings) -> Option<T> {
     let chosen = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(value.text()));
     if chosen.is_none() {
@@ -86,7 +88,7 @@ pub(super) fn choice<T: Copy>(value: Slice<'_>, choices: [(&str, T); 2], found: 
     chosen.map(|(_, chosen)| *chosen)
 }
 
-/// `yes` or `no`, and the other words that say the same.
+/// Parses `yes` or `no`, or a synonym.
 pub(super) fn switch(value: Slice<'_>, found: &mut Findings) -> Option<bool> {
     const ON: [&str; 4] = ["yes", "true", "on", "1"];
     const OFF: [&str; 4] = ["no", "false", "off", "0"];
@@ -97,15 +99,15 @@ pub(super) fn switch(value: Slice<'_>, found: &mut Findings) -> Option<bool> {
     }
 }
 
-/// TCP flags that must be set (`syn`) or clear (`!ack`).
+/// Parses TCP flags that must be set (`syn`) or clear (`!ack`).
 pub(super) fn flags(value: Slice<'_>, found: &mut Findings) -> Option<FlagMask> {
     let mut mask = FlagMask::default();
     let mut good = true;
     let mut words = Vec::new();
-    let mut blanks = false;
+    let mut has_spaces = false;
     for part in value.split(',') {
         let word = part.trim();
-        blanks |= word != part;
+        has_spaces |= word != part;
         words.push(word.text());
         let name = word.text().strip_prefix('!').unwrap_or(word.text());
         let Some((_, flag)) = FLAGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
@@ -113,7 +115,7 @@ pub(super) fn flags(value: Slice<'_>, found: &mut Findings) -> Option<FlagMask> 
                 true => "a TCP flag is missing".to_owned(),
                 false => format!("{} is not a TCP flag", quoted(word.text())),
             };
-            let help = "the flags are fin, syn, rst, psh, ack and urg, with a `!` for one that must be clear; commas separate them";
+            let help = "the flags are fin, syn, rst, psh, ack and urg, with a `!` before a flag that must be clear; commas separate them";
             found.push(Diagnostic::error(codes::UNKNOWN_FLAG, word.span(), message).help(help));
             good = false;
             continue;
@@ -122,24 +124,24 @@ pub(super) fn flags(value: Slice<'_>, found: &mut Findings) -> Option<FlagMask> 
         let (mine, other) = if excluded { (&mut mask.clear, mask.set) } else { (&mut mask.set, mask.clear) };
         *mine = *mine | *flag;
         if other.contains(*flag) {
-            let message = format!("`{name}` cannot be set and clear at once");
+            let message = format!("`{name}` cannot be both set and clear");
             found.push(
                 Diagnostic::error(codes::CONTRADICTING_FLAGS, word.span(), message).help("remove one of the two"),
             );
             good = false;
         }
     }
-    if blanks && good {
+    if has_spaces && good {
         found.push(
-            Diagnostic::warning(codes::BLANK_BETWEEN_FLAGS, value.span(), "there are blanks around the comma")
-                .help("remove them: the original knockd refuses them")
+            Diagnostic::warning(codes::SPACE_BETWEEN_FLAGS, value.span(), "there are spaces around the comma")
+                .help("remove the spaces: the original knockd refuses them")
                 .fix(value.span(), words.join(",")),
         );
     }
     good.then_some(mask)
 }
 
-/// The flags in the order in which they are written and shown.
+/// The names of the flags in the order in which they are shown.
 pub(super) const FLAGS: [(&str, TcpFlags); 6] = [
     ("fin", TcpFlags::FIN),
     ("syn", TcpFlags::SYN),
@@ -149,20 +151,19 @@ pub(super) const FLAGS: [(&str, TcpFlags); 6] = [
     ("urg", TcpFlags::URG),
 ];
 
-/// One address.
+/// Parses one address.
 pub(super) fn address(value: Slice<'_>, found: &mut Findings) -> Option<IpAddr> {
     let address = value.text().parse().ok();
     if address.is_none() {
         let message = format!("{} is not an IP address", quoted(value.text()));
-        found.push(
-            Diagnostic::error(codes::NOT_AN_ADDRESS, value.span(), message)
-                .help("write the address itself, as in `192.0.2.7` or `2001:db8::7`; names are not looked up"),
-        );
+        found.push(Diagnostic::error(codes::NOT_AN_ADDRESS, value.span(), message).help(
+            "write the address itself, as in `192.0.2.7` or `2001:db8::7`; portknock does not resolve host names",
+        ));
     }
     address
 }
 
-/// A list of networks or single addresses.
+/// Parses a list of networks or single addresses.
 pub(super) fn networks(value: Slice<'_>, found: &mut Findings) -> Option<Vec<IpNet>> {
     let nets: Vec<Option<IpNet>> = value.split(',').map(|part| network(part.trim(), found)).collect();
     nets.into_iter().collect()
@@ -184,7 +185,7 @@ fn network(word: Slice<'_>, found: &mut Findings) -> Option<IpNet> {
     let whole = net.trunc();
     if whole != net {
         let message = format!("{} is an address inside the network `{whole}`", quoted(word.text()));
-        let help = format!("write `{whole}`, or the address without its length for this address alone");
+        let help = format!("write `{whole}`, or only the address, without a prefix length, to allow no other address");
         found.push(
             Diagnostic::warning(codes::HOST_BITS, word.span(), message).help(help).fix(word.span(), whole.to_string()),
         );
@@ -192,28 +193,29 @@ fn network(word: Slice<'_>, found: &mut Findings) -> Option<IpNet> {
     Some(whole)
 }
 
-/// The path of a socket; `None` inside for the word that stands for none.
+/// Parses the path of a socket; the inner `None` is for [`NO_SOCKET`].
 pub(super) fn socket(value: Slice<'_>, found: &mut Findings) -> Option<Option<PathBuf>> {
     if value.text().eq_ignore_ascii_case(NO_SOCKET) {
         return Some(None);
     }
     if value.text().len() > MAX_SOCKET_PATH {
-        let message = format!("the path of a socket is longer than {MAX_SOCKET_PATH} bytes");
-        let help = "choose a shorter one, as in `/run/portknock/control`";
+        let message = format!("the path of the socket is longer than {MAX_SOCKET_PATH} bytes");
+        let help = "choose a shorter path, as in `/run/portknock/control`";
         found.push(Diagnostic::error(codes::SOCKET_PATH, value.span(), message).help(help));
         return None;
     }
     Some(Some(value.text().into()))
 }
 
-/// A list of interfaces, or `any`; an empty value means the default and leaves the list empty.
+/// Parses a list of interfaces, or `any`. An empty value means the default, and the result is an
+/// empty list.
 pub(super) fn interfaces(value: Slice<'_>, found: &mut Findings) -> Option<Vec<String>> {
     if value.is_empty() {
         found.push(
             Diagnostic::warning(
                 codes::NO_INTERFACE,
                 value.span(),
-                "no interface is named, so the default `eth0` is used",
+                "`Interface` is empty, so the default `eth0` is used",
             )
             .help("name the interface, as in `Interface = eth0`, or remove the line"),
         );
@@ -236,18 +238,18 @@ pub(super) fn interfaces(value: Slice<'_>, found: &mut Findings) -> Option<Vec<S
     good.then_some(names)
 }
 
-/// Why the kernel has no interface of this name.
+/// Returns a message if the kernel does not allow an interface of this name.
 fn bad_interface(name: &str, in_list: bool) -> Option<String> {
     let why = match name {
-        "" => return Some("an interface is missing at this comma".to_owned()),
-        "any" if in_list => return Some("`any` means all interfaces and stands alone".to_owned()),
-        "." | ".." => "is not a name",
-        _ if name.contains('/') => "has a slash",
-        _ if name.chars().any(|c| is_blank(c) || c.is_control()) => "has a blank or a control character inside",
+        "" => return Some("the name of an interface is missing at this comma".to_owned()),
+        "any" if in_list => return Some("`any` means all interfaces and cannot be in a list".to_owned()),
+        "." | ".." => "is the name of a directory",
+        _ if name.contains('/') => "contains a slash",
+        _ if name.chars().any(|c| is_space(c) || c.is_control()) => "contains a space or a control character",
         _ if name.len() > MAX_INTERFACE_NAME => "is longer than 15 bytes",
         _ => return None,
     };
-    Some(format!("{} cannot be an interface: it {why}", quoted(name)))
+    Some(format!("{} cannot be the name of an interface: it {why}", quoted(name)))
 }
 
 #[cfg(test)]
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_has_many_words() {
+    fn a_switch_has_synonyms() {
         for (words, on) in [(["yes", "True", "ON", "1"], true), (["no", "false", "off", "0"], false)] {
             for word in words {
                 assert_eq!(run(word, switch), (Some(on), vec![]), "{word}");
@@ -301,7 +303,7 @@ mod tests {
     fn flags_are_set_or_clear() {
         let syn_not_ack = FlagMask { set: TcpFlags::SYN, clear: TcpFlags::ACK };
         assert_eq!(run("SYN,!ack", flags), (Some(syn_not_ack), vec![]));
-        assert_eq!(run("syn , !ack", flags), (Some(syn_not_ack), vec![codes::BLANK_BETWEEN_FLAGS]));
+        assert_eq!(run("syn , !ack", flags), (Some(syn_not_ack), vec![codes::SPACE_BETWEEN_FLAGS]));
         assert_eq!(run("syn,!syn", flags), (None, vec![codes::CONTRADICTING_FLAGS]));
         for bad in ["", "syn,", "syn ack", "ece", "! ack", "!!ack"] {
             assert_eq!(run(bad, flags), (None, vec![codes::UNKNOWN_FLAG]), "{bad}");

@@ -1,10 +1,10 @@
-//! Commands of firewall-cmd, which has the rules of each zone in chains of its own.
+//! Parses commands of firewall-cmd. firewalld has separate chains for the rules of each zone.
 
-use super::{Chain, Change, Matches, Place, Source, What, ports, protocol, source};
+use super::{Change, ChangeKind, ChangedObject, Matches, RulePosition, Source, ports, protocol, source};
 
-/// What the command with these arguments does; `None` if it is not understood, as without a zone: which one is the
-/// default is not known.
-pub(super) fn read(arguments: &[&str]) -> Option<Vec<Change>> {
+/// Returns the changes of the command with these arguments, or `None` if it is not understood. A
+/// rule for certain sources without a zone is not understood, because the default zone is unknown.
+pub(super) fn parse(arguments: &[&str]) -> Option<Vec<Change>> {
     let mut zone = None;
     let mut changes = Vec::new();
     let mut words = arguments.iter().copied();
@@ -22,38 +22,40 @@ pub(super) fn read(arguments: &[&str]) -> Option<Vec<Change>> {
                 words.next();
             }
             "--timeout" | "-q" | "--quiet" => {}
-            // It closes, or tells.
+            // These options close ports or print the state.
             "--remove-rich-rule" | "--remove-port" | "--remove-service" | "--remove-source" | "--state" => {
                 return Some(Vec::new());
             }
-            // `--permanent` opens nothing before a reload; services and sources of zones have their own rules.
+            // `--permanent` opens nothing before a reload. Services and sources of zones have
+            // separate rules.
             _ => return None,
         }
     }
-    let chain = |zone: &str| Chain::Nft(["inet".into(), "firewalld".into(), format!("filter_IN_{zone}_allow")]);
+    let chain = |zone: &str| ChangedObject::Nft(["inet".into(), "firewalld".into(), format!("filter_IN_{zone}_allow")]);
     for (versions, source, matches) in rules {
-        let what = What::Accept(Place::End, matches);
-        // A rule for everybody is one in every zone.
-        let chain = match zone {
+        let kind = ChangeKind::Accept(RulePosition::End, matches);
+        // A rule without a source opens for every address, whatever the zone is.
+        let object = match zone {
             Some(zone) => chain(zone),
             None if source == Source::Any => chain(""),
             None => return None,
         };
-        changes.push(Change { chain, versions, what, source });
+        changes.push(Change { object, versions, kind, source });
     }
     Some(changes)
 }
 
-type Rule = ([bool; 2], Source, Matches);
+type ParsedRule = ([bool; 2], Source, Matches);
 
-/// A rule as in `22/tcp`.
-fn port_rule(text: &str) -> Option<Rule> {
+/// Parses a rule as in `22/tcp`.
+fn port_rule(text: &str) -> Option<ParsedRule> {
     let (port, name) = text.split_once('/')?;
     Some(([true, true], Source::Any, of_port(port, protocol(name)?)))
 }
 
-/// A rule as in `rule family="ipv4" source address="%IP%" port port="22" protocol="tcp" accept`.
-fn rich_rule(text: &str) -> Option<Rule> {
+/// Parses a rule as in `rule family="ipv4" source address="%IP%" port port="22" protocol="tcp"
+/// accept`.
+fn rich_rule(text: &str) -> Option<ParsedRule> {
     let mut versions = [true, true];
     let mut from = Source::Any;
     let (mut port, mut named) = (None, None);
@@ -67,7 +69,7 @@ fn rich_rule(text: &str) -> Option<Rule> {
             "port" if !value.is_empty() => port = Some(value),
             "protocol" => named = protocol(value),
             "rule" | "source" | "port" | "accept" | "drop" | "reject" => {}
-            // A service, a priority, a log.
+            // A service, a priority, or a log statement.
             _ => return None,
         }
     }

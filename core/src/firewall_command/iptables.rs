@@ -1,8 +1,8 @@
-//! Commands of iptables and ip6tables.
+//! Parses commands of iptables and ip6tables.
 
-use super::{Chain, Change, Matches, Place, Source, What, ports, protocol, source};
+use super::{Change, ChangeKind, ChangedObject, Matches, RulePosition, Source, ports, protocol, source};
 
-/// The long forms of the options that are read.
+/// The long and short forms of the options that the parser uses.
 const LONG: &[(&str, &str)] = &[
     ("--append", "-A"),
     ("--insert", "-I"),
@@ -22,12 +22,12 @@ const LONG: &[(&str, &str)] = &[
     ("--destination-ports", "--dports"),
 ];
 
-/// What the command with these arguments does; `None` if it is not understood.
-pub(super) fn read(arguments: &[&str], versions: [bool; 2]) -> Option<Vec<Change>> {
+/// Returns the changes of the command with these arguments, or `None` if it is not understood.
+pub(super) fn parse(arguments: &[&str], versions: [bool; 2]) -> Option<Vec<Change>> {
     let words: Vec<&str> = arguments.iter().flat_map(|word| short(word)).collect();
     let mut action = None;
     let mut chain = None;
-    let mut place = Place::Before(0);
+    let mut position = RulePosition::Before(0);
     let mut from = Source::Any;
     let mut target = None;
     let mut matches = Matches::default();
@@ -45,12 +45,12 @@ pub(super) fn read(arguments: &[&str], versions: [bool; 2]) -> Option<Vec<Change
                 let number = words.get(at).and_then(|number| number.parse::<usize>().ok());
                 match (word, number) {
                     ("-I", Some(number)) => {
-                        place = Place::Before(number.saturating_sub(1));
+                        position = RulePosition::Before(number.saturating_sub(1));
                         at += 1;
                     }
-                    // Which rule a number means is not known.
+                    // The rule with this number is unknown.
                     ("-D", Some(_)) => return Some(Vec::new()),
-                    ("-A", _) => place = Place::End,
+                    ("-A", _) => position = RulePosition::End,
                     ("-P", _) => {
                         target = words.get(at).copied();
                         at += 1;
@@ -63,7 +63,7 @@ pub(super) fn read(arguments: &[&str], versions: [bool; 2]) -> Option<Vec<Change
             "-s" => from = source(value?),
             "-j" => target = value,
             _ => {
-                // A value begins where no option does; flags such as `--syn` have none.
+                // The values are the words up to the next option; flags such as `--syn` have none.
                 let values = words[at - 1..].iter().take_while(|word| !word.starts_with('-') && **word != "!").count();
                 kept.push(word);
                 kept.extend(&words[at - 1..at - 1 + values]);
@@ -87,17 +87,19 @@ pub(super) fn read(arguments: &[&str], versions: [bool; 2]) -> Option<Vec<Change
     if !(of_input && new_connections && passes_input) {
         return Some(Vec::new());
     }
-    let what = match (action, target) {
-        (Some("-A" | "-I"), Some("ACCEPT")) => What::Accept(place, matches),
-        (Some("-D"), Some("DROP" | "REJECT")) | (Some("-P"), Some("ACCEPT")) | (Some("-F"), _) => What::StopRefusing,
-        // A chain of the administrator's, which may accept.
+    let kind = match (action, target) {
+        (Some("-A" | "-I"), Some("ACCEPT")) => ChangeKind::Accept(position, matches),
+        (Some("-D"), Some("DROP" | "REJECT")) | (Some("-P"), Some("ACCEPT")) | (Some("-F"), _) => {
+            ChangeKind::StopRefusing
+        }
+        // A chain of the administrator, which may accept.
         (Some("-A" | "-I"), Some(target)) if !target.bytes().all(|byte| byte.is_ascii_uppercase()) => return None,
         _ => return Some(Vec::new()),
     };
-    Some(vec![Change { chain: Chain::Iptables(chain.into()), versions, what, source: from }])
+    Some(vec![Change { object: ChangedObject::Iptables(chain.into()), versions, kind, source: from }])
 }
 
-/// An option in its short form, with its value as a word of its own.
+/// Returns an option in its short form, with its value as a separate word.
 fn short(word: &str) -> impl Iterator<Item = &str> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) if name.starts_with("--") => (name, Some(value)),

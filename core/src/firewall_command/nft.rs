@@ -1,10 +1,12 @@
-//! Commands of nft.
+//! Parses commands of nft.
 
-use super::{Chain, Change, Matches, Place, Source, What, names_the_knocker, ports, protocol, source};
+use super::{
+    Change, ChangeKind, ChangedObject, Matches, RulePosition, Source, contains_client, ports, protocol, source,
+};
 
-/// What the command with these arguments does; `None` if it is not understood.
-pub(super) fn read(arguments: &[&str]) -> Option<Vec<Change>> {
-    // nft joins its arguments and takes them apart itself, quoted or not.
+/// Returns the changes of the command with these arguments, or `None` if it is not understood.
+pub(super) fn parse(arguments: &[&str]) -> Option<Vec<Change>> {
+    // nft joins its arguments and splits them itself, whether the shell quoted them or not.
     let text = arguments.join(" ");
     let text = text.replace(['{', '}'], " ");
     let words: Vec<&str> = text.split_whitespace().filter(|word| !word.starts_with('-')).collect();
@@ -12,33 +14,30 @@ pub(super) fn read(arguments: &[&str]) -> Option<Vec<Change>> {
     match words.get(..2)? {
         ["delete" | "destroy" | "flush" | "list", _] => Some(Vec::new()),
         ["add" | "create", "element"] => {
-            let from = if words.get(5..)?.iter().any(|word| names_the_knocker(word)) {
-                Source::Knocker
-            } else {
-                Source::Fixed
-            };
-            let set = Chain::NftSet([name(2)?, name(3)?, name(4)?]);
-            let what = What::Accept(Place::Somewhere, Matches::default());
-            Some(vec![Change { chain: set, versions: [true, true], what, source: from }])
+            let from =
+                if words.get(5..)?.iter().any(|word| contains_client(word)) { Source::Client } else { Source::Fixed };
+            let object = ChangedObject::NftSet([name(2)?, name(3)?, name(4)?]);
+            let kind = ChangeKind::Accept(RulePosition::Unknown, Matches::default());
+            Some(vec![Change { object, versions: [true, true], kind, source: from }])
         }
         [verb @ ("add" | "insert"), "rule"] => {
-            let chain = Chain::Nft([name(2)?, name(3)?, name(4)?]);
-            let place = match *verb {
-                _ if matches!(words.get(5), Some(&("position" | "handle" | "index"))) => Place::Somewhere,
-                "insert" => Place::Before(0),
-                _ => Place::End,
+            let object = ChangedObject::Nft([name(2)?, name(3)?, name(4)?]);
+            let position = match *verb {
+                _ if matches!(words.get(5), Some(&("position" | "handle" | "index"))) => RulePosition::Unknown,
+                "insert" => RulePosition::Before(0),
+                _ => RulePosition::End,
             };
-            rule(words.get(5..)?, chain, place)
+            rule(words.get(5..)?, object, position)
         }
         _ => None,
     }
 }
 
-/// A rule with these statements.
-fn rule(words: &[&str], chain: Chain, place: Place) -> Option<Vec<Change>> {
-    let Chain::Nft([family, _, name]) = &chain else { return None };
+/// Returns the changes of a new rule with these statements.
+fn rule(words: &[&str], object: ChangedObject, position: RulePosition) -> Option<Vec<Change>> {
+    let ChangedObject::Nft([family, _, name]) = &object else { return None };
     if !words.contains(&"accept") {
-        // A verdict that refuses opens nothing; a jump may.
+        // A verdict that refuses opens nothing; a jump can.
         return words.iter().any(|word| matches!(*word, "drop" | "reject")).then(Vec::new);
     }
     if name.eq_ignore_ascii_case("output") {
@@ -68,5 +67,5 @@ fn rule(words: &[&str], chain: Chain, place: Place) -> Option<Vec<Change>> {
         }
     }
     matches.iptables.truncate(matches.iptables.trim_end().len());
-    Some(vec![Change { chain, versions, what: What::Accept(place, matches), source: from }])
+    Some(vec![Change { object, versions, kind: ChangeKind::Accept(position, matches), source: from }])
 }

@@ -1,7 +1,7 @@
-//! The commands of a line for the shell.
+//! Splits a shell command line into simple commands.
 
-/// The words of each simple command of a line, without their quotes; `None` if the line has something that is not read
-/// here, such as a substitution, or a quote that is not closed.
+/// Returns the words of each simple command of a line, without their quotes. Returns `None` for
+/// unsupported syntax, such as a substitution, and for an unclosed quote.
 pub(super) fn simple_commands(line: &str) -> Option<Vec<Vec<String>>> {
     let mut commands = vec![Vec::new()];
     let mut word: Option<String> = None;
@@ -35,7 +35,7 @@ pub(super) fn simple_commands(line: &str) -> Option<Vec<Vec<String>>> {
                 commands.last_mut()?.extend(word.take());
                 commands.push(Vec::new());
             }
-            // A redirection ends the words that matter, as in `2>/dev/null`.
+            // The target of a redirection is not an argument, as in `2>/dev/null`.
             '>' | '<' => {
                 word = word.filter(|word| !word.bytes().all(|byte| byte.is_ascii_digit()));
                 commands.last_mut()?.extend(word.take());
@@ -51,7 +51,7 @@ pub(super) fn simple_commands(line: &str) -> Option<Vec<Vec<String>>> {
     Some(commands)
 }
 
-/// Skips `(…)` inside of double quotes: text that no packet filter reads, as in `"$(date)"`.
+/// Skips `(…)` inside double quotes: text that no packet filter program reads, as in `"$(date)"`.
 fn skip_substitution(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<()> {
     while chars.next()? != ')' {}
     Some(())
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_commands_are_taken_apart() {
+    fn words_and_commands_are_split() {
         let shown = |line: &str| {
             let commands = simple_commands(line)?;
             Some(commands.iter().map(|words| words.join("|")).collect::<Vec<_>>().join(" ; "))

@@ -1,17 +1,17 @@
-//! Commands of ufw, which has its users' rules in chains of its own.
+//! Parses commands of ufw, which has separate chains for the rules of its users.
 
-use super::{Chain, Change, Matches, Place, Source, What, ports, protocol, source};
+use super::{Change, ChangeKind, ChangedObject, Matches, RulePosition, Source, ports, protocol, source};
 
-/// What the command with these arguments does; `None` if it is not understood.
-pub(super) fn read(arguments: &[&str]) -> Option<Vec<Change>> {
+/// Returns the changes of the command with these arguments, or `None` if it is not understood.
+pub(super) fn parse(arguments: &[&str]) -> Option<Vec<Change>> {
     let mut words = arguments.iter().copied().filter(|word| !word.starts_with("--")).peekable();
-    let mut place = Place::End;
+    let mut position = RulePosition::End;
     match words.peek() {
         Some(&"insert") => {
-            place = Place::Numbered(words.nth(1)?.parse().ok()?);
+            position = RulePosition::Numbered(words.nth(1)?.parse().ok()?);
         }
         Some(&"prepend") => {
-            place = Place::Before(0);
+            position = RulePosition::Before(0);
             words.next();
         }
         _ => {}
@@ -38,7 +38,7 @@ pub(super) fn read(arguments: &[&str]) -> Option<Vec<Change>> {
             "comment" => {
                 words.next();
             }
-            // `22`, `22/tcp`, the name of a service, or an address of this host behind `to`.
+            // `22`, `22/tcp`, the name of a service, or an address of this host after `to`.
             word if port.is_none() => match word.split_once('/') {
                 Some((number, name)) if protocol(name).is_some() => {
                     port = Some(number);
@@ -61,9 +61,9 @@ pub(super) fn read(arguments: &[&str]) -> Option<Vec<Change>> {
     matches.iptables.truncate(matches.iptables.trim_end().len());
     let changes = [("ufw-user-input", [true, false]), ("ufw6-user-input", [false, true])];
     let change = |(chain, versions): (&str, [bool; 2])| Change {
-        chain: Chain::Iptables(chain.into()),
+        object: ChangedObject::Iptables(chain.into()),
         versions,
-        what: What::Accept(place, matches.clone()),
+        kind: ChangeKind::Accept(position, matches.clone()),
         source: from,
     };
     Some(changes.map(change).into())

@@ -1,15 +1,15 @@
-//! The rules for `iptables-restore` and `ip6tables-restore`.
+//! Renders the rules for `iptables-restore` and `ip6tables-restore`.
 
 use std::fmt::Write;
 
-use super::plan::{FORGET_SECONDS, IcmpType, Match, NETWORK_V4, NETWORK_V6, NETWORKS, Rule, Verdict};
+use super::plan::{FORGET_SECONDS, IcmpType, Match, NETWORK_V4, NETWORK_V6, NETWORKS, PlannedRule, Verdict};
 use super::{OPEN_CHAIN, PortRange, comment};
 use crate::host::Family;
 
-/// The rules of one family. All of the table `filter` is replaced in one step.
-pub(super) fn render(head: &str, rules: &[Rule], family: Family, explain: bool) -> String {
+/// Renders the rules of one family. Loading the text replaces the whole table `filter` in one step.
+pub(super) fn render(head: &str, rules: &[PlannedRule], family: Family, explain: bool) -> String {
     let mut text = format!(
-        "{head}\n*filter\n:INPUT DROP [0:0]\n# this host forwards nothing; a router needs rules of its own here\n\
+        "{head}\n*filter\n:INPUT DROP [0:0]\n# this host forwards no packets; a router needs its own rules here\n\
          :FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n# the commands of doors insert their rules here\n:{OPEN_CHAIN} - [0:0]\n"
     );
     for rule in rules.iter().filter(|rule| rule.family == Family::Any || rule.family == family) {
@@ -40,8 +40,9 @@ fn target(verdict: &Verdict, family: Family) -> &'static str {
     }
 }
 
-/// The matches of a rule as options. A rule of iptables takes one ICMP type and one range of ports; so there may be several.
-fn alternatives(rule: &Rule, family: Family) -> Vec<String> {
+/// Returns the match options of the iptables rules for a planned rule. An iptables rule matches
+/// only one ICMP type and one range of ports, so there can be several.
+fn alternatives(rule: &PlannedRule, family: Family) -> Vec<String> {
     let mut lines = vec![String::new()];
     for match_ in &rule.matches {
         let options = options(match_, family);

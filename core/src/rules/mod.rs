@@ -1,7 +1,9 @@
-//! A packet filter for a whole host behind doors, and a look at the one that runs.
+//! Generates a packet filter for a whole host that doors protect, and checks the packet filter in
+//! force.
 //!
-//! The rules are written once, in `plan`, and rendered for nft, iptables-restore and ip6tables-restore, so that the formats
-//! cannot drift apart. [`check`] reads the packet filter that is in force and says whether a knock would open a port in it.
+//! `plan` defines the rules once. The other modules render them for nft, iptables-restore and
+//! ip6tables-restore, so that the formats stay equivalent. [`check`] reads the packet filter in
+//! force and reports whether a knock opens a port in it.
 
 pub mod check;
 mod head;
@@ -18,12 +20,14 @@ use crate::host::Family;
 
 /// The table of the nft rule set, in the family `inet`.
 pub const TABLE: &str = "portknock_host";
-/// Its sets of openings, for IPv4 and IPv6, named as those of the daemon's own table.
+/// The sets of openings in this table, for IPv4 and IPv6. The managed table of the daemon uses the
+/// same names.
 pub const OPEN_SETS: [&str; 2] = gate::SETS;
-/// The chain into which the commands of doors insert their rules, in the iptables and the ip6tables rule set.
+/// The chain into which the commands of doors insert their rules, in the iptables and the ip6tables
+/// rule set.
 pub const OPEN_CHAIN: &str = "PORTKNOCK";
 
-/// Which program loads the rule set.
+/// The format of a rule set, for the program that loads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `nft -f`, IPv4 and IPv6.
@@ -37,16 +41,16 @@ pub enum Format {
 /// A rule set to print.
 #[derive(Clone, Debug)]
 pub struct RuleSet {
-    /// What happens to packets that nobody allowed.
+    /// The treatment of packets that no rule allows.
     pub refusal: Refusal,
-    /// Which ports stay open for everyone.
+    /// The ports that stay open to every client.
     pub allow: AllowedPorts,
-    /// Whether to say before each rule what breaks without it.
+    /// Whether a comment before each rule explains its purpose.
     pub explain: bool,
 }
 
 impl RuleSet {
-    /// The text for the program that loads it.
+    /// Returns the text for the program that loads it.
     pub fn render(&self, format: Format) -> String {
         let rules = plan::rules(self.refusal, &self.allow);
         let head = head::lines(self, format);
@@ -58,7 +62,7 @@ impl RuleSet {
     }
 }
 
-/// Words in comment lines of at most 100 characters, each line behind `indent` and `# `.
+/// Wraps text into comment lines of at most 100 characters, each after `indent` and `# `.
 fn comment(indent: &str, text: &str) -> String {
     let mut lines = String::new();
     let mut line = String::new();
@@ -88,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_the_golden_one() {
+    fn the_texts_equal_the_golden_files() {
         for (format, ending) in [(Format::Nft, "nft"), (Format::Iptables, "iptables"), (Format::Ip6tables, "ip6tables")]
         {
             for refusal in [Refusal::Reject, Refusal::Drop] {
@@ -121,7 +125,7 @@ mod tests {
         }
     }
 
-    /// As iptables-restore reads them.
+    /// iptables-restore refuses lines of 10,240 bytes.
     #[test]
     fn no_line_is_too_long() {
         let ports: Vec<_> = (1..=u16::MAX).step_by(2).map(|port| port.to_string()).collect();
@@ -133,9 +137,9 @@ mod tests {
         }
     }
 
-    /// What is explained is the same rules.
+    /// Explanations do not change the rules.
     #[test]
-    fn explanations_are_comments_alone() {
+    fn explanations_add_only_comments() {
         let without_comments = |text: String| {
             text.lines()
                 .filter(|line| !line.is_empty() && !line.trim_start().starts_with('#'))

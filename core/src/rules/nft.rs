@@ -1,28 +1,26 @@
-//! The rules for `nft -f`.
+//! Renders the rules for `nft -f`.
 
 use std::fmt::Write;
 
-use super::plan::{FORGET_SECONDS, IcmpType, LIMITS, Match, NETWORK_V4, NETWORK_V6, NETWORKS, Rule, Verdict};
+use super::plan::{FORGET_SECONDS, IcmpType, LIMITS, Match, NETWORK_V4, NETWORK_V6, NETWORKS, PlannedRule, Verdict};
 use super::{OPEN_SETS, TABLE, comment};
 use crate::host::Family;
 
-/// So many openings fit into each set.
+/// Capacity of each set of openings, in elements.
 const OPENINGS: u32 = 131_072;
 
-/// The table is made where it is not there yet, and its rules are replaced in one step. The sets are only declared: what is in
-/// them stays.
-pub(super) fn render(head: &str, rules: &[Rule], explain: bool) -> String {
+/// Renders the table. Loading the text creates the table if it does not exist, and replaces its
+/// rules in one step. The sets are only declared, so they keep their elements.
+pub(super) fn render(head: &str, rules: &[PlannedRule], explain: bool) -> String {
     let mut text =
         format!("#!/usr/sbin/nft -f\n{head}\ntable inet {TABLE}\nflush table inet {TABLE}\n\ntable inet {TABLE} {{\n");
     let [open4, open6] = OPEN_SETS;
-    text += "\t# who may reach which port, and for how long: address, protocol, port\n";
+    text += "\t# openings, with timeouts: address, protocol, port\n";
     for (name, address) in [(open4, "ipv4_addr"), (open6, "ipv6_addr")] {
         text += &set(name, &format!("{address} . inet_proto . inet_service"), OPENINGS, "timeout", "");
     }
     if rules.iter().any(|rule| rule.matches.iter().any(|match_| matches!(match_, Match::AtMost(_)))) {
-        text += &format!(
-            "\t# how much each network of sources was answered: /{NETWORK_V4} in IPv4, /{NETWORK_V6} in IPv6\n"
-        );
+        text += &format!("\t# rate of answers to each source network: /{NETWORK_V4} in IPv4, /{NETWORK_V6} in IPv6\n");
         let forget = format!("\t\ttimeout {FORGET_SECONDS}s\n");
         for limit in LIMITS {
             for (number, address) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
@@ -33,12 +31,12 @@ pub(super) fn render(head: &str, rules: &[Rule], explain: bool) -> String {
     text += "\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n";
     for (at, rule) in rules.iter().enumerate() {
         if explain {
-            // Rules that say the same for IPv4 and IPv6 are explained once.
-            let said = at
+            // Equivalent rules for IPv4 and IPv6 are explained once.
+            let is_explained = at
                 .checked_sub(1)
                 .and_then(|before| rules.get(before))
                 .is_some_and(|before| before.without == rule.without);
-            if !said {
+            if !is_explained {
                 let _ = write!(text, "\n{}", comment("\t\t", rule.without));
             }
         }
@@ -51,14 +49,14 @@ fn set(name: &str, kind: &str, size: u32, flags: &str, more: &str) -> String {
     format!("\tset {name} {{\n\t\ttype {kind}\n\t\tsize {size}\n\t\tflags {flags}\n{more}\t}}\n")
 }
 
-fn line(rule: &Rule) -> String {
+fn line(rule: &PlannedRule) -> String {
     let mut words: Vec<String> = rule.matches.iter().map(|match_| matching(match_, rule.family)).collect();
     let [open4, open6] = OPEN_SETS;
     let verdict = match (&rule.verdict, rule.family) {
         (Verdict::Accept, _) => "accept".into(),
         (Verdict::AcceptOpened, Family::V6) => format!("ip6 saddr . meta l4proto . th dport @{open6} accept"),
         (Verdict::AcceptOpened, _) => format!("ip saddr . meta l4proto . th dport @{open4} accept"),
-        // By the time these come, the other family is all that is left; but a rule should say what it means.
+        // Only packets of the other family get here, but an explicit match makes the rule clear.
         (Verdict::Drop, Family::V6) if rule.matches.is_empty() => "meta nfproto ipv6 drop".into(),
         (Verdict::Drop, _) => "drop".into(),
         (Verdict::Reset, _) => "reject with tcp reset".into(),

@@ -1,27 +1,27 @@
-//! The rules themselves, in order, with their reasons.
+//! The rules of the packet filter, in order, with their reasons.
 
 use super::{AllowedPorts, PortRange};
 use crate::config::Refusal;
 use crate::host::Family;
 use crate::packet::Protocol;
 
-/// One rule. A packet that all of `matches` fit meets the verdict.
-pub(super) struct Rule {
+/// One rule of the packet filter. The verdict applies to packets that match all of `matches`.
+pub(super) struct PlannedRule {
     pub(super) family: Family,
     pub(super) matches: Vec<Match>,
     pub(super) verdict: Verdict,
-    /// Why it is there, in one short line that goes into the kernel with the rule.
+    /// The reason for the rule, on one short line. The kernel stores it as the rule's comment.
     pub(super) why: &'static str,
-    /// What breaks without it.
+    /// The consequences without the rule.
     pub(super) without: &'static str,
 }
 
-/// What a rule looks at.
+/// A property of packets that a rule matches.
 pub(super) enum Match {
     Loopback,
-    /// What belongs to a connection or a dialogue that is known.
+    /// Belongs to a tracked connection.
     Known,
-    /// A segment with ACK or RST, which opens no connection.
+    /// Is a TCP segment with ACK or RST, which opens no connection.
     OpensNothing,
     Tcp,
     Udp,
@@ -30,18 +30,18 @@ pub(super) enum Match {
     Igmp,
     IcmpTypes(&'static [IcmpType]),
     Icmpv6Types(&'static [IcmpType]),
-    /// The TTL or the hop limit.
+    /// Has this TTL or hop limit.
     Hops(u8),
-    /// From a DHCPv6 server on the link to the client.
+    /// Is a message from a DHCPv6 server on the link to the client.
     Dhcpv6Answer,
-    /// No more than this.
+    /// Is within this rate.
     AtMost(&'static Limit),
     Ports(Protocol, Vec<PortRange>),
 }
 
 pub(super) enum Verdict {
     Accept,
-    /// Accepts what an opening lets in.
+    /// Accepts packets for which there is an opening.
     AcceptOpened,
     Drop,
     Reset,
@@ -55,23 +55,29 @@ pub(super) struct IcmpType {
     pub(super) number: u8,
 }
 
-/// So many packets a second, counted for each network of sources on its own.
+/// A rate limit for each network of sources.
 ///
-/// Not for all sources together: who forges the source of a packet could then see by what is left of the limit whether it was
-/// answered, and so for which addresses a door is open; and one scanner would use up everybody's share.
+/// A common limit for all sources would disclose openings. An attacker that spoofs the source of a
+/// packet could measure, by the remainder of the limit, whether the host answered: the answer shows
+/// for which addresses a door is open. In addition, one scanner would consume the limit of all
+/// other clients.
 pub(super) struct Limit {
-    /// The name for what is counted.
+    /// The name of the limited packets.
     pub(super) name: &'static str,
+    /// Rate, in packets per second.
     pub(super) per_second: u32,
+    /// Maximum burst, in packets.
     pub(super) burst: u32,
 }
 
-/// The prefix lengths of the networks that limits are counted for.
+/// Prefix lengths of the source networks that have separate limits, in bits.
 pub(super) const NETWORK_V4: u8 = 24;
 pub(super) const NETWORK_V6: u8 = 56;
-/// For so many networks at once; more are not answered at all.
+/// Maximum number of networks with a limit at the same time. The host does not answer further
+/// networks.
 pub(super) const NETWORKS: u32 = 65_536;
-/// A network that was quiet for so many seconds is forgotten. Its burst is full again by then.
+/// Time after the last packet of a network at which the kernel discards its limit, in seconds. The
+/// burst has been refilled by then.
 pub(super) const FORGET_SECONDS: u32 = 10;
 
 pub(super) const LIMITS: [&Limit; 2] = [&RESETS, &ECHOES];
@@ -96,8 +102,8 @@ const GROUP_QUERY: &[IcmpType] = &[icmp("mld-listener-query", 130)];
 const ECHO_V4: &[IcmpType] = &[icmp("echo-request", 8)];
 const ECHO_V6: &[IcmpType] = &[icmp("echo-request", 128)];
 
-/// All rules, the first one that fits decides.
-pub(super) fn rules(refusal: Refusal, allow: &AllowedPorts) -> Vec<Rule> {
+/// Returns all rules in order. The first rule that matches a packet decides.
+pub(super) fn rules(refusal: Refusal, allow: &AllowedPorts) -> Vec<PlannedRule> {
     let mut rules = needed();
     if refusal == Refusal::Reject {
         rules.extend(pings());
@@ -113,82 +119,89 @@ pub(super) fn rules(refusal: Refusal, allow: &AllowedPorts) -> Vec<Rule> {
 
 use Family::{Any, V4, V6};
 
-fn rule(family: Family, matches: Vec<Match>, verdict: Verdict, why: &'static str, without: &'static str) -> Rule {
-    Rule { family, matches, verdict, why, without }
+fn rule(
+    family: Family,
+    matches: Vec<Match>,
+    verdict: Verdict,
+    why: &'static str,
+    without: &'static str,
+) -> PlannedRule {
+    PlannedRule { family, matches, verdict, why, without }
 }
 
-/// What no host can do without.
-fn needed() -> Vec<Rule> {
+/// Returns the rules that every host needs.
+fn needed() -> Vec<PlannedRule> {
     vec![
         rule(
             Any,
             vec![Match::Loopback],
             Verdict::Accept,
-            "loopback: programs of this host talk to each other",
-            "Without it databases, resolvers, mail and everything else that talks to localhost hangs or is refused.",
+            "loopback: programs of this host communicate with each other",
+            "Without this rule, databases, resolvers, mail and all other programs that connect to localhost hang or fail.",
         ),
         rule(
             Any,
             vec![Match::Known],
             Verdict::Accept,
-            "answers to what this host began, connections let in before, and errors about both",
-            "Without it no connection to the outside works, no name is resolved, and whoever came in by a knock is cut off when \
-             the opening ends.",
+            "answers to connections of this host, accepted connections, and errors about both",
+            "Without this rule, no connection to the outside works, names cannot be resolved, and a client that knocked loses \
+             its connection when the opening ends.",
         ),
         rule(
             V4,
             vec![Match::IcmpTypes(ERRORS_V4)],
             Verdict::Accept,
             "ICMP errors: path MTU discovery, unreachable, time exceeded",
-            "Without it large transfers stall where a link on the way takes smaller packets only, and errors are noticed by \
-             timeouts alone. The kernel looks whether an error belongs to something that was sent.",
+            "Without this rule, large transfers stall if a link on the path accepts only smaller packets, and programs notice \
+             errors only by timeouts. The kernel checks whether an error belongs to a packet that this host sent.",
         ),
         rule(
             V6,
             vec![Match::Icmpv6Types(ERRORS_V6)],
             Verdict::Accept,
             "ICMPv6 errors: path MTU discovery (packet too big), unreachable, time exceeded",
-            "Without it large transfers stall: in IPv6 no router cuts packets up, the sender has to be told.",
+            "Without this rule, large transfers stall: IPv6 routers do not fragment packets, they notify the sender.",
         ),
         rule(
             V6,
             vec![Match::Icmpv6Types(NEIGHBOURS), Match::Hops(255)],
             Verdict::Accept,
             "neighbour discovery and router advertisements, from this link only (hop limit 255)",
-            "Without it nobody on the link finds this host's hardware address and IPv6 is dead within a minute. A hop limit of \
-             255 shows that no router has forwarded the packet.",
+            "Without this rule, no neighbour on the link finds this host's hardware address, and IPv6 stops working within a \
+             minute. A hop limit of 255 shows that no router has forwarded the packet.",
         ),
         rule(
             V6,
             vec![Match::Icmpv6Types(GROUP_QUERY), Match::Hops(1)],
             Verdict::Accept,
-            "multicast queries of the router on this link, without which switches forget this host",
-            "Without it a switch that watches multicast stops passing neighbour solicitations on after some minutes.",
+            "multicast queries of the router on this link, so that switches keep forwarding to this host",
+            "Without this rule, a switch with multicast snooping stops forwarding neighbour solicitations after some minutes.",
         ),
         rule(
             V4,
             vec![Match::Igmp, Match::Hops(1)],
             Verdict::Accept,
-            "multicast queries of the router on this link, without which switches forget this host",
-            "Without it a switch that watches multicast stops passing on the groups that this host has joined.",
+            "multicast queries of the router on this link, so that switches keep forwarding to this host",
+            "Without this rule, a switch with multicast snooping stops forwarding the groups that this host has joined.",
         ),
         rule(
             V6,
             vec![Match::Dhcpv6Answer],
             Verdict::Accept,
-            "DHCPv6: the server answers from an address that was not asked, so it is no known dialogue",
-            "Without it a host that gets its IPv6 address by DHCPv6 loses it.",
+            "DHCPv6: the server answers from an address that this host did not query, so it is not tracked",
+            "Without this rule, a host that gets its IPv6 address by DHCPv6 loses it.",
         ),
     ]
 }
 
-/// What a host answers that can be seen.
-fn pings() -> Vec<Rule> {
-    let answered = "ping is answered, up to a rate for each network of sources";
-    let reason = "A host that refuses connections and does not answer ping is odd, and you want to ping it. More than the rate is \
-                  not answered, so that nobody can have somebody else flooded by forged pings.";
+/// Returns the rules for ping and other ICMP of a host that answers.
+fn pings() -> Vec<PlannedRule> {
+    let answered = "ping: answered, up to a rate for each network of sources";
+    let reason = "A host that refuses connections but does not answer ping is conspicuous, and administrators want to ping it. \
+                  The rate prevents attackers from flooding other hosts by pings with spoofed sources.";
     let dropped = "all other ICMP gets no answer: no host answers ICMP with an error";
-    let why_dropped = "Without it the last rule would answer ICMP by `protocol unreachable`, which no real host does.";
+    let why_dropped =
+        "Without this rule, the last rule would answer ICMP with `protocol unreachable`, which no real host does.";
     vec![
         rule(V4, vec![Match::IcmpTypes(ECHO_V4), Match::AtMost(&ECHOES)], Verdict::Accept, answered, reason),
         rule(V6, vec![Match::Icmpv6Types(ECHO_V6), Match::AtMost(&ECHOES)], Verdict::Accept, answered, reason),
@@ -199,13 +212,13 @@ fn pings() -> Vec<Rule> {
             vec![Match::Igmp],
             Verdict::Drop,
             "other IGMP gets no answer: no host refuses it",
-            "Without it the last rule would answer IGMP by `protocol unreachable`, which no real host does.",
+            "Without this rule, the last rule would answer IGMP with `protocol unreachable`, which no real host does.",
         ),
     ]
 }
 
-/// Where knocks open.
-fn doors() -> Vec<Rule> {
+/// Returns the rules that accept packets for which a knock made an opening.
+fn doors() -> Vec<PlannedRule> {
     [V4, V6]
         .into_iter()
         .map(|family| {
@@ -213,14 +226,15 @@ fn doors() -> Vec<Rule> {
                 family,
                 vec![],
                 Verdict::AcceptOpened,
-                "doors: the ports that are open for this source, since it has knocked",
-                "Here knocks open. It stands before all refusals, and before the ports for everyone, which it does not concern.",
+                "doors: the ports that are open for this source because it has knocked",
+                "Knocks take effect here. The rule is before all refusals. It does not affect the ports that are open to everyone.",
             )
         })
         .collect()
 }
 
-fn allowed(allow: &AllowedPorts) -> Vec<Rule> {
+/// Returns the rules for the ports that are open to every client.
+fn allowed(allow: &AllowedPorts) -> Vec<PlannedRule> {
     [Protocol::Tcp, Protocol::Udp]
         .into_iter()
         .map(|protocol| (protocol, allow.ranges(protocol)))
@@ -230,25 +244,25 @@ fn allowed(allow: &AllowedPorts) -> Vec<Rule> {
                 Any,
                 vec![Match::Ports(protocol, ranges)],
                 Verdict::Accept,
-                "open for everyone",
-                "The ports of --allow. A port of a door does not belong here: it would need no knock.",
+                "open to everyone",
+                "The ports of --allow. A port of a door does not belong here: it would be open without a knock.",
             )
         })
         .collect()
 }
 
-/// The answers of a host on which nothing listens.
-fn refusals() -> Vec<Rule> {
+/// Returns the rules that answer as a host without listeners does.
+fn refusals() -> Vec<PlannedRule> {
     let native =
-        "TCP that opens nothing: the kernel refuses it itself, but knows living connections; up to the same rate";
-    let why_native = "A segment with ACK or RST opens no connection, on any port: what belongs to none the kernel answers by a reset, be \
-                      there a listener or not. Without it, connections from before these rules, which connection tracking does not \
-                      know, would be reset when they are loaded, the one that you load them over among them; and now and then a \
-                      healthy connection by a segment that comes late.";
+        "TCP that opens no connection: the kernel itself refuses it or knows the connection; up to the same rate";
+    let why_native = "A segment with ACK or RST opens no connection on any port. If it belongs to no connection, the kernel answers \
+                      with a reset, whether the port has a listener or not. Without this rule, loading the rules would reset \
+                      connections that connection tracking does not know, including the connection over which you load them. \
+                      Late segments would also occasionally reset a working connection.";
     let reset = "TCP: refused like a port without a listener, up to a rate for each network of sources";
-    let why_reset = "The same answer for every port: a port behind a door looks like one on which nothing listens. More than the \
-                     rate is not answered, so that forged segments do not have this host throw resets at somebody else. The rate \
-                     is far above what people do; a scan of all ports gets slower by it and sees all ports alike.";
+    let why_reset = "Every port gives the same answer: a protected port looks like a port without a listener. The rate prevents \
+                     attackers from sending resets to other hosts by segments with spoofed sources. It is far above normal use; \
+                     it slows down a scan of all ports, and to the scan all ports look alike.";
     vec![
         rule(V4, vec![Match::OpensNothing, Match::AtMost(&RESETS)], Verdict::Accept, native, why_native),
         rule(V6, vec![Match::OpensNothing, Match::AtMost(&RESETS)], Verdict::Accept, native, why_native),
@@ -258,42 +272,43 @@ fn refusals() -> Vec<Rule> {
             Any,
             vec![Match::Tcp],
             Verdict::Drop,
-            "TCP beyond that rate: no answer, so that forged sources get no reflector",
-            "Without it the rules below would answer what is too much.",
+            "TCP beyond that rate: no answer, so that this host does not reflect packets to spoofed sources",
+            "Without this rule, the following rules would answer the packets beyond the rate.",
         ),
         rule(
             Any,
             vec![Match::Udp],
             Verdict::PortUnreachable,
             "UDP: refused like a port without a listener; the kernel limits the rate itself (icmp_ratelimit)",
-            "No limit of its own: the kernel sends these errors as rarely as those for ports without a listener (IPv4: one a second \
+            "The rule has no limit: the kernel limits these errors like those for ports without a listener (IPv4: one a second \
              for each source), and a second limit would make the two differ.",
         ),
         rule(
             V4,
             vec![],
             Verdict::ProtocolUnreachable,
-            "other protocols: refused like one that this host does not speak; the kernel limits the rate itself",
-            "SCTP, GRE and all others. The kernel limits these errors, too.",
+            "other protocols: refused like an unsupported protocol; the kernel limits the rate itself",
+            "SCTP, GRE and all others. The kernel also limits these errors.",
         ),
         rule(
             V6,
             vec![],
             Verdict::Drop,
-            "other protocols over IPv6: no answer, since no packet filter can send the right one",
-            "A host without a packet filter would say `parameter problem`, which neither nft nor ip6tables can.",
+            "other protocols over IPv6: no answer, because no packet filter can send the right one",
+            "A host without a packet filter would answer `parameter problem`, which neither nft nor ip6tables can send.",
         ),
     ]
 }
 
-fn silence() -> Rule {
+/// Returns the last rule of a host that answers no packet.
+fn silence() -> PlannedRule {
     rule(
         Any,
         vec![],
         Verdict::Drop,
-        "everything else gets no answer, ping neither: this host looks absent",
-        "The same silence for every port and protocol. One answer, even to a ping, would tell that somebody is there who hides \
-         something.",
+        "all other packets, including ping, get no answer: this host looks absent",
+        "Every port and protocol stays silent. A single answer, even to a ping, would disclose that a host exists and hides its \
+         ports.",
     )
 }
 
@@ -305,7 +320,7 @@ mod tests {
     fn reasons_fit_into_the_kernel() {
         for refusal in [Refusal::Reject, Refusal::Drop] {
             for rule in rules(refusal, &"22,U:53".parse().unwrap()) {
-                // nft takes 127 bytes, iptables 255.
+                // nft accepts comments of 127 bytes, iptables of 255.
                 assert!((1..=127).contains(&rule.why.len()), "{}", rule.why);
                 assert!(!rule.why.contains(['"', '\\', '\n', '`']) && rule.why.is_ascii(), "{}", rule.why);
                 assert!(!rule.without.is_empty(), "{}", rule.why);

@@ -1,4 +1,4 @@
-//! The ports that stay open for everyone.
+//! The ports that stay open to every client.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,40 +7,42 @@ use std::str::FromStr;
 use crate::packet::Protocol;
 use crate::port_list::{PortList, PortListError};
 
-/// Ports that follow one another: the first and the last.
+/// A range of consecutive ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortRange {
-    /// The lowest.
+    /// The lowest port.
     pub first: u16,
-    /// The highest, which may be the same.
+    /// The highest port, at least `first`.
     pub last: u16,
 }
 
-/// TCP and UDP ports; there may be none.
+/// A set of TCP and UDP ports, which may be empty.
 ///
-/// As text: ports, ranges and names of services with commas between, as `portknock probe` takes them. A port is TCP's unless it
-/// is written with its protocol, `53/udp` or `udp/53`, or stands behind nmap's `U:`, which holds until `T:`.
+/// The text form is a list of ports, ranges and service names with commas between them, as for
+/// `portknock probe`. A port is a TCP port unless it is written with its protocol, `53/udp` or
+/// `udp/53`, or follows nmap's `U:`, which applies until `T:`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedPorts(BTreeSet<(Protocol, u16)>);
 
-/// Why a text names no ports.
+/// An error in the text of a set of ports.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AllowedPortsError {
-    /// A part is no port.
+    /// A part is not a port.
     #[error(transparent)]
     Ports(#[from] PortListError),
-    /// A part has a slash without a protocol beside it.
+    /// A part has a slash but no protocol.
     #[error("`{}` has no protocol: expected tcp or udp, as in 53/udp", .0.escape_default())]
     Protocol(String),
 }
 
 impl AllowedPorts {
-    /// Each port with its protocol, in order.
+    /// Returns each port with its protocol, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Protocol, u16)> + '_ {
         self.0.iter().copied()
     }
 
-    /// The ports of a protocol, as few ranges as possible.
+    /// Returns the ports of a protocol, as the smallest number of ranges.
     pub fn ranges(&self, protocol: Protocol) -> Vec<PortRange> {
         let mut ranges: Vec<PortRange> = Vec::new();
         for (_, port) in self.iter().filter(|&(of, _)| of == protocol) {
@@ -90,7 +92,7 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// As in `tcp/22,udp/53`, which can be read again.
+/// As in `tcp/22,udp/53`, which can be parsed again.
 impl fmt::Display for AllowedPorts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let with_protocol = |protocol| {
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_read_with_their_protocols() {
+    fn ports_are_parsed_with_their_protocols() {
         for (text, ports) in [
             ("22", "tcp/22"),
             ("443,80/tcp,8000-8100", "tcp/80,tcp/443,tcp/8000-8100"),
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_contains_the_invalid_part() {
         let message = |text: &str| text.parse::<AllowedPorts>().unwrap_err().to_string();
         assert_eq!(message("22/sctp"), "`22/sctp` has no protocol: expected tcp or udp, as in 53/udp");
         assert!(message("22/tcp/udp").contains("has no protocol"));

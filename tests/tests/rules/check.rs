@@ -64,7 +64,7 @@ fn check_finds_the_rules_that_block() {
     const OPENS: &str = "a knock opens it";
     const OPEN: &str = "it is open to everyone, without a knock";
     const CLOSED: &str = "a knock does not open it";
-    const DOUBT: &str = "cannot tell";
+    const DOUBT: &str = "unknown";
     let chain = other_chain;
     let cases = [
         ("".into(), OPENS, OPENS),
@@ -186,7 +186,7 @@ fn check_names_the_rule_and_considers_the_source() {
     assert_eq!(
         output,
         "tcp/22 over IPv4: a knock does not open it\n    \
-         shut by table inet other, chain input: tcp dport 22 counter drop comment \"mine\"\n\
+         refused by table inet other, chain input: tcp dport 22 counter drop comment \"mine\"\n\
          udp/53 over IPv4: a knock opens it\n"
     );
     // An address that a rule names.
@@ -240,7 +240,7 @@ fn check_reads_iptables_too() {
         );
         let (code, output) = check(server, "--port 22");
         assert_eq!(code, Some(1));
-        assert!(output.contains("shut by the policy of table inet other, chain input"), "{by:?}: {output}");
+        assert!(output.contains("refused by the policy of table inet other, chain input"), "{by:?}: {output}");
         server.ok("nft delete table inet other");
         // The same applies if an earlier rule drops.
         server.ok(&format!("{tables} -I INPUT -p tcp -m multiport --dports 22,80 -m comment --comment mine -j DROP"));
@@ -249,7 +249,7 @@ fn check_reads_iptables_too() {
         assert!(output.contains("chain INPUT: -A INPUT -p tcp -m multiport --dports 22,80"), "{by:?}: {output}");
         server.ok(&format!("{tables} -D INPUT 1; {tables} -I INPUT -m recent --name x --rcheck -j DROP"));
         let (code, output) = check(server, "--port 22 --from 10.0.0.2");
-        assert_eq!((code, output.lines().next()), (Some(1), Some("tcp/22 over IPv4: cannot tell")), "{by:?}: {output}");
+        assert_eq!((code, output.lines().next()), (Some(1), Some("tcp/22 over IPv4: unknown")), "{by:?}: {output}");
         // Commands that insert into INPUT itself.
         server.ok(&format!("{tables} -D INPUT 1; {tables} -F; {tables} -X PORTKNOCK"));
         assert_eq!(check(server, "--port 22 --from 10.0.0.2").0, Some(1));
@@ -288,11 +288,7 @@ fn check_reads_the_commands_of_doors() {
         }
         // Without the configuration the position of the rule is unknown.
         let (code, output) = check(server, "--port 2222 --from 10.0.0.2 --chain INPUT");
-        assert_eq!(
-            (code, output.lines().next()),
-            (Some(1), Some("tcp/2222 over IPv4: cannot tell")),
-            "{by:?}: {output}"
-        );
+        assert_eq!((code, output.lines().next()), (Some(1), Some("tcp/2222 over IPv4: unknown")), "{by:?}: {output}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether users who need not can read a file.
+//! Checks whether unauthorised users can read a file that contains sequences.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,19 +10,20 @@ use crate::sys::process::effective_group;
 
 const READ: u32 = 0o4;
 const SEARCH: u32 = 0o1;
-/// A directory in which any user can create files, as in /tmp.
+/// The mode bits of a directory in which any user can create files, as in /tmp.
 const SHARED: u32 = 0o1002;
 
-/// A file that too many can read.
+/// A file that unauthorised users can read.
 pub(super) struct Exposed {
-    /// Who can.
+    /// The users that can read it, as in `any user`.
     pub(super) readers: String,
-    /// The commands that change it.
+    /// The commands that protect it.
     pub(super) help: String,
 }
 
-/// `None` for a file that only root, the daemon's user and the administrator's own group can read, for one below a
-/// directory like /tmp, which is a draft and not in use, and where nothing is known.
+/// Returns `None` if only root, the daemon's user and the administrator's own group can read the
+/// file. Also returns `None` for a file below a directory like /tmp, which is a draft and not in
+/// use, and if the metadata cannot be read.
 pub(super) fn exposed(path: &Path, is_one_time: bool) -> Option<Exposed> {
     let real = fs::canonicalize(path).ok()?;
     let is_shared = |directory: &Path| fs::metadata(directory).is_ok_and(|found| found.mode() & SHARED == SHARED);
@@ -49,7 +50,7 @@ fn exposed_at(path: &Path, real: &Path, is_one_time: bool) -> Option<Exposed> {
         return None;
     };
     let run = match (daemon, is_one_time) {
-        // The daemon marks the lines that are used.
+        // The daemon marks the used lines.
         (Some(_), true) => format!("chown portknock {path_shown} && chmod 600 {path_shown}"),
         (Some(_), false) => format!("chgrp portknock {path_shown} && chmod 640 {path_shown}"),
         (None, _) => format!("chmod 600 {path_shown}"),
@@ -57,7 +58,7 @@ fn exposed_at(path: &Path, real: &Path, is_one_time: bool) -> Option<Exposed> {
     Some(Exposed { readers, help: format!("run: {run}") })
 }
 
-/// True if all directories above the file can be searched.
+/// Returns true if `can_search` holds for all directories above the file.
 fn reachable(file: &Path, can_search: impl Fn(&fs::Metadata) -> bool) -> bool {
     let mut directories = file.ancestors().skip(1).map(PathBuf::from);
     directories.all(|directory| fs::metadata(directory).is_ok_and(|metadata| can_search(&metadata)))
@@ -84,7 +85,7 @@ mod tests {
         }
         assert_eq!(readers(0o755, 0o644).as_deref(), Some("any user"));
         assert_eq!(readers(0o711, 0o604).as_deref(), Some("any user"));
-        assert_eq!(readers(0o750, 0o644), None, "nobody gets there");
+        assert_eq!(readers(0o750, 0o644), None, "other users cannot search the directory");
         assert!(exposed(&directory.path().join("missing"), false).is_none());
         set_permissions(directory.path(), Permissions::from_mode(0o1777)).unwrap();
         assert!(exposed(&file, false).is_none(), "a draft in a directory like /tmp");
@@ -92,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn another_group_that_can_read_is_named_and_the_commands_end_it() {
+    fn another_group_that_can_read_is_reported_and_the_commands_protect_the_file() {
         let directory = tempfile::tempdir().unwrap();
         set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let file = directory.path().join("list");
         fs::write(&file, "").unwrap();
         set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
-        // Only root may give a file to another group.
+        // Only root can change the group of a file to any group.
         if std::os::unix::fs::chown(&file, None, Some(54_321)).is_err() {
             return;
         }

@@ -1,13 +1,14 @@
-//! What commands need that the packaged service has not: a reading of shell text that finds the usual cases.
+//! Finds commands that need permissions that the packaged service does not have. It analyses the
+//! shell text approximately, and recognises the usual cases.
 
-/// What a command needs and has not.
+/// A permission that a command needs and the service does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Forbidden {
-    /// A program that becomes another user.
+    /// A program that changes to another user.
     OtherUser(&'static str),
-    /// A program that works for root alone.
+    /// A program that works for root only.
     Root(&'static str),
-    /// A file that cannot be written.
+    /// A file that the service cannot write.
     Write(String),
 }
 
@@ -38,7 +39,7 @@ const ROOT: [&str; 24] = [
     "ufw",
     "virsh",
 ];
-/// Words before the program that a simple command starts.
+/// Words that can precede the program of a simple command.
 const PREFIXES: [&str; 14] =
     ["!", "command", "do", "elif", "else", "env", "exec", "if", "nice", "nohup", "then", "time", "until", "while"];
 /// Directories and files that the service can write to.
@@ -51,11 +52,12 @@ const WRITABLE: [&str; 9] = [
     "/var/log/knockd.log",
     "/var/run/portknock/",
     "/var/tmp/",
-    // Nothing is known of what a variable stands for.
+    // The value of a variable is unknown.
     "$",
 ];
 
-/// What this command needs and the service has not, in the order of the text.
+/// Returns the permissions that this command needs and the service does not have, in the order of
+/// the text.
 pub(super) fn forbidden(command: &str) -> Vec<Forbidden> {
     let mut found = Vec::new();
     let mut starts_command = true;
@@ -77,7 +79,7 @@ pub(super) fn forbidden(command: &str) -> Vec<Forbidden> {
                 let named = |names: &[&'static str]| names.iter().copied().find(|name| *name == program);
                 found.extend(named(&OTHER_USER).map(Forbidden::OtherUser));
                 found.extend(named(&ROOT).map(Forbidden::Root));
-                // What follows is the command of the other user.
+                // The command of the other user follows.
                 starts_command |= named(&["sudo", "doas"]).is_some();
             }
             Token::Word(_) => {}
@@ -93,20 +95,21 @@ fn is_name(text: &str) -> bool {
 enum Token {
     /// The next word begins a command.
     Separator,
-    /// Commands in brackets end: the next word is none.
+    /// Commands in brackets end: the next word does not begin a command.
     End,
-    /// The next word is a file that is written to.
+    /// The next word is a file that the command writes.
     Output,
     Word(String),
 }
 
-/// Takes a command apart roughly as a shell does: quotes, brackets and redirections, but no variables and no here-documents.
+/// Splits a command approximately as a shell does: it supports quotes, brackets and redirections,
+/// but no variables and no here-documents.
 fn tokens(command: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut word = String::new();
     let mut has_word = false;
     let mut quote = None;
-    // The quotes that the brackets around this place stand in.
+    // For each open bracket, the quote that surrounds it.
     let mut brackets = Vec::new();
     let mut letters = command.chars().peekable();
     while let Some(letter) = letters.next() {
@@ -115,7 +118,8 @@ fn tokens(command: &str) -> Vec<Token> {
                 quote = None;
                 None
             }
-            // The rest of the quoted text belongs to the word; a command in it is its own.
+            // The rest of the quoted text belongs to the word; a substitution in it is a separate
+            // command.
             (Some('"') | None, '$') if letters.peek() == Some(&'(') => {
                 letters.next();
                 brackets.push(quote.take());
@@ -144,7 +148,7 @@ fn tokens(command: &str) -> Vec<Token> {
                     quote = outside;
                     Some(Token::End)
                 }
-                // Of a pattern of `case`.
+                // The end of a pattern of `case`.
                 None => Some(Token::Separator),
             },
             (None, ';' | '|' | '\n' | '`' | '{' | '}') => Some(Token::Separator),
@@ -154,7 +158,7 @@ fn tokens(command: &str) -> Vec<Token> {
             },
             (None, '>') => {
                 while letters.next_if(|next| matches!(next, '>' | '|')).is_some() {}
-                // A number before it is a descriptor, as is what follows an ampersand.
+                // A number before it is a descriptor, and so is a number after an ampersand.
                 if word.bytes().all(|byte| byte.is_ascii_digit()) {
                     (has_word, _) = (false, word.clear());
                 }
@@ -179,7 +183,7 @@ fn tokens(command: &str) -> Vec<Token> {
         if !matches!(token, Token::Word(_)) {
             tokens.push(token);
         }
-        // Behind a bracket, quoted text goes on.
+        // After a bracket, the quoted text continues.
         has_word = quote.is_some();
     }
     if has_word {
@@ -194,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_of_the_field_are_recognised() {
+    fn common_commands_are_recognised() {
         let write = |path: &str| Write(path.to_owned());
         let cases = [
             (
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_can_do_is_not_reported() {
+    fn commands_that_the_service_can_run_are_not_reported() {
         for command in [
             "/usr/sbin/iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT",
             "nft add element inet filter open4 '{ %IP% timeout 1h }' >/dev/null 2>&1",
@@ -243,7 +247,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_taken_apart(command in "[ -~\t]{0,60}") {
+        fn any_text_is_accepted(command in "[ -~\t]{0,60}") {
             forbidden(&command);
         }
     }

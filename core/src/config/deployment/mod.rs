@@ -1,5 +1,6 @@
-//! What only the machine shows that runs a configuration: secrets that other users can read, and commands that the
-//! packaged service forbids. Beside [`load()`](super::load()) the one part of the configuration that reads files.
+//! Checks that depend on the host that runs a configuration: secrets that other users can read, and
+//! commands that the packaged service forbids. Except for [`load()`](super::load()), only this part
+//! of `config` reads files.
 
 mod exposed;
 mod forbidden;
@@ -20,11 +21,12 @@ pub use unit::service_is_confined;
 const COMMANDS: [Key; 4] = [Key::StartCommand, Key::StartCommand6, Key::StopCommand, Key::StopCommand6];
 
 impl Loaded {
-    /// Adds warnings about this machine to the report: sequences in the file at `path`, and in its one-time files, that
-    /// other users can read, and, if `confined`, commands that need more than the packaged service has
-    /// ([`service_is_confined`]).
+    /// Adds warnings about this host to the report. Other users should not be able to read
+    /// sequences in the file at `path` and in its one-time files. If `confined`
+    /// ([`service_is_confined`]), commands should not need more permissions than the packaged
+    /// service has.
     pub fn check_deployment(&mut self, path: Option<&Path>, confined: bool) {
-        let draft = parse::read(&self.text);
+        let draft = parse::parse_draft(&self.text);
         let found = &mut self.report.diagnostics;
         if let Some(path) = path {
             check_secrets(path, &draft, found);
@@ -52,7 +54,8 @@ fn check_secrets(path: &Path, draft: &Draft, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// One warning for each program and path, at its first command: a file has the same ones in each door.
+/// Adds one warning for each program and path, at its first command: the doors of a file often use
+/// the same programs.
 fn check_commands(draft: &Draft, found: &mut Vec<Diagnostic>) {
     let mut reported = Vec::new();
     for door in &draft.doors {
@@ -71,20 +74,22 @@ fn check_commands(draft: &Draft, found: &mut Vec<Diagnostic>) {
 }
 
 fn warning(forbidden: &Forbidden, span: std::ops::Range<usize>) -> Diagnostic {
-    const DROP_IN: &str = "give the service root by the drop-in root.conf (portknockd(8), \"Under systemd\")";
+    const DROP_IN: &str = "run the service as root with the drop-in root.conf (portknockd(8), \"Under systemd\")";
     let (message, help) = match forbidden {
         Forbidden::OtherUser(name) => (
-            format!("`{name}` fails: the service portknockd runs as the user portknock and cannot become another"),
+            format!(
+                "`{name}` fails: the service portknockd runs as the user portknock and cannot change to another user"
+            ),
             format!(
                 "remove `{name}` before iptables, ip6tables, nft and ip, which work without it; otherwise {DROP_IN}"
             ),
         ),
         Forbidden::Root(name) => (
             format!("`{name}` fails: it needs root, and the service portknockd runs as the user portknock"),
-            format!("open the port by `open`, iptables or nft instead, or {DROP_IN}"),
+            format!("open the port with `open`, iptables or nft instead, or {DROP_IN}"),
         ),
         Forbidden::Write(path) => (
-            format!("writing to {} fails: the service portknockd may not", Printable(path)),
+            format!("writing to {} fails: the service portknockd does not have permission", Printable(path)),
             format!(
                 "write to /var/lib/portknock or /run/portknock, or to a file in /var/log that the user portknock owns; \
                  or {DROP_IN}"
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn each_program_is_named_once_where_it_stands_first() {
+    fn each_program_is_reported_once_at_its_first_command() {
         let door = |name: &str, open: &str| {
             format!("[{name}]\nsequence = 7391,2284:udp,48213\nstart_command = {open}\nstop_command = ufw status\n")
         };
@@ -122,10 +127,10 @@ mod tests {
                 (3, "`ufw` fails: it needs root, and the service portknockd runs as the user portknock".to_owned()),
                 (
                     7,
-                    "`sudo` fails: the service portknockd runs as the user portknock and cannot become another"
+                    "`sudo` fails: the service portknockd runs as the user portknock and cannot change to another user"
                         .to_owned()
                 ),
-                (7, "writing to /etc/motd fails: the service portknockd may not".to_owned()),
+                (7, "writing to /etc/motd fails: the service portknockd does not have permission".to_owned()),
             ]
         );
         assert_eq!(warnings(&door("a", "/usr/sbin/iptables -I INPUT -s %IP% -j ACCEPT").replace("ufw status", "")), []);

@@ -1,4 +1,5 @@
-//! Whether the service of this machine is the packaged one, which is not root.
+//! Checks whether the service on this host is confined, as the packaged service is, or runs as
+//! root.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use crate::sys::privileges::has_no_new_privileges;
 use crate::sys::process::effective_user;
 
-/// Where systemd finds units, the first one first (systemd.unit(5)).
+/// The directories of systemd units, in order of precedence (systemd.unit(5)).
 const DIRECTORIES: [&str; 5] = [
     "etc/systemd/system",
     "run/systemd/system",
@@ -16,8 +17,8 @@ const DIRECTORIES: [&str; 5] = [
 ];
 const UNIT: &str = "portknockd.service";
 
-/// True if commands run without root and cannot get it: in this process, or in the service portknockd as it is installed
-/// here, with its drop-ins.
+/// Returns true if commands run without root and cannot become root: in this process, or in the
+/// service portknockd as it is installed on this host, with its drop-ins.
 pub fn service_is_confined() -> bool {
     effective_user() != 0 && has_no_new_privileges() || unit_is_confined(Path::new("/"))
 }
@@ -26,7 +27,8 @@ fn unit_is_confined(root: &Path) -> bool {
     let units = DIRECTORIES.iter().map(|directory| root.join(directory).join(UNIT));
     let Some(unit) = units.into_iter().find_map(|path| fs::read_to_string(path).ok()) else { return false };
     let mut user = user_of(&unit).unwrap_or_default();
-    // All drop-ins of all directories count, in the order of their names; the first directory has the say for a name.
+    // systemd reads the drop-ins of all directories in the order of their names. For a name in
+    // several directories, the first directory takes precedence.
     let mut drop_ins: Vec<_> = DIRECTORIES
         .iter()
         .filter_map(|directory| fs::read_dir(root.join(directory).join(format!("{UNIT}.d"))).ok())
@@ -41,7 +43,7 @@ fn unit_is_confined(root: &Path) -> bool {
     !matches!(&*user, "" | "root" | "0")
 }
 
-/// The last `User=` of a unit or drop-in.
+/// Returns the last `User=` of a unit or drop-in.
 fn user_of(text: &str) -> Option<String> {
     text.lines().filter_map(|line| line.trim().strip_prefix("User=")).next_back().map(|user| user.trim().to_owned())
 }
@@ -68,7 +70,7 @@ mod tests {
         assert!(unit_is_confined(root.path()));
         write("etc/systemd/system/portknockd.service.d/root.conf", DROP_IN);
         assert!(!unit_is_confined(root.path()), "the drop-in");
-        write("etc/systemd/system/portknockd.service.d/zz.conf", "[Service]\nUser=knocker\n");
+        write("etc/systemd/system/portknockd.service.d/zz.conf", "[Service]\nUser=other\n");
         assert!(unit_is_confined(root.path()), "a later one");
         write("etc/systemd/system/portknockd.service", "[Service]\nExecStart=/usr/sbin/portknockd\n");
         fs::remove_dir_all(root.path().join("etc/systemd/system/portknockd.service.d")).unwrap();

@@ -1,4 +1,4 @@
-//! Chains of rules, and the way of a packet through them.
+//! Chains of rules, and the path of a packet through them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,35 +6,39 @@ use std::fmt;
 use super::packet::Truth;
 use crate::printable::Printable;
 
-/// The tables of one packet filter that a packet can meet, with what is known of each rule for this packet.
+/// A table of the packet filter, with the evaluation of each rule for one packet.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// As in `table inet filter`.
     pub(super) name: String,
-    /// True where the commands of doors insert rules here.
+    /// True if this table is one of those into which the commands of doors insert rules.
     pub(super) has_gate_chain: bool,
     pub(super) chains: BTreeMap<String, Chain>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Chain {
-    /// What happens at its end, where packets come to it from the kernel and not from a rule.
+    /// The policy of a base chain, which the kernel calls; `None` for a chain that only rules call.
     pub(super) base: Option<Base>,
-    pub(super) rules: Vec<Rule>,
+    pub(super) rules: Vec<CheckedRule>,
 }
 
+/// The properties of a base chain.
 #[derive(Debug)]
 pub(super) struct Base {
+    /// True if the policy accepts packets.
     pub(super) accepts: bool,
-    /// False where it only sees packets of some interface.
-    pub(super) sees_all: bool,
+    /// False if the chain processes packets of one interface only.
+    pub(super) has_all_interfaces: bool,
 }
 
+/// A rule, evaluated for one packet.
 #[derive(Debug)]
-pub(super) struct Rule {
-    /// As an administrator finds it.
+pub(super) struct CheckedRule {
+    /// The text of the rule in the listing of its program.
     pub(super) text: String,
-    pub(super) fits: Truth,
+    /// Whether the rule matches the packet.
+    pub(super) matches: Truth,
     pub(super) action: Action,
 }
 
@@ -45,44 +49,44 @@ pub(super) enum Action {
     Jump(String),
     Goto(String),
     Return,
-    /// To the next rule.
+    /// Continue with the next rule.
     Continue,
-    /// Something that may be the end of the packet, or change it.
+    /// An action that may accept, drop or change the packet.
     Unknown,
 }
 
-/// Where a packet may end.
+/// A possible end of a packet's path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct End {
-    what: What,
-    place: String,
+    kind: EndKind,
+    location: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
+enum EndKind {
     Accepted,
     Dropped,
     Unknown,
 }
 
-/// As in `dropped by: …`.
+/// As in `refused by table inet filter, chain input: …`.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.what {
-            What::Accepted => "accepted by",
-            What::Dropped => "shut by",
-            What::Unknown => "not understood:",
+        let kind = match self.kind {
+            EndKind::Accepted => "accepted by",
+            EndKind::Dropped => "refused by",
+            EndKind::Unknown => "unknown effect of",
         };
-        write!(f, "{what} {}", Printable(&self.place))
+        write!(f, "{kind} {}", Printable(&self.location))
     }
 }
 
-/// All the places where a packet may end in one base chain.
+/// All possible ends of a packet's path in one base chain.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     ends: BTreeSet<End>,
-    /// Rules that may fit or not, and so decide.
-    unsure: BTreeSet<String>,
+    /// Rules that decide, and for which it is unknown whether they match.
+    uncertain: BTreeSet<String>,
 }
 
 impl Ends {
@@ -91,46 +95,46 @@ impl Ends {
     }
 
     pub(super) fn only_accept(&self) -> bool {
-        self.ends.iter().all(|end| end.what == What::Accepted)
+        self.ends.iter().all(|end| end.kind == EndKind::Accepted)
     }
 
     pub(super) fn only_drop(&self) -> bool {
-        self.ends.iter().all(|end| end.what == What::Dropped)
+        self.ends.iter().all(|end| end.kind == EndKind::Dropped)
     }
 
-    /// Why it is not known where the packet ends.
+    /// Returns the reasons why the end of the path is unknown.
     pub(super) fn doubts(&self) -> impl Iterator<Item = String> {
-        let unsure = self.unsure.iter().map(|place| format!("it depends on {}", Printable(place)));
-        let unknown = self.ends.iter().filter(|end| end.what == What::Unknown).map(End::to_string);
-        unsure.chain(unknown)
+        let uncertain = self.uncertain.iter().map(|location| format!("it depends on {}", Printable(location)));
+        let unknown = self.ends.iter().filter(|end| end.kind == EndKind::Unknown).map(End::to_string);
+        uncertain.chain(unknown)
     }
 }
 
-/// Whether the packet goes on after a chain that a rule called.
+/// Whether the packet continues after a chain that a rule called.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Ended,
-    GoesOn,
+    Continues,
 }
 
-/// The kernel allows 16 chains that call one another.
-const DEEPEST: usize = 32;
+/// Maximum depth of nested chains. The kernel allows 16.
+const MAX_DEPTH: usize = 32;
 
 impl Table {
-    /// Where the packet may end in each base chain.
+    /// Returns the possible ends of the packet's path in each base chain.
     pub(super) fn ends(&self) -> Vec<Ends> {
         let bases = self.chains.iter().filter_map(|(name, chain)| Some((name, chain.base.as_ref()?)));
         bases
             .map(|(name, base)| {
                 let mut walk = Walk { table: self, ends: Ends::default(), known: BTreeMap::new() };
-                if walk.chain(name, 0) == Flow::GoesOn {
-                    let what = if base.accepts { What::Accepted } else { What::Dropped };
-                    walk.end(what, format!("the policy of {}, chain {name}", self.name));
+                if walk.chain(name, 0) == Flow::Continues {
+                    let kind = if base.accepts { EndKind::Accepted } else { EndKind::Dropped };
+                    walk.end(kind, format!("the policy of {}, chain {name}", self.name));
                 }
-                if !base.sees_all && !walk.ends.only_accept() {
-                    let place = format!("{}, chain {name}, which is for one interface", self.name);
-                    walk.end(What::Accepted, place.clone());
-                    walk.ends.unsure.insert(place);
+                if !base.has_all_interfaces && !walk.ends.only_accept() {
+                    let location = format!("{}, chain {name}, which is for one interface", self.name);
+                    walk.end(EndKind::Accepted, location.clone());
+                    walk.ends.uncertain.insert(location);
                 }
                 walk.ends
             })
@@ -138,22 +142,23 @@ impl Table {
     }
 }
 
+/// The evaluation of one base chain.
 struct Walk<'a> {
     table: &'a Table,
     ends: Ends,
-    /// What came of the chains that were walked already.
+    /// The results of the chains that have been evaluated.
     known: BTreeMap<&'a str, Flow>,
 }
 
 impl<'a> Walk<'a> {
-    fn end(&mut self, what: What, place: String) {
-        self.ends.ends.insert(End { what, place });
+    fn end(&mut self, kind: EndKind, location: String) {
+        self.ends.ends.insert(End { kind, location });
     }
 
     fn chain(&mut self, name: &str, depth: usize) -> Flow {
-        let Some((name, chain)) = self.table.chains.get_key_value(name).filter(|_| depth < DEEPEST) else {
-            self.end(What::Unknown, format!("{}: the chain {name}", self.table.name));
-            return Flow::GoesOn;
+        let Some((name, chain)) = self.table.chains.get_key_value(name).filter(|_| depth < MAX_DEPTH) else {
+            self.end(EndKind::Unknown, format!("{}, chain {name}", self.table.name));
+            return Flow::Continues;
         };
         if let Some(&flow) = self.known.get(name.as_str()) {
             return flow;
@@ -165,38 +170,38 @@ impl<'a> Walk<'a> {
 
     fn rules(&mut self, name: &str, chain: &'a Chain, depth: usize) -> Flow {
         let mut may_return = false;
-        for rule in chain.rules.iter().filter(|rule| rule.fits != Truth::No) {
-            let place = || format!("{}, chain {name}: {}", self.table.name, rule.text);
-            let (what, flow) = match &rule.action {
+        for rule in chain.rules.iter().filter(|rule| rule.matches != Truth::No) {
+            let location = || format!("{}, chain {name}: {}", self.table.name, rule.text);
+            let (kind, flow) = match &rule.action {
                 Action::Continue => continue,
-                Action::Accept => (Some(What::Accepted), Flow::Ended),
-                Action::Drop => (Some(What::Dropped), Flow::Ended),
-                Action::Unknown => (Some(What::Unknown), Flow::GoesOn),
-                Action::Return if rule.fits == Truth::Yes => return Flow::GoesOn,
+                Action::Accept => (Some(EndKind::Accepted), Flow::Ended),
+                Action::Drop => (Some(EndKind::Dropped), Flow::Ended),
+                Action::Unknown => (Some(EndKind::Unknown), Flow::Continues),
+                Action::Return if rule.matches == Truth::Yes => return Flow::Continues,
                 Action::Return => {
                     may_return = true;
-                    (None, Flow::GoesOn)
+                    (None, Flow::Continues)
                 }
                 Action::Jump(target) => (None, self.chain(target, depth + 1)),
-                // Its end is the end of this chain.
+                // The end of the target chain is also the end of this chain.
                 Action::Goto(target) => match self.chain(target, depth + 1) {
-                    Flow::GoesOn if rule.fits == Truth::Yes => return Flow::GoesOn,
+                    Flow::Continues if rule.matches == Truth::Yes => return Flow::Continues,
                     flow => {
-                        may_return |= flow == Flow::GoesOn;
+                        may_return |= flow == Flow::Continues;
                         (None, flow)
                     }
                 },
             };
-            if rule.fits == Truth::Maybe {
-                self.ends.unsure.insert(place());
+            if rule.matches == Truth::Maybe {
+                self.ends.uncertain.insert(location());
             }
-            if let Some(what) = what {
-                self.end(what, place());
+            if let Some(kind) = kind {
+                self.end(kind, location());
             }
-            if flow == Flow::Ended && rule.fits == Truth::Yes {
-                return if may_return { Flow::GoesOn } else { Flow::Ended };
+            if flow == Flow::Ended && rule.matches == Truth::Yes {
+                return if may_return { Flow::Continues } else { Flow::Ended };
             }
         }
-        Flow::GoesOn
+        Flow::Continues
     }
 }

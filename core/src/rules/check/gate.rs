@@ -1,29 +1,30 @@
-//! Where knocks open: what changes in the packet filter after a knock.
+//! The changes that a knock makes to the packet filter.
 
-use super::chain::{Action, Rule, Table};
+use super::chain::{Action, CheckedRule, Table};
 use super::iptables;
 use super::packet::{OpenSets, Packet, Truth};
 use super::ufw::NumberedRules;
 use crate::config::{self, Door, GateSets};
-use crate::firewall_command::{self as command, Change, Effect, Place, Source, What};
+use crate::firewall_command::{self, Change, ChangeKind, ChangedObject, Effect, RulePosition, Source};
 use crate::gate::{self, set_name};
 use crate::packet::Protocol;
 use crate::rules::{OPEN_CHAIN, OPEN_SETS, TABLE};
 
-/// Where knocks open: what changes in the packet filter after a knock.
+/// The changes that a knock makes to the packet filter: elements of sets, and rules of commands.
 #[derive(Clone, Debug)]
 pub struct Gate {
     sets: OpenSets,
-    /// The chain of iptables' and ip6tables' table `filter` in which a rule that accepts is assumed; `None` if the changes
-    /// are known.
+    /// The chain of the table `filter` of iptables and ip6tables into which a command is assumed to
+    /// insert an accepting rule; `None` if the changes are known.
     chain: Option<String>,
-    /// What the commands do for a knock over IPv4 and over IPv6.
+    /// The effects of the commands for a knock over IPv4 and over IPv6.
     effects: [Effect; 2],
 }
 
 impl Gate {
-    /// The sets of `portknock rules` and of the daemon's managed table, and this chain of iptables, or that of `portknock
-    /// rules`.
+    /// Assumes that a knock adds elements to the sets of `portknock rules` and of the managed
+    /// table, and that it inserts a rule into this iptables chain (without one, into the chain of
+    /// `portknock rules`).
     pub fn assumed(chain: Option<&str>) -> Self {
         let names = || {
             (0..).zip(OPEN_SETS).flat_map(|(which, base)| (1..=128).map(move |length| set_name(base, which, length)))
@@ -33,8 +34,8 @@ impl Gate {
         Self { sets: OpenSets(sets.to_vec()), chain, effects: [understood(), understood()] }
     }
 
-    /// What knocks at all of these doors open. If a command is not understood, it is assumed to put a rule into `chain`,
-    /// if one is given, or else nothing is assumed.
+    /// Combines the changes that knocks at all of these doors make. A command that is not
+    /// understood is assumed to insert a rule into `chain`; without `chain` its effect is unknown.
     pub fn of_doors<'a>(gate: &config::Gate, doors: impl IntoIterator<Item = &'a Door>, chain: Option<&str>) -> Self {
         let mut sets = Vec::new();
         let mut effects = [understood(), understood()];
@@ -53,13 +54,13 @@ impl Gate {
                 sets.push((family, table.to_owned(), names.collect()));
             }
             for (effect, text) in effects.iter_mut().zip(commands(door)) {
-                let read = text.filter(|text| !text.is_empty()).map_or_else(understood, command::read);
-                effect.changes.extend(read.changes);
-                effect.understood &= read.understood;
+                let parsed = text.filter(|text| !text.is_empty()).map_or_else(understood, firewall_command::parse);
+                effect.changes.extend(parsed.changes);
+                effect.understood &= parsed.understood;
             }
         }
         for change in effects.iter().flat_map(|effect| &effect.changes) {
-            if let command::Chain::NftSet([family, table, set]) = &change.chain {
+            if let ChangedObject::NftSet([family, table, set]) = &change.object {
                 sets.push((family.clone(), table.clone(), vec![set.clone()]));
             }
         }
@@ -67,32 +68,35 @@ impl Gate {
         Self { sets: OpenSets(sets), chain: chain.filter(|_| unknown).map(str::to_owned), effects }
     }
 
-    /// The sets into which knocks put addresses.
+    /// Returns the sets to which knocks add addresses.
     pub(super) fn sets(&self) -> &OpenSets {
         &self.sets
     }
 
-    /// The chain in which a rule is assumed, whose place in it is not known.
+    /// Returns the chain into which a rule is assumed to be inserted, at an unknown position.
     pub(super) fn assumed_chain(&self) -> Option<&str> {
         self.chain.as_deref()
     }
 
-    /// Why it is not known what a knock over this IP version opens.
+    /// Returns the reason why the effect of a knock over this IP version is unknown, if it is.
     pub(super) fn doubt(&self, ipv6: bool) -> Option<String> {
         let effect = &self.effects[usize::from(ipv6)];
         (!effect.understood && self.chain.is_none())
-            .then(|| "what the command of the door does to the packet filter is not understood".to_owned())
+            .then(|| "the effect of the door's command on the packet filter is unknown".to_owned())
     }
 
-    /// Why a knock over this IP version opens nothing, if that is a matter of the commands.
+    /// Returns the reason why a knock over this IP version opens nothing, if the commands are the
+    /// reason.
     pub(super) fn reason(&self, numbered: NumberedRules, ipv6: bool) -> Option<String> {
         let [other, own] = [!ipv6, ipv6].map(|ipv6| self.changes(ipv6).next().is_some());
         let [own_version, other_version] = if ipv6 { ["IPv6", "IPv4"] } else { ["IPv4", "IPv6"] };
         if other && !own {
-            return Some(format!("the command of the door is for {other_version} only"));
+            return Some(format!("the door's command is for {other_version} only"));
         }
-        self.changes(ipv6).find_map(|change| match change.what {
-            What::Accept(Place::Numbered(number), _) if numbered.place(number, change.source, ipv6).is_none() => {
+        self.changes(ipv6).find_map(|change| match change.kind {
+            ChangeKind::Accept(RulePosition::Numbered(number), _)
+                if numbered.position(number, change.source, ipv6).is_none() =>
+            {
                 Some(format!(
                     "ufw refuses to insert a rule for {own_version} at number {number}; `ufw prepend` always works"
                 ))
@@ -101,22 +105,28 @@ impl Gate {
         })
     }
 
-    /// What the commands change for this IP version.
+    /// Returns the changes of the commands for this IP version.
     fn changes(&self, ipv6: bool) -> impl Iterator<Item = &Change> {
         let version = usize::from(ipv6);
         self.effects[version].changes.iter().filter(move |change| change.versions[version])
     }
 
-    /// Puts the rules of the commands, and the assumed one at `place`, into the tables.
-    pub(super) fn insert(&self, tables: &mut [Table], packet: &Packet, numbered: NumberedRules, place: Place) {
+    /// Inserts the rules of the commands, and the assumed rule at `position`, into the tables.
+    pub(super) fn insert(
+        &self,
+        tables: &mut [Table],
+        packet: &Packet,
+        numbered: NumberedRules,
+        position: RulePosition,
+    ) {
         if let Some(chain) = &self.chain {
-            let rule = |table: &Table| Rule {
-                text: format!("the rule that a command puts into {}, chain {chain}", table.name),
-                fits: Truth::Yes,
+            let rule = |table: &Table| CheckedRule {
+                text: format!("the rule that a command inserts into {}, chain {chain}", table.name),
+                matches: Truth::Yes,
                 action: Action::Accept,
             };
             for table in tables.iter_mut().filter(|table| table.has_gate_chain) {
-                put(table, chain, place, rule(table));
+                insert_rule(table, chain, position, rule(table));
             }
         }
         for change in self.changes(packet.ipv6) {
@@ -126,9 +136,9 @@ impl Gate {
 
     fn apply(&self, change: &Change, tables: &mut [Table], packet: &Packet, numbered: NumberedRules) {
         for table in tables {
-            let name = match &change.chain {
-                command::Chain::Iptables(name) if table.has_gate_chain => name,
-                command::Chain::Nft([family, of, name])
+            let name = match &change.object {
+                ChangedObject::Iptables(name) if table.has_gate_chain => name,
+                ChangedObject::Nft([family, of, name])
                     if table.name == format!("table {family} {of}")
                         || table.has_gate_chain && of == "filter" && matches!(family.as_str(), "ip" | "ip6") =>
                 {
@@ -136,37 +146,38 @@ impl Gate {
                 }
                 _ => continue,
             };
-            match &change.what {
-                What::Accept(place, matches) => {
-                    let place = match *place {
-                        Place::Numbered(number) => numbered.place(number, change.source, packet.ipv6),
-                        place => Some(place),
+            match &change.kind {
+                ChangeKind::Accept(position, matches) => {
+                    let position = match *position {
+                        RulePosition::Numbered(number) => numbered.position(number, change.source, packet.ipv6),
+                        position => Some(position),
                     };
-                    let Some(place) = place else { continue };
+                    let Some(position) = position else { continue };
                     let mut rule = iptables::rule(&format!("-A {name} {} -j ACCEPT", matches.iptables), packet);
-                    rule.text = format!("the rule that the command of the door adds, {}", rule.text);
-                    if change.source == Source::Fixed || place == Place::Somewhere {
-                        rule.fits = rule.fits.and(Truth::Maybe);
+                    rule.text = format!("the rule that the door's command adds, {}", rule.text);
+                    if change.source == Source::Fixed || position == RulePosition::Unknown {
+                        rule.matches = rule.matches.and(Truth::Maybe);
                     }
-                    put(table, name, place, rule);
+                    insert_rule(table, name, position, rule);
                 }
-                // Which rule goes is not looked up.
-                What::StopRefusing => {
-                    let text = "the rule that the command of the door removes".to_owned();
-                    put(table, name, Place::Before(0), Rule { text, fits: Truth::Maybe, action: Action::Accept });
+                // This does not find the rule that the command removes: the result is uncertain.
+                ChangeKind::StopRefusing => {
+                    let text = "the rule that the door's command removes".to_owned();
+                    let rule = CheckedRule { text, matches: Truth::Maybe, action: Action::Accept };
+                    insert_rule(table, name, RulePosition::Before(0), rule);
                 }
             }
         }
     }
 }
 
-/// Puts a rule into a chain, if the table has it.
-fn put(table: &mut Table, chain: &str, place: Place, rule: Rule) {
+/// Inserts a rule into a chain, if the table has the chain.
+fn insert_rule(table: &mut Table, chain: &str, position: RulePosition, rule: CheckedRule) {
     let Some(chain) = table.chains.get_mut(chain) else { return };
-    let at = match place {
-        Place::End => chain.rules.len(),
-        Place::Before(at) => at.min(chain.rules.len()),
-        Place::Numbered(_) | Place::Somewhere => 0,
+    let at = match position {
+        RulePosition::End => chain.rules.len(),
+        RulePosition::Before(at) => at.min(chain.rules.len()),
+        RulePosition::Numbered(_) | RulePosition::Unknown => 0,
     };
     chain.rules.insert(at, rule);
 }
@@ -175,18 +186,19 @@ fn understood() -> Effect {
     Effect { changes: Vec::new(), understood: true }
 }
 
-/// The commands that run for a knock over IPv4 and over IPv6.
+/// Returns the commands that run for a knock over IPv4 and over IPv6.
 fn commands(door: &Door) -> [Option<&str>; 2] {
     let plain = door.start_command.as_deref();
     [plain, door.start_command_6.as_deref().or(plain)]
 }
 
-/// The ports that a knock at the door is meant to open: those of `open`, and those in its commands.
+/// Returns the ports that a knock at the door is intended to open: the ports of `open`, and those
+/// in its commands.
 pub fn opened_ports(door: &Door) -> Vec<(Protocol, u16)> {
     let mut ports: Vec<_> = door.open.iter().map(|open| (open.protocol, open.port.get())).collect();
     for text in commands(door).into_iter().flatten() {
-        for change in command::read(text).changes {
-            let What::Accept(_, matches) = change.what else { continue };
+        for change in firewall_command::parse(text).changes {
+            let ChangeKind::Accept(_, matches) = change.kind else { continue };
             for (name, port) in matches.ports {
                 ports.extend(matches!(name, None | Some("tcp")).then_some((Protocol::Tcp, port)));
                 ports.extend(matches!(name, None | Some("udp")).then_some((Protocol::Udp, port)));

@@ -1,13 +1,13 @@
-//! What the rules mean that `iptables-save` writes.
+//! Evaluates the rules in the output of `iptables-save`.
 
-use super::chain::{Action, Base, Chain, Rule, Table};
+use super::chain::{Action, Base, Chain, CheckedRule, Table};
 use super::packet::{Packet, Truth};
 
-/// The chains that packets to this host come through, which the kernel calls itself.
+/// The base chains for packets to this host.
 const BASE_CHAINS: [&str; 2] = ["PREROUTING", "INPUT"];
 
-/// Targets that let the packet go on.
-const GO_ON: &[&str] = &[
+/// Targets after which the packet continues with the next rule.
+const CONTINUING_TARGETS: &[&str] = &[
     "LOG",
     "NFLOG",
     "ULOG",
@@ -32,22 +32,22 @@ const GO_ON: &[&str] = &[
     "TEE",
 ];
 
-/// The output of a program of iptables.
+/// The output of one of the iptables programs.
 #[derive(Clone, Debug)]
 pub(super) struct IptablesDump {
     pub(super) program: &'static str,
     pub(super) ipv6: bool,
-    /// True for the older iptables, whose rules nft does not list.
+    /// True for legacy iptables, whose rules nft does not list.
     pub(super) legacy: bool,
     pub(super) text: String,
 }
 
-/// The names of the tables that the program tells of.
+/// Returns the names of the tables in the output.
 pub(super) fn table_names(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.strip_prefix('*')).collect()
 }
 
-/// The tables, judged for a packet.
+/// Returns the tables, evaluated for a packet.
 pub(super) fn tables(dump: &IptablesDump, packet: &Packet) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
     for line in dump.text.lines() {
@@ -61,7 +61,7 @@ pub(super) fn tables(dump: &IptablesDump, packet: &Packet) -> Vec<Table> {
         let mut words = line.split_whitespace();
         if let Some(name) = line.strip_prefix(':').and_then(|line| line.split_whitespace().next()) {
             let accepts = words.nth(1) != Some("DROP");
-            let base = BASE_CHAINS.contains(&name).then_some(Base { accepts, sees_all: true });
+            let base = BASE_CHAINS.contains(&name).then_some(Base { accepts, has_all_interfaces: true });
             table.chains.entry(name.into()).or_default().base = base;
         } else if words.next() == Some("-A") {
             let chain: &mut Chain = table.chains.entry(words.next().unwrap_or_default().into()).or_default();
@@ -71,32 +71,32 @@ pub(super) fn tables(dump: &IptablesDump, packet: &Packet) -> Vec<Table> {
     tables
 }
 
-/// What is known of a line as in `-A INPUT -p tcp -m tcp --dport 22 -j DROP`.
-pub(super) fn rule(line: &str, packet: &Packet) -> Rule {
-    let mut words = words(line).into_iter().skip(2).peekable();
-    let mut fits = Truth::Yes;
+/// Evaluates a rule as in `-A INPUT -p tcp -m tcp --dport 22 -j DROP`.
+pub(super) fn rule(line: &str, packet: &Packet) -> CheckedRule {
+    let mut words = split_words(line).into_iter().skip(2).peekable();
+    let mut matches = Truth::Yes;
     let mut action = Action::Continue;
     while let Some(word) = words.next() {
         let negated = word == "!";
         let option = if negated { words.next().unwrap_or_default() } else { word };
         if let "-j" | "-g" = option.as_str() {
             action = target(&words.next().unwrap_or_default(), option == "-g");
-            // What follows are options of the target.
+            // The options of the target follow.
             break;
         }
-        // What people write may begin like an option.
+        // A comment can begin like an option.
         let mut values: Vec<String> = (option == "--comment").then(|| words.next()).flatten().into_iter().collect();
         while let Some(value) = words.next_if(|word| !word.starts_with("--") && !is_short_option(word) && word != "!") {
             values.push(value);
         }
         let truth = match option.as_str() {
-            // With `! --update` the rule fits those that come less often.
+            // With `! --update` the rule matches sources below the limit.
             "--hitcount" if line.contains("! --update") || line.contains("! --rcheck") => Truth::Maybe,
             option => holds(option, &values, packet),
         };
-        fits = fits.and(if negated { truth.not() } else { truth });
+        matches = matches.and(if negated { truth.not() } else { truth });
     }
-    Rule { text: line.into(), fits, action }
+    CheckedRule { text: line.into(), matches, action }
 }
 
 fn is_short_option(word: &str) -> bool {
@@ -110,21 +110,21 @@ fn target(name: &str, goto: bool) -> Action {
         "RETURN" => Action::Return,
         "QUEUE" | "NFQUEUE" | "CT" | "NOTRACK" | "DNAT" | "REDIRECT" | "NETMAP" | "SNAT" | "MASQUERADE" | "TPROXY"
         | "SYNPROXY" | "CLUSTERIP" | "DNPT" | "SNPT" | "ECN" => Action::Unknown,
-        name if GO_ON.contains(&name) => Action::Continue,
+        name if CONTINUING_TARGETS.contains(&name) => Action::Continue,
         chain if goto => Action::Goto(chain.into()),
         chain => Action::Jump(chain.into()),
     }
 }
 
-/// Whether an option of a rule holds.
+/// Evaluates a match option of a rule.
 fn holds(option: &str, values: &[String], packet: &Packet) -> Truth {
     let value = values.first().map(String::as_str).unwrap_or_default();
     let listed = |test: &dyn Fn(&str) -> Truth| Truth::any(value.split(',').map(test));
     match option {
-        // Which module the next options belong to. Some look at something without any option.
+        // The module of the next options. Some modules match even without options.
         "-m" => match value {
             "socket" => Truth::Maybe,
-            // The headers of IPv6 that the first packet of a connection does not have.
+            // IPv6 extension headers that the first packet of a connection does not have.
             "rt" | "frag" | "dst" | "hbh" | "mh" => Truth::No,
             _ => Truth::Yes,
         },
@@ -139,7 +139,7 @@ fn holds(option: &str, values: &[String], packet: &Packet) -> Truth {
         "-d" => listed(&|network| packet.is_to(network)),
         "-i" if value == "lo" => Truth::No,
         "-i" if value == "+" => Truth::Yes,
-        // On the way in there is no interface to go out by, and nothing of a packet that was put together again is a fragment.
+        // An incoming packet has no output interface, and a reassembled packet is not a fragment.
         "-o" | "-f" => Truth::No,
         "--dport" | "--dports" => listed(&|range| has_port(range, packet)),
         "--ctstate" | "--state" => listed(&|state| (state == "NEW").into()),
@@ -149,10 +149,11 @@ fn holds(option: &str, values: &[String], packet: &Packet) -> Truth {
             let set = values.get(1).map(String::as_str).unwrap_or_default();
             (if values.first().is_some_and(only_syn) { set == "SYN" } else { set == "NONE" }).into()
         }
-        // Each packet is noted. One connection does not come as often as a list counts hits.
+        // `--set` records every packet and matches. A single connection does not reach the hit
+        // count of a list.
         "--set" | "--seconds" | "--name" | "--mask" | "--rsource" | "--rdest" => Truth::Yes,
         "--hitcount" if value.parse::<u32>().is_ok_and(|hits| hits > 1) => Truth::No,
-        // Not used up, and not exceeded.
+        // Rate limits are assumed not to be exceeded.
         "--limit" | "--limit-burst" | "--hashlimit-upto" | "--hashlimit" => Truth::Yes,
         "--hashlimit-above" | "--connlimit-above" => Truth::No,
         "--connlimit-upto" | "--connlimit-mask" | "--connlimit-saddr" => Truth::Yes,
@@ -161,7 +162,7 @@ fn holds(option: &str, values: &[String], packet: &Packet) -> Truth {
         "--pkt-type" => (value == "unicast").into(),
         "--dst-type" => (value == "LOCAL").into(),
         "--ctdir" => (value == "ORIGINAL").into(),
-        // The way back is the way it came.
+        // The return path is assumed to be the same.
         "--invert" => Truth::No,
         "--loose" | "--validmark" | "--accept-local" | "--comment" => Truth::Yes,
         _ => Truth::Maybe,
@@ -176,8 +177,8 @@ fn has_port(range: &str, packet: &Packet) -> Truth {
     }
 }
 
-/// The words of a line; what stands in quotes is one.
-fn words(line: &str) -> Vec<String> {
+/// Splits a line into words; quoted text is one word.
+fn split_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quoted = false;

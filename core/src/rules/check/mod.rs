@@ -1,13 +1,14 @@
-//! Whether a knock would open a port in the packet filter that is in force.
+//! Checks whether a knock opens a port in the packet filter in force.
 //!
-//! A packet has to get through every base chain on its way in: an `accept` ends one of them, a `drop` ends the packet. So the
-//! first packet of a connection is led through all of them, once from an address that has knocked and once from one that has
-//! not. What a chain looks at and this does not know leaves a doubt, which is reported. For the address that has knocked the
-//! rules of the doors' commands are put where the commands put them.
+//! An incoming packet must pass every base chain: an `accept` ends the chain, and a `drop` ends the
+//! packet's path. The check evaluates all base chains for the first packet of a connection, once
+//! from an address that has not knocked and once from an address that has. For the latter, it
+//! inserts the rules of the doors' commands at the positions that the commands use. If a rule
+//! depends on a property that the check does not know, the check reports a doubt.
 //!
-//! It is taken for granted that rate limits are not used up, that the packet is for this host and does not come over
-//! loopback, that the way back is the way it came, and that the answer may leave. Packet filters of bridges and what programs
-//! attach themselves (eBPF) are not looked at.
+//! The check assumes that no rate limit is exceeded, that the packet is for this host and does not
+//! arrive over loopback, that the return path is the same, and that the answer may leave. It
+//! ignores packet filters of bridges and programs that attach themselves (eBPF).
 
 mod chain;
 mod gate;
@@ -29,10 +30,11 @@ use chain::{End, Ends, Table};
 use packet::Packet;
 use ufw::NumberedRules;
 
-use crate::firewall_command::Place;
+use crate::firewall_command::RulePosition;
 
-/// What became of one port over one IP version.
+/// The result for one port and one IP version.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// The protocol.
     pub protocol: Protocol,
@@ -40,25 +42,27 @@ pub struct Finding {
     pub port: u16,
     /// True for IPv6.
     pub ipv6: bool,
-    /// What a knock does there.
-    pub outcome: Outcome,
+    /// The effect of a knock.
+    pub outcome: KnockOutcome,
 }
 
-/// What a knock does at a port.
+/// The effect of a knock on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is shut, and a knock opens it.
+pub enum KnockOutcome {
+    /// The port is closed, and a knock opens it.
     Opens,
-    /// It is open without a knock.
+    /// The port is open without a knock.
     OpenToEveryone,
-    /// It is shut and stays shut: what shuts it.
-    StaysShut(Vec<String>),
-    /// What the doubt is about.
-    CannotTell(Vec<String>),
+    /// The port is closed, and a knock does not open it. The values are the reasons, such as the
+    /// rules that refuse the packet.
+    StaysClosed(Vec<String>),
+    /// The effect is unknown. The values are the reasons.
+    Unknown(Vec<String>),
 }
 
-/// What a knock does at these ports, over IPv4 and IPv6, or over that of `from` alone, which is the address that knocks;
-/// without it a stranger does, an address that no rule names.
+/// Returns the effect of a knock on each of these ports. `from` is the address that knocks, and
+/// only its IP version is checked. If it is `None`, the check covers IPv4 and IPv6, for an address
+/// that no rule names.
 pub fn check(ruleset: &ActiveRuleset, gate: &Gate, ports: &[(Protocol, u16)], from: Option<IpAddr>) -> Vec<Finding> {
     let numbered = NumberedRules::of(ruleset, gate.sets());
     let families = [false, true].into_iter().filter(|&ipv6| from.is_none_or(|from| from.is_ipv6() == ipv6));
@@ -67,100 +71,107 @@ pub fn check(ruleset: &ActiveRuleset, gate: &Gate, ports: &[(Protocol, u16)], fr
         .map(|(ipv6, protocol, port)| {
             let packet =
                 |knocked| Packet { ipv6, protocol, port, from, knocked, to: &ruleset.addresses, sets: gate.sets() };
-            let ends = |knocked, place| ends(ruleset, gate, &packet(knocked), numbered, place);
-            let before = ends(false, Place::End);
-            let outcome = Outcome::of(&before, &ends(true, Place::End));
+            let ends = |knocked, position| ends(ruleset, gate, &packet(knocked), numbered, position);
+            let before = ends(false, RulePosition::End);
+            let outcome = KnockOutcome::of(&before, &ends(true, RulePosition::End));
             let outcome = match gate.assumed_chain() {
                 None => outcome,
-                // The rule may be put before all others as well.
-                Some(chain) => outcome.or(Outcome::of(&before, &ends(true, Place::Before(0))), chain),
+                // The command may also insert the rule before all others.
+                Some(chain) => outcome.or(KnockOutcome::of(&before, &ends(true, RulePosition::Before(0))), chain),
             };
             Finding { protocol, port, ipv6, outcome: outcome.explained(gate, numbered, ipv6) }
         })
         .collect()
 }
 
-/// Where the packet may end, in each base chain that it passes; `place` is that of the rule that is assumed.
-fn ends(ruleset: &ActiveRuleset, gate: &Gate, packet: &Packet, numbered: NumberedRules, place: Place) -> Vec<Ends> {
+/// Returns the possible ends of the packet's path in each base chain. `position` is the position of
+/// the assumed rule.
+fn ends(
+    ruleset: &ActiveRuleset,
+    gate: &Gate,
+    packet: &Packet,
+    numbered: NumberedRules,
+    position: RulePosition,
+) -> Vec<Ends> {
     let mut tables = ruleset.tables(packet);
     if packet.knocked {
-        gate.insert(&mut tables, packet, numbered, place);
+        gate.insert(&mut tables, packet, numbered, position);
     }
     tables.iter().flat_map(Table::ends).collect()
 }
 
-impl Outcome {
+impl KnockOutcome {
+    /// Compares the paths of the packet before and after a knock.
     fn of(before: &[Ends], after: &[Ends]) -> Self {
-        match (Way::of(before), Way::of(after)) {
-            (Way::Through, _) => Self::OpenToEveryone,
-            (_, Way::Shut(by)) => Self::StaysShut(by),
-            (Way::Shut(_), Way::Through) => Self::Opens,
-            (Way::Doubtful(doubts), Way::Through) => Self::CannotTell(
-                doubts.into_iter().map(|doubt| format!("{doubt}; so it may be open without a knock")).collect(),
+        match (PathResult::of(before), PathResult::of(after)) {
+            (PathResult::Accepted, _) => Self::OpenToEveryone,
+            (_, PathResult::Refused(by)) => Self::StaysClosed(by),
+            (PathResult::Refused(_), PathResult::Accepted) => Self::Opens,
+            (PathResult::Uncertain(doubts), PathResult::Accepted) => Self::Unknown(
+                doubts.into_iter().map(|doubt| format!("{doubt}; so the port may be open without a knock")).collect(),
             ),
-            (_, Way::Doubtful(doubts)) => Self::CannotTell(doubts),
+            (_, PathResult::Uncertain(doubts)) => Self::Unknown(doubts),
         }
     }
-}
 
-impl Outcome {
-    /// The outcome if the rule is put at the end of the chain, or at its beginning.
+    /// Combines the outcomes if the command inserts its rule at the end of the chain, and at its
+    /// beginning.
     fn or(self, at_the_beginning: Self, chain: &str) -> Self {
         match (self, at_the_beginning) {
-            (Self::StaysShut(_), Self::Opens) => Self::CannotTell(vec![format!(
-                "it depends on where in the chain {chain} the command puts its rule: a rule there refuses the packet before the end"
+            (Self::StaysClosed(_), Self::Opens) => Self::Unknown(vec![format!(
+                "it depends on the position of the command's rule in chain {chain}: another rule of the chain refuses the packet"
             )]),
             (at_the_end, _) => at_the_end,
         }
     }
 
-    /// With what the commands of the doors have to do with it.
+    /// Adds the reasons that the commands of the doors cause.
     fn explained(self, gate: &Gate, numbered: NumberedRules, ipv6: bool) -> Self {
         match (self, gate.doubt(ipv6), gate.reason(numbered, ipv6)) {
-            (Self::StaysShut(_), Some(doubt), _) => Self::CannotTell(vec![doubt]),
-            (Self::StaysShut(mut by), _, Some(reason)) => {
+            (Self::StaysClosed(_), Some(doubt), _) => Self::Unknown(vec![doubt]),
+            (Self::StaysClosed(mut by), _, Some(reason)) => {
                 by.insert(0, reason);
-                Self::StaysShut(by)
+                Self::StaysClosed(by)
             }
             (outcome, ..) => outcome,
         }
     }
 }
 
-/// What becomes of a packet on its whole way.
-enum Way {
-    Through,
-    Shut(Vec<String>),
-    Doubtful(Vec<String>),
+/// The result of a packet's whole path.
+enum PathResult {
+    Accepted,
+    Refused(Vec<String>),
+    Uncertain(Vec<String>),
 }
 
-impl Way {
+impl PathResult {
     fn of(chains: &[Ends]) -> Self {
-        let shut: BTreeSet<String> =
+        let refusals: BTreeSet<String> =
             chains.iter().filter(|ends| ends.only_drop()).flat_map(|ends| ends.iter().map(End::to_string)).collect();
         let doubts: BTreeSet<String> =
             chains.iter().filter(|ends| !ends.only_accept()).flat_map(Ends::doubts).collect();
-        match (shut.is_empty(), doubts.is_empty()) {
-            (false, _) => Self::Shut(shut.into_iter().collect()),
-            (true, true) => Self::Through,
-            (true, false) => Self::Doubtful(doubts.into_iter().collect()),
+        match (refusals.is_empty(), doubts.is_empty()) {
+            (false, _) => Self::Refused(refusals.into_iter().collect()),
+            (true, true) => Self::Accepted,
+            (true, false) => Self::Uncertain(doubts.into_iter().collect()),
         }
     }
 }
 
-/// As in `tcp/22 over IPv4: a knock opens it`, with further lines that say why.
+/// As in `tcp/22 over IPv4: a knock opens it`, with the reasons on further lines.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = if self.ipv6 { "IPv6" } else { "IPv4" };
         write!(f, "{}/{} over {version}: ", self.protocol, self.port)?;
-        let (what, why): (_, &[String]) = match &self.outcome {
-            Outcome::Opens => ("a knock opens it", &[]),
-            Outcome::OpenToEveryone => ("it is open to everyone, without a knock", &[]),
-            Outcome::StaysShut(by) => ("a knock does not open it", by),
-            Outcome::CannotTell(doubts) => ("cannot tell", doubts),
+        let (outcome, reasons): (_, &[String]) = match &self.outcome {
+            KnockOutcome::Opens => ("a knock opens it", &[]),
+            KnockOutcome::OpenToEveryone => ("it is open to everyone, without a knock", &[]),
+            KnockOutcome::StaysClosed(reasons) => ("a knock does not open it", reasons),
+            KnockOutcome::Unknown(reasons) => ("unknown", reasons),
         };
-        f.write_str(what)?;
-        why.iter().try_for_each(|line| write!(f, "\n    {line}"))
+        f.write_str(outcome)?;
+        reasons.iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 

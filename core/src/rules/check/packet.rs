@@ -1,4 +1,4 @@
-//! The first packet of a connection, and what is known of it.
+//! The known properties of the first packet of a connection.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -7,22 +7,22 @@ use ipnet::IpNet;
 
 use crate::packet::Protocol;
 
-/// A TCP segment with SYN alone, or a UDP datagram, from outside to this host.
+/// A TCP segment with SYN alone, or a UDP datagram, from another host to this host.
 pub(super) struct Packet<'a> {
     pub(super) ipv6: bool,
     pub(super) protocol: Protocol,
     pub(super) port: u16,
-    /// `None` is an address that no rule names.
+    /// The source; `None` means an address that no rule names.
     pub(super) from: Option<IpAddr>,
     pub(super) knocked: bool,
-    /// The addresses of this host; empty where they are not known.
+    /// The addresses of this host; empty if they are unknown.
     pub(super) to: &'a HashSet<IpAddr>,
-    /// The sets that it is in if the address has knocked.
+    /// The sets that contain the packet if the address has knocked.
     pub(super) sets: &'a OpenSets,
 }
 
 impl Packet<'_> {
-    /// Whether it comes from an address or a network, as in `10.0.0.0/8`.
+    /// Evaluates whether the source is in this address or network, as in `10.0.0.0/8`.
     pub(super) fn is_from(&self, network: &str) -> Truth {
         match (parse_network(network), self.from) {
             (None, _) => Truth::Maybe,
@@ -31,7 +31,7 @@ impl Packet<'_> {
         }
     }
 
-    /// Whether it comes from one of the addresses from `first` to `last`.
+    /// Evaluates whether the source is in the range from `first` to `last`, inclusive.
     pub(super) fn is_from_between(&self, first: &str, last: &str) -> Truth {
         match (first.parse::<IpAddr>(), last.parse::<IpAddr>(), self.from) {
             (Ok(_), Ok(_), None) => Truth::No,
@@ -40,7 +40,8 @@ impl Packet<'_> {
         }
     }
 
-    /// Whether it goes to an address or a network. Which of this host's addresses it goes to is not known.
+    /// Evaluates whether the destination is in this address or network. It is unknown which address
+    /// of this host is the destination.
     pub(super) fn is_to(&self, network: &str) -> Truth {
         match parse_network(network) {
             Some(network) if network.prefix_len() == 0 => Truth::Yes,
@@ -48,7 +49,7 @@ impl Packet<'_> {
                 Truth::No
             }
             Some(network) => {
-                // From outside, nothing comes to a loopback address.
+                // Packets from other hosts do not have a loopback destination.
                 let is_own = self.to.iter().any(|own| !own.is_loopback() && network.contains(own));
                 if is_own || self.to.is_empty() { Truth::Maybe } else { Truth::No }
             }
@@ -56,7 +57,7 @@ impl Packet<'_> {
         }
     }
 
-    /// Whether it has the protocol of this name or number.
+    /// Evaluates whether the packet has the protocol with this name or number.
     pub(super) fn has_protocol(&self, name: &str) -> Truth {
         let (own, number) = match self.protocol {
             Protocol::Tcp => ("tcp", "6"),
@@ -66,12 +67,13 @@ impl Packet<'_> {
     }
 }
 
-/// An address, or an address and the length of its prefix.
+/// Parses an address, or an address with a prefix length.
 fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// Sets into which the daemon or a command puts openings: family and table, and the names of the sets.
+/// The sets to which the daemon or a command adds openings: family, table, and the names of the
+/// sets.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OpenSets(pub(super) Vec<(String, String, Vec<String>)>);
 
@@ -83,7 +85,7 @@ impl OpenSets {
     }
 }
 
-/// What is known about a statement.
+/// The truth value of a condition in three-valued logic; `Maybe` is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Truth {
     Yes,
@@ -108,7 +110,7 @@ impl Truth {
         }
     }
 
-    /// Whether one of them holds.
+    /// Returns the disjunction: `Yes` if one of the values is `Yes`.
     pub(super) fn any(truths: impl IntoIterator<Item = Self>) -> Self {
         truths.into_iter().fold(Self::No, |any, truth| any.not().and(truth.not()).not())
     }

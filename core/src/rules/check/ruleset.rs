@@ -1,4 +1,4 @@
-//! The packet filter that is in force, as the programs tell it that manage it.
+//! Reads the packet filter in force, with the programs that manage it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,63 +13,69 @@ use super::packet::Packet;
 use super::{iptables, nft};
 use crate::sys::netlink::Network;
 
-/// The packet filter that is in force.
+/// The packet filter in force.
 #[derive(Clone, Debug, Default)]
 pub struct ActiveRuleset {
-    /// What `nft -j list ruleset` says.
+    /// The objects in the output of `nft -j list ruleset`.
     pub(super) nft: Vec<Value>,
-    /// What `nft -a list ruleset` says, which has each rule as people write it.
+    /// The output of `nft -s -a list ruleset`, which contains the text of each rule.
     pub(super) nft_text: String,
-    /// What iptables' own programs say of what is theirs: a name for it, whether it is IPv6, and the text.
-    pub(super) saved: Vec<IptablesDump>,
-    /// The addresses of this host; empty where they are not known.
+    /// The output of the programs of iptables.
+    pub(super) dumps: Vec<IptablesDump>,
+    /// The addresses of this host; empty if they are unknown.
     pub(super) addresses: HashSet<IpAddr>,
 }
 
-/// Why the packet filter cannot be read.
+/// The error if the packet filter cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
-    /// A program does not start.
+    /// A program cannot be started.
     #[error(
-        "cannot run {program}: {error}; it is needed to read the packet filter (Debian: apt-get install {package})"
+        "cannot run {program}: {error}; portknock needs it to read the packet filter (Debian: apt-get install {package})"
     )]
     Start {
         /// The program.
         program: &'static str,
-        /// The package that has it.
+        /// The Debian package that contains it.
         package: &'static str,
-        /// What the system says.
+        /// The error of the system.
         error: std::io::Error,
     },
-    /// A program fails.
+    /// A program failed.
     #[error("`{command}` failed: {message}{}", if *.root { "" } else { " (only root may read the packet filter)" })]
     Failed {
         /// The command.
         command: String,
-        /// What it says.
+        /// The program's error message.
         message: String,
-        /// False where this process is not root.
+        /// False if this process is not root.
         root: bool,
     },
-    /// What a program writes is no JSON of nft's.
-    #[error("cannot read what `nft -j list ruleset` writes: {0}")]
+    /// The output of nft is invalid.
+    #[error("the output of `nft -j list ruleset` is invalid: {0}")]
     Json(String),
 }
 
 impl ActiveRuleset {
-    /// Reads it, by `nft`, and by the programs of iptables where rules of theirs are in force. Needs root.
+    /// Reads the packet filter with `nft`, and with the programs of iptables if rules of iptables
+    /// are in force. Needs root.
+    ///
+    /// # Errors
+    /// Fails if a program cannot be started or fails, or if its output is invalid.
     pub fn read() -> Result<Self, ReadError> {
         let json = output("nft", "nftables", &["-j", "list", "ruleset"])?;
         let nft_text = output("nft", "nftables", &["-s", "-a", "list", "ruleset"])?;
         let nft = nft::objects(&json).map_err(ReadError::Json)?;
-        let mut saved = Vec::new();
+        let mut dumps = Vec::new();
         for (ipv6, current, legacy, names) in [
             (false, "iptables-nft-save", "iptables-legacy-save", "/proc/net/ip_tables_names"),
             (true, "ip6tables-nft-save", "ip6tables-legacy-save", "/proc/net/ip6_tables_names"),
         ] {
-            // nft does not say what modules of iptables look at. Where that program is missing, their rules are not understood.
-            let text = nft::has_foreign_rules(&nft, ipv6).then(|| output(current, "iptables", &[]));
-            saved.extend(text.and_then(Result::ok).map(|text| IptablesDump {
+            // nft does not list the options of iptables modules. If the iptables program is
+            // missing, the result for their rules is unknown.
+            let text = nft::has_iptables_rules(&nft, ipv6).then(|| output(current, "iptables", &[]));
+            dumps.extend(text.and_then(Result::ok).map(|text| IptablesDump {
                 program: current,
                 ipv6,
                 legacy: false,
@@ -77,20 +83,20 @@ impl ActiveRuleset {
             }));
             if fs::read_to_string(names).is_ok_and(|tables| !tables.trim().is_empty()) {
                 let text = output(legacy, "iptables", &[])?;
-                saved.push(IptablesDump { program: legacy, ipv6, legacy: true, text });
+                dumps.push(IptablesDump { program: legacy, ipv6, legacy: true, text });
             }
         }
         let addresses = Network::read().map(|network| network.addresses).unwrap_or_default();
-        Ok(Self { nft, nft_text, saved, addresses })
+        Ok(Self { nft, nft_text, dumps, addresses })
     }
 
-    /// All tables that the packet meets.
+    /// Returns all tables that process the packet.
     pub(super) fn tables(&self, packet: &Packet) -> Vec<Table> {
-        let saved = self.saved.iter().filter(|saved| saved.ipv6 == packet.ipv6);
-        let mut tables: Vec<Table> = saved.clone().flat_map(|saved| iptables::tables(saved, packet)).collect();
-        let told: Vec<&str> =
-            saved.filter(|saved| !saved.legacy).flat_map(|saved| iptables::table_names(&saved.text)).collect();
-        tables.extend(nft::tables(&self.nft, &self.nft_text, packet, &told));
+        let dumps = self.dumps.iter().filter(|dump| dump.ipv6 == packet.ipv6);
+        let mut tables: Vec<Table> = dumps.clone().flat_map(|dump| iptables::tables(dump, packet)).collect();
+        let dumped: Vec<&str> =
+            dumps.filter(|dump| !dump.legacy).flat_map(|dump| iptables::table_names(&dump.text)).collect();
+        tables.extend(nft::tables(&self.nft, &self.nft_text, packet, &dumped));
         tables
     }
 }

@@ -1,34 +1,35 @@
-//! Tests on packet filters written down here. `tests/tests/rules.rs` has more, on those that the kernel runs.
+//! Tests with fixed rule sets. `tests/tests/rules` tests packet filters that the kernel runs.
 
-use super::chain::{Action, Base, Chain, Rule, Table};
+use super::chain::{Action, Base, Chain, CheckedRule, Table};
 use super::iptables::IptablesDump;
 use super::packet::Truth;
 use super::*;
 
-/// The only finding for TCP port 22 over IPv4 of a machine whose iptables-save says this.
-fn of_iptables(rules: &str) -> Outcome {
+/// Returns the outcome for TCP port 22 over IPv4 on a host with these lines in its iptables-save.
+fn of_iptables(rules: &str) -> KnockOutcome {
     let text = format!("*filter\n:INPUT DROP [0:0]\n:PORTKNOCK - [0:0]\n{rules}\nCOMMIT\n");
-    let saved = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
-    let ruleset = ActiveRuleset { saved, ..ActiveRuleset::default() };
+    let dumps = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
+    let ruleset = ActiveRuleset { dumps, ..ActiveRuleset::default() };
     let from = Some("192.0.2.7".parse().unwrap());
     check(&ruleset, &Gate::assumed(None), &[(Protocol::Tcp, 22)], from).remove(0).outcome
 }
 
-fn shut_by(rule: &str) -> Outcome {
-    Outcome::StaysShut(vec![format!("shut by table filter of iptables-legacy, chain INPUT: {rule}")])
+fn refused_by(rule: &str) -> KnockOutcome {
+    KnockOutcome::StaysClosed(vec![format!("refused by table filter of iptables-legacy, chain INPUT: {rule}")])
 }
 
 #[test]
 fn iptables_rules_are_understood() {
     let gate = "-A INPUT -j PORTKNOCK";
-    assert_eq!(of_iptables(gate), Outcome::Opens);
+    assert_eq!(of_iptables(gate), KnockOutcome::Opens);
     assert_eq!(
         of_iptables(""),
-        Outcome::StaysShut(vec!["shut by the policy of table filter of iptables-legacy, chain INPUT".into()])
+        KnockOutcome::StaysClosed(vec!["refused by the policy of table filter of iptables-legacy, chain INPUT".into()])
     );
-    let open = |rule: &str| assert_eq!(of_iptables(rule), Outcome::OpenToEveryone, "{rule}");
-    let does_not_matter = |rule: &str| assert_eq!(of_iptables(&format!("{rule}\n{gate}")), Outcome::Opens, "{rule}");
-    let shuts = |rule: &str| assert_eq!(of_iptables(&format!("{rule}\n{gate}")), shut_by(rule), "{rule}");
+    let open = |rule: &str| assert_eq!(of_iptables(rule), KnockOutcome::OpenToEveryone, "{rule}");
+    let does_not_matter =
+        |rule: &str| assert_eq!(of_iptables(&format!("{rule}\n{gate}")), KnockOutcome::Opens, "{rule}");
+    let refuses = |rule: &str| assert_eq!(of_iptables(&format!("{rule}\n{gate}")), refused_by(rule), "{rule}");
     for matches in [
         "-p tcp -m tcp --dport 20:25",
         "-p tcp -m multiport --dports 80,22,443",
@@ -40,7 +41,7 @@ fn iptables_rules_are_understood() {
         "-m addrtype --dst-type LOCAL -m pkttype --pkt-type unicast",
     ] {
         open(&format!("-A INPUT {matches} -j ACCEPT"));
-        shuts(&format!("-A INPUT {matches} -j REJECT --reject-with icmp-port-unreachable"));
+        refuses(&format!("-A INPUT {matches} -j REJECT --reject-with icmp-port-unreachable"));
         does_not_matter(&format!("-A INPUT {matches} -j LOG --log-prefix \"-j DROP\""));
         does_not_matter(&format!("-A INPUT {matches}"));
     }
@@ -62,20 +63,20 @@ fn iptables_rules_are_understood() {
     }
     for rule in ["-m recent --update --name x -j DROP", "-i eth0 -j DROP", "-d 10.0.0.1/32 -j DROP", "-j NFQUEUE"] {
         let outcome = of_iptables(&format!("-A INPUT {rule}\n{gate}"));
-        let Outcome::CannotTell(doubts) = &outcome else { panic!("{rule}: {outcome:?}") };
+        let KnockOutcome::Unknown(doubts) = &outcome else { panic!("{rule}: {outcome:?}") };
         assert!(doubts.iter().any(|doubt| doubt.ends_with(rule)), "{rule}: {doubts:?}");
     }
 }
 
-/// Name, base, and what each rule may do.
+/// Name, base, and the evaluation and action of each rule.
 type ChainOf<'a> = (&'a str, Option<Base>, Vec<(Truth, Action)>);
 
 fn table(chains: &[ChainOf]) -> Table {
     let mut table = Table { name: "table t".into(), ..Table::default() };
     for (name, base, rules) in chains {
-        let rule = |(at, (fits, action)): (usize, &(Truth, Action))| Rule {
+        let rule = |(at, (matches, action)): (usize, &(Truth, Action))| CheckedRule {
             text: format!("rule {at}"),
-            fits: *fits,
+            matches: *matches,
             action: action.clone(),
         };
         let base = base.as_ref().map(|base| Base { ..*base });
@@ -84,15 +85,15 @@ fn table(chains: &[ChainOf]) -> Table {
     table
 }
 
-const ACCEPTS: Option<Base> = Some(Base { accepts: true, sees_all: true });
-const DROPS: Option<Base> = Some(Base { accepts: false, sees_all: true });
+const ACCEPTS: Option<Base> = Some(Base { accepts: true, has_all_interfaces: true });
+const DROPS: Option<Base> = Some(Base { accepts: false, has_all_interfaces: true });
 
-/// Accepted for sure, dropped for sure, or in doubt.
+/// Returns `Yes` for certainly accepted, `No` for certainly refused, and `Maybe` for uncertain.
 fn end_of(chains: &[ChainOf]) -> Truth {
-    match Way::of(&table(chains).ends()) {
-        Way::Through => Truth::Yes,
-        Way::Shut(_) => Truth::No,
-        Way::Doubtful(doubts) => {
+    match PathResult::of(&table(chains).ends()) {
+        PathResult::Accepted => Truth::Yes,
+        PathResult::Refused(_) => Truth::No,
+        PathResult::Uncertain(doubts) => {
             assert!(!doubts.is_empty());
             Truth::Maybe
         }
@@ -100,7 +101,7 @@ fn end_of(chains: &[ChainOf]) -> Truth {
 }
 
 #[test]
-fn chains_are_followed_as_the_kernel_does() {
+fn chains_are_evaluated_as_in_the_kernel() {
     use Truth::{Maybe, No, Yes};
     let jump = || Action::Jump("b".into());
     let goto = || Action::Goto("b".into());
@@ -115,9 +116,9 @@ fn chains_are_followed_as_the_kernel_does() {
         ]),
         No
     );
-    // From a chain that was gone to, the policy is next.
+    // After the target of a goto, the policy applies.
     assert_eq!(end_of(&[("a", ACCEPTS, vec![(Yes, goto()), (Yes, drop.clone())]), ("b", None, vec![])]), Yes);
-    // What may fit or not is a doubt only where it matters.
+    // A rule that may or may not match causes a doubt only if it decides.
     assert_eq!(end_of(&[("a", DROPS, vec![(Maybe, accept.clone())])]), Maybe);
     assert_eq!(end_of(&[("a", ACCEPTS, vec![(Maybe, accept.clone())])]), Yes);
     assert_eq!(end_of(&[("a", DROPS, vec![(Maybe, jump())]), ("b", None, vec![(Yes, drop.clone())])]), No);
@@ -126,34 +127,35 @@ fn chains_are_followed_as_the_kernel_does() {
         Maybe
     );
     assert_eq!(end_of(&[("a", ACCEPTS, vec![(Maybe, goto()), (Yes, drop.clone())]), ("b", None, vec![])]), Maybe);
-    // Each base chain has to let it through.
+    // Each base chain must accept the packet.
     assert_eq!(end_of(&[("a", ACCEPTS, vec![(Yes, accept.clone())]), ("z", DROPS, vec![])]), No);
-    // What is not understood, a chain that is missing, and chains that call one another.
+    // An unknown action, a missing chain, and chains that call each other.
     assert_eq!(end_of(&[("a", ACCEPTS, vec![(Yes, Action::Unknown)])]), Maybe);
     assert_eq!(end_of(&[("a", ACCEPTS, vec![(Yes, jump())])]), Maybe);
     assert_eq!(end_of(&[("a", ACCEPTS, vec![(Yes, jump())]), ("b", None, vec![(Yes, jump())])]), Maybe);
-    // For one interface only.
-    let ingress = Some(Base { accepts: true, sees_all: false });
+    // A chain for one interface only.
+    let ingress = Some(Base { accepts: true, has_all_interfaces: false });
     assert_eq!(end_of(&[("a", ingress, vec![(Yes, drop)])]), Maybe);
 }
 
 #[test]
-fn what_is_no_json_of_nfts_is_refused() {
+fn json_that_is_not_from_nft_is_refused() {
     for text in ["", "[]", "{}", "{\"nftables\": 1}"] {
         assert!(nft::objects(text).is_err(), "{text}");
     }
     assert_eq!(nft::objects("{\"nftables\": []}").unwrap().len(), 0);
 }
 
-/// Docker drops what comes from outside for the addresses of containers, and for published ports on 127.0.0.1.
+/// Docker drops packets from other hosts to the addresses of containers, and to published ports on
+/// 127.0.0.1.
 #[test]
 fn a_packet_goes_to_an_address_of_this_host() {
     let text = "*filter\n:INPUT DROP [0:0]\n:PORTKNOCK - [0:0]\n-A INPUT -j PORTKNOCK\nCOMMIT\n*raw\n:PREROUTING ACCEPT [0:0]\n";
     let outcome = |rule: &str, addresses: &[&str]| {
         let text = format!("{text}{rule}\nCOMMIT\n");
-        let saved = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
+        let dumps = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        let ruleset = ActiveRuleset { saved, addresses, ..ActiveRuleset::default() };
+        let ruleset = ActiveRuleset { dumps, addresses, ..ActiveRuleset::default() };
         check(&ruleset, &Gate::assumed(None), &[(Protocol::Tcp, 22)], Some("192.0.2.7".parse().unwrap()))
             .remove(0)
             .outcome
@@ -163,16 +165,17 @@ fn a_packet_goes_to_an_address_of_this_host() {
         "-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP",
         "-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 22 -j DROP",
     ] {
-        assert_eq!(outcome(rule, &own), Outcome::Opens, "{rule}");
-        assert!(matches!(outcome(rule, &[]), Outcome::CannotTell(_)), "{rule}");
+        assert_eq!(outcome(rule, &own), KnockOutcome::Opens, "{rule}");
+        assert!(matches!(outcome(rule, &[]), KnockOutcome::Unknown(_)), "{rule}");
     }
     let doubtful = "-A PREROUTING -d 172.17.0.0/16 ! -i docker0 -j DROP";
-    assert!(matches!(outcome(doubtful, &own), Outcome::CannotTell(_)));
+    assert!(matches!(outcome(doubtful, &own), KnockOutcome::Unknown(_)));
 }
 
-/// What a knock at a door with these lines does at TCP port 22, over IPv4 and IPv6, on a host with these rules.
-fn of_commands(rules: &str, door: &str) -> [Outcome; 2] {
-    let saved = |ipv6| IptablesDump {
+/// Returns the outcomes of a knock at a door with these lines for TCP port 22, over IPv4 and IPv6,
+/// on a host with these rules.
+fn of_commands(rules: &str, door: &str) -> [KnockOutcome; 2] {
+    let dump = |ipv6| IptablesDump {
         program: if ipv6 { "ip6tables-legacy-save" } else { "iptables-legacy-save" },
         ipv6,
         legacy: true,
@@ -181,7 +184,7 @@ fn of_commands(rules: &str, door: &str) -> [Outcome; 2] {
             if ipv6 { rules.replace("ufw", "ufw6") } else { rules.into() }
         ),
     };
-    let ruleset = ActiveRuleset { saved: vec![saved(false), saved(true)], ..ActiveRuleset::default() };
+    let ruleset = ActiveRuleset { dumps: vec![dump(false), dump(true)], ..ActiveRuleset::default() };
     let text = format!("[door]\nsequence = 7264,3981:udp,5410\n{door}\n");
     let config = crate::config::parse(text.as_bytes()).config.unwrap();
     let gate = Gate::of_doors(&config.options.gate, &config.doors, None);
@@ -192,33 +195,35 @@ fn of_commands(rules: &str, door: &str) -> [Outcome; 2] {
 
 const REFUSES: &str = "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -j REJECT";
 
-fn is_shut(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::StaysShut(_))
+fn is_closed(outcome: &KnockOutcome) -> bool {
+    matches!(outcome, KnockOutcome::StaysClosed(_))
 }
 
 #[test]
-fn a_rule_that_a_command_appends_opens_nothing_behind_one_that_refuses() {
+fn an_appended_rule_opens_nothing_after_a_rule_that_refuses() {
     let appends = "command = iptables -A INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
     let [four, six] = of_commands(REFUSES, appends);
     assert_eq!(
         four,
-        Outcome::StaysShut(vec!["shut by table filter of iptables-legacy, chain INPUT: -A INPUT -j REJECT".into()])
+        KnockOutcome::StaysClosed(vec![
+            "refused by table filter of iptables-legacy, chain INPUT: -A INPUT -j REJECT".into()
+        ])
     );
-    let Outcome::StaysShut(by) = six else { panic!("{six:?}") };
-    assert_eq!(by[0], "the command of the door is for IPv4 only");
+    let KnockOutcome::StaysClosed(by) = six else { panic!("{six:?}") };
+    assert_eq!(by[0], "the door's command is for IPv4 only");
     let inserts = "command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\n\
                    command_6 = ip6tables -I INPUT 1 -s %IP% -p tcp --dport 22 -j ACCEPT";
-    assert_eq!(of_commands(REFUSES, inserts), [Outcome::Opens, Outcome::Opens]);
+    assert_eq!(of_commands(REFUSES, inserts), [KnockOutcome::Opens, KnockOutcome::Opens]);
     let too_late = "command = iptables -I INPUT 3 -s %IP% -p tcp --dport 22 -j ACCEPT";
-    assert!(is_shut(&of_commands(REFUSES, too_late)[0]));
+    assert!(is_closed(&of_commands(REFUSES, too_late)[0]));
     let in_time = "command = iptables -I INPUT 2 -s %IP% -p tcp --dport 22 -j ACCEPT";
-    assert_eq!(of_commands(REFUSES, in_time)[0], Outcome::Opens);
+    assert_eq!(of_commands(REFUSES, in_time)[0], KnockOutcome::Opens);
     let other_port = "command = iptables -I INPUT -s %IP% -p tcp --dport 2222 -j ACCEPT";
-    assert!(is_shut(&of_commands(REFUSES, other_port)[0]));
+    assert!(is_closed(&of_commands(REFUSES, other_port)[0]));
 }
 
 #[test]
-fn what_commands_do_elsewhere_or_what_is_not_understood_is_a_doubt() {
+fn an_effect_on_other_packets_or_an_unknown_effect_is_a_doubt() {
     for command in [
         "iptables -I INPUT -i eth1 -s %IP% -p tcp --dport 22 -j ACCEPT",
         "/usr/local/bin/open %IP%",
@@ -227,28 +232,28 @@ fn what_commands_do_elsewhere_or_what_is_not_understood_is_a_doubt() {
         "iptables -D INPUT -j REJECT",
     ] {
         let [four, _] = of_commands(REFUSES, &format!("command = {command}"));
-        assert!(matches!(four, Outcome::CannotTell(_)), "{command}: {four:?}");
+        assert!(matches!(four, KnockOutcome::Unknown(_)), "{command}: {four:?}");
     }
     let [four, _] = of_commands(REFUSES, "command = iptables -I FORWARD -s %IP% -p tcp --dport 22 -j ACCEPT");
-    assert!(is_shut(&four));
+    assert!(is_closed(&four));
 }
 
 #[test]
-fn ufw_has_chains_of_its_own_and_a_limit_is_no_doubt() {
+fn ufw_has_separate_chains_and_a_limit_is_no_doubt() {
     let rules = ":ufw-user-input - [0:0]\n:ufw-user-limit - [0:0]\n:ufw-user-limit-accept - [0:0]\n\
         -A INPUT -j ufw-user-input\n-A INPUT -j DROP\n\
         -A ufw-user-limit -j REJECT --reject-with icmp-port-unreachable\n-A ufw-user-limit-accept -j ACCEPT";
     let prepends = "command = ufw prepend allow from %IP% to any port 22 comment knockd";
-    assert_eq!(of_commands(rules, prepends), [Outcome::Opens, Outcome::Opens]);
+    assert_eq!(of_commands(rules, prepends), [KnockOutcome::Opens, KnockOutcome::Opens]);
     let denies = format!("{rules}\n-A ufw-user-input -p tcp -m tcp --dport 22 -j DROP");
-    assert_eq!(of_commands(&denies, prepends), [Outcome::Opens, Outcome::Opens]);
-    assert!(of_commands(&denies, "command = ufw allow from %IP% to any port 22").iter().all(is_shut));
+    assert_eq!(of_commands(&denies, prepends), [KnockOutcome::Opens, KnockOutcome::Opens]);
+    assert!(of_commands(&denies, "command = ufw allow from %IP% to any port 22").iter().all(is_closed));
     let limits = "-A ufw-user-input -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -m recent --set --name DEFAULT --mask 255.255.255.255 --rsource\n\
         -A ufw-user-input -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -m recent --update --seconds 30 --hitcount 6 --name DEFAULT --mask 255.255.255.255 --rsource -j ufw-user-limit";
     let limited = format!("{rules}\n{limits}\n-A ufw-user-input -p tcp -m tcp --dport 22 -j ufw-user-limit-accept");
-    assert_eq!(of_commands(&limited, "open = tcp/22"), [Outcome::OpenToEveryone, Outcome::OpenToEveryone]);
+    assert_eq!(of_commands(&limited, "open = tcp/22"), [KnockOutcome::OpenToEveryone, KnockOutcome::OpenToEveryone]);
     let blocks = "-A INPUT -m recent ! --update --seconds 30 --hitcount 6 --name x --rsource -j DROP";
-    assert!(matches!(of_iptables(&format!("{blocks}\n-A INPUT -j PORTKNOCK")), Outcome::CannotTell(_)));
+    assert!(matches!(of_iptables(&format!("{blocks}\n-A INPUT -j PORTKNOCK")), KnockOutcome::Unknown(_)));
 }
 
 #[test]
@@ -257,25 +262,25 @@ fn ufw_inserts_only_at_the_number_of_a_rule_for_the_same_ip_version() {
     let denies = format!("{chains}-A ufw-user-input -p tcp -m tcp --dport 22 -j DROP");
     let inserts = |number| format!("command = ufw insert {number} allow from %IP% to any port 22");
     for refused in of_commands(chains, &inserts(1)) {
-        let Outcome::StaysShut(by) = refused else { panic!("{refused:?}") };
+        let KnockOutcome::StaysClosed(by) = refused else { panic!("{refused:?}") };
         assert!(by[0].starts_with("ufw refuses to insert a rule for IPv"), "{by:?}");
     }
     let [four, six] = of_commands(&denies, &inserts(1));
-    assert_eq!(four, Outcome::Opens);
-    assert!(is_shut(&six), "rules for IPv4 have the first numbers: {six:?}");
+    assert_eq!(four, KnockOutcome::Opens);
+    assert!(is_closed(&six), "rules for IPv4 have the first numbers: {six:?}");
     let [four, six] = of_commands(&denies, &inserts(2));
-    assert!(matches!((&four, &six), (Outcome::CannotTell(_), Outcome::CannotTell(_))), "{four:?}, {six:?}");
+    assert!(matches!((&four, &six), (KnockOutcome::Unknown(_), KnockOutcome::Unknown(_))), "{four:?}, {six:?}");
 }
 
 #[test]
-fn where_an_assumed_rule_is_put_may_matter() {
+fn the_position_of_an_assumed_rule_can_decide() {
     let text = format!("*filter\n:INPUT ACCEPT [0:0]\n{REFUSES}\nCOMMIT\n");
-    let saved = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
-    let ruleset = ActiveRuleset { saved, ..ActiveRuleset::default() };
+    let dumps = vec![IptablesDump { program: "iptables-legacy-save", ipv6: false, legacy: true, text }];
+    let ruleset = ActiveRuleset { dumps, ..ActiveRuleset::default() };
     let from = Some("192.0.2.7".parse().unwrap());
     let outcome = check(&ruleset, &Gate::assumed(Some("INPUT")), &[(Protocol::Tcp, 22)], from).remove(0).outcome;
-    let Outcome::CannotTell(doubts) = outcome else { panic!("{outcome:?}") };
-    assert!(doubts[0].starts_with("it depends on where in the chain INPUT the command puts its rule"), "{doubts:?}");
+    let KnockOutcome::Unknown(doubts) = outcome else { panic!("{outcome:?}") };
+    assert!(doubts[0].starts_with("it depends on the position of the command's rule in chain INPUT"), "{doubts:?}");
 }
 
 #[test]
@@ -302,6 +307,6 @@ fn firewalld_has_a_chain_for_each_zone() {
     assert_eq!(opened_ports(&config.doors[0]), [(Protocol::Tcp, 22)]);
     let gate = Gate::of_doors(&config.options.gate, &config.doors, None);
     let findings = check(&ruleset, &gate, &[(Protocol::Tcp, 22)], None);
-    assert_eq!(findings[0].outcome, Outcome::Opens);
-    assert!(is_shut(&findings[1].outcome), "the rule is for IPv4");
+    assert_eq!(findings[0].outcome, KnockOutcome::Opens);
+    assert!(is_closed(&findings[1].outcome), "the rule is for IPv4");
 }

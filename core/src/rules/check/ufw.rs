@@ -1,12 +1,12 @@
-//! The numbers of ufw's rules, by which `ufw insert` finds its place.
+//! The numbers of ufw's rules, which `ufw insert` uses as positions.
 
 use super::chain::Table;
 use super::packet::{OpenSets, Packet};
 use super::ruleset::ActiveRuleset;
-use crate::firewall_command::{Place, Source};
+use crate::firewall_command::{RulePosition, Source};
 use crate::packet::Protocol;
 
-/// Whether ufw has rules of its users, which have numbers, for IPv4 and for IPv6.
+/// Whether ufw has user rules, which are numbered, for IPv4 and for IPv6.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NumberedRules {
     exist: [bool; 2],
@@ -22,18 +22,19 @@ impl NumberedRules {
         Self { exist }
     }
 
-    /// Where `ufw insert` with this number puts a rule for this IP version; `None` if ufw refuses the number. ufw numbers
-    /// the rules for IPv4 first, and refuses the number of a rule for the other IP version.
-    pub(super) fn place(self, number: usize, source: Source, ipv6: bool) -> Option<Place> {
+    /// Returns the position at which `ufw insert` with this number inserts a rule for this IP
+    /// version. Returns `None` if ufw refuses the number. ufw numbers the rules for IPv4 first, and
+    /// refuses the number of a rule for the other IP version.
+    pub(super) fn position(self, number: usize, source: Source, ipv6: bool) -> Option<RulePosition> {
         let [four, six] = self.exist;
-        let is_of_one_version = source == Source::Knocker;
+        let is_of_one_version = source == Source::Client;
         match number {
             0 => None,
             _ if !four && !six => None,
-            1 if if ipv6 { six && !four } else { four } => Some(Place::Before(0)),
+            1 if if ipv6 { six && !four } else { four } => Some(RulePosition::Before(0)),
             1 if is_of_one_version => None,
             _ if is_of_one_version && !ipv6 && !four => None,
-            _ => Some(Place::Somewhere),
+            _ => Some(RulePosition::Unknown),
         }
     }
 }
