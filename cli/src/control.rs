@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use portknock_core::Printable;
 use portknock_core::config::DEFAULT_SOCKET;
 use portknock_core::control::{Answer, Reload, Request};
+use portknock_core::{IpNet, Printable, Written, parse_network};
 
 use crate::output::{print, print_error};
 use crate::{FAILURE, SUCCESS};
@@ -54,10 +53,16 @@ enum StatusFormat {
 pub struct CloseArgs {
     /// The door's name
     door: String,
-    /// The address for which the door is open
-    address: IpAddr,
+    /// The address for which the door is open, its network, as in 203.0.113.0/24, or any address of
+    /// the network
+    #[arg(value_parser = addresses)]
+    address: IpNet,
     #[command(flatten)]
     socket: SocketArgs,
+}
+
+fn addresses(text: &str) -> Result<IpNet, String> {
+    parse_network(text).ok_or_else(|| "neither an address nor a network, as in 203.0.113.0/24".into())
 }
 
 /// Prints the daemon's status. The exit status is 0, or 1 if no daemon answers.
@@ -80,9 +85,9 @@ pub fn status(args: &StatusArgs) -> u8 {
 /// address.
 pub fn close(args: &CloseArgs) -> u8 {
     let CloseArgs { door, address, socket } = args;
-    match ask(&socket.socket, &Request::Close { door: door.clone(), ip: *address }) {
+    match ask(&socket.socket, &Request::Close { door: door.clone(), addresses: *address }) {
         Ok(Answer::Closed(_)) => {
-            print(format!("{} is closed for {address}\n", Printable(door)).as_bytes());
+            print(format!("{} is closed for {}\n", Printable(door), Written(*address)).as_bytes());
             SUCCESS
         }
         other => failed(other),

@@ -79,8 +79,8 @@ fn events_come_as_json_lines() {
     let expected = [
         r#"{"time":1690000000.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":1,"steps":2}"#,
         r#"{"time":1690000001.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":2,"steps":2}"#,
-        r#"{"time":1690000001.123456000,"event":"open","door":"ssh","ip":"10.0.0.2","command":"open 10.0.0.2","ports":[],"closes_at":1690000006.123456000}"#,
-        r#"{"time":1690000006.123456000,"event":"close","door":"ssh","ip":"10.0.0.2","command":"close 10.0.0.2","ports":[],"closes_at":1690000006.123456000}"#,
+        r#"{"time":1690000001.123456000,"event":"open","door":"ssh","ip":"10.0.0.2","net":"10.0.0.2/32","command":"open 10.0.0.2","ports":[],"closes_at":1690000006.123456000}"#,
+        r#"{"time":1690000006.123456000,"event":"close","door":"ssh","ip":"10.0.0.2","net":"10.0.0.2/32","command":"close 10.0.0.2","ports":[],"closes_at":1690000006.123456000}"#,
         r#"{"time":1690000007.123456000,"event":"stage","door":"ssh","ip":"10.0.0.2","stage":1,"steps":2}"#,
     ];
     assert_eq!(lines.lines().collect::<Vec<_>>(), expected);

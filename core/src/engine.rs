@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, OpenPort, Sequence};
 use crate::decode::{Knock, LinkType, decode};
 use crate::event::{Event, EventKind, FailReason};
@@ -274,14 +276,15 @@ impl Engine {
         self.check_invariants();
     }
 
-    /// Closes what this door has open for this address, as if it were due at `now`, each with its event; gives how many
-    /// that were.
-    pub fn close(&mut self, door: &str, ip: IpAddr, now: Timestamp) -> usize {
+    /// Closes what this door has open for this address, or for all of this network, as if it were due at `now`, each with
+    /// its event; gives how many openings that were. An address is in the network that a door with `open_prefix` is open
+    /// for. This reads all openings.
+    pub fn close(&mut self, door: &str, addresses: impl Into<IpNet>, now: Timestamp) -> usize {
         self.handle_timeout(now);
-        let mut count = 0;
-        while let Some(opening) = self.outcomes.openings.take(door, ip, |_| true) {
+        let taken = self.outcomes.openings.take_covering(door, addresses.into());
+        let count = taken.len();
+        for opening in taken {
             self.outcomes.closed(opening, self.now, None);
-            count += 1;
         }
         self.check_invariants();
         count
@@ -291,13 +294,13 @@ impl Engine {
     pub(crate) fn close_early(
         &mut self,
         door: &str,
-        ip: IpAddr,
+        net: IpNet,
         stop_command: Option<&str>,
         reason: Option<FailReason>,
         now: Timestamp,
     ) {
         let is_it = |opening: &Opening| opening.stop_command.as_deref() == stop_command;
-        if let Some(opening) = self.outcomes.openings.take(door, ip, is_it) {
+        if let Some(opening) = self.outcomes.openings.take(door, net, is_it) {
             self.outcomes.closed(opening, self.now.max(now), reason);
         }
         self.check_invariants();
@@ -316,14 +319,14 @@ impl Engine {
         self.outcomes.openings.iter()
     }
 
-    /// The opening of this address that opens this port for longest, of those that are wanted.
-    pub(crate) fn holder(&self, ip: IpAddr, port: OpenPort, is_wanted: impl Fn(&Opening) -> bool) -> Option<&Opening> {
-        self.outcomes.openings.holder(ip, port, is_wanted)
+    /// The opening of this network that opens this port for longest, of those that are wanted.
+    pub(crate) fn holder(&self, net: IpNet, port: OpenPort, is_wanted: impl Fn(&Opening) -> bool) -> Option<&Opening> {
+        self.outcomes.openings.holder(net, port, is_wanted)
     }
 
-    /// True if this stop command has something to close at this door for this address.
-    pub(crate) fn is_open(&self, door: &str, ip: IpAddr, stop_command: &str) -> bool {
-        self.outcomes.openings.is_open(door, ip, stop_command)
+    /// True if this stop command has something to close at this door for this network.
+    pub(crate) fn is_open(&self, door: &str, net: IpNet, stop_command: &str) -> bool {
+        self.outcomes.openings.is_open(door, net, stop_command)
     }
 
     /// The doors as they are now: those of the configuration, one-time doors with their current sequences.
@@ -376,15 +379,22 @@ impl Sink for Outcomes {
         let door = &mut self.doors[usize::from(door_id.0)];
         // Where another engine opens, nothing here does.
         let opens_ports = !self.only_tells && !door.open.is_empty();
-        let command = if self.only_tells { None } else { door.start_command_for(ip) };
+        let net = door.network_of(ip);
+        // A network is opened again by the commands that opened it, so that the stop command finds what the start command
+        // did. Without a stop command there is nothing to find.
+        let is_reopened =
+            |held: &Opening| held.stop_command.is_some() && door.stop_command_for(held.ip) == held.stop_command;
+        let opener = self.openings.opener(&door.name, net, ip, is_reopened).unwrap_or(ip);
+        let command = if self.only_tells { None } else { door.start_command_for(opener) };
         // As with knockd: where nothing opens the door, there is nothing to close.
-        let stop_command = if opens_ports || command.is_some() { door.stop_command_for(ip) } else { None };
+        let stop_command = if opens_ports || command.is_some() { door.stop_command_for(opener) } else { None };
         let opening = (opens_ports || stop_command.is_some()).then(|| Opening {
             door: door.name.clone(),
-            ip,
+            ip: opener,
             closes_at: time.saturating_add(door.cmd_timeout),
             stop_command,
             open: door.open.clone(),
+            net,
         });
         if door.one_time_sequences.is_some() {
             door.sequence = None;
@@ -400,7 +410,7 @@ impl Sink for Outcomes {
         }
         let kind = match opening.map(Box::new) {
             Some(opening) if is_open => EventKind::Extend { door_id, command, opening },
-            opening => EventKind::Open { door_id, command, opening },
+            opening => EventKind::Open { door_id, command, opening, net },
         };
         self.events.push_back(Event { time, door, ip, kind });
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::config::{DoorId, OpenPort};
 use crate::openings::Opening;
 use crate::printable::Printable;
@@ -36,17 +38,20 @@ pub enum EventKind {
     Open {
         /// The door's place in the configuration.
         door_id: DoorId,
-        /// The command to run now, `%IP%` replaced.
+        /// The command to run now, `%IP%` and `%NET%` replaced.
         command: Option<String>,
         /// What to open before the command runs, and to keep on disk before that, where the door closes again.
         opening: Option<Box<Opening>>,
+        /// The network that the door opens for: the address alone, unless the door has `open_prefix`.
+        net: IpNet,
     },
     /// A complete knock while the door is open: the closing time moves. The start command opens the door again, since what
     /// it did may have been removed; the opening's stop command runs before it.
     Extend {
         /// The door's place in the configuration.
         door_id: DoorId,
-        /// The start command, `%IP%` replaced, to run after the opening's stop command. `None` where nothing runs.
+        /// The start command, `%IP%` and `%NET%` replaced as in the stop command, to run after the opening's stop command.
+        /// `None` where nothing runs.
         command: Option<String>,
         /// The opening with its new closing time.
         opening: Box<Opening>,
@@ -82,7 +87,8 @@ pub enum FailReason {
     /// The table of attempts was full and this one made room for another; or the door had `MaxOpenings` openings
     /// and this was the oldest.
     Full,
-    /// The door changed or went away, or its one-time sequence was used by someone else.
+    /// The door changed or went away, or its one-time sequence was used by someone else, or it opened for the network that
+    /// begins with this address and its cooldown began.
     Reload,
     /// The start command failed, so the door is not open.
     Command,
@@ -156,12 +162,14 @@ impl fmt::Display for Action {
 pub struct CommandRequest {
     /// The door's name.
     pub door: Arc<str>,
-    /// The source address.
+    /// The source address that opened the door.
     pub ip: IpAddr,
     /// Which command of the door this is.
     pub action: Action,
-    /// What `/bin/sh -c` is given, `%IP%` replaced.
+    /// What `/bin/sh -c` is given, `%IP%` and `%NET%` replaced.
     pub command: String,
+    /// The network that the door opens or closes for.
+    pub net: IpNet,
 }
 
 /// The line that stands in a log, in knockd's words where knockd has any. Control characters in a door's name come out
@@ -206,6 +214,16 @@ impl Event {
         self.kind.opening().map(|opening| opening.closes_at)
     }
 
+    /// Returns the network for which the door opens, stays open or closes. `None` for every event
+    /// other than `Open`, `Extend` and `Close`.
+    pub fn net(&self) -> Option<IpNet> {
+        match &self.kind {
+            EventKind::Open { net, .. } => Some(*net),
+            EventKind::Extend { opening, .. } | EventKind::Close { opening, .. } => Some(opening.net),
+            EventKind::Stage { .. } | EventKind::Timeout { .. } | EventKind::Fail { .. } => None,
+        }
+    }
+
     /// The commands that this event asks for, in the order in which they run: the stop command, then the start command.
     pub fn command_requests(&self) -> impl Iterator<Item = CommandRequest> {
         let (close, open) = match &self.kind {
@@ -214,8 +232,13 @@ impl Event {
             EventKind::Close { opening, .. } => (opening.stop_command.as_ref(), None),
             _ => (None, None),
         };
+        let (ip, net) = match &self.kind {
+            EventKind::Extend { opening, .. } | EventKind::Close { opening, .. } => (opening.ip, opening.net),
+            EventKind::Open { net, .. } => (self.ip, *net),
+            _ => (self.ip, self.ip.into()),
+        };
         let request = |action, command: Option<&String>| {
-            Some(CommandRequest { door: self.door.clone(), ip: self.ip, action, command: command?.clone() })
+            Some(CommandRequest { door: self.door.clone(), ip, action, command: command?.clone(), net })
         };
         [request(Action::Close, close), request(Action::Open, open)].into_iter().flatten()
     }
@@ -229,9 +252,20 @@ mod tests {
     use crate::packet::Protocol;
 
     fn opening(stop_command: Option<&str>) -> Box<Opening> {
-        let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
+        let (door, ip) = ("a".into(), IpAddr::from([10, 0, 0, 1]));
         let stop_command = stop_command.map(str::to_owned);
-        Box::new(Opening { door, ip, closes_at: Timestamp::default(), stop_command, open: Arc::new([]) })
+        Box::new(Opening {
+            door,
+            ip,
+            closes_at: Timestamp::default(),
+            stop_command,
+            open: Arc::new([]),
+            net: ip.into(),
+        })
+    }
+
+    fn open() -> EventKind {
+        EventKind::Open { door_id: DoorId(0), command: None, opening: None, net: IpAddr::from([10, 0, 0, 1]).into() }
     }
 
     fn extend(stop: Option<&str>, start: Option<&str>) -> EventKind {
@@ -251,8 +285,7 @@ mod tests {
     fn lines_are_those_of_knockd_without_control_characters() {
         let door = "10.0.0.1: op\\x0aen\\x1b[31m: ";
         assert_eq!(line(EventKind::Stage { stage: 2, steps: 3 }), format!("{door}Stage 2"));
-        let open = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
-        assert_eq!(line(open), format!("{door}OPEN SESAME"));
+        assert_eq!(line(open()), format!("{door}OPEN SESAME"));
         assert_eq!(line(EventKind::Timeout { stage: 1 }), format!("{door}sequence timeout (stage 1)"));
         assert_eq!(line(close(None)), format!("{door}command timeout"));
         let failed = EventKind::Close { opening: opening(None), reason: Some(FailReason::Command) };
@@ -273,8 +306,7 @@ mod tests {
         let requests = event(extend(Some("-D"), Some("-I"))).command_requests().collect::<Vec<_>>();
         let requests: Vec<_> = requests.iter().map(|request| (request.action, &*request.command)).collect();
         assert_eq!(requests, [(Action::Close, "-D"), (Action::Open, "-I")]);
-        let no_command = EventKind::Open { door_id: DoorId(0), command: None, opening: None };
-        for kind in [no_command, extend(Some("close"), None), close(None), EventKind::Timeout { stage: 1 }] {
+        for kind in [open(), extend(Some("close"), None), close(None), EventKind::Timeout { stage: 1 }] {
             assert_eq!(event(kind).command_requests().count(), 0);
         }
     }
@@ -285,7 +317,8 @@ mod tests {
         let due = Timestamp::from_secs(12);
         let opening = Box::new(Opening { open: [ssh].into(), closes_at: due, ..*opening(None) });
         let event = |kind| Event { time: Timestamp::from_secs(2), door: "a".into(), ip: [10, 0, 0, 1].into(), kind };
-        let open = |opening| EventKind::Open { door_id: DoorId(0), command: None, opening };
+        let net = IpAddr::from([10, 0, 0, 1]).into();
+        let open = |opening| EventKind::Open { door_id: DoorId(0), command: None, opening, net };
         for kind in [
             open(Some(opening.clone())),
             EventKind::Extend { door_id: DoorId(0), command: None, opening: opening.clone() },

@@ -84,7 +84,7 @@ pub(crate) struct Effect {
     pub(crate) understood: bool,
 }
 
-/// Reads a command as it is in the configuration, with `%IP%` in it.
+/// Reads a command as it is in the configuration, with `%IP%` and `%NET%` in it.
 pub(crate) fn read(command: &str) -> Effect {
     let Some(commands) = shell::simple_commands(command) else { return Effect::default() };
     let mut effect = Effect { changes: Vec::new(), understood: true };
@@ -97,9 +97,7 @@ pub(crate) fn read(command: &str) -> Effect {
             "nft" => nft::read(arguments),
             "ufw" => ufw::read(arguments),
             "firewall-cmd" => firewalld::read(arguments),
-            "echo" | "logger" | "true" | ":" | "sleep" | "date" | "mail" | "printf" | "cat" | "touch" => {
-                Some(Vec::new())
-            }
+            program if REPORTS.contains(&program) => Some(Vec::new()),
             _ => None,
         };
         match changes {
@@ -108,6 +106,19 @@ pub(crate) fn read(command: &str) -> Effect {
         }
     }
     effect
+}
+
+/// Programs that leave the packet filter as it is.
+const REPORTS: [&str; 10] = ["echo", "logger", "true", ":", "sleep", "date", "mail", "printf", "cat", "touch"];
+
+/// True if a command runs only programs that have nothing to do with the packet filter.
+pub(crate) fn only_reports(command: &str) -> bool {
+    shell::simple_commands(command).is_some_and(|commands| {
+        commands.iter().all(|words| {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            program(&words).is_none_or(|(program, _)| REPORTS.contains(&program))
+        })
+    })
 }
 
 /// The name of the program without its directory and without what only starts it, and its arguments.
@@ -140,9 +151,9 @@ fn source(word: &str) -> Source {
     }
 }
 
-/// True if the text has the address that knocked in it, or a variable of the shell, which may be that address.
+/// True if the text has the address that knocked or its network in it, or a variable of the shell, which may be that address.
 fn names_the_knocker(text: &str) -> bool {
-    text.contains("%IP%") || text.contains('$')
+    text.contains("%IP%") || text.contains("%NET%") || text.contains('$')
 }
 
 /// The ports of a list of iptables or ufw as in `22,80:81`; long ranges are left out.
@@ -190,6 +201,7 @@ mod tests {
             what => panic!("{what:?}"),
         };
         assert_eq!(place("sudo -n ip6tables -I INPUT -s %IP% -j ACCEPT"), Place::Before(0));
+        assert_eq!(only("iptables -I INPUT -s %NET% -j ACCEPT").source, Source::Knocker);
         assert_eq!(place("iptables -w 5 -I INPUT 3 -s %IP% -j ACCEPT"), Place::Before(2));
         assert_eq!(place("iptables --insert INPUT 1 --source=%IP% --jump ACCEPT"), Place::Before(0));
         let removed = only("iptables -D INPUT -p tcp --dport 21 -j REJECT");

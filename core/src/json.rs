@@ -17,6 +17,8 @@ struct Line<'a> {
     door: &'a str,
     ip: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
+    net: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stage: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<u8>,
@@ -45,6 +47,7 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         event: event.kind.as_str(),
         door: &event.door,
         ip: event.ip,
+        net: event.net().map(|net| net.to_string()),
         stage: None,
         steps: None,
         stop_command: None,
@@ -139,11 +142,12 @@ mod tests {
         };
         let head =
             |event| format!(r#"{{"time":1690000000.123456000,"event":"{event}","door":"a \"b\"","ip":"2001:db8::1""#);
-        let open = |command, opening| EventKind::Open { door_id: DoorId(0), command, opening };
+        let net = "2001:db8::/56".parse().unwrap();
+        let open = |command, opening| EventKind::Open { door_id: DoorId(0), command, opening, net };
         let opening = |stop_command| {
-            let (door, ip) = ("a".into(), [10, 0, 0, 1].into());
+            let (door, ip) = ("a".into(), "2001:db8::1".parse().unwrap());
             let closes_at = Timestamp::from_nanos(1_690_000_010_123_456_000);
-            Box::new(Opening { door, ip, closes_at, stop_command, open: [].into() })
+            Box::new(Opening { door, ip, closes_at, stop_command, open: [].into(), net })
         };
         let ports =
             config::parse(b"[a]\nsequence = 1\nopen = tcp/22,udp/51820\n").config.unwrap().doors[0].open.clone();
@@ -154,22 +158,23 @@ mod tests {
         let due = r#""closes_at":1690000010.123456000}"#;
         let tail = format!(r#","ports":[],{due}"#);
         let ports = format!(r#","ports":["tcp/22","udp/51820"],{due}"#);
+        let opens = |event| head(event) + r#","net":"2001:db8::/56""#;
         assert_eq!(line(EventKind::Stage { stage: 1, steps: 3 }), head("stage") + r#","stage":1,"steps":3}"#);
         let never = r#","command":null,"ports":[],"closes_at":null}"#;
-        assert_eq!(line(open(None, None)), head("open") + never);
+        assert_eq!(line(open(None, None)), opens("open") + never);
         let opened = line(open(Some("x\ty".into()), Some(opening(None))));
-        assert_eq!(opened, head("open") + r#","command":"x\ty""# + &tail);
-        assert_eq!(line(open(None, Some(with_ports.clone()))), head("open") + r#","command":null"# + &ports);
-        assert_eq!(line(close(Some("x".into()))), head("close") + r#","command":"x""# + &tail);
-        assert_eq!(line(close(None)), head("close") + r#","command":null"# + &tail);
+        assert_eq!(opened, opens("open") + r#","command":"x\ty""# + &tail);
+        assert_eq!(line(open(None, Some(with_ports.clone()))), opens("open") + r#","command":null"# + &ports);
+        assert_eq!(line(close(Some("x".into()))), opens("close") + r#","command":"x""# + &tail);
+        assert_eq!(line(close(None)), opens("close") + r#","command":null"# + &tail);
         let full = EventKind::Close { opening: with_ports.clone(), reason: Some(FailReason::Full) };
-        assert_eq!(line(full), head("close") + r#","command":null,"reason":"full""# + &ports);
-        assert_eq!(line(extend(None, None)), head("extend") + r#","stop_command":null,"command":null"# + &tail);
+        assert_eq!(line(full), opens("close") + r#","command":null,"reason":"full""# + &ports);
+        assert_eq!(line(extend(None, None)), opens("extend") + r#","stop_command":null,"command":null"# + &tail);
         assert_eq!(line(extend(None, Some("y".into()))), line(extend(None, None)), "nothing runs");
         let reopened = line(extend(Some("x".into()), Some("y".into())));
-        assert_eq!(reopened, head("extend") + r#","stop_command":"y","command":"x""# + &tail);
+        assert_eq!(reopened, opens("extend") + r#","stop_command":"y","command":"x""# + &tail);
         let extended = EventKind::Extend { door_id: DoorId(0), command: None, opening: with_ports };
-        assert_eq!(line(extended), head("extend") + r#","stop_command":null,"command":null"# + &ports);
+        assert_eq!(line(extended), opens("extend") + r#","stop_command":null,"command":null"# + &ports);
         assert_eq!(line(EventKind::Timeout { stage: 2 }), head("timeout") + r#","stage":2}"#);
         assert_eq!(line(fail), head("fail") + r#","stage":2,"reason":"wrong-port"}"#);
     }

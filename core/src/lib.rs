@@ -25,6 +25,7 @@ mod log_limit;
 mod matcher;
 #[cfg(test)]
 mod messages;
+mod network;
 pub mod one_time;
 mod openings;
 mod packet;
@@ -43,12 +44,14 @@ mod tick;
 mod time;
 mod timeline;
 
-pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, Options, Sequence, Step};
+pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefix, Options, Sequence, Step};
 pub use decode::{Knock, LinkType};
 pub use engine::{Engine, EngineStats};
 pub use event::{Action, CommandRequest, Event, EventKind, FailReason};
+pub use ipnet::IpNet;
 pub use local_addresses::LocalAddresses;
 pub use log_limit::{EventCounts, Suppressed};
+pub use network::{Written, parse_network};
 pub use openings::Opening;
 pub use packet::{Protocol, TcpFlags};
 pub use printable::{Excerpt, Printable};

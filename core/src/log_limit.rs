@@ -315,15 +315,18 @@ mod tests {
         assert!(admitted(&mut limit, 0, &FIRST, 0, 10) > 0);
     }
 
-    const OPEN: EventKind = EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None };
+    fn open() -> EventKind {
+        let net = std::net::IpAddr::from([10, 0, 0, 1]).into();
+        EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None, net }
+    }
 
     #[test]
     fn a_flood_of_complete_knocks_leaves_those_of_other_doors() {
         let mut limit = LogLimit::new(1, 1, 1_000);
         for millis in 0..5_000 {
-            admitted(&mut limit, 3, &OPEN, millis, 1_000);
+            admitted(&mut limit, 3, &open(), millis, 1_000);
             if millis % 100 == 0 {
-                assert!(limit.admits(7, &OPEN, at(millis)), "{millis}");
+                assert!(limit.admits(7, &open(), at(millis)), "{millis}");
             }
         }
         let report = limit.take_report().unwrap();
@@ -335,18 +338,18 @@ mod tests {
     fn complete_knocks_of_a_door_have_a_burst_and_then_a_rate() {
         for (max_openings, burst) in [(1, DOOR_BURST), (DOOR_BURST + 5_000, DOOR_BURST + 5_000)] {
             let mut limit = LogLimit::new(1, max_openings, 2);
-            assert_eq!(admitted(&mut limit, 0, &OPEN, 0, 100_000), burst as usize);
-            let later: usize = (1..=1_000).map(|millis| admitted(&mut limit, 0, &OPEN, millis, 100)).sum();
+            assert_eq!(admitted(&mut limit, 0, &open(), 0, 100_000), burst as usize);
+            let later: usize = (1..=1_000).map(|millis| admitted(&mut limit, 0, &open(), millis, 100)).sum();
             assert_eq!(later, DOOR_RATE as usize);
             // The flood has used nothing that the other door needs.
-            assert_eq!(admitted(&mut limit, 1, &OPEN, 1_000, 5_000), 5_000);
+            assert_eq!(admitted(&mut limit, 1, &open(), 1_000, 5_000), 5_000);
         }
     }
 
     #[test]
     fn all_doors_together_open_for_no_more_than_the_total_rate() {
         let mut limit = LogLimit::new(1, 1, 100);
-        let all: usize = (0..100).map(|door| admitted(&mut limit, door, &OPEN, 0, 8_000)).sum();
+        let all: usize = (0..100).map(|door| admitted(&mut limit, door, &open(), 0, 8_000)).sum();
         assert_eq!(all, MAX_COMPLETE_RATE as usize);
     }
 

@@ -82,7 +82,7 @@ fn port() -> NonZeroU16 {
 }
 
 fn element() -> Element {
-    Element { ip: ip(), port: OpenPort { protocol: Protocol::Tcp, port: port() } }
+    Element { net: ip().into(), port: OpenPort { protocol: Protocol::Tcp, port: port() } }
 }
 
 fn knock(protocol: Protocol, flags: TcpFlags) -> Knock {
@@ -100,7 +100,7 @@ fn knock(protocol: Protocol, flags: TcpFlags) -> Knock {
 
 fn opening() -> Box<Opening> {
     let (closes_at, stop_command) = (Timestamp::default(), None);
-    Box::new(Opening { door: door(), ip: ip(), closes_at, stop_command, open: Arc::new([]) })
+    Box::new(Opening { door: door(), ip: ip(), closes_at, stop_command, open: Arc::new([]), net: ip().into() })
 }
 
 fn event(kind: EventKind) -> Event {
@@ -108,7 +108,13 @@ fn event(kind: EventKind) -> Event {
 }
 
 fn request() -> CommandRequest {
-    CommandRequest { door: door(), ip: ip(), action: Action::Open, command: "/sbin/open 192.0.2.1".into() }
+    CommandRequest {
+        door: door(),
+        ip: ip(),
+        action: Action::Open,
+        command: "/sbin/open 192.0.2.1".into(),
+        net: ip().into(),
+    }
 }
 
 fn outcome(kind: OutcomeKind) -> Outcome {
@@ -160,7 +166,7 @@ fn all_messages_are_the_golden_ones() {
 fn events(golden: &mut Golden) {
     add!(golden, event, EventKind {
         Stage { stage: 1, steps: 3 },
-        Open { door_id: DoorId(0), command: None, opening: None },
+        Open { door_id: DoorId(0), command: None, opening: None, net: ip().into() },
         Extend { door_id: DoorId(0), command: None, opening: opening() },
         Extend { door_id: DoorId(0), command: Some("open".into()), opening: opening() },
         Close { opening: opening(), reason: None },
@@ -289,7 +295,8 @@ fn service_errors(golden: &mut Golden) {
     });
     add!(golden, CloseError {
         UnknownDoor("ssh".into()),
-        NotOpen { door: "ssh".into(), ip: ip() },
+        NotOpen { door: "ssh".into(), addresses: ip().into() },
+        NotOpen { door: "ssh".into(), addresses: "192.0.2.0/24".parse().unwrap() },
     });
     add!(golden, ReplayError {
         Open { path: path(), reason: "unknown file format".into() },

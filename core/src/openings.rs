@@ -8,25 +8,28 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use ipnet::IpNet;
 
 use crate::config::OpenPort;
 use crate::time::Timestamp;
 use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
 
-/// A door that stands open for one address, with what closes it and when. It holds all that is needed to close the door
+/// A door that stands open for one address or for one network, with what closes it and when. It holds all that is needed to close the door
 /// even where the configuration no longer knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The door's name.
     pub door: Arc<str>,
-    /// The source address it is open for.
+    /// The source address that opened it.
     pub ip: IpAddr,
     /// When it closes: the stop command is due, and the ports are shut.
     pub closes_at: Timestamp,
-    /// The stop command, `%IP%` replaced; `None` where only ports are open.
+    /// The stop command, `%IP%` and `%NET%` replaced; `None` where only ports are open.
     pub stop_command: Option<String>,
     /// The ports that are open without a command.
     pub open: Arc<[OpenPort]>,
+    /// The network that the door is open for: the address alone, unless the door has `open_prefix`.
+    pub net: IpNet,
 }
 
 #[derive(Debug)]
@@ -68,7 +71,7 @@ impl Link<Slot> for ByDue {
 pub(crate) struct Openings {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// By door and address.
+    /// By door and network.
     table: HashTable<u32>,
     /// Of each door that has openings.
     doors: HashMap<Arc<str>, DoorOpenings, RandomState>,
@@ -104,18 +107,32 @@ impl Openings {
         self.find(opening).is_some()
     }
 
-    /// The opening of this address that opens this port for longest, of those that are wanted. This looks once at each door
+    /// The opening of this network that opens this port for longest, of those that are wanted. This looks once at each door
     /// that has openings.
-    pub(crate) fn holder(&self, ip: IpAddr, port: OpenPort, is_wanted: impl Fn(&Opening) -> bool) -> Option<&Opening> {
+    pub(crate) fn holder(&self, net: IpNet, port: OpenPort, is_wanted: impl Fn(&Opening) -> bool) -> Option<&Opening> {
         let opens_it = |opening: &Opening| opening.open.contains(&port) && is_wanted(opening);
-        let found = self.doors.keys().filter_map(|door| self.find_where(door, ip, opens_it));
+        let found = self.doors.keys().filter_map(|door| self.find_where(door, net, opens_it));
         let openings = found.filter_map(|index| self.slots[index as usize].opening.as_ref());
         openings.max_by_key(|opening| opening.closes_at)
     }
 
-    /// True if this stop command has something to close at this door for this address.
-    pub(crate) fn is_open(&self, door: &str, ip: IpAddr, stop_command: &str) -> bool {
-        self.find_where(door, ip, |opening| opening.stop_command.as_deref() == Some(stop_command)).is_some()
+    /// The address that opened this door for this network, of the openings that are wanted. Of several the one of `ip`
+    /// counts, or else of the lowest address.
+    pub(crate) fn opener(
+        &self,
+        door: &str,
+        net: IpNet,
+        ip: IpAddr,
+        is_wanted: impl Fn(&Opening) -> bool,
+    ) -> Option<IpAddr> {
+        let found =
+            self.all_where(door, net, is_wanted).filter_map(|index| self.slots[index as usize].opening.as_ref());
+        found.map(|opening| opening.ip).min_by_key(|opener| (*opener != ip, *opener))
+    }
+
+    /// True if this stop command has something to close at this door for this network.
+    pub(crate) fn is_open(&self, door: &str, net: IpNet, stop_command: &str) -> bool {
+        self.find_where(door, net, |opening| opening.stop_command.as_deref() == Some(stop_command)).is_some()
     }
 
     /// Opens for `span`, or moves the closing time of what is open already.
@@ -159,9 +176,19 @@ impl Openings {
         taken
     }
 
-    /// Takes out one that is open at this door for this address and that `is_wanted`.
-    pub(crate) fn take(&mut self, door: &str, ip: IpAddr, is_wanted: impl Fn(&Opening) -> bool) -> Option<Opening> {
-        let index = self.find_where(door, ip, |opening| is_wanted(opening))?;
+    /// Takes out all that are open at this door for all of these addresses, the first slot first. This reads all openings.
+    pub(crate) fn take_covering(&mut self, door: &str, addresses: IpNet) -> Vec<Opening> {
+        let covers = |opening: &Opening| *opening.door == *door && opening.net.contains(&addresses);
+        let slots = (0..).zip(&self.slots).filter(|(_, slot)| slot.opening.as_ref().is_some_and(covers));
+        let found: Vec<u32> = slots.map(|(index, _)| index).collect();
+        let taken = found.into_iter().filter_map(|index| self.remove(index)).collect();
+        self.check_invariants();
+        taken
+    }
+
+    /// Takes out one that is open at this door for this network and that `is_wanted`.
+    pub(crate) fn take(&mut self, door: &str, net: IpNet, is_wanted: impl Fn(&Opening) -> bool) -> Option<Opening> {
+        let index = self.find_where(door, net, |opening| is_wanted(opening))?;
         let taken = self.remove(index);
         self.check_invariants();
         taken
@@ -210,22 +237,26 @@ impl Openings {
         self.slots[index as usize].opening.as_ref().map_or(Timestamp::default(), |opening| opening.closes_at)
     }
 
-    /// Openings are the same when the same command closes the same door for the same address: a door whose stop command
+    /// Openings are the same when the same command closes the same door for the same network: a door whose stop command
     /// changed by a reload is opened again, and the old command still runs.
     fn find(&self, wanted: &Opening) -> Option<u32> {
-        self.find_where(&wanted.door, wanted.ip, |opening| opening.stop_command == wanted.stop_command)
+        self.find_where(&wanted.door, wanted.net, |opening| opening.stop_command == wanted.stop_command)
     }
 
-    fn find_where(&self, door: &str, ip: IpAddr, is_wanted: impl Fn(&Opening) -> bool) -> Option<u32> {
-        let is_it = |opening: &Opening| opening.ip == ip && *opening.door == *door && is_wanted(opening);
-        let held = |index: &u32| self.slots[*index as usize].opening.as_ref().is_some_and(is_it);
+    fn find_where(&self, door: &str, net: IpNet, is_wanted: impl Fn(&Opening) -> bool) -> Option<u32> {
         // The first of several, since the order in the table differs from run to run.
-        self.table.iter_hash(hash_of(&self.hasher, door, ip)).copied().filter(held).min()
+        self.all_where(door, net, is_wanted).min()
+    }
+
+    fn all_where(&self, door: &str, net: IpNet, is_wanted: impl Fn(&Opening) -> bool) -> impl Iterator<Item = u32> {
+        let is_it = move |opening: &Opening| opening.net == net && *opening.door == *door && is_wanted(opening);
+        let held = move |index: &u32| self.slots[*index as usize].opening.as_ref().is_some_and(&is_it);
+        self.table.iter_hash(hash_of(&self.hasher, door, net)).copied().filter(held)
     }
 
     fn insert(&mut self, opening: Opening, class: usize) {
         let (hash, closes_at, door) =
-            (hash_of(&self.hasher, &opening.door, opening.ip), opening.closes_at, opening.door.clone());
+            (hash_of(&self.hasher, &opening.door, opening.net), opening.closes_at, opening.door.clone());
         let slot = Slot { opening: Some(opening), class, by_due: Links::default(), by_door: Links::default() };
         let index = match self.free.pop() {
             Some(index) => {
@@ -240,7 +271,7 @@ impl Openings {
         };
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.table.insert_unique(hash, index, |&index| {
-            slots[index as usize].opening.as_ref().map_or(0, |opening| hash_of(hasher, &opening.door, opening.ip))
+            slots[index as usize].opening.as_ref().map_or(0, |opening| hash_of(hasher, &opening.door, opening.net))
         });
         self.timeline.push(&mut self.slots, class, index, |_| closes_at);
         let of_door = self.doors.entry(door).or_default();
@@ -251,7 +282,7 @@ impl Openings {
     fn remove(&mut self, index: u32) -> Option<Opening> {
         let slot = &mut self.slots[index as usize];
         let (class, opening) = (slot.class, slot.opening.take()?);
-        let hash = hash_of(&self.hasher, &opening.door, opening.ip);
+        let hash = hash_of(&self.hasher, &opening.door, opening.net);
         if let Ok(entry) = self.table.find_entry(hash, |&held| held == index) {
             entry.remove();
         }
@@ -268,8 +299,8 @@ impl Openings {
     }
 }
 
-fn hash_of(hasher: &RandomState, door: &str, ip: IpAddr) -> u64 {
-    hasher.hash_one((ip, door))
+fn hash_of(hasher: &RandomState, door: &str, net: IpNet) -> u64 {
+    hasher.hash_one((net, door))
 }
 
 #[cfg(test)]
@@ -283,7 +314,13 @@ mod tests {
             closes_at: Timestamp::from_secs(closes_at),
             stop_command: Some("close".into()),
             open: Arc::new([]),
+            net: IpAddr::from([10, 0, 0, 1]).into(),
         }
+    }
+
+    fn of_host(host: u8, opening: Opening) -> Opening {
+        let ip = IpAddr::from([10, 0, 0, host]);
+        Opening { ip, net: ip.into(), ..opening }
     }
 
     fn drain(openings: &mut Openings, until: u64) -> Vec<(String, u64)> {
@@ -320,9 +357,9 @@ mod tests {
     fn all_of_a_door_and_an_address_are_taken_and_nothing_else() {
         let mut openings = Openings::new();
         let other = Opening { stop_command: Some("close better".into()), ..opening("door", 6) };
-        let of_another = Opening { ip: [10, 0, 0, 2].into(), ..opening("door", 7) };
+        let of_another = of_host(2, opening("door", 7));
         openings.restore([opening("door", 5), other, of_another, opening("back", 8)]);
-        let ip = IpAddr::from([10, 0, 0, 1]);
+        let ip = IpAddr::from([10, 0, 0, 1]).into();
         let taken: Vec<_> = std::iter::from_fn(|| openings.take("door", ip, |_| true)).collect();
         assert_eq!((taken.len(), openings.take("doo", ip, |_| true)), (2, None));
         assert_eq!(drain(&mut openings, 100), [("door".into(), 7), ("back".into(), 8)]);
@@ -334,12 +371,13 @@ mod tests {
             let config = crate::config::parse(format!("[a]\nsequence = 1\nopen = {text}\n").as_bytes());
             config.config.unwrap().doors[0].open[0]
         });
-        let ip = IpAddr::from([10, 0, 0, 1]);
+        let ip = IpAddr::from([10, 0, 0, 1]).into();
+        let other = IpAddr::from([10, 0, 0, 2]).into();
         let mut openings = Openings::new();
         openings.restore(["a", "b"].map(|door| Opening { open: [ssh].into(), ..opening(door, 5) }));
         let is_open = |openings: &Openings, ip, port| openings.holder(ip, port, |_| true).is_some();
         assert!(is_open(&openings, ip, ssh));
-        assert!(!is_open(&openings, ip, http) && !is_open(&openings, [10, 0, 0, 2].into(), ssh));
+        assert!(!is_open(&openings, ip, http) && !is_open(&openings, other, ssh));
         openings.take("a", ip, |_| true);
         assert!(is_open(&openings, ip, ssh), "door b");
         openings.take("b", ip, |_| true);
@@ -349,7 +387,7 @@ mod tests {
     #[test]
     fn the_oldest_of_a_door_gives_way_and_a_further_knock_makes_an_opening_young() {
         let mut openings = Openings::new();
-        let of = |door: &str, host, closes_at| Opening { ip: [10, 0, 0, host].into(), ..opening(door, closes_at) };
+        let of = |door: &str, host, closes_at| of_host(host, opening(door, closes_at));
         openings.open(of("other", 9, 3), Duration::from_secs(3));
         for host in 1..=3 {
             openings.open(of("door", host, 5), Duration::from_secs(5));

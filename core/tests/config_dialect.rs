@@ -523,9 +523,10 @@ fn bytes_other_than_utf8_are_refused_outside_of_comments() {
 fn the_extensions_are_off_until_written() {
     let off = accepted(&sequence("5,1,9"), Accepts, &[]);
     assert_eq!((off.doors[0].allow.len(), off.doors[0].open.len(), off.doors[0].seq_cooldown), (0, 0, None));
+    assert_eq!(off.doors[0].open_prefix, None);
     let text = "[options]\nScanGuard = 0\nMaxAttempts = 16777216\nLogRate = 0\nStateFile = /tmp/s\nControlSocket = None\n\
                 OnStop = Keep\n\
-                Gate = own\nGateRefuse = Drop\n[a]\nsequence = 5,1,9\nopen = tcp/22\nallow = 192.0.2.0/24, 2001:db8::1\nseq_cooldown = 60\n";
+                Gate = own\nGateRefuse = Drop\n[a]\nsequence = 5,1,9\nopen = tcp/22\nopen_prefix = 24,56\nallow = 192.0.2.0/24, 2001:db8::1\nseq_cooldown = 60\n";
     let config = accepted(text, Refuses, &[]);
     assert_eq!((config.options.scan_guard, config.options.max_attempts), (0, 16_777_216));
     assert_eq!((off.options.log_rate, config.options.log_rate), (1_000, 0));
@@ -536,6 +537,7 @@ fn the_extensions_are_off_until_written() {
     );
     assert_eq!((config.doors[0].allow.len(), config.doors[0].open.len()), (2, 1));
     assert_eq!(config.doors[0].seq_cooldown.unwrap().as_secs(), 60);
+    assert_eq!(config.doors[0].open_prefix.unwrap().to_string(), "24,56");
     for (line, code) in [
         ("ScanGuard = 256", "PK038"),
         ("MaxAttempts = 0", "PK038"),
@@ -550,6 +552,11 @@ fn the_extensions_are_off_until_written() {
         refused(&format!("[options]\n{line}\n[a]\nsequence = 5,1,9\n"), Refuses, &[code]);
     }
     refused(&format!("[options]\nGateRefuse = later\n{}", door("open = tcp/22")), Refuses, &["PK039"]);
+    refused(&door("open_prefix = "), Refuses, &["PK025"]);
+    refused(&door("open = tcp/22\nopen_prefix = /24"), Refuses, &["PK078"]);
+    refused(&door("open = tcp/22\nopen_prefix = 33"), Refuses, &["PK038"]);
+    accepted(&door("open = tcp/22\nopen_prefix = 15"), Refuses, &["PK079"]);
+    accepted(&door("command = /usr/local/bin/open %IP%\nopen_prefix = 24"), Refuses, &["PK080"]);
     refused(&door("allow = "), Refuses, &["PK025"]);
     refused(&door("allow = nowhere"), Refuses, &["PK043"]);
 }

@@ -62,6 +62,7 @@ fn the_full_example_has_every_key() {
         "stop_command_6",
         "cmd_timeout",
         "open",
+        "open_prefix",
         "allow",
         "seq_cooldown",
     ] {

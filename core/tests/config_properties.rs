@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use portknock_core::Protocol;
 use portknock_core::TcpFlags;
 use portknock_core::config::{
-    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, Options, Refusal, Sequence, Step, TableFamily, parse,
-    parse_sequence,
+    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix, Options, Refusal, Sequence, Step,
+    TableFamily, parse, parse_sequence,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -68,6 +68,7 @@ prop_compose! {
         allow in prop::collection::vec((any::<IpAddr>(), 0..=32_u8), 0..4),
         seq_cooldown in prop::option::of(seconds()),
         open in prop::collection::btree_set(open_port(), 0..4),
+        open_prefix in prop::option::of((8..=32_u8, 16..=128_u8)),
     ) -> Door {
         let one_time_sequences = source.as_ref().err().cloned();
         let allow = allow.into_iter().map(|(ip, length)| ipnet::IpNet::new(ip, length).unwrap().trunc()).collect();
@@ -75,6 +76,7 @@ prop_compose! {
         Door {
             one_time_sequences, seq_timeout, tcpflags, target, start_command, stop_command, start_command_6,
             stop_command_6, cmd_timeout, allow, seq_cooldown, open: open.into_iter().collect(),
+            open_prefix: open_prefix.map(|(ipv4, ipv6)| OpenPrefix { ipv4, ipv6 }),
             ..Door::new(&name, source.ok())
         }
     }

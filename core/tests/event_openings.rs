@@ -58,7 +58,7 @@ fn a_door_that_closes_early_has_the_time_when_it_was_due() {
     knock(&mut engine, 1, 7);
     knock(&mut engine, 2, 8);
     assert_eq!(events(&mut engine), [shown("open", 11), shown("close", 11), shown("open", 12)]);
-    engine.close("ssh", [10, 0, 0, 8].into(), Timestamp::from_secs(3));
+    engine.close("ssh", IpAddr::from([10, 0, 0, 8]), Timestamp::from_secs(3));
     assert_eq!(events(&mut engine), [shown("close", 12)]);
     knock(&mut engine, 4, 7);
     engine.close_all(Timestamp::from_secs(5));

@@ -105,6 +105,9 @@ pub struct portknock_event {
     /// due to close, which is later than `time_ns` if it closes early. 0 for a door that never closes
     /// by itself, and for other kinds.
     pub closes_at_ns: u64,
+    /// For OPEN, EXTEND and CLOSE: the network for which the door is open, as in "203.0.113.0/24".
+    /// Without `open_prefix` it is a single address, as in "203.0.113.7/32". Otherwise NULL.
+    pub net: *const c_char,
 }
 
 /// The place of a handle where its last event is, for C to read.
@@ -116,6 +119,7 @@ pub(crate) struct LastEvent {
     /// A command or a message.
     text: ChangingText,
     stop_command: ChangingText,
+    net: ChangingText,
     /// Kept for its memory.
     scratch: String,
 }
@@ -145,6 +149,7 @@ const NOTHING: portknock_event = portknock_event {
     ports: ptr::null(),
     port_count: 0,
     closes_at_ns: 0,
+    net: ptr::null(),
 };
 
 impl LastEvent {
@@ -161,6 +166,11 @@ impl LastEvent {
             closes_at_ns: event.closes_at().map_or(0, |time| time.as_nanos()),
             ..NOTHING
         };
+        if let Some(net) = event.net() {
+            self.scratch.clear();
+            let _ = write!(self.scratch, "{net}");
+            shown.net = self.net.set(&self.scratch);
+        }
         match &event.kind {
             EventKind::Stage { stage, steps } => {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_STAGE;
@@ -282,10 +292,16 @@ mod tests {
             .map(|(protocol, port)| OpenPort { protocol, port: NonZeroU16::new(port).unwrap() });
         let opening = |command: Option<&str>| {
             let (door, ip, closes_at) = ("d".into(), [1, 2, 3, 4].into(), portknock_core::Timestamp::from_nanos(9));
-            let stop_command = command.map(str::to_owned);
-            Box::new(portknock_core::Opening { door, ip, closes_at, stop_command, open: ports.into() })
+            let (stop_command, net) = (command.map(str::to_owned), "1.2.0.0/16".parse().unwrap());
+            Box::new(portknock_core::Opening { door, ip, closes_at, stop_command, open: ports.into(), net })
         };
         let close = |command, reason| EventKind::Close { opening: opening(command), reason };
+        let open = |command: Option<&str>, opening| EventKind::Open {
+            door_id: portknock_core::DoorId(0),
+            command: command.map(str::to_owned),
+            opening,
+            net: "1.2.0.0/16".parse().unwrap(),
+        };
         let extend = |command: Option<&str>, stop| EventKind::Extend {
             door_id: portknock_core::DoorId(0),
             command: command.map(str::to_owned),
@@ -294,8 +310,8 @@ mod tests {
         let mut last = LastEvent::default();
         for kind in [
             EventKind::Stage { stage: 1, steps: 2 },
-            EventKind::Open { door_id: portknock_core::DoorId(0), command: Some("run".into()), opening: None },
-            EventKind::Open { door_id: portknock_core::DoorId(0), command: None, opening: Some(opening(None)) },
+            open(Some("run"), None),
+            open(None, Some(opening(None))),
             extend(Some("run"), Some("stop")),
             extend(Some("run"), None),
             extend(None, Some("stop")),
@@ -310,6 +326,7 @@ mod tests {
             assert_eq!(read(portknock_event_kind_name(shown.kind as i32)), event.kind.as_str());
             assert_eq!((shown.time_ns, read(shown.ip), read(shown.door)), (7, "1.2.3.4", "d"));
             let text = |pointer: *const c_char| (!pointer.is_null()).then(|| read(pointer).to_owned());
+            assert_eq!(text(shown.net), event.net().map(|_| "1.2.0.0/16".to_owned()), "{event:?}");
             let commands: Vec<_> = event.command_requests().map(|request| request.command).collect();
             let shown_commands = [text(shown.stop_command), text(shown.command)];
             assert_eq!(shown_commands.into_iter().flatten().collect::<Vec<_>>(), commands);

@@ -22,6 +22,7 @@ const KEYS: [&str; 16] = [
     "seq_timeout = ",
     "cmd_timeout = ",
     "open = tcp/",
+    "open_prefix = 24,",
     "Gate = set inet a ",
     "seq_cooldown = ",
     "tcpflags = syn",

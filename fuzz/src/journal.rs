@@ -105,6 +105,7 @@ fn restore(path: &Path) -> Option<Restored> {
         closes_at: Timestamp::default(),
         stop_command: Some(request.command),
         open: [].into(),
+        net: request.net,
     }));
     assert!(openings.iter().all(|it| it.closes_at == Timestamp::default() || it.closes_at >= clocks().now));
     openings.sort_by_key(|opening| format!("{opening:?}"));
@@ -116,6 +117,7 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     let opening = Opening {
         door: "new door".into(),
         ip: [10, 0, 0, 1].into(),
+        net: "10.0.0.0/24".parse().expect("a network"),
         closes_at: clocks().now.saturating_add(Duration::from_secs(7)),
         stop_command: Some("close %\n".into()),
         open: [].into(),
@@ -126,9 +128,9 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     let mut more = [&openings[..], std::slice::from_ref(&opening)].concat();
     more.sort_by_key(|opening| format!("{opening:?}"));
     let mut state = again(path, &more);
-    let Opening { door, ip, stop_command: command, .. } = opening;
+    let Opening { door, ip, stop_command: command, net, .. } = opening;
     let command = command.expect("it has one");
-    let id = state.closing(&CommandRequest { door, ip, action: Action::Close, command });
+    let id = state.closing(&CommandRequest { door, ip, action: Action::Close, command, net });
     state.closed(id.expect("the opening has an id"));
     state.commit(clocks().now);
     drop(state);

@@ -27,7 +27,7 @@ from portknock._native import (
     __version__,
     replay,
 )
-from portknock._values import Address, Diagnostic, Door, Fix, Options, ProbeResult, Report, Step
+from portknock._values import Address, Diagnostic, Door, Fix, OpenPrefix, Options, ProbeResult, Report, Step
 
 AnyEvent = _Union[Stage, Open, Extend, Close, Timeout, Fail]
 
@@ -59,6 +59,7 @@ __all__ = [
     "KnockError",
     "Listener",
     "Open",
+    "OpenPrefix",
     "Options",
     "PortknockError",
     "ProbeError",

@@ -33,6 +33,7 @@ from portknock._values import Address as Address
 from portknock._values import Diagnostic as Diagnostic
 from portknock._values import Door as Door
 from portknock._values import Fix as Fix
+from portknock._values import OpenPrefix as OpenPrefix
 from portknock._values import Options as Options
 from portknock._values import ProbeResult as ProbeResult
 from portknock._values import Report as Report
@@ -63,6 +64,7 @@ __all__ = [
     "KnockError",
     "Listener",
     "Open",
+    "OpenPrefix",
     "Options",
     "PortknockError",
     "ProbeError",
@@ -213,7 +215,7 @@ class Stage(Event):
 class Open(Event):
     """The whole sequence matched and the door opens.
 
-    Unless a listener runs the commands, the program runs `command` and opens `ports` for `ip`.
+    Unless a listener runs the commands, the program runs `command` and opens `ports` for `net`.
     """
 
     __match_args__ = ("door", "ip", "command")
@@ -226,8 +228,16 @@ class Open(Event):
         *,
         ports: Sequence[str] = (),
         closes_at_ns: Optional[int] = None,
+        net: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door opens for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def command(self) -> Optional[str]:
         """What opens it: a command for /bin/sh, with the address in it. None where the door has no command."""
@@ -251,7 +261,7 @@ class Open(Event):
 class Extend(Event):
     """A complete knock while the door is open: it closes later, and its commands open it again.
 
-    Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps `ports` open for `ip`.
+    Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps `ports` open for `net`.
     """
 
     __match_args__ = ("door", "ip", "command", "stop_command")
@@ -265,8 +275,16 @@ class Extend(Event):
         *,
         ports: Sequence[str] = (),
         closes_at_ns: int = 0,
+        net: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door is open for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def command(self) -> Optional[str]:
         """What opens it again: a command for /bin/sh, with the address in it. None if nothing runs."""
@@ -294,7 +312,7 @@ class Extend(Event):
 class Close(Event):
     """The door's time is over, or it closes early.
 
-    Unless a listener runs the commands, the program runs `command` and closes `ports` for `ip`.
+    Unless a listener runs the commands, the program runs `command` and closes `ports` for `net`.
     """
 
     __match_args__ = ("door", "ip", "command", "reason")
@@ -308,8 +326,16 @@ class Close(Event):
         *,
         ports: Sequence[str] = (),
         closes_at_ns: int = 0,
+        net: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
+    @property
+    def net(self) -> str:
+        """The network that the door was open for, as in "203.0.113.0/24".
+
+        Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+        """
+
     @property
     def reason(self) -> Optional[Literal["full", "command"]]:
         """Why it closes early.

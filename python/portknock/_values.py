@@ -104,6 +104,16 @@ class Options:
 
 
 @dataclass(frozen=True)
+class OpenPrefix:
+    """The prefixes of the networks that a door opens for."""
+
+    ipv4: int
+    """The length for IPv4; 32 is the address alone."""
+    ipv6: int
+    """The length for IPv6; 128 is the address alone."""
+
+
+@dataclass(frozen=True)
 class Door:
     """A door of a configuration, with defaults filled in."""
 
@@ -120,7 +130,7 @@ class Door:
     target: Optional[str]
     """The destination address that knocks must have; None for any of the machine's."""
     start_command: Optional[str]
-    """What opens the door, with %IP% for the address."""
+    """What opens the door, with %IP% for the address and %NET% for the network that it opens for."""
     stop_command: Optional[str]
     """What closes it."""
     start_command_6: Optional[str]
@@ -135,6 +145,8 @@ class Door:
     """The networks that may knock; empty for all."""
     seq_cooldown: Optional[int]
     """How many seconds after an opening the door ignores that address."""
+    open_prefix: Optional[OpenPrefix] = None
+    """The networks that it opens for; None for the address alone."""
 
 
 @dataclass(frozen=True)
@@ -229,13 +241,15 @@ def _door(
     sequence: Optional[list[dict[str, Any]]],
     tcpflags: dict[str, bool],
     open: list[dict[str, Any]],
+    open_prefix: Optional[dict[str, int]],
     allow: list[str],
     **others: Any,
 ) -> Door:
     steps = None if sequence is None else tuple(Step(**step) for step in sequence)
     flags = tuple(name if is_set else f"!{name}" for name, is_set in tcpflags.items())
     opened = tuple(Step(**port) for port in open)
-    return Door(sequence=steps, tcpflags=flags, open=opened, allow=tuple(allow), **others)
+    prefix = None if open_prefix is None else OpenPrefix(**open_prefix)
+    return Door(sequence=steps, tcpflags=flags, open=opened, open_prefix=prefix, allow=tuple(allow), **others)
 
 
 def probe_result(found: dict[str, Any], rtt: Optional[float]) -> ProbeResult:

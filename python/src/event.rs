@@ -4,7 +4,9 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portknock_core::{DoorId, EventKind, FailReason, OpenPort, Opening, Protocol, Timestamp, json};
+use portknock_core::{
+    DoorId, EventKind, FailReason, IpNet, OpenPort, Opening, Protocol, Timestamp, json, parse_network,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -25,19 +27,19 @@ pub(crate) struct Stage;
 
 /// The whole sequence matched and the door opens.
 ///
-/// Unless a listener runs the commands, the program runs `command` and opens `ports` for `ip`.
+/// Unless a listener runs the commands, the program runs `command` and opens `ports` for `net`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Open;
 
 /// A complete knock while the door is open: it closes later, and its commands open it again.
 ///
-/// Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps `ports` open for `ip`.
+/// Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps `ports` open for `net`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Extend;
 
 /// The door's time is over, or it closes early.
 ///
-/// Unless a listener runs the commands, the program runs `command` and closes `ports` for `ip`.
+/// Unless a listener runs the commands, the program runs `command` and closes `ports` for `net`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Close;
 
@@ -74,7 +76,7 @@ impl Event {
     fn shown(&self) -> impl PartialEq + Hash + '_ {
         let portknock_core::Event { time, door, ip, kind } = &self.0;
         let (stage, steps, command, reason) = parts(kind);
-        let opening = (stop_command(kind), self.0.ports(), self.0.closes_at());
+        let opening = (stop_command(kind), self.0.ports(), self.0.closes_at(), self.0.net());
         (time, door, ip, kind.as_str(), (stage, steps, command, reason), opening)
     }
 
@@ -89,6 +91,11 @@ impl Event {
 
     fn stage(&self) -> u8 {
         parts(&self.0.kind).0.unwrap_or(0)
+    }
+
+    /// Returns the network of the event, if it is not the address alone.
+    fn opened_network(&self) -> Option<IpNet> {
+        self.0.net().filter(|net| *net != self.0.ip.into())
     }
 }
 
@@ -187,8 +194,12 @@ impl Event {
 fn named<'py>(event: &Bound<'py, Event>) -> PyResult<Vec<(&'static str, Bound<'py, PyAny>)>> {
     let has_opening =
         matches!(event.get().0.kind, EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. });
-    let names: &[_] = if has_opening { &["ports", "closes_at_ns", "time_ns"] } else { &["time_ns"] };
-    names.iter().map(|name| Ok((*name, event.getattr(*name)?))).collect()
+    let mut names = if has_opening { vec!["ports", "closes_at_ns"] } else { Vec::new() };
+    if event.get().opened_network().is_some() {
+        names.push("net");
+    }
+    names.push("time_ns");
+    names.into_iter().map(|name| Ok((name, event.getattr(name)?))).collect()
 }
 
 /// The values of the positional arguments.
@@ -214,17 +225,18 @@ struct Shown {
     closes_at: Timestamp,
     stop_command: Option<String>,
     open: Arc<[OpenPort]>,
+    net: Option<IpNet>,
 }
 
 impl Shown {
-    fn new(ports: &[String], closes_at_ns: u64, stop_command: Option<String>) -> PyResult<Self> {
+    fn new(ports: &[String], closes_at_ns: u64, stop_command: Option<String>, net: Option<IpNet>) -> PyResult<Self> {
         let open = ports.iter().map(|port| open_port(port)).collect::<PyResult<_>>()?;
-        Ok(Self { closes_at: Timestamp::from_nanos(closes_at_ns), stop_command, open })
+        Ok(Self { closes_at: Timestamp::from_nanos(closes_at_ns), stop_command, open, net })
     }
 
     fn at(self, door: &Arc<str>, ip: IpAddr) -> Box<Opening> {
-        let Self { closes_at, stop_command, open } = self;
-        Box::new(Opening { door: door.clone(), ip, closes_at, stop_command, open })
+        let Self { closes_at, stop_command, open, net } = self;
+        Box::new(Opening { door: door.clone(), ip, closes_at, stop_command, open, net: net.unwrap_or(ip.into()) })
     }
 }
 
@@ -237,6 +249,19 @@ fn open_port(text: &str) -> PyResult<OpenPort> {
     };
     let port = port.and_then(|(protocol, port)| Some(OpenPort { protocol, port: port.parse().ok()? }));
     port.ok_or_else(|| PyValueError::new_err(format!("{text:?} is not a port with its protocol, as in \"tcp/22\"")))
+}
+
+/// Reads a network; `None` is the address alone.
+fn network(text: Option<&str>) -> PyResult<Option<IpNet>> {
+    let parse = |text: &str| {
+        parse_network(text).ok_or_else(|| PyValueError::new_err(format!("net is not a network: {text:?}")))
+    };
+    text.map(parse).transpose()
+}
+
+/// Returns the network of an event that opens or closes.
+fn net_of(event: &Event) -> String {
+    event.0.net().map_or_else(String::new, |net| net.to_string())
 }
 
 #[pymethods]
@@ -278,8 +303,8 @@ impl Open {
 
     #[new]
     #[pyo3(
-        signature = (door, ip, command = None, *, ports = Vec::new(), closes_at_ns = None, time_ns = 0),
-        text_signature = "(door, ip, command=None, *, ports=(), closes_at_ns=None, time_ns=0)"
+        signature = (door, ip, command = None, *, ports = Vec::new(), closes_at_ns = None, net = None, time_ns = 0),
+        text_signature = "(door, ip, command=None, *, ports=(), closes_at_ns=None, net=None, time_ns=0)"
     )]
     fn new(
         door: &str,
@@ -287,18 +312,29 @@ impl Open {
         command: Option<String>,
         ports: Vec<String>,
         closes_at_ns: Option<u64>,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
         if closes_at_ns.is_none() && !ports.is_empty() {
             return Err(PyValueError::new_err("a door with ports closes by itself: closes_at_ns is missing"));
         }
-        let opening = closes_at_ns.map(|closes_at_ns| Shown::new(&ports, closes_at_ns, None)).transpose()?;
-        let kind = |door: &Arc<str>, ip| EventKind::Open {
+        let net = network(net)?;
+        let opening = closes_at_ns.map(|closes_at_ns| Shown::new(&ports, closes_at_ns, None, net)).transpose()?;
+        let kind = |door: &Arc<str>, ip: IpAddr| EventKind::Open {
             door_id: DoorId(0),
             command,
             opening: opening.map(|opening| opening.at(door, ip)),
+            net: net.unwrap_or(ip.into()),
         };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door opens for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// What opens it: a command for /bin/sh, with the address in it. None where the door has no command.
@@ -336,9 +372,13 @@ impl Extend {
         ("door", "ip", "command", "stop_command");
 
     #[new]
+    #[allow(clippy::too_many_arguments, reason = "Python code passes them by name")]
     #[pyo3(
-        signature = (door, ip, command = None, stop_command = None, *, ports = Vec::new(), closes_at_ns = 0, time_ns = 0),
-        text_signature = "(door, ip, command=None, stop_command=None, *, ports=(), closes_at_ns=0, time_ns=0)"
+        signature = (
+            door, ip, command = None, stop_command = None, *,
+            ports = Vec::new(), closes_at_ns = 0, net = None, time_ns = 0
+        ),
+        text_signature = "(door, ip, command=None, stop_command=None, *, ports=(), closes_at_ns=0, net=None, time_ns=0)"
     )]
     fn new(
         door: &str,
@@ -347,12 +387,21 @@ impl Extend {
         stop_command: Option<String>,
         ports: Vec<String>,
         closes_at_ns: u64,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let opening = Shown::new(&ports, closes_at_ns, stop_command)?;
+        let opening = Shown::new(&ports, closes_at_ns, stop_command, network(net)?)?;
         let kind =
             |door: &Arc<str>, ip| EventKind::Extend { door_id: DoorId(0), command, opening: opening.at(door, ip) };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door is open for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// What opens it again: a command for /bin/sh, with the address in it. None if nothing runs.
@@ -395,9 +444,13 @@ impl Close {
     const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) = ("door", "ip", "command", "reason");
 
     #[new]
+    #[allow(clippy::too_many_arguments, reason = "Python code passes them by name")]
     #[pyo3(
-        signature = (door, ip, command = None, reason = None, *, ports = Vec::new(), closes_at_ns = 0, time_ns = 0),
-        text_signature = "(door, ip, command=None, reason=None, *, ports=(), closes_at_ns=0, time_ns=0)"
+        signature = (
+            door, ip, command = None, reason = None, *,
+            ports = Vec::new(), closes_at_ns = 0, net = None, time_ns = 0
+        ),
+        text_signature = "(door, ip, command=None, reason=None, *, ports=(), closes_at_ns=0, net=None, time_ns=0)"
     )]
     fn new(
         door: &str,
@@ -406,12 +459,21 @@ impl Close {
         reason: Option<&str>,
         ports: Vec<String>,
         closes_at_ns: u64,
+        net: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
         let reason = reason.map(|word| reason_of(word, &[FailReason::Full, FailReason::Command])).transpose()?;
-        let opening = Shown::new(&ports, closes_at_ns, command)?;
+        let opening = Shown::new(&ports, closes_at_ns, command, network(net)?)?;
         let kind = |door: &Arc<str>, ip| EventKind::Close { opening: opening.at(door, ip), reason };
         Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+    }
+
+    /// The network that the door was open for, as in "203.0.113.0/24".
+    ///
+    /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
+    #[getter]
+    fn net(slf: PyRef<'_, Self>) -> String {
+        net_of(slf.as_super())
     }
 
     /// Why it closes early.

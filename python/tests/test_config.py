@@ -75,7 +75,7 @@ def test_texts_and_bytes_are_the_same():
 def test_doors_and_options_are_values():
     config = Config.parse(
         "[options]\nInterface = eth0,lo\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n"
-        "target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22,udp/53\nseq_cooldown = 60\n"
+        "target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22,udp/53\nopen_prefix = 24\nseq_cooldown = 60\n"
     )
     door = portknock.Door(
         name="a",
@@ -92,6 +92,7 @@ def test_doors_and_options_are_values():
         open=(Step(22), Step(53, "udp")),
         allow=("10.0.0.0/8",),
         seq_cooldown=60,
+        open_prefix=portknock.OpenPrefix(24, 128),
     )
     assert config.doors == (door,)
     assert {config.doors[0]: 1}[door] == 1

@@ -49,21 +49,37 @@ def test_logs_and_objects_are_those_of_the_command_line():
         "192.0.2.7: ssh: OPEN SESAME",
         "192.0.2.7: ssh: still open, closing time extended",
         "2001:db8::1: ssh: command timeout",
+        "192.0.2.7: ssh: OPEN SESAME",
+        "192.0.2.7: ssh: still open, closing time extended",
+        "2001:db8::1: ssh: command timeout",
         "192.0.2.7: ssh: sequence timeout (stage 1)",
         "192.0.2.7: ssh: attempt failed: wrong-port (stage 1)",
     ]
     head = {"time": 1690000000.123456789, "door": "ssh", "ip": "192.0.2.7"}
     assert ALL[0].as_dict() == {**head, "event": "stage", "stage": 1, "steps": 2}
+    alone = {**head, "net": "192.0.2.7/32"}
     closing = {"ports": [], "closes_at": 1690000010.123456789}
-    assert ALL[2].as_dict() == {**head, "event": "open", "command": None, "ports": [], "closes_at": None}
-    assert ALL[3].as_dict() == {**head, "event": "extend", "stop_command": None, "command": None, **closing}
+    assert ALL[2].as_dict() == {**alone, "event": "open", "command": None, "ports": [], "closes_at": None}
+    assert ALL[3].as_dict() == {**alone, "event": "extend", "stop_command": None, "command": None, **closing}
     again = Extend("ssh", "192.0.2.7", "open", "close", closes_at_ns=DUE, time_ns=TIME)
     assert (again.command, again.stop_command, str(again)) == ("open", "close", "192.0.2.7: ssh: OPEN SESAME")
-    assert again.as_dict() == {**head, "event": "extend", "stop_command": "close", "command": "open", **closing}
+    assert again.as_dict() == {**alone, "event": "extend", "stop_command": "close", "command": "open", **closing}
     failed = Close("ssh", "192.0.2.7", "close", "command", time_ns=TIME)
     assert (failed.reason, failed.as_dict()["reason"]) == ("command", "command")
     assert Close("ssh", "192.0.2.7").reason is None and failed != Close("ssh", "192.0.2.7", "close", time_ns=TIME)
-    assert ALL[6].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
+    assert ALL[-1].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
+
+
+def test_openings_have_their_network():
+    assert [event.net for event in ALL if isinstance(event, (Open, Extend, Close))] == [
+        *["192.0.2.7/32"] * 3,
+        "2001:db8::1/128",
+        *["192.0.2.0/24"] * 2,
+        "2001:db8::/56",
+    ]
+    assert ALL[5].as_dict()["net"] == "192.0.2.0/24" and not hasattr(ALL[0], "net")
+    with pytest.raises(ValueError):
+        Open("ssh", "192.0.2.7", net="192.0.2.7/24")
 
 
 def test_openings_and_closings_have_the_ports_and_the_closing_time():

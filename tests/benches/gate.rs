@@ -110,7 +110,8 @@ fn elements(table: &mut Table) {
         let begin = spent_here();
         for _ in 0..20_000 / together {
             let ips = (next..next + together).map(|ip| IpAddr::from(Ipv4Addr::from_bits(ip)));
-            let elements: Vec<_> = ips.map(|ip| (Element { ip, port }, Duration::from_secs(3600))).collect();
+            let elements: Vec<_> =
+                ips.map(|ip| (Element { net: ip.into(), port }, Duration::from_secs(3600))).collect();
             assert_eq!(gate.add(&elements), []);
             next += together;
         }

@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <pcap/pcap.h>
 
 static void print_text(const char *text) {
@@ -51,6 +52,12 @@ static void print_event(const portknock_event *event) {
     print_text(event->door);
     printf(",\"ip\":\"%s\"", event->ip);
     CHECK(event->family == (strchr(event->ip, ':') != NULL ? 6 : 4));
+    bool opens = event->kind == PORTKNOCK_EVENT_OPEN || event->kind == PORTKNOCK_EVENT_EXTEND ||
+                 event->kind == PORTKNOCK_EVENT_CLOSE;
+    CHECK((event->net != NULL) == opens);
+    if (event->net != NULL) {
+        printf(",\"net\":\"%s\"", event->net);
+    }
     if (event->stage != 0) {
         printf(",\"stage\":%" PRIu32, event->stage);
     }

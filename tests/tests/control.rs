@@ -183,8 +183,8 @@ fn events_are_sent_as_they_happen_in_the_form_of_replay() {
         json!({"event": "stage", "door": "ssh", "ip": "10.0.0.2", "stage": 1, "steps": 3}),
         json!({"event": "stage", "door": "ssh", "ip": "10.0.0.2", "stage": 2, "steps": 3}),
         json!({"event": "stage", "door": "ssh", "ip": "10.0.0.2", "stage": 3, "steps": 3}),
-        json!({"event": "open", "door": "ssh", "ip": "10.0.0.2", "command": format!("echo open 10.0.0.2 >> {done}"), "ports": []}),
-        json!({"event": "close", "door": "ssh", "ip": "10.0.0.2", "command": format!("echo close 10.0.0.2 >> {done}"), "ports": []}),
+        json!({"event": "open", "door": "ssh", "ip": "10.0.0.2", "net": "10.0.0.2/32", "command": format!("echo open 10.0.0.2 >> {done}"), "ports": []}),
+        json!({"event": "close", "door": "ssh", "ip": "10.0.0.2", "net": "10.0.0.2/32", "command": format!("echo close 10.0.0.2 >> {done}"), "ports": []}),
     ];
     let (mut sent, mut closing) = (Vec::new(), Vec::new());
     for line in events.output().lines() {

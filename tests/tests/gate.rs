@@ -509,9 +509,9 @@ fn a_close_by_hand_takes_effect_immediately_for_one_address() {
         }
         assert!(seen_from(&lab.client, "10.0.0.77", "10.0.0.1").starts_with("open"));
         events.wait_for(
-            r#""event":"open","door":"ssh","ip":"10.0.0.2","command":null,"ports":["tcp/22","udp/51820"],"closes_at":1"#,
+            r#""event":"open","door":"ssh","ip":"10.0.0.2","net":"10.0.0.2/32","command":null,"ports":["tcp/22","udp/51820"],"closes_at":1"#,
         );
-        events.wait_for(r#""event":"close","door":"ssh","ip":"10.0.0.2","command":null,"ports":["tcp/22","udp/51820"],"closes_at":"#);
+        events.wait_for(r#""event":"close","door":"ssh","ip":"10.0.0.2","net":"10.0.0.2/32","command":null,"ports":["tcp/22","udp/51820"],"closes_at":"#);
         assert_eq!(daemon.count("10.0.0.2: ssh: command timeout"), 1, "{}", daemon.log());
         assert_eq!((close().code, daemon.status_json()["openings"].as_u64()), (Some(1), Some(2)));
         lab.knock_from("10.0.0.2", "10.0.0.1", "7000 8000:udp 9000");

@@ -214,6 +214,7 @@ fn assign_door(door: &mut Door, key: Key, value: Slice<'_>, found: &mut Findings
         }
         Key::Target => set(&mut door.target, values::address(value, found).map(Some)),
         Key::Open => set(&mut door.open, open::ports(value, found)),
+        Key::OpenPrefix => set(&mut door.open_prefix, open::prefix(value, found).map(Some)),
         Key::Allow => set(&mut door.allow, values::networks(value, found)),
         Key::StartCommand => door.start_command = command(),
         Key::StopCommand => door.stop_command = command(),

@@ -80,6 +80,9 @@ codes! {
     OPENS_FOR_EVERY_ADDRESS = "PK075",
     APPENDED_RULE = "PK076",
     ONLY_FOR_IPV4 = "PK077",
+    NOT_A_PREFIX = "PK078",
+    WIDE_PREFIX = "PK079",
+    NETWORK_NOT_OPENED = "PK080",
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ use super::keys::Key;
 use super::model::Door;
 use crate::firewall_command::{self as command, Chain, Change, Place as At, Source, What};
 
-/// Warns of rules that let any address in, that are put behind the rules that refuse, or that IPv6 does not get.
+/// Warns of rules that let any address in, that are put behind the rules that refuse, that IPv6 does not get, or that the
+/// network of `open_prefix` does not get.
 pub(super) fn check(draft: &DoorDraft, found: &mut Findings) {
+    check_network(draft, found);
     let Door { start_command, start_command_6, .. } = &draft.door;
     for (text, key) in [(start_command, Key::StartCommand), (start_command_6, Key::StartCommand6)] {
         let (Some(text), Some(place)) = (text, draft.seen.get(&key)) else { continue };
@@ -30,6 +32,32 @@ pub(super) fn check(draft: &DoorDraft, found: &mut Findings) {
         {
             found.push(only_for_ipv4(place));
         }
+    }
+}
+
+fn check_network(draft: &DoorDraft, found: &mut Findings) {
+    let Door { open_prefix, start_command, start_command_6, stop_command, stop_command_6, open, .. } = &draft.door;
+    let (Some(prefix), Some(prefix_place)) = (open_prefix, draft.seen.get(&Key::OpenPrefix)) else { return };
+    let (four, six) = (prefix.ipv4 < 32, prefix.ipv6 < 128);
+    for (text, key, has_network) in [
+        (start_command, Key::StartCommand, four || six && start_command_6.is_none()),
+        (start_command_6, Key::StartCommand6, six),
+        (stop_command, Key::StopCommand, four || six && stop_command_6.is_none()),
+        (stop_command_6, Key::StopCommand6, six),
+    ] {
+        let (Some(text), Some(place), true) = (text, draft.seen.get(&key), has_network) else { continue };
+        let names_network = ["%NET%", "PORTKNOCK_NET"].iter().any(|name| text.contains(name));
+        if text.contains("%IP%") && !names_network && !command::only_reports(text) {
+            let message = "the command is for the address alone, so the network of `open_prefix` does not get in";
+            let help = "write `%NET%` instead of `%IP%` as the source, in the start command and in the stop command";
+            found.push(Diagnostic::warning(codes::NETWORK_NOT_OPENED, place.value.clone(), message).help(help));
+        }
+    }
+    let runs = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
+    if open.is_empty() && !runs(start_command) && !runs(start_command_6) {
+        let message = "`open_prefix` does nothing: the door opens nothing";
+        let help = "add `open`, or a `start_command` with `%NET%`";
+        found.push(Diagnostic::warning(codes::NETWORK_NOT_OPENED, prefix_place.key.clone(), message).help(help));
     }
 }
 
@@ -83,7 +111,8 @@ mod tests {
     fn of(lines: &str) -> Vec<&'static str> {
         let text = format!("[a]\nsequence = 7264,3981:udp,5410\n{lines}\n");
         let report = parse(text.as_bytes()).report;
-        let mine = [codes::OPENS_FOR_EVERY_ADDRESS, codes::APPENDED_RULE, codes::ONLY_FOR_IPV4];
+        let mine =
+            [codes::OPENS_FOR_EVERY_ADDRESS, codes::APPENDED_RULE, codes::ONLY_FOR_IPV4, codes::NETWORK_NOT_OPENED];
         report.diagnostics.iter().map(|found| found.code).filter(|code| mine.contains(code)).collect()
     }
 
@@ -119,6 +148,34 @@ mod tests {
         ] {
             assert_eq!(of(&format!("{only_ipv4}start_command = {command}")), [""; 0], "{command}");
         }
+    }
+
+    #[test]
+    fn a_command_that_leaves_the_network_out_is_warned_of() {
+        let open = "open_prefix = 24,56\nopen = tcp/22\n";
+        let expected = [codes::NETWORK_NOT_OPENED];
+        for commands in [
+            "start_command = /usr/local/bin/open %IP%",
+            "start_command = /usr/local/bin/open %NET%\nstop_command = /usr/local/bin/close %IP%",
+            "start_command_6 = ip6tables -I INPUT -s %IP% -j ACCEPT",
+            "start_command = echo %IP%; nft add element inet filter open '{ %IP% }'",
+        ] {
+            assert_eq!(of(&format!("{open}{commands}")), expected, "{commands}");
+            assert_eq!(of(&format!("open = tcp/22\n{commands}")), [""; 0], "{commands}");
+        }
+        for commands in [
+            "",
+            "start_command = /usr/local/bin/open %NET%\nstop_command = /usr/local/bin/close %IP% %NET%",
+            "start_command = /usr/local/bin/open %IP% $PORTKNOCK_NET",
+            "start_command = /usr/local/bin/open",
+            "start_command = logger opened for %IP%\nstop_command = /bin/echo %IP% | mail -s closed root",
+        ] {
+            assert_eq!(of(&format!("{open}{commands}")), [""; 0], "{commands}");
+        }
+        let six = "start_command_6 = /usr/local/bin/open %IP%\nopen = tcp/22\n";
+        assert_eq!(of(&format!("{six}open_prefix = 24")), [""; 0], "IPv6 opens for the address");
+        assert_eq!(of(&format!("{six}open_prefix = 32,64")), expected);
+        assert_eq!(of("open_prefix = 24"), expected, "nothing opens");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::Locator;
-use super::model::{Config, Door, FlagMask, Options};
+use super::model::{Config, Door, FlagMask, OpenPrefix, Options};
 use super::values::FLAGS;
 use crate::packet::Protocol;
 
@@ -138,6 +138,7 @@ struct DoorJson<'a> {
     stop_command_6: Option<&'a str>,
     cmd_timeout: u64,
     open: Vec<PortJson>,
+    open_prefix: Option<PrefixJson>,
     allow: Vec<String>,
     seq_cooldown: Option<u64>,
 }
@@ -159,9 +160,16 @@ fn door(door: &Door) -> DoorJson<'_> {
         stop_command_6: door.stop_command_6.as_deref(),
         cmd_timeout: door.cmd_timeout.as_secs(),
         open: door.open.iter().map(|open| port(open.port, open.protocol)).collect(),
+        open_prefix: door.open_prefix.map(|OpenPrefix { ipv4, ipv6 }| PrefixJson { ipv4, ipv6 }),
         allow: door.allow.iter().map(ToString::to_string).collect(),
         seq_cooldown: door.seq_cooldown.map(|time| Duration::as_secs(&time)),
     }
+}
+
+#[derive(Serialize)]
+struct PrefixJson {
+    ipv4: u8,
+    ipv6: u8,
 }
 
 #[derive(Serialize)]
@@ -223,7 +231,7 @@ mod tests {
     #[test]
     fn a_configuration_has_every_key() {
         let text = "[options]\nInterface = eth0,eth1\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n\
-                    target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22\nseq_cooldown = 60\n\
+                    target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22\nopen_prefix = 24,56\nseq_cooldown = 60\n\
                     [b]\none_time_sequences = /etc/b\n";
         assert_eq!(
             json(text),
@@ -237,10 +245,10 @@ mod tests {
                 r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"seq_timeout":25,"#,
                 r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":"o","stop_command":"x","#,
                 r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"open":[{"port":22,"protocol":"tcp"}],"#,
-                r#""allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
+                r#""open_prefix":{"ipv4":24,"ipv6":56},"allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
                 r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
-                r#""open":[],"allow":[],"seq_cooldown":null}]}}"#,
+                r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null}]}}"#,
             )
         );
     }

@@ -29,6 +29,7 @@ pub(super) enum Key {
     StopCommand6,
     CmdTimeout,
     Open,
+    OpenPrefix,
     Allow,
     SeqCooldown,
 }
@@ -62,6 +63,7 @@ const SPELLINGS: &[(&str, Key)] = &[
     ("stop_command_6", Key::StopCommand6),
     ("cmd_timeout", Key::CmdTimeout),
     ("open", Key::Open),
+    ("open_prefix", Key::OpenPrefix),
     ("allow", Key::Allow),
     ("seq_cooldown", Key::SeqCooldown),
 ];

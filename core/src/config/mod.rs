@@ -37,8 +37,8 @@ pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
-    Config, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, Options, Refusal,
-    Sequence, SequenceError, Step, TableFamily,
+    Config, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, OpenPrefix, Options,
+    Refusal, Sequence, SequenceError, Step, TableFamily,
 };
 pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};

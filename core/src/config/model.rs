@@ -1,7 +1,8 @@
 //! What a configuration means, as values that cannot hold an impossible door.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -172,6 +173,9 @@ pub struct Door {
     pub cmd_timeout: Duration,
     /// `open`: the ports that are opened for the source for `cmd_timeout`, without a command, each of them once.
     pub open: Arc<[OpenPort]>,
+    /// `open_prefix`: the door opens for the network of the source with this prefix, see [`Door::network_of`]; `None` for
+    /// the address alone.
+    pub open_prefix: Option<OpenPrefix>,
     /// `allow`: only these sources can knock; empty means every source.
     pub allow: Vec<IpNet>,
     /// `seq_cooldown`: how long after an opening the source's knocks on this door are ignored.
@@ -194,25 +198,69 @@ impl Door {
             stop_command_6: None,
             cmd_timeout: Duration::from_secs(10),
             open: Arc::new([]),
+            open_prefix: None,
             allow: Vec::new(),
             seq_cooldown: None,
         }
     }
 
-    /// The command that opens the door for `ip`, with `%IP%` replaced; `None` where there is nothing to run.
+    /// The command that opens the door for `ip`, with `%IP%` and `%NET%` replaced; `None` where there is nothing to run.
     pub fn start_command_for(&self, ip: IpAddr) -> Option<String> {
-        command_for(ip, self.start_command.as_deref(), self.start_command_6.as_deref())
+        self.command_for(ip, self.start_command.as_deref(), self.start_command_6.as_deref())
     }
 
-    /// The command that closes the door for `ip`, with `%IP%` replaced; `None` where there is nothing to run.
+    /// The command that closes the door for `ip`, with `%IP%` and `%NET%` replaced; `None` where there is nothing to run.
     pub fn stop_command_for(&self, ip: IpAddr) -> Option<String> {
-        command_for(ip, self.stop_command.as_deref(), self.stop_command_6.as_deref())
+        self.command_for(ip, self.stop_command.as_deref(), self.stop_command_6.as_deref())
+    }
+
+    fn command_for(&self, ip: IpAddr, plain: Option<&str>, six: Option<&str>) -> Option<String> {
+        let template = if ip.is_ipv6() { six.or(plain) } else { plain }.filter(|text| !text.is_empty())?;
+        let command = template.replace("%IP%", &ip.to_string());
+        Some(if command.contains(NET) { command.replace(NET, &self.network_of(ip).to_string()) } else { command })
+    }
+
+    /// The network that the door opens for when `ip` knocks: that of `open_prefix`, without it the address alone. If that
+    /// network is wider than the network of `allow` that has `ip`, it is that one (the widest of several), so that the door
+    /// never opens for an address that may not knock.
+    pub fn network_of(&self, ip: IpAddr) -> IpNet {
+        let host = IpNet::from(ip);
+        let Some(OpenPrefix { ipv4, ipv6 }) = self.open_prefix else { return host };
+        let allowed = self.allow.iter().filter(|net| net.contains(&ip)).map(IpNet::prefix_len).min();
+        let length = if ip.is_ipv6() { ipv6 } else { ipv4 }.max(allowed.unwrap_or(0));
+        IpNet::new(ip, length).map_or(host, |net| net.trunc())
+    }
+
+    /// The lengths of the prefixes of all networks that the door can open for, of this IP version.
+    pub(crate) fn prefix_lengths(&self, ipv6: bool) -> BTreeSet<u8> {
+        let unspecified: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let is_of_version = |ip: &IpAddr| ip.is_ipv6() == ipv6;
+        let allowed = self.allow.iter().map(IpNet::addr).filter(is_of_version);
+        let anywhere = self.allow.is_empty().then_some(unspecified);
+        allowed.chain(anywhere).map(|ip| self.network_of(ip).prefix_len()).collect()
     }
 }
 
-fn command_for(ip: IpAddr, plain: Option<&str>, six: Option<&str>) -> Option<String> {
-    let template = if ip.is_ipv6() { six.or(plain) } else { plain };
-    template.filter(|text| !text.is_empty()).map(|text| text.replace("%IP%", &ip.to_string()))
+/// The placeholder of a command for the network that the door opens for.
+const NET: &str = "%NET%";
+
+/// The prefixes of the networks that a door opens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpenPrefix {
+    /// The length for IPv4, 8 to 32; 32 is the address alone.
+    pub ipv4: u8,
+    /// The length for IPv6, 16 to 128; 128 is the address alone.
+    pub ipv6: u8,
+}
+
+/// The value of `open_prefix =`, as in `24,56`, or as in `24` if IPv6 opens for the address alone.
+impl fmt::Display for OpenPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { ipv4, ipv6: 128 } => write!(f, "{ipv4}"),
+            Self { ipv4, ipv6 } => write!(f, "{ipv4},{ipv6}"),
+        }
+    }
 }
 
 /// A port that a door opens.
@@ -328,6 +376,39 @@ impl FlagMask {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_is_never_wider_than_what_may_knock() {
+        let mut door = Door::new("a", None);
+        let net = |door: &Door, ip: &str| door.network_of(ip.parse().unwrap()).to_string();
+        assert_eq!(
+            (net(&door, "203.0.113.7"), net(&door, "2001:db8::7")),
+            ("203.0.113.7/32".into(), "2001:db8::7/128".into())
+        );
+        door.open_prefix = Some(OpenPrefix { ipv4: 24, ipv6: 56 });
+        assert_eq!(net(&door, "203.0.113.7"), "203.0.113.0/24");
+        assert_eq!(net(&door, "2001:db8:0:12ff::7"), "2001:db8:0:1200::/56");
+        assert_eq!((door.prefix_lengths(false), door.prefix_lengths(true)), ([24].into(), [56].into()));
+        let allow = ["203.0.113.0/28", "203.0.113.0/26", "198.51.0.0/16", "192.0.2.5/32", "2001:db8::/32"];
+        door.allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+        assert_eq!(net(&door, "203.0.113.7"), "203.0.113.0/26", "the widest that has the address");
+        assert_eq!(net(&door, "198.51.100.7"), "198.51.100.0/24");
+        assert_eq!(net(&door, "192.0.2.5"), "192.0.2.5/32");
+        assert_eq!(net(&door, "2001:db8::7"), "2001:db8::/56");
+        assert_eq!((door.prefix_lengths(false), door.prefix_lengths(true)), ([24, 26, 32].into(), [56].into()));
+        door.allow.truncate(4);
+        assert_eq!(door.prefix_lengths(true), [].into());
+    }
+
+    #[test]
+    fn commands_get_the_address_and_the_network() {
+        let mut door = Door::new("a", None);
+        door.start_command = Some("open %NET% for %IP%, %NET%".into());
+        let command = |door: &Door| door.start_command_for([203, 0, 113, 7].into()).unwrap();
+        assert_eq!(command(&door), "open 203.0.113.7/32 for 203.0.113.7, 203.0.113.7/32");
+        door.open_prefix = Some(OpenPrefix { ipv4: 20, ipv6: 128 });
+        assert_eq!(command(&door), "open 203.0.112.0/20 for 203.0.113.7, 203.0.112.0/20");
+    }
 
     const NONE: TcpFlags = TcpFlags::NONE;
     const SYN_ACK: TcpFlags = TcpFlags::from_bits(0x12);

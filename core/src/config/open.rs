@@ -1,4 +1,4 @@
-//! The values of what opens doors without a command: `open` and `Gate`.
+//! The values of what opens doors without a command: `open` and `Gate`; and of `open_prefix`.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
-use super::model::{Gate, GateSets, OpenPort, TableFamily};
+use super::model::{Gate, GateSets, OpenPort, OpenPrefix, TableFamily};
 use super::quoted::quoted;
 use super::slice::{Slice, is_blank};
 use crate::packet::Protocol;
@@ -59,6 +59,68 @@ fn port(word: Slice<'_>, found: &mut Findings) -> Option<OpenPort> {
         found.push(Diagnostic::error(codes::PORT_RANGE, word.span(), message));
     }
     port.map(|port| OpenPort { protocol, port })
+}
+
+/// The lengths of one or two prefixes, as in `24,56` for IPv4 and IPv6, or `24` for IPv4 alone.
+pub(super) fn prefix(value: Slice<'_>, found: &mut Findings) -> Option<OpenPrefix> {
+    let parts: Vec<Slice<'_>> = value.split(',').map(Slice::trim).collect();
+    let (four, six) = match *parts.as_slice() {
+        [four] => (length(four, Version::IPV4, found), Some(Version::IPV6.address)),
+        [four, six] => (length(four, Version::IPV4, found), length(six, Version::IPV6, found)),
+        _ => {
+            let message = format!("{} has more than two prefixes", quoted(value.text()));
+            found.push(Diagnostic::error(codes::NOT_A_PREFIX, value.span(), message).help(PREFIX_HELP));
+            return None;
+        }
+    };
+    Some(OpenPrefix { ipv4: four?, ipv6: six? })
+}
+
+const PREFIX_HELP: &str =
+    "write the lengths for IPv4 and IPv6 as in `24,56`; `24` opens for an IPv4 network, and for IPv6 addresses alone";
+
+/// What the prefix of an IP version can be.
+struct Version {
+    name: &'static str,
+    /// The length of the widest network that a door opens for.
+    widest: u8,
+    /// A prefix of less than this length is warned of.
+    wide: u8,
+    /// The length for a single address.
+    address: u8,
+}
+
+impl Version {
+    const IPV4: Self = Self { name: "IPv4", widest: 8, wide: 16, address: 32 };
+    const IPV6: Self = Self { name: "IPv6", widest: 16, wide: 32, address: 128 };
+}
+
+fn length(word: Slice<'_>, version: Version, found: &mut Findings) -> Option<u8> {
+    let Version { name, widest, wide, address } = version;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(word.text()) {
+        let message = match word.is_empty() {
+            true => format!("the {name} prefix is missing"),
+            false => format!("{} is not the length of an {name} prefix", quoted(word.text())),
+        };
+        let diagnostic = Diagnostic::error(codes::NOT_A_PREFIX, word.span(), message).help(PREFIX_HELP);
+        found.push(match word.text().strip_prefix('/').filter(|number| is_number(number)) {
+            Some(number) => diagnostic.fix(word.span(), number),
+            None => diagnostic,
+        });
+        return None;
+    }
+    let Some(length) = word.text().parse().ok().filter(|length| (widest..=address).contains(length)) else {
+        let message = format!("the {name} prefix {} is not from {widest} to {address}", quoted(word.text()));
+        found.push(Diagnostic::error(codes::NUMBER_RANGE, word.span(), message).help(PREFIX_HELP));
+        return None;
+    };
+    if length < wide {
+        let message = format!("the {name} network /{length} is very large: after one knock every host in it gets in");
+        let help = format!("use a prefix of {wide} or more; `allow` limits the network too");
+        found.push(Diagnostic::warning(codes::WIDE_PREFIX, word.span(), message).help(help));
+    }
+    Some(length)
 }
 
 /// `own`, or `set FAMILY TABLE SET4 SET6`.
@@ -139,6 +201,41 @@ mod tests {
         }
         let many: Vec<String> = (1..=MAX_OPEN_PORTS + 1).map(|port| format!("tcp/{port}")).collect();
         assert_eq!(codes_of(&format!("open = {}", many.join(",")), ""), [codes::NOT_AN_OPEN_PORT]);
+    }
+
+    #[test]
+    fn a_prefix_is_of_ipv4_alone_or_of_both_versions() {
+        let read = |value: &str| {
+            let text = format!("[a]\nsequence = 7342,1201:udp,23045\nopen = tcp/22\nopen_prefix = {value}\n");
+            let parsed = parse(text.as_bytes());
+            assert_eq!(parsed.report.diagnostics, [], "{value}");
+            let config = parsed.config.unwrap();
+            assert_eq!(parse(config.to_string().as_bytes()).config, Some(config.clone()), "{config}");
+            config.doors[0].open_prefix.map(|OpenPrefix { ipv4, ipv6 }| (ipv4, ipv6))
+        };
+        for (value, expected) in [
+            ("24,56", (24, 56)),
+            ("24", (24, 128)),
+            (" 16 , 32 # ours", (16, 32)),
+            ("32,128", (32, 128)),
+            ("024", (24, 128)),
+        ] {
+            assert_eq!(read(value), Some(expected), "{value}");
+        }
+        let of = |value: &str| codes_of(&format!("open = tcp/22\nopen_prefix = {value}"), "");
+        for bad in ["/24", "24,/56", "24,", ",56", "24 56", "24,56,64", "255.255.255.0", "x", "-1", "+24"] {
+            assert_eq!(of(bad), [codes::NOT_A_PREFIX], "{bad}");
+        }
+        for bad in ["0", "7", "33", "24,15", "24,129", "24,0", "999"] {
+            assert_eq!(of(bad), [codes::NUMBER_RANGE], "{bad}");
+        }
+        for wide in ["8", "15", "24,31", "24,16"] {
+            assert_eq!(of(wide), [codes::WIDE_PREFIX], "{wide}");
+        }
+        assert_eq!(of("15,31"), [codes::WIDE_PREFIX; 2]);
+        let text = b"[a]\nsequence = 7342,1201:udp,23045\nopen = tcp/22\nopen_prefix = /24, /56\n";
+        let fixed = crate::config::apply_fixes(text, &parse(text).report);
+        assert!(String::from_utf8_lossy(&fixed).ends_with("open_prefix = 24, 56\n"), "{fixed:?}");
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
     line(f, "target", door.target)?;
     line(f, "allow", Some(allow.join(",")).filter(|list| !list.is_empty()))?;
     line(f, "open", Some(open.join(",")).filter(|list| !list.is_empty()))?;
+    line(f, "open_prefix", door.open_prefix)?;
     line(f, "start_command", door.start_command.as_ref())?;
     line(f, "start_command_6", door.start_command_6.as_ref())?;
     line(f, "cmd_timeout", cmd_timeout.map(Duration::as_secs))?;

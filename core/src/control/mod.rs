@@ -7,8 +7,7 @@ mod prometheus;
 mod report;
 mod text;
 
-use std::net::IpAddr;
-
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use report::{Facts, MAX_LISTED, OpenDoor, Report};
@@ -22,12 +21,13 @@ pub const MAX_REQUEST: usize = 4096;
 pub enum Request {
     /// What it holds and what it counted.
     Status,
-    /// To close a door for an address now.
+    /// To close a door for an address or a network now.
     Close {
         /// The door's name.
         door: String,
-        /// The address it is open for.
-        ip: IpAddr,
+        /// The address, or the network, that it is open for.
+        #[serde(rename = "ip", with = "addresses")]
+        addresses: IpNet,
     },
     /// To read its configuration again.
     Reload,
@@ -96,6 +96,24 @@ impl Answer {
     }
 }
 
+/// An address or a network as a text.
+mod addresses {
+    use ipnet::IpNet;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use crate::network::{Written, parse_network};
+
+    pub(super) fn serialize<S: Serializer>(net: &IpNet, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Written(*net))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_network(&text).ok_or_else(|| D::Error::custom("neither an address nor a network, as in `203.0.113.0/24`"))
+    }
+}
+
 fn line_of(value: &impl Serialize) -> String {
     // Only maps with keys that are no strings could fail here, and there are none.
     serde_json::to_string(value).unwrap_or_default() + "\n"
@@ -107,12 +125,14 @@ mod tests {
 
     #[test]
     fn requests_and_answers_have_the_documented_form() {
-        let close = Request::Close { door: "a \"b\"".into(), ip: [10, 0, 0, 1].into() };
+        let close =
+            |addresses| Request::Close { door: "a \"b\"".into(), addresses: crate::parse_network(addresses).unwrap() };
         for (request, line) in [
             (Request::Status, r#"{"request":"status"}"#),
             (Request::Reload, r#"{"request":"reload"}"#),
             (Request::Events, r#"{"request":"events"}"#),
-            (close, r#"{"request":"close","door":"a \"b\"","ip":"10.0.0.1"}"#),
+            (close("10.0.0.1"), r#"{"request":"close","door":"a \"b\"","ip":"10.0.0.1"}"#),
+            (close("10.0.0.0/24"), r#"{"request":"close","door":"a \"b\"","ip":"10.0.0.0/24"}"#),
         ] {
             assert_eq!(request.to_line(), format!("{line}\n"));
             assert_eq!(Request::parse(line.as_bytes()), Ok(request));
@@ -127,7 +147,15 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_told_so() {
-        for line in ["", "status", "{}", "[]", r#"{"request":"stop"}"#, r#"{"request":"close","door":"a","ip":"x"}"#] {
+        for line in [
+            "",
+            "status",
+            "{}",
+            "[]",
+            r#"{"request":"stop"}"#,
+            r#"{"request":"close","door":"a","ip":"x"}"#,
+            r#"{"request":"close","door":"a","ip":"10.0.0.1/24"}"#,
+        ] {
             let error = Request::parse(line.as_bytes()).unwrap_err();
             assert!(error.starts_with("this is no request: "), "{error}");
         }

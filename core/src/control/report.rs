@@ -115,11 +115,14 @@ pub(super) struct CommandsReport {
     pub(super) waiting: usize,
 }
 
-/// A door that stands open for an address.
+/// A door that stands open for an address or a network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpenDoor {
     pub(super) door: String,
+    /// The address that opened it.
     pub(super) ip: IpAddr,
+    /// What it is open for, as in `203.0.113.0/24`; a single address has its length too.
+    pub(super) net: String,
     /// As the time of an event. Kept as written: a floating-point number does not hold nanoseconds.
     pub(super) closes_at: Box<RawValue>,
     pub(super) closes_in: f64,
@@ -133,6 +136,7 @@ impl OpenDoor {
         Self {
             door: opening.door.to_string(),
             ip: opening.ip,
+            net: opening.net.to_string(),
             // Digits and a point are a number.
             closes_at: RawValue::from_string(opening.closes_at.to_string()).unwrap_or_default(),
             closes_in: opening.closes_at.saturating_since(now).as_secs_f64(),
@@ -207,12 +211,13 @@ fn state(service: &Service, name: String) -> InterfaceReport {
 
 #[cfg(test)]
 pub(super) fn sample() -> Report {
-    let opening = |door: &str, ip: &str, secs| Opening {
+    let opening = |door: &str, ip: &str, net: &str, secs| Opening {
         door: door.into(),
         ip: ip.parse().unwrap(),
         closes_at: Timestamp::from_secs(secs),
         stop_command: Some(format!("close {ip}\u{1b}")),
         open: [].into(),
+        net: net.parse().unwrap(),
     };
     let now = Timestamp::from_secs(1_000);
     Report {
@@ -244,8 +249,8 @@ pub(super) fn sample() -> Report {
         followers: 1,
         suppressed: 12,
         open: vec![
-            OpenDoor::new(&opening("openSSH", "10.0.0.2", 1_012), now),
-            OpenDoor::new(&opening("gone", "2001:db8::1", 4_600), now),
+            OpenDoor::new(&opening("openSSH", "10.0.0.2", "10.0.0.2/32", 1_012), now),
+            OpenDoor::new(&opening("gone", "2001:db8::1", "2001:db8::/56", 4_600), now),
         ],
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{AttemptsReport, CommandsReport, PacketsReport, Report};
+use crate::network::{Written, parse_network};
 use crate::printable::Printable;
 
 impl Report {
@@ -54,7 +55,8 @@ impl Report {
             let by_gate = || format!("shutting {}", open.ports.join(","));
             let by = open.stop_command.clone().unwrap_or_else(by_gate);
             let [door, command] = [&open.door, &by].map(|text| Printable(text).to_string());
-            [door, open.ip.to_string(), span(closes_in), command]
+            let addresses = parse_network(&open.net).map_or_else(String::new, |net| Written(net).to_string());
+            [door, addresses, span(closes_in), command]
         });
         table(out, ["OPEN DOOR", "ADDRESS", "CLOSES IN", "BY"].map(String::from), open)?;
         match self.openings.saturating_sub(self.open.len()) {
@@ -119,9 +121,9 @@ DOOR         OPEN FOR
 openSSH      1
 a "b"\\x0ac  0
 
-OPEN DOOR  ADDRESS      CLOSES IN  BY
-openSSH    10.0.0.2     12 s       close 10.0.0.2\x1b
-gone       2001:db8::1  1 h 0 min  close 2001:db8::1\x1b
+OPEN DOOR  ADDRESS        CLOSES IN  BY
+openSSH    10.0.0.2       12 s       close 10.0.0.2\x1b
+gone       2001:db8::/56  1 h 0 min  close 2001:db8::1\x1b
 and 1 more
 "#;
         assert_eq!(sample().text(), expected);

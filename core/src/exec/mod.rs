@@ -3,7 +3,7 @@
 //! A command runs as `/bin/sh -c COMMAND`, or without the shell where that would only start a program in its place (see
 //! `argv.rs`), in a process group of its own (so that a Ctrl-C on the terminal does not reach it), with `/dev/null` as
 //! standard input and this process's standard output and error. Its environment is this process's with
-//! `PORTKNOCK_DOOR`, `PORTKNOCK_IP` and `PORTKNOCK_EVENT` (`open` or `close`) added, and with `PORTKNOCK_STATE_FILE`,
+//! `PORTKNOCK_DOOR`, `PORTKNOCK_IP`, `PORTKNOCK_NET` and `PORTKNOCK_EVENT` (`open` or `close`) added, and with `PORTKNOCK_STATE_FILE`,
 //! which tells whose command it is, and without `NOTIFY_SOCKET`. No command is ever killed: people write
 //! `open; sleep 30; close` in one command.
 
@@ -14,7 +14,6 @@ mod queue;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use orphans::Orphan;
 pub use outcome::{CommandId, Outcome, OutcomeKind, SLOW_AFTER};
 use queue::{CommandQueue, Job, Key};
@@ -43,6 +43,7 @@ const STARTS_PER_TURN: usize = 4;
 /// The variables that a command finds in its environment.
 const DOOR: &str = "PORTKNOCK_DOOR";
 const IP: &str = "PORTKNOCK_IP";
+const NET: &str = "PORTKNOCK_NET";
 const EVENT: &str = "PORTKNOCK_EVENT";
 const STATE_FILE: &str = "PORTKNOCK_STATE_FILE";
 /// What a supervisor tells the daemon alone; see sd_notify(3).
@@ -52,7 +53,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often children are looked at that no descriptor tells about.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// Runs commands: those of one door and address one after another, all others side by side within [`SLOTS`], stop
+/// Runs commands: those of one door and address (or network, if the door opens for one) one after another, all others side by side within [`SLOTS`], stop
 /// commands first, and the doors in turn. Of one door at most as many start commands wait as [`Executor::set_limit`]
 /// says. No stop command is lost.
 ///
@@ -131,11 +132,11 @@ impl Executor {
         self.limit = limit.max(1);
     }
 
-    /// Makes the commands of these doors and addresses wait for those that an executor before this one, in a process
+    /// Makes the commands of these doors and networks wait for those that an executor before this one, in a process
     /// with the same state file that crashed, left running: else a slow start command would open the door after its stop command closed it. To
     /// be called before any [`Executor::submit`]. Nobody waits longer than [`SLOW_AFTER`], and where `/proc` or
     /// pidfd_open(2) is missing nobody waits.
-    pub fn wait_for_orphans(&mut self, keys: impl IntoIterator<Item = (Arc<str>, IpAddr)>, now: Timestamp) {
+    pub fn wait_for_orphans(&mut self, keys: impl IntoIterator<Item = (Arc<str>, IpNet)>, now: Timestamp) {
         let keys: Vec<Key> = keys.into_iter().collect();
         if keys.is_empty() {
             return;
@@ -161,14 +162,14 @@ impl Executor {
         id
     }
 
-    /// The start commands that wait for this door and address.
-    pub fn waiting_starts(&self, door: &Arc<str>, ip: IpAddr) -> impl Iterator<Item = (CommandId, &CommandRequest)> {
-        self.queue.waiting_starts(&(door.clone(), ip)).iter().map(|job| (job.id, &job.request))
+    /// The start commands that wait for this door and network.
+    pub fn waiting_starts(&self, door: &Arc<str>, net: IpNet) -> impl Iterator<Item = (CommandId, &CommandRequest)> {
+        self.queue.waiting_starts(&(door.clone(), net)).iter().map(|job| (job.id, &job.request))
     }
 
-    /// Takes back a start command that waits for this door and address: nothing more is told of it.
-    pub fn withdraw_start(&mut self, door: &Arc<str>, ip: IpAddr, id: CommandId) {
-        self.queue.withdraw(&(door.clone(), ip), id);
+    /// Takes back a start command that waits for this door and network: nothing more is told of it.
+    pub fn withdraw_start(&mut self, door: &Arc<str>, net: IpNet, id: CommandId) {
+        self.queue.withdraw(&(door.clone(), net), id);
     }
 
     /// Takes back all start commands that wait, and returns how many that were.
@@ -344,7 +345,7 @@ impl Executor {
     /// Frees the slot and the lane of a command.
     fn release(&mut self, request: &CommandRequest) {
         self.queue.release(&request.door, request.action);
-        self.queue.done(&(request.door.clone(), request.ip));
+        self.queue.done(&(request.door.clone(), request.net));
     }
 
     fn tell(&mut self, id: CommandId, request: CommandRequest, kind: OutcomeKind) {
@@ -378,6 +379,7 @@ fn spawn_program(program: &str, arguments: &[&str], request: &CommandRequest, st
         .args(arguments)
         .env(DOOR, &*request.door)
         .env(IP, request.ip.to_string())
+        .env(NET, request.net.to_string())
         .env(EVENT, request.action.to_string())
         .env(STATE_FILE, state_file)
         .env_remove(NOTIFY_SOCKET)

@@ -1,17 +1,17 @@
 //! Commands that an executor before this one started and left running, as a crash does.
 //!
 //! They are known by what they were given: a process group of their own, and the state file, the door and the
-//! address in their environment, as proc_pid_environ(5) shows it.
+//! network in their environment, as proc_pid_environ(5) shows it.
 
 use std::fs;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::queue::Key;
-use super::{DOOR, IP, STATE_FILE};
+use super::{DOOR, IP, NET, STATE_FILE};
+use crate::network::parse_network;
 use crate::sys::process::{effective_user, pidfd_open};
 
 /// A command that somebody else has to wait for.
@@ -57,6 +57,8 @@ fn key_of<'a>(pid: u32, keys: &'a [Key], state_file: &Path) -> Option<&'a Key> {
     if variable(STATE_FILE)? != state_file.as_os_str().as_bytes() {
         return None;
     }
-    let (door, ip) = (variable(DOOR)?, std::str::from_utf8(variable(IP)?).ok()?.parse::<IpAddr>().ok()?);
-    keys.iter().find(|(its_door, its_ip)| its_door.as_bytes() == door && *its_ip == ip)
+    // A portknockd that knew no networks gave its commands the address alone.
+    let net = parse_network(std::str::from_utf8(variable(NET).or_else(|| variable(IP))?).ok()?)?;
+    let door = variable(DOOR)?;
+    keys.iter().find(|(its_door, its_net)| its_door.as_bytes() == door && *its_net == net)
 }

@@ -1,9 +1,10 @@
-//! The queue of waiting commands: one command at a time for each door and address, stop commands before start commands,
-//! and the doors in turn.
+//! The queue of waiting commands: one command at a time for each door and address, or network if the door opens for one;
+//! stop commands before start commands, and the doors in turn.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::{CommandId, MAX_PROCESSES, SLOTS};
 use crate::event::{Action, CommandRequest};
@@ -19,12 +20,12 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn key(&self) -> Key {
-        (self.request.door.clone(), self.request.ip)
+        (self.request.door.clone(), self.request.net)
     }
 }
 
 /// What commands are kept in order by.
-pub(super) type Key = (Arc<str>, IpAddr);
+pub(super) type Key = (Arc<str>, IpNet);
 
 /// The waiting commands of one key, of each action in their order; stop commands go first.
 #[derive(Debug, Default)]
@@ -49,8 +50,8 @@ impl Lane {
 /// What one door has waiting and running. Arrays have an element for each [`Action`].
 #[derive(Debug, Default)]
 struct DoorQueue {
-    /// The addresses whose command can be taken now, by the command's number: the oldest first.
-    ready: [BTreeMap<CommandId, IpAddr>; 2],
+    /// The networks whose command can be taken now, by the command's number: the oldest first.
+    ready: [BTreeMap<CommandId, IpNet>; 2],
     /// The door's place among those that have a command ready.
     turn: [Option<u64>; 2],
     waiting: [usize; 2],
@@ -110,8 +111,8 @@ impl CommandQueue {
         if queue.waiting[Action::Open as usize] <= limit {
             return None;
         }
-        let (&id, &ip) = queue.ready[Action::Open as usize].iter().next()?;
-        self.withdraw(&(name.clone(), ip), id)
+        let (&id, &net) = queue.ready[Action::Open as usize].iter().next()?;
+        self.withdraw(&(name.clone(), net), id)
     }
 
     /// Takes out all start commands, and returns how many that were.
@@ -134,8 +135,8 @@ impl CommandQueue {
         if let Some(turn) = queue.turn[action as usize].take() {
             self.turns[action as usize].remove(&turn);
         }
-        let ip = *queue.ready[action as usize].values().next()?;
-        self.change(&(door, ip), |lane| {
+        let net = *queue.ready[action as usize].values().next()?;
+        self.change(&(door, net), |lane| {
             lane.busy = true;
             lane.waiting[action as usize].pop_front()
         })
@@ -206,7 +207,7 @@ impl CommandQueue {
 
     /// Changes a lane, and then all that depends on it.
     fn change<T>(&mut self, key: &Key, act: impl FnOnce(&mut Lane) -> T) -> T {
-        let (door, ip) = key;
+        let (door, net) = key;
         let lane = self.lanes.entry(key.clone()).or_default();
         let (ready_before, before) = (lane.ready(), lane.counts());
         let result = act(lane);
@@ -223,7 +224,7 @@ impl CommandQueue {
                 queue.ready[action as usize].remove(&id);
             }
             if let Some((action, id)) = ready {
-                queue.ready[action as usize].insert(id, *ip);
+                queue.ready[action as usize].insert(id, *net);
             }
         });
         result
@@ -255,11 +256,13 @@ impl CommandQueue {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn job_of(door: &str, id: u64, host: u8, action: Action) -> Job {
-        let request =
-            CommandRequest { door: door.into(), ip: IpAddr::from([10, 0, 0, host]), action, command: String::new() };
+        let ip = IpAddr::from([10, 0, 0, host]);
+        let request = CommandRequest { door: door.into(), ip, action, command: String::new(), net: ip.into() };
         Job { id: CommandId(id), request, reported: None }
     }
 
@@ -315,7 +318,7 @@ mod tests {
         for id in 0..all {
             let [.., high, low] = id.to_be_bytes();
             let mut job = job_of("flooded", id as u64, low, Action::Open);
-            job.request.ip = [10, 0, high, low].into();
+            job.request.net = IpAddr::from([10, 0, high, low]).into();
             queue.push(job);
         }
         let start = |queue: &mut CommandQueue, id| {

@@ -13,7 +13,8 @@ fn now() -> Timestamp {
 
 fn request(host: u16, action: Action, command: &str) -> CommandRequest {
     let [high, low] = host.to_be_bytes();
-    CommandRequest { door: "front".into(), ip: IpAddr::from([10, 0, high, low]), action, command: command.into() }
+    let ip = IpAddr::from([10, 0, high, low]);
+    CommandRequest { door: "front".into(), ip, action, command: command.into(), net: ip.into() }
 }
 
 fn turn(executor: &mut Executor, now: Timestamp) {
@@ -55,7 +56,7 @@ fn a_command_sees_its_environment_and_nothing_on_standard_input() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let command = format!(
-        "echo $PORTKNOCK_DOOR $PORTKNOCK_IP $PORTKNOCK_EVENT >{0}; cat >>{0}; grep SigBlk /proc/self/status >>{0}",
+        "echo $PORTKNOCK_DOOR $PORTKNOCK_IP $PORTKNOCK_NET $PORTKNOCK_EVENT >{0}; cat >>{0}; grep SigBlk /proc/self/status >>{0}",
         out.display()
     );
     let mut executor = Executor::new().unwrap();
@@ -63,7 +64,7 @@ fn a_command_sees_its_environment_and_nothing_on_standard_input() {
     let outcomes = finish(&mut executor);
     assert!(matches!(outcomes[0].kind, OutcomeKind::Started));
     assert!(matches!(&outcomes[1].kind, OutcomeKind::Finished(status) if status.success()));
-    assert_eq!(read(&out), "front 10.0.0.1 close\nSigBlk:\t0000000000000000\n");
+    assert_eq!(read(&out), "front 10.0.0.1 10.0.0.1/32 close\nSigBlk:\t0000000000000000\n");
 }
 
 #[test]
@@ -349,7 +350,7 @@ fn commands_wait_for_those_that_an_executor_before_left_running() {
     let mut other = spawn(&other, Path::new("/another")).unwrap();
     let mut executor = Executor::new().unwrap();
     executor.set_state_file(Path::new(STATE));
-    executor.wait_for_orphans([1, 2].map(|host| ("orphaned".into(), IpAddr::from([10, 0, 0, host]))), now());
+    executor.wait_for_orphans([1, 2].map(|host| ("orphaned".into(), IpAddr::from([10, 0, 0, host]).into())), now());
     assert_eq!(executor.orphans.len(), 1);
     for host in [1, 2] {
         let mut request = request(host, Action::Close, &format!("echo close $PORTKNOCK_IP >>{}", out.display()));
@@ -372,7 +373,7 @@ fn an_orphan_that_hangs_is_waited_for_only_so_long() {
     let mut executor = Executor::new().unwrap();
     executor.set_state_file(Path::new(STATE));
     let start = now();
-    executor.wait_for_orphans([(hanging.door.clone(), hanging.ip)], start);
+    executor.wait_for_orphans([(hanging.door.clone(), hanging.net)], start);
     executor.submit(CommandRequest { action: Action::Close, command: "true".into(), ..hanging });
     turn(&mut executor, start);
     assert_eq!((executor.running(), executor.waiting()), (0, 1));

@@ -1,10 +1,11 @@
 //! The elements of the sets: opening ports, closing them, and reading which are open.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::element::Element;
 use super::error::GateError;
+use super::lengths::{SetOf, set_of};
 use super::message::{self, Kind, Messages};
 use super::numbers::*;
 use super::socket::{Failure, NftSocket};
@@ -48,7 +49,7 @@ impl Gate {
     /// Fails where the sets have gone.
     pub fn read(&mut self) -> Result<HashMap<Element, Duration>, GateError> {
         let mut open = HashMap::new();
-        for which in [0, 1] {
+        for set in self.sets.lengths.sets() {
             // A list leaves elements out while the kernel gives the set more room, and does not say so: it is asked for
             // until it has nothing new.
             let mut known = usize::MAX;
@@ -56,13 +57,13 @@ impl Gate {
                 known = open.len();
                 let mut question = Messages::default();
                 question
-                    .message(Kind::GetElement, NLM_F_DUMP, self.sets.number(), |set| self.sets.name_set(set, which));
+                    .message(Kind::GetElement, NLM_F_DUMP, self.sets.number(), |list| self.sets.name_set(list, set));
                 let asked = self.socket.ask(question, |attributes| {
                     open.extend(
-                        elements(attributes).filter_map(|(element, lifetime)| Some((element, lifetime.left()?))),
+                        elements(attributes, set).filter_map(|(element, lifetime)| Some((element, lifetime.left()?))),
                     );
                 });
-                asked.map_err(|error| self.sets.explain(error, which))?;
+                asked.map_err(|error| self.sets.explain(error, set))?;
             }
         }
         Ok(open)
@@ -116,8 +117,8 @@ impl Gate {
                         }
                     },
                     _ => {
-                        let which = usize::from(wanted.element.ip.is_ipv6());
-                        failed.push((wanted.element, self.sets.explain(GateError::of(errno), which)));
+                        let set = set_of(wanted.element.net);
+                        failed.push((wanted.element, self.sets.explain(GateError::of(errno), set)));
                         false
                     }
                 }
@@ -163,14 +164,21 @@ impl Gate {
     /// Which of these ports are open and have an end.
     fn ending(&mut self, wanted: &[Element]) -> HashSet<Element> {
         let mut ending = HashSet::with_capacity(wanted.len());
-        for part in wanted.chunks(PAUSE_THRESHOLD) {
+        let mut by_set: BTreeMap<SetOf, Vec<&Element>> = BTreeMap::new();
+        for element in wanted {
+            by_set.entry(set_of(element.net)).or_default().push(element);
+        }
+        let parts = by_set.iter().flat_map(|(set, all)| all.chunks(PAUSE_THRESHOLD).map(move |part| (*set, part)));
+        for (set, part) in parts {
             let mut question = Messages::default();
             for element in part {
                 self.sets.change(&mut question, Kind::GetElement, 0, element, None);
             }
             // This fails if one of them is closed already. The kernel answers for the others all the same.
             let _ = self.socket.ask(question, |attributes| {
-                ending.extend(elements(attributes).filter_map(|(element, lifetime)| lifetime.left().map(|_| element)));
+                ending.extend(
+                    elements(attributes, set).filter_map(|(element, lifetime)| lifetime.left().map(|_| element)),
+                );
             });
         }
         ending
@@ -182,7 +190,8 @@ impl Gate {
         self.sets.change(&mut question, Kind::GetElement, 0, element, None);
         let mut found = None;
         let asked = self.socket.ask(question, |attributes| {
-            found = elements(attributes).find(|(one, _)| one == element).map(|(_, lifetime)| lifetime);
+            found =
+                elements(attributes, set_of(element.net)).find(|(one, _)| one == element).map(|(_, lifetime)| lifetime);
         });
         match asked {
             Err(GateError::Kernel(libc::ENOENT)) => Ok(None),
@@ -214,16 +223,16 @@ fn transact<T>(socket: &mut NftSocket, items: &[T], write: impl Fn(&mut Messages
     Ok(errors)
 }
 
-/// The elements of a message, each with its lifetime.
-fn elements(attributes: &[u8]) -> impl Iterator<Item = (Element, Lifetime)> {
+/// The elements of a message about this set, each with its lifetime.
+fn elements(attributes: &[u8], (_, length): SetOf) -> impl Iterator<Item = (Element, Lifetime)> {
     let list = message::find(attributes, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
-    message::all(list).filter_map(|(_, element)| {
+    message::all(list).filter_map(move |(_, element)| {
         let key = message::find(message::find(element, NFTA_SET_ELEM_KEY)?, NFTA_DATA_VALUE)?;
         let left =
             [NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_TIMEOUT].iter().find_map(|kind| message::find(element, *kind));
         let lifetime = left
             .and_then(message::long)
             .map_or(Lifetime::Unlimited, |millis| Lifetime::Limited(Duration::from_millis(millis)));
-        Some((Element::of_key(key)?, lifetime))
+        Some((Element::of_key(key, length)?, lifetime))
     })
 }

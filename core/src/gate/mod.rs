@@ -2,12 +2,13 @@
 //!
 //! An opening is an element of a set of nftables, with the source, the protocol and the port, and with a timeout. Either
 //! the own table refuses everybody who is not in it (`Gate = own`, see `table.rs`), or the administrator's rules look
-//! into two sets of theirs (`Gate = set …`), of which nothing but elements is touched. Needs CAP_NET_ADMIN, and Linux
-//! 5.10 or later.
+//! into sets of theirs (`Gate = set …`), of which nothing but elements is touched. There are two sets for addresses and
+//! further ones for networks (see `lengths.rs`). Needs CAP_NET_ADMIN, and Linux 5.10 or later.
 
 mod element;
 mod elements;
 mod error;
+mod lengths;
 mod message;
 mod numbers;
 mod rule;
@@ -17,10 +18,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 pub use element::Element;
 pub use error::GateError;
+use ipnet::IpNet;
+pub(crate) use lengths::set_name;
+use lengths::{Lengths, SetOf, set_of};
 use message::{Kind, Messages};
 use numbers::*;
 use sets::Sets;
@@ -70,13 +75,14 @@ impl Gate {
             return Ok(None);
         }
         let socket = NftSocket::open()?;
+        let lengths = Lengths::of(config);
         let (sets, own) = match &config.options.gate {
             config::Gate::Own => {
                 // Whoever may not watch may not make the table either, so there is no need for a substitute.
                 let (refusal, watch) = (config.options.gate_refuse, socket.watch()?);
-                (Sets::own(), Some(Own { ports, refusal, rules: Vec::new(), watch, is_paused: false }))
+                (Sets::own(lengths), Some(Own { ports, refusal, rules: Vec::new(), watch, is_paused: false }))
             }
-            config::Gate::Sets(sets) => (Sets::of(sets), None),
+            config::Gate::Sets(sets) => (Sets::of(sets, lengths), None),
         };
         let mut gate = Self { socket, sets, own };
         if !gate.is_own() {
@@ -85,6 +91,14 @@ impl Gate {
             return Err(GateError::NotOurs);
         }
         Ok(Some(gate))
+    }
+
+    /// Adds sets for these networks to the managed table, because doors of an earlier configuration
+    /// are open for them.
+    pub fn keep(&mut self, open: impl IntoIterator<Item = IpNet>) {
+        for net in open {
+            self.sets.lengths.add(net);
+        }
     }
 
     /// Makes the own table, or takes over the one that is there with what is open in it. Nothing happens where the sets are
@@ -103,18 +117,22 @@ impl Gate {
     fn make_unasked(&mut self) -> Result<(), GateError> {
         let Some(own) = &mut self.own else { return Ok(()) };
         let mut rules = Vec::new();
-        let made = table::make(&own.ports, own.refusal);
+        let sets: Vec<SetOf> = self.sets.lengths.sets().collect();
+        let made = table::make(&own.ports, &sets, own.refusal);
         match self.socket.transact_and(made, |rule| rules.extend(MadeRule::of(rule)))?.first() {
             None => {
                 own.rules = rules;
                 Ok(())
             }
-            // The sets are the second and the third message.
-            Some(Failure { number: number @ 2..=3, errno: libc::EEXIST | libc::EINVAL }) => {
-                Err(self.sets.wrong_type(usize::from(*number == 3)))
+            Some(Failure { number, errno }) => {
+                // The table is the first message, and the sets follow it.
+                let set = number.checked_sub(2).and_then(|index| sets.get(usize::try_from(index).ok()?));
+                Err(match (errno, set) {
+                    (&(libc::EEXIST | libc::EINVAL), Some(set)) => self.sets.wrong_type(*set),
+                    (&libc::ENOENT, _) => GateError::NotSupported,
+                    (errno, _) => GateError::of(*errno),
+                })
             }
-            Some(Failure { errno: libc::ENOENT, .. }) => Err(GateError::NotSupported),
-            Some(failure) => Err(GateError::of(failure.errno)),
         }
     }
 
@@ -182,24 +200,24 @@ impl Gate {
 
     /// Makes sure that the administrator's sets are there and can hold what doors open.
     fn check_sets(&mut self) -> Result<(), GateError> {
-        for which in [0, 1] {
+        for set in self.sets.lengths.sets() {
             let mut question = Messages::default();
-            question.message(Kind::GetSet, 0, self.sets.number(), |set| self.sets.name_set(set, which));
+            question.message(Kind::GetSet, 0, self.sets.number(), |message| self.sets.name_set(message, set));
             let mut fits = false;
-            let asked = self.socket.ask(question, |set| {
-                let number = |kind| message::find(set, kind).and_then(message::number);
-                fits = number(NFTA_SET_KEY_TYPE) == Some(table::KEY_TYPES[which])
+            let asked = self.socket.ask(question, |attributes| {
+                let number = |kind| message::find(attributes, kind).and_then(message::number);
+                fits = number(NFTA_SET_KEY_TYPE) == Some(table::KEY_TYPES[set.0])
                     && number(NFTA_SET_FLAGS).is_some_and(|flags| flags & USABLE == NFT_SET_TIMEOUT);
             });
-            asked.map_err(|error| self.sets.explain(error, which))?;
+            asked.map_err(|error| self.sets.explain(error, set))?;
             if !fits {
-                return Err(self.sets.wrong_type(which));
+                return Err(self.sets.wrong_type(set));
             }
         }
         // Whoever may not change anything may still look: this changes nothing.
         let mut messages = Messages::transaction();
         messages.message(Kind::NewElement, NLM_F_CREATE, self.sets.number(), |set| {
-            self.sets.name_set(set, 0);
+            self.sets.name_set(set, set_of(IpAddr::from([0; 4]).into()));
             set.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |_| {});
         });
         match self.socket.transact(messages) {

@@ -23,11 +23,19 @@
 //! }
 //! ```
 //!
+//! For networks there are further sets, named by the length of their prefix, with a rule for each:
+//!
+//! ```text
+//!     set open4_24 { type ipv4_addr . inet_proto . inet_service; flags timeout; size 131072 }
+//!         ip saddr & 255.255.255.0 . meta l4proto . th dport @open4_24 accept
+//! ```
+//!
 //! An `accept` here only goes on to the chains of other tables. With `reject` TCP needs no connection tracking: a
 //! segment with ACK or RST opens nothing, and the kernel answers one that belongs to no connection as it answers for a
 //! closed port. So connections from before the table go on, be they tracked or not.
 
 use super::element::port_key;
+use super::lengths::{SetOf, set_name};
 use super::message::{Attributes, Kind, Messages, find, long, number};
 use super::numbers::*;
 use super::rule::*;
@@ -138,7 +146,7 @@ pub(super) fn remove() -> Messages {
 }
 
 /// Makes the table, or takes over the one that is there: its open ports stay open. The rules are told.
-pub(super) fn make(ports: &[OpenPort], refusal: Refusal) -> Messages {
+pub(super) fn make(ports: &[OpenPort], sets: &[SetOf], refusal: Refusal) -> Messages {
     let mut messages = Messages::transaction();
     messages.message(Kind::NewTable, NLM_F_CREATE, INET, |table| {
         table.name(NFTA_TABLE_NAME, TABLE);
@@ -147,10 +155,11 @@ pub(super) fn make(ports: &[OpenPort], refusal: Refusal) -> Messages {
         let userdata = [&[USERDATA_COMMENT, length], COMMENT.as_bytes(), &[0]].concat();
         table.bytes(NFTA_TABLE_USERDATA, &userdata);
     });
-    for ((name, key_type), (length, id)) in SETS.into_iter().zip(KEY_TYPES).zip([(12, 1), (24, 2)]) {
-        set(&mut messages, name, key_type, length, id, true);
+    for (&(which, length), id) in sets.iter().zip(2..) {
+        let name = set_name(SETS[which], which, length);
+        set(&mut messages, &name, KEY_TYPES[which], [12, 24][which], id, true);
     }
-    set(&mut messages, PORTS, PORT_TYPE, 8, 3, false);
+    set(&mut messages, PORTS, PORT_TYPE, 8, 1, false);
     messages.message(Kind::NewChain, NLM_F_CREATE, INET, |chain| {
         chain.name(NFTA_CHAIN_TABLE, TABLE);
         chain.name(NFTA_CHAIN_NAME, INPUT);
@@ -174,7 +183,7 @@ pub(super) fn make(ports: &[OpenPort], refusal: Refusal) -> Messages {
     for port in ports {
         protected(&mut messages, Kind::NewElement, NLM_F_CREATE, *port);
     }
-    rules(&mut messages, ports, refusal);
+    rules(&mut messages, ports, sets, refusal);
     messages
 }
 
@@ -211,7 +220,7 @@ fn set(messages: &mut Messages, name: &str, key_type: u32, key_length: u32, id: 
     });
 }
 
-fn rules(messages: &mut Messages, ports: &[OpenPort], refusal: Refusal) {
+fn rules(messages: &mut Messages, ports: &[OpenPort], sets: &[SetOf], refusal: Refusal) {
     let mut rule = |chain, write: &dyn Fn(&mut RuleWriter<'_, '_>)| {
         messages.message(Kind::NewRule, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ECHO, INET, |rule| {
             rule.name(NFTA_RULE_TABLE, TABLE);
@@ -255,17 +264,20 @@ fn rules(messages: &mut Messages, ports: &[OpenPort], refusal: Refusal) {
         }
         Refusal::Drop => rule(GATE, &|rule| established(rule)),
     }
-    for (set, nfproto, offset, length) in
-        [(SETS[0], libc::NFPROTO_IPV4, IPV4_SOURCE, 4_u32), (SETS[1], libc::NFPROTO_IPV6, IPV6_SOURCE, 16)]
-    {
+    for &(which, prefix) in sets {
+        let (nfproto, offset, length) =
+            [(libc::NFPROTO_IPV4, IPV4_SOURCE, 4_u32), (libc::NFPROTO_IPV6, IPV6_SOURCE, 16)][which];
         rule(GATE, &|rule| {
             rule.meta(NFPROTO, FIRST_REGISTER);
             rule.compare(EQUAL, &[low_byte(nfproto)]);
             rule.payload(NETWORK, offset, length, FIRST_REGISTER);
+            if let Some(mask) = mask(prefix, length) {
+                rule.mask(&mask);
+            }
             let after_address = FIRST_REGISTER + length / 4;
             rule.meta(L4PROTO, after_address);
             rule.payload(TRANSPORT, DESTINATION_PORT, 2, after_address + 1);
-            rule.lookup(set);
+            rule.lookup(&set_name(SETS[which], which, prefix));
             rule.verdict(ACCEPT, None);
         });
     }
@@ -279,4 +291,11 @@ fn rules(messages: &mut Messages, ports: &[OpenPort], refusal: Refusal) {
         }
         Refusal::Drop => rule(GATE, &|rule| rule.verdict(DROP, None)),
     }
+}
+
+/// Returns the mask of a prefix in an address of `length` bytes; `None` if the prefix is the whole
+/// address.
+fn mask(prefix: u8, length: u32) -> Option<Vec<u8>> {
+    let bits = 8 * length - u32::from(prefix);
+    (bits > 0).then(|| (u128::MAX << bits).to_be_bytes()[16 - length as usize..].to_vec())
 }

@@ -36,8 +36,11 @@ fn open(options: &str, ports: &str) -> Result<Gate, GateError> {
     gate.make().map(|()| gate)
 }
 
-fn element(ip: &str, port: &str) -> Element {
-    Element { ip: ip.parse().unwrap(), port: config("", &format!("open = {port}")).doors[0].open[0] }
+fn element(addresses: &str, port: &str) -> Element {
+    Element {
+        net: crate::parse_network(addresses).unwrap(),
+        port: config("", &format!("open = {port}")).doors[0].open[0],
+    }
 }
 
 /// The rules of the table, as nft lists them, without the sets of what is open.
@@ -58,6 +61,9 @@ fn the_table_is_what_nft_would_make() {
     };
     let (with_udp, drop, tcp) =
         (of("", "tcp/22,udp/51820"), of("GateRefuse = drop", "tcp/22,udp/51820"), of("", "tcp/22"));
+    // Sets that are added to a table are listed after those before.
+    assert_eq!(remove_table(), Ok(true));
+    let networks = of("", "tcp/22\nopen_prefix = 24,56");
     for (made, ports, refuses) in [
         (
             with_udp,
@@ -86,12 +92,25 @@ fn the_table_is_what_nft_would_make() {
              meta l4proto 6 reject with tcp reset
              reject",
         ),
+        (
+            networks,
+            "6 . 22",
+            "meta l4proto 6 tcp flags rst,ack accept
+             ip saddr . meta l4proto . th dport @open4 accept
+             ip6 saddr . meta l4proto . th dport @open6 accept
+             ip saddr & 255.255.255.0 . meta l4proto . th dport @open4_24 accept
+             ip6 saddr & ffff:ffff:ffff:ff00:: . meta l4proto . th dport @open6_56 accept
+             meta l4proto 6 reject with tcp reset
+             reject",
+        ),
     ] {
         assert_eq!(remove_table(), Ok(true));
         let text = format!(
             "table inet portknock {{
                 set open4 {{ type ipv4_addr . inet_proto . inet_service; flags timeout; size 131072; }}
                 set open6 {{ type ipv6_addr . inet_proto . inet_service; flags timeout; size 131072; }}
+                set open4_24 {{ type ipv4_addr . inet_proto . inet_service; flags timeout; size 131072; }}
+                set open6_56 {{ type ipv6_addr . inet_proto . inet_service; flags timeout; size 131072; }}
                 set ports {{ type inet_proto . inet_service; elements = {{ {ports} }} }}
                 chain input {{
                     type filter hook input priority -10; policy accept;
@@ -159,6 +178,62 @@ fn what_is_opened_closes_by_itself_and_is_never_cut_short() {
 }
 
 #[test]
+fn networks_have_sets_of_their_own_and_never_cut_each_other_short() {
+    if !in_namespace("networks_have_sets_of_their_own_and_never_cut_each_other_short") {
+        return;
+    }
+    let mut gate = open("", "tcp/22\nallow = 10.0.0.0/8,10.0.0.64/28,2001:db8::/32\nopen_prefix = 24,56").unwrap();
+    // They overlap as far as they can.
+    let [wide, host, six] = ["10.0.0.0/24", "10.0.0.0", "2001:db8::/56"].map(|net| element(net, "tcp/22"));
+    assert_eq!(gate.add(&[(wide, HOUR), (host, HOUR / 2), (six, HOUR)]), []);
+    let listed = nft("list table inet portknock");
+    for (set, element) in [("open4_24", "10.0.0.0"), ("open4", "10.0.0.0"), ("open6_56", "2001:db8::")] {
+        let list = nft(&format!("list set inet portknock {set}"));
+        assert!(list.contains(&format!("{element} . 6 . 22 timeout")), "{list}");
+    }
+    assert!(!listed.contains("open4_28"), "it is a part of what may knock: {listed}");
+    let left = |gate: &mut Gate, element| match gate.lifetime(&element).unwrap() {
+        Some(Lifetime::Limited(left)) => left,
+        other => panic!("{element:?}: {other:?}"),
+    };
+    assert!(left(&mut gate, wide) > HOUR / 2 && left(&mut gate, host) <= HOUR / 2);
+    assert_eq!(gate.add(&[(wide, HOUR * 2), (six, HOUR / 2)]), []);
+    assert!(left(&mut gate, wide) > HOUR && left(&mut gate, six) > HOUR / 2, "the later end counts");
+    assert_eq!(gate.remove(&[host]), []);
+    assert_eq!(gate.read().unwrap().into_keys().collect::<HashSet<_>>(), HashSet::from([wide, six]));
+
+    // What nft writes it reads, as when nftables.service makes the table again.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules");
+    std::fs::write(&file, format!("flush ruleset\n{}", nft("list table inet portknock"))).unwrap();
+    let loaded = Command::new("nft").arg("-f").arg(&file).output().unwrap();
+    assert!(loaded.status.success(), "{loaded:?}");
+    assert!(gate.was_changed() && gate.mend().is_ok());
+    assert_eq!(gate.read().unwrap().len(), 2);
+
+    // A configuration without prefixes keeps the sets of what is open.
+    let mut next = Gate::find(&config("", "open = tcp/22")).unwrap().unwrap();
+    next.keep([wide.net]);
+    next.make().unwrap();
+    let listed = nft("list table inet portknock");
+    assert!(listed.contains("ip saddr & 255.255.255.0 . meta l4proto . th dport @open4_24 accept"), "{listed}");
+    assert!(!listed.contains("@open6_56"), "{listed}");
+    assert_eq!(next.read().unwrap().into_keys().collect::<Vec<_>>(), [wide]);
+
+    // The administrator's sets are named in the same way.
+    let sets = "Gate = set inet mine four six";
+    nft("add table inet mine");
+    for (name, kind) in [("four", "ipv4_addr"), ("six", "ipv6_addr"), ("four_24", "ipv4_addr")] {
+        nft(&format!("add set inet mine {name} {{ type {kind} . inet_proto . inet_service; flags timeout; }}"));
+    }
+    let of = |prefix: &str| open(sets, &format!("tcp/22\nopen_prefix = {prefix}"));
+    assert_eq!(of("24,56").unwrap_err(), GateError::NoSet("inet mine six_56".into()));
+    let mut gate = of("24").unwrap();
+    assert_eq!(gate.add(&[(wide, HOUR)]), []);
+    assert!(nft("list set inet mine four_24").contains("10.0.0.0 . 6 . 22 timeout"));
+}
+
+#[test]
 fn what_others_take_away_is_told_at_once_and_made_again() {
     if !in_namespace("what_others_take_away_is_told_at_once_and_made_again") {
         return;
@@ -212,7 +287,7 @@ fn what_others_take_away_is_told_at_once_and_made_again() {
     assert_eq!((gate.was_changed(), gate.mend()), (true, Ok(true)));
     // While it opens many it does not listen, and so has to look.
     let port = element("10.0.0.1", "tcp/22").port;
-    let hosts = (1..=200_u8).map(|host| (Element { ip: [10, 2, 0, host].into(), port }, HOUR));
+    let hosts = (1..=200_u8).map(|host| (Element { net: IpAddr::from([10, 2, 0, host]).into(), port }, HOUR));
     for flush in [true, false] {
         assert_eq!(gate.add(&hosts.clone().collect::<Vec<_>>()), []);
         if flush {
@@ -275,7 +350,7 @@ fn many_are_opened_together_and_none_is_lost() {
     let mut gate = open("", "tcp/22").unwrap();
     let port = element("10.0.0.1", "tcp/22").port;
     let wanted: Vec<_> = (0..60_000_u32)
-        .map(|host| (Element { ip: std::net::Ipv4Addr::from_bits(0x0a00_0000 + host).into(), port }, HOUR))
+        .map(|host| (Element { net: IpAddr::V4((0x0a00_0000 + host).into()).into(), port }, HOUR))
         .collect();
     for timeout in [HOUR, HOUR * 2] {
         let wanted: Vec<_> = wanted.iter().map(|(element, _)| (*element, timeout)).collect();

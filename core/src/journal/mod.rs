@@ -35,6 +35,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use crate::clock::Clocks;
 pub use notice::{StateError, StateNotice};
 pub use record::OpeningId;
@@ -42,6 +44,7 @@ use record::{HEADER, Record, Saved, VERSION};
 use times::{closes_at, times};
 
 use crate::event::{Action, CommandRequest};
+use crate::network::is_address;
 use crate::openings::Opening;
 use crate::time::Timestamp;
 
@@ -63,8 +66,15 @@ pub struct Restored {
     pub unfinished: Vec<(OpeningId, CommandRequest)>,
 }
 
-/// What makes an opening the one that it is.
-type Key = (Arc<str>, IpAddr, String);
+/// What makes an opening the one that it is: door, network and stop command.
+type Key = (Arc<str>, IpNet, String);
+
+/// For a network the command is without the address: an opening by another address of it takes the place of the one before,
+/// whose stop command may not have ended yet.
+fn key_of(door: &Arc<str>, ip: IpAddr, net: IpNet, stop_command: &str) -> Key {
+    let command = if is_address(net) { stop_command.to_owned() } else { stop_command.replace(&ip.to_string(), "%IP%") };
+    (door.clone(), net, command)
+}
 
 /// A file of openings. See the module for what it promises.
 ///
@@ -164,7 +174,7 @@ impl StateFile {
     /// are shut by the kernel.
     pub fn opened(&mut self, opening: &Opening, clocks: Clocks) {
         let Some(stop_command) = &opening.stop_command else { return };
-        let key: Key = (opening.door.clone(), opening.ip, stop_command.clone());
+        let key = key_of(&opening.door, opening.ip, opening.net, stop_command);
         let id = *self.current.entry(key).or_insert_with(|| {
             self.next_id += 1;
             OpeningId(self.next_id - 1)
@@ -174,6 +184,7 @@ impl StateFile {
             ip: opening.ip,
             stop_command: stop_command.clone(),
             times: times(opening.closes_at, clocks, self.boot_id.clone()),
+            net: opening.net,
         };
         self.record_open(id, saved);
     }
@@ -181,7 +192,7 @@ impl StateFile {
     /// Says that a door's stop command is going to run: a further opening of the same door is another one. Nothing is
     /// written until [`StateFile::closed`] is called for what this returns; `None` where no such opening is known.
     pub fn closing(&mut self, request: &CommandRequest) -> Option<OpeningId> {
-        let key: Key = (request.door.clone(), request.ip, request.command.clone());
+        let key = key_of(&request.door, request.ip, request.net, &request.command);
         self.current.remove(&key)
     }
 
@@ -388,11 +399,13 @@ impl StateFile {
         let (mut restored, mut unfinished) = (Restored::default(), HashSet::new());
         // The later of two openings of one door stands where it was opened again while its stop command was due.
         for (&id, saved) in &self.live {
-            let key: Key = (saved.door.clone(), saved.ip, saved.stop_command.clone());
-            if let Some(before) = self.current.insert(key, id) {
-                let (door, ip, command) = (saved.door.clone(), saved.ip, saved.stop_command.clone());
+            let key = key_of(&saved.door, saved.ip, saved.net, &saved.stop_command);
+            if let Some(before) = self.current.insert(key, id)
+                && let Some(saved) = self.live.get(&before)
+            {
+                let Saved { door, ip, stop_command: command, net, .. } = saved.clone();
                 unfinished.insert(before);
-                restored.unfinished.push((before, CommandRequest { door, ip, action: Action::Close, command }));
+                restored.unfinished.push((before, CommandRequest { door, ip, action: Action::Close, command, net }));
             }
         }
         for (id, saved) in &self.live {
@@ -403,6 +416,7 @@ impl StateFile {
                     closes_at: closes_at(&saved.times, clocks, &self.boot_id),
                     stop_command: Some(saved.stop_command.clone()),
                     open: Arc::new([]),
+                    net: saved.net,
                 });
             }
         }

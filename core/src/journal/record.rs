@@ -1,12 +1,16 @@
 //! The lines of a state file.
 //!
 //! `CRC open ID CLOSES-BOOT CLOSES-WALL SPAN BOOT-ID DOOR ADDRESS STOP-COMMAND` says that an opening exists or, for an
-//! ID that does, when it closes now; `CRC close ID` that its stop command has run. `CRC` is the CRC-32 (IEEE) of the
+//! ID that does, when it closes now; if it is for a network, which is written as in `203.0.113.0/24`, ` NETWORK` follows; `CRC close ID` that its stop command has run. `CRC` is the CRC-32 (IEEE) of the
 //! rest of the line in eight hexadecimal digits, times are in nanoseconds, and in texts `%XX` stands for a byte that
 //! would break the line or a field.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::network::{is_address, parse_network};
 
 /// The first line's text before the version.
 pub(super) const HEADER: &str = "portknock openings ";
@@ -31,6 +35,8 @@ pub(super) struct Saved {
     pub(super) ip: IpAddr,
     pub(super) stop_command: String,
     pub(super) times: Times,
+    /// The network that the door is open for, which has `ip` in it.
+    pub(super) net: IpNet,
 }
 
 /// When an opening closes.
@@ -53,10 +59,11 @@ pub(super) fn header() -> String {
 
 /// Appends the line of an `open` record.
 pub(super) fn write_open(out: &mut Vec<u8>, id: OpeningId, saved: &Saved) {
-    let Saved { door, ip, stop_command, times } = saved;
+    let Saved { door, ip, stop_command, times, net } = saved;
     let Times { boot, wall, span, boot_id } = times;
     let [boot_id, door, stop_command] = [boot_id, &**door, stop_command].map(escape);
-    write_line(out, &format!("open {} {boot} {wall} {span} {boot_id} {door} {ip} {stop_command}", id.0));
+    let network = if is_address(*net) { String::new() } else { format!(" {net}") };
+    write_line(out, &format!("open {} {boot} {wall} {span} {boot_id} {door} {ip} {stop_command}{network}", id.0));
 }
 
 /// Appends the line of a `close` record.
@@ -84,8 +91,13 @@ pub(super) fn parse(line: &[u8]) -> Option<Record> {
         "open" => {
             let (boot, wall, span) = (next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?);
             let boot_id = unescape(next()?)?.into();
-            let (door, ip, stop_command) = (unescape(next()?)?.into(), next()?.parse().ok()?, unescape(next()?)?);
-            Record::Open(id, Saved { door, ip, stop_command, times: Times { boot, wall, span, boot_id } })
+            let (door, ip) = (unescape(next()?)?.into(), next()?.parse::<IpAddr>().ok()?);
+            let stop_command = unescape(next()?)?;
+            let net = match next() {
+                Some(text) => parse_network(text).filter(|net| net.contains(&ip) && !is_address(*net))?,
+                None => ip.into(),
+            };
+            Record::Open(id, Saved { door, ip, stop_command, times: Times { boot, wall, span, boot_id }, net })
         }
         _ => return None,
     };
@@ -126,7 +138,13 @@ mod tests {
             ip: "2001:db8::1".parse().unwrap(),
             stop_command: command.into(),
             times: Times { boot: 1, wall: u64::MAX, span: 3, boot_id: "b".into() },
+            net: "2001:db8::1/128".parse().unwrap(),
         }
+    }
+
+    /// The same for a network, with a prefix of this length.
+    fn of_network(saved: Saved, length: u8) -> Saved {
+        Saved { net: IpNet::new(saved.ip, length).unwrap().trunc(), ..saved }
     }
 
     #[test]
@@ -135,6 +153,28 @@ mod tests {
         write_open(&mut out, OpeningId(7), &saved("front door", "echo 100%\n"));
         let text = String::from_utf8(out).unwrap();
         assert_eq!(&text[9..], "open 7 1 18446744073709551615 3 b front%20door 2001:db8::1 echo%20100%25%0a\n");
+    }
+
+    #[test]
+    fn a_network_is_a_further_field_which_older_files_do_not_have() {
+        let line_of = |text: &str| {
+            let mut out = Vec::new();
+            write_line(&mut out, text);
+            out.truncate(out.len() - 1);
+            out
+        };
+        let text = "open 7 1 18446744073709551615 3 b a 2001:db8::1 close";
+        assert_eq!(parse(&line_of(text)), Some(Record::Open(OpeningId(7), saved("a", "close"))));
+        let with_network = of_network(saved("a", "close"), 56);
+        let mut out = Vec::new();
+        write_open(&mut out, OpeningId(7), &with_network);
+        assert_eq!(String::from_utf8_lossy(&out[9..]), format!("{text} 2001:db8::/56\n"));
+        assert_eq!(parse(&out[..out.len() - 1]), Some(Record::Open(OpeningId(7), with_network)));
+        for wrong in
+            ["2001:db8:1::/56", "2001:db8::1/56", "10.0.0.0/8", "2001:db8::1/128", "2001:db8::/", "2001:db8::/56 x", ""]
+        {
+            assert_eq!(parse(&line_of(&format!("{text} {wrong}"))), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -153,8 +193,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(door in any::<String>(), command in any::<String>()) {
-            let record = saved(&door, &command);
+        fn what_is_written_is_read(door in any::<String>(), command in any::<String>(), length in 0..=128_u8) {
+            let record = of_network(saved(&door, &command), length);
             let mut out = Vec::new();
             write_open(&mut out, OpeningId(9), &record);
             write_close(&mut out, OpeningId(9));

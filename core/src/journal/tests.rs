@@ -1,5 +1,6 @@
 use super::*;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
@@ -22,12 +23,13 @@ fn opening(host: u8, closes: u64) -> Opening {
         closes_at: at(closes).now,
         stop_command: Some(format!("iptables -D INPUT -s {ip} -m comment --comment '100% \n x'")),
         open: [].into(),
+        net: ip.into(),
     }
 }
 
 fn close(state: &mut StateFile, opening: &Opening) {
-    let Opening { door, ip, stop_command, .. } = opening.clone();
-    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap() };
+    let Opening { door, ip, stop_command, net, .. } = opening.clone();
+    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap(), net };
     let id = state.closing(&request).unwrap();
     state.closed(id);
 }
@@ -79,8 +81,8 @@ fn openings_come_back_until_their_stop_command_has_ended() {
     state.opened(&opening(2, 50), at(20));
     state.commit(at(20).now);
     close(&mut state, &opening(3, 30));
-    let request =
-        CommandRequest { action: Action::Close, door: "other".into(), ip: [10, 0, 0, 1].into(), command: "x".into() };
+    let (ip, action) = (IpAddr::from([10, 0, 0, 1]), Action::Close);
+    let request = CommandRequest { action, door: "other".into(), ip, command: "x".into(), net: ip.into() };
     assert_eq!(state.closing(&request), None);
     state.commit(at(20).now);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -96,8 +98,8 @@ fn nothing_is_struck_off_before_the_stop_command_has_ended() {
     let path = dir.path().join("openings");
     let (mut state, _) = open(&path);
     state.opened(&opening(1, 5), at(0));
-    let Opening { door, ip, stop_command, .. } = opening(1, 5);
-    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap() };
+    let Opening { door, ip, stop_command, net, .. } = opening(1, 5);
+    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap(), net };
     let first = state.closing(&request).unwrap();
     // Knocked at again while the stop command is under way: a second opening, which the first's end does not end.
     state.opened(&opening(1, 40), at(9));
@@ -359,4 +361,30 @@ fn another_path_takes_over_what_is_open() {
     drop((old, new));
     assert_eq!(open_quietly(&old_path).1, []);
     assert_eq!(open_quietly(&new_path).1, [opening(1, 30)]);
+}
+
+#[test]
+fn an_opening_by_another_address_takes_the_place_of_one_of_its_network_that_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let of_network = |host: u8, closes| {
+        let (ip, net) = (IpAddr::from([10, 0, 0, host]), "10.0.0.0/24".parse().unwrap());
+        Opening { ip, net, stop_command: Some(format!("close 10.0.0.0/24 {ip}")), ..opening(host, closes) }
+    };
+    let request = |Opening { door, ip, stop_command, net, .. }: Opening| CommandRequest {
+        door,
+        ip,
+        action: Action::Close,
+        command: stop_command.unwrap(),
+        net,
+    };
+    let (mut state, _) = open(&path);
+    state.opened(&of_network(1, 30), at(0));
+    let first = state.closing(&request(of_network(1, 30))).unwrap();
+    state.opened(&of_network(2, 40), at(9));
+    state.commit(at(9).now);
+    drop(state);
+    let (_, restored) = open(&path);
+    assert_eq!(restored.unfinished, [(first, request(of_network(1, 30)))], "the command of its own address");
+    assert_eq!(restored.openings, [of_network(2, 40)]);
 }

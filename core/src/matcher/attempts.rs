@@ -377,6 +377,15 @@ impl Attempts {
         Removed { attempt, started: term.started(), scan_set: term.scan_set }
     }
 
+    /// The source's attempt or cooldown at a door.
+    pub(super) fn find(&self, source: Source, door: u16) -> Option<u32> {
+        let mut cursor = self.cursor(source);
+        while cursor.index().is_some_and(|index| self.get(index).door < door) {
+            self.advance(&mut cursor);
+        }
+        cursor.index().filter(|&index| self.get(index).door == door)
+    }
+
     /// A cursor on the source's first attempt at a door behind `door`.
     pub(super) fn cursor_behind(&self, source: Source, door: u16) -> Cursor {
         let mut cursor = self.cursor(source);

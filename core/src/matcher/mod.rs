@@ -268,7 +268,7 @@ impl Matcher {
         let attempt = *self.attempts.get(index);
         let (door, stage) = (attempt.door(), usize::from(attempt.stage()));
         let rules = &self.doors[usize::from(door)];
-        if stage == 0 || !rules.counts(knock) {
+        if stage == 0 || !rules.counts(knock) || self.is_network_cooling(door, knock.source) {
             return self.attempts.advance(cursor);
         }
         let matched = rules.steps[stage - 1];
@@ -302,7 +302,7 @@ impl Matcher {
     fn start(&mut self, arrival: &mut Arrival<'_>, door: u16, sink: &mut impl Sink) {
         let Arrival { knock, now, ref mut cursor, .. } = *arrival;
         let rules = &self.doors[usize::from(door)];
-        if !rules.counts(knock) {
+        if !rules.counts(knock) || self.is_network_cooling(door, knock.source) {
             return;
         }
         if rules.steps.len() == 1 {
@@ -326,10 +326,33 @@ impl Matcher {
         if rules.one_time {
             self.spent.push(door);
         }
-        let source = Source::from(knock.source);
-        if rules.has_cooldown && self.make_room(source, door, now, cursor, sink) {
-            self.attempts.insert(cursor, Attempt::new(source, door, 0), now);
+        let (source, network) = (Source::from(knock.source), rules.cooled_network(knock.source).map(Source::from));
+        if !rules.has_cooldown {
+            return;
         }
+        // The cooldown takes the place of an attempt of the network's first address.
+        if let Some(index) = network.and_then(|first| self.attempts.find(first, door)) {
+            let removed = self.attempts.remove_at(index);
+            let kind = EventKind::Fail { stage: removed.attempt.stage(), reason: FailReason::Reload };
+            self.end(&removed, now, kind, sink);
+        }
+        if !self.make_room(source, door, now, cursor, sink) {
+            return;
+        }
+        match network {
+            None => self.attempts.insert(cursor, Attempt::new(source, door, 0), now),
+            Some(first) => {
+                let mut cursor = self.attempts.cursor_behind(first, door);
+                self.attempts.insert(&mut cursor, Attempt::new(first, door, 0), now)
+            }
+        };
+    }
+
+    /// True if the door ignores this source for now, because another address of its network has opened it.
+    fn is_network_cooling(&self, door: u16, source: IpAddr) -> bool {
+        let first = self.doors[usize::from(door)].cooled_network(source);
+        let held = first.and_then(|first| self.attempts.find(first.into(), door));
+        held.is_some_and(|index| self.attempts.get(index).stage() == 0)
     }
 
     /// Makes sure that one more attempt at the door fits. False if only attempts that are further on hold the table.

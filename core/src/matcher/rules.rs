@@ -22,6 +22,8 @@ pub(super) struct Rules {
     allow: Vec<IpNet>,
     pub(super) one_time: bool,
     pub(super) has_cooldown: bool,
+    /// The door, if its cooldowns are for networks.
+    cools_networks: Option<Box<Door>>,
 }
 
 impl Rules {
@@ -34,7 +36,15 @@ impl Rules {
             allow: door.allow.clone(),
             one_time: door.one_time_sequences.is_some(),
             has_cooldown: door.seq_cooldown.is_some(),
+            cools_networks: (door.seq_cooldown.is_some() && door.open_prefix.is_some()).then(|| Box::new(door.clone())),
         }
+    }
+
+    /// The address that has the cooldown of this source, if it may be another one: the first of the network that the door
+    /// opens for.
+    pub(super) fn cooled_network(&self, source: IpAddr) -> Option<IpAddr> {
+        let door = self.cools_networks.as_ref()?;
+        Some(door.network_of(source).addr()).filter(|first| *first != source)
     }
 
     /// The knock is for this door's address and its source may knock here.

@@ -275,7 +275,9 @@ impl DoorEvent {
         let fail = |stage, reason| EventKind::Fail { stage, reason };
         match self.kind {
             DoorEventKind::Stage { stage, steps } => EventKind::Stage { stage, steps },
-            DoorEventKind::Complete => EventKind::Open { door_id: DoorId(self.door), command: None, opening: None },
+            DoorEventKind::Complete => {
+                EventKind::Open { door_id: DoorId(self.door), command: None, opening: None, net: self.ip.into() }
+            }
             DoorEventKind::Timeout { stage } => EventKind::Timeout { stage },
             DoorEventKind::WrongPort { stage } => fail(stage, FailReason::WrongPort),
             DoorEventKind::Scan { stage } => fail(stage, FailReason::Scan),

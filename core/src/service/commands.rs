@@ -1,6 +1,8 @@
 //! The commands that events ask for: at most one start command of a door and address waits, none runs for what is closed
 //! by then, and a failed one leaves nothing open.
 
+use std::net::IpAddr;
+
 use super::turn::key_of;
 use super::{Notice, OpeningKey, Service};
 use crate::event::{Action, CommandRequest, Event, EventKind, FailReason};
@@ -32,8 +34,8 @@ impl Service {
             EventKind::Extend { command: Some(command), opening, .. } => (command, Some(&**opening)),
             _ => return false,
         };
-        let opening = opening.map(key_of);
-        self.executor.waiting_starts(&event.door, event.ip).any(|(id, request)| {
+        let (opening, net) = (opening.map(key_of), event.net().unwrap_or(event.ip.into()));
+        self.executor.waiting_starts(&event.door, net).any(|(id, request)| {
             request.command == *command && self.starting.get(&id).map(|starting| &starting.opening) == opening.as_ref()
         })
     }
@@ -87,8 +89,8 @@ impl Service {
         let key = key_of(opening);
         let is_of_opening =
             |(id, _): &(CommandId, _)| self.starting.get(id).is_some_and(|starting| starting.opening == key);
-        let (id, _) = self.executor.waiting_starts(&opening.door, opening.ip).find(is_of_opening)?;
-        self.executor.withdraw_start(&opening.door, opening.ip, id);
+        let (id, _) = self.executor.waiting_starts(&opening.door, opening.net).find(is_of_opening)?;
+        self.executor.withdraw_start(&opening.door, opening.net, id);
         self.starting.remove(&id)
     }
 
@@ -140,31 +142,31 @@ impl Service {
         };
         let Some(Starting { opening, is_slow, .. }) = self.starting.remove(&outcome.id) else { return };
         if is_slow {
-            return self.close_again(opening);
+            return self.close_again(opening, outcome.request.ip);
         }
-        let CommandRequest { door, ip, .. } = &outcome.request;
-        let mut waiting = self.executor.waiting_starts(door, *ip);
+        let CommandRequest { door, net, .. } = &outcome.request;
+        let mut waiting = self.executor.waiting_starts(door, *net);
         let opens_again =
             waiting.any(|(id, _)| self.starting.get(&id).is_some_and(|starting| starting.opening == opening));
         if failed && !opens_again {
-            let (door, ip, stop_command) = opening;
-            self.engine.close_early(&door, ip, stop_command.as_deref(), Some(FailReason::Command), now);
+            let (door, net, stop_command) = opening;
+            self.engine.close_early(&door, net, stop_command.as_deref(), Some(FailReason::Command), now);
         }
     }
 
     /// Runs the stop command of an opening again, unless it is open and will be closed.
-    fn close_again(&mut self, (door, ip, stop_command): OpeningKey) {
-        if let Some(command) = stop_command.filter(|command| !self.engine.is_open(&door, ip, command)) {
-            let id = self.executor.submit(CommandRequest { door, ip, action: Action::Close, command });
+    fn close_again(&mut self, (door, net, stop_command): OpeningKey, ip: IpAddr) {
+        if let Some(command) = stop_command.filter(|command| !self.engine.is_open(&door, net, command)) {
+            let id = self.executor.submit(CommandRequest { door, ip, action: Action::Close, command, net });
             self.closing.insert(id, None);
         }
     }
 
     /// Closes what is to be kept at a stop, but whose start command has not run.
     pub(super) fn close_not_started(&mut self, now: Timestamp) {
-        for (id, Starting { opening: (door, ip, stop_command), .. }) in &self.starting {
-            if self.executor.waiting_starts(door, *ip).any(|(waiting, _)| waiting == *id) {
-                self.engine.close_early(door, *ip, stop_command.as_deref(), None, now);
+        for (id, Starting { opening: (door, net, stop_command), .. }) in &self.starting {
+            if self.executor.waiting_starts(door, *net).any(|(waiting, _)| waiting == *id) {
+                self.engine.close_early(door, *net, stop_command.as_deref(), None, now);
             }
         }
     }

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use commands::Starting;
+use ipnet::IpNet;
 pub use listener::Listener;
 pub use notice::{Notice, ServiceError};
 use one_time::OneTimeDoors;
@@ -126,8 +127,8 @@ pub struct Service {
     stopped: bool,
 }
 
-/// What makes an opening the one that it is: door, address and stop command.
-type OpeningKey = (Arc<str>, std::net::IpAddr, Option<String>);
+/// What makes an opening the one that it is: door, network and stop command.
+type OpeningKey = (Arc<str>, IpNet, Option<String>);
 
 #[derive(Clone, Copy)]
 #[repr(u64)]
@@ -167,8 +168,8 @@ impl Service {
             if count > 0 {
                 notices.push_back(Notice::Restored(count));
             }
-            let open = restored.openings.iter().map(|opening| (opening.door.clone(), opening.ip));
-            let unfinished = restored.unfinished.iter().map(|(_, request)| (request.door.clone(), request.ip));
+            let open = restored.openings.iter().map(|opening| (opening.door.clone(), opening.net));
+            let unfinished = restored.unfinished.iter().map(|(_, request)| (request.door.clone(), request.net));
             executor.wait_for_orphans(open.chain(unfinished), clock.now());
             engine.restore_openings(restored.openings);
             for (id, request) in restored.unfinished {
@@ -291,7 +292,7 @@ impl Service {
         let interfaces = interfaces(&config, &self.options);
         self.replace_doors(&config, interfaces)?;
         // From here on nothing fails.
-        self.ports.replace(gate, &mut self.notices);
+        self.ports.replace(gate, self.engine.openings(), &mut self.notices);
         if let Some((mut new, restored)) = state {
             if let Some(old) = &mut self.state {
                 let numbers = new.take_over(old, clocks.now);

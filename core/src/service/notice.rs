@@ -15,6 +15,7 @@ use crate::exec::Outcome;
 use crate::gate::{Element, GateError};
 use crate::journal::{StateError, StateNotice};
 use crate::log_limit::Suppressed;
+use crate::network::Written;
 use crate::one_time::OneTimeError;
 use crate::packet::TcpFlags;
 use crate::printable::Printable;
@@ -191,14 +192,14 @@ impl fmt::Display for Notice {
             ),
             Self::OneTime { door, ip: Some(ip), error } => write!(f, "{ip}: {}: {error}", Printable(door)),
             Self::OneTime { door, ip: None, error } => write!(f, "{}: {error}", Printable(door)),
-            Self::OpenSkipped { door, element: Element { ip, port } } => {
-                write!(f, "{}: would open {port} for {ip}", Printable(door))
+            Self::OpenSkipped { door, element: Element { net, port } } => {
+                write!(f, "{}: would open {port} for {}", Printable(door), Written(*net))
             }
-            Self::NotOpened { door, element: Element { ip, port }, error } => {
-                write!(f, "{}: {ip}: cannot open {port}: {error}", Printable(door))
+            Self::NotOpened { door, element: Element { net, port }, error } => {
+                write!(f, "{}: {}: cannot open {port}: {error}", Printable(door), Written(*net))
             }
-            Self::NotShut { door, element: Element { ip, port }, error } => {
-                write!(f, "{}: {ip}: cannot shut {port}: {error}", Printable(door))
+            Self::NotShut { door, element: Element { net, port }, error } => {
+                write!(f, "{}: {}: cannot shut {port}: {error}", Printable(door), Written(*net))
             }
             Self::GateMadeAgain => f.write_str(
                 "another program removed or changed the table inet portknock, and its ports may have been open to any host; \

@@ -1,10 +1,12 @@
 //! The doors that stand open, for those who ask and those who close them by hand.
 
-use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::turn::key_of;
 use super::{DoorCounts, Service, interfaces};
+use crate::network::Written;
 use crate::openings::Opening;
 use crate::printable::Printable;
 use crate::time::Timestamp;
@@ -15,13 +17,13 @@ pub enum CloseError {
     /// No door has this name, and none of this name stands open from before.
     #[error("there is no door {}", Printable(.0))]
     UnknownDoor(String),
-    /// The door is there, but not open for this address.
-    #[error("{} is not open for {ip}", Printable(.door))]
+    /// The door is there, but not open for this address or network.
+    #[error("{} is not open for {}", Printable(.door), Written(*.addresses))]
     NotOpen {
         /// The door's name.
         door: String,
-        /// The address.
-        ip: IpAddr,
+        /// The address, or the network.
+        addresses: IpNet,
     },
 }
 
@@ -61,21 +63,24 @@ impl Service {
         !self.options.run_commands
     }
 
-    /// Closes what this door has open for this address, as if its time were over, and gives how many openings that were (a
-    /// door whose stop command was changed by a reload may have one for each). The stop commands run from the next
+    /// Closes what this door has open for this address, or for all of this network, as if its time were over, and gives how
+    /// many openings that were (a door whose stop command was changed by a reload may have one for each). A door with
+    /// `open_prefix` closes for the whole network that has the address. The stop commands run from the next
     /// [`Service::next`] on.
     ///
     /// # Errors
     /// Fails where there is nothing to close.
-    pub fn close(&mut self, door: &str, ip: IpAddr) -> Result<usize, CloseError> {
-        let open = self.openings().filter(|opening| opening.ip == ip && &*opening.door == door).count();
+    pub fn close(&mut self, door: &str, addresses: impl Into<IpNet>) -> Result<usize, CloseError> {
+        let addresses = addresses.into();
+        let is_covered = |opening: &&Opening| opening.net.contains(&addresses) && &*opening.door == door;
+        let open = self.openings().filter(is_covered).count();
         if open == 0 {
             let is_known =
                 self.door_names().chain(self.openings().map(|opening| &opening.door)).any(|name| **name == *door);
             let door = door.to_owned();
-            return Err(if is_known { CloseError::NotOpen { door, ip } } else { CloseError::UnknownDoor(door) });
+            return Err(if is_known { CloseError::NotOpen { door, addresses } } else { CloseError::UnknownDoor(door) });
         }
-        self.engine.close(door, ip, self.clock.now());
+        self.engine.close(door, addresses, self.clock.now());
         self.turn_due = true;
         Ok(open)
     }

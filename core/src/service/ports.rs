@@ -1,15 +1,16 @@
 //! The ports that doors open without a command: what a turn opens and shuts goes to the kernel together.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::turn::key_of;
 use super::{Notice, Service};
-use crate::config::{Config, OpenPort};
+use crate::config::{Config, Door, OpenPort};
 use crate::event::{Event, EventKind};
 use crate::gate::{Element, Gate, GateError};
 use crate::openings::Opening;
@@ -55,12 +56,21 @@ impl Ports {
         }
     }
 
-    /// Takes up the gate of another configuration. An own table that is not used any more is removed.
-    pub(super) fn replace(&mut self, gate: Option<Gate>, notices: &mut VecDeque<Notice>) {
+    /// Takes up the gate of another configuration, in which what is open stays open. An own table that is not used any more
+    /// is removed.
+    pub(super) fn replace<'a>(
+        &mut self,
+        gate: Option<Gate>,
+        open: impl Iterator<Item = &'a Opening>,
+        notices: &mut VecDeque<Notice>,
+    ) {
         let was_own = self.gate.as_ref().is_some_and(|gate| gate.is_own());
         self.gate = gate.map(Box::new);
         let made = match &mut self.gate {
-            Some(gate) if gate.is_own() => gate.make(),
+            Some(gate) if gate.is_own() => {
+                gate.keep(open.filter(|opening| !opening.open.is_empty()).map(|opening| opening.net));
+                gate.make()
+            }
             _ if was_own => crate::gate::remove_table().map(drop),
             _ => Ok(()),
         };
@@ -82,19 +92,28 @@ impl Ports {
         let doors = || config.doors.iter().filter(|door| !door.open.is_empty());
         for opening in &mut saved {
             let is_same = |stop: Option<String>| stop.is_some() && stop == opening.stop_command;
-            let door = doors().find(|door| door.name == opening.door && is_same(door.stop_command_for(opening.ip)));
+            let is_of = |door: &&Door| {
+                door.name == opening.door
+                    && door.network_of(opening.ip) == opening.net
+                    && is_same(door.stop_command_for(opening.ip))
+            };
+            let door = doors().find(is_of);
             opening.open = door.map_or_else(|| opening.open.clone(), |door| door.open.clone());
         }
-        let mut sources: HashMap<IpAddr, HashMap<OpenPort, Duration>> = HashMap::new();
-        for (Element { ip, port }, left) in gate.read()? {
-            sources.entry(ip).or_default().insert(port, left);
+        let mut sources: HashMap<IpNet, HashMap<OpenPort, Duration>> = HashMap::new();
+        for (Element { net, port }, left) in gate.read()? {
+            sources.entry(net).or_default().insert(port, left);
         }
-        for (ip, open) in sources {
-            for door in doors().filter(|door| door.stop_command_for(ip).is_none()) {
+        for (net, open) in sources {
+            // The kernel does not have the address of the network that knocked.
+            let ip = net.addr();
+            let opens_for_it = |door: &&Door| door.network_of(ip) == net && door.stop_command_for(ip).is_none();
+            for door in doors().filter(opens_for_it) {
                 let left: Option<Vec<Duration>> = door.open.iter().map(|port| open.get(port).copied()).collect();
                 if let Some(left) = left.and_then(|left| left.into_iter().min()) {
                     let (door, open) = (door.name.clone(), door.open.clone());
-                    saved.push(Opening { door, ip, closes_at: now.saturating_add(left), stop_command: None, open });
+                    let closes_at = now.saturating_add(left);
+                    saved.push(Opening { door, ip, closes_at, stop_command: None, open, net });
                 }
             }
         }
@@ -227,11 +246,11 @@ impl Service {
         if ports.look(now, notices) {
             ports.reopen(engine.openings().filter(|opening| is_real(opening)), now);
         }
-        ports.shut(|Element { ip, port }| engine.holder(*ip, *port, is_real), now, notices);
+        ports.shut(|Element { net, port }| engine.holder(*net, *port, is_real), now, notices);
         ports.open(notices);
     }
 }
 
 fn element(opening: &Opening, port: OpenPort) -> Element {
-    Element { ip: opening.ip, port }
+    Element { net: opening.net, port }
 }

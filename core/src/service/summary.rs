@@ -129,12 +129,14 @@ mod tests {
     }
 
     fn opening() -> Box<Opening> {
-        let (door, ip) = ("door".into(), [10, 0, 0, 1].into());
-        Box::new(Opening { door, ip, closes_at: at(5_000), stop_command: None, open: Arc::new([]) })
+        let (door, ip) = ("door".into(), std::net::IpAddr::from([10, 0, 0, 1]));
+        let net = ip.into();
+        Box::new(Opening { door, ip, closes_at: at(5_000), stop_command: None, open: Arc::new([]), net })
     }
 
     fn open(door: &str, opening: Option<Box<Opening>>) -> Event {
-        event(door, EventKind::Open { door_id: DoorId(0), command: Some("open".into()), opening })
+        let net = std::net::IpAddr::from([10, 0, 0, 1]).into();
+        event(door, EventKind::Open { door_id: DoorId(0), command: Some("open".into()), opening, net })
     }
 
     fn extend(command: Option<String>) -> Event {

@@ -90,8 +90,8 @@ impl Service {
             EventKind::Extend { .. } if !allowed => false,
             // What was forbidden before is granted now.
             EventKind::Extend { door_id, command, opening } if self.withheld.remove(&key_of(opening)) => {
-                let (door_id, command, opening) = (*door_id, command.clone(), Some(opening.clone()));
-                event.kind = EventKind::Open { door_id, command, opening };
+                let (door_id, command, net, opening) = (*door_id, command.clone(), opening.net, Some(opening.clone()));
+                event.kind = EventKind::Open { door_id, command, opening, net };
                 true
             }
             EventKind::Close { opening, .. } => !self.withheld.remove(&key_of(opening)),
@@ -202,5 +202,5 @@ impl Service {
 }
 
 pub(super) fn key_of(opening: &Opening) -> OpeningKey {
-    (opening.door.clone(), opening.ip, opening.stop_command.clone())
+    (opening.door.clone(), opening.net, opening.stop_command.clone())
 }

@@ -136,7 +136,7 @@ impl Model {
 
     pub(crate) fn close_by_hand(&mut self, door: &str, ip: IpAddr, now: Timestamp) {
         self.advance(now);
-        let group = self.close(|opening| &*opening.door == door && opening.ip == ip, self.now);
+        let group = self.close(|opening| &*opening.door == door && opening.net.contains(&ip), self.now);
         self.reported.extend((!group.is_empty()).then_some(group));
     }
 
@@ -231,6 +231,12 @@ impl Model {
     /// One knock at a port that some door uses and that is relevant to this door. Returns true if
     /// the knock consumed the door's sequence.
     fn step(&mut self, knock: &Knock, door: usize) -> bool {
+        let first = network(knock.source, &self.config.doors[door]).addr();
+        let is_cooldown =
+            |held: &Held| (held.source, held.door) == (first, door) && matches!(held.kind, HeldKind::Cooldown);
+        if self.held.iter().any(is_cooldown) {
+            return false;
+        }
         let steps = steps_of(&self.config.doors[door]).to_vec();
         let is_here = |held: &Held| (held.source, held.door) == (knock.source, door);
         let Some(i) = self.held.iter().position(is_here) else {
@@ -280,20 +286,30 @@ impl Model {
     fn open(&mut self, knock: &Knock, door_index: usize) -> bool {
         let door = self.config.doors[door_index].clone();
         let (ip, door_id) = (knock.source, DoorId(u16::try_from(door_index).unwrap()));
-        let command = command(ip, door.start_command.as_ref(), door.start_command_6.as_ref());
+        let net = network(ip, &door);
+        // The commands run for the address that opened the door for the network.
+        let opened_it = |held: &&Opening| {
+            (&held.door, held.net) == (&door.name, net)
+                && held.stop_command.is_some()
+                && held.stop_command == command_of_stop(held.ip, &door)
+        };
+        let opener = self.openings.iter().filter(opened_it).map(|held| held.ip);
+        let opener = opener.min_by_key(|opener| (*opener != ip, *opener)).unwrap_or(ip);
+        let command = command(opener, &door, door.start_command.as_ref(), door.start_command_6.as_ref());
         let opens = command.is_some() || !door.open.is_empty();
-        let stop_command = if opens { command_of_stop(ip, &door) } else { None };
+        let stop_command = if opens { command_of_stop(opener, &door) } else { None };
         let opening = (stop_command.is_some() || !door.open.is_empty()).then(|| Opening {
             door: door.name.clone(),
-            ip,
+            ip: opener,
             closes_at: self.now.saturating_add(door.cmd_timeout),
             stop_command,
             open: door.open.clone(),
+            net,
         });
         let open = opening.as_ref().and_then(|new| self.openings.iter().position(|held| is_same(held, new)));
         let kind = match (open, opening.clone().map(Box::new)) {
             (Some(_), Some(opening)) => EventKind::Extend { door_id, command, opening },
-            (_, opening) => EventKind::Open { door_id, command, opening },
+            (_, opening) => EventKind::Open { door_id, command, opening, net },
         };
         if let Some(open) = open {
             // The cooldown begins now, and its age counts from now.
@@ -303,8 +319,18 @@ impl Model {
         }
         self.openings.extend(opening);
         self.report(door_index, ip, kind);
-        if door.seq_cooldown.is_some() && self.make_room(door_index) {
-            self.held.push(Held { source: ip, door: door_index, since: self.now, kind: HeldKind::Cooldown });
+        if door.seq_cooldown.is_some() {
+            // The cooldown of a network is held for its first address, whose own attempt ends.
+            let source = net.addr();
+            let is_its_own = |held: &Held| (held.source, held.door) == (source, door_index);
+            if let Some(i) = self.held.iter().position(is_its_own)
+                && let HeldKind::Attempt { stage, .. } = self.held.remove(i).kind
+            {
+                self.report(door_index, source, EventKind::Fail { stage: small(stage), reason: FailReason::Reload });
+            }
+            if self.make_room(door_index) {
+                self.held.push(Held { source, door: door_index, since: self.now, kind: HeldKind::Cooldown });
+            }
         }
         let is_spent = door.one_time_sequences.is_some();
         if is_spent {
@@ -464,19 +490,30 @@ fn bits(flags: TcpFlags, flag: TcpFlags) -> bool {
 }
 
 fn is_same(a: &Opening, b: &Opening) -> bool {
-    (&a.door, a.ip, &a.stop_command) == (&b.door, b.ip, &b.stop_command)
+    (&a.door, a.net, &a.stop_command) == (&b.door, b.net, &b.stop_command)
+}
+
+/// The network of the address, no wider than the networks of `allow` that have the address.
+fn network(ip: IpAddr, door: &Door) -> IpNet {
+    let allowed = door.allow.iter().filter(|net| net.contains(&ip)).map(IpNet::prefix_len).min().unwrap_or(0);
+    let wanted = match (ip, door.open_prefix) {
+        (IpAddr::V4(_), prefix) => prefix.map_or(32, |prefix| prefix.ipv4),
+        (IpAddr::V6(_), prefix) => prefix.map_or(128, |prefix| prefix.ipv6),
+    };
+    IpNet::new(ip, wanted.max(allowed)).unwrap().trunc()
 }
 
 fn command_of_stop(ip: IpAddr, door: &Door) -> Option<String> {
-    command(ip, door.stop_command.as_ref(), door.stop_command_6.as_ref())
+    command(ip, door, door.stop_command.as_ref(), door.stop_command_6.as_ref())
 }
 
-fn command(ip: IpAddr, plain: Option<&String>, six: Option<&String>) -> Option<String> {
+fn command(ip: IpAddr, door: &Door, plain: Option<&String>, six: Option<&String>) -> Option<String> {
     let text = match (ip, six) {
         (IpAddr::V6(_), Some(six)) => six,
         _ => plain?,
     };
-    (!text.is_empty()).then(|| text.split("%IP%").collect::<Vec<_>>().join(&ip.to_string()))
+    let with_net = || text.split("%NET%").collect::<Vec<_>>().join(&network(ip, door).to_string());
+    (!text.is_empty()).then(|| with_net().split("%IP%").collect::<Vec<_>>().join(&ip.to_string()))
 }
 
 fn small(count: usize) -> u8 {

@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
         let mut openings: Vec<_> = self.engine.openings().cloned().collect();
         let mut expected = self.model.openings().to_vec();
         for list in [&mut openings, &mut expected] {
-            list.sort_by(|a, b| (a.ip, &a.door, &a.stop_command).cmp(&(b.ip, &b.door, &b.stop_command)));
+            list.sort_by(|a, b| (a.ip, a.net, &a.door, &a.stop_command).cmp(&(b.ip, b.net, &b.door, &b.stop_command)));
         }
         differ("openings", &openings, &expected)
     }

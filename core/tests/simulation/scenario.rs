@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use portknock_core::{
-    Config, Door, DoorId, FlagMask, Knock, LocalAddresses, OpenPort, Opening, Options, Protocol, Sequence, Step,
-    TcpFlags, Timestamp,
+    Config, Door, DoorId, FlagMask, Knock, LocalAddresses, OpenPort, OpenPrefix, Opening, Options, Protocol, Sequence,
+    Step, TcpFlags, Timestamp,
 };
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -233,10 +233,14 @@ fn door(rng: &mut Rng, others: &Config) -> Door {
     door.seq_timeout = span(rng, 12);
     door.cmd_timeout = span(rng, 12);
     let text = |rng: &mut Rng, text: &str, percent| often(rng, percent).then(|| text.to_owned());
-    door.start_command = text(rng, "open %IP%, %IP%", 85);
-    door.stop_command = text(rng, "close %IP%", 70);
+    door.start_command = text(rng, "open %IP%, %NET%, %IP%", 85);
+    door.stop_command = text(rng, "close %NET% %IP%", 70);
     door.start_command_6 = one_of(rng, &[None, None, Some(""), Some("open6 %IP%")]).map(str::to_owned);
     door.stop_command_6 = one_of(rng, &[None, None, Some(""), Some("close6")]).map(str::to_owned);
+    door.open_prefix = often(rng, 30).then(|| {
+        let (ipv4, ipv6) = one_of(rng, &[(31, 64), (30, 128), (8, 16), (32, 120)]);
+        OpenPrefix { ipv4, ipv6 }
+    });
     door.seq_cooldown = often(rng, 25).then(|| span(rng, 10));
     door.open = if often(rng, 25) { [SSH].into() } else { [].into() };
     door.target = often(rng, 20).then_some(TARGET);
@@ -297,6 +301,7 @@ fn opening(rng: &mut Rng, config: &Config) -> (Opening, Duration) {
         closes_at: Timestamp::default(),
         stop_command: door.map_or_else(|| Some("close what is gone".into()), |door| door.stop_command_for(ip)),
         open: door.map_or_else(|| [].into(), |door| door.open.clone()),
+        net: door.map_or_else(|| ip.into(), |door| door.network_of(ip)),
     };
     let overdue = often(rng, 30);
     (opening, if overdue { Duration::ZERO } else { span(rng, 12) })

@@ -40,7 +40,7 @@ impl Daemon {
                     let facts = self.facts();
                     Some(Answer::Status(Box::new(Report::new(&mut self.service, facts))))
                 }
-                Request::Close { door, ip } => Some(match self.service.close(&door, ip) {
+                Request::Close { door, addresses } => Some(match self.service.close(&door, addresses) {
                     Ok(count) => Answer::Closed(count),
                     Err(error) => Answer::Error(error.to_string()),
                 }),

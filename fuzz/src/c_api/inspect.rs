@@ -103,5 +103,7 @@ pub(super) unsafe fn at_event(event: &portknock_event) {
         PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE => assert!(event.closes_at_ns >= event.time_ns),
         _ => assert_eq!(event.closes_at_ns, 0),
     }
+    let opens = matches!(event.kind, PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE);
+    assert_eq!(unsafe { optional(event.net) }.is_some(), opens);
     assert_eq!(event.reserved, 0);
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use ipnet::IpNet;
 use portknock_core::{
-    Config, Door, FlagMask, Knock, LinkType, OpenPort, Opening, Options, Protocol, Sequence, Step, TcpFlags, Timestamp,
+    Config, Door, FlagMask, Knock, LinkType, OpenPort, OpenPrefix, Opening, Options, Protocol, Sequence, Step, TcpFlags,
+    Timestamp,
 };
 
 use crate::packets::LINK_TYPES;
@@ -72,6 +73,7 @@ fn door(u: &mut Unstructured<'_>) -> Result<Door> {
     door.target = has(3).then(|| ip(LOCAL[1]));
     door.allow = if has(4) { vec![net("10.0.1.1/32"), net("2001:db8:1::/64")] } else { Vec::new() };
     door.one_time_sequences = has(5).then(|| "/a".into());
+    door.open_prefix = (has(2) && has(4)).then_some(OpenPrefix { ipv4: 24, ipv6: 56 });
     door.seq_cooldown = has(6).then_some(TICK * 2);
     let syn = FlagMask { set: TcpFlags::SYN, clear: if has(0) { TcpFlags::ACK } else { TcpFlags::NONE } };
     door.tcpflags = if has(7) { syn } else { FlagMask::default() };
@@ -120,6 +122,7 @@ pub(super) fn action(u: &mut Unstructured<'_>) -> Result<Action> {
                 closes_at: Timestamp::default(),
                 stop_command: Some(format!("close {}", addresses(source, 0).0)),
                 open: [].into(),
+                net: addresses(source, 0).0.into(),
             };
             Action::Restore { opening, overdue: kind > 1 }
         }

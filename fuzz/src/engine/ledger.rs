@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portknock_core::{Config, Event, EventKind, FailReason, Opening, Timestamp};
+use portknock_core::{Config, Event, EventKind, FailReason, IpNet, Opening, Timestamp};
 
-type Key = (Arc<str>, IpAddr, Option<String>);
+type Key = (Arc<str>, IpNet, Option<String>);
 
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -83,5 +83,5 @@ impl Ledger {
 }
 
 fn key(opening: &Opening) -> Key {
-    (opening.door.clone(), opening.ip, opening.stop_command.clone())
+    (opening.door.clone(), opening.net, opening.stop_command.clone())
 }

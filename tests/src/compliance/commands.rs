@@ -99,6 +99,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         )
         .watching_log("command ")
         .differs(&["door: command was killed by signal 9 (open for 10.0.0.2)"], "the line has the cause"),
+        said("a_network_in_a_command", &command("echo %NET% > %DIR%/said"), &[v4], &["%NET%"])
+            .differs(&["10.0.0.2/32"], "a door can open for clients whose address changes"),
         said(
             "the_environment_of_commands",
             &command("echo [$PORTKNOCK_EVENT] [$PORTKNOCK_DOOR] [$PORTKNOCK_IP] > %DIR%/said"),

@@ -7,6 +7,7 @@
 pub(super) mod disk;
 mod world;
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -28,14 +29,14 @@ const SEED: &str = "PORTKNOCK_SEED";
 
 #[derive(Clone, Copy, Debug)]
 enum Action {
-    Knock { host: u8 },
+    Knock { network: u8 },
     Wait { secs: u64 },
     Restart { keep: bool },
 }
 
 fn script(rng: &mut Rng) -> Vec<Action> {
     let action = |rng: &mut Rng| match rng.u8(..20) {
-        0..9 => Action::Knock { host: rng.u8(1..=2) },
+        0..9 => Action::Knock { network: rng.u8(1..=2) },
         9..19 => Action::Wait { secs: rng.u64(1..5) },
         _ => Action::Restart { keep: rng.bool() },
     };
@@ -68,7 +69,7 @@ impl Plan {
                 for action in actions.by_ref() {
                     world.say(&action);
                     match action {
-                        Action::Knock { host } => world.knock(host),
+                        Action::Knock { network } => world.knock(network),
                         Action::Wait { secs } => world.wait(secs),
                         Action::Restart { keep } => world.restart(keep),
                     }
@@ -169,6 +170,7 @@ fn a_change_of_the_disk_that_fails_once_loses_no_opening() {
         closes_at: clocks(100).now,
         stop_command: Some("close".into()),
         open: [].into(),
+        net: IpAddr::from([10, 0, 0, host]).into(),
     };
     const STAY: [u8; 2] = [1, 19];
     let mut rng = Rng::with_seed(1);
@@ -180,9 +182,9 @@ fn a_change_of_the_disk_that_fails_once_loses_no_opening() {
             state.opened(&opening(host), clocks(host.into()));
             state.commit(clocks(host.into()).now);
             if !STAY.contains(&host) {
-                let Opening { door, ip, stop_command: command, .. } = opening(host);
-                let request =
-                    CommandRequest { door, ip, action: crate::event::Action::Close, command: command.unwrap() };
+                let Opening { door, ip, stop_command, net, .. } = opening(host);
+                let (action, command) = (crate::event::Action::Close, stop_command.unwrap());
+                let request = CommandRequest { door, ip, action, command, net };
                 state.closing(&request).map(|id| state.closed(id)).unwrap();
                 state.commit(clocks(host.into()).now);
             }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fastrand::Rng;
+use ipnet::IpNet;
 
 use super::super::{Clocks, OpeningId, StateFile, StateNotice};
 use super::disk;
-use crate::config::{Config, Door, Sequence, Step};
+use crate::config::{Config, Door, OpenPrefix, Sequence, Step};
 use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::event::{Action, CommandRequest, EventKind, FailReason};
@@ -34,7 +35,7 @@ struct Saved {
     most: u64,
 }
 
-/// The door as it stands for one address.
+/// The door as it stands for one network.
 #[derive(Debug, Default)]
 struct DoorOf {
     /// A start command was started, and no stop command has ended since.
@@ -82,7 +83,7 @@ pub(super) struct World {
     time: u64,
     boot: u64,
     booted_at: u64,
-    doors: BTreeMap<IpAddr, DoorOf>,
+    doors: BTreeMap<IpNet, DoorOf>,
     /// Commands under way, whoever started them.
     running: Vec<Running>,
     daemon: Option<Daemon>,
@@ -129,12 +130,17 @@ impl World {
         let clocks = self.clocks(ahead);
         let (state, restored) = StateFile::open(&self.path, &format!("boot-{}", self.boot), clocks).unwrap();
         self.say(&restored);
-        for (ip, door) in &mut self.doors {
-            let unfinished = restored.unfinished.iter().filter(|(_, request)| request.ip == *ip).count() as u64;
-            let opening = restored.openings.iter().find(|opening| opening.ip == *ip);
+        for (net, door) in &mut self.doors {
+            let unfinished = restored.unfinished.iter().filter(|(_, request)| request.net == *net).count() as u64;
+            let openings: Vec<_> = restored.openings.iter().filter(|opening| opening.net == *net).collect();
+            assert!(openings.len() < 2, "a network is open once: {openings:?}");
+            let opening = openings.first();
             let owed = unfinished + u64::from(opening.is_some());
             let most = if self.died_by == Some(Loss::Power) { u64::MAX } else { door.owed.most };
-            assert!((door.owed.least..=most).contains(&owed), "{ip}: {owed} openings found by the start, not {door:?}");
+            assert!(
+                (door.owed.least..=most).contains(&owed),
+                "{net}: {owed} openings found by the start, not {door:?}"
+            );
             door.owed = Saved { now: owed, least: owed, most: owed };
             if let Some(opening) = opening {
                 // What was overdue is due now.
@@ -142,7 +148,7 @@ impl World {
                 let is_rebooted = self.died_by == Some(Loss::Power);
                 let latest = if is_rebooted { self.time } else { door.due.most.max(self.time) };
                 let right = if is_rebooted { self.time } else { door.due.least.max(self.time) }..=latest;
-                assert!(right.contains(&due), "{ip}: due at {due}, not {door:?}");
+                assert!(right.contains(&due), "{net}: due at {due}, not {door:?}");
                 door.due = Saved { now: due, least: due, most: due };
                 door.stays_until = door.stays_until.min(due);
             }
@@ -173,9 +179,9 @@ impl World {
     pub(super) fn die(&mut self, loss: Loss) {
         // One that died while it started had no daemon yet.
         let was_saving = self.daemon.take().is_none_or(|daemon| !daemon.was_told_of_failure);
-        for (ip, door) in &mut self.doors {
+        for (net, door) in &mut self.doors {
             if door.owed.least == 0 && door.may_be_open {
-                assert!(!was_saving, "{ip} is open, and the disk does not know: {door:?}");
+                assert!(!was_saving, "{net} is open, and the disk does not know: {door:?}");
                 door.may_be_open = false;
             }
         }
@@ -195,12 +201,14 @@ impl World {
         self.died_by = self.died_by.filter(|before| *before == Loss::Power).or(Some(loss));
     }
 
-    pub(super) fn knock(&mut self, host: u8) {
+    /// A knock from one of the addresses of a network.
+    pub(super) fn knock(&mut self, network: u8) {
+        let host = self.rng.u8(1..=3);
         let time = Timestamp::from_secs(self.time + self.daemon().ahead);
         self.daemon().engine.handle_knock(&Knock {
             time,
-            source: [10, 0, 0, host].into(),
-            destination: [10, 0, 1, 1].into(),
+            source: [10, 0, network, host].into(),
+            destination: [10, 1, 1, 1].into(),
             port: 7000,
             protocol: Protocol::Udp,
             flags: TcpFlags::NONE,
@@ -227,7 +235,7 @@ impl World {
             daemon.engine.close_all(now);
         } else {
             for (_, request) in daemon.line.iter().filter(|(id, _)| daemon.starting.contains_key(id)) {
-                daemon.engine.close_early(&request.door, request.ip, Some(&close_of(request.ip)), None, now);
+                daemon.engine.close_early(&request.door, request.net, Some(&close_of(request)), None, now);
             }
         }
         self.turn();
@@ -247,9 +255,9 @@ impl World {
         self.wait(2 * super::super::RETRY_AFTER.as_secs());
         assert!(self.daemon().state.is_saving());
         self.daemon = None;
-        for (ip, door) in &self.doors {
-            assert!(!door.may_be_open, "{ip} stays open: {door:?}");
-            assert_eq!(door.owed.now, 0, "{ip}: {door:?}");
+        for (net, door) in &self.doors {
+            assert!(!door.may_be_open, "{net} stays open: {door:?}");
+            assert_eq!(door.owed.now, 0, "{net}: {door:?}");
         }
         let (_, restored) = StateFile::open(&self.path, "any", self.clocks(0)).unwrap();
         assert!(restored.openings.is_empty() && restored.unfinished.is_empty(), "{restored:?}");
@@ -291,8 +299,9 @@ impl World {
     fn take_events(&mut self, clocks: Clocks) {
         let Self { doors, daemon: Some(daemon), .. } = self else { return };
         while let Some(event) = daemon.engine.poll_event() {
-            let is_absorbed = daemon.waiting_start(event.ip).is_some();
-            let door = doors.entry(event.ip).or_default();
+            let net = network_of(event.ip);
+            let is_absorbed = daemon.waiting_start(net).is_some();
+            let door = doors.entry(net).or_default();
             match &event.kind {
                 EventKind::Open { opening: Some(opening), .. } | EventKind::Extend { opening, .. } => {
                     daemon.state.opened(opening, clocks);
@@ -327,7 +336,7 @@ impl World {
                 EventKind::Close { .. } => {
                     let Some(request) = event.command_requests().next() else { continue };
                     let ends = daemon.state.closing(&request);
-                    let Some(start) = daemon.waiting_start(event.ip) else {
+                    let Some(start) = daemon.waiting_start(net) else {
                         let id = daemon.submit(request);
                         daemon.closing.insert(id, ends);
                         continue;
@@ -370,10 +379,10 @@ impl World {
     fn reap(&mut self, now: Timestamp) {
         let Self { doors, daemon: Some(daemon), running, time, .. } = self else { return };
         for Running { id, request, fails, .. } in running.extract_if(.., |command| command.ends_at <= *time) {
-            let door = doors.entry(request.ip).or_default();
+            let door = doors.entry(request.net).or_default();
             if request.action == Action::Open {
                 if let Some(id) = id {
-                    daemon.started(id, request.ip, fails, now);
+                    daemon.started(id, &request, fails, now);
                     door.stays_until = if fails { 0 } else { door.stays_until };
                 }
                 continue;
@@ -386,21 +395,21 @@ impl World {
         }
     }
 
-    /// Starts the commands whose turn it is: one at a time of each address, stop commands first. Some cannot be started.
+    /// Starts the commands whose turn it is: one at a time of each network, stop commands first. Some cannot be started.
     fn start_commands(&mut self, now: Timestamp) {
         let Self { doors, daemon: Some(daemon), running, time, rng, .. } = self else { return };
         let mut line = std::mem::take(&mut daemon.line);
         line.make_contiguous().sort_by_key(|(_, request)| request.action == Action::Open);
         while let Some((id, request)) = line.pop_front() {
-            let is_same = |other: &CommandRequest| other.ip == request.ip;
+            let is_same = |other: &CommandRequest| other.net == request.net;
             let has_to_wait = running.iter().any(|command| is_same(&command.request))
                 || daemon.line.iter().any(|(_, request)| is_same(request));
             let starts = rng.u8(..8) > 0;
-            let door = doors.entry(request.ip).or_default();
+            let door = doors.entry(request.net).or_default();
             match request.action {
                 _ if has_to_wait => daemon.line.push_back((id, request)),
                 Action::Close if !starts => daemon.line.push_back((id, request)),
-                Action::Open if !starts => daemon.started(id, request.ip, true, now),
+                Action::Open if !starts => daemon.started(id, &request, true, now),
                 Action::Open => {
                     assert!(door.owed.least > 0 || !daemon.state.is_saving(), "opens what is not on disk: {door:?}");
                     door.may_be_open = true;
@@ -422,11 +431,11 @@ impl World {
     /// What is open and due has its stop command under way or in line.
     fn look(&mut self) {
         let Self { doors, daemon: Some(daemon), running, time, .. } = self else { return };
-        for (ip, door) in doors.iter().filter(|(_, door)| door.may_be_open && door.due.now <= *time) {
+        for (net, door) in doors.iter().filter(|(_, door)| door.may_be_open && door.due.now <= *time) {
             let under_way = running.iter().filter(|command| command.id.is_some()).map(|command| &command.request);
             let mut requests = under_way.chain(daemon.line.iter().map(|(_, request)| request));
-            let is_closing = requests.any(|request| request.ip == *ip && request.action == Action::Close);
-            assert!(is_closing || daemon.is_stopping, "{ip} is not closed at {time}: {door:?}");
+            let is_closing = requests.any(|request| request.net == *net && request.action == Action::Close);
+            assert!(is_closing || daemon.is_stopping, "{net} is not closed at {time}: {door:?}");
         }
     }
 }
@@ -438,29 +447,38 @@ impl Daemon {
         self.next_id
     }
 
-    fn waiting_start(&self, ip: IpAddr) -> Option<u64> {
-        let mut starts = self.line.iter().filter(|(_, request)| request.action == Action::Open && request.ip == ip);
+    fn waiting_start(&self, net: IpNet) -> Option<u64> {
+        let mut starts = self.line.iter().filter(|(_, request)| request.action == Action::Open && request.net == net);
         starts.next().map(|(id, _)| *id)
     }
 
     /// A start command has ended, or could not be started: one that fails leaves nothing open, where no other waits.
-    fn started(&mut self, id: u64, ip: IpAddr, fails: bool, now: Timestamp) {
-        if self.starting.remove(&id).is_some() && fails && self.waiting_start(ip).is_none() {
-            self.engine.close_early("door", ip, Some(&close_of(ip)), Some(FailReason::Command), now);
+    fn started(&mut self, id: u64, request: &CommandRequest, fails: bool, now: Timestamp) {
+        if self.starting.remove(&id).is_some() && fails && self.waiting_start(request.net).is_none() {
+            let stop = close_of(request);
+            self.engine.close_early("door", request.net, Some(&stop), Some(FailReason::Command), now);
         }
     }
 }
 
-fn close_of(ip: IpAddr) -> String {
-    format!("close {ip}")
+/// The stop command that belongs to a start command.
+fn close_of(start: &CommandRequest) -> String {
+    let stop = start.command.replace("open", "close");
+    assert_eq!(stop, format!("close {} {}", start.net, start.ip));
+    stop
 }
 
-/// One door with one step, open for some seconds.
+fn network_of(ip: IpAddr) -> IpNet {
+    config().doors[0].network_of(ip)
+}
+
+/// One door with one step, open for some seconds for a network.
 fn config() -> Config {
     let step = Step { port: 7000.try_into().unwrap(), protocol: Protocol::Udp };
     let mut door = Door::new("door", Some(Sequence::new([step]).unwrap()));
-    door.start_command = Some("open %IP%".into());
-    door.stop_command = Some("close %IP%".into());
+    door.start_command = Some("open %NET% %IP%".into());
+    door.stop_command = Some("close %NET% %IP%".into());
+    door.open_prefix = Some(OpenPrefix { ipv4: 24, ipv6: 56 });
     door.cmd_timeout = Duration::from_secs(6);
     Config { doors: vec![door], ..Config::default() }
 }

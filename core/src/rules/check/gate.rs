@@ -6,7 +6,7 @@ use super::packet::{OpenSets, Packet, Truth};
 use super::ufw::NumberedRules;
 use crate::config::{self, Door, GateSets};
 use crate::firewall_command::{self as command, Change, Effect, Place, Source, What};
-use crate::gate;
+use crate::gate::{self, set_name};
 use crate::packet::Protocol;
 use crate::rules::{OPEN_CHAIN, OPEN_SETS, TABLE};
 
@@ -25,8 +25,10 @@ impl Gate {
     /// The sets of `portknock rules` and of the daemon's managed table, and this chain of iptables, or that of `portknock
     /// rules`.
     pub fn assumed(chain: Option<&str>) -> Self {
-        let sets =
-            [TABLE, gate::TABLE].map(|table| ("inet".into(), table.into(), OPEN_SETS.map(String::from).to_vec()));
+        let names = || {
+            (0..).zip(OPEN_SETS).flat_map(|(which, base)| (1..=128).map(move |length| set_name(base, which, length)))
+        };
+        let sets = [TABLE, gate::TABLE].map(|table| ("inet".into(), table.into(), names().collect()));
         let chain = Some(chain.unwrap_or(OPEN_CHAIN).to_owned());
         Self { sets: OpenSets(sets.to_vec()), chain, effects: [understood(), understood()] }
     }
@@ -37,13 +39,18 @@ impl Gate {
         let mut sets = Vec::new();
         let mut effects = [understood(), understood()];
         for door in doors {
-            if !door.open.is_empty() && sets.is_empty() {
-                sets.push(match gate {
-                    config::Gate::Own => ("inet".into(), gate::TABLE.into(), gate::SETS.map(str::to_owned).to_vec()),
+            if !door.open.is_empty() {
+                let (family, table, bases) = match gate {
+                    config::Gate::Own => ("inet".into(), gate::TABLE, gate::SETS),
                     config::Gate::Sets(GateSets { family, table, set4, set6 }) => {
-                        (family.to_string(), table.clone(), vec![set4.clone(), set6.clone()])
+                        (family.to_string(), table.as_str(), [set4.as_str(), set6.as_str()])
                     }
+                };
+                let names = (0..).zip(bases).flat_map(|(which, base)| {
+                    let lengths = door.prefix_lengths(which == 1).into_iter();
+                    lengths.map(move |length| set_name(base, which, length))
                 });
+                sets.push((family, table.to_owned(), names.collect()));
             }
             for (effect, text) in effects.iter_mut().zip(commands(door)) {
                 let read = text.filter(|text| !text.is_empty()).map_or_else(understood, command::read);
