@@ -12,7 +12,8 @@ use crate::error::Failure;
 
 /// Returns the object that a handle points to.
 ///
-/// # Safety The pointer is NULL or points to a `T` that no thread changes or frees during the call.
+/// # Safety
+/// The pointer is NULL or points to a `T` that no thread changes or frees during the call.
 pub(crate) unsafe fn handle<'a, T>(pointer: *const T, name: &str) -> Result<&'a T, Failure> {
     check(pointer, name)?;
     // SAFETY: it is neither NULL nor misaligned, and the caller promises the rest.
@@ -25,7 +26,8 @@ pub(crate) struct Out<T>(*mut T);
 impl<T> Out<T> {
     /// Writes `nothing` there, so that the location always holds a valid value.
     ///
-    /// # Safety The pointer is NULL or can be written during the whole call.
+    /// # Safety
+    /// The pointer is NULL or can be written during the whole call.
     pub(crate) unsafe fn new(pointer: *mut T, nothing: T, name: &str) -> Result<Self, Failure> {
         check(pointer, name)?;
         // SAFETY: it is neither NULL nor misaligned, and the caller promises the rest.
@@ -48,8 +50,8 @@ impl<T> Out<*mut T> {
 
 /// Returns the bytes at a pointer.
 ///
-/// # Safety The pointer is NULL or points to `length` bytes that no thread changes or frees during
-/// the call.
+/// # Safety
+/// The pointer is NULL or points to `length` bytes that no thread changes or frees during the call.
 pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &str) -> Result<&'a [u8], Failure> {
     if length == 0 {
         return Ok(&[]);
@@ -64,8 +66,9 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &str) ->
 
 /// Returns the bytes of a text.
 ///
-/// # Safety The pointer is NULL or points to bytes up to a zero, which no thread changes or frees
-/// during the call.
+/// # Safety
+/// The pointer is NULL or points to bytes up to a zero, which no thread changes or frees during the
+/// call.
 unsafe fn c_str<'a>(pointer: *const c_char, name: &str) -> Result<&'a CStr, Failure> {
     check(pointer, name)?;
     // SAFETY: it is not NULL, and the caller promises the rest.
@@ -74,7 +77,8 @@ unsafe fn c_str<'a>(pointer: *const c_char, name: &str) -> Result<&'a CStr, Fail
 
 /// Returns a text; fails if it is not UTF-8.
 ///
-/// # Safety As for [`c_str`].
+/// # Safety
+/// As for [`c_str`].
 pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str, Failure> {
     // SAFETY: as the caller promises.
     let text = unsafe { c_str(pointer, name) }?;
@@ -83,7 +87,8 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
 
 /// Returns a file name, in any encoding.
 ///
-/// # Safety As for [`c_str`].
+/// # Safety
+/// As for [`c_str`].
 pub(crate) unsafe fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a Path, Failure> {
     // SAFETY: as the caller promises.
     let text = unsafe { c_str(pointer, name) }?;
@@ -92,7 +97,8 @@ pub(crate) unsafe fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
 
 /// Parses an address; `None` for NULL.
 ///
-/// # Safety As for [`c_str`].
+/// # Safety
+/// As for [`c_str`].
 pub(crate) unsafe fn address(pointer: *const c_char, name: &str) -> Result<Option<IpAddr>, Failure> {
     if pointer.is_null() {
         return Ok(None);
@@ -106,8 +112,9 @@ pub(crate) unsafe fn address(pointer: *const c_char, name: &str) -> Result<Optio
 
 /// Returns an array of texts.
 ///
-/// # Safety The pointer is NULL or points to `count` pointers, each as for [`c_str`], which no
-/// thread changes during the call.
+/// # Safety
+/// The pointer is NULL or points to `count` pointers, each as for [`c_str`], which no thread
+/// changes during the call.
 pub(crate) unsafe fn texts<'a>(
     pointer: *const *const c_char,
     count: usize,
@@ -131,7 +138,8 @@ pub(crate) unsafe fn texts<'a>(
 
 /// Parses the addresses of this host; NULL with a count of 0 means any address.
 ///
-/// # Safety As for [`texts`].
+/// # Safety
+/// As for [`texts`].
 pub(crate) unsafe fn local_addresses(pointer: *const *const c_char, count: usize) -> Result<LocalAddresses, Failure> {
     if pointer.is_null() && count == 0 {
         return Ok(LocalAddresses::Any);

@@ -13,7 +13,8 @@ use crate::status::portknock_status::{self, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ER
 /// Runs the body of a call. A panic becomes a failure. A failure becomes its status and, if `err`
 /// is not NULL, an error that the caller owns.
 ///
-/// # Safety `err` is NULL or can be written.
+/// # Safety
+/// `err` is NULL or can be written.
 pub(crate) unsafe fn call(
     err: *mut *mut portknock_error,
     body: impl FnOnce() -> Result<portknock_status, Failure>,
@@ -41,7 +42,8 @@ fn plain_call<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
 
 /// Reads a property of a handle. Returns `otherwise` for NULL.
 ///
-/// # Safety As for [`handle`].
+/// # Safety
+/// As for [`handle`].
 pub(crate) unsafe fn inspect<T, R: Copy>(pointer: *const T, otherwise: R, body: impl FnOnce(&T) -> R) -> R {
     // SAFETY: as the caller promises.
     plain_call(otherwise, || unsafe { handle(pointer, "") }.map_or(otherwise, body))
@@ -49,7 +51,8 @@ pub(crate) unsafe fn inspect<T, R: Copy>(pointer: *const T, otherwise: R, body: 
 
 /// Frees a handle. Does nothing for NULL.
 ///
-/// # Safety The pointer is NULL or was made by `Box::into_raw`, and is not used any more.
+/// # Safety
+/// The pointer is NULL or was made by `Box::into_raw`, and is not used any more.
 pub(crate) unsafe fn free<T>(pointer: *mut T) {
     if !pointer.is_null() {
         // SAFETY: as the caller promises.

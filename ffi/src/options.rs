@@ -5,17 +5,18 @@ use std::mem::{align_of, size_of};
 use crate::error::Failure;
 
 /// A struct of options in which zero bytes mean the defaults. It has no padding: a new field never
-/// takes the place of padding bytes of an older struct.
+/// has the offset of padding bytes of an older struct.
 ///
-/// # Safety It begins with a `usize` for its size, and any bytes are a valid value of it.
+/// # Safety
+/// It begins with a `usize` for its size, and any bytes are a valid value of it.
 pub(crate) unsafe trait Options: Copy {}
 
 /// Reads options from C's memory. Fields that the caller's header does not have yet are zero; for
 /// NULL all fields are zero. Fails if the caller's struct has fields that are unknown here and not
 /// zero.
 ///
-/// # Safety The pointer is NULL, or points to a `usize` and as many bytes (itself included) as its
-/// value.
+/// # Safety
+/// The pointer is NULL, or points to a `usize` and as many bytes (itself included) as its value.
 pub(crate) unsafe fn read<T: Options>(pointer: *const T, name: &str) -> Result<T, Failure> {
     let mut options = std::mem::MaybeUninit::<T>::zeroed();
     if !pointer.is_null() {
@@ -62,8 +63,8 @@ mod tests {
     use crate::probe::portknock_probe_options;
     use std::mem::size_of_val;
 
-    /// A field of a later version must not have the offset of padding bytes, which have any value in an
-    /// older program.
+    /// A field of a later version must not have the offset of padding bytes, which can have any value in
+    /// an older program.
     #[test]
     fn no_struct_has_padding() {
         // SAFETY: NULL is allowed.

@@ -167,7 +167,8 @@ pub unsafe extern "C" fn portknock_probe(
     unsafe { call(err, body) }
 }
 
-/// # Safety The caller keeps the promises of [`portknock_probe`] for `options`.
+/// # Safety
+/// The caller keeps the promises of [`portknock_probe`] for `options`.
 unsafe fn plan(host: &str, ports: &str, options: &portknock_probe_options) -> Result<ProbePlan, Failure> {
     let ports: PortList = ports.parse().map_err(|error| Failure::argument(format!("ports: {error}")))?;
     options::unused(options.reserved)?;
