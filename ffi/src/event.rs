@@ -1,4 +1,4 @@
-//! Events: what happens at a door.
+//! Events at doors, in the form that C reads.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
@@ -41,14 +41,14 @@ pub enum portknock_event_kind {
 pub enum portknock_fail_reason {
     /// No failure.
     PORTKNOCK_FAIL_NONE = 0,
-    /// A knock at a port that some door uses, but not as this door's next step.
+    /// A packet to a port that some door uses, but not as this door's next step.
     PORTKNOCK_FAIL_WRONG_PORT = 1,
-    /// More packets to ports that no door uses than ScanGuard allows.
+    /// More ports that no door uses than ScanGuard allows.
     PORTKNOCK_FAIL_SCAN = 2,
     /// The table of attempts was full and a new attempt replaced this one; or the door had
     /// MaxOpenings openings and this was the oldest.
     PORTKNOCK_FAIL_FULL = 3,
-    /// The door was changed or removed, or another knock consumed its one-time sequence.
+    /// The door was changed or removed, or another client consumed its one-time sequence.
     PORTKNOCK_FAIL_RELOAD = 4,
     /// The start command failed, so the door is not open.
     PORTKNOCK_FAIL_COMMAND = 5,
