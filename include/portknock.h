@@ -216,7 +216,7 @@ typedef int32_t portknock_severity;
 #endif // __cplusplus
 
 /**
- * What an event tells. Later versions may have more kinds: pass over those that you do not know.
+ * Kind of an event. Later versions may have more kinds: ignore unknown ones.
  */
 enum portknock_event_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -224,12 +224,13 @@ enum portknock_event_kind
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * A step of the sequence matched: `stage` of `steps` are done. The last one is followed by OPEN or EXTEND.
+     * A step of the sequence matched: `stage` of `steps` are done. OPEN or EXTEND follows the last
+     * one.
      */
     PORTKNOCK_EVENT_STAGE = 1,
     /**
      * The whole sequence matched and the door opens, by `command` (NULL if the door has none) and
-     * by `ports`, which open for `ip` until `closes_at_ns`.
+     * by `ports`, which open for `net` until `closes_at_ns`.
      */
     PORTKNOCK_EVENT_OPEN = 2,
     /**
@@ -238,8 +239,8 @@ enum portknock_event_kind
      */
     PORTKNOCK_EVENT_EXTEND = 3,
     /**
-     * The door's time is over, or it closes early, by `command` (NULL if the door has none).
-     * `ports` close for `ip`.
+     * The door closes because its time is over, or early, by `command` (NULL if the door has
+     * none). `ports` close for `net`.
      */
     PORTKNOCK_EVENT_CLOSE = 4,
     /**
@@ -251,7 +252,7 @@ enum portknock_event_kind
      */
     PORTKNOCK_EVENT_FAIL = 6,
     /**
-     * Of listeners with the option `notices` alone: something to log. `message` has the line; nothing else is set.
+     * Only from listeners with the option `notices`: a line for a log. Only `message` is set.
      */
     PORTKNOCK_EVENT_NOTICE = 7,
 };
@@ -264,7 +265,7 @@ typedef int32_t portknock_event_kind;
 #endif // __cplusplus
 
 /**
- * Why an attempt failed, or a door closed early. Later versions may have more reasons.
+ * Reason why an attempt failed, or why a door closed early. Later versions may have more reasons.
  */
 enum portknock_fail_reason
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -272,11 +273,11 @@ enum portknock_fail_reason
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * It did not fail.
+     * No failure.
      */
     PORTKNOCK_FAIL_NONE = 0,
     /**
-     * A port that some door uses, but not as this door's next step.
+     * A packet to a port that some door uses, but not as this door's next step.
      */
     PORTKNOCK_FAIL_WRONG_PORT = 1,
     /**
@@ -284,12 +285,12 @@ enum portknock_fail_reason
      */
     PORTKNOCK_FAIL_SCAN = 2,
     /**
-     * The table of attempts was full and this one made room for another; or the door had MaxOpenings openings
-     * and this was the oldest.
+     * The table of attempts was full and a new attempt replaced this one; or the door had
+     * MaxOpenings openings and this was the oldest.
      */
     PORTKNOCK_FAIL_FULL = 3,
     /**
-     * The door changed or went away, or its one-time sequence was used by someone else.
+     * The door was changed or removed, or another client consumed its one-time sequence.
      */
     PORTKNOCK_FAIL_RELOAD = 4,
     /**
@@ -534,61 +535,64 @@ typedef struct portknock_diagnostic {
  */
 typedef struct portknock_open_port {
     /**
-     * The protocol.
+     * Protocol of the port.
      */
     portknock_protocol protocol;
     /**
-     * The port, 1 to 65535.
+     * Port, 1 to 65535.
      */
     uint32_t port;
 } portknock_open_port;
 
 /**
- * Something that happened at a door. The event, its texts and its ports belong to the handle that
- * it came from, and do not change until any thread takes the next event from that handle. A later
- * read returns another event or a mixture of several, and the memory stays readable until the
- * handle is freed. Later versions may append fields.
+ * An event at a door. The event, its texts and its ports belong to the handle that returned it,
+ * and do not change until any thread takes the next event from that handle. A later read returns
+ * another event or a mixture of several, and the memory stays readable until the handle is freed.
+ * Later versions may append fields.
  */
 typedef struct portknock_event {
     /**
-     * When, in nanoseconds since 1970: the packet's time, or the due time of a timeout or a closing. 0 for a notice.
+     * Time of the event, in nanoseconds since 1970: the time of the packet, or the due time of a
+     * timeout or a closing. 0 for a notice.
      */
     uint64_t time_ns;
     /**
-     * What happened.
+     * Kind of the event.
      */
     portknock_event_kind kind;
     /**
-     * 4 or 6, as `ip` is of IPv4 or IPv6; 0 for a notice.
+     * IP version of `ip`: 4 or 6. 0 for a notice.
      */
     int32_t family;
     /**
-     * The door's name; "" for a notice.
+     * Name of the door; "" for a notice.
      */
     const char *door;
     /**
-     * The address that knocked, as text; "" for a notice.
+     * Address of the client, as text; "" for a notice.
      */
     const char *ip;
     /**
-     * For STAGE, TIMEOUT and FAIL: how many steps are done. Else 0.
+     * For STAGE, TIMEOUT and FAIL: number of steps that are done. Otherwise 0.
      */
     uint32_t stage;
     /**
-     * For STAGE: how many steps the sequence has. Else 0.
+     * For STAGE: number of steps in the sequence. Otherwise 0.
      */
     uint32_t steps;
     /**
-     * For OPEN, EXTEND and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has
-     * none. If an EXTEND has one, `stop_command` runs before it.
+     * For OPEN, EXTEND and CLOSE: the command for /bin/sh, which contains the address; NULL if the
+     * door has none. NULL for other kinds. `stop_command` of an EXTEND runs before it.
      */
     const char *command;
     /**
-     * For a NOTICE: a line for a log, without control characters and without a line's end. Else NULL.
+     * For NOTICE: a line for a log, without control characters and without a line end. Otherwise
+     * NULL.
      */
     const char *message;
     /**
-     * For FAIL: why. For CLOSE: why it is early, FULL or COMMAND; NONE if its time is over or somebody closed it.
+     * For FAIL: the reason. For CLOSE: the reason why it is early, FULL or COMMAND; NONE if its
+     * time is over or it was closed on request. Otherwise NONE.
      */
     portknock_fail_reason reason;
     /**
@@ -596,7 +600,8 @@ typedef struct portknock_event {
      */
     int32_t reserved;
     /**
-     * For EXTEND: the stop command for /bin/sh that runs before `command`. Else NULL, and for a door that has none.
+     * For EXTEND: the stop command for /bin/sh that runs before `command`; NULL if the door has
+     * none. NULL for other kinds.
      */
     const char *stop_command;
     /**
@@ -615,6 +620,11 @@ typedef struct portknock_event {
      * by itself, and for other kinds.
      */
     uint64_t closes_at_ns;
+    /**
+     * For OPEN, EXTEND and CLOSE: the network for which the door is open, as in "203.0.113.0/24".
+     * Without `open_prefix` it is a single address, as in "203.0.113.7/32". Otherwise NULL.
+     */
+    const char *net;
 } portknock_event;
 
 /**
@@ -746,7 +756,7 @@ typedef struct portknock_probe_options {
      */
     int32_t method;
     /**
-     * A portknock_family: which of the host's addresses are meant. Default: any.
+     * A portknock_family: which of the host's addresses to use. Default: any.
      */
     int32_t family;
     /**
@@ -1004,14 +1014,14 @@ const char *portknock_error_report(const struct portknock_error *error);
 void portknock_error_free(struct portknock_error *error);
 
 /**
- * The name of a kind of events in the JSON of `portknock replay`, as in "stage"; "unknown" for other numbers. The text
- * is static.
+ * Returns the name of an event kind as in the JSON of `portknock replay`, for example "stage";
+ * "unknown" for other numbers. The text is static.
  */
 const char *portknock_event_kind_name(int32_t kind);
 
 /**
- * The name of a reason in the JSON of `portknock replay`, as in "wrong-port"; "unknown" for other numbers. The text is
- * static.
+ * Returns the name of a reason as in the JSON of `portknock replay`, for example "wrong-port";
+ * "unknown" for other numbers. The text is static.
  */
 const char *portknock_fail_reason_name(int32_t reason);
 
