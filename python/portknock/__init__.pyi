@@ -154,7 +154,8 @@ class Config:
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """Findings, in the order of the text. They are warnings, because a `Config` has no errors.
+        """Findings, in the order of the text. They are warnings, because a `Config` has no
+        errors.
         """
 
     @property
@@ -265,7 +266,8 @@ class Open(Event):
 
     @property
     def closes_at(self) -> Optional[float]:
-        """Time at which the door closes, in seconds since 1970. None if it never closes by itself.
+        """Time at which the door closes, in seconds since 1970. None if it never closes by
+        itself.
         """
 
     @property

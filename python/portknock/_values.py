@@ -39,7 +39,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Fix:
-    """A change that fixes a problem: the bytes from `start` to before `end` become `replacement`.
+    """A change that fixes a problem: the bytes from `start` to before `end` become
+    `replacement`.
     """
 
     start: int
@@ -89,7 +90,8 @@ class Options:
     interfaces: tuple[str, ...]
     """Names of the interfaces to listen on; empty for knockd's default, eth0."""
     scan_guard: int
-    """Number of ports that no door uses which an attempt survives, 1 to 255; 0 turns the guard off.
+    """Number of ports that no door uses which an attempt survives, 1 to 255; 0 turns the
+    guard off.
     """
     max_attempts: int
     """Maximum number of unfinished attempts, 1 to 16,777,216."""
@@ -221,7 +223,8 @@ class ProbeResult:
     protocol: Literal["tcp", "udp"]
     """Protocol: "tcp" or "udp"."""
     state: Literal["open", "closed", "filtered", "open|filtered"]
-    """State: "open", "closed" or "filtered"; for UDP also "open|filtered" if there was no response.
+    """State: "open", "closed" or "filtered"; for UDP also "open|filtered" if there was no
+    response.
     """
     reason: str
     """Reason for the state, as in "syn-ack", "reset", "conn-refused" or "no-response"."""

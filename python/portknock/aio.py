@@ -154,7 +154,8 @@ class AsyncListener:
         self._listener.reload(config)
 
     def stop(self) -> None:
-        """Start to stop, as `Listener.stop` does. Continue to take events until the iteration ends.
+        """Start to stop, as `Listener.stop` does. Continue to take events until the iteration
+        ends.
         """
         self._listener.stop()
 

@@ -146,8 +146,8 @@ impl Config {
         self.options.get_or_try_init(py, make).map(|options| options.clone_ref(py))
     }
 
-    /// Findings, in the order of the text. They are warnings, because a `Config` has no errors.
-    ///
+    /// Findings, in the order of the text. They are warnings, because a `Config` has no
+    /// errors.
     #[getter]
     fn diagnostics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || {

@@ -356,8 +356,8 @@ impl Open {
         slf.as_super().ports(slf.py())
     }
 
-    /// Time at which the door closes, in seconds since 1970. None if it never closes by itself.
-    ///
+    /// Time at which the door closes, in seconds since 1970. None if it never closes by
+    /// itself.
     #[getter]
     fn closes_at(slf: PyRef<'_, Self>) -> Option<f64> {
         slf.as_super().0.closes_at().map(seconds)
