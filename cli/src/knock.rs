@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use portknock_core::knock::{Hit, KnockError, KnockPlan, Observer, Then, parse_steps};
+use portknock_core::knock::{ExpectedPort, Hit, KnockError, KnockPlan, Observer, parse_steps};
 use portknock_core::{Protocol, Step};
 
 use crate::SUCCESS;
@@ -101,8 +101,8 @@ pub fn run(program: &str, args: KnockArgs, more: MoreArgs) -> u8 {
     let result = match more.then {
         None => send(&args, &more, &mut observer),
         Some(port) => {
-            let then = Then { port, wait: more.wait, retries: more.retries };
-            send_until_open(program, &args, &more, then, &mut observer)
+            let expected = ExpectedPort { port, wait: more.wait, retries: more.retries };
+            send_until_open(program, &args, &more, expected, &mut observer)
         }
     };
     match result {
@@ -126,14 +126,14 @@ fn send_until_open(
     program: &str,
     args: &KnockArgs,
     more: &MoreArgs,
-    then: Then,
+    expected: ExpectedPort,
     observer: &mut Observer<'_>,
 ) -> Result<(), KnockError> {
     let plan = plan(args, more);
-    if let Some(warning) = plan.watched_step(then) {
+    if let Some(warning) = plan.watched_step(expected) {
         print_error(program, format_args!("warning: {warning}"));
     }
-    let opened = plan.send_until_open(&plan.resolve()?, then, observer)?;
+    let opened = plan.send_until_open(&plan.resolve()?, expected, observer)?;
     if args.verbose {
         let (port, millis) = (opened.address.port(), opened.after.as_secs_f64() * 1_000.0);
         print_line(&format!("port {port} of {} is open after {millis:.1} ms", opened.address.ip()));

@@ -1,4 +1,4 @@
-//! Feeding an engine with the frames that a capture set returns.
+//! Feeds an engine with the frames of a capture set.
 
 use crate::arrivals::Arrivals;
 use crate::capture::{CaptureError, CaptureSet, Frame};
@@ -8,30 +8,31 @@ use crate::engine::Engine;
 use crate::local_addresses::LocalAddresses;
 use crate::time::Timestamp;
 
-/// Maximum number of knocks that are collected before the engine handles them: a batch costs less than single knocks.
+/// Maximum number of knocks per batch for the engine. A batch costs less than single knocks.
 const KNOCK_BATCH: usize = 256;
 
-/// Maximum number of turns that empty the buffers of a capture before another one replaces it. What a flood still leaves
-/// there is lost.
+/// Maximum number of turns that drain the buffers of a capture before another capture replaces it.
+/// Packets of a flood that are still in the buffers then are lost.
 pub(crate) const MAX_FINAL_TURNS: usize = 64;
 
-/// Feeds an engine with what was captured, and moves its time on.
+/// Feeds an engine with captured packets, and advances its time.
 #[derive(Debug)]
 pub(crate) struct Feed {
     clock: Clock,
     ipv4_only: bool,
-    /// Packets stamped up to this time are another's.
+    /// Another reader has handled the packets with timestamps up to this time, by the wall clock.
     after: Timestamp,
-    /// The newest stamp of the last turn that took packets.
+    /// Newest timestamp of the last turn that read packets.
     last: Timestamp,
+    /// Number of packets that passed the filter.
     packets: u64,
     arrivals: Arrivals,
-    /// Room for knocks that were captured and not handled yet; empty between turns.
+    /// The current batch of knocks; empty between turns.
     knocks: Vec<Knock>,
 }
 
 impl Feed {
-    /// For an engine that runs on the time of this clock; `ipv4_only` passes over IPv6.
+    /// Returns a feed for an engine that runs on this clock. `ipv4_only` ignores IPv6 packets.
     pub(crate) fn new(clock: Clock, ipv4_only: bool) -> Self {
         Self {
             clock,
@@ -44,23 +45,29 @@ impl Feed {
         }
     }
 
-    /// Leaves the packets that were stamped up to this time to another.
-    pub(crate) fn begin_after(&mut self, stamp: Timestamp) {
-        self.after = stamp;
+    /// Ignores packets with timestamps up to this time, by the wall clock, which another reader has
+    /// handled.
+    pub(crate) fn begin_after(&mut self, timestamp: Timestamp) {
+        self.after = timestamp;
     }
 
-    /// The newest stamp among the packets that were taken last, which may be of several interfaces.
-    pub(crate) fn last_stamp(&self) -> Timestamp {
+    /// Returns the newest timestamp, by the wall clock, of the last turn that read packets, over
+    /// all interfaces.
+    pub(crate) fn last_timestamp(&self) -> Timestamp {
         self.last
     }
 
-    /// Packets that came through the filter.
+    /// Returns the number of packets that passed the filter.
     pub(crate) fn packets(&self) -> u64 {
         self.packets
     }
 
-    /// Takes what was captured; each knock goes to `on_knock` too. Returns the time up to which nothing is missing any
-    /// more, where that is known.
+    /// Feeds the engine with captured packets, and passes each knock to `on_knock` as well. Returns
+    /// the time, by the engine's clock, up to which the engine has received every packet; `None` if
+    /// packets may still wait.
+    ///
+    /// # Errors
+    /// As for [`CaptureSet::turn`].
     pub(crate) fn turn(
         &mut self,
         capture: &mut CaptureSet,
@@ -70,21 +77,21 @@ impl Feed {
         let Self { clock, ipv4_only, after, last, packets, arrivals, knocks } = self;
         let mut clocks = clock.read();
         let before = clocks.now;
-        *after = still_before(*after, clocks.wall);
-        let (mut newest, mut last_stamp) = (Timestamp::default(), Timestamp::default());
-        let mut on_frame = |&Frame { link_type, time: stamp, origin, bytes }: &Frame<'_>| {
-            if stamp <= *after {
+        *after = handled_until(*after, clocks.wall);
+        let (mut newest, mut last_timestamp) = (Timestamp::default(), Timestamp::default());
+        let mut on_frame = |&Frame { link_type, time: timestamp, origin, bytes }: &Frame<'_>| {
+            if timestamp <= *after {
                 return;
             }
-            last_stamp = last_stamp.max(stamp);
+            last_timestamp = last_timestamp.max(timestamp);
             *packets += 1;
-            if stamp > clocks.wall {
+            if timestamp > clocks.wall {
                 clocks = clock.read();
             }
-            let time = packet_time(stamp, &clocks);
+            let time = packet_time(timestamp, &clocks);
             newest = newest.max(time);
             let Some(knock) = decode(link_type, time, bytes) else { return };
-            if *ipv4_only && knock.source.is_ipv6() || !arrivals.takes(&knock, origin, stamp) {
+            if *ipv4_only && knock.source.is_ipv6() || !arrivals.accepts(&knock, origin, timestamp) {
                 return;
             }
             on_knock(&knock);
@@ -94,25 +101,26 @@ impl Feed {
                 knocks.clear();
             }
         };
-        let taken = capture.turn(&mut on_frame);
-        if last_stamp > Timestamp::default() {
-            *last = last_stamp;
+        let frames = capture.turn(&mut on_frame);
+        if last_timestamp > Timestamp::default() {
+            *last = last_timestamp;
         }
         engine.handle_knocks(knocks);
         knocks.clear();
         engine.handle_timeout(newest);
-        let taken = taken?;
+        let frames = frames?;
         let addresses_changed = self.follow_addresses(capture, engine);
-        // Where packets may still wait in the buffer, they may have come before what is due by now. Those that are for
-        // new addresses come with the next turn.
-        if addresses_changed || taken > 0 || capture.wants_network() {
+        // If packets may still wait in the buffer, they may have arrived before the timeouts that
+        // are due now. Packets for new addresses come with the next turn.
+        if addresses_changed || frames > 0 || capture.needs_network() {
             return Ok(None);
         }
         engine.handle_timeout(before);
         Ok(Some(before))
     }
 
-    /// Goes by the addresses that the machine has now, and has the engine do so; true if they changed.
+    /// Passes the current addresses of this machine to the engine, if they have changed, and uses
+    /// them from now on. Returns true if they have changed.
     pub(crate) fn follow_addresses(&mut self, capture: &mut CaptureSet, engine: &mut Engine) -> bool {
         let changed = capture.take_address_change();
         if changed {
@@ -125,9 +133,10 @@ impl Feed {
     }
 }
 
-/// Up to which stamp packets are another's, at this time by the wall clock. A stamp of the future was made before the clock was
-/// set back: to go by it would pass over all packets until it is that late again.
-fn still_before(after: Timestamp, wall: Timestamp) -> Timestamp {
+/// Returns the timestamp up to which another reader has handled the packets, at this time by the
+/// wall clock. A timestamp of the future is from before the clock was set back. It is discarded,
+/// because the feed would otherwise ignore all packets until the clock reaches it again.
+fn handled_until(after: Timestamp, wall: Timestamp) -> Timestamp {
     if wall < after { Timestamp::default() } else { after }
 }
 
@@ -138,8 +147,8 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_since_the_hand_over_hides_no_packets() {
         let noon = Timestamp::from_secs(12 * 3600);
-        assert_eq!(still_before(noon, noon), noon);
-        assert_eq!(still_before(noon, noon.saturating_add(std::time::Duration::from_secs(1))), noon);
-        assert_eq!(still_before(noon, Timestamp::from_secs(11 * 3600)), Timestamp::default());
+        assert_eq!(handled_until(noon, noon), noon);
+        assert_eq!(handled_until(noon, noon.saturating_add(std::time::Duration::from_secs(1))), noon);
+        assert_eq!(handled_until(noon, Timestamp::from_secs(11 * 3600)), Timestamp::default());
     }
 }

@@ -1,11 +1,11 @@
-//! From the name of a host to its addresses, and to the one of ours that reaches it.
+//! Resolving the name of a host to its addresses, and choosing the local address that reaches it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use crate::sys::socket;
 
-/// Which IP versions are meant.
+/// The IP versions to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Family {
     /// Both.
@@ -18,7 +18,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// True where addresses like `ip` are meant.
+    /// Returns true if the family includes the IP version of `ip`.
     pub fn has(self, ip: IpAddr) -> bool {
         match self {
             Self::Any => true,
@@ -28,19 +28,19 @@ impl Family {
     }
 }
 
-/// Why a host has no address to send to.
+/// The reason why a host has no address to send to.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
-    /// The name service knows no such host, or cannot be asked.
+    /// The name service has no such host, or cannot be queried.
     #[error("cannot find the host `{}`: {error}", host.escape_default())]
     Resolve {
         /// The host as it was given.
         host: String,
-        /// What the name service says.
+        /// The name service's error.
         error: io::Error,
     },
-    /// The host has no address of the family that was asked for.
+    /// The host has no address of the requested family.
     #[error("{host} has no {} address", match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -49,10 +49,10 @@ pub enum HostError {
     NoAddress {
         /// The host as it was given.
         host: String,
-        /// The family that was asked for, also by the address to send from.
+        /// The requested family, including the restriction by the source address.
         family: Family,
     },
-    /// The address is of the link and does not say of which one.
+    /// The address is link-local and has no zone.
     #[error("{address} is a link-local address, which every interface has: name the interface, as in {address}%eth0")]
     NoZone {
         /// The address.
@@ -60,9 +60,10 @@ pub enum HostError {
     },
 }
 
-/// The addresses of `host` (a name, an IPv4 address, or an IPv6 address with or without a zone, as in `fe80::1%eth0`)
-/// that are of this family, and of that of `source`: the first one, or with `all` each of them once. Their port is 0.
-/// Asks the name service, where `host` is a name.
+/// Resolves `host`, which is a name, an IPv4 address, or an IPv6 address with or without a zone, as
+/// in `fe80::1%eth0`. Queries the name service if it is a name. Returns the addresses of this
+/// family and of the family of `source`: the first one, or with `all` each of them once. Their port
+/// is 0.
 pub(crate) fn resolve(
     host: &str,
     family: Family,
@@ -93,7 +94,7 @@ pub(crate) fn resolve(
     }
 }
 
-/// The family that both allow.
+/// Returns the family that both allow.
 fn wanted(family: Family, source: Option<IpAddr>) -> Family {
     match (family, source) {
         (Family::Any, Some(IpAddr::V4(_))) => Family::V4,
@@ -102,28 +103,29 @@ fn wanted(family: Family, source: Option<IpAddr>) -> Family {
     }
 }
 
-/// A socket that sends datagrams to `to`, from `source` where that is given.
+/// Returns a socket that sends datagrams to `to`, from `source` if given.
 pub(crate) fn udp_socket(to: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
     UdpSocket::bind(source.map_or(any_address(to), |source| socket::with_scope_of(source, to)))
 }
 
-/// The same address with this port.
+/// Returns the same address with this port.
 pub(crate) fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address
 }
 
-/// The address that stands for any of this machine's, in the family of `to`.
+/// Returns the unspecified address in the family of `to`.
 pub(crate) fn any_address(to: SocketAddr) -> SocketAddr {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     SocketAddr::new(any, 0)
 }
 
-/// The address that packets to `to` come from, with port 0: the route's choice, where `source` is not given. An error
-/// is what the kernel says to a destination without a route, or to a source that is not this machine's.
+/// Returns the address that packets to `to` come from, with port 0: `source`, or else the kernel's
+/// choice for the route. Fails if the destination has no route, or if the source is not an address
+/// of this machine.
 pub(crate) fn local_address(to: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
     let probe = udp_socket(to, source)?;
-    // To connect a UDP socket sends nothing; any port but 0 does.
+    // Connecting a UDP socket sends nothing; any port except 0 is valid.
     probe.connect(at_port(to, 9))?;
     Ok(at_port(probe.local_addr()?, 0))
 }
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_taken_as_they_are() {
+    fn numeric_addresses_resolve_to_themselves() {
         assert_eq!(first("192.0.2.1").unwrap(), ["192.0.2.1:0".parse().unwrap()]);
         assert_eq!(first("2001:db8::1").unwrap(), ["[2001:db8::1]:0".parse().unwrap()]);
     }
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_mean_nothing_are_named() {
+    fn an_error_quotes_the_name_that_cannot_be_resolved() {
         for host in ["", "no such host", "host\0"] {
             let error = first(host).unwrap_err();
             assert!(matches!(&error, HostError::Resolve { host: named, .. } if named == host), "{error}");

@@ -1,7 +1,89 @@
-//! The logic of portknock: everything that the daemon, the command line, C and Python share.
+//! The logic of portknock, a port-knocking daemon for Linux: everything that the daemon, the command
+//! line and the C and Python bindings share.
 //!
-//! The pure part (`config`, `decode`, `filter`, `matcher`, `openings`, `engine`) does no I/O and reads no clock; the
-//! shells around it (`capture`, `exec`, `journal`, `one_time`, `knock`, `probe`, `rules`, `service`, `sys`) touch the world.
+//! # Modules
+//!
+//! | task | start at |
+//! |---|---|
+//! | read a `knockd.conf`, report its errors, fix them | [`config`] |
+//! | match packets that the program receives by its own means | [`Engine`] |
+//! | listen on interfaces and run the doors' commands | [`service::Listener`], [`service::Service`] |
+//! | find what the packets of a capture file would have opened | [`replay`] |
+//! | send a knock, and wait for the port | [`knock`] |
+//! | find open, closed and filtered ports | [`probe`] |
+//! | print a packet filter for a host, or check the active one | [`rules`] |
+//! | ask a running daemon for its status, or control it | [`control`] |
+//!
+//! [`Engine`] and what it is made of (configuration, decoder, matcher, openings) is pure: it does no
+//! I/O and reads no clock, and the same packets always cause the same events. [`Engine`] documents
+//! the run loop.
+//!
+//! # Examples
+//!
+//! Check a configuration, and fix what has one obvious meaning:
+//!
+//! ```
+//! use portknock_core::config::{apply_fixes, parse};
+//!
+//! let text = b"[ssh]\nsequence = sequence = 7000,8000\nopen = tcp/22\n";
+//! let parsed = parse(text);
+//! assert!(parsed.config.is_none());
+//! assert_eq!(parsed.report.diagnostics[0].code, "PK012");
+//!
+//! let fixed = apply_fixes(text, &parsed.report);
+//! let config = parse(&fixed).config.ok_or("the file still has errors")?;
+//! assert_eq!(&*config.doors[0].name, "ssh");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Print the events that the packets of a capture file cause:
+//!
+//! ```no_run
+//! use portknock_core::{LocalAddresses, config, replay::Replay};
+//!
+//! let config = config::load("/etc/knockd.conf".as_ref())?.config.ok_or("the file has errors")?;
+//! let mut replay = Replay::open(&config, LocalAddresses::default(), "knocks.pcap".as_ref())?;
+//! while let Some(event) = replay.next_event()? {
+//!     println!("{event}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Listen on the interfaces of the configuration, and open doors:
+//!
+//! ```no_run
+//! use portknock_core::config;
+//! use portknock_core::service::{Listener, ServiceOptions};
+//!
+//! let config = config::load("/etc/knockd.conf".as_ref())?.config.ok_or("the file has errors")?;
+//! let listener = Listener::open(config, ServiceOptions::default())?;
+//! while let Some(notice) = listener.next(None)? {
+//!     println!("{notice}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Print a packet filter that closes every port except HTTPS:
+//!
+//! ```
+//! use portknock_core::config::Refusal;
+//! use portknock_core::rules::{Format, RuleSet};
+//!
+//! let rules = RuleSet { refusal: Refusal::Reject, allow: "443".parse()?, explain: false };
+//! assert!(rules.render(Format::Nft).contains("table inet portknock_host"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Conventions
+//!
+//! - **Platform:** Linux 5.10 or later, with libpcap.
+//! - **Minimum supported Rust version:** 1.88. A new minor version of the crate can raise it.
+//! - **Panics:** no function panics on invalid input. A panic is a bug of this crate.
+//! - **Logging and signals:** the crate writes no log, installs no signal handler and never ends the
+//!   process. It reports through events, notices and errors.
+//! - **Units:** times are [`Timestamp`]s, in nanoseconds since 1970; durations are
+//!   [`Duration`](std::time::Duration)s; ports are in host byte order.
+//! - **Text from outside:** names, paths and addresses are escaped where `Display` prints them.
 
 mod arrivals;
 pub mod capture;

@@ -1,4 +1,4 @@
-//! The addresses that knocks may be sent to.
+//! The addresses to which knocks may be sent.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -6,9 +6,9 @@ use std::net::IpAddr;
 /// The addresses that count as this machine for doors without a `target`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LocalAddresses {
-    /// Any destination counts (for capture files of unknown origin).
+    /// Any destination (for capture files of unknown origin).
     #[default]
     Any,
-    /// Only these.
+    /// Only these addresses.
     Only(HashSet<IpAddr>),
 }

@@ -1,14 +1,17 @@
-//! A bounded rate of log lines about attempts, so that packets from forged sources cannot fill a disk.
+//! Limits the rate of log lines about attempts, so that packets from spoofed source addresses
+//! cannot fill a disk.
 //!
-//! `LogRate` lines a second are let through. Half of them are shared: any door may use them, but first stages, and attempts
-//! that end there, only as long as half of what is left of the last second remains. The other half belongs to the doors, in
-//! equal parts, and each part is used in the same way. So a flood of first knocks leaves the lines of those who are further on,
-//! and a flood at one door those of the others. What is not let through is counted.
+//! The limit admits `LogRate` lines per second. One half of them is shared: any door may use it,
+//! but first stages, and attempts that end there, only until half of a second's lines are used. The
+//! other half is divided equally between the doors, and the same rule applies to each part. So a
+//! flood of first knocks leaves lines for attempts at later stages, and a flood at one door leaves
+//! lines for the other doors. The limit counts the events that it does not admit.
 //!
-//! Complete knocks have limits of their own, which keep the time for the other doors if the sequence of one door leaks. A door
-//! may open for as many addresses at one time as `MaxOpenings` permits, and for at least [`DOOR_BURST`]; after that for
-//! [`DOOR_RATE`] addresses a second. All doors together share [`MAX_COMPLETE_RATE`] in the way described above. Further complete
-//! knocks are counted, and open nothing.
+//! Complete knocks have separate limits, which leave time for the other doors if the sequence of
+//! one door leaks. A door may open for as many addresses at one time as `MaxOpenings` permits, and
+//! for at least [`DOOR_BURST`]; after that for [`DOOR_RATE`] addresses per second. All doors
+//! together share [`MAX_COMPLETE_RATE`] as described above. The limit counts further complete
+//! knocks, and they open nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,40 +24,41 @@ use crate::printable::Printable;
 use crate::rate_limit::{BURST, DoorRate, FairRate};
 use crate::time::Timestamp;
 
-/// Maximum number of doors that a report names.
+/// Maximum number of doors that a report lists by name.
 pub(crate) const MAX_REPORTED_DOORS: usize = 8;
-/// Time from the first line that is not let through to the report.
+/// Time from the first event that is not admitted to the report.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of complete knocks a second, and about as many at one time, that a reader reports.
+/// Maximum number of complete knocks per second, and about as many at one time, that a reader
+/// reports.
 pub(crate) const MAX_COMPLETE_RATE: u32 = 40_000;
-/// Maximum number of complete knocks a second that a reader reports of one door after a burst.
+/// Maximum number of complete knocks per second that a reader reports of one door after a burst.
 pub(crate) const DOOR_RATE: u32 = 500;
 /// Maximum number of complete knocks of one door in a burst, unless `MaxOpenings` is larger.
 pub(crate) const DOOR_BURST: u32 = 6_000;
 
-/// Numbers of events by kind.
+/// Numbers of suppressed events by kind. Sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventCounts {
-    /// First steps that matched.
+    /// Attempts that reached stage 1.
     pub first_stages: u64,
-    /// Other steps that matched.
+    /// Attempts that reached a later stage.
     pub later_stages: u64,
-    /// Attempts that took too long.
+    /// Attempts that ended by a timeout.
     pub timeouts: u64,
-    /// Attempts that failed by [`FailReason::WrongPort`].
+    /// Attempts that failed with [`FailReason::WrongPort`].
     pub wrong_port: u64,
-    /// Attempts that failed by [`FailReason::Scan`].
+    /// Attempts that failed with [`FailReason::Scan`].
     pub scan: u64,
-    /// Attempts that failed by [`FailReason::Full`].
+    /// Attempts that failed with [`FailReason::Full`].
     pub full: u64,
-    /// Attempts that failed by [`FailReason::Reload`].
+    /// Attempts that failed with [`FailReason::Reload`].
     pub reload: u64,
-    /// Complete knocks that open nothing, since more came than the daemon can open for.
+    /// Complete knocks that opened nothing, because more came than the daemon can open for.
     pub unopened: u64,
 }
 
 impl EventCounts {
-    /// Counts an event that was not let through; closings and failed commands always are.
+    /// Counts an event that was not admitted. Closings and failed commands are always admitted.
     fn count(&mut self, kind: &EventKind) {
         let number = match kind {
             EventKind::Stage { stage: 1, .. } => &mut self.first_stages,
@@ -72,7 +76,7 @@ impl EventCounts {
         *number += 1;
     }
 
-    /// All of them together.
+    /// Returns the number of all events.
     pub fn total(&self) -> u64 {
         self.named().into_iter().fold(0, |sum, (number, _)| sum.saturating_add(number))
     }
@@ -93,6 +97,7 @@ impl EventCounts {
         }
     }
 
+    /// The numbers with their names in a log line.
     fn named(&self) -> [(u64, &'static str); 8] {
         [
             (self.first_stages, "stage 1"),
@@ -107,7 +112,7 @@ impl EventCounts {
     }
 }
 
-/// As in `91234 stage 1, 90210 timeouts`.
+/// The numbers that are not 0, as in `91234 stage 1, 90210 timeouts`.
 impl fmt::Display for EventCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut comma = "";
@@ -119,25 +124,26 @@ impl fmt::Display for EventCounts {
     }
 }
 
-/// The events of about a second that were not logged one by one.
+/// The events of about a second that were counted and not logged individually.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suppressed {
-    /// When this was counted up.
+    /// Time of the report.
     pub time: Timestamp,
-    /// The doors with the most of them, by their names.
+    /// The doors with the largest numbers, at most eight, in descending order: name and numbers.
     pub doors: Vec<(Arc<str>, EventCounts)>,
-    /// Those of all other doors together.
+    /// The numbers of all other doors together.
     pub others: EventCounts,
 }
 
 impl Suppressed {
-    /// Number of events.
+    /// Returns the number of all events.
     pub fn total(&self) -> u64 {
         self.doors.iter().fold(self.others.total(), |sum, (_, counts)| sum.saturating_add(counts.total()))
     }
 }
 
-/// The line for a log, as in `not logged in the last second: ssh: 91234 stage 1, 90210 timeouts; web: 3 timeouts`.
+/// The line for a log, as in
+/// `not logged in the last second: ssh: 91234 stage 1, 90210 timeouts; web: 3 timeouts`.
 impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not logged in the last second: ")?;
@@ -153,29 +159,33 @@ impl fmt::Display for Suppressed {
     }
 }
 
-/// What a [`LogLimit`] has counted, by the doors' places in the configuration.
+/// The events that a [`LogLimit`] has counted. Doors are indices into the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counted {
+    /// The doors with the largest numbers, at most [`MAX_REPORTED_DOORS`].
     pub(crate) doors: Vec<(u16, EventCounts)>,
+    /// The numbers of all other doors together.
     pub(crate) others: EventCounts,
 }
 
-/// Which events a reader reports one by one.
+/// Selects the events that a reader reports individually, and counts the others.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
-    /// Log lines; `None` for no limit.
+    /// Limit of log lines; `None` for no limit.
     lines: Option<FairRate>,
+    /// Limit of complete knocks at all doors.
     complete: FairRate,
-    /// Complete knocks of each door, by the doors' places.
+    /// Limit of complete knocks at each door.
     complete_of_door: DoorRate,
-    /// By the doors' places.
+    /// Number of events that were not admitted, by the doors' indices.
     counts: Vec<EventCounts>,
-    /// When the next report is due.
+    /// Time at which the next report is due; `None` if there is nothing to report.
     report_at: Option<Timestamp>,
 }
 
 impl LogLimit {
-    /// A limit of `rate` lines a second (0: none) for a configuration with this `MaxOpenings` and this number of doors.
+    /// Returns a limit of `rate` lines per second (0: no limit) for a configuration with this
+    /// `MaxOpenings` and this number of doors.
     pub(crate) fn new(rate: u32, max_openings: u32, doors: usize) -> Self {
         Self {
             lines: (rate > 0).then(|| FairRate::new(rate, doors)),
@@ -186,9 +196,10 @@ impl LogLimit {
         }
     }
 
-    /// True for an event to report now; any other is counted. `now` is not the event's own time: events of many seconds may
-    /// be found at one time. `door` is the place of the first door of the event's door name, or
-    /// of the door itself if its sequence is complete.
+    /// Returns true if the event is to be reported; otherwise counts it. `door` is the index of the
+    /// first door with the event's door name, or of the door itself if its sequence is complete.
+    /// `now` is the current time and not the event's, because the engine may return the events of
+    /// many seconds at one time.
     pub(crate) fn admits(&mut self, door: u16, kind: &EventKind, now: Timestamp) -> bool {
         let Some(counts) = self.counts.get_mut(usize::from(door)) else { return true };
         let nanos = now.as_nanos();
@@ -197,7 +208,7 @@ impl LogLimit {
             | EventKind::Extend { .. }
             | EventKind::Close { .. } => true,
             EventKind::Open { .. } => {
-                // The door's own limit first, so that a flood uses up no more of what all doors share.
+                // The door's own limit comes first, so that a flood uses less of the shared limit.
                 self.complete_of_door.take(door, nanos) && self.complete.take(door, nanos, BURST)
             }
             EventKind::Stage { .. } | EventKind::Timeout { .. } | EventKind::Fail { .. } => {
@@ -213,16 +224,16 @@ impl LogLimit {
         false
     }
 
-    /// When [`LogLimit::take_report`] is due.
+    /// Returns the time at which [`LogLimit::take_report`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         self.report_at
     }
 
-    /// Takes what was counted since the last report, if anything was.
+    /// Returns the events counted since the last report, if any, and resets the counters.
     pub(crate) fn take_report(&mut self) -> Option<Counted> {
         self.report_at.take()?;
-        let places = (0..=u16::MAX).zip(&mut self.counts);
-        let counted = places.map(|(place, counts)| (place, std::mem::take(counts)));
+        let indexed = (0..=u16::MAX).zip(&mut self.counts);
+        let counted = indexed.map(|(door, counts)| (door, std::mem::take(counts)));
         let mut doors: Vec<_> = counted.filter(|(_, counts)| counts.total() > 0).collect();
         doors.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.total()));
         let mut others = EventCounts::default();
@@ -233,7 +244,7 @@ impl LogLimit {
     }
 }
 
-/// True for a first stage, and for the end of an attempt there.
+/// Returns true for a first stage, and for the end of an attempt there.
 fn is_first_stage(kind: &EventKind) -> bool {
     matches!(
         kind,
@@ -249,12 +260,12 @@ mod tests {
     const SECOND: EventKind = EventKind::Stage { stage: 2, steps: 3 };
     const TIMEOUT: EventKind = EventKind::Timeout { stage: 1 };
 
-    /// The time `millis` after the start.
+    /// Returns the time `millis` after the start.
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_secs(1_000).saturating_add(Duration::from_millis(millis))
     }
 
-    /// How many of `count` events at one time are admitted.
+    /// Returns how many of `count` events at one time are admitted.
     fn admitted(limit: &mut LogLimit, door: u16, kind: &EventKind, millis: u64, count: usize) -> usize {
         (0..count).filter(|_| limit.admits(door, kind, at(millis))).count()
     }
@@ -278,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_first_knocks_leaves_the_lines_of_those_who_are_further_on() {
+    fn a_flood_of_first_knocks_leaves_lines_for_later_stages() {
         let mut limit = LogLimit::new(1_000, 1, 1);
         for millis in 0..5_000 {
             admitted(&mut limit, 0, &FIRST, millis, 100);
@@ -290,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_at_one_door_leaves_the_lines_of_the_others() {
+    fn a_flood_at_one_door_leaves_lines_for_the_others() {
         let mut limit = LogLimit::new(1_000, 1, 10);
         for millis in 0..5_000 {
             admitted(&mut limit, 3, &FIRST, millis, 50);
@@ -304,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_zero_is_no_limit_and_the_lowest_one_admits_a_first_line() {
+    fn a_rate_of_zero_is_no_limit_and_the_lowest_rate_admits_a_first_line() {
         let close = EventKind::Fail { stage: 0, reason: FailReason::Command };
         let mut limit = LogLimit::new(1, 1, 1);
         assert_eq!(admitted(&mut limit, 0, &close, 0, 10_000), 10_000, "errors are always logged");
@@ -321,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_complete_knocks_leaves_those_of_other_doors() {
+    fn a_flood_of_complete_knocks_at_one_door_leaves_those_of_others() {
         let mut limit = LogLimit::new(1, 1, 1_000);
         for millis in 0..5_000 {
             admitted(&mut limit, 3, &open(), millis, 1_000);
@@ -341,27 +352,27 @@ mod tests {
             assert_eq!(admitted(&mut limit, 0, &open(), 0, 100_000), burst as usize);
             let later: usize = (1..=1_000).map(|millis| admitted(&mut limit, 0, &open(), millis, 100)).sum();
             assert_eq!(later, DOOR_RATE as usize);
-            // The flood has used nothing that the other door needs.
+            // The flood has used no part of the other door's limit.
             assert_eq!(admitted(&mut limit, 1, &open(), 1_000, 5_000), 5_000);
         }
     }
 
     #[test]
-    fn all_doors_together_open_for_no_more_than_the_total_rate() {
+    fn all_doors_together_complete_no_more_knocks_than_the_total_rate() {
         let mut limit = LogLimit::new(1, 1, 100);
         let all: usize = (0..100).map(|door| admitted(&mut limit, door, &open(), 0, 8_000)).sum();
         assert_eq!(all, MAX_COMPLETE_RATE as usize);
     }
 
     #[test]
-    fn a_report_names_the_doors_with_the_most_and_sums_up_the_others() {
+    fn a_report_lists_the_doors_with_the_most_events_and_sums_up_the_others() {
         let mut limit = LogLimit::new(1, 1, 20);
         for door in 0..20 {
             admitted(&mut limit, door, &TIMEOUT, 0, 100 + usize::from(door));
         }
         let Counted { doors, others } = limit.take_report().unwrap();
         assert_eq!(doors.iter().map(|(door, _)| *door).collect::<Vec<_>>(), [19, 18, 17, 16, 15, 14, 13, 12]);
-        // One line was each door's own, and one the shared half's.
+        // One line of each door's own part was admitted, and one of the shared half.
         assert_eq!(others.timeouts, (0..12).map(|door| 100 + door - 1).sum::<u64>() - 1);
     }
 

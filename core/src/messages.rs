@@ -210,7 +210,7 @@ fn notices(golden: &mut Golden) {
     add!(golden, ReaderNotice {
         Ended("killed by signal 9".into()),
         NotStarted("out of memory".into()),
-        Keeps(vec!["Landlock: not in this kernel".into()]),
+        KeptPrivileges(vec!["Landlock: not in this kernel".into()]),
         UsedTooSoon { door: door(), ip: ip() },
     });
     add!(golden, StateNotice {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::config::OpenPort;
 use crate::time::Timestamp;
-use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
+use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
 
 /// A door that stands open for one address or for one network, with what closes it and when. It holds all that is needed to close the door
 /// even where the configuration no longer knows it.
@@ -47,7 +47,7 @@ struct ByDue;
 #[derive(Debug)]
 struct ByDoor;
 
-impl Link<Slot> for ByDoor {
+impl Linked<Slot> for ByDoor {
     fn links(slot: &mut Slot) -> &mut Links {
         &mut slot.by_door
     }
@@ -60,7 +60,7 @@ struct DoorOpenings {
     count: usize,
 }
 
-impl Link<Slot> for ByDue {
+impl Linked<Slot> for ByDue {
     fn links(slot: &mut Slot) -> &mut Links {
         &mut slot.by_due
     }

@@ -1,4 +1,5 @@
-//! Transport protocols, TCP flags and where a packet was captured: the values that every other module shares.
+//! Transport protocols, TCP flags and the origin of captured packets: types shared by all other
+//! modules.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,7 +26,8 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The six TCP flags that knockd knows, as they stand in the header's flag byte (RFC 9293, section 3.1).
+/// The six TCP flags that knockd supports, at their bits in the flag byte of the header (RFC 9293,
+/// section 3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TcpFlags(u8);
 
@@ -45,17 +47,18 @@ impl TcpFlags {
     /// URG.
     pub const URG: Self = Self(0x20);
 
-    /// The flags of a header's flag byte; ECE and CWR are left out, since no door can ask for them.
+    /// Returns the flags of a header's flag byte, without ECE and CWR, because no door can require
+    /// them.
     pub const fn from_bits(bits: u8) -> Self {
         Self(bits & 0x3f)
     }
 
-    /// The flag byte.
+    /// Returns the flag byte.
     pub const fn bits(self) -> u8 {
         self.0
     }
 
-    /// True where every flag of `other` is set here.
+    /// Returns true if every flag of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -77,20 +80,23 @@ impl SegmentSet {
     /// Every segment, whatever its flags.
     pub(crate) const ALL: Self = Self(u64::MAX);
 
-    /// The segments whose flags satisfy `belongs`.
+    /// Returns the segments whose flags satisfy `belongs`.
     pub(crate) fn of(belongs: impl Fn(TcpFlags) -> bool) -> Self {
         Self((0..64).filter(|flags| belongs(TcpFlags::from_bits(*flags))).fold(0, |set, flags| set | 1 << flags))
     }
 
+    /// Returns true if segments with these flags belong to the set.
     pub(crate) fn contains(self, flags: TcpFlags) -> bool {
         self.0 >> flags.bits() & 1 == 1
     }
 
+    /// Returns true if no segment belongs to the set.
     pub(crate) fn is_empty(self) -> bool {
         self == Self::default()
     }
 
-    /// The segments that belong to the set if `flag` (a single one) is set or clear as given, whether it is or not.
+    /// Returns the segments that belong to the set if `flag` (a single flag) is assumed to have the
+    /// value `is_set`, whatever its actual value.
     pub(crate) fn given(self, flag: TcpFlags, is_set: bool) -> Self {
         let with = Self::of(|flags| flags.contains(flag)).0;
         let distance = flag.bits();
@@ -112,25 +118,26 @@ impl BitOr for SegmentSet {
     }
 }
 
-/// The interface that a packet was captured on.
+/// The interface on which a packet was captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureOrigin {
-    /// The kernel's number of the interface; 0 if it is unknown.
+    /// The kernel's index of the interface; 0 if it is unknown.
     pub interface: u32,
     /// True for a loopback interface.
     pub is_loopback: bool,
 }
 
-/// Puts the checksum of a segment without a payload into its header (RFC 9293, section 3.1).
+/// Sets the checksum in the header of a segment without a payload (RFC 9293, section 3.1).
 ///
-/// Both addresses are of one family, as those of one route are; else no checksum is right, and it stays what it is.
+/// Both addresses must be of the same family, as those of one route are. Otherwise the checksum
+/// remains unchanged.
 pub(crate) fn set_checksum(header: &mut TcpHeader, from: IpAddr, to: IpAddr) {
     let checksum = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => header.calc_checksum_ipv4_raw(from.octets(), to.octets(), &[]),
         (IpAddr::V6(from), IpAddr::V6(to)) => header.calc_checksum_ipv6_raw(from.octets(), to.octets(), &[]),
         _ => return,
     };
-    // It only fails for payloads that are too long.
+    // The computation fails only for payloads that are too long.
     header.checksum = checksum.unwrap_or(0);
 }
 

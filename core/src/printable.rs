@@ -1,10 +1,11 @@
-//! Text from outside inside messages and log lines: everything that a terminal or a log would act on is made visible.
+//! Text from outside in messages and log lines: characters that would control a terminal or a log
+//! are escaped.
 
 use std::fmt::{self, Write};
 use std::path::Path;
 
-/// Text with control characters and direction marks escaped, as in `\x1b` and `\u{202e}`, so that it can neither forge
-/// or break a log line nor make one look like another.
+/// Text with control characters and direction marks escaped, as in `\x1b` and `\u{202e}`. The text
+/// can then neither imitate nor break a log line.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a>(pub &'a str);
 
@@ -25,7 +26,8 @@ impl fmt::Display for Printable<'_> {
 /// Maximum number of characters of an [`Excerpt`].
 const EXCERPT_CHARS: usize = 200;
 
-/// The beginning of a text whose length others choose, as [`Printable`] and with `…` in place of what is left out.
+/// The beginning of a text of untrusted length, escaped as by [`Printable`], with `…` in place of
+/// the omitted part.
 #[derive(Clone, Copy, Debug)]
 pub struct Excerpt<'a>(pub &'a str);
 
@@ -38,12 +40,12 @@ impl fmt::Display for Excerpt<'_> {
     }
 }
 
-/// The path as a message shows it.
+/// Returns the path as text for a message.
 pub(crate) fn shown_path(path: &Path) -> String {
     Printable(&path.to_string_lossy()).to_string()
 }
 
-/// True for characters that do something other than stand on the line.
+/// Returns true for characters that have an effect other than being shown on the line.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -58,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_and_direction_characters_are_shown() {
+    fn control_and_direction_characters_are_escaped() {
         let text = Printable("a\x1b[0m\u{202e}b\u{9b}—\n").to_string();
         assert_eq!(text, "a\\x1b[0m\\u{202e}b\\u{9b}—\\x0a");
         assert_eq!(Printable("plain — text").to_string(), "plain — text");

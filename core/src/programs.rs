@@ -1,4 +1,4 @@
-//! Which program of a command is missing, as far as that can be said without being a shell.
+//! Detects missing programs in a command line, as far as that is possible without a shell.
 
 use std::env;
 use std::fs;
@@ -6,22 +6,23 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Directories that are searched after those of `PATH`, which differs between a user's shell and the daemon.
+/// Directories to search after those of `PATH`, because `PATH` differs between a user's shell and
+/// the daemon.
 const DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What a shell runs by itself.
+/// Commands that are built into the shell.
 const BUILTINS: &[&str] = &[
     ".", ":", "[", "alias", "bg", "cd", "command", "echo", "eval", "exec", "exit", "export", "false", "fg", "getopts",
     "hash", "jobs", "kill", "printf", "pwd", "read", "readonly", "return", "set", "shift", "source", "test", "times",
     "trap", "true", "type", "ulimit", "umask", "unalias", "unset", "wait",
 ];
-/// Words after which a command begins that only a shell can take apart.
+/// Reserved words, after which only a shell can parse the command.
 const KEYWORDS: &[&str] =
     &["!", "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "in", "then", "time", "until", "while"];
 
-/// The first program of the command that is not there or cannot be executed. A part of the command that only a shell
-/// understands ends the search.
+/// Returns the first program of the command that does not exist or is not executable. The search
+/// ends at the first part that only a shell can interpret.
 pub(crate) fn missing_program(command: &str) -> Option<&str> {
-    // Quotes, variables, substitutions, groups, comments, patterns, and lines that go on.
+    // Quotes, variables, substitutions, groups, comments, patterns and continued lines.
     let plain = command.split(|c| "'\"`$(){}\\#*?[]~".contains(c)).next().unwrap_or_default();
     let ends_there = plain.len() < command.len();
     let parts: Vec<&str> = plain.split([';', '&', '|', '\n']).collect();
@@ -29,7 +30,7 @@ pub(crate) fn missing_program(command: &str) -> Option<&str> {
     for (i, part) in parts.into_iter().enumerate() {
         let mut words = part.split_whitespace().skip_while(|word| is_assignment(word)).peekable();
         let Some(word) = words.next() else { continue };
-        // A word that the search ended in is not whole.
+        // The word in which the search ended is incomplete.
         let is_cut = i == last && ends_there && words.peek().is_none() && !part.ends_with([' ', '\t']);
         if is_cut || KEYWORDS.contains(&word) || word.contains(['<', '>', '%']) {
             return None;
@@ -50,7 +51,7 @@ fn is_missing(program: &str) -> bool {
     if program.starts_with('/') {
         return !may_run(Path::new(program));
     }
-    // Relative to a directory that nobody knows yet.
+    // Relative to a directory that is not known yet.
     if program.contains('/') {
         return false;
     }
@@ -59,7 +60,7 @@ fn is_missing(program: &str) -> bool {
     !directories.iter().any(|directory| directory.is_absolute() && may_run(&directory.join(program)))
 }
 
-/// True also where that cannot be said.
+/// Returns true if the file is executable, or if that cannot be determined.
 fn may_run(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(metadata) => metadata.is_file() && metadata.permissions().mode() & 0o111 != 0,
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_programs_are_found_wherever_they_are_named() {
+    fn missing_programs_are_found_anywhere_in_a_command() {
         let missing = "/sbin/no-iptables-here -I INPUT -s %IP% -p tcp -j ACCEPT && /usr/sbin/no-iptables -D INPUT";
         assert_eq!(missing_program(missing), Some("/sbin/no-iptables-here"));
         for command in [
@@ -84,13 +85,13 @@ mod tests {
         ] {
             assert_eq!(missing_program(command), Some("no-such-program"), "{command}");
         }
-        // It is there, but no program.
+        // The file exists, but is not a program.
         assert_eq!(missing_program("/etc/passwd"), Some("/etc/passwd"));
         assert_eq!(missing_program("/etc"), Some("/etc"));
     }
 
     #[test]
-    fn what_is_there_or_what_only_a_shell_knows_is_not_missing() {
+    fn existing_programs_and_shell_syntax_are_not_missing() {
         for command in [
             "",
             ";",

@@ -1,4 +1,5 @@
-//! The engine over a capture file: the same packets give the same events as they would have given live.
+//! Runs the engine over a capture file: the packets cause the same events as they would have caused
+//! live.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,11 +18,11 @@ use crate::local_addresses::LocalAddresses;
 use crate::one_time::{OneTimeError, unused_sequences};
 use crate::printable::{Printable, shown_path};
 
-/// Why a capture file could not be replayed, or not to its end.
+/// The reason why a capture file could not be replayed to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The file cannot be opened or is no capture file.
+    /// The file cannot be opened or is not a capture file.
     #[error("cannot read the capture file {path}: {reason}", path = shown_path(path), reason = Printable(reason))]
     Open {
         /// The file.
@@ -29,7 +30,7 @@ pub enum ReplayError {
         /// libpcap's message.
         reason: String,
     },
-    /// The frames begin in a way that portknock does not know.
+    /// portknock does not support the link type of the frames.
     #[error("{path} has link type {number}, which portknock cannot read", path = shown_path(path))]
     LinkType {
         /// The file.
@@ -37,12 +38,13 @@ pub enum ReplayError {
         /// libpcap's number of the link type.
         number: i32,
     },
-    /// The file breaks off or is damaged after some frames; what came before was replayed.
+    /// The file is truncated or damaged after some frames. The frames before the damage were
+    /// replayed.
     #[error("{path} is damaged after frame {frames}: {reason}", path = shown_path(path), reason = Printable(reason))]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How many frames were read before.
+        /// Number of frames before the damage.
         frames: u64,
         /// libpcap's message.
         reason: String,
@@ -52,10 +54,11 @@ pub enum ReplayError {
     OneTime(#[from] OneTimeError),
 }
 
-/// A capture file on its way through an engine.
+/// The replay of a capture file through an engine.
 ///
-/// Nothing is run and nothing is written. At the end of the file nothing more is told: what is still running stays
-/// unmentioned. One-time doors go on with the lines of their files that follow, which are read but not marked.
+/// A replay runs no commands and writes no files. The end of the file causes no further events, so
+/// openings and attempts that exist at that time remain without an end. One-time doors continue
+/// with the following lines of their files, which are read but not marked as consumed.
 pub struct Replay {
     path: PathBuf,
     capture: Capture<Offline>,
@@ -67,11 +70,11 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Opens a pcap or pcapng file for an engine for `config`; `-` is standard input.
+    /// Opens a pcap or pcapng file for an engine with `config`; `-` is standard input.
     ///
     /// # Errors
-    /// Fails where the file cannot be read, where it has a link type that portknock does not know, and where a file of
-    /// one-time sequences cannot be used.
+    /// Fails if the file cannot be read, if portknock does not support its link type, or if a file
+    /// of one-time sequences cannot be used.
     pub fn open(config: &Config, local: LocalAddresses, path: &Path) -> Result<Self, ReplayError> {
         let capture = open(path).map_err(|reason| ReplayError::Open { path: path.into(), reason })?;
         let number = capture.get_datalink().0;
@@ -83,15 +86,17 @@ impl Replay {
         Ok(Self { path: path.into(), capture, link_type, engine, one_time, frames: 0, ended: false })
     }
 
-    /// The next event, or `None` at the end of the file.
+    /// Returns the next event, or `None` at the end of the file.
     ///
     /// # Errors
-    /// [`ReplayError::Damaged`], after the events of the frames before the damage; then it is at its end.
+    /// [`ReplayError::Damaged`], after the events of the frames before the damage. After the error
+    /// the replay is at its end.
     pub fn next_event(&mut self) -> Result<Option<Event>, ReplayError> {
         self.next_event_within(u64::MAX)
     }
 
-    /// The same, but `None` also where `frames` more frames have made no event; see [`Replay::is_at_end`].
+    /// Returns the next event. In contrast to [`Replay::next_event`], it also returns `None` if
+    /// `frames` more frames have caused no event; see [`Replay::is_at_end`].
     ///
     /// # Errors
     /// Fails as [`Replay::next_event`] does.
@@ -99,7 +104,7 @@ impl Replay {
         let last = self.frames.saturating_add(frames);
         loop {
             if let Some(event) = self.engine.poll_event() {
-                self.go_on_with_one_time(&event);
+                self.advance_one_time(&event);
                 return Ok(Some(event));
             }
             if self.ended || self.frames == last {
@@ -119,13 +124,13 @@ impl Replay {
         }
     }
 
-    /// True when all of the file is read, and all events are taken.
+    /// Returns true if the whole file was read and every event was returned.
     pub fn is_at_end(&self) -> bool {
         self.ended && !self.engine.has_events()
     }
 
-    /// Gives a one-time door that was just opened its next sequence.
-    fn go_on_with_one_time(&mut self, event: &Event) {
+    /// Sets the next sequence of a one-time door that was just opened.
+    fn advance_one_time(&mut self, event: &Event) {
         if let EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } = event.kind
             && let Some(sequences) = self.one_time.get_mut(&door_id)
         {
@@ -134,7 +139,7 @@ impl Replay {
     }
 }
 
-/// [`Replay`] to the end of the file: hands each event to `on_event`, in order.
+/// Replays the file to its end, and passes each event to `on_event`, in order.
 ///
 /// # Errors
 /// Fails as [`Replay::open`] and [`Replay::next_event`] do.
@@ -155,13 +160,13 @@ fn open(path: &Path) -> Result<Capture<Offline>, String> {
     if path.to_str().is_some() {
         return Capture::from_file_with_precision(path, Precision::Nano).map_err(|error| error.to_string());
     }
-    // The binding of libpcap takes no such name; the system has another one for what is open.
+    // The libpcap binding does not accept such a name; an open file also has a name in `/proc`.
     let file = File::open(path).map_err(|error| error.to_string())?;
     let name = format!("/proc/self/fd/{}", file.as_raw_fd());
     Capture::from_file_with_precision(name, Precision::Nano).map_err(|error| error.to_string())
 }
 
-/// For each one-time door the sequences that come after its first.
+/// Returns, for each one-time door, the sequences that follow its first one.
 fn one_time_sequences(config: &Config) -> Result<HashMap<DoorId, vec::IntoIter<Sequence>>, OneTimeError> {
     let mut all = HashMap::new();
     for (id, door) in (0..=u16::MAX).zip(&config.doors) {
@@ -184,7 +189,7 @@ mod tests {
 
     use crate::time::Timestamp;
 
-    /// A capture of raw IP packets (link type 101), all of them of the year 1970.
+    /// A capture of raw IP packets (link type 101) from the year 1970.
     fn capture(packets: &[&[u8]]) -> Vec<u8> {
         let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
         let mut bytes = words(&[0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65_535, 101]);
@@ -201,9 +206,9 @@ mod tests {
         &[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 7, 192, 0, 2, 1, 0x9c, 0x40, 0x1b, 0x58, 0, 8, 0, 0];
 
     #[test]
-    fn it_pauses_where_frames_make_no_event() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("capture");
+    fn the_limit_of_frames_without_an_event_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("capture");
         fs::write(&path, capture(&[b"", b"", b"", KNOCK])).unwrap();
         let config = crate::config::parse(b"[a]\nsequence = 7000:udp,9\n").config.unwrap();
         let mut replay = Replay::open(&config, LocalAddresses::Any, &path).unwrap();
@@ -213,27 +218,27 @@ mod tests {
         assert_eq!((replay.next_event_within(2).unwrap(), replay.is_at_end()), (None, true));
     }
 
-    /// Why a file of this name and with these bytes cannot be replayed.
-    fn refusal(name: &[u8], bytes: &[u8]) -> Option<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(OsStr::from_bytes(name));
+    /// Returns the error of replaying a file with this name and content.
+    fn replay_error(name: &[u8], bytes: &[u8]) -> Option<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(OsStr::from_bytes(name));
         fs::write(&path, bytes).unwrap();
         let replayed = replay(&Config::default(), LocalAddresses::Any, &path, |_| {});
-        replayed.err().map(|error| error.to_string().replace(folder.path().to_str().unwrap(), ""))
+        replayed.err().map(|error| error.to_string().replace(directory.path().to_str().unwrap(), ""))
     }
 
     #[test]
     fn a_file_may_have_any_name_and_an_error_shows_it_on_one_line() {
         let mut capture = capture(&[]);
         for name in [&b"plain"[..], b"\xff\n\xfe"] {
-            assert_eq!(refusal(name, &capture), None);
+            assert_eq!(replay_error(name, &capture), None);
         }
-        let message = refusal(b"\xff\n\x1b", b"").unwrap();
+        let message = replay_error(b"\xff\n\x1b", b"").unwrap();
         assert!(message.starts_with("cannot read the capture file /\u{fffd}\\x0a\\x1b: libpcap error: "), "{message}");
         capture.push(0);
-        let message = refusal(b"\n", &capture).unwrap();
+        let message = replay_error(b"\n", &capture).unwrap();
         assert!(message.starts_with("/\\x0a is damaged after frame 0: "), "{message}");
         capture[20] = 0xff;
-        assert_eq!(refusal(b"\n", &capture).unwrap(), "/\\x0a has link type 255, which portknock cannot read");
+        assert_eq!(replay_error(b"\n", &capture).unwrap(), "/\\x0a has link type 255, which portknock cannot read");
     }
 }

@@ -1,8 +1,10 @@
-//! Entries of a slab in the order in which they become due, without walking or sorting them.
+//! Yields the entries of a slab in the order in which they become due, without traversing or
+//! sorting them.
 //!
-//! Entries of one class wait equally long, so each class is a first-in-first-out list threaded through the slab. A heap
-//! holds one entry for each class that is not empty: a lower bound of its head's due time, made exact only when it
-//! comes to the top. All costs depend on the number of classes, never on the number of entries.
+//! All entries of one class are due after the same time, so each class is a first-in-first-out list
+//! threaded through the slab. A heap holds one entry for each class that is not empty: a lower
+//! bound of the due time of its first entry. The bound becomes exact when it reaches the top of the
+//! heap. All costs depend on the number of classes, not on the number of entries.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,9 +13,9 @@ use std::marker::PhantomData;
 
 use crate::time::Timestamp;
 
-/// Up to how many entries debug builds check what holds of all of them after each change.
+/// Maximum number of entries for which debug builds check all invariants after each change.
 pub(crate) const CHECKED: usize = 128;
-/// The index that stands for "no entry".
+/// The index for "no entry".
 pub(crate) const NIL: u32 = u32::MAX;
 
 /// The neighbours of an entry in one list.
@@ -24,7 +26,7 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// The entry behind this one, or [`NIL`].
+    /// Returns the next entry, or [`NIL`].
     pub(crate) fn next(self) -> u32 {
         self.next
     }
@@ -36,8 +38,9 @@ impl Default for Links {
     }
 }
 
-/// Says where entries of type `T` keep their links for one kind of list; an entry can be in one list of each kind.
-pub(crate) trait Link<T> {
+/// The position of the links in entries of type `T`, for one kind of list. An entry can be in one
+/// list of each kind.
+pub(crate) trait Linked<T> {
     fn links(entry: &mut T) -> &mut Links;
 }
 
@@ -56,14 +59,15 @@ impl<K> Default for List<K> {
 }
 
 impl<K> List<K> {
-    /// The oldest entry, or [`NIL`].
+    /// Returns the oldest entry, or [`NIL`].
     pub(crate) fn head(&self) -> u32 {
         self.head
     }
 
+    /// Appends an entry to the list.
     pub(crate) fn push_back<T>(&mut self, slab: &mut [T], index: u32)
     where
-        K: Link<T>,
+        K: Linked<T>,
     {
         *K::links(&mut slab[index as usize]) = Links { prev: self.tail, next: NIL };
         match self.tail {
@@ -73,27 +77,29 @@ impl<K> List<K> {
         self.tail = index;
     }
 
-    /// Asserts for debug builds that entries are linked both ways and as they have to be; returns how many there are.
+    /// Asserts, for debug builds, that the entries are linked consistently in both directions and
+    /// that each satisfies `is_right`. Returns their number.
     pub(crate) fn check<T>(&self, slab: &mut [T], mut is_right: impl FnMut(u32, &T) -> bool) -> usize
     where
-        K: Link<T>,
+        K: Linked<T>,
     {
         let (mut length, mut before, mut at) = (0, NIL, self.head);
         while at != NIL {
-            assert!(length < slab.len(), "a list without an end");
+            assert!(length < slab.len(), "a list that does not end");
             let entry = &mut slab[at as usize];
             let links = *K::links(entry);
-            assert_eq!(links.prev, before, "the way back from entry {at}");
-            assert!(is_right(at, entry), "entry {at} does not belong where it is");
+            assert_eq!(links.prev, before, "the backward link of entry {at}");
+            assert!(is_right(at, entry), "entry {at} violates the invariant of its list");
             (length, before, at) = (length + 1, at, links.next);
         }
         assert_eq!(self.tail, before, "the end of a list");
         length
     }
 
+    /// Removes an entry from the list.
     pub(crate) fn unlink<T>(&mut self, slab: &mut [T], index: u32)
     where
-        K: Link<T>,
+        K: Linked<T>,
     {
         let Links { prev, next } = *K::links(&mut slab[index as usize]);
         match prev {
@@ -107,22 +113,23 @@ impl<K> List<K> {
     }
 }
 
-/// The lists of all classes and the heap over their heads.
+/// The lists of all classes and the heap over their first entries.
 #[derive(Debug)]
 pub(crate) struct Timeline<K> {
     classes: Vec<Class<K>>,
     heap: BinaryHeap<Reverse<(Timestamp, u32)>>,
 }
 
+/// The entries of one class.
 #[derive(Debug)]
 struct Class<K> {
     list: List<K>,
-    /// The heap holds an entry for this class.
+    /// True if the heap holds an entry for this class.
     in_heap: bool,
 }
 
 impl<K> Timeline<K> {
-    /// A timeline with this many classes, numbered from 0.
+    /// Creates a timeline with `classes` classes, numbered from 0.
     pub(crate) fn new(classes: usize) -> Self {
         let classes: Vec<_> = (0..classes).map(|_| Class { list: List::default(), in_heap: false }).collect();
         Self { heap: BinaryHeap::with_capacity(classes.len()), classes }
@@ -134,15 +141,16 @@ impl<K> Timeline<K> {
         self.classes.len() - 1
     }
 
-    /// The oldest entry of a class, or [`NIL`].
+    /// Returns the oldest entry of a class, or [`NIL`].
     pub(crate) fn head(&self, class: usize) -> u32 {
         self.classes[class].list.head()
     }
 
-    /// Appends an entry. When it is due, as `due` says, must not be earlier than for those that the class already holds.
+    /// Appends an entry. Its due time, which `due` returns, must not be earlier than that of any
+    /// entry in the class.
     pub(crate) fn push<T>(&mut self, slab: &mut [T], class: usize, index: u32, due: impl FnOnce(&T) -> Timestamp)
     where
-        K: Link<T>,
+        K: Linked<T>,
     {
         let entry = &mut self.classes[class];
         entry.list.push_back(slab, index);
@@ -152,11 +160,11 @@ impl<K> Timeline<K> {
         }
     }
 
-    /// Asserts for debug builds that the lists are sound, in due order, known to the heap, and hold `held` entries, each
-    /// in the class that `class_and_due` says.
+    /// Asserts, for debug builds, that the lists are consistent, in due order and registered in the
+    /// heap, and that they contain `held` entries, each in the class that `class_and_due` returns.
     pub(crate) fn check<T>(&self, slab: &mut [T], held: usize, class_and_due: impl Fn(u32, &T) -> (usize, Timestamp))
     where
-        K: Link<T>,
+        K: Linked<T>,
     {
         let mut found = 0;
         for (number, class) in self.classes.iter().enumerate() {
@@ -165,29 +173,30 @@ impl<K> Timeline<K> {
                 let (class, due) = class_and_due(index, entry);
                 class == number && std::mem::replace(&mut latest, due) <= due
             });
-            assert!(class.in_heap || class.list.head == NIL, "the heap forgot class {number}");
+            assert!(class.in_heap || class.list.head == NIL, "class {number} is missing in the heap");
         }
         assert_eq!(found, held, "entries in the lists");
         assert_eq!(self.heap.len(), self.classes.iter().filter(|class| class.in_heap).count(), "classes in the heap");
         for Reverse((bound, class)) in &self.heap {
             let class = &self.classes[*class as usize];
-            assert!(class.in_heap, "a class in the heap does not know it");
+            assert!(class.in_heap, "a class in the heap is not marked so");
             let index = class.list.head;
             let head = slab.get(index as usize);
-            assert!(head.is_none_or(|head| *bound <= class_and_due(index, head).1), "a bound that is too late");
+            assert!(head.is_none_or(|head| *bound <= class_and_due(index, head).1), "a bound after the due time");
         }
     }
 
-    /// Takes an entry out of its class.
+    /// Removes an entry from its class.
     pub(crate) fn unlink<T>(&mut self, slab: &mut [T], class: usize, index: u32)
     where
-        K: Link<T>,
+        K: Linked<T>,
     {
         self.classes[class].list.unlink(slab, index);
     }
 
-    /// The entry that is due first with its due time, if that is not later than `until`; of entries due at the same
-    /// time, the one of the lowest class. `due` gives the due time of an entry of a class.
+    /// Returns the entry that is due first, with its due time, if that is not later than `until`.
+    /// Of entries with the same due time, the one in the lowest class is first. `due` returns the
+    /// due time of an entry of a class.
     #[inline]
     pub(crate) fn first<T>(
         &mut self,
@@ -195,7 +204,7 @@ impl<K> Timeline<K> {
         until: Timestamp,
         due: impl Fn(usize, &T) -> Timestamp,
     ) -> Option<(Timestamp, u32)> {
-        // The usual case, asked before each packet: nothing can be due yet.
+        // The usual case, checked before each packet: no entry can be due yet.
         if self.heap.peek().is_none_or(|Reverse((bound, _))| *bound > until) {
             return None;
         }
@@ -231,7 +240,8 @@ impl<K> Timeline<K> {
 }
 
 fn index_of_class(class: usize) -> u32 {
-    // Two classes for each of at most 65,536 doors, or one for each distinct span that was ever configured.
+    // There are two classes for each of at most 65,536 doors, or one for each distinct duration
+    // ever configured.
     u32::try_from(class).unwrap_or(u32::MAX)
 }
 
@@ -248,7 +258,7 @@ mod tests {
     #[derive(Debug)]
     struct Due;
 
-    impl Link<Entry> for Due {
+    impl Linked<Entry> for Due {
         fn links(entry: &mut Entry) -> &mut Links {
             &mut entry.links
         }
@@ -259,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_entries_in_due_order_across_classes_and_survives_removals() {
+    fn entries_are_returned_in_due_order_across_classes_after_removals() {
         let mut slab: Vec<Entry> =
             [5, 7, 6, 6, 9].iter().map(|&due| Entry { due: at(due), ..Entry::default() }).collect();
         let mut timeline = Timeline::<Due>::new(2);
@@ -267,7 +277,8 @@ mod tests {
             timeline.push(&mut slab, class, index, |entry| entry.due);
         }
         assert_eq!(timeline.first(&slab, at(4), |_, entry| entry.due), None);
-        // The head of class 0 goes away early: its bound in the heap is stale from here on.
+        // The first entry of class 0 is removed early, so its bound in the heap is stale from here
+        // on.
         timeline.unlink(&mut slab, 0, 0);
         let mut seen = Vec::new();
         while let Some((due, index)) = timeline.first(&slab, at(8), |_, entry| entry.due) {

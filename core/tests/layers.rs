@@ -1,5 +1,5 @@
 //! The layers of this crate. A module imports modules of lower layers. It also imports modules of
-//! its own layer, if they do not import it in turn, directly or through others. The same holds for
+//! the same layer, if they do not import it in turn, directly or through others. The same holds for
 //! the modules of each directory.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The layers, lowest first: a name, and the top-level modules.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("values", &["local_addresses", "packet", "port_map", "printable", "tick", "time"]),
+    ("values", &["local_addresses", "network", "packet", "port_map", "printable", "tick", "time"]),
     ("system calls", &["sys"]),
     ("tools", &["clock", "firewall_command", "host", "port_list", "programs", "rate_limit", "timeline"]),
     ("input", &["config", "decode"]),

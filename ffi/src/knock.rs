@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use portknock_core::knock::{DEFAULT_WAIT, KnockPlan, Then, parse_steps};
+use portknock_core::knock::{DEFAULT_WAIT, ExpectedPort, KnockPlan, parse_steps};
 
 use crate::arguments::{address, text};
 use crate::boundary::call;
@@ -80,9 +80,9 @@ pub unsafe extern "C" fn portknock_knock(
         plan.raw = options.raw != 0;
         plan.all_addresses = options.all_addresses != 0;
         let mut go_on = |_| ControlFlow::Continue(());
-        match then(&options)? {
+        match expected_port(&options)? {
             None => plan.send(&plan.resolve()?, &mut go_on)?,
-            Some(then) => drop(plan.send_until_open(&plan.resolve()?, then, &mut go_on)?),
+            Some(expected) => drop(plan.send_until_open(&plan.resolve()?, expected, &mut go_on)?),
         }
         Ok(PORTKNOCK_OK)
     };
@@ -90,10 +90,10 @@ pub unsafe extern "C" fn portknock_knock(
     unsafe { call(err, body) }
 }
 
-fn then(options: &portknock_knock_options) -> Result<Option<Then>, Failure> {
+fn expected_port(options: &portknock_knock_options) -> Result<Option<ExpectedPort>, Failure> {
     let port = u16::try_from(options.then_port);
     let port =
         port.map_err(|_| Failure::argument(format!("then_port is {}, which is not a port", options.then_port)))?;
     let wait = if options.wait_ms == 0 { DEFAULT_WAIT } else { Duration::from_millis(options.wait_ms.into()) };
-    Ok(NonZeroU16::new(port).map(|port| Then { port, wait, retries: options.retries }))
+    Ok(NonZeroU16::new(port).map(|port| ExpectedPort { port, wait, retries: options.retries }))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portknock_core::Protocol;
-use portknock_core::knock::{KnockError, Then, parse_steps};
+use portknock_core::knock::{ExpectedPort, KnockError, parse_steps};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -22,7 +22,7 @@ pub(crate) struct KnockPlan(Arc<Plan>);
 
 struct Plan {
     plan: portknock_core::knock::KnockPlan,
-    then: Option<Then>,
+    expected: Option<ExpectedPort>,
 }
 
 #[pymethods]
@@ -55,8 +55,8 @@ impl KnockPlan {
         plan.all_addresses = all_addresses;
         let (wait, retries) = (seconds(wait, "wait")?, number(retries, "retries", 0..=u32::MAX)?);
         let port = then.map(|port| number(port, "then", 1..=u16::MAX)).transpose()?.and_then(NonZeroU16::new);
-        let then = port.map(|port| Then { port, wait, retries });
-        Ok(Self(Arc::new(Plan { plan, then })))
+        let expected = port.map(|port| ExpectedPort { port, wait, retries });
+        Ok(Self(Arc::new(Plan { plan, expected })))
     }
 
     /// Knock now.
@@ -89,9 +89,11 @@ impl Task for Plan {
         observer: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Option<Duration>, KnockError> {
         let mut observer = |_| observer();
-        match self.then {
+        match self.expected {
             None => self.plan.send(addresses, &mut observer).map(|()| None),
-            Some(then) => self.plan.send_until_open(addresses, then, &mut observer).map(|opened| Some(opened.after)),
+            Some(expected) => {
+                self.plan.send_until_open(addresses, expected, &mut observer).map(|opened| Some(opened.after))
+            }
         }
     }
 

@@ -82,13 +82,13 @@ def test_a_program_opens_the_ports_of_a_door_from_its_events_alone():
     with closed_port_2222() as nft, Listener(ports, interface="lo") as listener:
         assert not can_connect()
         knock("127.0.0.1", KNOCKS)
-        seen = [listener.next(PATIENCE) for _ in range(3)]
+        seen = [listener.next(WAIT_TIMEOUT) for _ in range(3)]
         assert [type(event) for event in seen] == [Stage, Stage, Open]
         for port in seen[2].ports:
             protocol, number = port.split("/")
             nft(f"add element inet test opened {{ {seen[2].ip} . {protocol} . {number} }}")
         assert can_connect()
-        closing = listener.next(PATIENCE)
+        closing = listener.next(WAIT_TIMEOUT)
         assert type(closing) is Close and closing.closes_at_ns == seen[2].closes_at_ns == closing.time_ns
         for port in closing.ports:
             protocol, number = port.split("/")
@@ -117,7 +117,7 @@ def closed_port_2222():
 
 def can_connect():
     try:
-        socket.create_connection(("127.0.0.1", 2222), timeout=PATIENCE).close()
+        socket.create_connection(("127.0.0.1", 2222), timeout=WAIT_TIMEOUT).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -364,7 +364,7 @@ def test_without_the_capability_the_error_names_it():
     # Without its capabilities root has no privileges.
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, DOOR]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_TIMEOUT, check=True)
-    assert done.stdout.decode().startswith("1 [Errno 1] no right to capture packets: run as root")
+    assert done.stdout.decode().startswith("1 [Errno 1] no permission to capture packets: run as root")
     assert descriptors() == before
 
 

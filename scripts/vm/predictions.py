@@ -34,9 +34,9 @@ def predicted(lab):
     return [one.group(1) for one in found], output
 
 
-def observed(lab, address):
-    """What a knock at this address does to port 22 there."""
-    if lab.state(address, 22) == "open":
+def observed(lab, address, before):
+    """What a knock at this address does to port 22 there, which was in this state before all knocks."""
+    if before == "open":
         return EVERYBODY
     lab.server("rm -f /run/ended")
     lab.knock(SSH_KNOCK, address)
@@ -51,9 +51,10 @@ def compare(lab, firewall, config, expected):
     lab.server("systemctl restart portknockd")
     lab.listening()
     predictions, output = predicted(lab)
-    print(f"     {firewall!r}, {config.splitlines()[7:]}:\n       predicted: {predictions}")
-    results = [observed(lab, address) for address in ADDRESSES]
-    print(f"       observed:  {results}")
+    print(f"     {firewall!r}, {config.splitlines()[7:]}:\n       predicted: {predictions}", flush=True)
+    states = [lab.state(address, 22) for address in ADDRESSES]
+    results = [observed(lab, address, before) for address, before in zip(ADDRESSES, states)]
+    print(f"       observed:  {results}", flush=True)
     for prediction, result, expectation in zip(predictions, results, expected):
         if prediction != expectation or prediction not in (result, CANNOT_TELL):
             rules = lab.server("nft list ruleset", status=None)

@@ -1,5 +1,5 @@
 /* The minimal cost of a program that captures: `count INTERFACE` counts the packets that arrive. It
- * configures libpcap and sleeps as portknockd does (core/src/capture/pace.rs), so that both read a
+ * configures libpcap and sleeps as portknockd does (core/src/capture/coalescer.rs), so that both read a
  * packet equally soon. On SIGUSR1 it prints the number of packets that it has counted and that the
  * kernel has dropped. SIGTERM ends it. */
 #define _GNU_SOURCE

@@ -79,7 +79,7 @@ static void ports_are_opened_without_a_command(void) {
     CHECK(next(engine) != NULL);
     event = next(engine);
     CHECK(event->port_count == 64 && event->ports[63].protocol == PORTKNOCK_TCP && event->ports[63].port == 64);
-    /* What was held on to shows the ports of the last event. */
+    /* The pointer from the first event shows the ports of the last one. */
     CHECK(early[63].port == 64);
     portknock_engine_free(engine);
 }

@@ -260,8 +260,8 @@ fn a_program_opens_the_ports_of_a_door_from_its_events_alone() {
     let lab = Lab::pair();
     let _firewall = Firewall::closed(&lab.server);
     let _listener = Listener::start(&lab.server, 22);
-    let folder = TempDir::new().unwrap();
-    let conf = folder.path().join("knockd.conf");
+    let directory = TempDir::new().unwrap();
+    let conf = directory.path().join("knockd.conf");
     let text =
         "[options]\nInterface = eth0\n[ssh]\nsequence = 7000:udp,8000:udp\nopen = tcp/22,udp/51820\ncmd_timeout = 5\n";
     fs::write(&conf, text).unwrap();

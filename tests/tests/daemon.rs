@@ -189,7 +189,7 @@ fn without_the_capability_to_capture_the_error_names_it() {
         );
         let output = lab.server.run(&without.replace("%DIR%", directory.dir()));
         assert_eq!((output.code, &*output.stdout), (Some(1), ""));
-        assert!(output.stderr.contains("no right to capture packets"), "{}", output.stderr);
+        assert!(output.stderr.contains("no permission to capture packets"), "{}", output.stderr);
         assert!(output.stderr.contains("CAP_NET_RAW"), "{}", output.stderr);
         assert!(!directory.path("pid").exists());
     }

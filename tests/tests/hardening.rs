@@ -82,7 +82,7 @@ fn the_reader_has_limits_and_ends_first_when_memory_runs_out() {
     }
     assert_eq!(limit(daemon.id(), "Max address space"), None, "its own limit is not the daemon's");
     assert_eq!(oom_score(reader), oom_score(daemon.id()) + 500);
-    assert_eq!(daemon.count("keeps rights"), daemon.count("the user root"), "{}", daemon.log());
+    assert_eq!(daemon.count("keeps privileges"), daemon.count("the user root"), "{}", daemon.log());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_reader_started_by_root_shares_its_user_with_no_other_program() {
     let user = user(daemon.reader());
     // In a user namespace with few users the user stays the same, or becomes `nobody`, and that is
     // logged.
-    if daemon.count("keeps rights that it does not need: the user") == 0 {
+    if daemon.count("keeps privileges that it does not need: the user") == 0 {
         let known = lab.server.run(&format!("getent passwd {user}"));
         assert!(known.stdout.is_empty() || known.stdout.starts_with("portknock:"), "{}", known.stdout);
         assert_ne!(user, 0);
@@ -213,7 +213,7 @@ fn commands_that_the_service_forbids_are_named_at_the_start_and_in_check() {
     let daemon = Daemon::portknockd_under(&lab.server, &[&user[..], &capabilities].concat(), config);
     named(&daemon.output());
     // Its reader has its limits nevertheless.
-    assert_eq!(daemon.count("keeps rights"), 0, "{}", daemon.log());
+    assert_eq!(daemon.count("keeps privileges"), 0, "{}", daemon.log());
     assert_eq!(oom_score(daemon.reader()), oom_score(daemon.id()) + 500);
     let conf = daemon.path("knockd.conf");
     for words in [["portknockd", "--check", "-c"].as_slice(), &["portknock", "check"]] {

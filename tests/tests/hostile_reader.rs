@@ -10,7 +10,7 @@ use portknock_tests::{Daemon, Lab, Output, WAIT_TIMEOUT, binary, cost, require, 
 use serde_json::Value;
 use tempfile::TempDir;
 
-const ENDED: &str = "the process that reads packets has ended";
+const ENDED: &str = "the reader process has ended";
 
 /// The first door is open for two seconds; every source may open the second one.
 const DOORS: &str = "
@@ -163,7 +163,7 @@ fn a_reader_that_sends_invalid_messages_is_restarted() {
         ("fails with lines", "\\x0a10.0.0.9: door: INJECTED"),
         ("announces a long message", "a message that is too long"),
         ("pads its messages", "more bytes than it needs"),
-        ("has never caught up", "a time that was not asked for"),
+        ("has never caught up", "a time that was not requested"),
         ("reports the future", "something of the future"),
         ("is ready twice", "a message out of turn"),
     ] {

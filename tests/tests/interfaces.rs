@@ -117,7 +117,7 @@ fn an_interface_that_flaps_leaks_nothing() {
 }
 
 #[test]
-fn a_packet_counts_once_however_many_interfaces_show_it() {
+fn a_packet_counts_once_however_many_interfaces_capture_it() {
     for interfaces in ["any", "eth0,br0", "br0,eth0"] {
         let lab = Lab::pair();
         lab.server.ok(

@@ -298,8 +298,7 @@ fn then_gives_up_immediately_if_this_machine_sends_nothing() {
     for host in ["10.0.0.1", "fd00::1"] {
         let output = portknock(&lab.client, &format!("--then 22 {host} 7000"));
         let message = format!(
-            "portknock: cannot see whether port 22 of {host} opens: this machine's firewall does not let the connection \
-             out\n"
+            "portknock: cannot check whether port 22 of {host} opens: this machine's firewall blocks the connection\n"
         );
         assert_eq!((output.code, output.stderr), (Some(1), message));
     }
@@ -310,7 +309,7 @@ fn then_warns_of_a_port_that_is_a_knock_too() {
     let lab = Lab::pair();
     let output = portknock(&lab.client, "--then 7000 --wait 0 10.0.0.1 7000 8000");
     let warning =
-        "portknock: warning: port 7000 is one of the knocks too: each look whether it is open knocks there again";
+        "portknock: warning: port 7000 is also one of the knocks: each check whether it is open sends that knock again";
     assert_eq!(output.stderr.lines().next(), Some(warning), "{output:?}");
     let output = portknock(&lab.client, "--then 7000 --wait 0 10.0.0.1 7000:udp 8000");
     assert!(!output.stderr.contains("warning"), "{output:?}");
@@ -336,7 +335,7 @@ fn then_exits_with_three_if_the_port_stays_closed() {
     let output = portknock(&lab.client, "--then 22 --wait 0.2 10.0.0.1 7000");
     assert_eq!(
         (output.code, output.stderr.as_str()),
-        (Some(3), "portknock: port 22 of 10.0.0.1 did not open within 0.2 s after the knocks, it is closed\n")
+        (Some(3), "portknock: port 22 of 10.0.0.1 did not open within 0.2 s after the knocks; it is closed\n")
     );
     let _firewall = Firewall::closed(&lab.server);
     let sniffer = sniff(&lab);

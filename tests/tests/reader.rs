@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portknock_tests::{Daemon, Lab, WAIT_TIMEOUT, cost, wait_until};
 
-const ENDED: &str = "the process that reads packets has ended";
+const ENDED: &str = "the reader process has ended";
 
 fn door(seconds: u32) -> String {
     format!(
@@ -68,7 +68,7 @@ fn the_reader_has_no_privileges_and_no_files() {
     assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"));
     let root = status["Uid"].split_whitespace().any(|user| user == "0");
     // In a user namespace there may be no other user; the daemon reports that.
-    assert_eq!(root, daemon.count("keeps rights that it does not need: the user root") > 0, "{status:?}");
+    assert_eq!(root, daemon.count("keeps privileges that it does not need: the user root") > 0, "{status:?}");
     assert_eq!(fs::read_to_string(format!("/proc/{reader}/environ")).expect("it runs"), "");
     let files = fs::read_dir(format!("/proc/{reader}/fd")).expect("it runs");
     for file in files {

@@ -1,4 +1,4 @@
-//! Which of the captured knocks have arrived: those whose addresses can be, and each packet once.
+//! Selects the captured knocks that count: those with possible addresses, and each packet once.
 
 mod copies;
 
@@ -12,21 +12,23 @@ use crate::decode::Knock;
 use crate::packet::CaptureOrigin;
 use crate::time::Timestamp;
 
-/// Decides which captured packets count.
+/// Selects the captured packets that count.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals {
-    /// The machine's addresses, and the broadcast addresses of its networks: no packet from the network comes from them.
+    /// The addresses of this machine, and the broadcast addresses of its networks. No packet from
+    /// the network has such a source address.
     own: HashSet<IpAddr, RandomState>,
+    /// `None` if no packet is captured twice.
     copies: Option<Box<Copies>>,
 }
 
 impl Arrivals {
-    /// For a machine with these addresses and broadcast addresses.
+    /// Sets the addresses and broadcast addresses of this machine.
     pub(crate) fn set_addresses(&mut self, own: impl Iterator<Item = IpAddr>) {
         self.own = own.collect();
     }
 
-    /// Packets may be captured by several interfaces.
+    /// Sets whether several interfaces may capture the same packet.
     pub(crate) fn expect_copies(&mut self, expected: bool) {
         self.copies = match self.copies.take() {
             None if expected => Some(Box::default()),
@@ -34,11 +36,12 @@ impl Arrivals {
         };
     }
 
-    /// True if a knock counts that was captured there and stamped with this time.
-    pub(crate) fn takes(&mut self, knock: &Knock, origin: CaptureOrigin, stamp: Timestamp) -> bool {
-        let addresses_can_be = origin.is_loopback
+    /// Returns true if a knock counts that was captured at `origin` and has this timestamp, by the
+    /// wall clock.
+    pub(crate) fn accepts(&mut self, knock: &Knock, origin: CaptureOrigin, timestamp: Timestamp) -> bool {
+        let is_possible = origin.is_loopback
             || !knock.source.is_loopback() && !knock.destination.is_loopback() && !self.own.contains(&knock.source);
-        addresses_can_be && !self.copies.as_mut().is_some_and(|copies| copies.is_copy(knock, origin.interface, stamp))
+        is_possible && !self.copies.as_mut().is_some_and(|copies| copies.is_copy(knock, origin.interface, timestamp))
     }
 }
 
@@ -61,16 +64,16 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_no_packet_of_the_network_can_have_count_on_the_loopback_interface_alone() {
+    fn impossible_addresses_count_on_the_loopback_interface_alone() {
         let mut arrivals = Arrivals::default();
         let own = ["10.0.0.1", "10.0.0.255", "fd00::1", "127.0.0.1", "::1"];
         arrivals.set_addresses(own.into_iter().map(|address| address.parse().unwrap()));
-        let mut takes = |source, destination, is_loopback| {
+        let mut accepts = |source, destination, is_loopback| {
             let origin = CaptureOrigin { interface: 2, is_loopback };
-            arrivals.takes(&knock(source, destination), origin, Timestamp::default())
+            arrivals.accepts(&knock(source, destination), origin, Timestamp::default())
         };
-        assert!(takes("10.0.0.2", "10.0.0.1", false));
-        assert!(takes("fd00::2", "fd00::1", false));
+        assert!(accepts("10.0.0.2", "10.0.0.1", false));
+        assert!(accepts("fd00::2", "fd00::1", false));
         for (source, destination) in [
             ("10.0.0.1", "10.0.0.1"),
             ("10.0.0.255", "10.0.0.1"),
@@ -81,8 +84,8 @@ mod tests {
             ("::1", "fd00::1"),
             ("fd00::2", "::1"),
         ] {
-            assert!(!takes(source, destination, false), "{source} {destination}");
-            assert!(takes(source, destination, true), "{source} {destination} by lo");
+            assert!(!accepts(source, destination, false), "{source} {destination}");
+            assert!(accepts(source, destination, true), "{source} {destination} on lo");
         }
     }
 }

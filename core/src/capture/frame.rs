@@ -1,21 +1,18 @@
-//! What a capture hands on.
+//! A captured frame.
 
 use crate::decode::LinkType;
 use crate::packet::CaptureOrigin;
 use crate::time::Timestamp;
 
-/// The name of the interface that stands for all of them.
-pub(super) const ANY: &str = "any";
-
-/// A captured frame.
+/// A captured frame. It borrows the capture's buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// How its bytes begin.
+    /// The kind of link header that the bytes begin with.
     pub link_type: LinkType,
-    /// When it was captured, by the wall clock.
+    /// The time of the capture, by the wall clock.
     pub time: Timestamp,
-    /// Where it was captured.
+    /// The interface that captured it.
     pub origin: CaptureOrigin,
-    /// The frame, as far as it was captured.
+    /// The captured part of the frame, from its link header on.
     pub bytes: &'a [u8],
 }

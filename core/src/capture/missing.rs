@@ -1,18 +1,19 @@
-//! What to say of an interface that does not exist.
+//! Advice about an interface that does not exist.
 
 use std::io;
 
 use strsim::osa_distance;
 
-use super::frame::ANY;
+use super::names::ANY;
 use crate::printable::Printable;
 use crate::sys::netlink::Network;
 
-/// What is wrong with these interfaces now: a line for each that does not exist, with the name that is probably meant, or
-/// with those that exist. Such an interface is waited for.
+/// Returns a line for each of these interfaces that does not exist now, with the name that is
+/// probably meant, or with the names that exist. A [`CaptureSet`](super::CaptureSet) waits for such
+/// an interface.
 ///
 /// # Errors
-/// Fails without descriptors, and where the system does not say which interfaces it has.
+/// Fails if no descriptor is left, or if the kernel does not list its interfaces.
 pub fn missing_interfaces(interfaces: &[String]) -> io::Result<Vec<String>> {
     let network = Network::read()?;
     let missing = interfaces.iter().filter(|name| *name != ANY && network.device(name).is_none());
@@ -26,7 +27,8 @@ pub fn missing_interfaces(interfaces: &[String]) -> io::Result<Vec<String>> {
     Ok(missing.map(line).collect())
 }
 
-/// The interface that a missing one is probably a misspelling of.
+/// Returns the existing interface whose name is probably meant by this one: at most one edit, and
+/// one more for each four characters, away. Never `lo`.
 pub(super) fn near(name: &str, network: &Network) -> Option<String> {
     let known = names(network);
     let nearest =
@@ -34,10 +36,10 @@ pub(super) fn near(name: &str, network: &Network) -> Option<String> {
     (nearest.0 <= 1 + name.chars().count() / 4).then_some(nearest.1)
 }
 
-/// The names that exist, in order.
+/// Returns the names and alternative names that exist, sorted.
 fn names(network: &Network) -> Vec<String> {
     let mut names: Vec<String> =
-        network.links.keys().chain(network.altnames.keys()).map(|name| Printable(name).to_string()).collect();
+        network.interfaces.keys().chain(network.altnames.keys()).map(|name| Printable(name).to_string()).collect();
     names.sort_unstable();
     names
 }
@@ -45,13 +47,13 @@ fn names(network: &Network) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::netlink::Link;
+    use crate::sys::netlink::InterfaceState;
 
     #[test]
-    fn a_near_name_is_named() {
+    fn a_similar_name_is_suggested() {
         let mut network = Network::default();
         for name in ["lo", "enp0s3"] {
-            network.links.insert(name.to_owned(), Link { index: 1, up: true, is_loopback: false });
+            network.interfaces.insert(name.to_owned(), InterfaceState { index: 1, up: true, is_loopback: false });
         }
         network.altnames.insert("enp0s31f6".to_owned(), "enp0s3".to_owned());
         for (name, expected) in

@@ -1,11 +1,12 @@
-//! Packets off the wire: captures on several interfaces that come and go, behind one descriptor.
+//! Live captures on several interfaces that come and go, with one descriptor to wait for.
 
+mod coalescer;
 mod error;
 mod frame;
 mod interface;
 mod missing;
+mod names;
 mod notice;
-mod pace;
 mod set;
 mod state;
 

@@ -1,44 +1,47 @@
-//! What captures tell about themselves.
+//! Notices about captures, and their counters.
 
 use std::fmt;
 
 use crate::printable::Excerpt;
 
-/// Something about a capture that a log should say. Shown as one line without control characters.
+/// A notice about a capture, for a log. Its `Display` text is one line without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureNotice {
-    /// Packets of the interface are captured from now on.
+    /// The set captures packets of the interface from now on.
     Listening {
         /// The interface.
         interface: String,
     },
-    /// The interface cannot be listened on yet; it is tried again when that may have changed.
+    /// The interface cannot be captured yet. The set tries again when that may have changed.
     Waiting {
         /// The interface.
         interface: String,
-        /// Why.
+        /// The reason.
         reason: Absence,
     },
-    /// The interface was listened on and is no more; it is taken up again when it comes back.
+    /// The capture of the interface has ended. The set starts another one when the interface comes
+    /// back.
     Lost {
         /// The interface.
         interface: String,
-        /// Why.
+        /// The reason.
         reason: Absence,
     },
-    /// Packets that passed the filter were dropped, because they came faster than they were taken.
+    /// The kernel dropped packets that had passed the filter, because they came faster than the
+    /// process read them.
     Dropped {
         /// The interface.
         interface: String,
-        /// How many since the last such notice.
+        /// Number of packets since the last such notice.
         packets: u64,
     },
-    /// The kernel does not take a filter that lets through only what matters: more packets than needed are looked at.
-    /// Nothing is missed.
+    /// The kernel does not accept the exact filter, so the process reads more packets than
+    /// necessary. It misses none.
     CoarseFilter {
         /// The interface.
         interface: String,
-        /// The length of the filter that the kernel took; `None` where it took none at all.
+        /// Length of the filter that the kernel accepted, in instructions; `None` if it accepted
+        /// none.
         instructions: Option<usize>,
     },
 }
@@ -48,14 +51,14 @@ pub enum CaptureNotice {
 pub enum Absence {
     /// No interface has this name.
     Missing {
-        /// The interface that is probably meant.
+        /// An existing interface with a similar name.
         near: Option<String>,
     },
     /// The interface is down.
     Down,
     /// Another interface has this name now.
     Replaced,
-    /// The capture failed; the message of the system or of libpcap.
+    /// The capture failed, with this message of the system or of libpcap.
     Failed(String),
 }
 
@@ -75,7 +78,7 @@ impl fmt::Display for Absence {
 }
 
 impl CaptureNotice {
-    /// The interface that the notice is about.
+    /// Returns the interface that the notice is about.
     pub(crate) fn interface(&self) -> &str {
         match self {
             Self::Listening { interface }
@@ -101,7 +104,7 @@ impl fmt::Display for CaptureNotice {
                 write!(f, "{interface}: the filter was cut to {length} instructions and lets more packets through")
             }
             Self::CoarseFilter { instructions: None, .. } => {
-                write!(f, "{interface}: the kernel takes no filter, every packet is looked at")
+                write!(f, "{interface}: the kernel accepts no filter and passes every packet")
             }
         }
     }
@@ -110,24 +113,24 @@ impl fmt::Display for CaptureNotice {
 /// Counters of all captures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CaptureStats {
-    /// Packets that passed the filter and were handed on.
+    /// Number of packets that passed the filter and were returned.
     pub received: u64,
-    /// Packets that passed the filter and were dropped.
+    /// Number of packets that passed the filter and that the kernel dropped.
     pub dropped: u64,
-    /// The same for each interface, in the order in which they were given.
+    /// The counters of each interface, in the order in which the caller named them.
     pub interfaces: Vec<InterfaceStats>,
 }
 
-/// Counters of one interface since the start, over all the times that it came and went.
+/// Counters of one interface since the set was opened, over all its captures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceStats {
     /// The interface.
     pub interface: String,
-    /// True while it is listened on.
+    /// True while the set captures its packets.
     pub listening: bool,
-    /// Packets that passed the filter and were handed on.
+    /// Number of packets that passed the filter and were returned.
     pub received: u64,
-    /// Packets that passed the filter and were dropped.
+    /// Number of packets that passed the filter and that the kernel dropped.
     pub dropped: u64,
 }
 
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_from_the_reader_can_neither_forge_a_line_nor_fill_a_log() {
+    fn texts_from_the_reader_neither_forge_a_line_nor_fill_a_log() {
         let text = || format!("a\n\x1b[31m{}", "x".repeat(1 << 20));
         for notice in [
             CaptureNotice::Listening { interface: text() },

@@ -1,23 +1,23 @@
-//! The states of a capture set: where it learns of the network, and what it asks of its caller.
+//! The states of a capture set: the source of its network state, and its requests to the caller.
 
 use crate::sys::netlink::Network;
 
-/// Where a set learns the state of the network.
+/// The source from which a set reads the state of the network.
 #[derive(Debug)]
 pub(super) enum NetworkSource {
-    /// From the kernel.
+    /// The kernel.
     Kernel,
-    /// From its caller, because this process is in the sandbox.
+    /// The caller, because this process is in the sandbox.
     Caller(NetworkReport),
 }
 
-/// The caller's report about the network.
+/// The state of the caller's report about the network.
 #[derive(Debug)]
 pub(super) enum NetworkReport {
-    /// Nothing has changed since the last one.
+    /// The network has not changed since the last report.
     NotNeeded,
     /// The network has changed, so the caller must report.
-    Wanted,
+    Requested,
     /// The next turn uses this report.
     Received(Box<Network>),
     /// This turn uses the report.
@@ -25,7 +25,8 @@ pub(super) enum NetworkReport {
 }
 
 impl NetworkSource {
-    /// Prepares for a turn. A report that was received before another change is outdated.
+    /// Prepares for a turn. If the network has `changed` since the caller reported, the report is
+    /// outdated.
     pub(super) fn begin_turn(&mut self, changed: bool) {
         let Self::Caller(report) = self else { return };
         if matches!(report, NetworkReport::InUse) || changed && matches!(report, NetworkReport::Received(_)) {
@@ -33,34 +34,37 @@ impl NetworkSource {
         }
     }
 
-    /// True if the next turn has a report to use.
+    /// Returns true if the next turn has a report to use.
     pub(super) fn has_report(&self) -> bool {
         matches!(self, Self::Caller(NetworkReport::Received(_)))
     }
 
-    /// Asks the caller for a report, if it reports at all and has not done so for this turn. True if it is asked.
+    /// Requests a report, unless the kernel is the source or there is a report for this turn.
+    /// Returns true if the caller must report.
     pub(super) fn ask_caller(&mut self) -> bool {
         match self {
             Self::Kernel | Self::Caller(NetworkReport::Received(_) | NetworkReport::InUse) => false,
             Self::Caller(report) => {
-                *report = NetworkReport::Wanted;
+                *report = NetworkReport::Requested;
                 true
             }
         }
     }
 }
 
-/// Why only a new set can listen on an interface that is up.
+/// The reason why a new set must listen on an interface that is up. A set in the sandbox cannot
+/// open captures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestartRequest {
     /// An interface has come up.
     Untried,
-    /// On every such interface this set has failed to listen, so the next one may fail as well.
+    /// This set has failed to listen on every such interface, so the next set may fail as well.
     AfterFailure,
 }
 
 impl RestartRequest {
-    /// Adds an interface that waits for a new set.
+    /// Adds an interface that waits for a new set; `has_failed` if this set has failed to listen on
+    /// it.
     pub(super) fn add(request: Option<Self>, has_failed: bool) -> Self {
         if has_failed && request != Some(Self::Untried) { Self::AfterFailure } else { Self::Untried }
     }
@@ -69,17 +73,19 @@ impl RestartRequest {
 /// A poll of all captures, whether their descriptors are readable or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FullPoll {
+    /// No poll is requested.
     Idle,
-    /// The next turn makes it.
+    /// The next turn polls all captures.
     Requested,
-    /// It polled this many captures without an error.
+    /// The last turn polled this many captures without an error.
     Done(usize),
 }
 
 /// Whether the descriptors have been polled for the next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
+    /// The turn polls them itself.
     Unknown,
-    /// Just now.
+    /// [`CaptureSet::wait`](super::CaptureSet::wait) has just polled them.
     Polled,
 }

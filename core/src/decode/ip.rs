@@ -1,4 +1,5 @@
-//! From an IP packet to a knock.
+//! Decodes an IP packet to a knock: IPv4 (RFC 791) and IPv6 (RFC 8200), TCP (RFC 9293) and UDP (RFC
+//! 768).
 
 use std::net::IpAddr;
 
@@ -10,7 +11,7 @@ use crate::decode::Knock;
 use crate::packet::{Protocol, TcpFlags};
 use crate::time::Timestamp;
 
-/// The IPv6 extension headers that are skipped on the way to the ports (RFC 8200, 4302, 6275).
+/// The IPv6 extension headers that the decoder skips to reach the ports (RFC 8200, 4302, 6275).
 pub(crate) const IPV6_EXTENSIONS: [IpNumber; 6] = [
     IpNumber::IPV6_HEADER_HOP_BY_HOP,
     IpNumber::IPV6_ROUTE_HEADER,
@@ -20,9 +21,12 @@ pub(crate) const IPV6_EXTENSIONS: [IpNumber; 6] = [
     IpNumber::MOBILITY_HEADER,
 ];
 
-/// More extension headers than this are not worth following: RFC 8200 has each at most once, one of them twice.
+/// Maximum number of extension headers that the decoder follows. RFC 8200 permits each header once,
+/// and one of them twice.
 const MAX_EXTENSIONS: usize = 8;
 
+/// Returns the knock in an IPv4 packet; `None` for another protocol, a later fragment, or a packet
+/// that is cut before its ports.
 pub(super) fn decode_v4(time: Timestamp, packet: &[u8]) -> Option<Knock> {
     let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
     if header.fragments_offset().value() != 0 {
@@ -32,6 +36,8 @@ pub(super) fn decode_v4(time: Timestamp, packet: &[u8]) -> Option<Knock> {
     transport(time, header.source_addr().into(), header.destination_addr().into(), header.protocol(), segment)
 }
 
+/// Returns the knock in an IPv6 packet; `None` for another protocol, a later fragment, more than
+/// [`MAX_EXTENSIONS`] extension headers, or a packet that is cut before its ports.
 pub(super) fn decode_v6(time: Timestamp, packet: &[u8]) -> Option<Knock> {
     let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
     let mut rest = within(&packet[header.slice().len()..], usize::from(header.payload_length()));
@@ -61,12 +67,15 @@ pub(super) fn decode_v6(time: Timestamp, packet: &[u8]) -> Option<Knock> {
     transport(time, header.source_addr().into(), header.destination_addr().into(), next, rest)
 }
 
-/// The part of `bytes` that belongs to the packet: behind it may stand what Ethernet pads short frames with. No length
-/// means that the length is not known yet (segmentation is left to the network card) or does not fit its field.
+/// Returns the part of `bytes` that belongs to the packet, without the padding that Ethernet adds
+/// to short frames. A length of 0 means that the length is not known yet (the network card segments
+/// the packet) or does not fit its field.
 fn within(bytes: &[u8], length: usize) -> &[u8] {
     if length == 0 { bytes } else { &bytes[..length.min(bytes.len())] }
 }
 
+/// Returns the knock in a TCP or UDP segment; `None` for another protocol, or if the segment is cut
+/// before its ports.
 fn transport(
     time: Timestamp,
     source: IpAddr,
@@ -82,7 +91,8 @@ fn transport(
     let &[s0, s1, p0, p1] = segment.first_chunk()?;
     let (flags, sequence_number) = match protocol {
         Protocol::Udp => (TcpFlags::NONE, 0),
-        // RFC 9293, section 3.1. The fields are read one by one: a frame may be cut between them.
+        // RFC 9293, section 3.1. Each field is read separately, because a frame may be cut between
+        // them.
         Protocol::Tcp => (
             segment.get(13).map_or(TcpFlags::NONE, |byte| TcpFlags::from_bits(*byte)),
             segment[4..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes)),

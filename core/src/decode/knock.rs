@@ -1,4 +1,4 @@
-//! What the matcher sees of a packet.
+//! The fields of a packet that the matcher reads.
 
 use std::net::IpAddr;
 
@@ -8,20 +8,20 @@ use crate::time::Timestamp;
 /// A packet that may be a step of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knock {
-    /// When it was captured.
+    /// Time of its arrival.
     pub time: Timestamp,
-    /// Who sent it.
+    /// The source address.
     pub source: IpAddr,
-    /// Whom it is for.
+    /// The destination address.
     pub destination: IpAddr,
     /// The destination port.
     pub port: u16,
-    /// Its protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The TCP flags; none for UDP, and where the frame was cut before them.
+    /// The TCP flags; none for UDP, or if the frame was cut before them.
     pub flags: TcpFlags,
     /// The source port.
     pub source_port: u16,
-    /// The TCP sequence number; 0 for UDP, and where the frame was cut before it.
+    /// The TCP sequence number; 0 for UDP, or if the frame was cut before it.
     pub sequence_number: u32,
 }

@@ -1,9 +1,9 @@
-//! The link types that captures come with, and what of a frame is left behind their headers.
+//! The link types of captures, and the network packet after their headers.
 
 use crate::packet::CaptureOrigin;
 
-/// How the frames of a capture begin. The numbers are libpcap's `DLT_`/`LINKTYPE_` values
-/// (<https://www.tcpdump.org/linktypes.html>).
+/// The kind of link header that the frames of a capture begin with. The numbers are libpcap's
+/// `DLT_`/`LINKTYPE_` values (<https://www.tcpdump.org/linktypes.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkType {
     /// BSD loopback: the address family in the byte order of the capturing machine (0).
@@ -20,12 +20,13 @@ pub enum LinkType {
     Ipv4,
     /// Raw IPv6 (229).
     Ipv6,
-    /// Linux cooked v2 (276), which captures on `any` have.
+    /// Linux cooked v2 (276), the link type of captures on `any`.
     LinuxSll2,
 }
 
 impl LinkType {
-    /// The link type with this libpcap number; `None` where portknock cannot read such frames.
+    /// Returns the link type with this libpcap number; `None` if portknock cannot decode such
+    /// frames.
     pub const fn from_dlt(number: i32) -> Option<Self> {
         Some(match number {
             0 => Self::Null,
@@ -41,25 +42,30 @@ impl LinkType {
     }
 }
 
-/// The network protocols that carry knocks.
+/// A network protocol that carries knocks.
 pub(crate) enum Network {
     Ipv4,
     Ipv6,
 }
 
+/// Length of an Ethernet header without VLAN tags, in bytes.
 const ETHERNET_HEADER: usize = 14;
-/// <https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL.html>
+/// Length of a Linux cooked v1 header, in bytes
+/// (<https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL.html>).
 const SLL_HEADER: usize = 16;
-/// <https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html>
+/// Length of a Linux cooked v2 header, in bytes
+/// (<https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html>).
 const SLL2_HEADER: usize = 20;
-/// The packet type that both cooked headers give to packets that this machine sends.
+/// The packet type of both cooked headers for packets that this machine sends.
 const OUTGOING: u16 = 4;
+/// Length of a VLAN tag, in bytes (IEEE 802.1Q).
 const VLAN_TAG: usize = 4;
 /// The hardware type of a loopback interface (linux/if_arp.h).
 const ARPHRD_LOOPBACK: u16 = libc::ARPHRD_LOOPBACK;
 
-/// What the frame carries, and the packet behind all link headers; `None` where that is not IP, where the machine
-/// itself sent it, and where the frame ends before it.
+/// Returns the network protocol of a frame, and the packet after all link headers. `None` if the
+/// packet is not IP, if a cooked header marks it as sent by this machine, or if the frame ends
+/// before it.
 pub(crate) fn network_packet(link_type: LinkType, frame: &[u8]) -> Option<(Network, &[u8])> {
     match link_type {
         LinkType::Ethernet => by_ether_type(u16_at(frame, 12)?, &frame[ETHERNET_HEADER..]),
@@ -82,7 +88,8 @@ pub(crate) fn network_packet(link_type: LinkType, frame: &[u8]) -> Option<(Netwo
     }
 }
 
-/// The interface that a cooked header names; `None` for the other link types.
+/// Returns the interface in a cooked header; `None` for other link types. The index is 0 in version
+/// 1 of the header, which does not contain it.
 pub(crate) fn cooked_origin(link_type: LinkType, frame: &[u8]) -> Option<CaptureOrigin> {
     let (interface, hardware) = match link_type {
         LinkType::LinuxSll => (0, u16_at(frame, 2)?),
@@ -98,7 +105,7 @@ fn by_ether_type(mut ether_type: u16, mut packet: &[u8]) -> Option<(Network, &[u
         match ether_type {
             0x0800 => return Some((Network::Ipv4, packet)),
             0x86dd => return Some((Network::Ipv6, packet)),
-            // 802.1Q, 802.1ad, and what was used for the outer tag before 802.1ad.
+            // 802.1Q, 802.1ad, and the number of the outer tag before 802.1ad.
             0x8100 | 0x88a8 | 0x9100 => {
                 ether_type = u16_at(packet, 2)?;
                 packet = &packet[VLAN_TAG..];
@@ -108,7 +115,8 @@ fn by_ether_type(mut ether_type: u16, mut packet: &[u8]) -> Option<(Network, &[u
     }
 }
 
-/// A capture file does not tell which byte order the machine that wrote it had, so both are understood.
+/// Accepts both byte orders, because a capture file does not contain the byte order of the machine
+/// that wrote it.
 fn by_address_family(frame: &[u8]) -> Option<(Network, &[u8])> {
     let (family, packet) = frame.split_first_chunk::<4>()?;
     let family = match u32::from_be_bytes(*family) {

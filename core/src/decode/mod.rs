@@ -1,4 +1,4 @@
-//! From a captured frame to a knock.
+//! Decodes a captured frame to a knock.
 
 mod ip;
 mod knock;
@@ -13,11 +13,13 @@ pub(crate) use link::{cooked_origin, network_packet};
 
 use crate::time::Timestamp;
 
-/// Reads the knock out of a frame, or `None` where the frame holds none. Never panics, whatever the bytes.
+/// Returns the knock in a frame; `None` if the frame contains none. `time` becomes the knock's
+/// time. Never panics, whatever the bytes.
 ///
-/// A knock is a TCP or UDP packet over IPv4 (with options) or IPv6 (with extension headers), whole or the first
-/// fragment of one. The frame may be cut short anywhere behind its ports. It is no knock where a Linux cooked header
-/// says that this machine sent it; the other link types don't tell.
+/// A knock is a TCP or UDP packet over IPv4 (with options) or IPv6 (with extension headers), whole
+/// or the first fragment of one. The frame may be cut anywhere after its ports. A frame is no knock
+/// if its Linux cooked header marks it as sent by this machine; other link headers do not contain
+/// the direction.
 pub fn decode(link_type: LinkType, time: Timestamp, frame: &[u8]) -> Option<Knock> {
     let (network, packet) = link::network_packet(link_type, frame)?;
     match network {

@@ -43,7 +43,7 @@ fn ipv4(protocol: u8, options: &[u8], segment: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// `extensions` holds whole headers, the first of them of the kind `next_header`.
+/// `extensions` contains whole headers; the first of them is of the kind `next_header`.
 fn ipv6(next_header: u8, extensions: &[u8], segment: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(u16::try_from(extensions.len() + segment.len()).unwrap().to_be_bytes());
@@ -62,7 +62,7 @@ fn ethernet(ether_type: u16, packet: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A VLAN tag's content and what follows it.
+/// The content of a VLAN tag and the packet after it.
 fn tagged(ether_type: u16, packet: &[u8]) -> Vec<u8> {
     let mut frame = vec![0, 5];
     frame.extend(ether_type.to_be_bytes());
@@ -113,7 +113,7 @@ fn udp(syn: Knock) -> Knock {
     Knock { protocol: Protocol::Udp, flags: TcpFlags::NONE, sequence_number: 0, ..syn }
 }
 
-/// Every kind of frame that holds a knock, with that knock.
+/// A frame of every kind that contains a knock, with that knock.
 fn frames() -> Vec<(LinkType, Vec<u8>, Knock)> {
     let v4 = ipv4(TCP, &[], &SYN);
     let v6 = ipv6(TCP, &[], &SYN);
@@ -148,7 +148,7 @@ fn frames() -> Vec<(LinkType, Vec<u8>, Knock)> {
 }
 
 #[test]
-fn knocks_are_found_behind_every_link_type() {
+fn knocks_are_found_in_frames_of_every_link_type() {
     for (link_type, frame, knock) in frames() {
         assert_eq!(decode(link_type, TIME, &frame), Some(knock), "{link_type:?} {frame:02x?}");
     }
@@ -192,7 +192,7 @@ fn every_prefix_of_every_frame_gives_no_more_than_the_whole() {
 }
 
 #[test]
-fn a_frame_cut_behind_the_ports_still_knocks() {
+fn a_frame_cut_after_the_ports_is_a_knock() {
     let frame = ethernet(0x0800, &ipv4(TCP, &[], &SYN));
     let ports_end = 14 + 20 + 4;
     assert_eq!(decode(LinkType::Ethernet, TIME, &frame[..ports_end - 1]), None);
@@ -238,7 +238,7 @@ fn a_length_shorter_than_the_header_is_no_knock() {
 }
 
 #[test]
-fn only_the_first_fragment_knocks() {
+fn only_the_first_fragment_is_a_knock() {
     for (fragment, knocks) in [(0x2000_u16, true), (0x2001, false), (0x0001, false), (0x1fff, false), (0x4000, true)] {
         let mut packet = ipv4(TCP, &[], &SYN);
         packet[6..8].copy_from_slice(&fragment.to_be_bytes());
@@ -262,7 +262,8 @@ fn ipv6_extension_headers_are_skipped() {
         assert_eq!(decode(LinkType::Raw, TIME, &ipv6(first, &long(UDP_NUMBER), &UDP)), Some(udp(syn_v6())));
     }
     assert_eq!(decode(LinkType::Raw, TIME, &ipv6(51, &authentication(TCP), &SYN)), Some(syn_v6()));
-    // In the order of RFC 8200: hop-by-hop, destination, routing, fragment, authentication, destination, mobility.
+    // In the order of RFC 8200: hop-by-hop, destination, routing, fragment, authentication,
+    // destination, mobility.
     let chain = [
         generic(60),
         long(43),

@@ -4,30 +4,30 @@ use std::collections::HashMap;
 
 use crate::sys::bpf::{Instruction, code};
 
-/// A place in the program that can be jumped to: how many instructions stand behind it.
+/// A jump target: the number of instructions between it and the end of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Label(usize);
 
-/// The furthest that a comparison jumps without help, a little below what its eight bits can say, since another relay
-/// may come in between.
+/// Maximum number of instructions that a comparison skips without a relay. It is less than the
+/// maximum of the eight-bit field, because another relay may be inserted in between.
 const REACH: usize = 250;
 
-/// A program under construction. BPF jumps only forward, so a program that is put together from its end knows the
-/// target of each jump already.
+/// A program under construction. BPF jumps only forward, so the target of each jump exists already
+/// if the program is built from its end.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     reversed: Vec<Instruction>,
-    /// For targets out of a comparison's reach: the latest unconditional jump that leads there.
+    /// The latest unconditional jump to each target that is out of a comparison's reach.
     relays: HashMap<Label, Label>,
 }
 
 impl Assembler {
-    /// Puts a block in front of the program so far, which ends in a return.
+    /// Prepends a return that keeps this many bytes of the packet.
     pub(super) fn ending(&mut self, keep: u32) -> Label {
         self.push(Instruction::new(code::RETURN, keep))
     }
 
-    /// Puts a block (codes and operands) in front, after which it goes on at `next`.
+    /// Prepends a block (codes and operands) that continues at `next`.
     pub(super) fn block(&mut self, block: &[(u16, u32)], next: Label) -> Label {
         let mut label = next;
         if next.0 + 1 != self.reversed.len() {
@@ -40,7 +40,7 @@ impl Assembler {
         label
     }
 
-    /// Puts a comparison in front, after which it goes on at `yes` or `no`.
+    /// Prepends a comparison that continues at `yes` or `no`.
     pub(super) fn branch(&mut self, code: u16, k: u32, yes: Label, no: Label) -> Label {
         let yes = self.within_reach(yes);
         let no = self.within_reach(no);
@@ -58,11 +58,12 @@ impl Assembler {
         Label(self.reversed.len() - 1)
     }
 
-    /// How many instructions the next one would skip to get to `target`.
+    /// Returns the number of instructions between the next prepended one and `target`.
     fn distance(&self, target: Label) -> usize {
         self.reversed.len() - target.0 - 1
     }
 
+    /// Returns `target`, or a relay to it that a comparison can reach.
     fn within_reach(&mut self, target: Label) -> Label {
         if self.distance(target) <= REACH {
             return target;

@@ -1,7 +1,8 @@
-//! Which packets matter to the doors: one predicate, and the same as a program that the kernel runs for each packet.
+//! The filter of packets that matter to the doors: a predicate, and the same predicate as a program
+//! that the kernel runs for each packet.
 //!
-//! Everything that the matcher acts on passes. What else passes is harmless, since the matcher asks each question
-//! again; but each such packet costs a copy to user space.
+//! Every packet that the matcher acts on passes. Other packets that pass do no harm, because the
+//! matcher makes each check again; but each of them costs a copy to user space.
 
 mod assembler;
 mod program;
@@ -14,12 +15,14 @@ use crate::config::{Config, Door, UsedPorts};
 use crate::packet::{Protocol, SegmentSet, TcpFlags};
 use crate::port_map::{PortMap, Sample};
 
-/// The predicate: which protocols, ports and TCP flags matter to the doors of a configuration.
+/// The protocols, ports and TCP flags that matter to the doors of a configuration.
 ///
-/// - TCP segments pass only if they are knocks for some door with a TCP step ([`FlagMask::matches`]).
-/// - A port that some door uses with this protocol passes.
-/// - With `ScanGuard` on, part of the other ports of a protocol that some step uses passes too: a secret sample of one
-///   in sixteen, and every port around the steps of a door that leave the sample little room, such as 7000, 7010, 7020.
+/// - A TCP segment passes only if its flags are those of a knock at a door with a TCP step
+///   ([`FlagMask::matches`]).
+/// - A port that a door uses with this protocol passes.
+/// - If `ScanGuard` is on, a part of the other ports of a protocol that a step uses passes as well.
+///   The part is a secret sample of one in sixteen, and every port around steps that are close
+///   together, such as 7000, 7010, 7020.
 ///
 /// Doors without a sequence use no port.
 ///
@@ -33,8 +36,9 @@ pub struct PortFilter {
 }
 
 impl PortFilter {
-    /// The predicate for the doors and the `ScanGuard` of `config`. `secret` chooses the sample: random, kept to
-    /// oneself, and the same as before when a filter is replaced, so that a port stays in or out of the sample.
+    /// Returns the filter for the doors and the `ScanGuard` of `config`. `secret` selects the
+    /// sample. It must be random, must be kept secret, and must stay the same when a filter is
+    /// replaced, so that a port stays in or out of the sample.
     pub fn new(config: &Config, secret: u32) -> Self {
         let guard = config.options.scan_guard;
         let sample = Sample::new(secret);
@@ -42,8 +46,8 @@ impl PortFilter {
             let steps = door.sequence.as_ref().map(|sequence| sequence.steps()).unwrap_or_default();
             steps.iter().any(|step| step.protocol == Protocol::Tcp)
         };
-        let takers = config.doors.iter().filter(has_tcp);
-        let segments = takers.fold(SegmentSet::default(), |segments, door| segments | door.tcpflags.segments());
+        let tcp_doors = config.doors.iter().filter(has_tcp);
+        let segments = tcp_doors.fold(SegmentSet::default(), |segments, door| segments | door.tcpflags.segments());
         let map = |protocol| {
             let used = UsedPorts::new(config, protocol);
             PortMap::new(&used.ports, &used.door_ranges, guard, sample)
@@ -51,7 +55,8 @@ impl PortFilter {
         Self { tcp: map(Protocol::Tcp), udp: map(Protocol::Udp), segments, sample }
     }
 
-    /// The same for segments with any flags if `all` says so, for a log that shows what flags turn away.
+    /// Returns the filter with TCP segments of any flags if `all` is true, for a log of the
+    /// segments that flags turn away.
     pub(crate) fn with_all_flags(mut self, all: bool) -> Self {
         if all {
             self.segments = SegmentSet::ALL;
@@ -59,7 +64,7 @@ impl PortFilter {
         self
     }
 
-    /// True if a packet to this port with these TCP flags (none for UDP) matters.
+    /// Returns true if a packet to this port with these TCP flags (none for UDP) matters.
     pub fn passes(&self, protocol: Protocol, port: u16, flags: TcpFlags) -> bool {
         let map = match protocol {
             Protocol::Tcp => &self.tcp,

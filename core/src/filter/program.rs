@@ -1,4 +1,4 @@
-//! The predicate as a program that the kernel runs for each packet.
+//! The filter as a program in classic BPF, which the kernel runs for each packet.
 
 use super::PortFilter;
 use super::assembler::{Assembler, Label};
@@ -12,40 +12,53 @@ use crate::sys::bpf::{self, Instruction, code};
 pub struct Program {
     /// The instructions, for `SO_ATTACH_FILTER` (socket(7)) on a packet socket.
     pub instructions: Vec<Instruction>,
-    /// False where ports that don't matter had to be let through to keep within the limit.
+    /// False if the program passes ports that do not matter, to stay within the limit.
     pub exact: bool,
 }
 
-/// Where the kernel keeps what is known of a packet beside its bytes (linux/filter.h: `SKF_AD_OFF`).
+/// Offset of the kernel's metadata of a packet (linux/filter.h: `SKF_AD_OFF`).
 const ANCILLARY: u32 = libc::SKF_AD_OFF.cast_unsigned();
+/// Offset of the ether type in the metadata.
 const ETHER_TYPE: u32 = ANCILLARY + libc::SKF_AD_PROTOCOL.cast_unsigned();
+/// Offset of the packet type in the metadata (packet(7): `sll_pkttype`).
 const PACKET_TYPE: u32 = ANCILLARY + libc::SKF_AD_PKTTYPE.cast_unsigned();
-/// `PACKET_OUTGOING`: sent by this machine. What it sends to itself comes a second time, as arriving.
+/// The packet type of packets that this machine sends. A packet that it sends to itself arrives as
+/// well, with another type.
 const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
 
+/// The ether type of IPv4.
 const IPV4: u32 = 0x0800;
+/// The ether type of IPv6.
 const IPV6: u32 = 0x86dd;
+/// The ether types of VLAN tags: 802.1Q, 802.1ad, and the outer tag before 802.1ad.
 const VLAN: [u32; 3] = [0x8100, 0x88a8, 0x9100];
-/// So many VLAN tags are skipped by the program; with more the packet passes. The kernel has taken off the outermost
-/// tag before it runs the program.
-const VLAN_DEPTH: u32 = 2;
+/// Maximum number of VLAN tags that the program skips. A packet with more tags passes. The kernel
+/// removes the outermost tag before it runs the program.
+const MAX_VLAN_TAGS: u32 = 2;
 
+/// The IP protocol number of TCP.
 const TCP: u32 = 6;
+/// The IP protocol number of UDP.
 const UDP: u32 = 17;
+/// Offset of the flags in a TCP header, in bytes (RFC 9293, section 3.1).
 const TCP_FLAGS: u32 = 13;
-/// The order in which flags are tested: what belongs to living connections is dropped by the first tests.
+/// The order in which the program tests flags. The first tests drop the segments of established
+/// connections.
 const FLAG_ORDER: [TcpFlags; 6] =
     [TcpFlags::SYN, TcpFlags::ACK, TcpFlags::RST, TcpFlags::FIN, TcpFlags::PSH, TcpFlags::URG];
 
-/// So many comparisons are made one after another: halving further would cost instructions and save no time.
-const RUN: usize = 8;
+/// Maximum number of comparisons in a linear search. Halving them further would cost instructions
+/// and save no time.
+const MAX_LINEAR_SEARCH: usize = 8;
 
 impl PortFilter {
-    /// The predicate as a capture filter for a socket with frames of this link type: at most `limit` instructions, or
-    /// the shortest program possible (below a hundred). Where the predicate does not fit, the program lets through
-    /// other ports too, in the smallest gaps between those that matter; it never drops a packet that matters.
+    /// Returns the filter as a program for a socket with frames of this link type. The program has
+    /// at most `limit` instructions, or as few as possible (below a hundred). If the exact program
+    /// does not fit, the program passes other ports as well, in the smallest gaps between those
+    /// that matter. It never drops a packet that matters.
     ///
-    /// It also drops what this machine sends and later IPv4 fragments. IPv6 packets with extension headers all pass.
+    /// The program also drops packets that this machine sends, and later IPv4 fragments. All IPv6
+    /// packets with extension headers pass.
     pub fn program(&self, link_type: LinkType, limit: usize) -> Program {
         let instructions = render(self, &self.tcp, &self.udp, link_type);
         if instructions.len() <= limit {
@@ -62,7 +75,7 @@ impl PortFilter {
             let (tcp, udp) = close.split_at(tcp_gaps);
             render(self, &self.tcp.coarser(tcp), &self.udp.coarser(udp), link_type)
         };
-        // Close as few gaps as possible, the smallest first.
+        // Finds the smallest number of gaps to close, the smallest gaps first.
         let mut too_few = 0;
         let mut enough = gaps.len();
         let mut instructions = closing(enough);
@@ -79,15 +92,17 @@ impl PortFilter {
     }
 }
 
-/// How a packet socket with frames of this link type shows packets to the program: the offset of the network header,
-/// and where the ether type is. Offsets are counted from the start of the frame and not from the network header
-/// (`SKF_NET_OFF`): before Linux 6.16 the latter cannot reach what a driver left outside of the linear buffer.
+/// Returns the layout of packets in a socket with frames of this link type: the offset of the
+/// network header, and the instruction that loads the ether type. Offsets count from the start of
+/// the frame and not from the network header (`SKF_NET_OFF`): before Linux 6.16 the latter cannot
+/// reach bytes that a driver left outside the linear buffer.
 ///
 /// `None` for link types that no packet socket has.
 fn layout(link_type: LinkType) -> Option<(u32, (u16, u32))> {
     match link_type {
         LinkType::Ethernet => Some((14, (code::LOAD_HALF, 12))),
-        // Cooked sockets get their frames without any link header; libpcap adds one of its own behind the filter.
+        // Cooked sockets receive frames without a link header; libpcap adds a header after the
+        // filter.
         LinkType::LinuxSll | LinkType::LinuxSll2 | LinkType::Raw | LinkType::Ipv4 | LinkType::Ipv6 => {
             Some((0, (code::LOAD_WORD, ETHER_TYPE)))
         }
@@ -95,6 +110,7 @@ fn layout(link_type: LinkType) -> Option<(u32, (u16, u32))> {
     }
 }
 
+/// Returns the program that passes these ports, and the flags and the sample of the filter.
 fn render(filter: &PortFilter, tcp: &PortMap, udp: &PortMap, link_type: LinkType) -> Vec<Instruction> {
     let mut assembler = Assembler::default();
     let accept = assembler.ending(bpf::KEEP);
@@ -104,31 +120,33 @@ fn render(filter: &PortFilter, tcp: &PortMap, udp: &PortMap, link_type: LinkType
     let drop = assembler.ending(bpf::DROP);
     let mut renderer = Renderer { assembler, filter, network, accept, drop };
 
-    // X holds the VLAN tags' length plus the IP header's from here on.
+    // From here on, X contains the length of the VLAN tags and the IP header.
     let udp = renderer.udp(udp);
     let tcp = renderer.tcp(tcp);
     let transport = renderer.assembler.branch(code::IF_EQUAL, TCP, tcp, udp);
     let transport = renderer.assembler.block(&[(code::LOAD_MEMORY, 0)], transport);
-    // X holds the VLAN tags' length up to here.
+    // Up to here, X contains the length of the VLAN tags.
     let ipv6 = renderer.ipv6(transport);
     let ipv4 = renderer.ipv4(transport);
     renderer.link(ether_type, ipv4, ipv6);
     renderer.assembler.finish()
 }
 
+/// Renders the parts of a program, each of which starts at the label that is returned.
 struct Renderer<'a> {
     assembler: Assembler,
     filter: &'a PortFilter,
-    /// The offset of the network header where there are no VLAN tags.
+    /// The offset of the network header without VLAN tags.
     network: u32,
     accept: Label,
     drop: Label,
 }
 
 impl Renderer<'_> {
+    /// The packet type, VLAN tags and ether type.
     fn link(&mut self, ether_type: (u16, u32), ipv4: Label, ipv6: Label) {
         let mut tagged = self.accept;
-        for depth in (0..=VLAN_DEPTH).rev() {
+        for depth in (0..=MAX_VLAN_TAGS).rev() {
             let tags = depth * 4;
             let load = if depth == 0 { ether_type } else { (code::LOAD_HALF, self.network + tags - 2) };
             let mut next = self.drop;
@@ -143,7 +161,7 @@ impl Renderer<'_> {
         self.assembler.block(&[(code::LOAD_WORD, PACKET_TYPE)], arriving);
     }
 
-    /// RFC 791, section 3.1.
+    /// The IPv4 header (RFC 791, section 3.1).
     fn ipv4(&mut self, transport: Label) -> Label {
         let network = self.network;
         let length = [
@@ -161,7 +179,7 @@ impl Renderer<'_> {
         self.assembler.block(&[(code::LOAD_HALF_X, network + 6)], first_fragment)
     }
 
-    /// RFC 8200, section 3.
+    /// The IPv6 header (RFC 8200, section 3).
     fn ipv6(&mut self, transport: Label) -> Label {
         let length = [(code::X_TO_A, 0), (code::ADD, 40), (code::A_TO_X, 0)];
         let skip_header = self.assembler.block(&length, transport);
@@ -174,11 +192,12 @@ impl Renderer<'_> {
         self.assembler.block(&[(code::LOAD_BYTE_X, self.network + 6), (code::STORE_MEMORY, 0)], next)
     }
 
+    /// The UDP ports.
     fn udp(&mut self, map: &PortMap) -> Label {
         self.ports(map)
     }
 
-    /// Looks at the flags first: most segments of a busy host are those of its connections.
+    /// The TCP flags, then the ports: most segments of a busy host belong to its connections.
     fn tcp(&mut self, map: &PortMap) -> Label {
         let ports = self.ports(map);
         let tests = self.flags(self.filter.segments, &FLAG_ORDER, ports);
@@ -188,7 +207,8 @@ impl Renderer<'_> {
         self.assembler.block(&[(code::LOAD_BYTE_X, self.network + TCP_FLAGS)], tests)
     }
 
-    /// Goes on at `belongs` with the segments of a set in which only these flags matter, and drops the rest.
+    /// Continues at `belongs` with the segments of a set in which only these flags matter, and
+    /// drops the rest.
     fn flags(&mut self, set: SegmentSet, flags: &[TcpFlags], belongs: Label) -> Label {
         let [flag, rest @ ..] = flags else { return if set.is_empty() { self.drop } else { belongs } };
         let (with, without) = (set.given(*flag, true), set.given(*flag, false));
@@ -200,7 +220,7 @@ impl Renderer<'_> {
         self.assembler.branch(code::IF_ANY_BIT, flag.bits().into(), with, without)
     }
 
-    /// Goes on at `sampled` with the ports of the sample and drops the rest.
+    /// Continues at `sampled` with the ports of the sample, and drops the rest.
     fn sample(&mut self, sampled: Label) -> Label {
         let sample = self.filter.sample;
         let compare = self.assembler.branch(code::IF_EQUAL, sample.pick, sampled, self.drop);
@@ -213,23 +233,23 @@ impl Renderer<'_> {
             return self.drop;
         }
         let other = if map.is_guarded() { self.sample(self.accept) } else { self.drop };
-        let search = Search { accept: self.accept, other }.among(&mut self.assembler, &map.comparisons(), false);
+        let search = Search { accept: self.accept, other }.search(&mut self.assembler, &map.comparisons(), false);
         self.assembler.block(&[(code::LOAD_HALF_X, self.network + 2)], search)
     }
 }
 
-/// Where the search for a port ends.
+/// The ends of a search for a port.
 struct Search {
-    /// With the ports that pass.
+    /// For the ports that pass.
     accept: Label,
-    /// With the other ones.
+    /// For the other ports.
     other: Label,
 }
 
 impl Search {
-    /// Searches by halves, and at the end one comparison after another. `below`: the ports below the first comparison
-    /// pass.
-    fn among(&self, assembler: &mut Assembler, comparisons: &[Comparison], below: bool) -> Label {
+    /// Searches by halves, and at the end with one comparison after another. `below` is true if the
+    /// ports below the first comparison pass.
+    fn search(&self, assembler: &mut Assembler, comparisons: &[Comparison], below: bool) -> Label {
         let passes_after = |comparisons: &[Comparison]| {
             let last = comparisons.iter().rev().find_map(|comparison| match comparison {
                 Comparison::From(_, passes) => Some(*passes),
@@ -238,7 +258,7 @@ impl Search {
             last.unwrap_or(below)
         };
         let end = |passes: bool| if passes { self.accept } else { self.other };
-        if comparisons.len() <= RUN {
+        if comparisons.len() <= MAX_LINEAR_SEARCH {
             let mut label = end(passes_after(comparisons));
             for (index, comparison) in comparisons.iter().enumerate().rev() {
                 label = match comparison {
@@ -251,14 +271,15 @@ impl Search {
             }
             return label;
         }
-        // Parting the ports at the start of an interval saves a comparison, if one is near enough to the middle.
+        // Splitting the ports at the start of an interval saves a comparison, if there is one near
+        // enough to the middle.
         let middle = comparisons.len() / 2;
         let is_start = |index: &usize| matches!(comparisons[*index], Comparison::From(..));
         let pivot = (middle..middle + middle / 2).find(is_start).or_else(|| (middle / 2..middle).rfind(is_start));
         let (pivot, right) = pivot.map_or((middle, middle), |start| (start, start + 1));
         let (Comparison::Is(port) | Comparison::From(port, _)) = comparisons[pivot];
-        let upper = self.among(assembler, &comparisons[right..], passes_after(&comparisons[..right]));
-        let lower = self.among(assembler, &comparisons[..pivot], below);
+        let upper = self.search(assembler, &comparisons[right..], passes_after(&comparisons[..right]));
+        let lower = self.search(assembler, &comparisons[..pivot], below);
         assembler.branch(code::IF_AT_LEAST, port.into(), upper, lower)
     }
 }

@@ -16,17 +16,17 @@ const LIMIT: usize = 4096;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// What a packet socket shows to its filter.
+/// A packet as a filter reads it.
 #[derive(Clone, Debug)]
 struct Packet {
     bytes: Vec<u8>,
     packet_type: u32,
     ether_type: u32,
-    /// Where the transport header begins.
+    /// Offset of the transport header in `bytes`.
     transport: usize,
 }
 
-/// Runs a program as bpf_prog_run in the kernel would: true where it keeps the packet.
+/// Runs a program as bpf_prog_run does in the kernel. Returns true if it keeps the packet.
 fn run(program: &[Instruction], packet: &Packet) -> bool {
     let load = |at: u32, length: usize| -> Option<u32> {
         let at = usize::try_from(at).unwrap();
@@ -74,7 +74,7 @@ fn run(program: &[Instruction], packet: &Packet) -> bool {
     }
 }
 
-/// Makes the ether type and a packet of this protocol.
+/// Returns the ether type and a packet of this protocol.
 type Network = fn(u8) -> (u32, Vec<u8>);
 
 fn ipv4(protocol: u8) -> (u32, Vec<u8>) {
@@ -90,7 +90,8 @@ fn ipv6(next_header: u8) -> (u32, Vec<u8>) {
     (0x86dd, packet)
 }
 
-/// The packet as the filter of a socket of this link type sees it, with this many VLAN tags in it.
+/// Returns the packet as the filter of a socket of this link type reads it, with this many VLAN
+/// tags in it.
 fn framed(link_type: LinkType, tags: usize, (ether_type, packet): (u32, Vec<u8>)) -> Packet {
     let mut types = [0x88a8, 0x8100, 0x9100][..tags].to_vec();
     types.push(ether_type);
@@ -105,7 +106,7 @@ fn framed(link_type: LinkType, tags: usize, (ether_type, packet): (u32, Vec<u8>)
     }
     bytes.extend(&packet);
     let transport = bytes.len() - 20;
-    // Ethernet is not asked for it.
+    // The program for Ethernet does not load it from the metadata.
     let ether_type = if link_type == LinkType::Ethernet { 0 } else { types[0] };
     Packet { bytes, packet_type: 0, ether_type, transport }
 }
@@ -140,14 +141,14 @@ fn tcp_door(ports: &[u16], tcpflags: FlagMask) -> Door {
     door(&ports.iter().map(|port| step(*port, Protocol::Tcp)).collect::<Vec<_>>(), tcpflags)
 }
 
-/// Many doors of three ports each, anywhere.
+/// Returns doors of three ports each, spread over all ports.
 fn many_doors(count: u32) -> Config {
     let port = |index: u32| u16::try_from(index.wrapping_mul(0x9e37_79b1) >> 16).unwrap().max(1);
     let ports = |door: u32| [port(door * 3), port(door * 3 + 1), port(door * 3 + 2)];
     config((0..count).map(|door| tcp_door(&ports(door), SYN)).collect(), 8)
 }
 
-/// What the kernel checks before it takes a program (bpf_check_classic).
+/// Makes the checks that the kernel makes before it accepts a program (bpf_check_classic).
 fn assert_acceptable(program: &[Instruction]) {
     assert!((1..=LIMIT).contains(&program.len()), "{} instructions", program.len());
     for (index, instruction) in program.iter().enumerate() {
@@ -160,7 +161,8 @@ fn assert_acceptable(program: &[Instruction]) {
     }
 }
 
-/// Compares the program with the predicate for every port, protocol and some flags, and for some ports with all flags.
+/// Compares the program with the predicate for every port, protocol and some flags, and for some
+/// ports with all flags.
 fn assert_agrees(filter: &PortFilter, program: &Program, packets: &[Network]) {
     let some = [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::ACK, TcpFlags::FIN | TcpFlags::PSH];
     let all: Vec<TcpFlags> = (0..64).map(TcpFlags::from_bits).collect();
@@ -223,7 +225,7 @@ fn the_scan_guard_gets_a_sample_of_the_other_ports_with_the_flags_of_knocks() {
 }
 
 #[test]
-fn segments_of_living_connections_are_dropped_after_few_instructions() {
+fn segments_of_established_connections_are_dropped_after_few_instructions() {
     let filter = PortFilter::new(&many_doors(1_000), SECRET);
     let program = filter.program(LinkType::Ethernet, LIMIT);
     let flags_at = program.instructions.iter().position(|instruction| instruction.k == 14 + 13).unwrap();
@@ -236,7 +238,7 @@ fn segments_of_living_connections_are_dropped_after_few_instructions() {
 }
 
 #[test]
-fn a_rising_scan_through_close_steps_meets_more_than_the_guard_allows() {
+fn an_ascending_scan_through_close_steps_hits_more_ports_than_the_guard_permits() {
     for (steps, guard) in [([7000, 7010, 7020], 8), ([100, 400, 570], 8), ([1000, 1300, 1600], 8), ([20, 30, 900], 20)]
     {
         for secret in 0..50 {
@@ -251,7 +253,7 @@ fn a_rising_scan_through_close_steps_meets_more_than_the_guard_allows() {
 
 #[test]
 fn without_a_live_sequence_nothing_matters() {
-    for doors in [vec![], vec![Door::new("used up", None)]] {
+    for doors in [vec![], vec![Door::new("consumed", None)]] {
         let filter = PortFilter::new(&config(doors, 8), SECRET);
         let program = filter.program(LinkType::Ethernet, LIMIT);
         assert_acceptable(&program.instructions);
@@ -322,7 +324,8 @@ fn programs_are_made_in_milliseconds() {
     let config = config(doors, 0);
     let start = Instant::now();
     let program = PortFilter::new(&config, SECRET).program(LinkType::Ethernet, LIMIT);
-    // Far from it when optimised; what grows with the square of the ports would take minutes.
+    // An optimised build needs much less. An algorithm that is quadratic in the ports would take
+    // minutes.
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(program.instructions.len() > LIMIT / 2);
 }
@@ -345,7 +348,7 @@ fn one_predicate_serves_every_framing_and_vlan_depth() {
                 assert!(!run(&instructions, packet.aimed_at(7000, TcpFlags::NONE)));
                 assert!(!run(&instructions, &framed(link_type, tags, network(1))));
             }
-            assert!(run(&instructions, &framed(link_type, 3, network(TCP))), "user space takes a closer look");
+            assert!(run(&instructions, &framed(link_type, 3, network(TCP))), "user space checks it");
         }
         assert!(!run(&instructions, &framed(link_type, 0, (0x0806, vec![0; 60]))));
     }
@@ -424,9 +427,10 @@ proptest! {
     }
 }
 
-/// A filter of the longest kind. Any socket takes it: the kernel checks a program without looking at the socket.
+/// Attaches programs of the maximum length to a UDP socket: the kernel's check does not depend on
+/// the kind of socket.
 #[test]
-fn the_kernel_takes_the_programs_of_thousands_of_doors() {
+fn the_kernel_accepts_the_programs_of_thousands_of_doors() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = |index: u16| NonZeroU16::new(index.wrapping_mul(40_503).max(1)).unwrap();
     for count in [1, 1_000, 3_000_u16] {

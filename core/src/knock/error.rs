@@ -1,4 +1,4 @@
-//! Why knocks were not sent, or did not help.
+//! Errors of sending knocks and of waiting for the port.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,64 +8,64 @@ use crate::config::Step;
 use crate::host::HostError;
 use crate::probe::PortState;
 
-/// Why knocks were not sent, or did not help.
+/// Errors of sending knocks and of waiting for the port.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KnockError {
     /// The host has no address to knock at.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// No raw socket can be opened.
+    /// A raw socket cannot be opened.
     #[error(
         "cannot send bare SYNs to {address}: {error}{}",
         if error.kind() == io::ErrorKind::PermissionDenied {
-            " (it needs root or the capability CAP_NET_RAW; without raw sockets no right is needed)"
+            " (raw sockets need root or the capability CAP_NET_RAW; ordinary knocks need no privilege)"
         } else {
             ""
         }
     )]
     Raw {
-        /// Whom the knocks were for.
+        /// The address to knock at.
         address: IpAddr,
-        /// What the kernel says.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// A knock could not be sent, and so the rest of the sequence was not.
+    /// A knock could not be sent. The rest of the sequence was not sent either.
     #[error("cannot knock at {address} port {} ({}): {error}", step.port, step.protocol)]
     Send {
-        /// Whom the knock was for.
+        /// The address to knock at.
         address: IpAddr,
         /// The step that failed.
         step: Step,
-        /// What the kernel says.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// More than one address could not be knocked at.
+    /// Knocking failed at more than one address.
     #[error("{}", list(.0))]
     Several(Vec<KnockError>),
-    /// The observer broke off.
+    /// The observer stopped the knocks.
     #[error("stopped before the end")]
     Stopped,
-    /// All knocks were sent, and the port did not open.
-    #[error("port {port} of {host} did not open within {} s after the knocks, it is {last}", wait.as_secs_f64())]
+    /// All knocks were sent, but the port did not open.
+    #[error("port {port} of {host} did not open within {} s after the knocks; it is {last}", wait.as_secs_f64())]
     NotOpen {
         /// The host as it was given.
         host: String,
-        /// The port that should have opened.
+        /// The port that was expected to open.
         port: u16,
-        /// How long it had, after each time of knocking.
+        /// The time that it had to open after each round of knocks.
         wait: Duration,
-        /// How it looked last.
+        /// The last observed state of the port.
         last: PortState,
     },
-    /// All knocks were sent, and the port could not be looked at.
-    #[error("cannot see whether port {port} of {host} opens: {error}")]
+    /// All knocks were sent, but the state of the port could not be checked.
+    #[error("cannot check whether port {port} of {host} opens: {error}")]
     Probe {
         /// The host as it was given.
         host: String,
-        /// The port that should have opened.
+        /// The port that was expected to open.
         port: u16,
-        /// What the kernel says.
+        /// The kernel's error.
         error: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! The knock client: sends a sequence of knocks, and sees whether a port opens.
+//! The knock client: sends a sequence of knocks, and checks whether a port opens.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ mod until_open;
 pub use error::KnockError;
 use pause::pause;
 pub use steps::{StepError, parse_steps};
-pub use until_open::{DEFAULT_WAIT, Then, WatchedStep};
+pub use until_open::{DEFAULT_WAIT, ExpectedPort, WatchedStep};
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
@@ -29,7 +29,7 @@ use crate::config::Step;
 use crate::host;
 pub use crate::host::Family;
 
-/// Whom to knock at, and how.
+/// The plan of a knock: the host, the steps and the way to send them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KnockPlan {
@@ -37,15 +37,15 @@ pub struct KnockPlan {
     pub host: String,
     /// The knocks in order.
     pub steps: Vec<Step>,
-    /// Which of the host's addresses are meant. Default: any.
+    /// The IP versions to use. Default: any.
     pub family: Family,
-    /// The pause between one knock and the next. Default: none. Packets of one sender can overtake each other on
-    /// their way where there is none.
+    /// The delay between two knocks. Default: none. Without a delay, packets of one sender can
+    /// overtake each other on the path.
     pub delay: Duration,
-    /// The address of this machine that the knocks come from. Default: what the route says.
+    /// The source address of the knocks. Default: the kernel's choice for the route.
     pub source: Option<IpAddr>,
-    /// Send TCP knocks as bare SYNs through a raw socket, which needs the capability CAP_NET_RAW. Default: by an
-    /// ordinary connect(2), which needs no right.
+    /// Send TCP knocks as bare SYNs through a raw socket, which needs the capability CAP_NET_RAW.
+    /// Default: an ordinary connect(2), which needs no privilege.
     pub raw: bool,
     /// Knock at every address of the host, not only at the first. Default: no.
     pub all_addresses: bool,
@@ -55,18 +55,18 @@ pub struct KnockPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hit {
-    /// To whom; the port is the step's.
+    /// The destination, with the port of the step.
     pub address: SocketAddr,
     /// The step.
     pub step: Step,
 }
 
-/// Is told of each knock before it is sent, asked at least every tenth of a second while nothing is sent (then without a
-/// knock), and can stop it all.
+/// A callback that receives each knock before it is sent, and `None` at least every tenth of a
+/// second while nothing is sent. Returning `Break` stops the knocks.
 pub type Observer<'a> = dyn FnMut(Option<Hit>) -> ControlFlow<()> + 'a;
 
 impl KnockPlan {
-    /// Knocks at `host` with the defaults of the fields.
+    /// Creates a plan that sends `steps` to `host`, with the defaults of the other fields.
     pub fn new(host: &str, steps: Vec<Step>) -> Self {
         Self {
             host: host.into(),
@@ -79,8 +79,9 @@ impl KnockPlan {
         }
     }
 
-    /// The addresses to knock at: the host's first one that `family` and `source` allow, or all of those with
-    /// `all_addresses`. Their port is 0. Asks the name service, where `host` is a name.
+    /// Returns the addresses to knock at, with port 0: the host's first address that `family` and
+    /// `source` permit, or all of them with `all_addresses`. Queries the name service if `host` is
+    /// a name.
     ///
     /// # Errors
     /// [`KnockError::Host`].
@@ -88,13 +89,13 @@ impl KnockPlan {
         Ok(host::resolve(&self.host, self.family, self.source, self.all_addresses)?)
     }
 
-    /// Sends the whole sequence to one of `addresses` after the other. When this returns, every packet was handed to the
-    /// network, in order. Blocks for the delays.
+    /// Sends the whole sequence to one of `addresses` after the other. When it returns, every
+    /// packet was passed to the network, in order. Blocks for the delays.
     ///
     /// # Errors
-    /// [`KnockError::Raw`] and [`KnockError::Send`]; [`KnockError::Several`] where that happened at more than one
-    /// address. What failed at one address does not keep the others from their knocks. [`KnockError::Stopped`] where the
-    /// observer broke off.
+    /// [`KnockError::Raw`] and [`KnockError::Send`]; [`KnockError::Several`] if knocking failed at
+    /// more than one address. A failure at one address does not keep the others from their knocks.
+    /// [`KnockError::Stopped`] if the observer stopped the knocks.
     pub fn send(&self, addresses: &[SocketAddr], observer: &mut Observer<'_>) -> Result<(), KnockError> {
         let mut errors = Vec::new();
         for (i, &address) in addresses.iter().enumerate() {
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_observer_sees_every_knock_and_can_break_off() {
+    fn the_observer_receives_every_knock_and_can_stop_them() {
         let mut plan = KnockPlan::new("127.0.0.1", parse_steps("9:udp,10:udp,11:udp").unwrap());
         plan.delay = Duration::from_millis(1);
         let addresses = plan.resolve().unwrap();
@@ -150,7 +151,7 @@ mod tests {
         };
         assert!(matches!(plan.send(&addresses, &mut observer), Err(KnockError::Stopped)));
         assert_eq!(seen, [9, 10]);
-        // To break off while it pauses is the same.
+        // Stopping during a delay has the same result.
         plan.delay = Duration::MAX;
         let mut observer =
             |hit: Option<Hit>| if hit.is_none() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };

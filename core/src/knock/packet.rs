@@ -1,4 +1,4 @@
-//! One knock, one packet.
+//! Sending one knock as one packet.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
@@ -13,10 +13,10 @@ use crate::packet::set_checksum;
 use crate::sys::raw::{RawProtocol, RawSocket};
 use crate::sys::socket;
 
-/// What a UDP knock carries: the original sends one zero byte too.
+/// Payload of a UDP knock: one zero byte, as knockd's client sends it.
 const UDP_PAYLOAD: [u8; 1] = [0];
 
-/// Sends knocks to one address.
+/// A sender of knocks to one address.
 #[derive(Debug)]
 pub(super) struct Sender {
     source: Option<IpAddr>,
@@ -38,13 +38,13 @@ impl Sender {
         Ok(Self { source, raw })
     }
 
-    /// Sends one knock; its packet has left when this returns.
+    /// Sends one knock. When it returns, the packet has left.
     pub(super) fn send(&self, to: SocketAddr, protocol: Protocol) -> io::Result<()> {
         match (protocol, &self.raw) {
             (Protocol::Udp, _) => host::udp_socket(to, self.source)?.send_to(&UDP_PAYLOAD, to).map(drop),
             (Protocol::Tcp, Some((raw, from))) => raw.send(&[bare_syn(*from, to)], to).map(drop),
             (Protocol::Tcp, None) => match socket::start_connect(to, self.source) {
-                // Dropped at once, so that the kernel sends no second SYN.
+                // Dropped immediately, so that the kernel sends no second SYN.
                 Ok(_stream) => Ok(()),
                 // The port's refusal is here already: the knock was sent.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
@@ -54,11 +54,11 @@ impl Sender {
     }
 }
 
-/// A TCP header with nothing but SYN, from a random port and with a random sequence number.
+/// Returns a TCP header whose only flag is SYN, with a random source port and sequence number.
 fn bare_syn(from: IpAddr, to: SocketAddr) -> Vec<u8> {
-    // The standard library's seeds for hash maps are the random numbers that need no further crate.
+    // The seeds of the standard library's hash maps are random numbers that need no further crate.
     let [r0, r1, r2, r3, r4, r5, ..] = RandomState::new().hash_one(to).to_ne_bytes();
-    // Where the kernel takes the ports of its own connections from: 32768 and up.
+    // The range from which the kernel chooses the ports of outgoing connections: 32768 and above.
     let source_port = 32_768 | u16::from_ne_bytes([r0, r1]);
     let sequence_number = u32::from_ne_bytes([r2, r3, r4, r5]);
     let mut header = TcpHeader::new(source_port, to.port(), sequence_number, 64_240);
@@ -78,9 +78,10 @@ mod tests {
             let bytes = bare_syn(from, to);
             assert_eq!(bytes.len(), 20);
             assert_eq!(bytes[2..4], 7000_u16.to_be_bytes());
-            assert_eq!(bytes[13], 0x02, "nothing but SYN");
+            assert_eq!(bytes[13], 0x02, "only SYN is set");
             assert!(u16::from_be_bytes([bytes[0], bytes[1]]) >= 32_768);
-            // RFC 9293, section 3.1: over pseudo header and segment the ones' complement sum is all ones.
+            // RFC 9293, section 3.1: over pseudo header and segment the ones' complement sum is all
+            // ones.
             let mut words = bytes;
             match (from, to.ip()) {
                 (IpAddr::V4(from), IpAddr::V4(to)) => words.extend([from.octets(), to.octets()].concat()),

@@ -1,4 +1,4 @@
-//! The pause between two knocks.
+//! The delay between two knocks.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,8 @@ use super::{KnockError, Observer};
 use crate::sys::poll;
 use crate::tick::TICK;
 
-/// Waits for `span`, unless the observer breaks off. A signal makes that it is asked at once.
+/// Waits for `span`, unless the observer stops the wait. After a signal the observer is called
+/// immediately.
 pub(super) fn pause(span: Duration, observer: &mut Observer<'_>) -> Result<(), KnockError> {
     let start = Instant::now();
     loop {
@@ -17,7 +18,7 @@ pub(super) fn pause(span: Duration, observer: &mut Observer<'_>) -> Result<(), K
         if observer(None).is_break() {
             return Err(KnockError::Stopped);
         }
-        // Without descriptors it fails for a signal alone.
+        // Without descriptors, only a signal makes this fail.
         let _ = poll::wait([], left.min(TICK));
     }
 }
@@ -28,14 +29,14 @@ mod tests {
     use std::ops::ControlFlow;
 
     #[test]
-    fn it_takes_its_time_unless_it_is_broken_off() {
+    fn the_delay_is_kept_unless_the_observer_stops_it() {
         let start = Instant::now();
         pause(Duration::from_millis(20), &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(20));
-        let mut asked = 0;
+        let mut calls = 0;
         let mut observer = |_| {
-            asked += 1;
-            if asked == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            calls += 1;
+            if calls == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         assert!(matches!(pause(Duration::MAX, &mut observer), Err(KnockError::Stopped)));
         pause(Duration::ZERO, &mut |_| ControlFlow::Break(())).unwrap();

@@ -1,4 +1,4 @@
-//! Reading the ports of a command line.
+//! Parsing the steps of a command line.
 
 use std::num::NonZeroU16;
 
@@ -6,25 +6,25 @@ use crate::config::Step;
 use crate::packet::Protocol;
 use crate::sys::names::service_port;
 
-/// Why a text is not a list of steps. Its display names the part that is wrong.
+/// The reason why a text is not a list of steps. The message quotes the invalid part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
     /// The port is neither a number from 1 to 65535 nor the name of a service.
-    #[error("`{}` is not a port: expected a number from 1 to 65535, or a service that the system knows", .0.escape_default())]
+    #[error("`{}` is not a port: expected a number from 1 to 65535, or a service name", .0.escape_default())]
     Port(String),
     /// The protocol is neither TCP nor UDP.
     #[error("`{}` is not a protocol: expected `tcp` or `udp`", .0.escape_default())]
     Protocol(String),
 }
 
-/// Reads `PORT[:PROTO]`, or several of them with commas between, as a sequence in knockd.conf has them. The protocol
-/// is `tcp` (the default) or `udp`, in any case; `PORT/PROTO` and `PROTO/PORT` are the same. Unlike there, the name of a
-/// service (`ssh`, see services(5)) is a port.
+/// Parses `PORT[:PROTO]`, or several of them separated by commas, as in a sequence of knockd.conf.
+/// The protocol is `tcp` (the default) or `udp`, in any case; `PORT/PROTO` and `PROTO/PORT` are
+/// equivalent. In contrast to knockd.conf, a service name (`ssh`, see services(5)) is a valid port.
 ///
 /// # Errors
-/// At the first part that is wrong. The original client sends something else instead: 70000 becomes port 4464, and
-/// `80:UDP` or `80:foo` TCP.
+/// Fails at the first invalid part. knockd's client sends a different knock instead: 70000 becomes
+/// port 4464, and `80:UDP` or `80:foo` becomes TCP.
 pub fn parse_steps(text: &str) -> Result<Vec<Step>, StepError> {
     text.split(',').map(parse_step).collect()
 }
@@ -43,13 +43,13 @@ fn parse_step(text: &str) -> Result<Step, StepError> {
     let number = if is_name(port) {
         service_port(port).and_then(NonZeroU16::new)
     } else {
-        // `parse` takes a sign, which no port has.
+        // `parse` accepts a sign, which no port has.
         port.parse().ok().filter(|_| !port.starts_with('+'))
     };
     number.map(|port| Step { port, protocol }).ok_or_else(|| StepError::Port(port.into()))
 }
 
-/// True for what a service may be called; neither a number nor an option left over.
+/// Returns true if the text can be a service name, rather than a number or a misplaced option.
 fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.contains(|c: char| c.is_ascii_alphabetic())
 }
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_come_alone_or_in_lists() {
+    fn ports_are_parsed_alone_and_in_lists() {
         assert_eq!(shown("7000"), "7000");
         assert_eq!(shown("1:tcp"), "1");
         assert_eq!(shown("65535:UDP"), "65535:udp");
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_quotes_the_invalid_part() {
         for port in ["", "0", "65536", "-1", "+1", "12x", "no-such-service", "ssh\0", " 80", "7000,", "\u{1b}[2J"] {
             assert!(
                 shown(port).contains("is not a port: expected a number from 1 to 65535, or a service"),

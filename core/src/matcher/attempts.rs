@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 
 use super::shares::Shares;
 use crate::time::Timestamp;
-use crate::timeline::{CHECKED, Link, Links, List, NIL, Timeline};
+use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
 
 /// So many sources have their attempts fetched together.
 pub(crate) const FETCHED_TOGETHER: usize = 32;
@@ -131,7 +131,7 @@ pub(super) struct Removed {
 #[derive(Debug)]
 struct ByDue;
 
-impl Link<Term> for ByDue {
+impl Linked<Term> for ByDue {
     fn links(term: &mut Term) -> &mut Links {
         &mut term.by_due
     }
@@ -140,7 +140,7 @@ impl Link<Term> for ByDue {
 #[derive(Debug)]
 struct ByFreshness;
 
-impl Link<Term> for ByFreshness {
+impl Linked<Term> for ByFreshness {
     fn links(term: &mut Term) -> &mut Links {
         &mut term.by_freshness
     }

@@ -1,8 +1,9 @@
-//! The ports of the services that people run most, for a probe without ports.
+//! The ports of commonly used services, for a probe without given ports.
 //!
-//! The lists were made for portknock: of the assignments in IANA's Service Name and Transport Protocol Port Number
-//! Registry, those of protocols in common use on servers, network devices and desktops, with the ports that such programs
-//! use by default without an assignment (8000 to 8888, 25565, 27017 and others). They are no measured ranking.
+//! The lists were made for portknock. They contain assignments in IANA's Service Name and Transport
+//! Protocol Port Number Registry of protocols in common use on servers, network devices and
+//! desktops. They also contain ports that such programs use by default without an assignment (8000
+//! to 8888, 25565, 27017 and others). They are not a measured ranking.
 
 /// TCP ports in rising order.
 pub(super) const TCP: &[u16] = &[

@@ -1,4 +1,4 @@
-//! Lists of ports, as nmap writes them.
+//! Lists of ports in nmap's syntax.
 
 mod common;
 
@@ -12,14 +12,14 @@ use crate::sys::names::service_port;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortList(Vec<NonZeroU16>);
 
-/// Why a text is no list of ports. Its display names the part that is wrong.
+/// The reason why a text is not a list of ports. The message quotes the invalid part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PortListError {
     /// A part is neither a port nor a range.
     #[error(
-        "`{}` is not a port: expected a number from 1 to 65535, a range as in 8000-8100, or a service that the system \
-         knows",
+        "`{}` is not a port: expected a number from 1 to 65535, a range as in 8000-8100, or a service \
+         name",
         .0.escape_default()
     )]
     Port(String),
@@ -29,28 +29,28 @@ pub enum PortListError {
 }
 
 impl PortList {
-    /// The ports of the services that people run most, more than two hundred of TCP or eighty of UDP.
+    /// Returns the ports of commonly used services: 223 for TCP, 76 for UDP.
     pub fn most_used(protocol: Protocol) -> Self {
         let ports = if protocol == Protocol::Udp { common::UDP } else { common::TCP };
         Self(ports.iter().filter_map(|&port| NonZeroU16::new(port)).collect())
     }
 
-    /// The ports in rising order, each once.
+    /// Returns the ports in ascending order, without duplicates.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = NonZeroU16> + '_ {
         self.0.iter().copied()
     }
 }
 
-/// One port.
+/// A list of one port.
 impl From<NonZeroU16> for PortList {
     fn from(port: NonZeroU16) -> Self {
         Self(vec![port])
     }
 }
 
-/// Ports and ranges with commas between, as in `22,80,8000-8100`. A range without its first port begins at 1, without its
-/// last it ends at 65535, and `-` is all of them. The name of a service (`ssh`, see services(5)) is a port. Order and
-/// repetition do not matter.
+/// Parses ports and ranges separated by commas, as in `22,80,8000-8100`. A range without its first
+/// port begins at 1, a range without its last port ends at 65535, and `-` is all ports. A service
+/// name (`ssh`, see services(5)) is a valid port. Order and duplicates do not matter.
 impl FromStr for PortList {
     type Err = PortListError;
 
@@ -68,7 +68,7 @@ impl FromStr for PortList {
 
 fn parse_part(part: &str) -> Result<(NonZeroU16, NonZeroU16), PortListError> {
     let wrong = || PortListError::Port(part.into());
-    // Names of services may have hyphens too.
+    // Service names may contain hyphens.
     if let Some(port) = single(part) {
         return Ok((port, port));
     }
@@ -89,7 +89,7 @@ fn single(text: &str) -> Option<NonZeroU16> {
     })
 }
 
-/// A number without a sign.
+/// Parses a port number without a sign.
 fn number(text: &str) -> Option<NonZeroU16> {
     text.parse().ok().filter(|_| text.starts_with(|first: char| first.is_ascii_digit()))
 }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_nmaps() {
+    fn lists_follow_nmaps_syntax() {
         assert_eq!(ports("22"), [22]);
         assert_eq!(ports("443,22,80,22"), [22, 80, 443]);
         assert_eq!(ports("8000-8003,8002-8004"), [8000, 8001, 8002, 8003, 8004]);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_used_ports_rise_and_have_what_everyone_expects() {
+    fn the_common_ports_are_sorted_and_contain_well_known_services() {
         for (protocol, expected) in [(Protocol::Tcp, [22, 443, 3389]), (Protocol::Udp, [53, 123, 51_820])] {
             let ports: Vec<u16> = PortList::most_used(protocol).iter().map(NonZeroU16::get).collect();
             assert!(ports.is_sorted_by(|port, next| port < next) && ports.len() >= 70, "{protocol}");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_quotes_the_invalid_part() {
         let message = |text: &str| text.parse::<PortList>().unwrap_err().to_string();
         for text in
             ["", "0", "65536", "1,,2", "22,", "+1", "1-2-3", "--", "no-such-service", "80:udp", "1- 2", "0-5", "\u{1b}"]

@@ -1,4 +1,5 @@
-//! The ports of a protocol whose packets always pass, as few intervals, and the secret sample of the other ports.
+//! The ports of a protocol whose packets always pass the capture filter, as few intervals, and the
+//! secret sample of the other ports.
 
 mod sample;
 
@@ -6,11 +7,12 @@ use std::ops::RangeInclusive;
 
 pub(crate) use sample::{SHIFT, Sample};
 
-/// The sample alone catches a scan if it has this many ports between a door's steps for each that `ScanGuard` allows:
-/// more than needed, since a capture may lose packets of a fast scan.
+/// Number of sampled ports between a door's steps, for each that `ScanGuard` allows, from which the
+/// sample alone detects a scan. It is more than necessary, because a capture may lose packets of a
+/// fast scan.
 const SAMPLED_PER_ALLOWED: u32 = 4;
-/// Number of ports before the first and after the last step of a door with close steps that pass too, for each that
-/// `ScanGuard` allows.
+/// Number of ports before the first and after the last step of a door with close steps that pass
+/// too, for each that `ScanGuard` allows.
 const MARGIN_PER_ALLOWED: u16 = 2;
 /// Maximum number of ports before the first and after the last step that pass too.
 const MAX_MARGIN: u16 = 32;
@@ -22,20 +24,22 @@ struct Interval {
     last: u16,
 }
 
-/// The ports of a protocol that always pass: those that doors use, and those around the steps of doors that leave the
-/// sample too little room.
+/// The ports of a protocol that always pass: those that doors use, and those around the steps of
+/// doors that leave the sample too little room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PortMap {
-    /// In rising order; no two touch.
+    /// In ascending order; no two are adjacent.
     intervals: Vec<Interval>,
-    /// The scan guard counts other ports of this protocol, so a sample of them passes too.
+    /// True if the scan guard counts other ports of this protocol, so that a sample of them passes,
+    /// too.
     guarded: bool,
-    /// Number of ports that no door uses among them, before the map was made coarser.
+    /// Number of ports in the map that no door uses, before the map was made coarser.
     close: usize,
 }
 
 impl PortMap {
-    /// The map for ports that doors use, with the range of each door's steps. `guard` is the `ScanGuard`; 0 is off.
+    /// Creates the map for the ports that doors use, with the range of each door's steps. `guard`
+    /// is the value of `ScanGuard`; 0 means off.
     pub(crate) fn new(used: &[u16], doors: &[RangeInclusive<u16>], guard: u8, sample: Sample) -> Self {
         let mut passes = vec![false; 1 << 16];
         for port in used {
@@ -50,33 +54,33 @@ impl PortMap {
         Self { intervals: intervals(&passes), guarded: guard > 0 && !used.is_empty(), close }
     }
 
-    /// Number of ports that always pass though no door uses them.
+    /// Returns the number of ports that always pass although no door uses them.
     pub(crate) fn close(&self) -> usize {
         self.close
     }
 
-    /// True if every packet to the port passes that has the right flags.
+    /// Returns true if every packet to the port that has the right flags passes.
     pub(crate) fn contains(&self, port: u16) -> bool {
         let after = self.intervals.partition_point(|interval| interval.first <= port);
         after.checked_sub(1).is_some_and(|index| port <= self.intervals[index].last)
     }
 
-    /// True if a sample of the other ports passes.
+    /// Returns true if a sample of the other ports passes.
     pub(crate) fn is_guarded(&self) -> bool {
         self.guarded
     }
 
-    /// True if no port of this protocol passes.
+    /// Returns true if no port of this protocol passes.
     pub(crate) fn is_empty(&self) -> bool {
         self.intervals.is_empty()
     }
 
-    /// Number of ports between each interval and the next.
+    /// Returns the number of ports between each interval and the next.
     pub(crate) fn gaps(&self) -> impl Iterator<Item = u16> {
         self.intervals.windows(2).map(|pair| pair[1].first - pair[0].last - 1)
     }
 
-    /// A coarser map, in which each of the gaps that `close` (by index) names is closed.
+    /// Returns a coarser map in which the gaps selected by `close` (by index) are filled.
     pub(crate) fn coarser(&self, close: &[bool]) -> Self {
         let mut intervals: Vec<Interval> = Vec::with_capacity(self.intervals.len());
         for (index, next) in self.intervals.iter().enumerate() {
@@ -88,7 +92,8 @@ impl PortMap {
         Self { intervals, ..*self }
     }
 
-    /// The comparisons that find out whether a port passes, in rising order; below the first no port does.
+    /// Returns the comparisons that decide whether a port passes, in ascending order. Below the
+    /// first one no port passes.
     pub(crate) fn comparisons(&self) -> Vec<Comparison> {
         let mut comparisons = Vec::with_capacity(self.intervals.len() * 2);
         for Interval { first, last } in &self.intervals {
@@ -103,18 +108,18 @@ impl PortMap {
     }
 }
 
-/// One question about a port.
+/// One comparison with a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
-    /// This port passes, those around it do not.
+    /// This port passes; its neighbours do not.
     Is(u16),
-    /// From this port on ports pass, or do not.
+    /// From this port on, ports pass (true) or do not pass (false).
     From(u16, bool),
 }
 
-/// Has the ports around the steps of each door pass if the sample has too few ports between them.
+/// Lets the ports around the steps of a door pass if the sample has too few ports between them.
 fn mark_close(passes: &mut [bool], doors: &[RangeInclusive<u16>], guard: u8, sample: Sample) {
-    // Ports of the sample that no door uses, up to each port.
+    // Number of sampled ports that no door uses, up to each port.
     let mut sampled = Vec::with_capacity(passes.len());
     let mut count = 0;
     for (port, used) in (0..=u16::MAX).zip(&*passes) {
@@ -123,9 +128,9 @@ fn mark_close(passes: &mut [bool], doors: &[RangeInclusive<u16>], guard: u8, sam
     }
     let enough = SAMPLED_PER_ALLOWED * (u32::from(guard) + 1);
     let margin = (MARGIN_PER_ALLOWED * u16::from(guard)).min(MAX_MARGIN);
-    // How many more ranges begin at a port than end before it.
+    // Number of ranges that begin at a port minus the number that end before it.
     let mut change = vec![0_i32; passes.len() + 1];
-    // A door with a single port has nothing between its steps.
+    // A door with a single port has no ports between its steps.
     for steps in doors.iter().filter(|steps| steps.start() < steps.end()) {
         if sampled[usize::from(*steps.end())] - sampled[usize::from(*steps.start())] < enough {
             change[usize::from(steps.start().saturating_sub(margin))] += 1;
@@ -197,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn a_single_port_takes_one_comparison() {
+    fn a_single_port_needs_one_comparison() {
         let expected = [Comparison::Is(7), Comparison::Is(9), Comparison::From(20, true), Comparison::From(22, false)];
         assert_eq!(map(&[7, 9, 20, 21], 0).comparisons(), expected);
         assert_eq!(map(&[u16::MAX, 65_534], 0).comparisons(), [Comparison::From(65_534, true)]);
     }
 
     #[test]
-    fn closing_a_gap_keeps_every_port_of_it() {
+    fn filling_a_gap_includes_every_port_in_it() {
         let map = map(&[10, 20], 0).coarser(&[true]);
         assert_eq!(map.comparisons(), [Comparison::From(10, true), Comparison::From(21, false)]);
     }

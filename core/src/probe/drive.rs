@@ -1,4 +1,5 @@
-//! The loop between a schedule and the network: sends what is due, takes in what comes back, waits for what is next.
+//! The loop between a schedule and the network: it sends the probes that are due, receives the
+//! answers and waits for the next event.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -8,53 +9,56 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::error::ProbeError;
-use super::schedule::{Next, Schedule, Try};
+use super::schedule::{Next, Probe, Schedule};
 use crate::sys::poll::{self, Interest};
 use crate::sys::raw::BATCH;
 use crate::tick::TICK;
 
-/// How long to leave a full queue of this machine alone.
-const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(1);
+/// Delay before the next send after this machine's transmit queue was full.
+const FULL_QUEUE_DELAY: Duration = Duration::from_millis(1);
 
-/// A way to send probes and to receive what comes back.
-pub(super) trait Wire {
-    /// What it sends and receives for.
+/// A way to send probes and to receive the answers.
+pub(super) trait Transport {
+    /// Returns the schedule of the probes.
     fn schedule(&mut self) -> &mut Schedule;
 
-    /// Sends these probes, at most [`BATCH`], and gives how many were sent; an error where not even the first one was.
-    /// `clock` has the time that is counted from the start.
-    fn send(&mut self, probes: &[Try], clock: &dyn Fn() -> Duration) -> io::Result<usize>;
+    /// Sends these probes, at most [`BATCH`], and returns how many were sent. Fails if not even the
+    /// first one was sent. `clock` returns the time since the start of the run.
+    fn send(&mut self, probes: &[Probe], clock: &dyn Fn() -> Duration) -> io::Result<usize>;
 
-    /// Takes in what waits, and tells the schedule. `clock` has the time that is counted from the start.
+    /// Receives all waiting answers and reports them to the schedule. `clock` returns the time
+    /// since the start of the run.
     fn receive(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<()>;
 
-    /// The descriptors that are readable when something waits; the first one is for sending too.
+    /// Returns the descriptors that become readable when an answer arrives. The first one is also
+    /// the one used for sending.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 }
 
-/// Probes until all is known, the observer breaks off, or something fails. The observer is told how many ports are known
-/// and about how much of the work is done.
+/// Probes until every port has a result, the observer stops the run, or an error occurs. The
+/// observer receives the number of ports with a result and the approximate share of the work that
+/// is done.
 pub(super) fn drive(
-    wire: &mut dyn Wire,
+    transport: &mut dyn Transport,
     target: SocketAddr,
     observer: &mut dyn FnMut(usize, f32) -> ControlFlow<()>,
 ) -> Result<(), ProbeError> {
     let start = Instant::now();
     let clock = || start.elapsed();
-    let mut due: VecDeque<Try> = VecDeque::with_capacity(BATCH);
+    let mut due: VecDeque<Probe> = VecDeque::with_capacity(BATCH);
     let mut next_tick = Duration::ZERO;
     loop {
-        wire.receive(&clock).map_err(|error| ProbeError::System { what: "cannot receive", error })?;
+        transport.receive(&clock).map_err(|error| ProbeError::System { what: "cannot receive", error })?;
         let now = clock();
         if now >= next_tick {
-            if observer(wire.schedule().known(), wire.schedule().done()).is_break() {
+            if observer(transport.schedule().known(), transport.schedule().done()).is_break() {
                 return Ok(());
             }
             next_tick = now + TICK;
         }
         let mut until = now;
         while due.len() < BATCH {
-            match wire.schedule().poll(now) {
+            match transport.schedule().poll(now) {
                 Next::Send(probe) => due.push_back(probe),
                 Next::Wait(time) => {
                     until = time;
@@ -65,23 +69,23 @@ pub(super) fn drive(
             }
         }
         let mut interest = Interest::Read;
-        match send(wire, &mut due, &clock) {
+        match send(transport, &mut due, &clock) {
             Ok(Sent::All) => {}
-            // There may be less to wait for.
-            Ok(Sent::SomeDenied) => until = now,
+            // Fewer answers may be outstanding now.
+            Ok(Sent::SomeBlocked) => until = now,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 interest = Interest::ReadOrWrite;
                 until = next_tick;
             }
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => until = now + FULL_QUEUE_PAUSE,
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => until = now + FULL_QUEUE_DELAY,
             Err(error) => return Err(ProbeError::route(target, None, error)),
         }
         let wait = until.min(next_tick).saturating_sub(clock());
         if !wait.is_zero() {
-            let descriptors = wire.descriptors();
+            let descriptors = transport.descriptors();
             let interests = std::iter::once(interest).chain(std::iter::repeat(Interest::Read));
             match poll::wait(descriptors.into_iter().zip(interests), wait) {
-                // A signal may be why the observer breaks off.
+                // A signal may be the reason for the observer to stop.
                 Err(error) if error.kind() == ErrorKind::Interrupted => next_tick = Duration::ZERO,
                 result => {
                     result.map_err(|error| ProbeError::System { what: "cannot wait for answers", error })?;
@@ -91,25 +95,26 @@ pub(super) fn drive(
     }
 }
 
+/// The result of sending all probes that are due.
 enum Sent {
     All,
-    /// This machine's own firewall did not let some of it out.
-    SomeDenied,
+    /// This machine's own firewall blocked some of the probes.
+    SomeBlocked,
 }
 
-/// Sends all that is due.
-fn send(wire: &mut dyn Wire, due: &mut VecDeque<Try>, clock: &dyn Fn() -> Duration) -> io::Result<Sent> {
+/// Sends all probes that are due.
+fn send(transport: &mut dyn Transport, due: &mut VecDeque<Probe>, clock: &dyn Fn() -> Duration) -> io::Result<Sent> {
     let mut result = Sent::All;
     while !due.is_empty() {
-        match wire.send(due.make_contiguous(), clock) {
+        match transport.send(due.make_contiguous(), clock) {
             Ok(count) => {
                 due.drain(..count);
             }
-            // EACCES, which std calls by the same name, is a route that prohibits.
+            // EACCES, which std maps to the same error kind, means a `prohibit` route.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 if let Some(probe) = due.pop_front() {
-                    wire.schedule().denied(probe);
-                    result = Sent::SomeDenied;
+                    transport.schedule().blocked(probe);
+                    result = Sent::SomeBlocked;
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -1,27 +1,28 @@
-//! Why ports could not be probed.
+//! Errors of probing.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::host::HostError;
 
-/// Why ports could not be probed, or not all of them.
+/// The reason why some or all ports could not be probed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
     /// The host has no address to probe.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The process lacks the right to open raw sockets, which the SYN method needs.
+    /// The process has no permission to open raw sockets, which the SYN method needs.
     #[error(
-        "no right to send SYNs by a raw socket: run as root, or give the program the capability CAP_NET_RAW \
-         (setcap cap_net_raw+ep PROGRAM); `--method connect` needs no right"
+        "no permission to send SYNs through a raw socket: run as root, or give the program the capability CAP_NET_RAW \
+         (setcap cap_net_raw+ep PROGRAM); `--method connect` needs no privilege"
     )]
     NotAllowed,
-    /// This machine has no way to send to the address.
+    /// This machine has no route to the address.
     #[error(
         "no route to {address}: {}",
-        // What the kernel calls a route that swallows packets, and an address of a link that is not named.
+        // The kernel reports EINVAL for a `blackhole` route, and for a link-local address without a
+        // zone.
         if error.raw_os_error() == Some(libc::EINVAL) && !is_link_local(*address) {
             "it is a blackhole (ip-route(8))".into()
         } else {
@@ -29,25 +30,25 @@ pub enum ProbeError {
         }
     )]
     NoRoute {
-        /// What should have been probed.
+        /// The address to probe.
         address: IpAddr,
-        /// What the kernel says.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// The address to probe from is not one of this machine's.
+    /// The requested source address is not one of this machine's.
     #[error("cannot probe from {source_address}: {error}")]
     Source {
-        /// The address that was asked for.
+        /// The requested source address.
         source_address: IpAddr,
-        /// What the kernel says.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// The system refused something that a probe needs.
+    /// A system call that the probe needs failed.
     #[error("{what}: {error}")]
     System {
-        /// What was tried.
+        /// The operation that failed, as the beginning of the message.
         what: &'static str,
-        /// What the system said.
+        /// The kernel's error.
         error: io::Error,
     },
 }
@@ -57,7 +58,8 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 impl ProbeError {
-    /// The error for a packet to `target` (from `source`, where that was asked for) that this machine did not send.
+    /// Returns the error for a packet to `target` that this machine could not send. `source` is the
+    /// requested source address, if any.
     pub(super) fn route(target: SocketAddr, source: Option<IpAddr>, error: io::Error) -> Self {
         match (error.raw_os_error(), source) {
             (Some(libc::EADDRNOTAVAIL), Some(source_address)) => Self::Source { source_address, error },

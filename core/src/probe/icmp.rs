@@ -1,11 +1,11 @@
-//! ICMP errors (RFC 792, RFC 4443) as reasons.
+//! ICMP errors (RFC 792, RFC 4443), mapped to reasons.
 
 use std::net::IpAddr;
 
 use super::state::Reason;
 use crate::sys::error_queue::Origin;
 
-/// The kind of an ICMP error, by the numbers of its family.
+/// The type and code of an ICMP error, in the numbering of its IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IcmpError {
     /// ICMP type and code.
@@ -15,7 +15,7 @@ pub(super) enum IcmpError {
 }
 
 impl IcmpError {
-    /// The error that a socket's queue tells of.
+    /// Returns the ICMP error of an entry in a socket's error queue; `None` if the error is local.
     pub(super) fn from_origin(origin: Origin) -> Option<Self> {
         match origin {
             Origin::Icmp(kind, code) => Some(Self::V4(kind, code)),
@@ -24,19 +24,21 @@ impl IcmpError {
         }
     }
 
-    /// What it says about a port of `target` that was probed from `local`, when it comes from there; `None` where it says
-    /// nothing.
+    /// Returns the reason that the error, sent by `from`, gives for the state of a port of `target`
+    /// that was probed from `local`; `None` if the error is not about a port.
     pub(super) fn reason(self, from: Option<IpAddr>, local: IpAddr, target: IpAddr) -> Option<Reason> {
-        match self.meaning()? {
-            // From this machine itself: the neighbour does not answer, or else it was a rule of the firewall.
+        match self.nmap_reason()? {
+            // Sent by this machine itself: "host unreachable" means that the neighbour does not
+            // answer, any other error comes from a rule of its firewall.
             Reason::HostUnreach => Some(Reason::HostUnreach),
             _ if from == Some(local) && local != target => Some(Reason::PermDenied),
-            meaning => Some(meaning),
+            reason => Some(reason),
         }
     }
 
-    /// nmap's word for it; `None` for what tells nothing about a port, as "fragmentation needed".
-    fn meaning(self) -> Option<Reason> {
+    /// Returns the reason in nmap's terms; `None` for messages that are not about a port, such as
+    /// "fragmentation needed".
+    fn nmap_reason(self) -> Option<Reason> {
         Some(match self {
             Self::V4(3, code) => match code {
                 0 => Reason::NetUnreach,
@@ -70,8 +72,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_have_nmaps_words() {
-        let word = |error: IcmpError| error.meaning().map(Reason::as_str);
+    fn errors_have_nmaps_names() {
+        let name = |error: IcmpError| error.nmap_reason().map(Reason::as_str);
         for (code, expected) in [
             (0, "net-unreach"),
             (1, "host-unreach"),
@@ -81,7 +83,7 @@ mod tests {
             (10, "host-prohibited"),
             (13, "admin-prohibited"),
         ] {
-            assert_eq!(word(IcmpError::V4(3, code)), Some(expected));
+            assert_eq!(name(IcmpError::V4(3, code)), Some(expected));
         }
         for (code, expected) in [
             (0, "no-route"),
@@ -92,21 +94,21 @@ mod tests {
             (5, "admin-prohibited"),
             (6, "reject-route"),
         ] {
-            assert_eq!(word(IcmpError::V6(1, code)), Some(expected));
+            assert_eq!(name(IcmpError::V6(1, code)), Some(expected));
         }
     }
 
     #[test]
-    fn what_is_no_error_about_a_port_says_nothing() {
+    fn errors_that_are_not_about_a_port_have_no_reason() {
         for error in
             [IcmpError::V4(3, 4), IcmpError::V4(0, 0), IcmpError::V4(8, 0), IcmpError::V6(2, 0), IcmpError::V6(135, 0)]
         {
-            assert_eq!(error.meaning(), None, "{error:?}");
+            assert_eq!(error.nmap_reason(), None, "{error:?}");
         }
     }
 
     #[test]
-    fn the_own_firewall_is_told_from_an_absent_neighbour() {
+    fn the_own_firewall_is_distinguished_from_an_absent_neighbour() {
         let [local, target, router] = ["192.0.2.2", "192.0.2.1", "192.0.2.9"].map(|ip| ip.parse::<IpAddr>().unwrap());
         let from = |from, code| IcmpError::V4(3, code).reason(Some(from), local, target);
         assert_eq!(from(local, 3), Some(Reason::PermDenied));

@@ -1,13 +1,13 @@
-//! Results as JSON lines, the form that other programs read.
+//! Results as lines of JSON, the format for other programs.
 
 use serde::Serialize;
 
 use super::report::{AddressOf, millis};
 use super::result::ProbeResult;
 
-/// The fields in the order in which they are written.
+/// The fields in output order.
 #[derive(Serialize)]
-struct Line<'a> {
+struct ResultLine<'a> {
     host: &'a str,
     address: String,
     port: u16,
@@ -17,11 +17,13 @@ struct Line<'a> {
     rtt_ms: Option<f64>,
 }
 
-/// The result as one line of JSON, without the line's end. `host` is the host as it was given. An address that is only
-/// valid on one link is followed by the number of its zone, as in `fe80::1%2`; `rtt_ms` has up to three decimals, and is
-/// null where there is none.
+/// Returns the result as one line of JSON, without a line terminator.
+///
+/// `host` is the host as it was given. An address with a zone is followed by the zone's number, as
+/// in `fe80::1%2`. `rtt_ms` is in milliseconds with at most three decimal places, and null if there
+/// is no round-trip time.
 pub fn result_line(host: &str, result: &ProbeResult) -> String {
-    let line = Line {
+    let line = ResultLine {
         host,
         address: AddressOf(result.address).to_string(),
         port: result.address.port(),
@@ -30,7 +32,7 @@ pub fn result_line(host: &str, result: &ProbeResult) -> String {
         reason: result.reason.as_str(),
         rtt_ms: result.rtt.map(millis),
     };
-    // Only a map with keys that are no strings could fail here, and there is none.
+    // Serialisation fails only for maps with keys that are not strings; there is no such map here.
     serde_json::to_string(&line).unwrap_or_default()
 }
 
@@ -43,7 +45,7 @@ mod tests {
     use crate::probe::{PortState, Reason};
 
     #[test]
-    fn lines_have_the_promised_fields_in_order() {
+    fn lines_have_the_documented_fields_in_order() {
         let result = ProbeResult {
             address: "10.0.0.1:22".parse().unwrap(),
             protocol: Protocol::Tcp,

@@ -1,4 +1,4 @@
-//! Whether ports are open, closed or filtered, seen from outside, in nmap's words.
+//! Port probes: whether ports are open, closed or filtered as seen from outside, in nmap's terms.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -12,15 +12,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod behind_firewall;
+mod answer_capture;
 mod connect;
 mod drive;
 mod error;
 mod icmp;
 mod json;
-mod pace;
 mod payload;
 mod plan;
+mod rate_control;
 mod raw;
 mod report;
 mod result;

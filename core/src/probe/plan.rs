@@ -1,4 +1,4 @@
-//! What to probe, and how.
+//! The plan of a probe: the host, the ports and the method.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -8,23 +8,24 @@ use crate::host::{self, Family, HostError};
 use crate::packet::Protocol;
 use crate::port_list::PortList;
 
-/// How long a port without an answer takes unless it is said otherwise: long enough for the kernel to notice that there
-/// is no such neighbour (3.1 s).
+/// Default time until a port without an answer counts as filtered. It is long enough for the kernel
+/// to notice that there is no such neighbour (3.1 s).
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(3_300);
 
-/// A longer timeout than this is cut to it, so that no time overflows.
-pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Maximum timeout. Longer ones are cut to it, so that no time computation overflows.
+pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How TCP ports are probed.
+/// The method by which TCP ports are probed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// By SYN where raw sockets are allowed, else by connect.
+    /// SYN if the process may open raw sockets, otherwise connect.
     #[default]
     Auto,
-    /// By bare SYNs from a raw socket, which needs the capability CAP_NET_RAW: no connection is made, and any number of
-    /// ports takes a few descriptors.
+    /// Bare SYNs from a raw socket, which needs the capability CAP_NET_RAW. No connection is made,
+    /// and a few descriptors suffice for any number of ports.
     Syn,
-    /// By connect(2), which needs no right; a descriptor for each port that is waited for.
+    /// connect(2), which needs no privilege. Each port whose answer is outstanding uses one
+    /// descriptor.
     Connect,
 }
 
@@ -36,28 +37,30 @@ pub struct ProbePlan {
     pub host: String,
     /// The ports.
     pub ports: PortList,
-    /// By which protocol. Default: TCP.
+    /// The transport protocol. Default: TCP.
     pub protocol: Protocol,
-    /// How TCP ports are probed. Default: by SYN where that is allowed.
+    /// The method by which TCP ports are probed. Default: SYN if the process may open raw sockets.
     pub method: Method,
-    /// Which of the host's addresses are meant. Default: any.
+    /// The IP versions to use. Default: any.
     pub family: Family,
     /// Probe every address of the host, not only the first. Default: no.
     pub all_addresses: bool,
-    /// The address of this machine that the probes come from. Default: what the route says.
+    /// The source address of the probes. Default: the kernel's choice for the route.
     pub source: Option<IpAddr>,
-    /// From the first try to giving up on a port that does not answer. Default: [`DEFAULT_TIMEOUT`]. What is known of the
-    /// host's round trip time makes it shorter; to send many probes takes longer. At most a day.
+    /// Time from the first probe of a port until the port counts as unanswered. Default:
+    /// [`DEFAULT_TIMEOUT`]. Maximum: one day. A known round-trip time shortens it; sending many
+    /// probes lengthens it.
     pub timeout: Duration,
-    /// How often a probe without an answer is repeated. Default: as often as the path's losses ask for, once at the
-    /// least and nine times at the most.
+    /// Number of times that an unanswered probe is repeated. Default: from one to nine, depending
+    /// on the loss on the path.
     pub retries: Option<u8>,
-    /// At most so many probes in a second, to all addresses together. Default: what the path carries.
+    /// Maximum number of probes per second, to all addresses together. Default: as many as the path
+    /// carries.
     pub rate: Option<NonZeroU32>,
 }
 
 impl ProbePlan {
-    /// Probes these TCP ports of `host`, with the defaults of the other fields.
+    /// Creates a plan that probes these TCP ports of `host`, with the defaults of the other fields.
     pub fn new(host: &str, ports: PortList) -> Self {
         Self {
             host: host.into(),
@@ -73,11 +76,12 @@ impl ProbePlan {
         }
     }
 
-    /// The addresses to probe: the host's first one that `family` and `source` allow, or all of those with
-    /// `all_addresses`. Their port is 0. Asks the name service, where `host` is a name.
+    /// Returns the addresses to probe, with port 0: the host's first address that `family` and
+    /// `source` permit, or all of them with `all_addresses`. Queries the name service if `host` is
+    /// a name.
     ///
     /// # Errors
-    /// Where the host is not found, or has no such address.
+    /// Fails if the host is not found, or has no such address.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, HostError> {
         host::resolve(&self.host, self.family, self.source, self.all_addresses)
     }

@@ -1,6 +1,7 @@
-//! The SYN method on the wire: raw sockets.
+//! The network side of the SYN method: raw sockets.
 //!
-//! What is sent goes through this machine's own firewall, as a connection would; what comes back is looked at before it.
+//! The probes pass through this machine's own firewall, as those of a connection would. The answers
+//! are read before the firewall filters them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
@@ -10,38 +11,39 @@ use std::time::Duration;
 
 use etherparse::Ipv4HeaderSlice;
 
-use super::behind_firewall::AnswerCapture;
-use super::drive::Wire;
+use super::answer_capture::AnswerCapture;
+use super::drive::Transport;
 use super::error::ProbeError;
 use super::icmp::IcmpError;
-use super::schedule::{Schedule, Try};
-use super::syn::{SEGMENT, SynProber};
+use super::schedule::{Probe, Schedule};
+use super::syn::{SEGMENT_BYTES, SynProber};
 use crate::host;
 use crate::sys::raw::{BATCH, Buffers, RawProtocol, RawSocket};
 use crate::sys::socket;
 
-/// Room for the answers of a tenth of a second at the highest rate that was seen to matter.
-const RECEIVE_BUFFER: i32 = 8 << 20;
+/// Receive buffer in bytes: room for the answers of a tenth of a second at the highest rate
+/// observed to matter.
+const RECEIVE_BUFFER_BYTES: i32 = 8 << 20;
 
 /// The raw sockets for one address.
-pub(super) struct SynWire {
+pub(super) struct SynTransport {
     prober: SynProber,
     target: SocketAddr,
     tcp: RawSocket,
     icmp: RawSocket,
-    /// Begun with the first probe that is repeated.
-    behind_firewall: Option<AnswerCapture>,
-    /// Keep the source ports.
+    /// Opened with the first repeated probe.
+    capture: Option<AnswerCapture>,
+    /// The sockets that reserve the source ports.
     _reserved: Vec<TcpStream>,
     buffers: Buffers,
 }
 
-/// True where this process may use raw sockets now.
-pub(super) fn is_allowed(target: SocketAddr) -> bool {
+/// Returns true if this process may open raw sockets now.
+pub(super) fn is_permitted(target: SocketAddr) -> bool {
     RawSocket::open(host::any_address(target), RawProtocol::Icmp).is_ok()
 }
 
-impl SynWire {
+impl SynTransport {
     pub(super) fn new(schedule: Schedule, target: SocketAddr, source: Option<IpAddr>) -> Result<Self, ProbeError> {
         let local = host::local_address(target, source).map_err(|error| ProbeError::route(target, source, error))?;
         let open = |protocol| match RawSocket::open(local, protocol) {
@@ -51,30 +53,30 @@ impl SynWire {
         };
         let (tcp, icmp) = (open(RawProtocol::Tcp)?, open(RawProtocol::Icmp)?);
         let prepare = || -> io::Result<_> {
-            tcp.only_answers(local)?;
-            icmp.only_errors(local)?;
-            tcp.set_receive_buffer(RECEIVE_BUFFER)?;
-            icmp.set_receive_buffer(RECEIVE_BUFFER)?;
+            tcp.accept_only_answers(local)?;
+            icmp.accept_only_errors(local)?;
+            tcp.set_receive_buffer(RECEIVE_BUFFER_BYTES)?;
+            icmp.set_receive_buffer(RECEIVE_BUFFER_BYTES)?;
             (0..schedule.numbers()).map(|_| socket::reserve_port(local)).collect::<io::Result<Vec<_>>>()
         };
         let reserved = prepare().map_err(|error| ProbeError::System { what: "cannot set up a raw socket", error })?;
         let (reserved, source_ports) = reserved.into_iter().unzip();
         let prober = SynProber::new(schedule, local.ip(), target.ip(), source_ports, random_key());
         let buffers = Buffers::default();
-        Ok(Self { prober, target, tcp, icmp, behind_firewall: None, _reserved: reserved, buffers })
+        Ok(Self { prober, target, tcp, icmp, capture: None, _reserved: reserved, buffers })
     }
 }
 
-impl Wire for SynWire {
+impl Transport for SynTransport {
     fn schedule(&mut self) -> &mut Schedule {
         self.prober.schedule()
     }
 
-    fn send(&mut self, probes: &[Try], _clock: &dyn Fn() -> Duration) -> io::Result<usize> {
-        if self.behind_firewall.is_none() && probes.iter().any(|probe| probe.number == 1) {
-            self.behind_firewall = AnswerCapture::open(self.target);
+    fn send(&mut self, probes: &[Probe], _clock: &dyn Fn() -> Duration) -> io::Result<usize> {
+        if self.capture.is_none() && probes.iter().any(|probe| probe.number == 1) {
+            self.capture = AnswerCapture::open(self.target);
         }
-        let mut segments = [[0; SEGMENT]; BATCH];
+        let mut segments = [[0; SEGMENT_BYTES]; BATCH];
         for (segment, &probe) in segments.iter_mut().zip(probes) {
             *segment = self.prober.segment(probe);
         }
@@ -82,21 +84,22 @@ impl Wire for SynWire {
     }
 
     fn receive(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<()> {
-        let Self { prober, target, tcp, icmp, behind_firewall, buffers, .. } = self;
+        let Self { prober, target, tcp, icmp, capture, buffers, .. } = self;
         let is_v4 = target.is_ipv4();
-        let capture_goes_on = behind_firewall.as_mut().is_none_or(|capture| {
+        let is_capture_open = capture.as_mut().is_none_or(|capture| {
             capture.receive(&mut |from, segment| prober.segment_received(from, segment, clock()))
         });
-        if !capture_goes_on {
-            *behind_firewall = None;
+        if !is_capture_open {
+            *capture = None;
         }
         drain(tcp, buffers, &mut |from, packet| {
-            let segment = if is_v4 { behind_ipv4_header(packet) } else { packet };
+            let segment = if is_v4 { ipv4_payload(packet) } else { packet };
             prober.segment_received(from, segment, clock());
         })?;
         drain(icmp, buffers, &mut |from, packet| {
-            let message = if is_v4 { behind_ipv4_header(packet) } else { packet };
-            // Type, code, checksum, and four bytes that depend on these; then the packet that it is about.
+            let message = if is_v4 { ipv4_payload(packet) } else { packet };
+            // Type, code, checksum and four bytes that depend on the type, followed by the packet
+            // that the error is about.
             if let Some((&[kind, code, ..], quoted)) = message.split_first_chunk::<8>() {
                 let error = if is_v4 { IcmpError::V4(kind, code) } else { IcmpError::V6(kind, code) };
                 prober.error_received(from, error, quoted, clock());
@@ -105,12 +108,12 @@ impl Wire for SynWire {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let capture = self.behind_firewall.as_ref().map(AsFd::as_fd);
+        let capture = self.capture.as_ref().map(AsFd::as_fd);
         [self.tcp.as_fd(), self.icmp.as_fd()].into_iter().chain(capture).collect()
     }
 }
 
-/// Hands on all packets that wait.
+/// Passes all waiting packets to `each`.
 fn drain(socket: &RawSocket, buffers: &mut Buffers, each: &mut dyn FnMut(IpAddr, &[u8])) -> io::Result<()> {
     loop {
         match socket.receive(buffers, each) {
@@ -123,15 +126,15 @@ fn drain(socket: &RawSocket, buffers: &mut Buffers, each: &mut dyn FnMut(IpAddr,
     }
 }
 
-/// What an IPv4 packet carries; nothing where it is none.
-fn behind_ipv4_header(packet: &[u8]) -> &[u8] {
+/// Returns the payload of an IPv4 packet; empty if the header is invalid.
+fn ipv4_payload(packet: &[u8]) -> &[u8] {
     let header = Ipv4HeaderSlice::from_slice(packet).map(|header| header.slice().len());
     header.ok().and_then(|length| packet.get(length..)).unwrap_or_default()
 }
 
-/// A key that nobody can guess.
+/// Returns a random key that an attacker cannot guess.
 fn random_key() -> [u8; 16] {
-    // The standard library's seeds for hash maps are the random numbers that need no further crate.
+    // The seeds of the standard library's hash maps are random numbers that need no further crate.
     let random = || RandomState::new().hash_one(0).to_ne_bytes();
     let mut key = [0; 16];
     key[..8].copy_from_slice(&random());

@@ -1,4 +1,4 @@
-//! Results as a table for people, like nmap's.
+//! Results as a table for people, similar to nmap's.
 
 use std::cmp::Reverse;
 use std::fmt::{self, Write};
@@ -13,22 +13,26 @@ use crate::packet::Protocol;
 use crate::printable::Printable;
 use crate::sys::names::service_name;
 
-/// A state other than open with more ports than this is only counted.
-const MOST_SHOWN: usize = 25;
+/// Number of ports above which a state other than open is only counted, not listed.
+const MAX_LISTED: usize = 25;
 
-/// The columns' headings.
+/// The column headings.
 const HEADINGS: [&str; 5] = ["PORT", "STATE", "SERVICE", "REASON", "RTT"];
 
-/// The results as a table for people: for each address how it was probed, how many ports are not listed (those of a
-/// state, other than open, that more than 25 ports are in; with `only_open` all that are not open or open|filtered), how
-/// many have no result, and a line for each other port, with the name that services(5) has for it. `addresses` are those
-/// that were probed. Ends with the end of a line.
+/// Returns the results as a table for people, which ends with a line terminator.
+///
+/// For each of the probed `addresses` the table contains:
+/// - the method of the probe;
+/// - the number of ports of each state other than open that more than 25 ports are in, which are
+///   not listed (with `only_open`: of all states other than open and open|filtered);
+/// - the number of ports without a result;
+/// - a line for each other port, with its service name as in services(5).
 pub fn table(plan: &ProbePlan, addresses: &[SocketAddr], scan: &Scan, only_open: bool) -> String {
     let service = |port, protocol| service_name(port, protocol == Protocol::Udp).unwrap_or_default();
     table_with(plan, addresses, scan, only_open, &service)
 }
 
-/// The name of the service at a port, empty if it has none.
+/// Returns the service name of a port, empty if it has none.
 type ServiceNames<'a> = &'a dyn Fn(u16, Protocol) -> String;
 
 fn table_with(
@@ -45,7 +49,7 @@ fn table_with(
         let results: Vec<&ProbeResult> = scan.results.iter().filter(of_address).collect();
         let section = Section {
             title: Title { host: &plan.host, address },
-            by: way(plan.protocol, scan.method),
+            by: method_name(plan.protocol, scan.method),
             unknown: plan.ports.iter().len().saturating_sub(results.len()),
             results: &results,
             only_open,
@@ -57,8 +61,8 @@ fn table_with(
     text
 }
 
-/// How ports were probed, in one word.
-fn way(protocol: Protocol, method: Method) -> &'static str {
+/// Returns the name of the method in one word.
+fn method_name(protocol: Protocol, method: Method) -> &'static str {
     match (protocol, method) {
         (Protocol::Udp, _) => "UDP",
         (Protocol::Tcp, Method::Syn) => "SYN",
@@ -67,7 +71,7 @@ fn way(protocol: Protocol, method: Method) -> &'static str {
     }
 }
 
-/// What was found at one address.
+/// The results of one address.
 struct Section<'a> {
     title: Title<'a>,
     by: &'static str,
@@ -84,7 +88,7 @@ impl fmt::Display for Section<'_> {
         for state in [PortState::Open, PortState::Closed, PortState::Filtered, PortState::OpenFiltered] {
             let count = self.results.iter().filter(|result| result.state == state).count();
             let may_be_open = matches!(state, PortState::Open | PortState::OpenFiltered);
-            let hidden = if may_be_open || !self.only_open { MOST_SHOWN } else { 0 };
+            let hidden = if may_be_open || !self.only_open { MAX_LISTED } else { 0 };
             if state != PortState::Open && count > hidden {
                 counted.push((count, state));
             } else {
@@ -105,8 +109,8 @@ impl fmt::Display for Section<'_> {
 }
 
 impl Section<'_> {
-    /// What the ports of this state have as their reasons, the most frequent one first; with numbers where there is more
-    /// than one.
+    /// Returns the reasons of the ports in this state, the most frequent first; with counts if
+    /// there is more than one reason.
     fn reasons(&self, state: PortState) -> String {
         let mut counts: Vec<(usize, Reason)> = Vec::new();
         for result in self.results.iter().filter(|result| result.state == state) {
@@ -133,7 +137,8 @@ fn row(result: &ProbeResult, service: ServiceNames<'_>) -> [String; 5] {
     ]
 }
 
-/// Writes the rows below the headings, each column as wide as its widest text; nothing where there are no rows.
+/// Writes the rows below the headings, each column as wide as its widest text. Writes nothing if
+/// there are no rows.
 fn write_columns(f: &mut fmt::Formatter<'_>, rows: &[[String; 5]]) -> fmt::Result {
     if rows.is_empty() {
         return Ok(());
@@ -152,7 +157,7 @@ fn write_columns(f: &mut fmt::Formatter<'_>, rows: &[[String; 5]]) -> fmt::Resul
     Ok(())
 }
 
-/// The host as it was given, and the address behind its name.
+/// The host as it was given, and the address that its name resolved to.
 struct Title<'a> {
     host: &'a str,
     address: SocketAddr,
@@ -170,8 +175,8 @@ impl fmt::Display for Title<'_> {
     }
 }
 
-/// An address without its port. The number of its zone, where it has one, follows a percent sign: two machines on two
-/// links may have the same address.
+/// An address without its port. The number of its zone, if it has one, follows a percent sign: two
+/// machines on two links may have the same address.
 #[derive(Clone, Copy)]
 pub(super) struct AddressOf(pub(super) SocketAddr);
 
@@ -199,7 +204,7 @@ impl fmt::Display for AddressOf {
     }
 }
 
-/// In milliseconds, to the microsecond.
+/// Converts a time to milliseconds, rounded to the microsecond.
 pub(super) fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn many_ports_of_one_state_are_counted_but_for_open_ones() {
+    fn many_ports_of_one_state_are_counted_except_open_ones() {
         let plan = ProbePlan::new("192.0.2.1", "1-160".parse().unwrap());
         let mut results = silent("192.0.2.1:0", 1..=98);
         for port in [50, 60] {
@@ -288,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn only_open_ports_are_listed_if_that_is_wanted() {
+    fn only_open_ports_are_listed_on_request() {
         let plan = ProbePlan::new("192.0.2.1", "22,80,81".parse().unwrap());
         let results = vec![
             result("192.0.2.1:0", 22, PortState::Open, Reason::SynAck, Some(1_000)),
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_part() {
+    fn each_address_has_its_section() {
         let mut plan = ProbePlan::new("server.example", "53".parse().unwrap());
         plan.protocol = Protocol::Udp;
         let results = vec![
@@ -331,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_tell_equal_addresses_apart() {
+    fn zones_distinguish_equal_addresses() {
         let title = |host, address: &str| Title { host, address: address.parse().unwrap() }.to_string();
         assert_eq!(title("fe80::1%eth0", "[fe80::1%2]:0"), "fe80::1%eth0");
         assert_eq!(title("printer.local", "[fe80::1%2]:0"), "printer.local (fe80::1%2)");
@@ -345,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_name_cannot_act_on_the_terminal() {
+    fn a_host_name_cannot_control_the_terminal() {
         let plan = ProbePlan::new("a\u{1b}[2J\n", "22".parse().unwrap());
         let text = shown(&plan, &["192.0.2.1:0"], Method::Syn, Vec::new());
         assert_eq!(text, "Probe of a\\x1b[2J\\x0a (192.0.2.1) by SYN\nNot known yet: 1 port\n");

@@ -1,4 +1,4 @@
-//! What was found at one port.
+//! The result of one port.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,19 +6,20 @@ use std::time::Duration;
 use super::state::{PortState, Reason};
 use crate::packet::Protocol;
 
-/// What was found at one port of one address.
+/// The result of one port of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProbeResult {
     /// The address and port that were probed.
     pub address: SocketAddr,
-    /// By which protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// What was concluded.
+    /// The state of the port.
     pub state: PortState,
-    /// From what.
+    /// The reason for the state.
     pub reason: Reason,
-    /// From the probe to its answer; `None` without an answer, and where it is not certain what was answered: which try, or
-    /// by a SYN/ACK that got lost before and was repeated after a second.
+    /// Time from the probe to its answer. `None` without an answer, or if it is uncertain which
+    /// probe was answered: the answer may be to an earlier probe, or a SYN/ACK retransmitted after
+    /// a second because the first one was lost.
     pub rtt: Option<Duration>,
 }

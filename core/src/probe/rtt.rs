@@ -1,11 +1,11 @@
-//! The round trip time, estimated as TCP does it (RFC 6298).
+//! The round-trip time, estimated as TCP does it (RFC 6298).
 
 use std::time::Duration;
 
-/// An answer sooner than this after a probe is never taken for late.
+/// Minimum time after which an answer counts as late.
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What is known of the round trip time.
+/// The estimate of the round-trip time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RoundTrip {
     /// The smoothed time and its variation; `None` before the first sample.
@@ -13,8 +13,9 @@ pub(super) struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// Takes a sample. It must be of the latest try: a server repeats a SYN/ACK that got lost after a second, and that
-    /// second is no round trip. For the same reason a sample of more than twice the timeout is left out.
+    /// Adds a sample. It must belong to the latest probe of the port: a server retransmits a lost
+    /// SYN/ACK after a second, and that second is no round trip. For the same reason the estimate
+    /// ignores samples of more than twice the timeout.
     pub(super) fn sample(&mut self, rtt: Duration) {
         let Some((smoothed, variation)) = self.smoothed else {
             self.smoothed = Some((rtt, rtt / 2));
@@ -27,12 +28,12 @@ impl RoundTrip {
         self.smoothed = Some(((7 * smoothed + rtt) / 8, variation));
     }
 
-    /// The smoothed round trip time.
+    /// Returns the smoothed round-trip time.
     pub(super) fn smoothed(&self) -> Option<Duration> {
         self.smoothed.map(|(smoothed, _)| smoothed)
     }
 
-    /// How long an answer may take before it counts as late; `None` before the first sample.
+    /// Returns the time after which an answer counts as late; `None` before the first sample.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.smoothed.map(|(smoothed, variation)| (smoothed + 4 * variation).max(MIN_TIMEOUT))
     }

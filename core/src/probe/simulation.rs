@@ -1,11 +1,11 @@
-//! The schedule against hosts and paths that are made up, under a clock that is made up too.
+//! Runs the schedule against simulated hosts and paths, under a simulated clock.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::schedule::{Next, Options, Schedule, Try};
+use super::schedule::{Next, Options, Probe, Schedule};
 use super::state::{PortState, Reason};
 use crate::packet::Protocol;
 
@@ -13,14 +13,14 @@ use crate::packet::Protocol;
 #[derive(Clone)]
 struct World {
     ports: String,
-    /// What a port answers; `None` for nothing.
+    /// The answer of a port; `None` for silence.
     answer: fn(u16) -> Option<(PortState, Reason)>,
     rtt: Duration,
-    /// The share of packets that get lost, in each direction.
+    /// The share of lost packets, in each direction.
     loss: f64,
-    /// What the path carries, in packets a second; a hundred may wait.
+    /// Capacity of the path in packets per second, with a queue of 100 packets.
     capacity: Option<f64>,
-    /// At most so many ICMP errors in a second, after six at once.
+    /// Maximum number of ICMP errors per second, after an initial burst of six.
     icmp_limit: Option<f64>,
     protocol: Protocol,
     timeout: Duration,
@@ -55,15 +55,15 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
-struct Outcome {
+struct SimulationResult {
     wrong: Vec<u16>,
     packets: usize,
     took: Duration,
 }
 
-/// Random numbers by xorshift64*, good enough to lose packets.
+/// Random numbers by xorshift64*, sufficient for dropping packets.
 struct Chance(u64);
 
 impl Chance {
@@ -76,7 +76,7 @@ impl Chance {
     }
 }
 
-/// A token bucket: `rate` a second, up to `depth` at once.
+/// A token bucket: `rate` tokens per second, in bursts of up to `depth`.
 struct Bucket {
     rate: f64,
     depth: f64,
@@ -89,16 +89,16 @@ impl Bucket {
         Self { rate, depth, tokens: depth, last: Duration::ZERO }
     }
 
-    fn takes(&mut self, now: Duration) -> bool {
+    fn accepts(&mut self, now: Duration) -> bool {
         self.tokens = self.depth.min(self.tokens + self.rate * (now - self.last).as_secs_f64());
         self.last = now;
-        let takes = self.tokens >= 1.0;
-        self.tokens -= f64::from(u8::from(takes));
-        takes
+        let accepts = self.tokens >= 1.0;
+        self.tokens -= f64::from(u8::from(accepts));
+        accepts
     }
 }
 
-fn run(world: &World) -> Outcome {
+fn run(world: &World) -> SimulationResult {
     let ports = world.ports.parse().unwrap();
     let options = Options {
         protocol: world.protocol,
@@ -114,7 +114,7 @@ fn run(world: &World) -> Outcome {
     let mut answers: BinaryHeap<Reverse<(Duration, u16, u16)>> = BinaryHeap::new();
     let mut now = Duration::ZERO;
     let mut packets = 0;
-    // What a packet costs the sender.
+    // Time that the sender needs per packet.
     let cost = Duration::from_micros(5);
     loop {
         while let Some(&Reverse((at, port, number))) = answers.peek()
@@ -122,22 +122,22 @@ fn run(world: &World) -> Outcome {
         {
             answers.pop();
             let (state, reason) = (world.answer)(port).unwrap();
-            schedule.found(Try { port, number }, state, reason, at);
+            schedule.record(Probe { port, number }, state, reason, at);
         }
         match schedule.poll(now) {
             Next::Done => break,
             Next::Wait(until) => {
-                assert!(until > now, "waits for the past");
+                assert!(until > now, "a wait until a past time");
                 now = answers.peek().map_or(until, |&Reverse((at, ..))| at.min(until)).max(now);
             }
-            Next::Send(Try { port, number }) => {
+            Next::Send(Probe { port, number }) => {
                 packets += 1;
                 let answer = (world.answer)(port);
                 let is_error = answer.is_some_and(|(_, reason)| reason == Reason::PortUnreach);
                 let arrives = !chance.hits(world.loss)
-                    && path.as_mut().is_none_or(|path| path.takes(now))
+                    && path.as_mut().is_none_or(|path| path.accepts(now))
                     && answer.is_some()
-                    && (!is_error || icmp.as_mut().is_none_or(|limit| limit.takes(now)))
+                    && (!is_error || icmp.as_mut().is_none_or(|limit| limit.accepts(now)))
                     && !chance.hits(world.loss);
                 if arrives {
                     answers.push(Reverse((now + world.rtt, port, number)));
@@ -151,14 +151,17 @@ fn run(world: &World) -> Outcome {
         (None, Protocol::Tcp) => PortState::Filtered,
         (None, Protocol::Udp) => PortState::OpenFiltered,
     };
-    let mut wrong: Vec<u16> =
-        schedule.results().filter(|&(port, found)| found.state != expected(port)).map(|(port, _)| port).collect();
+    let mut wrong: Vec<u16> = schedule
+        .results()
+        .filter(|&(port, observation)| observation.state != expected(port))
+        .map(|(port, _)| port)
+        .collect();
     wrong.sort_unstable();
     assert_eq!(schedule.results().count(), ports.iter().len());
-    Outcome { wrong, packets, took: now }
+    SimulationResult { wrong, packets, took: now }
 }
 
-/// How many ports are wrong in each of so many runs with different seeds.
+/// Returns the number of wrong ports in each of `runs` runs with different seeds.
 fn wrong_in_runs(world: &World, runs: u64) -> Vec<usize> {
     (1..=runs).map(|seed| run(&World { seed, ..world.clone() }).wrong.len()).collect()
 }
@@ -176,28 +179,29 @@ fn a_third_each(port: u16) -> Option<(PortState, Reason)> {
 }
 
 #[test]
-fn a_host_that_answers_is_asked_once() {
-    let outcome = run(&World::new("-", all_closed));
-    assert_eq!((outcome.wrong.len(), outcome.packets), (0, 65_535));
-    // Bound by the sender: 65,535 times 5 µs, and the time to find out that the path carries it.
-    assert!(outcome.took < ms(550), "{:?}", outcome.took);
+fn a_host_that_answers_is_probed_once() {
+    let result = run(&World::new("-", all_closed));
+    assert_eq!((result.wrong.len(), result.packets), (0, 65_535));
+    // Limited by the sender: 65,535 times 5 µs, and the time to find out that the path carries it.
+    assert!(result.took < ms(550), "{:?}", result.took);
 }
 
 #[test]
 fn a_silent_host_costs_two_probes_a_port() {
-    let outcome = run(&World::new("-", three_open));
-    assert!(outcome.wrong.is_empty());
+    let result = run(&World::new("-", three_open));
+    assert!(result.wrong.is_empty());
     // Two for each of the silent ports, one for each of the others, and the checks.
-    assert_eq!(outcome.packets, 2 * 65_532 + 3 + 32);
-    assert!(outcome.took < ms(3_500), "{:?}", outcome.took);
+    assert_eq!(result.packets, 2 * 65_532 + 3 + 32);
+    assert!(result.took < ms(3_500), "{:?}", result.took);
 }
 
 #[test]
-fn loss_is_no_reason_to_miss_a_port() {
+fn no_port_is_missed_because_of_loss() {
     let far = |ports, answer, loss| World { rtt: ms(50), loss, ..World::new(ports, answer) };
-    let silent: Vec<Outcome> = (1..=20).map(|seed| run(&World { seed, ..far("-", three_open, 0.05) })).collect();
-    assert!(silent.iter().all(|outcome| outcome.wrong.is_empty()), "{silent:?}");
-    let mut took: Vec<Duration> = silent.iter().map(|outcome| outcome.took).collect();
+    let silent: Vec<SimulationResult> =
+        (1..=20).map(|seed| run(&World { seed, ..far("-", three_open, 0.05) })).collect();
+    assert!(silent.iter().all(|result| result.wrong.is_empty()), "{silent:?}");
+    let mut took: Vec<Duration> = silent.iter().map(|result| result.took).collect();
     took.sort();
     assert!(took[10] < ms(7_000) && took[19] < ms(10_000), "{took:?}");
     let closed = run(&far("-", all_closed, 0.05));
@@ -207,99 +211,99 @@ fn loss_is_no_reason_to_miss_a_port() {
     assert!(wrong.iter().sum::<usize>() <= 1, "{wrong:?}");
     for (loss, at_most) in [(0.05, 0), (0.1, 1), (0.2, 4)] {
         let world = far("1-3000", a_third_each, loss);
-        let outcome = run(&world);
-        assert!(outcome.took < ms(4_000), "{loss}: {:?}", outcome.took);
+        let result = run(&world);
+        assert!(result.took < ms(4_000), "{loss}: {:?}", result.took);
         let wrong = wrong_in_runs(&world, 50);
         assert!(wrong.iter().all(|&wrong| wrong <= at_most), "{loss}: {wrong:?}");
     }
 }
 
 #[test]
-fn a_path_that_carries_little_is_not_paid_for_with_wrong_answers() {
+fn a_slow_path_causes_no_wrong_results() {
     for capacity in [300.0, 3_000.0, 20_000.0] {
         let world = World { rtt: ms(20), capacity: Some(capacity), ..World::new("1-20000", all_closed) };
-        let outcome = run(&world);
-        assert!(outcome.wrong.is_empty(), "{capacity}: {} wrong", outcome.wrong.len());
+        let result = run(&world);
+        assert!(result.wrong.is_empty(), "{capacity}: {} wrong", result.wrong.len());
         let at_best = Duration::from_secs_f64(20_000.0 / capacity);
-        assert!(outcome.took < 2 * at_best + ms(2_000), "{capacity}: {:?}", outcome.took);
-        assert!(outcome.packets < 50_000, "{capacity}: {}", outcome.packets);
+        assert!(result.took < 2 * at_best + ms(2_000), "{capacity}: {:?}", result.took);
+        assert!(result.packets < 50_000, "{capacity}: {}", result.packets);
     }
 }
 
-/// How long it took, in tenths of a second.
-fn tenths(outcome: &Outcome) -> u128 {
-    (outcome.took.as_millis() + 50) / 100
+/// The duration in tenths of a second.
+fn tenths(result: &SimulationResult) -> u128 {
+    (result.took.as_millis() + 50) / 100
 }
 
 #[test]
-fn a_single_filtered_port_takes_the_timeout_and_four_tries() {
-    let outcome = run(&World::new("22", |_| None));
-    assert_eq!((outcome.packets, tenths(&outcome)), (4, 33));
-    let outcome = run(&World { timeout: ms(1_000), ..World::new("22", |_| None) });
-    assert_eq!((outcome.packets, tenths(&outcome)), (4, 10));
+fn a_single_filtered_port_lasts_the_timeout_and_four_tries() {
+    let result = run(&World::new("22", |_| None));
+    assert_eq!((result.packets, tenths(&result)), (4, 33));
+    let result = run(&World { timeout: ms(1_000), ..World::new("22", |_| None) });
+    assert_eq!((result.packets, tenths(&result)), (4, 10));
     for (retries, packets) in [(0, 1), (1, 2), (2, 3), (9, 10), (255, 256)] {
-        let outcome = run(&World { retries: Some(retries), ..World::new("22", |_| None) });
-        assert_eq!((outcome.packets, tenths(&outcome)), (packets, 33), "{retries}");
+        let result = run(&World { retries: Some(retries), ..World::new("22", |_| None) });
+        assert_eq!((result.packets, tenths(&result)), (packets, 33), "{retries}");
     }
 }
 
 #[test]
-fn a_port_that_is_silent_beside_ports_that_answer_is_soon_known() {
-    let outcome = run(&World::new("22,80,443", |port| if port == 443 { None } else { OPEN }));
-    assert!(outcome.wrong.is_empty());
-    assert!(outcome.took < ms(600), "{:?}", outcome.took);
+fn a_silent_port_among_ports_that_answer_has_a_result_soon() {
+    let result = run(&World::new("22,80,443", |port| if port == 443 { None } else { OPEN }));
+    assert!(result.wrong.is_empty());
+    assert!(result.took < ms(600), "{:?}", result.took);
 }
 
 #[test]
 fn the_given_rate_is_kept_in_all_passes() {
     let rate = NonZeroU32::new(1_000);
-    let outcome = run(&World { rate, ..World::new("1-2000", three_open) });
-    assert!(outcome.wrong.is_empty());
-    // A thousand in each second, the first of them at once.
-    assert!(outcome.took.as_secs_f64() > outcome.packets as f64 / 1_000.0 - 0.01, "{outcome:?}");
+    let result = run(&World { rate, ..World::new("1-2000", three_open) });
+    assert!(result.wrong.is_empty());
+    // A thousand in each second, the first of them immediately.
+    assert!(result.took.as_secs_f64() > result.packets as f64 / 1_000.0 - 0.01, "{result:?}");
 }
 
 #[test]
-fn closed_udp_ports_behind_a_limit_of_errors_are_not_taken_for_silent() {
+fn closed_udp_ports_of_a_host_that_limits_errors_do_not_count_as_silent() {
     let closed = |_| UNREACHABLE;
     let half = |port: u16| if port.is_multiple_of(2) { UNREACHABLE } else { None };
     for (ports, answer, limit, closed_ports) in
         [("1-50", closed as fn(_) -> _, 1.0, 50), ("1-50", half, 1.0, 25), ("1-200", closed, 10.0, 200)]
     {
         let udp = World { protocol: Protocol::Udp, icmp_limit: Some(limit), ..World::new(ports, answer) };
-        let outcome = run(&udp);
-        assert_eq!(outcome.wrong, [0; 0], "{ports} {limit}");
-        // Six at once, then one after the other, and two passes to see that nothing more comes.
+        let result = run(&udp);
+        assert_eq!(result.wrong, [0; 0], "{ports} {limit}");
+        // Six in a burst, then one after the other, and two passes to see that no more arrive.
         let at_best = f64::from(closed_ports - 6) / limit;
-        assert!(outcome.took.as_secs_f64() < 1.1 * at_best + 6.0, "{ports} {limit}: {:?}", outcome.took);
+        assert!(result.took.as_secs_f64() < 1.1 * at_best + 6.0, "{ports} {limit}: {:?}", result.took);
     }
 }
 
 #[test]
 fn silent_udp_ports_are_open_or_filtered() {
-    let outcome = run(&World { protocol: Protocol::Udp, ..World::new("53,123", |_| None) });
-    assert!(outcome.wrong.is_empty());
-    assert_eq!(tenths(&outcome), 33);
+    let result = run(&World { protocol: Protocol::Udp, ..World::new("53,123", |_| None) });
+    assert!(result.wrong.is_empty());
+    assert_eq!(tenths(&result), 33);
 }
 
 #[test]
-fn what_this_machine_does_not_let_out_is_not_waited_for() {
+fn blocked_probes_are_not_waited_for() {
     let options = Options { protocol: Protocol::Tcp, timeout: ms(3_300), retries: None, rate: None, seed: 1 };
     let mut schedule = Schedule::new(&"22,23".parse().unwrap(), options);
     let mut now = Duration::ZERO;
     loop {
         match schedule.poll(now) {
-            Next::Send(probe) => schedule.denied(probe),
+            Next::Send(probe) => schedule.blocked(probe),
             Next::Wait(until) => now = until,
             Next::Done => break,
         }
     }
     assert!(now < ms(50), "{now:?}");
-    assert!(schedule.results().all(|(_, found)| found.reason == Reason::PermDenied));
+    assert!(schedule.results().all(|(_, observation)| observation.reason == Reason::PermDenied));
 }
 
 #[test]
-fn late_and_better_answers_count() {
+fn late_and_more_specific_answers_count() {
     let options = Options { protocol: Protocol::Tcp, timeout: ms(3_300), retries: None, rate: None, seed: 1 };
     let mut schedule = Schedule::new(&"22,23".parse().unwrap(), options);
     let send = |schedule: &mut Schedule, now: Duration| match schedule.poll(now) {
@@ -308,13 +312,13 @@ fn late_and_better_answers_count() {
     };
     let first = send(&mut schedule, ms(0));
     let second = send(&mut schedule, ms(1));
-    schedule.found(first, PortState::Filtered, Reason::HostUnreach, ms(2));
-    schedule.found(first, PortState::Open, Reason::SynAck, ms(3));
-    schedule.found(first, PortState::Closed, Reason::Reset, ms(4));
+    schedule.record(first, PortState::Filtered, Reason::HostUnreach, ms(2));
+    schedule.record(first, PortState::Open, Reason::SynAck, ms(3));
+    schedule.record(first, PortState::Closed, Reason::Reset, ms(4));
     let again = send(&mut schedule, ms(300 + 1));
     assert_eq!((again.port, again.number), (second.port, 1));
-    // The answer to the first try of a port whose second try is on its way.
-    schedule.found(second, PortState::Closed, Reason::Reset, ms(320));
+    // The answer to the first probe of a port whose second probe is in flight.
+    schedule.record(second, PortState::Closed, Reason::Reset, ms(320));
     assert_eq!(schedule.poll(ms(320)), Next::Done);
     let results: Vec<_> = schedule.results().collect();
     let of = |port| results.iter().find(|(at, _)| *at == port).unwrap().1;
@@ -323,16 +327,16 @@ fn late_and_better_answers_count() {
 }
 
 #[test]
-fn a_syn_ack_after_a_second_tells_no_round_trip() {
+fn a_syn_ack_after_a_second_has_no_round_trip_time() {
     let rtt = |reason, millis| {
         let options = Options { protocol: Protocol::Tcp, timeout: ms(3_300), retries: Some(0), rate: None, seed: 1 };
         let mut schedule = Schedule::new(&"22".parse().unwrap(), options);
         let Next::Send(probe) = schedule.poll(ms(0)) else { panic!("nothing to send") };
-        schedule.found(probe, PortState::Open, reason, ms(millis));
+        schedule.record(probe, PortState::Open, reason, ms(millis));
         schedule.results().next().unwrap().1.rtt
     };
     assert_eq!(rtt(Reason::SynAck, 999), Some(ms(999)));
     assert_eq!(rtt(Reason::SynAck, 1_000), None);
-    // Nobody repeats an RST.
+    // No host retransmits an RST.
     assert_eq!(rtt(Reason::Reset, 1_500), Some(ms(1_500)));
 }

@@ -1,23 +1,24 @@
-//! What a probe can find, in nmap's words.
+//! The states of a port and the reasons for them, in nmap's terms.
 
 use std::fmt;
 
 /// Whether a port can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PortState {
-    /// Something listens there: TCP was answered by a SYN/ACK, UDP by a datagram.
+    /// A program listens at the port: it answered a TCP probe by a SYN/ACK, or a UDP probe by a
+    /// datagram.
     Open,
-    /// Nothing listens there, or a firewall says so: TCP was answered by an RST, UDP by an ICMP "port unreachable" of the
-    /// host itself.
+    /// No program listens at the port, or a firewall answers in its place: the answer was an RST
+    /// for TCP, or an ICMP "port unreachable" from the host itself for UDP.
     Closed,
-    /// Something on the way lets nothing through: no answer, or another ICMP error.
+    /// A device on the path blocks the probes: there was no answer, or another ICMP error.
     Filtered,
-    /// UDP only: no answer, which is what an open port and a filtered one have in common.
+    /// UDP only: no answer. The port may be open or filtered.
     OpenFiltered,
 }
 
 impl PortState {
-    /// nmap's word for it: `open`, `closed`, `filtered` or `open|filtered`.
+    /// Returns nmap's name: `open`, `closed`, `filtered` or `open|filtered`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -28,18 +29,18 @@ impl PortState {
     }
 }
 
-/// nmap's word for it.
+/// Formats nmap's name.
 impl fmt::Display for PortState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-/// What a [`PortState`] was concluded from.
+/// The observation that a [`PortState`] is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Reason {
-    /// A SYN/ACK, or a connection that was made.
+    /// A SYN/ACK, or an established connection.
     SynAck,
     /// An RST.
     Reset,
@@ -47,13 +48,14 @@ pub enum Reason {
     ConnRefused,
     /// A UDP datagram.
     UdpResponse,
-    /// Nothing.
+    /// No answer.
     NoResponse,
     /// ICMP 3/0: the network is unreachable.
     NetUnreach,
-    /// ICMP 3/1 or ICMPv6 1/3: the host is unreachable. From an address of this machine: there is no such neighbour.
+    /// ICMP 3/1 or ICMPv6 1/3: the host is unreachable. From an address of this machine: the
+    /// neighbour does not exist.
     HostUnreach,
-    /// ICMP 3/2: the host does not speak the protocol.
+    /// ICMP 3/2: the host does not support the protocol.
     ProtoUnreach,
     /// ICMP 3/3 or ICMPv6 1/4: the port is unreachable.
     PortUnreach,
@@ -67,20 +69,20 @@ pub enum Reason {
     NoRoute,
     /// ICMPv6 1/2: the destination is beyond the scope of the source address.
     BeyondScope,
-    /// ICMPv6 1/6: a route that rejects.
+    /// ICMPv6 1/6: a `reject` route.
     RejectRoute,
     /// Another ICMP "destination unreachable".
     DestUnreach,
-    /// ICMP 11 or ICMPv6 3: the packet went round in circles or over too many routers.
+    /// ICMP 11 or ICMPv6 3: the packet was in a routing loop, or passed too many routers.
     TimeExceeded,
-    /// ICMP 12 or ICMPv6 4: something on the way does not understand the packet.
+    /// ICMP 12 or ICMPv6 4: a device on the path reports an invalid header.
     ParamProblem,
-    /// This machine's own firewall does not let the probe out.
+    /// This machine's own firewall blocks the probe.
     PermDenied,
 }
 
 impl Reason {
-    /// nmap's word for it, as in `syn-ack`.
+    /// Returns nmap's name, as in `syn-ack`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SynAck => "syn-ack",
@@ -106,7 +108,7 @@ impl Reason {
     }
 }
 
-/// nmap's word for it.
+/// Formats nmap's name.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

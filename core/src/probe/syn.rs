@@ -1,9 +1,14 @@
-//! The SYN method as packets: which segment to send when, and what the packets that come back mean.
+//! The SYN method as packets: it builds the segments to send and interprets the packets that
+//! arrive.
 //!
-//! Nothing is sent or received here, and no clock is read. Each SYN carries a sequence number that only who has seen it
-//! can know: a keyed hash of its ports. An answer counts where it acknowledges that number, an ICMP error where it quotes
-//! it; forged ones change nothing. Each try has a source port of its own, which tells which try an answer is for, and
-//! since Linux answers repeated SYNs of one connection only every half second.
+//! This module does no I/O and reads no clock.
+//!
+//! The sequence number of each SYN is a keyed hash of its ports. Only a host that has received the
+//! SYN can know it. An answer is valid if it acknowledges that number, an ICMP error if it quotes
+//! the number; spoofed packets have no effect.
+//!
+//! Each try has its own source port. It identifies the try that an answer belongs to, and it avoids
+//! a limit of Linux, which answers repeated SYNs of one connection only every half second.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
@@ -12,32 +17,36 @@ use std::time::Duration;
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeader, TcpHeaderSlice, TcpOptionElement};
 
 use super::icmp::IcmpError;
-use super::schedule::{Schedule, Try};
+use super::schedule::{Probe, Schedule};
 use super::state::{PortState, Reason};
 use crate::packet::set_checksum;
 
-/// What an ordinary connection over Ethernet offers; a SYN without it would stand out.
+/// Maximum segment size in bytes that an ordinary connection over Ethernet offers. A SYN without
+/// this option would be conspicuous.
 const MAXIMUM_SEGMENT_SIZE: u16 = 1460;
-/// What Linux begins with.
+/// Initial window in bytes, as Linux sends it.
 const WINDOW: u16 = 64_240;
-/// A TCP header with one option.
-pub(super) const SEGMENT: usize = 24;
+/// Size in bytes of a TCP header with one option.
+pub(super) const SEGMENT_BYTES: usize = 24;
 
-/// Probes the ports of one address by SYN.
+/// A prober for the ports of one address by SYN.
 #[derive(Debug)]
 pub(super) struct SynProber {
     schedule: Schedule,
     source: IpAddr,
     target: IpAddr,
-    /// The source port of each try and check.
+    /// The source port of each try and check, by number.
     source_ports: Vec<u16>,
     key: [u8; 16],
 }
 
 impl SynProber {
-    /// `source_ports` are ports of this machine that nothing else uses, one for each number that a try or check of the
-    /// schedule can have. They stay this prober's until it is done: the kernel answers a SYN/ACK to a port without a
-    /// connection by an RST, which is what ends the half-open connection on the other side. `key` is secret and random.
+    /// Creates a prober.
+    ///
+    /// `source_ports` are ports of this machine that nothing else uses, one for each number of a
+    /// try or check in the schedule. They must stay reserved while the prober exists: the kernel
+    /// answers a SYN/ACK for a port without a connection by an RST, which ends the half-open
+    /// connection on the other side. `key` must be secret and random.
     pub(super) fn new(
         schedule: Schedule,
         source: IpAddr,
@@ -48,12 +57,12 @@ impl SynProber {
         Self { schedule, source, target, source_ports, key }
     }
 
-    /// What to send when, and what is known.
+    /// Returns the schedule of the probes.
     pub(super) fn schedule(&mut self) -> &mut Schedule {
         &mut self.schedule
     }
 
-    /// A TCP segment has come from `from`. Whatever is no answer to a probe changes nothing.
+    /// Handles a TCP segment from `from`. Segments that do not answer a probe are ignored.
     pub(super) fn segment_received(&mut self, from: IpAddr, segment: &[u8], now: Duration) {
         let Ok(header) = TcpHeaderSlice::from_slice(segment) else { return };
         let Some(probe) = self.probe_of(header.destination_port(), header.source_port()) else { return };
@@ -63,60 +72,63 @@ impl SynProber {
         let number = self.sequence_number(header.destination_port(), header.source_port());
         let (state, reason) = match (header.syn(), header.rst(), header.acknowledgment_number().wrapping_sub(number)) {
             (true, false, 1) => (PortState::Open, Reason::SynAck),
-            // Some stacks forget that a SYN counts.
+            // Some TCP stacks do not count the SYN in their acknowledgement number.
             (_, true, 0 | 1) => (PortState::Closed, Reason::Reset),
             _ => return,
         };
-        self.schedule.found(probe, state, reason, now);
+        self.schedule.record(probe, state, reason, now);
     }
 
-    /// An ICMP error has come from `from` that quotes this packet, from its IP header on. Whatever quotes no probe changes
-    /// nothing.
+    /// Handles an ICMP error from `from` that quotes the packet `quoted`, which begins with its IP
+    /// header. Errors that do not quote a probe are ignored.
     pub(super) fn error_received(&mut self, from: IpAddr, error: IcmpError, quoted: &[u8], now: Duration) {
         let Some(reason) = error.reason(Some(from), self.source, self.target) else { return };
         let Some((source, target, segment)) = tcp_packet(quoted) else { return };
-        // The ports and the sequence number: RFC 792 asks for so much at the least.
+        // The ports and the sequence number: an ICMP error quotes at least eight bytes of them (RFC
+        // 792).
         let Some(&[s0, s1, p0, p1, n0, n1, n2, n3]) = segment.first_chunk::<8>() else { return };
         let (source_port, port) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([p0, p1]));
         let Some(probe) = self.probe_of(source_port, port) else { return };
         let number = u32::from_be_bytes([n0, n1, n2, n3]);
         if (source, target, number) == (self.source, self.target, self.sequence_number(source_port, port)) {
-            self.schedule.found(probe, PortState::Filtered, reason, now);
+            self.schedule.record(probe, PortState::Filtered, reason, now);
         }
     }
 
-    fn probe_of(&self, source_port: u16, port: u16) -> Option<Try> {
+    fn probe_of(&self, source_port: u16, port: u16) -> Option<Probe> {
         let number = self.source_ports.iter().position(|&ours| ours == source_port)?;
-        Some(Try { port, number: u16::try_from(number).ok()? })
+        Some(Probe { port, number: u16::try_from(number).ok()? })
     }
 
-    /// A number that only who knows the key or has seen the SYN can know.
+    /// Returns a sequence number that only a host which knows the key or has received the SYN can
+    /// know.
     fn sequence_number(&self, source_port: u16, port: u16) -> u32 {
-        // SipHash, which is made for this; its own key is fixed, so that the secret goes first.
+        // SipHash, which is designed for this purpose. The key of `DefaultHasher` is fixed, so the
+        // secret is hashed first.
         let mut hasher = DefaultHasher::new();
         hasher.write(&self.key);
         hasher.write_u16(source_port);
         hasher.write_u16(port);
-        #[allow(clippy::cast_possible_truncation, reason = "each half of a hash is as good as the other")]
+        #[allow(clippy::cast_possible_truncation, reason = "either half of the hash is suitable")]
         let number = hasher.finish() as u32;
         number
     }
 
-    /// The segment of a probe.
-    pub(super) fn segment(&self, probe: Try) -> [u8; SEGMENT] {
+    /// Returns the segment of a probe.
+    pub(super) fn segment(&self, probe: Probe) -> [u8; SEGMENT_BYTES] {
         let source_port = self.source_ports[usize::from(probe.number)];
         let mut header = TcpHeader::new(source_port, probe.port, self.sequence_number(source_port, probe.port), WINDOW);
         header.syn = true;
-        // It fits.
+        // The option fits, so this cannot fail.
         let _ = header.set_options(&[TcpOptionElement::MaximumSegmentSize(MAXIMUM_SEGMENT_SIZE)]);
         set_checksum(&mut header, self.source, self.target);
-        let mut segment = [0; SEGMENT];
+        let mut segment = [0; SEGMENT_BYTES];
         segment.copy_from_slice(&header.to_bytes());
         segment
     }
 }
 
-/// The addresses of a packet that was quoted, and what of its TCP segment was.
+/// Returns the addresses of a quoted packet, and the quoted part of its TCP segment.
 fn tcp_packet(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
     if packet.first()? >> 4 == 4 {
         let header = Ipv4HeaderSlice::from_slice(packet).ok().filter(|header| header.protocol() == IpNumber::TCP)?;
@@ -145,7 +157,7 @@ mod tests {
         SynProber::new(schedule, SOURCE.into(), TARGET.into(), source_ports, [7; 16])
     }
 
-    /// The first probe's header.
+    /// Returns the header of the first probe.
     fn first(prober: &mut SynProber) -> TcpHeader {
         let Next::Send(probe) = prober.schedule().poll(Duration::ZERO) else { panic!("nothing to send") };
         TcpHeaderSlice::from_slice(&prober.segment(probe)).unwrap().to_header()
@@ -160,10 +172,10 @@ mod tests {
     }
 
     fn state(prober: &SynProber) -> Option<(PortState, Reason)> {
-        prober.schedule.results().next().map(|(_, found)| (found.state, found.reason))
+        prober.schedule.results().next().map(|(_, observation)| (observation.state, observation.reason))
     }
 
-    /// What one packet, made from the probe, leads to.
+    /// Returns the result after one packet, derived from the probe.
     fn after(from: [u8; 4], change: impl Fn(&mut TcpHeader)) -> Option<(PortState, Reason)> {
         let mut prober = prober();
         let syn = first(&mut prober);
@@ -172,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_a_syn_that_every_stack_takes() {
+    fn a_probe_is_a_syn_that_every_stack_accepts() {
         let syn = first(&mut prober());
         assert!(syn.syn && !syn.ack && !syn.rst && !syn.fin);
         assert_eq!((syn.source_port, syn.destination_port), (61_001, 22));
@@ -184,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_tell_open_from_closed() {
+    fn answers_distinguish_open_from_closed() {
         assert_eq!(after(TARGET, |answer| answer.syn = true), Some((PortState::Open, Reason::SynAck)));
         assert_eq!(after(TARGET, |answer| answer.rst = true), Some((PortState::Closed, Reason::Reset)));
         let one_less = |answer: &mut TcpHeader| {
@@ -195,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn what_acknowledges_no_probe_changes_nothing() {
+    fn segments_that_acknowledge_no_probe_are_ignored() {
         for wrong in [1, 2, u32::MAX - 1] {
             for syn in [true, false] {
-                let forged = |answer: &mut TcpHeader| {
+                let spoofed = |answer: &mut TcpHeader| {
                     (answer.syn, answer.rst) = (syn, !syn);
                     answer.acknowledgment_number = answer.acknowledgment_number.wrapping_add(wrong);
                 };
-                assert_eq!(after(TARGET, forged), None);
+                assert_eq!(after(TARGET, spoofed), None);
             }
         }
         assert_eq!(after([192, 0, 2, 9], |answer| answer.syn = true), None);
@@ -214,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_count_where_they_quote_the_probe() {
+    fn errors_count_if_they_quote_the_probe() {
         let quoted = |change: &dyn Fn(&mut TcpHeader), source, target, length: usize| {
             let mut prober = prober();
             let mut syn = first(&mut prober);
@@ -238,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_panic() {
+    fn truncated_packets_do_not_panic() {
         let mut prober = prober();
         let syn = answer(&first(&mut prober), |answer| answer.syn = true);
         for length in 0..syn.len() {

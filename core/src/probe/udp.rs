@@ -1,33 +1,35 @@
-//! UDP on the wire: one ordinary socket, whose error queue has the ICMP errors. No right is needed.
+//! The network side of UDP probes: one ordinary socket, whose error queue holds the ICMP errors. No
+//! privilege is needed.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use super::drive::Wire;
+use super::drive::Transport;
 use super::error::ProbeError;
 use super::icmp::IcmpError;
 use super::payload::payload;
-use super::schedule::{Schedule, Try};
+use super::schedule::{Probe, Schedule};
 use super::state::{PortState, Reason};
 use crate::host;
 use crate::sys::error_queue;
 
-/// To send can fail by the error that an earlier probe met. Somebody who sends errors without end is not waited for.
-const PENDING_ERRORS: usize = 1_000;
+/// Maximum number of pending errors that one call skips. Sending can fail because of the error of
+/// an earlier probe; a host that sends errors without end must not block the probe.
+const MAX_PENDING_ERRORS: usize = 1_000;
 
 /// The socket for one address.
-pub(super) struct UdpWire {
+pub(super) struct UdpTransport {
     schedule: Schedule,
     socket: UdpSocket,
     target: SocketAddr,
     local: IpAddr,
-    /// The pass under way. An answer does not tell which try it is for.
+    /// The number of the current pass. An answer does not show which try it belongs to.
     number: u16,
 }
 
-impl UdpWire {
+impl UdpTransport {
     pub(super) fn new(schedule: Schedule, target: SocketAddr, source: Option<IpAddr>) -> Result<Self, ProbeError> {
         let local = host::local_address(target, source).map_err(|error| ProbeError::route(target, source, error))?;
         let open = || -> io::Result<UdpSocket> {
@@ -40,7 +42,7 @@ impl UdpWire {
         Ok(Self { schedule, socket, target, local: local.ip(), number: 0 })
     }
 
-    /// Takes all errors out of the queue, and gives how many those were.
+    /// Removes all errors from the queue, and returns how many there were.
     fn take_errors(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<usize> {
         let mut count = 0;
         while let Some(error) = error_queue::next(self.socket.as_fd())? {
@@ -53,23 +55,25 @@ impl UdpWire {
             else {
                 continue;
             };
-            // A router or a firewall in between may call a port unreachable; only the host knows that it is closed.
+            // A router or a firewall on the path may report a port as unreachable, but only the
+            // host itself can report that it is closed.
             let is_closed = reason == Reason::PortUnreach && error.from == Some(self.target.ip());
             let state = if is_closed { PortState::Closed } else { PortState::Filtered };
-            self.schedule.found(Try { port: destination.port(), number: self.number }, state, reason, clock());
+            self.schedule.record(Probe { port: destination.port(), number: self.number }, state, reason, clock());
         }
         Ok(count)
     }
 
-    /// Calls the socket. By an ICMP error, the next call fails, whatever it is for; the error waits in the queue too. What
-    /// the queue does not explain gets another chance, since the kernel fills it first.
+    /// Calls `call` on the socket. After an ICMP error the next call on the socket fails, whatever
+    /// its purpose; the error is also in the queue. A failure that the queue does not explain is
+    /// retried once, because the kernel fills the queue first.
     fn call<T>(
         &mut self,
         clock: &dyn Fn() -> Duration,
         mut call: impl FnMut(&UdpSocket) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut unexplained = false;
-        for _ in 0..PENDING_ERRORS {
+        for _ in 0..MAX_PENDING_ERRORS {
             match call(&self.socket) {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
                     if self.take_errors(clock)? == 0 && std::mem::replace(&mut unexplained, true) {
@@ -83,12 +87,12 @@ impl UdpWire {
     }
 }
 
-impl Wire for UdpWire {
+impl Transport for UdpTransport {
     fn schedule(&mut self) -> &mut Schedule {
         &mut self.schedule
     }
 
-    fn send(&mut self, probes: &[Try], clock: &dyn Fn() -> Duration) -> io::Result<usize> {
+    fn send(&mut self, probes: &[Probe], clock: &dyn Fn() -> Duration) -> io::Result<usize> {
         let Some(&probe) = probes.first() else { return Ok(0) };
         self.number = probe.number;
         let to = host::at_port(self.target, probe.port);
@@ -100,8 +104,8 @@ impl Wire for UdpWire {
             self.take_errors(clock)?;
             match self.call(clock, |socket| socket.recv_from(&mut [0])) {
                 Ok((_, from)) if from.ip() == self.target.ip() => {
-                    let probe = Try { port: from.port(), number: self.number };
-                    self.schedule.found(probe, PortState::Open, Reason::UdpResponse, clock());
+                    let probe = Probe { port: from.port(), number: self.number };
+                    self.schedule.record(probe, PortState::Open, Reason::UdpResponse, clock());
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),

@@ -6,61 +6,63 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::connect::outcome;
+use super::connect::verdict;
 use super::state::{PortState, Reason};
 use crate::sys::connecting::{Connecting, NotBegun};
 use crate::sys::poll::{self, Interest};
 use crate::tick::TICK;
 
-/// The pause after the first try: a daemon on the next desk takes some milliseconds to open.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// Delay between the first and the second try. A daemon on the same network takes a few
+/// milliseconds to open a port.
+const FIRST_DELAY: Duration = Duration::from_millis(2);
 
-/// A port that opens late is still noticed soon.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Maximum delay between two tries, so that a port that opens late is noticed soon.
+const MAX_DELAY: Duration = Duration::from_millis(500);
 
-/// So long the first tries wait for an answer, the dozen before the pauses have their full length: the kernel would send
-/// the SYN of each again after a second.
-const EARLY_PATIENCE: Duration = Duration::from_millis(950);
+/// Timeout of the first tries, about a dozen, before the delays have their full length. It is
+/// shorter than a second, after which the kernel would retransmit the SYN of each.
+const EARLY_TRY_TIMEOUT: Duration = Duration::from_millis(950);
 
-/// A try without an answer for a shorter time than this says nothing.
-const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+/// Minimum time without an answer after which a try shows that the port is filtered.
+const MIN_TRY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A port that has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// Where.
+    /// The address and port.
     pub address: SocketAddr,
-    /// How long it took, counted from the call.
+    /// Time from the call until the port was open.
     pub after: Duration,
-    /// How many times a connection was tried.
+    /// Number of connections that were tried.
     pub tries: u32,
 }
 
-/// Why no port was found open.
+/// The reason why no port was found open.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOpen {
-    /// The deadline is over.
-    #[error("it is still {last} after {tries} tries")]
+    /// The deadline has passed.
+    #[error("the port is still {last} after {tries} tries")]
     Deadline {
-        /// What the youngest try said that had its answer, or had none for long enough.
+        /// The state that the latest try shows which was answered or was silent for long enough.
         last: PortState,
-        /// How many times a connection was tried.
+        /// Number of connections that were tried.
         tries: u32,
     },
-    /// The observer broke off.
+    /// The observer stopped the wait.
     #[error("stopped before the end")]
     Stopped,
-    /// No connection can even be tried.
+    /// No connection can be tried.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The state of the port by the youngest try that has told it, by its answer or by its silence.
+/// The state of the port as shown by the latest try that was answered or was silent for long
+/// enough.
 struct LastState {
     state: PortState,
     /// The number of that try.
     number: u32,
-    /// The longest that an answer took.
+    /// Longest time until an answer.
     slowest: Option<Duration>,
 }
 
@@ -72,40 +74,44 @@ impl LastState {
         }
     }
 
-    /// A try had no answer for this long. If others were answered much sooner, it will have none.
-    fn silent(&mut self, number: u32, since: Duration) {
-        let patience =
-            self.slowest.map_or(EARLY_PATIENCE, |slowest| EARLY_PATIENCE.min(LEAST_PATIENCE.max(slowest * 4)));
-        if number > self.number && since >= patience {
+    /// Records that a try has had no answer for `elapsed`. If others were answered much sooner, it
+    /// will not be answered.
+    fn silent(&mut self, number: u32, elapsed: Duration) {
+        let timeout =
+            self.slowest.map_or(EARLY_TRY_TIMEOUT, |slowest| EARLY_TRY_TIMEOUT.min(MIN_TRY_TIMEOUT.max(slowest * 4)));
+        if number > self.number && elapsed >= timeout {
             (self.number, self.state) = (number, PortState::Filtered);
         }
     }
 }
 
-/// A try that waits for its answer.
-struct Try {
-    /// Counted from 1.
+/// A connection whose answer is outstanding.
+struct PendingConnection {
+    /// The number of the try, from 1.
     number: u32,
     begun: Instant,
     connection: Connecting,
     target: SocketAddr,
-    /// No answer is waited for after this.
+    /// The time at which the try ends without an answer.
     until: Instant,
 }
 
-/// Waits until one of `addresses` accepts TCP connections, from `source` where it is given, and no longer than to
-/// `deadline`. Closed and filtered both mean "not yet".
+/// Waits until one of `addresses` accepts TCP connections, from `source` if given, and no longer
+/// than until `deadline`. A closed or filtered port counts as not open yet.
 ///
-/// Connections are tried after 0, 2, 5, 9.5, 16, 26, 42, 64, 99 … milliseconds, later every half second; each try is a new
-/// connection while the older ones still wait for their answers, so that an open port is noticed one round trip after
-/// the first try that finds it open. What passes between is half of the time that it took to open at the most, a
-/// quarter as a rule. The connection that is made is closed at once.
+/// Connections are tried after 0, 2, 5, 9.5, 16, 26, 42, 64, 99 … milliseconds, and later every
+/// half second. Each try is a new connection while the older ones still wait for their answers, so
+/// an open port is noticed one round trip after the first try that finds it open. The delay between
+/// the opening and that try is at most half of the time that the port took to open, and usually a
+/// quarter. The established connection is closed immediately.
 ///
-/// The observer is asked at least every tenth of a second whether to go on.
+/// The observer is called at least every tenth of a second and can stop the wait.
 ///
 /// # Errors
-/// [`NotOpen::Deadline`] when the time is over; [`NotOpen::Stopped`] when the observer breaks off; [`NotOpen::Io`] where no connection can be tried at all, as without a
-/// route or with a `source` that is not this machine's. An address that cannot be tried does not keep the others.
+/// [`NotOpen::Deadline`] after the deadline. [`NotOpen::Stopped`] if the observer stops the wait.
+/// [`NotOpen::Io`] if no connection can be tried at all, for example without a route or with a
+/// `source` that is not an address of this machine. An address that cannot be tried does not affect
+/// the others.
 pub fn wait_open(
     addresses: &[SocketAddr],
     source: Option<IpAddr>,
@@ -114,34 +120,34 @@ pub fn wait_open(
 ) -> Result<Opened, NotOpen> {
     let start = Instant::now();
     let mut next_try = start;
-    let mut pause = FIRST_PAUSE;
+    let mut delay = FIRST_DELAY;
     let mut tries = 0;
     let mut last = LastState { state: PortState::Filtered, number: 0, slowest: None };
-    let mut waiting: Vec<Try> = Vec::new();
+    let mut pending: Vec<PendingConnection> = Vec::new();
     let mut targets = addresses.to_vec();
     let mut failure = None;
     loop {
         let now = Instant::now();
         if now >= deadline && tries > 0 {
-            waiting.iter().for_each(|one| last.silent(one.number, now.saturating_duration_since(one.begun)));
+            pending.iter().for_each(|one| last.silent(one.number, now.saturating_duration_since(one.begun)));
             return Err(NotOpen::Deadline { last: last.state, tries });
         }
         if observer().is_break() {
             return Err(NotOpen::Stopped);
         }
-        waiting.retain(|one| {
-            let waits = now < one.until;
-            if !waits {
+        pending.retain(|one| {
+            let is_pending = now < one.until;
+            if !is_pending {
                 last.silent(one.number, now.saturating_duration_since(one.begun));
             }
-            waits
+            is_pending
         });
         if now >= next_try {
             tries += 1;
-            let until = if pause < LONGEST_PAUSE { deadline.min(now + EARLY_PATIENCE) } else { deadline };
+            let until = if delay < MAX_DELAY { deadline.min(now + EARLY_TRY_TIMEOUT) } else { deadline };
             targets.retain(|&target| match Connecting::begin(target, source) {
                 Ok(connection) => {
-                    waiting.push(Try { number: tries, begun: now, connection, target, until });
+                    pending.push(PendingConnection { number: tries, begun: now, connection, target, until });
                     true
                 }
                 Err(NotBegun::Connect(error)) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -153,31 +159,32 @@ pub fn wait_open(
                     false
                 }
             });
-            next_try = now + pause;
-            pause = LONGEST_PAUSE.min(pause * 3 / 2);
+            next_try = now + delay;
+            delay = MAX_DELAY.min(delay * 3 / 2);
         }
         if let Some(error) = failure.take_if(|_| targets.is_empty()) {
             return Err(error.into());
         }
         let wake =
-            waiting.iter().map(|one| one.until).chain([next_try, deadline, now + TICK]).min().unwrap_or(deadline);
-        let entries = waiting.iter().map(|one| (one.connection.as_fd(), Interest::ReadOrWrite));
+            pending.iter().map(|one| one.until).chain([next_try, deadline, now + TICK]).min().unwrap_or(deadline);
+        let entries = pending.iter().map(|one| (one.connection.as_fd(), Interest::ReadOrWrite));
         match poll::wait(entries, wake.saturating_duration_since(Instant::now())) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }
-        // From the back, so that the places of those still to look at do not change.
-        for i in (0..waiting.len()).rev() {
-            let Try { connection, target, number, begun, .. } = &waiting[i];
-            match outcome(connection, *target) {
+        // In reverse order, so that removing an entry does not move those that are still to be
+        // checked.
+        for i in (0..pending.len()).rev() {
+            let PendingConnection { connection, target, number, begun, .. } = &pending[i];
+            match verdict(connection, *target) {
                 Ok(None) => continue,
                 Ok(Some((PortState::Open, _))) => {
                     return Ok(Opened { address: *target, after: start.elapsed(), tries });
                 }
                 Ok(Some((_, Reason::PermDenied))) => {
                     targets.retain(|other| other != target);
-                    let denied = "this machine's firewall does not let the connection out";
-                    failure = Some(io::Error::new(ErrorKind::PermissionDenied, denied));
+                    let reason = "this machine's firewall blocks the connection";
+                    failure = Some(io::Error::new(ErrorKind::PermissionDenied, reason));
                 }
                 Ok(Some((state, _))) => last.answered(*number, state, begun.elapsed()),
                 Err(error) => {
@@ -185,7 +192,7 @@ pub fn wait_open(
                     failure = Some(error);
                 }
             }
-            waiting.swap_remove(i);
+            pending.swap_remove(i);
         }
     }
 }
@@ -221,12 +228,12 @@ mod tests {
         });
         let opened = wait(&[address], None, in_time(5_000)).unwrap();
         let _listener = opener.join().unwrap();
-        // Tries at 0, 2, 5, 9.5, 16, 26, 42 and 64 ms; fewer where the machine is busy.
+        // Tries at 0, 2, 5, 9.5, 16, 26, 42 and 64 ms; fewer if the machine is busy.
         assert!((3..=12).contains(&opened.tries) && opened.after >= Duration::from_millis(60), "{opened:?}");
     }
 
     #[test]
-    fn the_youngest_try_says_the_state_even_by_its_silence() {
+    fn the_latest_try_decides_the_state_even_by_its_silence() {
         let millis = Duration::from_millis;
         let mut last = LastState { state: PortState::Filtered, number: 0, slowest: None };
         last.answered(2, PortState::Closed, millis(30));
@@ -252,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_not_ours_is_an_error_and_no_wait() {
+    fn a_source_that_is_not_ours_fails_immediately() {
         let source = Some("192.0.2.1".parse().unwrap());
         let error = wait(&["127.0.0.1:9".parse().unwrap()], source, in_time(5_000)).unwrap_err();
         assert!(matches!(&error, NotOpen::Io(error) if error.kind() == ErrorKind::AddrNotAvailable), "{error:?}");
     }
 
     #[test]
-    fn without_a_route_there_is_no_wait_unless_another_address_has_one() {
+    fn without_a_route_the_wait_fails_unless_another_address_has_one() {
         let nowhere = "192.0.2.1:9".parse().unwrap();
         // From this source no route leads out of the machine.
         let source = Some("127.0.0.1".parse().unwrap());
@@ -271,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn the_observer_can_break_off_while_it_waits() {
+    fn the_observer_can_stop_the_wait() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut asked = 0;
+        let mut calls = 0;
         let mut observer = || {
-            asked += 1;
-            if asked == 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            calls += 1;
+            if calls == 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let error = wait_open(&[address], None, in_time(3_600_000), &mut observer).unwrap_err();
         assert!(matches!(error, NotOpen::Stopped), "{error:?}");

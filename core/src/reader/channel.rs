@@ -1,7 +1,9 @@
-//! Messages over a stream socket, each after its length.
+//! Messages over a stream socket, each preceded by its length (32 bits, little-endian) and encoded
+//! with postcard.
 //!
-//! The daemon never waits for the reader: it uses [`Channel::send`], [`Channel::receive`] and [`Channel::next`]. The reader
-//! waits for the daemon, with [`Channel::flush`] and [`Channel::wait`].
+//! The daemon never waits for the reader: it uses [`Channel::send`], [`Channel::receive`] and
+//! [`Channel::next`]. The reader waits for the daemon, with [`Channel::flush`] and
+//! [`Channel::wait`].
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,73 +15,81 @@ use serde::de::DeserializeOwned;
 
 use crate::sys::poll::{self, Interest};
 
-/// The bytes of a message's length.
-const LENGTH: usize = 4;
-/// So much is received at once.
+/// Size of a message's length, in bytes.
+const LENGTH_BYTES: usize = 4;
+/// Maximum number of bytes received by one call of [`Channel::receive`].
 pub(super) const RECEIVE_BYTES: usize = 64 << 10;
-/// So much of what was received may wait while a message cannot be sent.
-const KEPT: usize = 64 << 20;
+/// Maximum number of unhandled received bytes while a message cannot be sent.
+const MAX_UNHANDLED_BYTES: usize = 64 << 20;
 
-/// One end of the connection between the daemon and its reader. Neither end ever waits for the other without reading.
+/// One end of the connection between the daemon and its reader. Neither end waits until it can send
+/// without receiving meanwhile.
 #[derive(Debug)]
 pub(super) struct Channel {
     stream: UnixStream,
     /// Maximum size of a received message, in bytes.
     limit: usize,
+    /// Received bytes that [`Channel::next`] has not removed yet.
     received: Vec<u8>,
-    /// Where what is received comes in.
-    room: Box<[u8]>,
-    /// Where in `received` the next message begins.
+    /// The buffer of the read calls.
+    buffer: Box<[u8]>,
+    /// Offset of the next message in `received`.
     start: usize,
+    /// Messages with their lengths that were queued.
     to_send: Vec<u8>,
     /// Number of bytes at the beginning of `to_send` that were sent already.
     sent: usize,
-    /// Something came that [`Channel::next`] was not asked for since, and no descriptor tells of.
-    unseen: bool,
+    /// [`Channel::flush`] has received bytes, and [`Channel::next`] has not returned all messages
+    /// since. The descriptor does not report them.
+    unhandled: bool,
+    /// The other end has closed the connection.
     ended: bool,
 }
 
 impl Channel {
-    /// A connection on which a received message has at most `limit` bytes.
+    /// Returns an end of a connection that accepts messages of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Fails if the socket cannot be made non-blocking.
     pub(super) fn new(stream: UnixStream, limit: usize) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
             limit,
             received: Vec::new(),
-            room: vec![0; RECEIVE_BYTES].into(),
+            buffer: vec![0; RECEIVE_BYTES].into(),
             start: 0,
             to_send: Vec::new(),
             sent: 0,
-            unseen: false,
+            unhandled: false,
             ended: false,
         })
     }
 
-    /// Puts a message behind those that [`Channel::flush`] will send.
+    /// Queues a message for [`Channel::send`] and [`Channel::flush`].
     pub(super) fn put(&mut self, message: &impl Serialize) -> io::Result<()> {
         let begin = self.to_send.len();
-        self.to_send.extend_from_slice(&[0; LENGTH]);
+        self.to_send.extend_from_slice(&[0; LENGTH_BYTES]);
         self.to_send = postcard::to_extend(message, std::mem::take(&mut self.to_send)).map_err(io::Error::other)?;
-        let length = self.to_send.len() - begin - LENGTH;
+        let length = self.to_send.len() - begin - LENGTH_BYTES;
         let length = u32::try_from(length).map_err(io::Error::other)?;
-        self.to_send[begin..begin + LENGTH].copy_from_slice(&length.to_le_bytes());
+        self.to_send[begin..begin + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
         Ok(())
     }
 
-    /// How many bytes wait for [`Channel::flush`].
-    pub(super) fn waiting(&self) -> usize {
+    /// Returns the number of queued bytes that are not sent yet.
+    pub(super) fn unsent(&self) -> usize {
         self.to_send.len() - self.sent
     }
 
-    /// Sends as much as the socket takes without waiting.
+    /// Sends as many queued bytes as the socket accepts without waiting.
     pub(super) fn send(&mut self) -> io::Result<()> {
         while self.sent < self.to_send.len() {
             match self.stream.write(&self.to_send[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Moving what is left costs no more than sending what was in front of it.
+                    // Moving the rest costs no more than sending the bytes before it.
                     if self.sent >= self.to_send.len() / 2 {
                         self.to_send.drain(..self.sent);
                         self.sent = 0;
@@ -94,58 +104,64 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends what was put, and goes on receiving meanwhile, however long the other end takes.
+    /// Sends all queued messages, however long the other end takes to read them, and receives
+    /// meanwhile.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         loop {
             self.send()?;
-            if self.waiting() == 0 {
+            if self.unsent() == 0 {
                 return Ok(());
             }
             self.poll(Interest::ReadOrWrite)?;
-            self.unseen |= self.receive()? > 0;
-            if self.received() > KEPT {
-                return Err(io::Error::other("the other end says much and takes nothing"));
+            self.unhandled |= self.receive()? > 0;
+            if self.received() > MAX_UNHANDLED_BYTES {
+                return Err(io::Error::other("the other end sends messages and reads none"));
             }
         }
     }
 
-    /// The next message that was received whole; an error where it is none.
+    /// Returns the next message that was received completely; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// Fails with `InvalidData` if the bytes are no message, and with `UnexpectedEof` after the
+    /// last message if the other end has closed the connection.
     pub(super) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
-        let waiting = &self.received[self.start..];
-        let Some((length, rest)) = waiting.split_first_chunk::<LENGTH>() else { return self.nothing() };
+        let unread = &self.received[self.start..];
+        let Some((length, rest)) = unread.split_first_chunk::<LENGTH_BYTES>() else { return self.no_message() };
         let length = u32::from_le_bytes(*length) as usize;
         let invalid = |why: &'static str| io::Error::new(io::ErrorKind::InvalidData, why);
         if length > self.limit {
             return Err(invalid("it sent a message that is too long"));
         }
-        let Some(message) = rest.get(..length) else { return self.nothing() };
-        let (message, unread) =
+        let Some(message) = rest.get(..length) else { return self.no_message() };
+        let (message, padding) =
             postcard::take_from_bytes(message).map_err(|_| invalid("it sent a message that cannot be decoded"))?;
-        if !unread.is_empty() {
+        if !padding.is_empty() {
             return Err(invalid("it sent a message with more bytes than it needs"));
         }
-        self.start += LENGTH + length;
+        self.start += LENGTH_BYTES + length;
         Ok(Some(message))
     }
 
-    /// True where sending has received something that [`Channel::next`] was not asked for yet: a wait for the descriptor
-    /// would miss it.
-    pub(super) fn has_unseen(&self) -> bool {
-        self.unseen
+    /// Returns true if [`Channel::flush`] has received bytes and [`Channel::next`] has not returned
+    /// all messages since. A wait for the descriptor would miss them.
+    pub(super) fn has_unhandled(&self) -> bool {
+        self.unhandled
     }
 
-    /// How many bytes were received that [`Channel::next`] was not asked for.
+    /// Returns the number of received bytes of messages that [`Channel::next`] has not returned.
     pub(super) fn received(&self) -> usize {
         self.received.len() - self.start
     }
 
-    /// True if the other end has closed the connection and everything was received.
+    /// Returns true if the other end has closed the connection and all its bytes were received.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    fn nothing<T>(&mut self) -> io::Result<Option<T>> {
-        self.unseen = false;
+    /// The result of [`Channel::next`] without a complete message.
+    fn no_message<T>(&mut self) -> io::Result<Option<T>> {
+        self.unhandled = false;
         if self.ended {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -154,20 +170,21 @@ impl Channel {
         Ok(None)
     }
 
-    /// Receives some of what is there, and says how many bytes: 0 where nothing is, [`RECEIVE_BYTES`] where there may be more. The
-    /// end of the connection is told by [`Channel::next`], after the last message.
+    /// Receives waiting bytes and returns their number: 0 if none wait, [`RECEIVE_BYTES`] if there
+    /// may be more. Never waits. [`Channel::next`] reports the end of the connection, after the
+    /// last message.
     pub(super) fn receive(&mut self) -> io::Result<usize> {
-        match self.stream.read(&mut self.room) {
+        match self.stream.read(&mut self.buffer) {
             Ok(0) => {
                 self.ended = true;
                 Ok(0)
             }
             Ok(count) => {
-                self.received.extend_from_slice(&self.room[..count]);
+                self.received.extend_from_slice(&self.buffer[..count]);
                 Ok(count)
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
-            // The other process is gone, as at an end.
+            // The other process has ended, which is handled like a closed connection.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 self.ended = true;
                 Ok(0)
@@ -176,7 +193,7 @@ impl Channel {
         }
     }
 
-    /// The next message, however long it takes.
+    /// Returns the next message, however long it takes to arrive.
     pub(super) fn wait<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         loop {
             if let Some(message) = self.next()? {

@@ -1,4 +1,4 @@
-//! Both ends of the connection between the daemon and its reader, for hostile bytes from the other end.
+//! Fuzz targets for both ends of the connection between the daemon and its reader.
 
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a fuzz target reports")]
 
@@ -14,7 +14,7 @@ use crate::config::DoorId;
 use crate::engine::Engine;
 use crate::time::Timestamp;
 
-/// What a daemon sends.
+/// Returns messages of a daemon: all of them in one input, and each of them.
 pub fn reader_seeds() -> Vec<Vec<u8>> {
     let config = crate::config::parse(b"[a]\nsequence = 7,8\nseq_cooldown = 1\n[b]\none_time_sequences = /x\n").config;
     let config = config.unwrap_or_default();
@@ -46,7 +46,7 @@ pub fn reader_seeds() -> Vec<Vec<u8>> {
     [vec![messages.concat()], messages.into()].concat()
 }
 
-/// Handles these bytes as a reader does that receives them from its daemon, as far as it can without captures.
+/// Handles bytes from the daemon as a reader does, as far as that is possible without captures.
 pub fn check_reader(bytes: &[u8]) {
     let Some((mut daemon, mut channel)) = connection(MAX_DAEMON_MESSAGE) else { return };
     let mut engine: Option<Engine> = None;
@@ -83,7 +83,7 @@ pub fn check_reader(bytes: &[u8]) {
     }
 }
 
-/// An end to write hostile bytes to, and the end that receives them.
+/// Returns an end to write the bytes to, and the end that receives them.
 fn connection(limit: usize) -> Option<(UnixStream, Channel)> {
     let (theirs, ours) = UnixStream::pair().ok()?;
     Some((theirs, Channel::new(ours, limit).ok()?))

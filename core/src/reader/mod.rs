@@ -1,12 +1,14 @@
-//! Reading packets in a process of its own, which has no rights.
+//! The reader: a separate process without privileges that reads packets.
 //!
-//! A packet is the one thing that anybody may hand to this program, so what looks at packets runs where a fault of it
-//! does no harm: capture, decoder and matcher are in a process that has opened its captures and then given up its
-//! rights. The daemon starts it, says which doors there are, and is told what happens at them: door, event, address. It
-//! believes none of it before it has checked that it can be. Openings, files, commands and the log stay with the daemon.
+//! Any host can send a packet to this program, so a fault in the code that reads packets must not
+//! harm the daemon. Capture, decoder and matcher are in a process that opens its captures and then
+//! gives up its privileges. The daemon starts the reader and sends it the doors. The reader reports
+//! events at doors: door, event, address. The daemon validates each report before it uses it.
+//! Openings, files, commands and the log stay in the daemon.
 //!
-//! A reader opens nothing after its start. Where an interface comes up, the daemon starts another one, which takes over
-//! the attempts; where a reader dies, the next one begins without any.
+//! A reader opens nothing after its start. If an interface comes up, the daemon starts another
+//! reader, to which the running reader hands over its attempts. If a reader ends, the next one
+//! starts without attempts.
 
 mod channel;
 #[cfg(feature = "fuzzing")]
@@ -19,6 +21,6 @@ mod work;
 
 pub use notice::ReaderNotice;
 pub use process::ReaderProgram;
-pub(crate) use process::{ReaderProcess, Seen};
+pub(crate) use process::{ReaderProcess, ReaderReport};
 pub(crate) use wire::{Counts, ReaderOptions, Start};
 pub use work::run;

@@ -1,4 +1,4 @@
-//! What there is to tell about the reader itself.
+//! Notices about the reader itself.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,21 +6,23 @@ use std::sync::Arc;
 
 use crate::printable::{Excerpt, Printable};
 
-/// Something about the process that reads packets. Shown as one line without control characters.
+/// A notice about the reader process, for a log. Its `Display` text is one line without control
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReaderNotice {
-    /// It has ended by itself, or was ended since it said what cannot be; another one takes its place.
+    /// The reader has ended, or the daemon has ended it for the given reason. The daemon starts
+    /// another reader.
     Ended(String),
-    /// Another one could not be started; it is tried again.
+    /// Another reader could not be started, for the given reason. The daemon tries again.
     NotStarted(String),
-    /// It could not give up these rights, since the system has no way to do so.
-    Keeps(Vec<String>),
-    /// A complete knock at a one-time door does not count, because the door was used less than a second before. Reported
-    /// once for each use.
+    /// The reader could not give up these privileges, because the system has no way to do so.
+    KeptPrivileges(Vec<String>),
+    /// A complete knock at a one-time door did not count, because the door had opened less than a
+    /// second before. Reported once for each opening.
     UsedTooSoon {
         /// The door's name.
         door: Arc<str>,
-        /// The address that knocked.
+        /// The source address of the knock.
         ip: IpAddr,
     },
 }
@@ -30,22 +32,22 @@ impl fmt::Display for ReaderNotice {
         match self {
             Self::Ended(reason) => write!(
                 f,
-                "the process that reads packets has ended ({}); another one is started, attempts under way are lost",
+                "the reader process has ended ({}); the daemon starts another one, attempts under way are lost",
                 Excerpt(reason)
             ),
             Self::NotStarted(reason) => {
-                write!(f, "the process that reads packets cannot be started, trying again: {}", Excerpt(reason))
+                write!(f, "the reader process cannot be started, trying again: {}", Excerpt(reason))
             }
             Self::UsedTooSoon { door, ip } => write!(
                 f,
                 "{ip}: {}: complete knock refused, this one-time door was opened less than a second ago",
                 Printable(door)
             ),
-            Self::Keeps(rights) => {
+            Self::KeptPrivileges(privileges) => {
                 write!(
                     f,
-                    "the process that reads packets keeps rights that it does not need: {}",
-                    Excerpt(&rights.join("; "))
+                    "the reader process keeps privileges that it does not need: {}",
+                    Excerpt(&privileges.join("; "))
                 )
             }
         }
@@ -57,12 +59,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reader_says_can_neither_forge_a_line_nor_fill_a_log() {
+    fn texts_of_a_reader_neither_forge_a_line_nor_fill_a_log() {
         let text = format!("a\n[2026-01-01 00:00] 10.0.0.1: ssh: OPEN SESAME{}", "x".repeat(1 << 20));
         let notices = [
             ReaderNotice::Ended(text.clone()),
             ReaderNotice::NotStarted(text.clone()),
-            ReaderNotice::Keeps(vec![text.clone(), text]),
+            ReaderNotice::KeptPrivileges(vec![text.clone(), text]),
         ];
         for notice in notices {
             let line = notice.to_string();

@@ -1,4 +1,4 @@
-//! What the daemon and its reader tell each other.
+//! The messages between the daemon and its reader.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -18,88 +18,97 @@ use crate::packet::{Protocol, TcpFlags};
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
-/// What the daemon says.
+/// A message from the daemon to the reader.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToReader {
-    /// The first message: what to do.
+    /// The first message: doors, interfaces and options.
     Start(Start),
-    /// Attempts that the reader before this one had under way.
+    /// Attempts that the previous reader has handed over.
     Attempts(Vec<SavedAttempt>),
-    /// Read on: what was stamped up to this time, another reader has read.
+    /// Start reading. The previous reader has handled the packets with timestamps up to `after`, in
+    /// nanoseconds by the wall clock.
     Begin { after: u64 },
-    /// Other doors; answered by [`FromReader::Reloaded`].
+    /// New doors. The reader answers with [`FromReader::Reloaded`].
     Reload(Doors),
-    /// A one-time door's next sequence.
+    /// The next sequence of the one-time door with this index; `None` if it has none.
     Sequence { door: u16, sequence: Option<WireSequence> },
-    /// The answer to [`FromReader::AskNetwork`]; `None` where the kernel did not tell.
+    /// The answer to [`FromReader::AskNetwork`]; `None` if the daemon cannot read the state of the
+    /// network.
     Network(Option<Network>),
-    /// Say [`FromReader::CaughtUp`] when everything is read that came up to now.
+    /// A request for [`FromReader::CaughtUp`] when the reader has handled every packet that has
+    /// arrived up to now.
     CatchUp,
-    /// Say [`FromReader::Counts`].
+    /// A request for [`FromReader::Counts`].
     Count,
-    /// Give the attempts away, in [`FromReader::Attempts`], and end with [`FromReader::HandedOver`].
+    /// A request to hand over the attempts, in [`FromReader::Attempts`], and to end with
+    /// [`FromReader::HandedOver`].
     HandOver,
 }
 
-/// What the reader says.
+/// A message from the reader to the daemon. Times are in nanoseconds by the service's clock.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromReader {
-    /// The answer to [`ToReader::Start`]: it listens and has given up its rights, but for these.
+    /// The answer to [`ToReader::Start`]: the reader listens and has given up its privileges,
+    /// except these.
     Ready { kept: Vec<String> },
-    /// It cannot go on.
+    /// The reader ends for this reason.
     Failed(String),
-    /// Something happened at a door.
+    /// An event at a door.
     DoorEvent(DoorEvent),
-    /// A packet that matters.
+    /// A packet that passed the filter, for the log of `--debug`.
     Knock(WireKnock),
-    /// Something happened to the capture of an interface.
+    /// A notice about the capture of an interface.
     Capture(WireNotice),
-    /// The answer to [`ToReader::CatchUp`]: nothing that came up to this time is missing.
+    /// The answer to [`ToReader::CatchUp`]: the reader has reported everything up to this time.
     CaughtUp { time: u64 },
-    /// The doors of [`ToReader::Reload`] are in use.
+    /// The answer to [`ToReader::Reload`]: the reader uses the new doors.
     Reloaded,
-    /// The network changed: how is it now?
+    /// A request for [`ToReader::Network`], because the network has changed.
     AskNetwork,
-    /// There is an interface to listen on, which only another reader can begin; `failed`: as this one tried to.
+    /// A request for another reader, because only that can listen on an interface that is up.
+    /// `failed` if this reader has failed to listen on it.
     AskRestart { failed: bool },
-    /// Everything counted so far.
+    /// The answer to [`ToReader::Count`]: the numbers since the reader's start.
     Counts(Counts),
-    /// Attempts under way.
+    /// Attempts for the next reader.
     Attempts(Vec<SavedAttempt>),
-    /// The last message: everything up to this stamp is read and told.
+    /// The last message: the reader has handled and reported the packets with timestamps up to
+    /// `last`, by the wall clock.
     HandedOver { last: u64, counts: Counts },
-    /// The reader works: it has just polled this many captures without an error. Sent if it has sent nothing else for
-    /// [`ALIVE_INTERVAL`].
+    /// A sign of life: the reader has just polled this many captures without an error. It sends
+    /// this if it has sent nothing else for [`ALIVE_INTERVAL`].
     Alive { captures: u16 },
-    /// Numbers of events up to this time that were not reported one by one.
+    /// Numbers of events up to this time that the reader did not report individually.
     Suppressed { time: u64, counted: Counted },
 }
 
-/// Longest time for which a reader sends nothing.
+/// Maximum time for which a reader sends nothing.
 pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// Maximum size of a message from the daemon, in bytes. A configuration has at most 16 MiB.
+/// Maximum size of a message from the daemon, in bytes. A configuration file has at most 16 MiB.
 pub(super) const MAX_DAEMON_MESSAGE: usize = 32 << 20;
 /// Maximum size of a message from the reader, in bytes.
 pub(super) const MAX_READER_MESSAGE: usize = 64 << 10;
-/// Maximum number of packets a second, and at one time, that a reader reports for the log of `--debug`.
+/// Maximum number of packets per second, and at one time, that a reader reports for the log of
+/// `--debug`.
 pub(super) const MAX_KNOCK_RATE: u32 = 100_000;
 /// Maximum length of a text in a message from the reader, in characters.
 pub(super) const MAX_TEXT_CHARS: usize = 200;
-/// Number of attempts in one message. An attempt takes at most 830 bytes.
+/// Maximum number of attempts in one message. An attempt has at most 830 bytes.
 pub(super) const ATTEMPTS_PER_MESSAGE: usize = 64;
 
-/// The beginning of a text, as long as a message may contain.
+/// Returns the beginning of a text, at most [`MAX_TEXT_CHARS`] characters.
 pub(super) fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
 
-/// A [`CaptureNotice`]; the interface is an index into [`Start::interfaces`].
+/// A [`CaptureNotice`] in a message; the interface is an index into [`Start::interfaces`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WireNotice {
     pub(super) interface: u16,
     pub(super) kind: WireNoticeKind,
 }
 
+/// The kind of a [`WireNotice`], as in [`CaptureNotice`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum WireNoticeKind {
     Listening,
@@ -109,6 +118,7 @@ pub(super) enum WireNoticeKind {
     CoarseFilter { instructions: Option<u16> },
 }
 
+/// An [`Absence`] in a message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum WireAbsence {
     Missing {
@@ -121,7 +131,8 @@ pub(super) enum WireAbsence {
 }
 
 impl WireNotice {
-    /// Returns `None` if the notice is about another interface.
+    /// Returns the notice for a message; `None` if it is about an interface that is not in
+    /// `interfaces`.
     pub(super) fn of(notice: &CaptureNotice, interfaces: &[String]) -> Option<Self> {
         let interface = interfaces.iter().position(|name| name == notice.interface())?;
         let kind = match notice {
@@ -148,24 +159,25 @@ impl From<&Absence> for WireAbsence {
     }
 }
 
-/// What a reader begins with.
+/// The parameters of a reader.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(super) doors: Doors,
+    /// The interfaces to listen on. Later messages refer to them by their indices.
     pub(super) interfaces: Vec<String>,
-    /// Chooses the ports that the filter passes for the scan guard.
+    /// The secret that selects the ports that the filter passes for the scan guard.
     pub(super) secret: u32,
-    /// The zero of the service's clock.
+    /// The zero of the service's clock ([`Clock::zero`]), in nanoseconds.
     pub(super) clock: u64,
     pub(super) options: ReaderOptions,
 }
 
-/// How a reader differs from what the configuration says.
+/// Options of a reader that are not in the configuration.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ReaderOptions {
     /// Ignore IPv6 packets.
     pub(crate) ipv4_only: bool,
-    /// Report each packet that matters.
+    /// Report each packet that passes the filter.
     pub(crate) report_knocks: bool,
 }
 
@@ -181,10 +193,12 @@ impl Start {
     }
 }
 
-/// The doors as text, and what the text leaves out.
+/// The configuration as text, and the current sequences of one-time doors, which the text does not
+/// contain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Doors {
     text: String,
+    /// The index and the sequence of each one-time door.
     one_time: Vec<(u16, Option<WireSequence>)>,
 }
 
@@ -198,11 +212,12 @@ impl Doors {
         }
     }
 
+    /// Returns the configuration. Fails with a message if the text cannot be parsed.
     pub(super) fn config(self) -> Result<Config, String> {
         let parsed = crate::config::parse(self.text.as_bytes());
         let Some(mut config) = parsed.config else {
             return Err(format!(
-                "the configuration cannot be passed on:\n{}",
+                "the reader cannot read the configuration:\n{}",
                 parsed.report.render("", self.text.as_bytes())
             ));
         };
@@ -215,7 +230,7 @@ impl Doors {
     }
 }
 
-/// A sequence: each step's port, and whether it is UDP.
+/// A sequence in a message: the port of each step, and true for UDP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct WireSequence(Vec<(NonZeroU16, bool)>);
 
@@ -224,6 +239,7 @@ impl WireSequence {
         Self(sequence.steps().iter().map(|step| (step.port, step.protocol == Protocol::Udp)).collect())
     }
 
+    /// Returns the sequence; `None` if it is invalid.
     pub(super) fn sequence(self) -> Option<Sequence> {
         let protocol = |udp| if udp { Protocol::Udp } else { Protocol::Tcp };
         let steps = self.0.into_iter().map(|(port, udp)| Step { port, protocol: protocol(udp) });
@@ -231,16 +247,19 @@ impl WireSequence {
     }
 }
 
-/// What happened at a door: its number, the address, and nothing that anybody sent. All but [`DoorEventKind::Complete`] has the number
-/// of the first door of that name.
+/// An event at a door, with the source address and no other content of a packet. The door is an
+/// index into the configuration: of the door itself for [`DoorEventKind::Complete`], and of the
+/// first door of the same name for other events.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct DoorEvent {
+    /// Nanoseconds by the service's clock.
     pub(super) time: u64,
     pub(super) door: u16,
     pub(super) ip: IpAddr,
     pub(super) kind: DoorEventKind,
 }
 
+/// The kind of a [`DoorEvent`], as in [`EventKind`]. Stages count from 1.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum DoorEventKind {
     Stage { stage: u8, steps: u8 },
@@ -253,8 +272,8 @@ pub(super) enum DoorEventKind {
 }
 
 impl DoorEvent {
-    /// The event of an engine that only tells; `door` is the place of the first door of that name. `None` for what such
-    /// an engine never says.
+    /// Returns the event of an engine that only detects knocks; `door` is the index described
+    /// above. `None` for events that such an engine never reports.
     pub(super) fn of(event: &Event, door: u16) -> Option<Self> {
         let kind = match event.kind {
             EventKind::Stage { stage, steps } => DoorEventKind::Stage { stage, steps },
@@ -271,6 +290,7 @@ impl DoorEvent {
         Some(Self { time: event.time.as_nanos(), door, ip: event.ip, kind })
     }
 
+    /// Returns the kind of the event in the form that an engine uses.
     pub(super) fn event_kind(&self) -> EventKind {
         let fail = |stage, reason| EventKind::Fail { stage, reason };
         match self.kind {
@@ -286,7 +306,7 @@ impl DoorEvent {
         }
     }
 
-    /// How far the attempt had come, where it tells that.
+    /// Returns the stage of the attempt, if the message contains it.
     pub(super) fn stage(&self) -> Option<u8> {
         match self.kind {
             DoorEventKind::Complete => None,
@@ -300,7 +320,7 @@ impl DoorEvent {
     }
 }
 
-/// A packet that matters, for the log of `--debug`.
+/// A [`Knock`] in a message, for the log of `--debug`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct WireKnock {
     time: u64,
@@ -343,26 +363,35 @@ impl From<WireKnock> for Knock {
     }
 }
 
-/// What a reader holds, and what it counted since its start.
+/// The counters of a reader since its start, and the number of its current attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
+    /// Attempts under way now.
     pub(crate) attempts: u64,
+    /// Packets that passed the filter.
     pub(crate) packets: u64,
+    /// As in [`EngineStats`].
     pub(crate) knocks: u64,
+    /// As in [`EngineStats`].
     pub(crate) unused: u64,
+    /// As in [`EngineStats`].
     pub(crate) evicted: u64,
+    /// As in [`EngineStats`].
     pub(crate) refused: u64,
+    /// Packets that passed the filter and that the kernel dropped.
     pub(crate) dropped: u64,
 }
 
 impl Counts {
-    /// Those of an engine, with the packets that came through the filter and those that were lost.
+    /// Returns the counters of an engine, with the numbers of packets that passed the filter and
+    /// that the kernel dropped.
     pub(crate) fn of(engine: &EngineStats, packets: u64, dropped: u64) -> Self {
         let EngineStats { attempts, knocks, unused, evicted, refused, .. } = *engine;
         Self { attempts: attempts as u64, packets, knocks, unused, evicted, refused, dropped }
     }
 
-    /// These, after the readers before had counted `earlier`.
+    /// Returns the sum with the counters of the previous readers, saturating. Their attempts do not
+    /// count.
     pub(super) fn after(self, earlier: Self) -> Self {
         Self {
             attempts: self.attempts,

@@ -1,4 +1,4 @@
-//! What the reader does in its own process.
+//! The work of the reader, in its own process.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -29,50 +29,60 @@ use crate::rate_limit::{BURST, Bucket};
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
-/// What is only for the log may wait so long, so that a flood of first knocks wakes the daemon less often.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// What waits is sent when it is so much.
-const MUCH: usize = 32 << 10;
+/// Maximum time for which messages for the log wait to be sent, so that a flood of first knocks
+/// wakes the daemon less often.
+const FLUSH_DELAY: Duration = Duration::from_millis(20);
+/// Number of waiting bytes above which they are sent immediately.
+const FLUSH_THRESHOLD: usize = 32 << 10;
 
-/// Reads packets for the daemon at the other end of `socket`, until that closes it. Before the first packet is read,
-/// `give_up_rights` is called with that connection, the one thing that is written to, and with the maximum number of
-/// bytes that the reader may still allocate; it returns in words what rights it could not give up.
+/// Runs a reader: reads packets for the daemon at the other end of `socket`, until the daemon
+/// closes the connection.
+///
+/// Before the first packet is read, `run` calls `enter_sandbox`, which must give up the privileges
+/// of this process. Its arguments are the connection, the only descriptor that the reader writes
+/// to, and the maximum number of bytes that the reader still allocates. It returns a description of
+/// each privilege that it could not give up, or why the reader must not run. The calling thread
+/// runs the reader; the process should have no other.
 ///
 /// # Errors
-/// Where something failed, which the daemon has been told as far as possible.
+/// Fails if the reader cannot start or continue. It has sent the reason to the daemon, if the
+/// connection still works. A panic of the reader is such a reason.
 pub fn run(
     socket: OwnedFd,
-    give_up_rights: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Vec<String>, String>,
+    enter_sandbox: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Vec<String>, String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut link =
-        Link { channel: Channel::new(UnixStream::from(socket), MAX_DAEMON_MESSAGE)?, waiting: VecDeque::new() };
+    let mut daemon = DaemonConnection {
+        channel: Channel::new(UnixStream::from(socket), MAX_DAEMON_MESSAGE)?,
+        waiting: VecDeque::new(),
+    };
     let work = AssertUnwindSafe(|| -> Result<(), String> {
-        let Some(mut reader) = Reader::start(&mut link, give_up_rights)? else { return Ok(()) };
+        let Some(mut reader) = Reader::start(&mut daemon, enter_sandbox)? else { return Ok(()) };
         reader.run().or_else(|error| match error.kind() {
-            // The daemon is gone.
+            // The daemon has ended.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => Ok(()),
             _ => Err(error.to_string()),
         })
     });
     let result = catch_unwind(work).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(format!("it panicked: {}", text.unwrap_or("without words")))
+        Err(format!("it panicked: {}", text.unwrap_or("without a message")))
     });
     if let Err(message) = &result {
-        link.channel.put(&FromReader::Failed(cut(message)))?;
-        link.channel.flush()?;
+        daemon.channel.put(&FromReader::Failed(cut(message)))?;
+        daemon.channel.flush()?;
     }
     Ok(result?)
 }
 
 /// The connection to the daemon.
-struct Link {
+struct DaemonConnection {
     channel: Channel,
-    /// Messages that came while another was waited for.
+    /// Messages that came while the reader waited for another one.
     waiting: VecDeque<ToReader>,
 }
 
-impl Link {
+impl DaemonConnection {
+    /// Returns the next message, if one was received completely.
     fn next(&mut self) -> io::Result<Option<ToReader>> {
         match self.waiting.pop_front() {
             Some(message) => Ok(Some(message)),
@@ -80,7 +90,8 @@ impl Link {
         }
     }
 
-    /// Asks the daemon how the network is now; `None` where it does not know.
+    /// Requests the state of the network from the daemon, and waits for it; `None` if the daemon
+    /// cannot read it.
     fn ask_network(&mut self) -> io::Result<Option<Network>> {
         self.channel.put(&FromReader::AskNetwork)?;
         self.channel.flush()?;
@@ -93,40 +104,44 @@ impl Link {
     }
 }
 
+/// A reader with open captures.
 struct Reader<'a> {
-    link: &'a mut Link,
+    daemon: &'a mut DaemonConnection,
     capture: CaptureSet,
-    /// The names of the interfaces as the daemon numbers them.
+    /// The names of the interfaces, by the indices that messages use.
     interfaces: Vec<String>,
     feed: Feed,
-    /// `None` after it was handed over.
+    /// `None` after the attempts were handed over.
     engine: Option<Engine>,
     config: Config,
     log_limit: LogLimit,
-    /// The first door of each name.
-    places: HashMap<Arc<str>, u16, RandomState>,
+    /// The index of the first door of each name.
+    first_doors: HashMap<Arc<str>, u16, RandomState>,
     clock: Clock,
+    /// As [`Start::secret`].
     secret: u32,
     report_knocks: bool,
+    /// Limit of reported packets.
     knock_limit: Bucket,
-    /// The daemon waits for [`FromReader::CaughtUp`] of this time.
+    /// The daemon waits for [`FromReader::CaughtUp`] with this time or a later one.
     catch_up: Option<Timestamp>,
-    /// A turn is due that no descriptor tells of.
-    look_again: bool,
-    /// Since when something waits to be sent.
-    waits_since: Option<Instant>,
-    /// When the daemon was last sent something.
+    /// A turn is due that no descriptor reports.
+    is_turn_due: bool,
+    /// Time since which a message waits to be sent.
+    unsent_since: Option<Instant>,
+    /// Time at which messages were last sent.
     sent_at: Instant,
 }
 
 impl<'a> Reader<'a> {
-    /// `None` where the daemon is gone before it said what to do.
+    /// Opens the captures, enters the sandbox and reports that the reader is ready. `None` if the
+    /// daemon has ended before it sent the parameters.
     fn start(
-        link: &'a mut Link,
-        give_up_rights: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Vec<String>, String>,
+        daemon: &'a mut DaemonConnection,
+        enter_sandbox: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Vec<String>, String>,
     ) -> Result<Option<Self>, String> {
         let text = |error: io::Error| error.to_string();
-        let Ok(ToReader::Start(start)) = link.channel.wait() else { return Ok(None) };
+        let Ok(ToReader::Start(start)) = daemon.channel.wait() else { return Ok(None) };
         let Start { doors, interfaces, secret, clock, options } = start;
         let ReaderOptions { ipv4_only, report_knocks } = options;
         let config = doors.config()?;
@@ -136,16 +151,16 @@ impl<'a> Reader<'a> {
             .map_err(|error| error.to_string())?;
         let mut feed = Feed::new(clock, ipv4_only);
         feed.follow_addresses(&mut capture, &mut engine);
-        capture.wait_also_for(link.channel.as_fd()).map_err(text)?;
+        capture.wait_also_for(daemon.channel.as_fd()).map_err(text)?;
         capture.enter_sandbox();
-        let kept = give_up_rights(link.channel.as_fd(), memory_for(&config))?;
+        let kept = enter_sandbox(daemon.channel.as_fd(), memory_for(&config))?;
         let mut reader = Self {
-            link,
+            daemon,
             capture,
             interfaces,
             feed,
             engine: Some(engine),
-            places: places(&config),
+            first_doors: first_doors(&config),
             log_limit: log_limit(&config),
             config,
             clock,
@@ -153,26 +168,27 @@ impl<'a> Reader<'a> {
             report_knocks,
             knock_limit: Bucket::new(MAX_KNOCK_RATE, 1),
             catch_up: None,
-            look_again: false,
-            waits_since: None,
+            is_turn_due: false,
+            unsent_since: None,
             sent_at: Instant::now(),
         };
-        let kept = kept.iter().map(|right| cut(right)).collect();
-        reader.say(&FromReader::Ready { kept }).map_err(text)?;
-        reader.tell_capture().map_err(text)?;
+        let kept = kept.iter().map(|privilege| cut(privilege)).collect();
+        reader.queue(&FromReader::Ready { kept }).map_err(text)?;
+        reader.queue_notices().map_err(text)?;
         reader.flush().map_err(text)?;
         Ok(Some(reader))
     }
 
+    /// Works until the attempts are handed over.
     fn run(&mut self) -> io::Result<()> {
-        self.begin()?;
+        self.restore_attempts()?;
         let mut has_messages = false;
         while self.engine.is_some() {
             if has_messages {
-                self.link.channel.receive()?;
+                self.daemon.channel.receive()?;
             }
-            while let Some(message) = self.link.next()? {
-                self.obey(message)?;
+            while let Some(message) = self.daemon.next()? {
+                self.handle(message)?;
             }
             self.turn()?;
             let left = self.time_left();
@@ -181,10 +197,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Takes up what the reader before this one had under way.
-    fn begin(&mut self) -> io::Result<()> {
+    /// Restores the attempts of the previous reader.
+    fn restore_attempts(&mut self) -> io::Result<()> {
         loop {
-            let message = self.link.channel.wait()?;
+            let message = self.daemon.channel.wait()?;
             match message {
                 ToReader::Attempts(attempts) => {
                     let Some(engine) = &mut self.engine else { continue };
@@ -196,15 +212,16 @@ impl<'a> Reader<'a> {
                     self.feed.begin_after(Timestamp::from_nanos(after));
                     return Ok(());
                 }
-                other => self.link.waiting.push_back(other),
+                other => self.daemon.waiting.push_back(other),
             }
         }
     }
 
-    fn obey(&mut self, message: ToReader) -> io::Result<()> {
+    /// Handles a message.
+    fn handle(&mut self, message: ToReader) -> io::Result<()> {
         if matches!(message, ToReader::Reload(_)) {
-            // What has come by now is for the doors of before.
-            self.read_on()?;
+            // Packets that have arrived by now are for the old doors.
+            self.drain()?;
         }
         let Some(engine) = &mut self.engine else { return Ok(()) };
         match message {
@@ -212,13 +229,13 @@ impl<'a> Reader<'a> {
                 self.config = Doors::config(doors).map_err(io::Error::other)?;
                 engine.reload(&self.config, self.clock.now());
                 self.capture.set_filter(PortFilter::new(&self.config, self.secret).with_all_flags(self.report_knocks));
-                // Under the names of before.
-                self.tell_events()?;
+                // The events have the names of the old doors.
+                self.queue_events()?;
                 self.report_suppressed()?;
-                self.places = places(&self.config);
+                self.first_doors = first_doors(&self.config);
                 self.log_limit = log_limit(&self.config);
-                self.tell_capture()?;
-                self.say(&FromReader::Reloaded)?;
+                self.queue_notices()?;
+                self.queue(&FromReader::Reloaded)?;
                 self.flush()
             }
             ToReader::Sequence { door, sequence } => {
@@ -236,12 +253,12 @@ impl<'a> Reader<'a> {
             }
             ToReader::Count => {
                 let counts = self.counts();
-                self.say(&FromReader::Counts(counts))?;
+                self.queue(&FromReader::Counts(counts))?;
                 self.flush()
             }
             ToReader::HandOver => self.hand_over(),
             ToReader::Start(_) | ToReader::Attempts(_) | ToReader::Begin { .. } | ToReader::Network(_) => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "a message out of turn"))
+                Err(io::Error::new(io::ErrorKind::InvalidData, "the daemon sent a message out of turn"))
             }
         }
     }
@@ -251,7 +268,7 @@ impl<'a> Reader<'a> {
         Counts::of(&stats, self.feed.packets(), self.capture.stats().dropped)
     }
 
-    /// One round of work: true where nothing is left in the buffers.
+    /// Does the work that is due. Returns true if no packet is left in the buffers.
     fn turn(&mut self) -> io::Result<bool> {
         let Some(engine) = &mut self.engine else { return Ok(true) };
         let mut knocks = Vec::new();
@@ -265,93 +282,97 @@ impl<'a> Reader<'a> {
             self.capture.poll_all();
         }
         let caught_up = self.feed.turn(&mut self.capture, engine, &mut on_knock).map_err(io::Error::other)?;
-        if self.capture.take_network_wanted() {
-            match self.link.ask_network()? {
+        if self.capture.take_network_request() {
+            match self.daemon.ask_network()? {
                 Some(network) => self.capture.set_network(network),
-                // The daemon is out of descriptors or memory, which may pass.
-                None => self.capture.ask_again()?,
+                // The daemon lacks descriptors or memory, which may pass.
+                None => self.capture.retry_network()?,
             }
-            self.look_again = true;
+            self.is_turn_due = true;
         }
         for knock in knocks {
-            self.say(&knock)?;
+            self.queue(&knock)?;
         }
-        let mut urgent = self.tell_events()?;
+        let mut urgent = self.queue_events()?;
         if self.log_limit.poll_timeout().is_some_and(|due| due <= self.clock.now()) {
             self.report_suppressed()?;
         }
-        urgent |= self.tell_capture()?;
+        urgent |= self.queue_notices()?;
         if let Some(captures) = self.capture.take_polled() {
-            self.say(&FromReader::Alive { captures: u16::try_from(captures).unwrap_or(u16::MAX) })?;
+            self.queue(&FromReader::Alive { captures: u16::try_from(captures).unwrap_or(u16::MAX) })?;
             urgent = true;
         }
         if let (Some(asked), Some(time)) = (self.catch_up, caught_up)
             && time >= asked
         {
             self.catch_up = None;
-            self.say(&FromReader::CaughtUp { time: time.as_nanos() })?;
+            self.queue(&FromReader::CaughtUp { time: time.as_nanos() })?;
             urgent = true;
         }
-        let much = self.link.channel.waiting() > MUCH;
-        if urgent || much || self.waits_since.is_some_and(|since| since.elapsed() >= PATIENCE) {
+        let is_much = self.daemon.channel.unsent() > FLUSH_THRESHOLD;
+        if urgent || is_much || self.unsent_since.is_some_and(|since| since.elapsed() >= FLUSH_DELAY) {
             self.flush()?;
         }
         Ok(caught_up.is_some())
     }
 
-    /// Reports the numbers of events that were not reported one by one since the last time.
+    /// Queues the numbers of events that were not reported individually since the last report.
     fn report_suppressed(&mut self) -> io::Result<()> {
         match self.log_limit.take_report() {
-            Some(counted) => self.say(&FromReader::Suppressed { time: self.clock.now().as_nanos(), counted }),
+            Some(counted) => self.queue(&FromReader::Suppressed { time: self.clock.now().as_nanos(), counted }),
             None => Ok(()),
         }
     }
 
-    /// Tells what the engine found, so far as the rate of log lines admits it; true where a door is to be opened.
-    fn tell_events(&mut self) -> io::Result<bool> {
+    /// Queues the engine's events that the log limit admits. Returns true if one of them opens a
+    /// door.
+    fn queue_events(&mut self) -> io::Result<bool> {
         let mut opens = false;
-        // Not the times of the events: those of many seconds may come at one time, and the daemon goes by what comes.
+        // The current time and not the times of the events, because the engine may return the
+        // events of many seconds at one time. The daemon limits the messages by the time of their
+        // arrival.
         let now = self.clock.now();
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
             let door = match &event.kind {
                 EventKind::Open { door_id, .. } => Some(door_id.0),
-                _ => self.places.get(&event.door).copied(),
+                _ => self.first_doors.get(&event.door).copied(),
             };
             opens |= matches!(event.kind, EventKind::Open { .. });
             if let Some(door) = door
                 && (self.is_one_time_use(&event.kind) || self.log_limit.admits(door, &event.kind, now))
-                && let Some(found) = DoorEvent::of(&event, door)
+                && let Some(event) = DoorEvent::of(&event, door)
             {
-                self.say(&FromReader::DoorEvent(found))?;
+                self.queue(&FromReader::DoorEvent(event))?;
             }
         }
         Ok(opens)
     }
 
-    /// True for the complete sequence of a one-time door, which takes no knock until the daemon has used it.
+    /// Returns true for the complete sequence of a one-time door, which accepts no knock until the
+    /// daemon has consumed the sequence.
     fn is_one_time_use(&self, kind: &EventKind) -> bool {
         let EventKind::Open { door_id, .. } = kind else { return false };
         self.config.doors.get(usize::from(door_id.0)).is_some_and(|door| door.one_time_sequences.is_some())
     }
 
-    /// Tells what the capture has to say; true where there is something.
-    fn tell_capture(&mut self) -> io::Result<bool> {
-        let mut told = false;
+    /// Queues the notices and the restart request of the capture. Returns true if there is one.
+    fn queue_notices(&mut self) -> io::Result<bool> {
+        let mut is_any = false;
         while let Some(notice) = self.capture.poll_notice() {
             if let Some(notice) = WireNotice::of(&notice, &self.interfaces) {
-                self.say(&FromReader::Capture(notice))?;
-                told = true;
+                self.queue(&FromReader::Capture(notice))?;
+                is_any = true;
             }
         }
         if let Some(request) = self.capture.take_restart_request() {
-            self.say(&FromReader::AskRestart { failed: request == RestartRequest::AfterFailure })?;
-            told = true;
+            self.queue(&FromReader::AskRestart { failed: request == RestartRequest::AfterFailure })?;
+            is_any = true;
         }
-        Ok(told)
+        Ok(is_any)
     }
 
-    /// Reads to the end of the buffers.
-    fn read_on(&mut self) -> io::Result<()> {
+    /// Handles the packets in the buffers, at most [`MAX_FINAL_TURNS`] turns.
+    fn drain(&mut self) -> io::Result<()> {
         for _ in 0..MAX_FINAL_TURNS {
             if self.turn()? {
                 break;
@@ -360,64 +381,66 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads to the end of the buffers and gives the attempts to the next reader.
+    /// Handles the packets in the buffers and hands over the attempts to the next reader.
     fn hand_over(&mut self) -> io::Result<()> {
-        self.read_on()?;
+        self.drain()?;
         self.report_suppressed()?;
         let counts = Counts { attempts: 0, ..self.counts() };
         let Some(engine) = self.engine.take() else { return Ok(()) };
         let mut attempts = engine.hand_over();
         loop {
-            let some: Vec<_> = attempts.by_ref().take(ATTEMPTS_PER_MESSAGE).collect();
-            if some.is_empty() {
+            let batch: Vec<_> = attempts.by_ref().take(ATTEMPTS_PER_MESSAGE).collect();
+            if batch.is_empty() {
                 break;
             }
-            self.say(&FromReader::Attempts(some))?;
-            if self.link.channel.waiting() > MUCH {
+            self.queue(&FromReader::Attempts(batch))?;
+            if self.daemon.channel.unsent() > FLUSH_THRESHOLD {
                 self.flush()?;
             }
         }
-        self.say(&FromReader::HandedOver { last: self.feed.last_stamp().as_nanos(), counts })?;
+        self.queue(&FromReader::HandedOver { last: self.feed.last_timestamp().as_nanos(), counts })?;
         self.flush()
     }
 
-    fn say(&mut self, message: &FromReader) -> io::Result<()> {
-        self.waits_since.get_or_insert_with(Instant::now);
-        self.link.channel.put(message)
+    /// Queues a message, which is sent by [`Reader::flush`].
+    fn queue(&mut self, message: &FromReader) -> io::Result<()> {
+        self.unsent_since.get_or_insert_with(Instant::now);
+        self.daemon.channel.put(message)
     }
 
+    /// Sends the queued messages, and waits until the socket has accepted them.
     fn flush(&mut self) -> io::Result<()> {
-        if self.waits_since.take().is_some() {
+        if self.unsent_since.take().is_some() {
             self.sent_at = Instant::now();
         }
-        self.link.channel.flush()
+        self.daemon.channel.flush()
     }
 
-    /// How long to wait for packets and messages.
+    /// Returns the maximum time to wait for packets and messages.
     fn time_left(&mut self) -> Option<Duration> {
-        let look_again = std::mem::take(&mut self.look_again) || self.link.channel.has_unseen();
-        if self.catch_up.is_some() || look_again {
+        let is_turn_due = std::mem::take(&mut self.is_turn_due) || self.daemon.channel.has_unhandled();
+        if self.catch_up.is_some() || is_turn_due {
             return Some(Duration::ZERO);
         }
         let due =
             self.engine.as_mut().and_then(Engine::poll_timeout).into_iter().chain(self.log_limit.poll_timeout()).min();
         let due = due.map(|due| due.saturating_since(self.clock.now()));
-        let flush = self.waits_since.map(|since| PATIENCE.saturating_sub(since.elapsed()));
+        let flush = self.unsent_since.map(|since| FLUSH_DELAY.saturating_sub(since.elapsed()));
         let alive = ALIVE_INTERVAL.saturating_sub(self.sent_at.elapsed());
         due.into_iter().chain(flush).chain([alive]).min()
     }
 }
 
-/// The limits of the events that the reader reports.
+/// Returns the limits of the events that the reader reports.
 fn log_limit(config: &Config) -> LogLimit {
     LogLimit::new(config.options.log_rate, config.options.max_openings, config.doors.len())
 }
 
-/// The place of the first door of each name.
-fn places(config: &Config) -> HashMap<Arc<str>, u16, RandomState> {
-    let mut places = HashMap::default();
-    for (door, place) in config.doors.iter().zip(0..=u16::MAX) {
-        places.entry(door.name.clone()).or_insert(place);
+/// Returns the index of the first door of each name.
+fn first_doors(config: &Config) -> HashMap<Arc<str>, u16, RandomState> {
+    let mut first_doors = HashMap::default();
+    for (door, index) in config.doors.iter().zip(0..=u16::MAX) {
+        first_doors.entry(door.name.clone()).or_insert(index);
     }
-    places
+    first_doors
 }

@@ -66,7 +66,7 @@ pub enum Notice {
     CommandSkipped(CommandRequest),
     /// Something happened to the capture.
     Capture(CaptureNotice),
-    /// Something about the process that reads packets.
+    /// A notice about the reader process.
     Reader(ReaderNotice),
     /// So many openings from before the start were found in the state file.
     Restored(usize),
@@ -238,8 +238,8 @@ pub enum ServiceError {
     /// The capture cannot be opened or has broken down.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// The process that reads packets cannot be started.
-    #[error("the process that reads packets cannot be started: {0}")]
+    /// The reader process cannot be started.
+    #[error("the reader process cannot be started: {0}")]
     Reader(String),
     /// The state file must not be used.
     #[error(transparent)]

@@ -12,7 +12,7 @@ use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::feed::{Feed, MAX_FINAL_TURNS};
 use crate::filter::PortFilter;
-use crate::reader::{Counts, ReaderOptions, ReaderProcess, Seen, Start};
+use crate::reader::{Counts, ReaderOptions, ReaderProcess, ReaderReport, Start};
 use crate::time::Timestamp;
 
 /// A reader that cannot say what came before a closing is due is not waited for any longer: the door is closed.
@@ -85,8 +85,8 @@ impl PacketSource {
                 }
             }
             Self::Reader(reader) => {
-                while let Some(seen) = reader.poll_seen() {
-                    take(seen, engine, notices);
+                while let Some(report) = reader.poll_report() {
+                    take(report, engine, notices);
                 }
             }
         }
@@ -183,8 +183,8 @@ impl Service {
     fn wait_for_reload(&mut self) -> Result<(), ServiceError> {
         while let PacketSource::Reader(reader) = &mut self.packet_source {
             let is_reloading = reader.is_reloading();
-            while let Some(seen) = reader.poll_seen() {
-                take(seen, &mut self.engine, &mut self.notices);
+            while let Some(report) = reader.poll_report() {
+                take(report, &mut self.engine, &mut self.notices);
             }
             if !is_reloading {
                 reader.end_reload();
@@ -197,7 +197,7 @@ impl Service {
         Ok(())
     }
 
-    /// Looks out for other doors, on other interfaces. What was seen of the old doors is done with when this returns.
+    /// Looks out for other doors, on other interfaces. All reports about the old doors are handled when this returns.
     pub(super) fn replace_doors(&mut self, config: &Config, interfaces: Vec<String>) -> Result<(), ServiceError> {
         match &mut self.packet_source {
             PacketSource::Local(local) => {
@@ -217,7 +217,7 @@ impl Service {
                 }
                 match opened {
                     Some(capture) => {
-                        local.feed.begin_after(local.feed.last_stamp());
+                        local.feed.begin_after(local.feed.last_timestamp());
                         local.dropped_before += local.capture.stats().dropped;
                         (local.capture, local.interfaces) = (capture, interfaces);
                     }
@@ -245,13 +245,13 @@ fn close_due(reader: &mut ReaderProcess, engine: &mut Engine, clock: Clock) {
     }
 }
 
-fn take(seen: Seen, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
-    match seen {
-        Seen::DoorEvent { time, door_id, ip, kind } => engine.take_over(time, door_id, ip, kind),
-        Seen::CaughtUp(time) => engine.handle_timeout(time),
-        Seen::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),
-        Seen::Knock(knock) => notices.push_back(Notice::Knock(knock)),
-        Seen::Capture(notice) => notices.push_back(Notice::Capture(notice)),
-        Seen::Notice(notice) => notices.push_back(Notice::Reader(notice)),
+fn take(report: ReaderReport, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
+    match report {
+        ReaderReport::DoorEvent { time, door_id, ip, kind } => engine.take_over(time, door_id, ip, kind),
+        ReaderReport::CaughtUp(time) => engine.handle_timeout(time),
+        ReaderReport::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),
+        ReaderReport::Knock(knock) => notices.push_back(Notice::Knock(knock)),
+        ReaderReport::Capture(notice) => notices.push_back(Notice::Capture(notice)),
+        ReaderReport::Notice(notice) => notices.push_back(Notice::Reader(notice)),
     }
 }

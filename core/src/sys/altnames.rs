@@ -1,4 +1,4 @@
-//! The alternative names of interfaces (`ip link property`), which getifaddrs(3) does not have.
+//! The alternative names of interfaces (`ip link property`), which getifaddrs(3) does not return.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -6,8 +6,9 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::netlink_socket;
 
-/// The header of a message and what RTM_NEWLINK has before its attributes (rtnetlink(7)).
+/// Size in bytes of a netlink message header.
 const HEADER: usize = size_of::<libc::nlmsghdr>();
+/// Size in bytes of the part of RTM_NEWLINK before its attributes (rtnetlink(7)).
 const LINK: usize = 16;
 const NLMSG_DONE: u16 = 3;
 /// `NLM_F_REQUEST` and `NLM_F_DUMP`.
@@ -15,15 +16,16 @@ const DUMP: u16 = 0x1 | 0x300;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
-/// The type of an attribute, without its flags.
+/// Mask for the type of an attribute, without its flags.
 const TYPE: u16 = 0x3fff;
-/// More than the kernel puts into one datagram of a dump.
-const BUFFER: usize = 64 << 10;
+/// Size of the receive buffer in bytes: more than the kernel puts into one datagram of a dump.
+const BUFFER_BYTES: usize = 64 << 10;
 
-/// The alternative names of all interfaces of this network namespace, each with the name of its interface.
+/// Returns the alternative names of all interfaces in this network namespace, each with the name of
+/// its interface.
 ///
 /// # Errors
-/// Fails without descriptors, and where netlink sockets are forbidden.
+/// Fails if no descriptor is free, or if netlink sockets are forbidden.
 pub(super) fn read() -> io::Result<HashMap<String, String>> {
     let mut socket = File::from(netlink_socket::open(libc::NETLINK_ROUTE, 0)?);
     let mut request = Vec::with_capacity(HEADER + LINK);
@@ -33,20 +35,21 @@ pub(super) fn read() -> io::Result<HashMap<String, String>> {
     request.resize(HEADER + LINK, 0);
     socket.write_all(&request)?;
     let mut names = HashMap::new();
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match socket.read(&mut buffer) {
             Ok(length) if take_messages(buffer.get(..length).unwrap_or_default(), &mut names) => return Ok(names),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The kernel answers a dump within the calls.
+            // The kernel answers a dump during the calls.
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(names),
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Takes the names out of a datagram; true at the end of the dump, or at what is no message.
+/// Extracts the names from a datagram. Returns true at the end of the dump, or at an invalid
+/// message.
 fn take_messages(mut datagram: &[u8], names: &mut HashMap<String, String>) -> bool {
     while !datagram.is_empty() {
         let (Some(length), Some(kind)) = (number_32(datagram, 0), number_16(datagram, 4)) else { return true };
@@ -91,7 +94,7 @@ fn number_32(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)?).ok()
 }
 
-/// A text that ends with a zero.
+/// Returns a NUL-terminated text.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
@@ -102,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dump_can_be_read_and_broken_messages_do_no_harm() {
+    fn a_dump_is_parsed_and_invalid_messages_are_harmless() {
         read().unwrap();
         let attribute = |kind: u16, value: &[u8]| {
             let length = u16::try_from(4 + value.len()).unwrap();

@@ -10,33 +10,33 @@ use super::socket::set_option;
 pub struct Instruction {
     /// The instruction code.
     pub code: u16,
-    /// How many instructions to skip when a comparison holds.
+    /// Number of instructions to skip if a comparison is true.
     pub jt: u8,
-    /// How many instructions to skip when it does not.
+    /// Number of instructions to skip if a comparison is false.
     pub jf: u8,
     /// The operand.
     pub k: u32,
 }
 
 impl Instruction {
-    /// An instruction that does not jump.
+    /// Creates an instruction that does not jump.
     pub(crate) const fn new(code: u16, k: u32) -> Self {
         Self { code, jt: 0, jf: 0, k }
     }
 
-    /// A comparison that skips `jt` instructions if it holds and `jf` otherwise.
+    /// Creates a comparison that skips `jt` instructions if it is true and `jf` otherwise.
     pub(crate) const fn compare(code: u16, k: u32, jt: u8, jf: u8) -> Self {
         Self { code, jt, jf, k }
     }
 }
 
-/// The result of a program that keeps the whole packet.
+/// Result of a program that keeps the whole packet.
 pub(crate) const KEEP: u32 = u32::MAX;
-/// The result of a program that drops the packet.
+/// Result of a program that drops the packet.
 pub(crate) const DROP: u32 = 0;
 
-/// The instruction codes in use (linux/bpf_common.h). A is the accumulator, X the index register, P the packet, M the
-/// scratch memory.
+/// The instruction codes in use (linux/bpf_common.h). A is the accumulator, X the index register, P
+/// the packet, M the scratch memory.
 pub(crate) mod code {
     /// A = four bytes of P at k.
     pub(crate) const LOAD_WORD: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
@@ -83,18 +83,20 @@ pub(crate) mod code {
     /// Keep k bytes of the packet; 0 drops it.
     pub(crate) const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
 
-    /// The width that `struct sock_filter` has for a code; all of them are below 256.
+    /// Converts a code to the width that `struct sock_filter` has for it; all codes are below 256.
     const fn code(bits: libc::c_uint) -> u16 {
         let [low, high, ..] = bits.to_le_bytes();
         u16::from_le_bytes([low, high])
     }
 }
 
-/// Lets only packets through for which the program returns something else than 0, in place of an earlier filter.
+/// Attaches a filter that passes only packets for which the program does not return 0. It replaces
+/// an earlier filter.
 ///
 /// # Errors
-/// `InvalidInput` for a program of no or more than 4,096 instructions or one that the kernel finds wrong; `ENOMEM` where
-/// it is larger than `net.core.optmem_max` allows. See socket(7), `SO_ATTACH_FILTER`.
+/// `InvalidInput` if the program is empty, has more than 4,096 instructions or is rejected by the
+/// kernel; `ENOMEM` if it is larger than `net.core.optmem_max` allows. See socket(7),
+/// `SO_ATTACH_FILTER`.
 pub fn attach_filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
     let mut instructions: Vec<libc::sock_filter> = program
         .iter()
@@ -105,7 +107,7 @@ pub fn attach_filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Res
     set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
-/// Lets every packet through again; nothing happens where no filter is attached.
+/// Removes the filter, so that every packet passes. Has no effect if no filter is attached.
 ///
 /// # Errors
 /// See socket(7), `SO_DETACH_FILTER`.
@@ -123,7 +125,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn wrong_programs_are_refused() {
+    fn invalid_programs_are_rejected() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let no_return = Instruction::new(code::ADD, 1);
         for program in [vec![], vec![no_return], vec![no_return; 70_000]] {

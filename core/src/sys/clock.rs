@@ -1,14 +1,14 @@
-//! Clocks that std does not have.
+//! Clocks that std does not provide.
 
 use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The time since the machine was started, time asleep included (`CLOCK_BOOTTIME`, clock_gettime(2)). Nobody can set
-/// this clock.
+/// Returns the time since the machine was started, including sleep (`CLOCK_BOOTTIME`,
+/// clock_gettime(2)). No process can set this clock.
 pub fn boottime() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec that outlives the call. The call cannot fail: Linux has had this clock since
-    // 2.6.39.
+    // SAFETY: `time` is a valid timespec that outlives the call. The call cannot fail: Linux has
+    // had this clock since 2.6.39.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
@@ -30,18 +30,20 @@ pub struct LocalTime {
     pub second: i32,
 }
 
-/// The local time now, by the time zone that tzset(3) found when this was called first; UTC where there is none.
+/// Returns the current local time, in the time zone that tzset(3) found at the first call; UTC if
+/// there is none.
 pub fn local_time() -> LocalTime {
     static ZONE: Once = Once::new();
     ZONE.call_once(|| {
-        // SAFETY: it reads the environment, which nothing in this workspace changes.
+        // SAFETY: tzset reads the environment, which nothing in this workspace changes.
         unsafe { tzset() };
     });
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = libc::time_t::try_from(since_epoch.as_secs()).unwrap_or(libc::time_t::MAX);
     // SAFETY: a tm is plain integers and a pointer, for which zeros are valid.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both are valid and outlive the call. It fails only for years that no clock shows; then `tm` stays zero.
+    // SAFETY: both are valid and outlive the call. It fails only for years that no clock shows;
+    // then `tm` remains zero.
     unsafe { libc::localtime_r(&raw const seconds, &raw mut tm) };
     LocalTime {
         year: tm.tm_year + 1900,
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_time_is_what_date_says() {
+    fn local_time_agrees_with_date() {
         let now = local_time();
         let output = std::process::Command::new("date").arg("+%Y-%-m-%-d").output().unwrap();
         let today = format!("{}-{}-{}\n", now.year, now.month, now.day);
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn boottime_moves_on() {
+    fn boottime_advances() {
         let before = boottime();
         assert!(before > Duration::ZERO);
         assert!(boottime() >= before);

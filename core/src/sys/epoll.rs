@@ -1,4 +1,4 @@
-//! epoll(7): one descriptor that is readable when any of many is.
+//! epoll(7): one descriptor that is readable when any of a set is ready.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -6,18 +6,19 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
-/// At most this many descriptors are reported by one [`Epoll::wait`]; the others by the next.
+/// Maximum number of descriptors reported by one [`Epoll::wait`]; the next call reports the others.
 const BATCH: libc::c_int = 64;
 
-/// A set of descriptors that is waited for as one; itself a descriptor that can be waited for.
+/// A set of descriptors that a thread waits for together. The set is itself a descriptor and can be
+/// a member of another set.
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);
 
 impl Epoll {
-    /// An empty set.
+    /// Creates an empty set.
     ///
     /// # Errors
-    /// Fails where the process or the system is out of descriptors.
+    /// Fails if the process or the system is out of descriptors.
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         super::owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Self)
@@ -31,8 +32,8 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token)
     }
 
-    /// Reports `token` while `fd` has room to write, has an error or has hung up (level-triggered): what becomes of a
-    /// connection in the making.
+    /// Reports `token` while `fd` has room to write, has an error or has hung up (level-triggered).
+    /// This covers every state change of a connection that is being established.
     ///
     /// # Errors
     /// See epoll_ctl(2).
@@ -40,8 +41,8 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLOUT as u32, token)
     }
 
-    /// Pauses (`false`) or resumes (`true`) the reports of a descriptor that is in the set. Hang-ups and errors are
-    /// reported even while paused.
+    /// Pauses (`false`) or resumes (`true`) the reports of a descriptor that is in the set.
+    /// Hang-ups and errors are reported even while paused.
     ///
     /// # Errors
     /// See epoll_ctl(2).
@@ -49,8 +50,8 @@ impl Epoll {
         self.set_interest(fd, token, enabled, false)
     }
 
-    /// Says what of a descriptor that is in the set is reported from now on: that it is readable, that it has room to write,
-    /// both or neither. Hang-ups and errors are always reported.
+    /// Sets which events of a descriptor in the set are reported from now on: that it is readable,
+    /// that it has room to write, both or neither. Hang-ups and errors are always reported.
     ///
     /// # Errors
     /// See epoll_ctl(2).
@@ -60,7 +61,8 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, read | write, token)
     }
 
-    /// Takes a descriptor out of the set; needed before it is closed where a duplicate of it lives on.
+    /// Removes a descriptor from the set. This is necessary before it is closed if a duplicate of
+    /// it remains open.
     ///
     /// # Errors
     /// See epoll_ctl(2).
@@ -68,9 +70,9 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }
 
-    /// Waits until a descriptor is ready or `timeout` is over (`None`: for ever) and puts the tokens of the ready ones
-    /// into `tokens`, replacing what it held. A timeout is rounded up to a millisecond; a signal ends the wait early,
-    /// with no token.
+    /// Waits until a descriptor is ready or `timeout` has passed (`None`: without a limit), and
+    /// replaces the content of `tokens` with the tokens of the ready descriptors. A timeout is
+    /// rounded up to a millisecond. A signal ends the wait early, without a token.
     ///
     /// # Errors
     /// See epoll_wait(2).
@@ -88,7 +90,7 @@ impl Epoll {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => return Err(error),
         };
-        // SAFETY: the kernel has written so many.
+        // SAFETY: the kernel has written `count` entries.
         tokens.extend(events[..count].iter().map(|event| unsafe { event.assume_init_ref() }.u64));
         Ok(())
     }

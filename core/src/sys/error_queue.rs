@@ -1,5 +1,6 @@
-//! The error queue of a socket (`IP_RECVERR` in ip(7), `IPV6_RECVERR` in ipv6(7)): which ICMP error came, from whom, and
-//! about a packet to whom. No right is needed to read it.
+//! The error queue of a socket (`IP_RECVERR` in ip(7), `IPV6_RECVERR` in ipv6(7)): each entry has
+//! the ICMP error, its sender and the destination of the packet that it is about. Reading the queue
+//! needs no privilege.
 
 use std::io;
 use std::mem;
@@ -9,7 +10,7 @@ use std::ptr;
 
 use super::socket;
 
-/// Where an error comes from.
+/// The origin of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// An ICMP message of this type and code.
@@ -23,15 +24,15 @@ pub enum Origin {
 /// An error about a packet that the socket sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueuedError {
-    /// Where it comes from.
+    /// The origin.
     pub origin: Origin,
-    /// Who sent the ICMP message.
+    /// The sender of the ICMP message.
     pub from: Option<IpAddr>,
-    /// Whom the packet was for.
+    /// The destination of the packet.
     pub destination: Option<SocketAddr>,
 }
 
-/// Has the socket, of the family of `family_of`, keep errors in its queue from now on.
+/// Enables the error queue of the socket, whose address family is that of `family_of`.
 ///
 /// # Errors
 /// See setsockopt(2).
@@ -43,12 +44,13 @@ pub fn enable(socket: BorrowedFd<'_>, family_of: SocketAddr) -> io::Result<()> {
     socket::set_option(socket, level, option, &1)
 }
 
-/// Takes the oldest error out of the queue; `None` where it is empty.
+/// Removes and returns the oldest error in the queue; `None` if the queue is empty.
 ///
 /// # Errors
 /// See recvmsg(2).
 pub fn next(socket: BorrowedFd<'_>) -> io::Result<Option<QueuedError>> {
-    // Room for the error with its sender's address and for other control messages; aligned as they are.
+    // Room for the error with its sender's address and for other control messages, aligned as they
+    // are.
     let mut control = [0_u64; 64];
     // SAFETY: a sockaddr_storage is plain integers, for which zeros are valid.
     let mut destination: libc::sockaddr_storage = unsafe { mem::zeroed() };
@@ -62,8 +64,8 @@ pub fn next(socket: BorrowedFd<'_>) -> io::Result<Option<QueuedError>> {
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control) as _;
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-    // SAFETY: the message points to a place for an address and to one for control messages, with their lengths, which
-    // outlive the call; no data is asked for.
+    // SAFETY: the message points to buffers for an address and for control messages, with their
+    // lengths, which outlive the call. It requests no data.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     if received == -1 {
         let error = io::Error::last_os_error();
@@ -73,7 +75,7 @@ pub fn next(socket: BorrowedFd<'_>) -> io::Result<Option<QueuedError>> {
     Ok(Some(QueuedError { origin, from, destination: socket::address_of(&destination) }))
 }
 
-/// What the queue says of an error (`SO_EE_OFFENDER` in ip(7)).
+/// The control message of an error (`SO_EE_OFFENDER` in ip(7)).
 #[derive(Clone, Copy)]
 #[repr(C, packed)]
 struct WithOffender {
@@ -81,7 +83,7 @@ struct WithOffender {
     offender: libc::sockaddr_storage,
 }
 
-/// The error among a message's control messages, and who sent it.
+/// Returns the error in the control messages of a message, and its sender.
 fn extended_error(message: &libc::msghdr) -> Option<(Origin, Option<IpAddr>)> {
     // SAFETY: the kernel has filled the message, whose control messages are still where it points.
     let mut entry = unsafe { libc::CMSG_FIRSTHDR(message) };
@@ -91,9 +93,10 @@ fn extended_error(message: &libc::msghdr) -> Option<(Origin, Option<IpAddr>)> {
         if [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)].contains(&kind) {
             // SAFETY: `header` is a control message with data.
             let data = unsafe { libc::CMSG_DATA(header) };
-            // SAFETY: the data of this kind begins with such an error, behind which the kernel puts the address of its
-            // sender, as long as its family asks for. Both may be aligned for less, and what is read behind a short
-            // address is still inside the control buffer, of which the kernel uses the first part only.
+            // SAFETY: the data of this kind begins with such an error, followed by the address of
+            // its sender, in the length of its family. Both may have a lower alignment. Bytes that
+            // are read after a short address are still inside the control buffer, of which the
+            // kernel uses only the first part.
             let WithOffender { error, offender } = unsafe { data.cast::<WithOffender>().read_unaligned() };
             let origin = match error.ee_origin {
                 libc::SO_EE_ORIGIN_ICMP => Origin::Icmp(error.ee_type, error.ee_code),
@@ -116,7 +119,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn a_closed_port_is_told_with_its_address_and_its_sender() {
+    fn a_closed_port_is_reported_with_its_address_and_the_sender() {
         for (host, origin) in [("127.0.0.1", Origin::Icmp(3, 3)), ("[::1]", Origin::Icmp6(1, 4))] {
             let Ok(closed) = UdpSocket::bind(format!("{host}:0")) else { continue };
             let address = closed.local_addr().unwrap();

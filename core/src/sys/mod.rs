@@ -1,7 +1,7 @@
-//! Every call into libc of this crate, each wrapped so that the rest needs no `unsafe`.
+//! All calls from this crate into libc, each wrapped so that the other modules need no `unsafe`.
 //!
-//! For the front ends of this workspace; its contents follow their needs and may change in any release.
-#![allow(unsafe_code, reason = "the one place that talks to libc")]
+//! These modules serve the front ends of this workspace and may change in any release.
+#![allow(unsafe_code, reason = "the only module that calls libc")]
 
 mod altnames;
 pub mod bpf;
@@ -29,14 +29,14 @@ pub mod wake;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// Turns the -1 of a libc call into the error it stands for.
+/// Converts the -1 of a libc call to the error in `errno`.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Takes ownership of a descriptor that libc just returned, or gives the error that it returned instead.
+/// Takes ownership of a descriptor that libc just returned, or returns its error.
 fn owned(result: RawFd) -> io::Result<OwnedFd> {
     let fd = check(result)?;
-    // SAFETY: the call succeeded, so `fd` is open and nobody else owns it.
+    // SAFETY: the call succeeded, so `fd` is open and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

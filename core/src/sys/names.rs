@@ -4,13 +4,13 @@ use std::ffi::{CStr, CString};
 use std::net::{IpAddr, SocketAddr};
 use std::ptr;
 
-/// The name that the system's resolver has for an address (getnameinfo(3)); `None` where there is none. It can take
-/// as long as a name server takes to answer.
+/// Returns the host name of an address from the system's resolver (getnameinfo(3)); `None` if there
+/// is none. The call can block for as long as a name server needs to answer.
 pub fn host_name(ip: IpAddr) -> Option<String> {
     let mut name: [libc::c_char; libc::NI_MAXHOST as usize] = [0; libc::NI_MAXHOST as usize];
     let (address, length) = raw_socket_address(SocketAddr::new(ip, 0));
-    // SAFETY: the address is a valid socket address of the given length, the buffer is as long as it says, both outlive
-    // the call, and no service is asked for.
+    // SAFETY: the address is a valid socket address of the given length, the buffer has the stated
+    // length, both outlive the call, and no service is requested.
     let result = unsafe {
         libc::getnameinfo(
             (&raw const address).cast(),
@@ -25,55 +25,59 @@ pub fn host_name(ip: IpAddr) -> Option<String> {
     if result != 0 {
         return None;
     }
-    // SAFETY: after success the buffer holds a terminated string.
+    // SAFETY: after success the buffer holds a NUL-terminated string.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) };
     Some(name.to_string_lossy().into_owned())
 }
 
-/// The port that the system's list of services, mostly services(5), has for a name, whatever the protocol; `None` where
-/// it has none. A text of digits is a port to getaddrinfo(3), not a name.
+/// Returns the port of a service name from the system's list of services, usually services(5), for
+/// any protocol. Returns `None` if the list does not contain the name. A text of digits is not a
+/// name: getaddrinfo(3) treats it as a port.
 pub fn service_port(name: &str) -> Option<u16> {
     let name = CString::new(name).ok()?;
     let mut found = ptr::null_mut();
-    // SAFETY: the name is a terminated string, no host and no hints are asked for, and `found` can be written to.
+    // SAFETY: the name is a NUL-terminated string, no host and no hints are passed, and `found` is
+    // writable.
     let result = unsafe { libc::getaddrinfo(ptr::null(), name.as_ptr(), ptr::null(), &raw mut found) };
     if result != 0 || found.is_null() {
         return None;
     }
-    // SAFETY: after success `found` is the first of a list that nobody else has.
+    // SAFETY: after success `found` is the first entry of a list that has no other owner.
     let address = unsafe { &*found }.ai_addr.cast::<libc::sockaddr_in>();
-    // SAFETY: each address is as long as its family says, and sin_port and sin6_port stand at the same place.
+    // SAFETY: each address has the length of its family, and sin_port and sin6_port are at the same
+    // offset.
     let port = unsafe { &*address }.sin_port;
-    // SAFETY: the list is given back once, and not used any more.
+    // SAFETY: the list is freed once, and not used afterwards.
     unsafe { libc::freeaddrinfo(found) };
     Some(u16::from_be(port)).filter(|&port| port != 0)
 }
 
-/// The name that the system's list of services, mostly services(5), has for a port; `None` if it has none.
+/// Returns the service name of a port from the system's list of services, usually services(5);
+/// `None` if the list does not contain the port.
 pub fn service_name(port: u16, udp: bool) -> Option<String> {
     let mut name: [libc::c_char; 256] = [0; 256];
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let (raw, length) = raw_socket_address(address);
     let flags = if udp { libc::NI_DGRAM } else { 0 };
-    // SAFETY: the address is a valid socket address of the given length, the buffer is as long as it says, both outlive
-    // the call, and no host is asked for.
+    // SAFETY: the address is a valid socket address of the given length, the buffer has the stated
+    // length, both outlive the call, and no host is requested.
     let result = unsafe {
         libc::getnameinfo((&raw const raw).cast(), length, ptr::null_mut(), 0, name.as_mut_ptr(), 256, flags)
     };
     if result != 0 {
         return None;
     }
-    // SAFETY: after success the buffer holds a terminated string.
+    // SAFETY: after success the buffer holds a NUL-terminated string.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-    // Without a name the number is written.
+    // getnameinfo(3) returns the number if there is no name.
     Some(name).filter(|name| name.parse() != Ok(port))
 }
 
-/// The address in the form that libc takes, and how long that is.
+/// Returns the address in libc's form, and its length in bytes.
 fn raw_socket_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: a sockaddr_storage is plain integers, for which zeros are valid.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let place = &raw mut storage;
+    let pointer = &raw mut storage;
     let length = match address {
         SocketAddr::V4(v4) => {
             let raw = libc::sockaddr_in {
@@ -83,7 +87,7 @@ fn raw_socket_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::soc
                 sin_zero: [0; 8],
             };
             // SAFETY: a sockaddr_storage is large and aligned enough for every kind of address.
-            unsafe { place.cast::<libc::sockaddr_in>().write(raw) };
+            unsafe { pointer.cast::<libc::sockaddr_in>().write(raw) };
             size_of::<libc::sockaddr_in>()
         }
         SocketAddr::V6(v6) => {
@@ -95,7 +99,7 @@ fn raw_socket_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::soc
                 sin6_scope_id: 0,
             };
             // SAFETY: a sockaddr_storage is large and aligned enough for every kind of address.
-            unsafe { place.cast::<libc::sockaddr_in6>().write(raw) };
+            unsafe { pointer.cast::<libc::sockaddr_in6>().write(raw) };
             size_of::<libc::sockaddr_in6>()
         }
     };
@@ -111,15 +115,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_has_its_name() {
+    fn the_loopback_address_has_a_name() {
         assert_eq!(host_name("127.0.0.1".parse().unwrap()).as_deref(), Some("localhost"));
-        // Not every machine has a name for this one; it must not be mistaken for another.
+        // Not every machine has a name for this address; it must not be mistaken for another.
         let six = host_name("::1".parse().unwrap());
         assert!(six.is_none_or(|name| name.contains("local")));
     }
 
     #[test]
-    fn services_have_ports_where_the_system_knows_them() {
+    fn services_have_the_ports_of_the_systems_list() {
         // Not every machine has a list of services.
         assert!(service_port("ssh").is_none_or(|port| port == 22));
         assert!(service_name(22, false).is_none_or(|name| name == "ssh"));

@@ -1,9 +1,10 @@
-//! Netlink sockets (netlink(7)): opening one, and taking note of its messages.
+//! Netlink sockets (netlink(7)): opening one, and acknowledging its messages.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// Opens a non-blocking netlink socket that is a member of these of the first 32 multicast groups.
+/// Opens a non-blocking netlink socket that is a member of `groups`, a mask of the first 32
+/// multicast groups.
 pub(super) fn open(protocol: libc::c_int, groups: u32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers are passed.
@@ -18,7 +19,7 @@ pub(super) fn open(protocol: libc::c_int, groups: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The address that stands for the kernel.
+/// Returns the address of the kernel.
 pub(super) fn no_address() -> libc::sockaddr_nl {
     // SAFETY: all zeros is a valid sockaddr_nl.
     unsafe { std::mem::zeroed() }
@@ -29,7 +30,7 @@ pub(super) fn acknowledge(socket: &OwnedFd) -> io::Result<bool> {
     let mut received = false;
     let mut ignored = [0_u8; 16];
     loop {
-        // SAFETY: the buffer is as long as said and outlives the call.
+        // SAFETY: the buffer has the stated length and outlives the call.
         let result = unsafe { libc::recv(socket.as_raw_fd(), ignored.as_mut_ptr().cast(), ignored.len(), 0) };
         if result >= 0 {
             received = true;

@@ -1,4 +1,4 @@
-//! openat(2): paths opened one name at a time.
+//! openat(2): opening a path one component at a time.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -6,24 +6,28 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-/// Opens `name` in the directory `dir` with these flags of open(2) and close-on-exec. `mode` is the mode of a new file.
+/// Opens `name` in the directory `dir` with these flags of open(2) and close-on-exec. `mode` is the
+/// mode of a new file.
 ///
 /// # Errors
 /// See openat(2).
 pub fn open_at(dir: BorrowedFd<'_>, name: &OsStr, flags: libc::c_int, mode: libc::mode_t) -> io::Result<OwnedFd> {
     let name = CString::new(name.as_bytes())?;
     let flags = flags | libc::O_CLOEXEC;
-    // SAFETY: the name is a string that outlives the call, and the directory is open for as long as it is borrowed.
+    // SAFETY: the name is a string that outlives the call, and the directory is open for as long as
+    // it is borrowed.
     super::owned(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags, mode) })
 }
 
-/// Returns the target of a symbolic link that was opened with `O_PATH` and `O_NOFOLLOW` (readlinkat(2)).
+/// Returns the target of a symbolic link that was opened with `O_PATH` and `O_NOFOLLOW`
+/// (readlinkat(2)).
 ///
 /// # Errors
 /// Fails if the descriptor is not a symbolic link's, and if the target is longer than `PATH_MAX`.
 pub fn link_target(link: BorrowedFd<'_>) -> io::Result<PathBuf> {
     let mut target = vec![0_u8; libc::PATH_MAX as usize];
-    // SAFETY: the empty name is a string, and the buffer has as many bytes as the call is told; both outlive it.
+    // SAFETY: the empty name is a string, and the buffer has the length that is passed; both
+    // outlive the call.
     let length = unsafe { libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), target.as_mut_ptr().cast(), target.len()) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     if length == target.len() {

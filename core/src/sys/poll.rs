@@ -1,25 +1,26 @@
-//! ppoll(2): waiting for a few descriptors, to the microsecond.
+//! ppoll(2): waiting for a few descriptors, with a resolution of a microsecond.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::time::Duration;
 
-/// What a descriptor is waited for.
+/// The events of a descriptor to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Something to read.
+    /// Data to read.
     Read,
-    /// Something to read, or room to write.
+    /// Data to read, or room to write.
     ReadOrWrite,
     /// Room to write.
     Write,
 }
 
-/// Waits until one of the descriptors is ready, has hung up or has an error, or the time is over.
+/// Waits until one of the descriptors is ready, has hung up or has an error, or until `timeout` has
+/// passed.
 ///
 /// # Errors
-/// `Interrupted` where a signal came; see ppoll(2).
+/// `Interrupted` if a signal arrived; see ppoll(2).
 pub fn wait<'a>(entries: impl IntoIterator<Item = (BorrowedFd<'a>, Interest)>, timeout: Duration) -> io::Result<()> {
     let mut entries: Vec<libc::pollfd> = entries
         .into_iter()
@@ -36,7 +37,8 @@ pub fn wait<'a>(entries: impl IntoIterator<Item = (BorrowedFd<'a>, Interest)>, t
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
-    // SAFETY: `entries` is as long as said and outlives the call, as `timeout` does; the signal mask is not changed.
+    // SAFETY: `entries` has the stated length and outlives the call, as `timeout` does; the signal
+    // mask is not changed.
     let result =
         unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, &raw const timeout, ptr::null()) };
     super::check(result).map(drop)

@@ -1,4 +1,4 @@
-//! Giving up rights (capabilities(7), credentials(7)).
+//! Dropping privileges (capabilities(7), credentials(7)).
 
 use std::ffi::CStr;
 use std::io;
@@ -8,46 +8,47 @@ use std::ptr;
 /// A user and its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The user's number.
+    /// The user ID.
     pub user: u32,
-    /// The number of its first group.
+    /// The ID of its primary group.
     pub group: u32,
 }
 
-/// The user of this name (getpwnam(3)); `None` where there is none.
+/// Returns the user of this name (getpwnam(3)); `None` if there is none.
 pub fn find_user(name: &CStr) -> Option<User> {
     let mut buffer: [libc::c_char; 4096] = [0; 4096];
     // SAFETY: all zeros is a valid passwd.
     let mut entry: libc::passwd = unsafe { mem::zeroed() };
     let mut found = ptr::null_mut();
-    // SAFETY: the name is a string, the buffer is as long as said, and all of them outlive the call.
+    // SAFETY: the name is a string, the buffer has the stated length, and all of them outlive the
+    // call.
     let result =
         unsafe { libc::getpwnam_r(name.as_ptr(), &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
     (result == 0 && !found.is_null()).then_some(User { user: entry.pw_uid, group: entry.pw_gid })
 }
 
-/// User numbers that systemd assigns for the time that a service runs, and that no distribution gives away for good
-/// (systemd.exec(5), `DynamicUser=`).
+/// User IDs that systemd assigns for the lifetime of a service, and that no distribution assigns
+/// permanently (systemd.exec(5), `DynamicUser=`).
 const DYNAMIC_USERS: std::ops::RangeInclusive<u32> = 61_184..=65_519;
-/// Number of users that are tried.
+/// Number of user IDs that are tried.
 const TRIED_USERS: u32 = 16;
 
-/// A user number that no user has now; `None` if none was found in a few tries.
+/// Returns a user ID that no user has now; `None` if none was found within [`TRIED_USERS`] tries.
 pub fn find_unused_user() -> Option<User> {
     let count = DYNAMIC_USERS.end() - DYNAMIC_USERS.start() + 1;
-    // Two processes that look at the same time get different ones.
+    // Two processes that search at the same time get different IDs.
     let first = std::process::id() % count;
     let numbers = (0..TRIED_USERS).map(|i| DYNAMIC_USERS.start() + (first + i) % count);
     numbers.map(|number| User { user: number, group: number }).find(|user| !is_known(*user))
 }
 
-/// True if the system has a name for the number of the user or of the group.
+/// Returns true if the system has a name for the user ID or for the group ID.
 fn is_known(User { user, group }: User) -> bool {
     let mut buffer: [libc::c_char; 4096] = [0; 4096];
     // SAFETY: all zeros is a valid passwd.
     let mut entry: libc::passwd = unsafe { mem::zeroed() };
     let mut found = ptr::null_mut();
-    // SAFETY: the buffer is as long as said, and all of the pointers outlive the call.
+    // SAFETY: the buffer has the stated length, and all of the pointers outlive the call.
     unsafe { libc::getpwuid_r(user, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
     // SAFETY: all zeros is a valid group.
     let mut group_entry: libc::group = unsafe { mem::zeroed() };
@@ -58,12 +59,13 @@ fn is_known(User { user, group }: User) -> bool {
     !found.is_null() || !group_found.is_null()
 }
 
-/// Becomes this user for good, without any other group.
+/// Changes to this user permanently, without supplementary groups.
 ///
 /// # Errors
-/// `PermissionDenied` without the right to; `InvalidInput` in a user namespace that does not have the user.
+/// `PermissionDenied` without the necessary capabilities; `InvalidInput` in a user namespace that
+/// does not contain the user.
 pub fn become_user(User { user, group }: User) -> io::Result<()> {
-    // SAFETY: no pointer is read where the number is zero.
+    // SAFETY: no pointer is read if the count is zero.
     super::check(unsafe { libc::setgroups(0, ptr::null()) })?;
     // SAFETY: no pointers are passed.
     super::check(unsafe { libc::setresgid(group, group, group) })?;
@@ -71,18 +73,19 @@ pub fn become_user(User { user, group }: User) -> io::Result<()> {
     super::check(unsafe { libc::setresuid(user, user, user) }).map(drop)
 }
 
-/// Gives up the bounding set of capabilities, as far as this process may: no program that it starts can have them.
+/// Drops the bounding set of capabilities, as far as this process is permitted to, so that no
+/// program that it starts can gain them.
 pub fn drop_bounding_set() {
-    // The kernel knows fewer; it says so for the others.
+    // The kernel has fewer capabilities, and reports an error for the other numbers.
     for capability in 0..64 {
         prctl(libc::PR_CAPBSET_DROP, capability);
     }
 }
 
-/// Gives up all capabilities.
+/// Drops all capabilities.
 ///
 /// # Errors
-/// None that is known; see capset(2).
+/// None known; see capset(2).
 pub fn drop_capabilities() -> io::Result<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong);
     // linux/capability.h: version 3 has two sets of 32 bits each.
@@ -93,21 +96,24 @@ pub fn drop_capabilities() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// True if no program that this process starts can get more privileges (prctl(2), `PR_GET_NO_NEW_PRIVS`).
+/// Returns true if no program that this process starts can gain privileges (prctl(2),
+/// `PR_GET_NO_NEW_PRIVS`).
 pub fn has_no_new_privileges() -> bool {
     prctl(libc::PR_GET_NO_NEW_PRIVS, 0) == 1
 }
 
-/// Keeps others of the same user from looking into this process and from attaching to it, and leaves no core file.
+/// Prevents other processes of the same user from reading the memory of this process and from
+/// attaching to it, and disables core files.
 pub fn hide() {
     prctl(libc::PR_SET_DUMPABLE, 0);
 }
 
-/// Limits the address space of this process to `memory` bytes, and forbids it core files, files that grow, processes,
-/// and descriptors beyond `descriptors` (setrlimit(2)). The limits hold for good.
+/// Limits the address space of this process to `memory` bytes, and prevents it from writing core
+/// files, growing files, creating processes, and opening descriptors beyond `descriptors`
+/// (setrlimit(2)). The limits are permanent.
 ///
 /// # Errors
-/// None that is known; see setrlimit(2).
+/// None known; see setrlimit(2).
 pub fn limit_resources(memory: u64, descriptors: u64) -> io::Result<()> {
     let limits = [
         (libc::RLIMIT_AS, memory),
@@ -117,7 +123,7 @@ pub fn limit_resources(memory: u64, descriptors: u64) -> io::Result<()> {
         (libc::RLIMIT_NPROC, 0),
     ];
     for (resource, value) in limits {
-        // A limit that is stricter already cannot be raised, and need not be.
+        // A limit that is already stricter cannot be raised, and need not be.
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: `limit` is valid and outlives the call.
         super::check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
@@ -129,7 +135,7 @@ pub fn limit_resources(memory: u64, descriptors: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes of address space that this process has now (proc_pid_statm(5)).
+/// Returns the size of this process' address space in bytes (proc_pid_statm(5)).
 ///
 /// # Errors
 /// Fails without `/proc`.
@@ -144,8 +150,9 @@ pub fn address_space() -> io::Result<u64> {
     }
 }
 
-/// Has the kernel end this process before others when memory runs out: adds `points` to its badness score
-/// (proc_pid_oom_score_adj(5)). To be called before the process becomes another user.
+/// Makes the kernel kill this process before others when memory runs out: adds `points` to its
+/// badness score (proc_pid_oom_score_adj(5)). It must be called before the process changes to
+/// another user.
 ///
 /// # Errors
 /// Fails without a writable `/proc`.
@@ -156,7 +163,7 @@ pub fn prefer_for_oom(points: i32) -> io::Result<()> {
 }
 
 fn prctl(option: libc::c_int, value: libc::c_ulong) -> libc::c_int {
-    // SAFETY: the options used here take numbers.
+    // SAFETY: the options used here take integers.
     unsafe { libc::prctl(option, value, 0, 0, 0) }
 }
 

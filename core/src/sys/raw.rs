@@ -1,4 +1,4 @@
-//! Raw sockets (raw(7), ipv6(7)): segments and ICMP errors as the network has them.
+//! Raw sockets (raw(7), ipv6(7)): TCP segments and ICMP errors as on the network.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,19 +8,19 @@ use std::ptr;
 use super::bpf::{self, Instruction, attach_filter, code};
 use super::socket::{self, RawAddress};
 
-/// So many packets are sent or received by one call at the most.
+/// Maximum number of packets sent or received by one call.
 pub const BATCH: usize = 64;
 
-/// linux/icmp.h
+/// Socket option (linux/icmp.h).
 const ICMP_FILTER: libc::c_int = 1;
-/// linux/icmpv6.h
+/// Socket option (linux/icmpv6.h).
 const ICMP6_FILTER: libc::c_int = 1;
 
-/// Enough for the headers of a segment, and for an ICMP error with the headers of the packet it is about. What is longer
-/// is cut.
-const PACKET: usize = 256;
+/// Bytes received per packet: enough for the headers of a segment, and for an ICMP error with the
+/// headers of the packet it is about. Longer packets are truncated.
+const PACKET_BYTES: usize = 256;
 
-/// What a raw socket sends and receives.
+/// The protocol that a raw socket sends and receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RawProtocol {
     /// TCP segments.
@@ -29,13 +29,13 @@ pub enum RawProtocol {
     Icmp,
 }
 
-/// A raw socket that is bound to an address of this machine: what it sends comes from there, what it receives goes
-/// there. It is non-blocking.
+/// A non-blocking raw socket that is bound to an address of this machine: it sends from that
+/// address, and receives packets for that address.
 #[derive(Debug)]
 pub struct RawSocket(OwnedFd);
 
 impl RawSocket {
-    /// A socket of the family of `local`, whose port is not used.
+    /// Opens a socket that is bound to `local`, whose port is not used.
     ///
     /// # Errors
     /// `PermissionDenied` without the capability CAP_NET_RAW; see also socket(2) and bind(2).
@@ -50,12 +50,14 @@ impl RawSocket {
         Ok(Self(socket))
     }
 
-    /// Lets only through what answers a SYN: segments with SYN or RST. Of a TCP socket.
+    /// Makes a TCP socket receive only answers to SYNs: segments with SYN or RST.
     ///
     /// # Errors
-    /// Where the kernel has no filters; see [`attach_filter`].
-    pub fn only_answers(&self, local: SocketAddr) -> io::Result<()> {
+    /// Fails if the kernel does not support filters; see [`attach_filter`].
+    pub fn accept_only_answers(&self, local: SocketAddr) -> io::Result<()> {
+        /// Mask for the flags SYN and RST in the flag byte (RFC 9293, section 3.1).
         const SYN_OR_RST: u32 = 0x02 | 0x04;
+        /// Offset in bytes of the flag byte in the TCP header.
         const FLAGS: u32 = 13;
         let load_flags = match local {
             SocketAddr::V4(_) => {
@@ -71,12 +73,13 @@ impl RawSocket {
         attach_filter(self.as_fd(), &[load_flags.as_slice(), &decide].concat())
     }
 
-    /// Lets only ICMP errors through: destination unreachable, time exceeded, parameter problem. Of an ICMP socket.
+    /// Makes an ICMP socket receive only errors: destination unreachable, time exceeded, parameter
+    /// problem.
     ///
     /// # Errors
-    /// None that is known; see raw(7) and RFC 3542, section 3.2.
-    pub fn only_errors(&self, local: SocketAddr) -> io::Result<()> {
-        // A bit that is set keeps a type out.
+    /// None known; see raw(7) and RFC 3542, section 3.2.
+    pub fn accept_only_errors(&self, local: SocketAddr) -> io::Result<()> {
+        // A set bit blocks a type.
         let mut mask = [u32::MAX; 8];
         match local {
             SocketAddr::V4(_) => {
@@ -90,25 +93,26 @@ impl RawSocket {
         }
     }
 
-    /// Makes room for `bytes` of packets that wait to be received, or for as many as the system lets this process have
+    /// Sets the receive buffer to `bytes`, or to the maximum that the system allows this process
     /// (socket(7), `SO_RCVBUF`).
     ///
     /// # Errors
-    /// None that is known; see setsockopt(2).
+    /// None known; see setsockopt(2).
     pub fn set_receive_buffer(&self, bytes: i32) -> io::Result<()> {
-        // The first one knows no limit, but needs the capability CAP_NET_ADMIN.
+        // The first option has no limit, but needs the capability CAP_NET_ADMIN.
         socket::set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
             .or_else(|_| socket::set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
     }
 
-    /// Sends these packets in order, each from its TCP or ICMP header on, and gives how many were sent; fewer where the
-    /// next one would have failed. The port of `to` is not used: the packets have it.
+    /// Sends these packets in order, each beginning with its TCP or ICMP header, and returns how
+    /// many were sent: fewer if the next one failed. The port of `to` is not used, because the
+    /// packets contain it.
     ///
     /// # Errors
-    /// Where not even the first one was sent. See sendmmsg(2); `PermissionDenied` means that this machine's firewall does
-    /// not let it out.
+    /// Fails if not even the first packet was sent. See sendmmsg(2); `PermissionDenied` means that
+    /// this machine's firewall blocks it.
     pub fn send<P: AsRef<[u8]>>(&self, packets: &[P], to: SocketAddr) -> io::Result<usize> {
-        // On a raw socket the port would be taken for a protocol number.
+        // A raw socket would interpret the port as a protocol number.
         let mut address = RawAddress::from(without_port(to));
         let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
         let mut messages = [EMPTY; BATCH];
@@ -122,17 +126,19 @@ impl RawSocket {
             message.msg_hdr.msg_iovlen = 1;
             count += 1;
         }
-        // SAFETY: the first `count` messages point to an address and to one vector each, which point to the bytes of
-        // `packets`; all of them outlive the call, which only reads what they point to.
+        // SAFETY: the first `count` messages point to an address and to one vector each, which
+        // point to the bytes of `packets`; all of them outlive the call, which only reads what they
+        // point to.
         let sent = unsafe { libc::sendmmsg(self.0.as_raw_fd(), messages.as_mut_ptr(), count, libc::MSG_NOSIGNAL) };
         socket::check_count(sent)
     }
 
-    /// Receives what waits, at most [`BATCH`] packets, and hands on each with the address that it came from; gives how
-    /// many those were. IPv4 packets come with their IP header, IPv6 ones without. Long ones are cut.
+    /// Receives waiting packets, at most [`BATCH`], passes each with its source address to `each`,
+    /// and returns how many there were. IPv4 packets begin with their IP header, IPv6 packets do
+    /// not. Long packets are truncated.
     ///
     /// # Errors
-    /// `WouldBlock` where nothing waits; see recvmmsg(2).
+    /// `WouldBlock` if no packet is waiting; see recvmmsg(2).
     pub fn receive(&self, buffers: &mut Buffers, each: &mut dyn FnMut(IpAddr, &[u8])) -> io::Result<usize> {
         let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
         let mut messages = [EMPTY; BATCH];
@@ -144,14 +150,14 @@ impl RawSocket {
             message.msg_hdr.msg_iov = vector;
             message.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: all BATCH messages point to a place for an address and to one vector, which points to a buffer, with
-        // the lengths of what they point to; nothing else uses these while the call writes there.
+        // SAFETY: each of the BATCH messages points to an address and to one vector, which points
+        // to a buffer, with the lengths of these objects. Nothing else uses them during the call.
         let received = unsafe {
             libc::recvmmsg(self.0.as_raw_fd(), messages.as_mut_ptr(), BATCH_LENGTH, libc::MSG_DONTWAIT, ptr::null_mut())
         };
         let count = socket::check_count(received)?;
         for ((packet, sender), message) in buffers.packets.iter().zip(&buffers.senders).zip(&messages).take(count) {
-            let length = usize::try_from(message.msg_len).unwrap_or(PACKET).min(PACKET);
+            let length = usize::try_from(message.msg_len).unwrap_or(PACKET_BYTES).min(PACKET_BYTES);
             if let Some(from) = socket::address_of(sender) {
                 each(from.ip(), &packet[..length]);
             }
@@ -166,10 +172,10 @@ impl AsFd for RawSocket {
     }
 }
 
-/// Room for the packets that one call receives.
+/// Buffers for the packets that one call receives.
 #[derive(Debug)]
 pub struct Buffers {
-    packets: Box<[[u8; PACKET]; BATCH]>,
+    packets: Box<[[u8; PACKET_BYTES]; BATCH]>,
     senders: [libc::sockaddr_storage; BATCH],
 }
 
@@ -177,16 +183,18 @@ impl Default for Buffers {
     fn default() -> Self {
         // SAFETY: a sockaddr_storage is plain integers, for which zeros are valid.
         let senders = unsafe { std::mem::zeroed() };
-        Self { packets: Box::new([[0; PACKET]; BATCH]), senders }
+        Self { packets: Box::new([[0; PACKET_BYTES]; BATCH]), senders }
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "a few dozen")]
+/// [`BATCH`] in the type of recvmmsg(2).
+#[allow(clippy::cast_possible_truncation, reason = "BATCH is small")]
 const BATCH_LENGTH: libc::c_uint = BATCH as libc::c_uint;
+/// Size in bytes of the buffer for a source address.
 #[allow(clippy::cast_possible_truncation, reason = "a few dozen bytes")]
 const SENDER_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
-/// A message that neither sends nor receives anything.
+/// A message without content.
 // SAFETY: a mmsghdr is plain integers and pointers, for which zeros are valid.
 const EMPTY: libc::mmsghdr = unsafe { std::mem::zeroed() };
 
@@ -199,13 +207,13 @@ fn without_port(mut address: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
 
-    /// True where raw sockets are allowed; the end-to-end tests use them in any case.
+    /// Returns true if raw sockets are permitted; the end-to-end tests use them in any case.
     fn allowed(result: &io::Result<RawSocket>) -> bool {
         !result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
     }
 
     #[test]
-    fn what_is_sent_is_received_from_its_sender() {
+    fn packets_are_received_with_their_source_address() {
         for (local, protocol) in [("127.0.0.8:7", RawProtocol::Icmp), ("127.0.0.8:0", RawProtocol::Tcp)] {
             let local: SocketAddr = local.parse().unwrap();
             let socket = RawSocket::open(local, protocol);
@@ -214,7 +222,8 @@ mod tests {
             }
             let socket = socket.unwrap();
             socket.set_receive_buffer(1 << 20).unwrap();
-            // Neither an ICMP message nor a segment that anything answers: both have a wrong checksum.
+            // Neither an ICMP message nor a segment that anything answers: both have a wrong
+            // checksum.
             let packets: Vec<[u8; 20]> = (0..100).map(|i| [i; 20]).collect();
             assert_eq!(socket.send(&packets, local).unwrap(), BATCH);
             let mut buffers = Buffers::default();

@@ -1,16 +1,17 @@
-//! sigprocmask(2): which thread receives signals.
+//! pthread_sigmask(3): choosing the threads that receive signals.
 
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Does `work` with all signals blocked in this thread. A thread that `work` starts inherits that, so that signals go to the
-/// other threads for as long as it runs.
+/// Runs `work` with all signals blocked in this thread. A thread that `work` starts inherits the
+/// mask, so signals go to the other threads while it runs.
 pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the set has room for what the call writes, and the call cannot fail.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: `all` was filled above, `before` has room for what is written, and SIG_BLOCK is a valid argument.
+    // SAFETY: `all` was filled above, `before` has room for what is written, and SIG_BLOCK is a
+    // valid argument.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr()) };
     let result = work();
     // SAFETY: the first call filled `before`.
@@ -24,7 +25,7 @@ mod tests {
     use std::fs;
     use std::thread;
 
-    /// The signals that the calling thread has blocked, as in proc_pid_status(5).
+    /// Returns the signals that are blocked in the calling thread, as in proc_pid_status(5).
     fn blocked() -> u64 {
         let status = fs::read_to_string("/proc/thread-self/status").unwrap();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();

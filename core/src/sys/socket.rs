@@ -1,4 +1,4 @@
-//! Sockets that std cannot make: TCP connections that nobody waits for.
+//! Sockets that std cannot create: TCP connections whose answers are not awaited.
 
 use std::io;
 use std::mem;
@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
-/// Begins a TCP connection to `to` and returns at once: the SYN is on its way, the answer is not awaited. With `source`
-/// the connection comes from that address of this machine. The stream is non-blocking.
+/// Begins a TCP connection to `to` and returns immediately: the SYN is sent, the answer is not
+/// awaited. With `source` the connection comes from that address of this machine. The stream is
+/// non-blocking.
 ///
 /// # Errors
-/// See socket(2), bind(2) and connect(2). `ConnectionRefused` means that the answer of a closed port is already there:
-/// the SYN was sent.
+/// See socket(2), bind(2) and connect(2). `ConnectionRefused` means that the answer of a closed
+/// port has already arrived: the SYN was sent.
 pub fn start_connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = new_socket(to, libc::SOCK_STREAM, 0)?;
     if let Some(source) = source {
@@ -26,11 +27,13 @@ pub fn start_connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSt
     }
 }
 
-/// Keeps a TCP port of `local`, whose own port is not used, from everything else on this machine for as long as the
-/// socket lives; gives the port too. Nobody listens there: what comes for it is answered as at a closed port.
+/// Reserves a TCP port of `local`, whose own port is not used, for as long as the returned socket
+/// is open, and returns the port. No program listens there, so the kernel answers as for a closed
+/// port.
 ///
 /// # Errors
-/// `AddrNotAvailable` where `local` is no address of this machine; `AddrInUse` where all ports are taken. See bind(2).
+/// `AddrNotAvailable` if `local` is not an address of this machine; `AddrInUse` if all ports are in
+/// use. See bind(2).
 pub fn reserve_port(local: SocketAddr) -> io::Result<(TcpStream, u16)> {
     let socket = new_socket(local, libc::SOCK_STREAM, 0)?;
     let mut any_port = local;
@@ -41,7 +44,8 @@ pub fn reserve_port(local: SocketAddr) -> io::Result<(TcpStream, u16)> {
     Ok((socket, port))
 }
 
-/// `address` as a socket address for talking to `peer`: a link-local one needs the interface that the peer names.
+/// Returns `address` as a socket address for communication with `peer`: a link-local address needs
+/// the zone of the peer.
 pub fn with_scope_of(address: IpAddr, peer: SocketAddr) -> SocketAddr {
     let mut result = SocketAddr::new(address, 0);
     if let (SocketAddr::V6(ours), SocketAddr::V6(theirs)) = (&mut result, peer)
@@ -52,12 +56,14 @@ pub fn with_scope_of(address: IpAddr, peer: SocketAddr) -> SocketAddr {
     result
 }
 
+/// Opens a non-blocking, close-on-exec socket of the family of `family_of` (socket(2)).
 pub(super) fn new_socket(family_of: SocketAddr, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     let family = if family_of.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers are passed.
     super::owned(unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, protocol) })
 }
 
+/// Binds a socket to `to` (bind(2)).
 pub(super) fn bind(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
     let address = RawAddress::from(to);
     // SAFETY: the pointer and the length describe `address`, which outlives the call.
@@ -74,22 +80,23 @@ pub(super) fn set_option<T: Copy>(
 ) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
     let value = ptr::from_ref(value).cast();
-    // SAFETY: `value` points to `length` bytes that outlive the call. Where the option's type holds a pointer, the caller
-    // has a wrapper that sees to it.
+    // SAFETY: `value` points to `length` bytes that outlive the call. If the option's type contains
+    // a pointer, the calling wrapper ensures that it is valid.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length) };
     super::check(result).map(drop)
 }
 
-/// Turns what sendmmsg(2) and its like return into a count.
+/// Converts the result of sendmmsg(2) or recvmmsg(2) to a count.
 pub(super) fn check_count(result: libc::c_int) -> io::Result<usize> {
     super::check(result).map(|count| usize::try_from(count).unwrap_or(0))
 }
 
-/// The address that the kernel put there; `None` where it is none of the internet.
+/// Returns the address that the kernel stored; `None` if it is neither IPv4 nor IPv6.
 pub(super) fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {
-            // SAFETY: a storage is large enough and aligned for each kind of address, and its family says which it is.
+            // SAFETY: a storage is large enough and aligned for each kind of address, and its
+            // family identifies the kind.
             let address = unsafe { &*ptr::from_ref(storage).cast::<libc::sockaddr_in>() };
             let ip = Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes());
             Some(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into())
@@ -105,14 +112,14 @@ pub(super) fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr>
     }
 }
 
-/// A socket address as the kernel wants it.
+/// A socket address in the kernel's form.
 pub(super) enum RawAddress {
     V4(libc::sockaddr_in),
     V6(libc::sockaddr_in6),
 }
 
 impl From<SocketAddr> for RawAddress {
-    #[allow(clippy::cast_possible_truncation, reason = "both constants fit the type that the kernel gave them")]
+    #[allow(clippy::cast_possible_truncation, reason = "both constants fit the type of the field")]
     fn from(address: SocketAddr) -> Self {
         match address {
             SocketAddr::V4(address) => Self::V4(libc::sockaddr_in {
@@ -133,6 +140,7 @@ impl From<SocketAddr> for RawAddress {
 }
 
 impl RawAddress {
+    /// Returns the address as a pointer for a system call.
     pub(super) fn as_ptr(&self) -> *const libc::sockaddr {
         match self {
             Self::V4(address) => ptr::from_ref(address).cast(),
@@ -140,6 +148,7 @@ impl RawAddress {
         }
     }
 
+    /// Returns the address as a mutable pointer for a system call.
     pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
         match self {
             Self::V4(address) => ptr::from_mut(address).cast(),
@@ -147,6 +156,7 @@ impl RawAddress {
         }
     }
 
+    /// Returns the length of the address in bytes.
     #[allow(clippy::cast_possible_truncation, reason = "both are a few bytes long")]
     pub(super) fn len(&self) -> libc::socklen_t {
         match self {

@@ -1,57 +1,58 @@
-//! timerfd_create(2): a descriptor that becomes readable when a time is over.
+//! timerfd_create(2): a descriptor that becomes readable after a given time.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
-/// A one-shot timer that can be waited for like a socket. It runs on `CLOCK_BOOTTIME`: steps of the wall clock do not
-/// move it, and the time that the machine sleeps counts.
+/// A one-shot timer that a thread can wait for like a socket. It runs on `CLOCK_BOOTTIME`: steps of
+/// the wall clock do not affect it, and the time that the machine sleeps counts.
 #[derive(Debug)]
 pub struct TimerFd {
     fd: OwnedFd,
-    /// It was armed, and nobody took note that its time is over.
+    /// True if it was armed and its expiry was not acknowledged.
     armed: bool,
 }
 
 impl TimerFd {
-    /// A timer that is not armed.
+    /// Creates a timer that is not armed.
     ///
     /// # Errors
-    /// Fails where the process or the system is out of descriptors.
+    /// Fails if the process or the system is out of descriptors.
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let fd = unsafe { libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
         super::owned(fd).map(|fd| Self { fd, armed: false })
     }
 
-    /// Makes the descriptor readable once, `after` from now, in place of what it was armed for before (`None`: not at
-    /// all). A descriptor that is readable stops being so. Zero means at once.
+    /// Makes the descriptor readable once, `after` from now, replacing an earlier setting (`None`:
+    /// never). A readable descriptor becomes unreadable. Zero means immediately.
     ///
     /// # Errors
-    /// See timerfd_settime(2); a time that the kernel cannot hold is cut to 68 years.
+    /// See timerfd_settime(2); a time that the kernel cannot represent is cut to 68 years.
     pub fn arm(&mut self, after: Option<Duration>) -> io::Result<()> {
-        // All zeros disarms the timer, so "at once" is a nanosecond.
+        // A value of zero disarms the timer, so "immediately" is a nanosecond.
         let span = after.map_or(Duration::ZERO, |span| span.max(Duration::from_nanos(1)));
         let seconds = i32::try_from(span.as_secs()).unwrap_or(i32::MAX);
         let value = libc::itimerspec {
             it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: libc::timespec { tv_sec: seconds.into(), tv_nsec: span.subsec_nanos() as libc::c_long },
         };
-        // SAFETY: `value` is a valid itimerspec that outlives the call; no old value is asked for.
+        // SAFETY: `value` is a valid itimerspec that outlives the call; the call does not return
+        // the old value.
         let result = unsafe { libc::timerfd_settime(self.fd.as_raw_fd(), 0, &raw const value, ptr::null_mut()) };
         super::check(result)?;
         self.armed = after.is_some();
         Ok(())
     }
 
-    /// True from [`TimerFd::arm`] until [`TimerFd::acknowledge`] takes note that the time is over.
+    /// Returns true from [`TimerFd::arm`] until [`TimerFd::acknowledge`] acknowledges the expiry.
     pub fn is_armed(&self) -> bool {
         self.armed
     }
 
-    /// Takes note that the time is over: the descriptor is not readable until the timer is armed again. True where it
-    /// was over.
+    /// Acknowledges the expiry: the descriptor is not readable until the timer is armed again.
+    /// Returns true if the timer had expired.
     pub fn acknowledge(&mut self) -> bool {
         if !self.armed {
             return false;

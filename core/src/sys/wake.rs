@@ -8,23 +8,24 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 pub struct WakeFd(OwnedFd);
 
 impl WakeFd {
-    /// One that is not readable.
+    /// Creates a descriptor that is not readable.
     ///
     /// # Errors
-    /// Fails where the process or the system is out of descriptors.
+    /// Fails if the process or the system is out of descriptors.
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         super::owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }).map(Self)
     }
 
-    /// Makes it readable; from any thread, and from a signal handler. It only can fail where it is readable already.
+    /// Makes the descriptor readable. Callable from any thread, and from a signal handler. It can
+    /// fail only if the descriptor is already readable.
     pub fn wake(&self) {
         let one = 1_u64.to_ne_bytes();
         // SAFETY: the buffer has the eight bytes that an eventfd reads and outlives the call.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// Makes it unreadable; true where it was readable.
+    /// Makes the descriptor unreadable. Returns true if it was readable.
     pub fn acknowledge(&self) -> bool {
         let mut count = [0_u8; 8];
         // SAFETY: the buffer has the eight bytes that an eventfd writes and outlives the call.

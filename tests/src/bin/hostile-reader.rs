@@ -57,7 +57,7 @@ fn now() -> u64 {
 }
 
 /// A report about a door; `kind` as in `&[1]`, a complete sequence.
-fn found(time: u64, door: u8, ip: [u8; 4], what: &[u8]) -> Vec<u8> {
+fn door_event(time: u64, door: u8, ip: [u8; 4], what: &[u8]) -> Vec<u8> {
     [&[2][..], &varint(time), &[door, 0], &ip, what].concat()
 }
 
@@ -132,7 +132,7 @@ fn main() {
     daemon.send(READY);
     daemon.wait_for(BEGIN);
     if is_first {
-        daemon.send(&found(now(), 0, [10, 0, 0, 2], &[1]));
+        daemon.send(&door_event(now(), 0, [10, 0, 0, 2], &[1]));
         // Reports that arrive together with a protocol violation are discarded.
         sleep(Duration::from_millis(300));
     }
@@ -210,11 +210,11 @@ fn misbehave(daemon: &mut Daemon, misbehaviour: &str) {
             daemon.wait_for(CATCH_UP);
             daemon.send(&[5, 0]);
         },
-        "reports stages" => daemon.flood(|| found(now(), 1, [10, 1, 1, 1], &[0, 1, 2])),
+        "reports stages" => daemon.flood(|| door_event(now(), 1, [10, 1, 1, 1], &[0, 1, 2])),
         "reports openings" => {
-            daemon.flood(|| found(now(), 1, fastrand::u32(0x0b00_0000..0x0c00_0000).to_be_bytes(), &[1]));
+            daemon.flood(|| door_event(now(), 1, fastrand::u32(0x0b00_0000..0x0c00_0000).to_be_bytes(), &[1]));
         }
-        "reports the future" => daemon.send(&found(now() + 3_600_000_000_000, 0, [10, 0, 0, 2], &[1])),
+        "reports the future" => daemon.send(&door_event(now() + 3_600_000_000_000, 0, [10, 0, 0, 2], &[1])),
         "reports packets" => {
             daemon.flood(|| [&[3][..], &varint(now()), &[0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 7, 0, 2, 7, 7]].concat());
         }
@@ -240,12 +240,12 @@ fn at_random(daemon: &mut Daemon) -> ! {
             3 => vec![8, fastrand::u8(..2)],
             4 => attempts(fastrand::u8(..10)),
             5 => [&[5][..], &varint(now())].concat(),
-            6 => found(now(), fastrand::u8(..3), [10, 0, 0, fastrand::u8(3..)], &[1]),
+            6 => door_event(now(), fastrand::u8(..3), [10, 0, 0, fastrand::u8(3..)], &[1]),
             7 => vec![12, fastrand::u8(..3)],
             8 => [&[9][..], &varint(u64::MAX).repeat(7)].concat(),
             9 | 10 => LISTENING.to_vec(),
             11 => ASK_NETWORK.to_vec(),
-            _ => found(now(), 1, [10, 0, 0, fastrand::u8(..)], &[0, 1, 2]),
+            _ => door_event(now(), 1, [10, 0, 0, fastrand::u8(..)], &[0, 1, 2]),
         };
         for _ in 0..[1, 1, 1, 10, 1000][fastrand::usize(..5)] {
             daemon.send(&message);

@@ -1,11 +1,12 @@
-//! The connect method: a connection to each port, by connect(2), which needs no right.
+//! The connect method: a connection to each port by connect(2), which needs no privilege.
 //!
-//! The probes that are repeated are the kernel's SYNs: it sends the first one again after one, three and seven seconds,
-//! since Linux 6.5 after each of the first five seconds (tcp(7), `tcp_syn_linear_timeouts`). Which ICMP error ended a
-//! connection comes from the socket's error queue, so that this method tells as much as that of SYNs does.
+//! The kernel repeats the probes by retransmitting its SYNs: after one, three and seven seconds, or
+//! since Linux 6.5 after each of the first five seconds (tcp(7), `tcp_syn_linear_timeouts`). The
+//! socket's error queue shows which ICMP error ended a connection, so this method reports as much
+//! as the SYN method.
 
 mod allowance;
-mod outcome;
+mod verdict;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -15,11 +16,11 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use allowance::{Allowance, REPETITION};
-pub(super) use outcome::{Outcome, outcome};
+use allowance::{Allowance, RETRANSMISSION_INTERVAL};
+pub(super) use verdict::{Verdict, verdict};
 
 use super::error::ProbeError;
-use super::plan::{LONGEST_TIMEOUT, ProbePlan};
+use super::plan::{MAX_TIMEOUT, ProbePlan};
 use super::result::ProbeResult;
 use super::state::{PortState, Reason};
 use crate::host::at_port;
@@ -29,50 +30,57 @@ use crate::sys::epoll::Epoll;
 use crate::sys::process::descriptors_left;
 use crate::tick::TICK;
 
-/// At most so many connections wait at once: the kernel takes some kilobytes for each.
-const MOST_WAITING: usize = 8_192;
-/// So many descriptors are left to the rest of the process.
-const HEADROOM: usize = 32;
-/// So many connections are begun before those that wait are looked at again.
-const BATCH: usize = 16;
-/// A connection is given up so long before the kernel would send a SYN too many.
-const MARGIN: Duration = Duration::from_millis(50);
+/// Maximum number of pending connections. The kernel uses a few kilobytes for each.
+const MAX_PENDING: usize = 8_192;
+/// Number of descriptors that are left to the rest of the process.
+const RESERVED_DESCRIPTORS: usize = 32;
+/// Number of connections begun before the pending ones are polled again.
+const CONNECT_BATCH: usize = 16;
+/// Time before the kernel would send one SYN too many at which a connection is given up.
+const RETRANSMISSION_MARGIN: Duration = Duration::from_millis(50);
 
-/// A connection that waits for its answer.
-struct Attempt {
-    connection: Connecting,
+/// A connection whose answer is outstanding.
+struct Connection {
+    socket: Connecting,
     target: SocketAddr,
     begun: Instant,
 }
 
+/// A probe by connections in progress.
 struct ConnectScan<'a> {
     plan: &'a ProbePlan,
     epoll: Epoll,
-    /// Those that wait, in the order of their beginning, which is that of their deadlines too. `None` has ended.
-    attempts: VecDeque<Option<Attempt>>,
-    /// How many have left the front of `attempts`. A token of `epoll` counts from there.
-    gone: u64,
-    waiting: usize,
-    most_waiting: usize,
+    /// The pending connections, in the order in which they began, which is also that of their
+    /// deadlines. `None` is a connection that has ended.
+    connections: VecDeque<Option<Connection>>,
+    /// Number of entries removed from the front of `connections`, and so the `epoll` token of its
+    /// first entry.
+    removed: u64,
+    pending: usize,
+    max_pending: usize,
     allowance: Allowance,
-    /// How long a connection waits.
-    patience: Duration,
+    /// Time until a connection counts as unanswered.
+    timeout: Duration,
     known: usize,
     /// Addresses, with port 0, that this machine cannot send to.
     given_up: Vec<(SocketAddr, ProbeError)>,
     on_result: &'a mut dyn FnMut(ProbeResult),
 }
 
-/// Probes the plan's ports at each of `addresses`, port by port, and hands on each result as soon as it is known. `tick`
-/// is told how many those are, at least every tenth of a second and at once after a signal, and says whether to go on.
+/// Probes the plan's ports at each of `addresses`, port by port, and passes each result to
+/// `on_result` as soon as it is known. `tick` receives the number of ports with a result and
+/// decides whether to continue. It is called at least every tenth of a second, and immediately
+/// after a signal.
 ///
-/// As many connections wait at once as the limit of descriptors leaves room for, up to 8,192. `rate` counts the SYNs that
-/// the kernel repeats too: where ports are silent, fewer ports than that are probed in a second. With `retries` a port is
-/// given up when the kernel would send one SYN more.
+/// The limit of descriptors determines the number of pending connections, up to 8,192. The plan's
+/// `rate` includes the SYNs that the kernel retransmits: if ports are silent, fewer ports than that
+/// are probed per second. With `retries`, a port is given up when the kernel would send one more
+/// SYN.
 ///
 /// # Errors
-/// Where this machine cannot send to an address, that address has no further results, the other addresses get theirs, and
-/// in the end this is the error (the first one, where there are more). Other errors end all at once.
+/// If this machine cannot send to an address, that address has no further results, the other
+/// addresses get theirs, and the first such error is returned at the end. Any other error ends the
+/// probe immediately.
 pub(super) fn scan(
     plan: &ProbePlan,
     addresses: &[SocketAddr],
@@ -85,7 +93,7 @@ pub(super) fn scan(
     let targets = plan.ports.iter().flat_map(|port| addresses.iter().map(move |address| at_port(*address, port.get())));
     let mut targets = targets.peekable();
     loop {
-        for _ in 0..BATCH {
+        for _ in 0..CONNECT_BATCH {
             let Some(&target) = targets.peek() else { break };
             if !scan.is_given_up(target) {
                 let now = Instant::now();
@@ -102,18 +110,18 @@ pub(super) fn scan(
             next_tick = Instant::now() + TICK;
         }
         let more = targets.peek().is_some();
-        if !more && scan.waiting == 0 {
+        if !more && scan.pending == 0 {
             return scan.given_up.into_iter().next().map_or(Ok(()), |(_, error)| Err(error));
         }
         let (pause, begun) = (scan.pause(more), Instant::now());
         scan.epoll.wait(&mut tokens, Some(pause)).map_err(system("cannot wait for connections"))?;
         let now = Instant::now();
         if tokens.is_empty() && now - begun < pause {
-            // A signal ended the wait, which may be why to stop.
+            // A signal ended the wait and may be the reason to stop.
             next_tick = now;
         }
         for &token in &tokens {
-            scan.look(token, now);
+            scan.check(token, now);
         }
         scan.expire(now);
     }
@@ -124,12 +132,12 @@ impl<'a> ConnectScan<'a> {
         Ok(Self {
             plan,
             epoll: Epoll::new().map_err(system("cannot wait for connections"))?,
-            attempts: VecDeque::new(),
-            gone: 0,
-            waiting: 0,
-            most_waiting: descriptors_left().saturating_sub(HEADROOM).clamp(1, MOST_WAITING),
+            connections: VecDeque::new(),
+            removed: 0,
+            pending: 0,
+            max_pending: descriptors_left().saturating_sub(RESERVED_DESCRIPTORS).clamp(1, MAX_PENDING),
             allowance: Allowance::new(plan.rate, Instant::now()),
-            patience: patience(plan.timeout.min(LONGEST_TIMEOUT), plan.retries, linear_repetitions()),
+            timeout: answer_timeout(plan.timeout.min(MAX_TIMEOUT), plan.retries, linear_retransmissions()),
             known: 0,
             given_up: Vec::new(),
             on_result,
@@ -137,58 +145,60 @@ impl<'a> ConnectScan<'a> {
     }
 
     fn may_begin(&mut self, now: Instant) -> bool {
-        self.waiting < self.most_waiting && self.allowance.next(now).is_some_and(|next| next <= now)
+        self.pending < self.max_pending && self.allowance.next(now).is_some_and(|next| next <= now)
     }
 
-    /// Begins with `target`; false where something is used up that those which wait give back when they end.
+    /// Begins a connection to `target`. Returns false if a resource is exhausted that pending
+    /// connections free when they end.
     fn begin(&mut self, target: SocketAddr, now: Instant) -> Result<bool, ProbeError> {
         let error = match Connecting::begin(target, self.plan.source) {
-            Ok(connection) => {
-                let token = self.gone + self.attempts.len() as u64;
-                let watched = self.epoll.add_writable(connection.as_fd(), token);
+            Ok(socket) => {
+                let token = self.removed + self.connections.len() as u64;
+                let watched = self.epoll.add_writable(socket.as_fd(), token);
                 watched.map_err(system("cannot wait for a connection"))?;
-                self.attempts.push_back(Some(Attempt { connection, target, begun: now }));
-                self.waiting += 1;
+                self.connections.push_back(Some(Connection { socket, target, begun: now }));
+                self.pending += 1;
                 self.allowance.begun(now);
                 return Ok(true);
             }
-            Err(NotBegun::Socket(error) | NotBegun::Connect(error)) if self.waiting > 0 && is_used_up(&error) => {
-                self.most_waiting = self.waiting;
+            Err(NotBegun::Socket(error) | NotBegun::Connect(error)) if self.pending > 0 && is_exhausted(&error) => {
+                self.max_pending = self.pending;
                 return Ok(false);
             }
             Err(NotBegun::Socket(error)) => return Err(system("cannot open a socket")(error)),
             Err(NotBegun::Source(error) | NotBegun::Connect(error)) => error,
         };
         match error.raw_os_error() {
-            // The answer is here already.
-            Some(libc::ECONNREFUSED) => self.tell(target, outcome::REFUSED, None),
-            Some(libc::EPERM) => self.tell(target, (PortState::Filtered, Reason::PermDenied), None),
+            // The answer has already arrived.
+            Some(libc::ECONNREFUSED) => self.report(target, verdict::REFUSED, None),
+            Some(libc::EPERM) => self.report(target, (PortState::Filtered, Reason::PermDenied), None),
             _ => self.give_up(target, error, now),
         }
         Ok(true)
     }
 
-    /// How long to wait for what happens, where there are more ports to begin with or not.
+    /// Returns the time to wait for the next event. `more` is true if more ports are to be probed.
     fn pause(&mut self, more: bool) -> Duration {
         let now = Instant::now();
-        let deadline = self.attempts.front().and_then(Option::as_ref).map(|attempt| attempt.begun + self.patience);
-        let begin = if more && self.waiting < self.most_waiting { self.allowance.next(now) } else { None };
+        let deadline =
+            self.connections.front().and_then(Option::as_ref).map(|connection| connection.begun + self.timeout);
+        let begin = if more && self.pending < self.max_pending { self.allowance.next(now) } else { None };
         let next = deadline.into_iter().chain(begin).min();
         next.map_or(TICK, |next| next.saturating_duration_since(now).min(TICK))
     }
 
-    /// Sees what has become of a connection that something has happened to.
-    fn look(&mut self, token: u64, now: Instant) {
-        let place = token.checked_sub(self.gone).and_then(|place| usize::try_from(place).ok());
-        let attempt = place.and_then(|place| self.attempts.get_mut(place));
-        if let Some(attempt) = attempt
-            && let Some(Attempt { connection, target, .. }) = attempt
+    /// Checks the state of a connection that had an event.
+    fn check(&mut self, token: u64, now: Instant) {
+        let index = token.checked_sub(self.removed).and_then(|index| usize::try_from(index).ok());
+        let connection = index.and_then(|index| self.connections.get_mut(index));
+        if let Some(connection) = connection
+            && let Some(Connection { socket, target, .. }) = connection
         {
-            match outcome(connection, *target) {
+            match verdict(socket, *target) {
                 Ok(None) => {}
-                Ok(Some(outcome)) => {
-                    if let Some(attempt) = attempt.take() {
-                        self.end(attempt, outcome, now);
+                Ok(Some(verdict)) => {
+                    if let Some(connection) = connection.take() {
+                        self.end(connection, verdict, now);
                     }
                 }
                 Err(error) => {
@@ -199,86 +209,92 @@ impl<'a> ConnectScan<'a> {
         }
     }
 
-    /// Gives up what waits for too long.
+    /// Gives up connections that have been pending for too long.
     fn expire(&mut self, now: Instant) {
-        while let Some(attempt) = self.attempts.front() {
-            if let Some(Attempt { begun, .. }) = attempt {
-                if *begun + self.patience > now {
+        while let Some(connection) = self.connections.front() {
+            if let Some(Connection { begun, .. }) = connection {
+                if *begun + self.timeout > now {
                     break;
                 }
-                // More may have happened than was reported at once.
-                self.look(self.gone, now);
+                // The last wait may not have reported all events.
+                self.check(self.removed, now);
             }
-            if let Some(Some(attempt)) = self.attempts.pop_front() {
-                self.end(attempt, (PortState::Filtered, Reason::NoResponse), now);
+            if let Some(Some(connection)) = self.connections.pop_front() {
+                self.end(connection, (PortState::Filtered, Reason::NoResponse), now);
             }
-            self.gone += 1;
+            self.removed += 1;
         }
     }
 
-    fn end(&mut self, attempt: Attempt, outcome: Outcome, now: Instant) {
-        let Attempt { connection, target, begun } = attempt;
-        self.waiting -= 1;
+    fn end(&mut self, connection: Connection, verdict: Verdict, now: Instant) {
+        let Connection { socket, target, begun } = connection;
+        self.pending -= 1;
         self.allowance.ended(begun, now);
-        if outcome.0 == PortState::Open {
-            connection.reset();
+        if verdict.0 == PortState::Open {
+            socket.reset();
         }
-        // Of an answer after that it is not known which SYN it is for.
+        // For a later answer it is unknown which SYN it belongs to.
         let took = now.saturating_duration_since(begun);
-        let answered = !matches!(outcome.1, Reason::NoResponse | Reason::PermDenied);
-        self.tell(target, outcome, Some(took).filter(|took| answered && *took < REPETITION));
+        let answered = !matches!(verdict.1, Reason::NoResponse | Reason::PermDenied);
+        self.report(target, verdict, Some(took).filter(|took| answered && *took < RETRANSMISSION_INTERVAL));
     }
 
     fn is_given_up(&self, target: SocketAddr) -> bool {
         self.given_up.iter().any(|(address, _)| *address == at_port(target, 0))
     }
 
-    /// This machine cannot send to the target: ends the connections to that address, of which nothing is known.
+    /// Ends the connections to the target's address, without results, because this machine cannot
+    /// send to it.
     fn give_up(&mut self, target: SocketAddr, error: io::Error, now: Instant) {
         let address = at_port(target, 0);
-        for attempt in &mut self.attempts {
-            if let Some(Attempt { begun, .. }) = attempt.take_if(|attempt| at_port(attempt.target, 0) == address) {
-                self.waiting -= 1;
+        for connection in &mut self.connections {
+            if let Some(Connection { begun, .. }) =
+                connection.take_if(|connection| at_port(connection.target, 0) == address)
+            {
+                self.pending -= 1;
                 self.allowance.ended(begun, now);
             }
         }
         self.given_up.push((address, ProbeError::route(target, self.plan.source, error)));
     }
 
-    fn tell(&mut self, address: SocketAddr, (state, reason): Outcome, rtt: Option<Duration>) {
+    fn report(&mut self, address: SocketAddr, (state, reason): Verdict, rtt: Option<Duration>) {
         self.known += 1;
         (self.on_result)(ProbeResult { address, protocol: Protocol::Tcp, state, reason, rtt });
     }
 }
 
-/// True for the lack of descriptors, of memory, or of ports to connect from.
-fn is_used_up(error: &io::Error) -> bool {
-    let used_up =
+/// Returns true for a lack of descriptors, memory, or local ports.
+fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted =
         [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EAGAIN, libc::EADDRNOTAVAIL, libc::EADDRINUSE];
-    error.raw_os_error().is_some_and(|errno| used_up.contains(&errno))
+    error.raw_os_error().is_some_and(|errno| exhausted.contains(&errno))
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError {
     move |error| ProbeError::System { what, error }
 }
 
-/// How many of the kernel's repetitions come a second after the one before; from then on the time doubles.
-fn linear_repetitions() -> u32 {
-    // Before Linux 6.5 there is no such file, and the time doubles from the beginning.
+/// Returns how many of the kernel's retransmissions follow at intervals of a second; after them the
+/// interval doubles each time.
+fn linear_retransmissions() -> u32 {
+    // Before Linux 6.5 this file does not exist, and the interval doubles from the beginning.
     let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_syn_linear_timeouts");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-/// How long to wait for an answer: no longer than `timeout`, and not until the kernel sends a SYN more than `retries`
-/// allow. Its times cannot be changed, and the bound that TCP_SYNCNT sets does not count the linear ones.
-fn patience(timeout: Duration, retries: Option<u8>, linear: u32) -> Duration {
+/// Returns the time to wait for an answer: at most `timeout`, and not so long that the kernel sends
+/// more SYNs than `retries` allows. The kernel's intervals cannot be changed, and the limit that
+/// TCP_SYNCNT sets does not count the linear ones.
+fn answer_timeout(timeout: Duration, retries: Option<u8>, linear: u32) -> Duration {
     let Some(retries) = retries else { return timeout };
-    let mut repetition = Duration::ZERO;
+    let mut retransmission = Duration::ZERO;
     for before in 0..=u32::from(retries) {
-        repetition =
-            repetition.saturating_add(REPETITION.saturating_mul(2_u32.saturating_pow(before.saturating_sub(linear))));
+        retransmission = retransmission.saturating_add(
+            RETRANSMISSION_INTERVAL.saturating_mul(2_u32.saturating_pow(before.saturating_sub(linear))),
+        );
     }
-    timeout.min(repetition - MARGIN)
+    timeout.min(retransmission - RETRANSMISSION_MARGIN)
 }
 
 #[cfg(test)]
@@ -296,10 +312,10 @@ mod tests {
 
     fn run(plan: &ProbePlan, addresses: &[SocketAddr]) -> (Vec<ProbeResult>, Result<(), ProbeError>) {
         let mut results = Vec::new();
-        let mut told = 0;
+        let mut reported = 0;
         let end = scan(plan, addresses, &mut |result| results.push(result), &mut |known| {
-            assert!(known >= told);
-            told = known;
+            assert!(known >= reported);
+            reported = known;
             ControlFlow::Continue(())
         });
         results.sort_by_key(|result| (result.address.ip(), result.address.port()));
@@ -307,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn open_and_closed_ports_are_told_apart() {
+    fn open_and_closed_ports_are_distinguished() {
         let listener = TcpListener::bind(HERE).unwrap();
         let open = listener.local_addr().unwrap().port();
         let (results, end) = run(&plan(&format!("1-2000,{open}")), &[HERE]);
@@ -326,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_ended_at_once_was_open() {
+    fn a_connection_that_is_closed_immediately_was_open() {
         let listener = TcpListener::bind(HERE).unwrap();
         let port = listener.local_addr().unwrap().port();
         let closer = std::thread::spawn(move || {
@@ -343,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_port_that_connects_to_itself_is_closed() {
-        // Which source port the kernel takes is left to it, so all that it may take are probed.
+        // The kernel chooses the source port, so all ports that it may choose are probed.
         let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
         let ends: Vec<u16> = range.split_whitespace().map(|end| end.parse().unwrap()).collect();
         let [first, last] = ends[..] else { panic!("{range}") };
@@ -354,7 +370,7 @@ mod tests {
         end.unwrap();
         assert_eq!(results.len(), usize::from(last - first) + 1);
         let open: Vec<_> = results.iter().filter(|result| result.state != PortState::Closed).collect();
-        // Who listens at all addresses listens at this one too.
+        // A program that listens at all addresses listens at this one, too.
         assert!(open.iter().all(|result| TcpListener::bind(result.address).is_err()), "{open:?}");
     }
 
@@ -408,7 +424,8 @@ mod tests {
 
     #[test]
     fn a_silent_port_gets_no_more_syns_than_allowed() {
-        let millis = |timeout, retries, linear| patience(Duration::from_millis(timeout), retries, linear).as_millis();
+        let millis =
+            |timeout, retries, linear| answer_timeout(Duration::from_millis(timeout), retries, linear).as_millis();
         assert_eq!(millis(3_300, None, 4), 3_300);
         // After 1, 2, 3, 4, 5, 7, 11 seconds.
         assert_eq!([0, 1, 2, 4, 5, 6].map(|n| millis(60_000, Some(n), 4)), [950, 1_950, 2_950, 4_950, 6_950, 10_950]);

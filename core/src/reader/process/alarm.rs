@@ -1,4 +1,4 @@
-//! A timer that is armed only when that is needed.
+//! A timer that is armed only if necessary.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,33 +7,34 @@ use std::time::{Duration, Instant};
 use crate::sys::clock::boottime;
 use crate::sys::timer::TimerFd;
 
-/// A timer for a time that mostly moves further away. It may fire early; then it is armed again.
+/// A timer for a deadline that usually moves later. It may expire early; the caller then sets it
+/// again.
 #[derive(Debug)]
 pub(super) struct Alarm {
     timer: TimerFd,
-    /// When the timer fires, by the clock that it runs on.
-    fires_at: Option<Duration>,
+    /// Time at which the timer expires, by `CLOCK_BOOTTIME`; `None` if it is not armed.
+    expires_at: Option<Duration>,
 }
 
 impl Alarm {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { timer: TimerFd::new()?, fires_at: None })
+        Ok(Self { timer: TimerFd::new()?, expires_at: None })
     }
 
-    /// Takes note that the timer has fired, if it has.
+    /// Makes the descriptor unreadable, if the timer has expired.
     pub(super) fn acknowledge(&mut self) {
-        if self.fires_at.is_some_and(|at| at <= boottime()) && self.timer.acknowledge() {
-            self.fires_at = None;
+        if self.expires_at.is_some_and(|at| at <= boottime()) && self.timer.acknowledge() {
+            self.expires_at = None;
         }
     }
 
-    /// Has the timer fire at this time at the latest.
+    /// Makes the descriptor readable at this time or earlier.
     pub(super) fn set(&mut self, due: Instant) -> io::Result<()> {
         let left = due.saturating_duration_since(Instant::now());
-        let fires_at = boottime().saturating_add(left);
-        if self.fires_at.is_none_or(|at| fires_at < at) {
+        let expires_at = boottime().saturating_add(left);
+        if self.expires_at.is_none_or(|at| expires_at < at) {
             self.timer.arm(Some(left))?;
-            self.fires_at = Some(fires_at);
+            self.expires_at = Some(expires_at);
         }
         Ok(())
     }

@@ -15,45 +15,53 @@ use crate::reader::wire::{MAX_DAEMON_MESSAGE, MAX_READER_MESSAGE, Start, ToReade
 use crate::sys::epoll::Epoll;
 use crate::time::Timestamp;
 
-/// Maximum number of bytes that wait for the reader to read them. Half of it is for a new configuration.
+/// Maximum number of bytes that wait for the reader to read them: a message of the maximum size,
+/// and half of that for other messages.
 const MAX_UNSENT: usize = 3 * MAX_DAEMON_MESSAGE / 2;
-/// Maximum time for which the end of a killed process is waited for.
+/// Maximum time to wait for the end of a killed process.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(50);
-/// Time between two looks whether a killed process has ended.
+/// Time between two checks for the end of a killed process.
 const EXIT_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The program that [`run`](crate::reader::run)s the reader; its standard input is the connection to the daemon.
+/// The program that calls [`run`](crate::reader::run). Its standard input is the connection to the
+/// daemon, and its environment is empty.
 #[derive(Clone, Debug)]
 pub struct ReaderProgram {
-    /// The program's file.
+    /// Path of the program's file.
     pub program: PathBuf,
-    /// Its name, as the system shows it, and its arguments.
+    /// The process name (`argv[0]`) and the arguments. Must not be empty.
     pub args: Vec<OsString>,
 }
 
-/// A reader process. Dropping it kills the process.
+/// A reader process and the daemon's end of the connection. Dropping it kills the process.
 #[derive(Debug)]
 pub(super) struct ReaderChild {
-    /// `None` if only the connection is there, as in tests.
+    /// `None` if there is only a connection, as in tests.
     child: Option<Child>,
     pub(super) channel: Channel,
-    /// The interfaces that it was started with, which it reports by their indices.
+    /// The interfaces that it was started with. Its messages contain their indices.
     pub(super) interfaces: Vec<String>,
+    /// Time of the start.
     pub(super) started: Instant,
-    /// When the last valid message came.
-    pub(super) heard: Instant,
-    /// When [`ToReader::Count`] was sent that is not answered yet.
+    /// Time of the last valid message.
+    pub(super) last_message: Instant,
+    /// Time at which the unanswered [`ToReader::Count`] was sent.
     pub(super) count_asked: Option<Instant>,
-    /// When [`ToReader::CatchUp`] was sent that is not answered yet, by two clocks.
+    /// Time at which the unanswered [`ToReader::CatchUp`] was sent, by the monotonic and by the
+    /// service's clock.
     pub(super) catch_up_asked: Option<(Instant, Timestamp)>,
-    /// It asks for the network and has no answer yet.
+    /// True if it has requested the state of the network and has not received it yet.
     pub(super) asks_network: bool,
-    /// What its descriptor is waited for: to be readable, to be writable.
+    /// True if the epoll set waits for the connection to be readable, and to be writable.
     interest: (bool, bool),
 }
 
 impl ReaderChild {
-    /// Starts the process, with `start` as the first message. Its descriptor joins `epoll`.
+    /// Starts the process, sends it `start` as the first message, and adds the connection to
+    /// `epoll`.
+    ///
+    /// # Errors
+    /// Fails if the process cannot be started.
     pub(super) fn spawn(program: &ReaderProgram, start: Start, epoll: &Epoll) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let (name, args) = program.args.split_first().ok_or_else(|| io::Error::other("its program has no name"))?;
@@ -71,6 +79,7 @@ impl ReaderChild {
         Ok(reader)
     }
 
+    /// Returns the reader at the other end of `ours`, whose descriptor it adds to `epoll`.
     pub(super) fn new(
         child: Option<Child>,
         ours: UnixStream,
@@ -85,7 +94,7 @@ impl ReaderChild {
             channel,
             interfaces,
             started: now,
-            heard: now,
+            last_message: now,
             count_asked: None,
             catch_up_asked: None,
             asks_network: false,
@@ -93,23 +102,27 @@ impl ReaderChild {
         })
     }
 
-    /// Sends a message as far as the socket takes it; the rest follows when the socket has room.
+    /// Sends as much of a message as the socket accepts. [`ReaderChild::send_rest`] sends the rest
+    /// later.
+    ///
+    /// # Errors
+    /// Fails if the connection is closed, or if more than [`MAX_UNSENT`] bytes wait.
     pub(super) fn send(&mut self, message: &ToReader, epoll: &Epoll) -> io::Result<()> {
         self.channel.put(message)?;
         self.send_rest(epoll)?;
-        if self.channel.waiting() > MAX_UNSENT {
-            return Err(io::Error::other("it does not read what it is sent"));
+        if self.channel.unsent() > MAX_UNSENT {
+            return Err(io::Error::other("it does not read its messages"));
         }
         Ok(())
     }
 
-    /// Sends what waits, as far as the socket takes it.
+    /// Sends as many waiting bytes as the socket accepts.
     pub(super) fn send_rest(&mut self, epoll: &Epoll) -> io::Result<()> {
         self.channel.send()?;
-        self.set_interest((self.interest.0, self.channel.waiting() > 0), epoll)
+        self.set_interest((self.interest.0, self.channel.unsent() > 0), epoll)
     }
 
-    /// Waits for what it sends, or does not.
+    /// Sets whether the epoll set waits for messages of the reader.
     pub(super) fn set_reading(&mut self, reads: bool, epoll: &Epoll) -> io::Result<()> {
         self.set_interest((reads, self.interest.1), epoll)
     }
@@ -122,12 +135,13 @@ impl ReaderChild {
         Ok(())
     }
 
-    /// When the oldest question was asked that it has not answered.
-    pub(super) fn oldest_question(&self) -> Option<Instant> {
+    /// Returns the time at which the oldest unanswered request was sent.
+    pub(super) fn oldest_request(&self) -> Option<Instant> {
         self.count_asked.into_iter().chain(self.catch_up_asked.map(|(asked, _)| asked)).min()
     }
 
-    /// Kills the process because of `error`. Returns why it ended.
+    /// Kills the process because of `error`. Returns the reason for its end: its exit status if it
+    /// has closed the connection, otherwise the error.
     pub(super) fn end(mut self, error: &io::Error) -> String {
         let status = self.kill();
         match (error.kind(), status) {
@@ -138,7 +152,9 @@ impl ReaderChild {
         }
     }
 
-    /// Kills the process, and waits only for a moment until it has ended: on a busy machine that takes its time.
+    /// Kills the process and waits for its end, at most [`EXIT_TIMEOUT`], because the end takes
+    /// longer on a busy machine. A thread waits for a process that has not ended by then. Returns
+    /// the exit status if the process has ended.
     fn kill(&mut self) -> Option<ExitStatus> {
         let mut child = self.child.take()?;
         // The process may have ended by itself.
@@ -152,7 +168,7 @@ impl ReaderChild {
                 Err(_) => return None,
             }
         }
-        // Without a thread to be had, it stays a zombie until the daemon ends.
+        // If no thread can be started, the process stays a zombie until the daemon ends.
         let _ = Builder::new().name("reader-exit".into()).spawn(move || child.wait());
         None
     }

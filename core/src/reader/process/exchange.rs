@@ -1,5 +1,5 @@
-//! What takes several messages: starting a reader, handing attempts over to it, a reload, and the counts. Each has one
-//! deadline for all of it.
+//! Operations of several messages: starting a reader, handing attempts over to it, a reload, and
+//! reading the counters. Each operation has one deadline for all its messages.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::child::ReaderChild;
 use super::validate::{Validator, out_of_turn, violation};
-use super::{MAX_SEEN, ReaderProcess, Seen};
+use super::{MAX_REPORTS, ReaderProcess, ReaderReport};
 use crate::config::Config;
 use crate::matcher::SavedAttempt;
 use crate::reader::memory::memory_for;
@@ -15,32 +15,37 @@ use crate::reader::notice::ReaderNotice;
 use crate::reader::wire::{Counts, Doors, FromReader, Start, ToReader};
 use crate::time::Timestamp;
 
-/// A reader that is not ready after this time is killed.
+/// Maximum time from the start of a reader until it is ready. The daemon kills it then.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum time of a whole hand-over, be it of a million attempts.
+/// Maximum time of a whole hand-over, even of a million attempts.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time of a reload: until the reader uses the new doors and listens on the new interfaces.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum time for which a status waits for the counts. Later ones are for the next status.
+/// Maximum time for which a status request waits for the counters. A later answer serves the next
+/// request.
 const COUNT_TIMEOUT: Duration = Duration::from_millis(150);
-/// Maximum number of bytes that wait for the successor while it is handed attempts.
+/// Number of bytes that wait for the successor during a hand-over, above which the daemon receives
+/// no further attempts.
 const MAX_ATTEMPT_BYTES: usize = 256 << 10;
-/// Maximum number of bytes that a reader may send before it works: its notices about its captures.
+/// Maximum number of bytes that a successor may send before it replaces the running reader: notices
+/// about its captures.
 const MAX_NOTICE_BYTES: usize = 256 << 10;
 
-/// A reader that does not work yet.
+/// A reader that has not replaced the running reader yet.
 #[derive(Debug)]
 pub(super) struct Successor {
     reader: ReaderChild,
     stage: Stage,
+    /// End of the start, or of the hand-over.
     pub(super) deadline: Instant,
 }
 
+/// The stage of a start.
 #[derive(Debug)]
 enum Stage {
-    /// It opens its captures.
+    /// The successor opens its captures.
     Starting,
-    /// It is handed the attempts of the running reader: so many until now.
+    /// The running reader hands over its attempts; contains the number of received attempts.
     Receiving(usize),
 }
 
@@ -49,13 +54,14 @@ impl Successor {
         Self { reader, stage: Stage::Starting, deadline: Instant::now() + START_TIMEOUT }
     }
 
+    /// Returns true during the hand-over.
     pub(super) fn is_receiving(&self) -> bool {
         matches!(self.stage, Stage::Receiving(_))
     }
 
-    /// False while it has to read before it is sent more.
+    /// Returns false while the successor must read before the daemon sends it more attempts.
     pub(super) fn has_room(&self) -> bool {
-        self.reader.channel.waiting() < MAX_ATTEMPT_BYTES
+        self.reader.channel.unsent() < MAX_ATTEMPT_BYTES
     }
 }
 
@@ -65,31 +71,33 @@ pub(super) struct Reload {
     config: Config,
     interfaces: Vec<String>,
     stage: ReloadStage,
+    /// End of the whole reload.
     pub(super) deadline: Instant,
 }
 
+/// The stage of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReloadStage {
-    /// A hand-over has to end first.
+    /// A hand-over must end first.
     Waiting,
-    /// The running reader was sent the new doors.
+    /// The daemon has sent the new doors to the running reader.
     Asked,
-    /// The new doors are in use; a successor begins to listen on the new interfaces.
+    /// The running reader uses the new doors. A successor starts to listen on new interfaces.
     Replaced,
 }
 
 impl Reload {
-    /// True while no other reader may start.
+    /// Returns true while no other reader may start.
     pub(super) fn is_waiting(&self) -> bool {
         self.stage != ReloadStage::Replaced
     }
 }
 
 impl ReaderProcess {
-    /// Starts a reader that is to replace the running one, if there is one.
+    /// Starts a reader that will replace the running reader, if there is one.
     pub(super) fn start_successor(&mut self) {
-        self.restart.starts();
-        // The doors as they are now, one-time doors with the sequences that are not used yet.
+        self.restart.record_start();
+        // The current doors; one-time doors have the sequences that are not consumed yet.
         let start = Start { doors: Doors::of(self.validator.config()), ..self.start.clone() };
         match ReaderChild::spawn(&self.program, start, &self.epoll) {
             Ok(reader) => self.successor = Some(Successor::new(reader)),
@@ -97,7 +105,7 @@ impl ReaderProcess {
         }
     }
 
-    /// Moves the successor on, and gives up on what takes too long.
+    /// Handles messages of the successor, and ends the reader whose deadline has passed.
     pub(super) fn poll_successor(&mut self) {
         let polled = self.receive_from_successor();
         if let Err(error) = polled {
@@ -116,12 +124,13 @@ impl ReaderProcess {
         reader.send_rest(&self.epoll)?;
         reader.channel.receive()?;
         if !matches!(stage, Stage::Starting) {
-            // Its notices about its captures stay in the channel until it works.
+            // Its notices about its captures stay in the channel until it has replaced the running
+            // reader.
             if reader.channel.has_ended() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             if reader.channel.received() > MAX_NOTICE_BYTES {
-                return Err(violation("it sends too much before it works"));
+                return Err(violation("it sends too much before it is in use"));
             }
             return Ok(());
         }
@@ -131,7 +140,7 @@ impl ReaderProcess {
                 let kept = Validator::kept(kept)?;
                 if !kept.is_empty() && kept != self.reported_kept {
                     self.reported_kept.clone_from(&kept);
-                    self.report(Seen::Notice(ReaderNotice::Keeps(kept)));
+                    self.report(ReaderReport::Notice(ReaderNotice::KeptPrivileges(kept)));
                 }
                 self.hand_over();
                 Ok(())
@@ -141,7 +150,8 @@ impl ReaderProcess {
         }
     }
 
-    /// Has the running reader hand its attempts over to the successor, which is ready.
+    /// Requests the hand-over of attempts to the successor, which is ready. Without a running
+    /// reader, there are none.
     fn hand_over(&mut self) {
         if self.running.is_some() {
             if let Some(successor) = &mut self.successor {
@@ -154,6 +164,7 @@ impl ReaderProcess {
         }
     }
 
+    /// Passes attempts of the running reader to the successor, after validation.
     pub(super) fn take_attempts(&mut self, attempts: Vec<SavedAttempt>) -> io::Result<()> {
         let Some(Successor { reader, stage: Stage::Receiving(count), .. }) = &mut self.successor else {
             return Err(out_of_turn());
@@ -161,30 +172,33 @@ impl ReaderProcess {
         let received = attempts.len();
         let attempts = self.validator.attempts(attempts, *count)?;
         *count += received;
-        // Sent together with those that come in the same turn.
+        // Further attempts may come in the same turn; the next turn sends them together.
         reader.channel.put(&ToReader::Attempts(attempts))
     }
 
+    /// Ends the hand-over.
     pub(super) fn take_handed_over(&mut self, last: u64, counts: Counts) -> io::Result<()> {
         if !self.successor.as_ref().is_some_and(Successor::is_receiving) {
             return Err(out_of_turn());
         }
         self.counts = self.validator.counts(counts);
-        self.promote(self.validator.last_stamp(last));
+        self.promote(self.validator.last_timestamp(last));
         Ok(())
     }
 
-    /// Puts the successor in the place of the running reader.
+    /// Replaces the running reader by the successor, which ignores packets with timestamps up to
+    /// `after`.
     pub(super) fn promote(&mut self, after: Timestamp) {
         let Some(Successor { mut reader, .. }) = self.successor.take() else { return };
         self.running = None;
-        self.forget_attempts();
+        self.add_counts();
         (self.progress, self.reported_failure) = (Instant::now(), None);
-        reader.heard = self.progress;
+        reader.last_message = self.progress;
         self.running = Some(reader);
-        // Its messages may have come already.
+        // Some of its messages may have been received already.
         self.has_unhandled = true;
-        // The one before may have seen sequences being used up that this one was started with.
+        // The successor may have been started with sequences that were consumed during the
+        // hand-over.
         for index in 0..self.validator.config().doors.len() {
             let door = &self.validator.config().doors[index];
             if let (true, None, Ok(door)) = (door.one_time_sequences.is_some(), &door.sequence, u16::try_from(index)) {
@@ -194,38 +208,41 @@ impl ReaderProcess {
         self.send(&ToReader::Begin { after: after.as_nanos() });
     }
 
-    /// Ends the reader that this happened to.
+    /// Ends the running reader because of `error`. If it has violated the protocol, discards its
+    /// reports.
     pub(super) fn lose(&mut self, error: &io::Error) {
         let Some(running) = self.running.take() else { return };
         let is_violation = error.kind() == io::ErrorKind::InvalidData;
         if is_violation {
-            // What it reported is worth nothing.
-            let is_of_daemon = |seen: &Seen| matches!(seen, Seen::Notice(_));
-            self.seen.retain(is_of_daemon);
-            self.seen_after_reload.iter_mut().for_each(|seen| seen.retain(is_of_daemon));
+            // Its reports are not trustworthy.
+            let is_of_daemon = |report: &ReaderReport| matches!(report, ReaderReport::Notice(_));
+            self.reports.retain(is_of_daemon);
+            self.reports_after_reload.iter_mut().for_each(|reports| reports.retain(is_of_daemon));
         }
-        self.restart.ended(running.started.elapsed(), is_violation);
-        self.report(Seen::Notice(ReaderNotice::Ended(running.end(error))));
-        self.forget_attempts();
+        self.restart.record_end(running.started.elapsed(), is_violation);
+        self.report(ReaderReport::Notice(ReaderNotice::Ended(running.end(error))));
+        self.add_counts();
         self.earlier.attempts = 0;
         self.has_unhandled = true;
         if self.successor.as_ref().is_some_and(Successor::is_receiving) {
-            // Without the attempts that were not handed over yet.
+            // The attempts that were not handed over yet are lost.
             self.promote(Timestamp::default());
         }
         self.wake();
     }
 
+    /// Ends the successor because of `error`.
     fn lose_successor(&mut self, error: &io::Error) {
         let Some(Successor { reader, stage, .. }) = self.successor.take() else { return };
         let reason = reader.end(error);
         if matches!(stage, Stage::Receiving(_)) {
-            // The running one has given its attempts away and has nothing left to do.
+            // The running reader has handed over its attempts and cannot continue.
             self.lose(&io::Error::other("its successor ended"));
         }
         self.report_failure(reason);
     }
 
+    /// Sends the successor a message, if there is one.
     pub(super) fn send_to_successor(&mut self, message: &ToReader) {
         let Some(successor) = &mut self.successor else { return };
         if let Err(error) = successor.reader.send(message, &self.epoll) {
@@ -233,27 +250,31 @@ impl ReaderProcess {
         }
     }
 
+    /// Reports that a reader could not be started, unless the last start failed for the same
+    /// reason.
     fn report_failure(&mut self, reason: String) {
-        self.restart.failed();
+        self.restart.record_failure();
         if self.reported_failure.as_ref() != Some(&reason) {
-            self.report(Seen::Notice(ReaderNotice::NotStarted(reason.clone())));
+            self.report(ReaderReport::Notice(ReaderNotice::NotStarted(reason.clone())));
             self.reported_failure = Some(reason);
         }
         self.wake();
     }
 
-    /// Has the descriptor report that a turn is due: the caller may wait for it next.
+    /// Makes the descriptor readable, because a turn is due and the caller may wait next.
     fn wake(&mut self) {
-        // It fails for no timer that is open.
+        // Setting an open timer cannot fail.
         let _ = self.alarm.set(Instant::now());
     }
 
-    fn forget_attempts(&mut self) {
+    /// Adds the counters of a reader that has ended to those of the previous readers.
+    fn add_counts(&mut self) {
         self.earlier = std::mem::take(&mut self.counts).after(self.earlier);
     }
 
-    /// Begins to use other doors and interfaces. Call [`ReaderProcess::wait`] while [`ReaderProcess::is_reloading`] is true;
-    /// everything that is polled until then is about the old doors.
+    /// Starts to use new doors and interfaces. Call [`ReaderProcess::wait`] while
+    /// [`ReaderProcess::is_reloading`] is true. All reports that are polled until then are about
+    /// the old doors.
     pub(crate) fn begin_reload(&mut self, config: &Config, interfaces: Vec<String>) {
         self.reload = Some(Reload {
             config: config.clone(),
@@ -265,17 +286,20 @@ impl ReaderProcess {
         self.wake();
     }
 
-    /// True until the new doors are in use and the new interfaces are listened on, or until that took too long.
+    /// Returns true until the reader uses the new doors and listens on the new interfaces, or until
+    /// [`RELOAD_TIMEOUT`].
     pub(crate) fn is_reloading(&self) -> bool {
         self.reload.is_some()
     }
 
-    /// From here on [`ReaderProcess::poll_seen`] returns what was seen of the new doors, too.
+    /// Ends a reload. From now on [`ReaderProcess::poll_report`] returns the reports about the new
+    /// doors as well.
     pub(crate) fn end_reload(&mut self) {
-        self.seen.extend(self.seen_after_reload.take().into_iter().flatten());
+        self.reports.extend(self.reports_after_reload.take().into_iter().flatten());
         self.wake();
     }
 
+    /// Advances a reload to its next stage, if that is due at the time `now`.
     pub(super) fn advance_reload(&mut self, now: Instant) {
         let Some(Reload { config, stage, deadline, .. }) = &mut self.reload else { return };
         let is_over = *deadline <= now;
@@ -291,8 +315,8 @@ impl ReaderProcess {
                     return;
                 }
                 if self.successor.take().is_some() {
-                    // It was started with the old doors.
-                    self.restart.want(false);
+                    // The successor was started with the old doors.
+                    self.restart.request(false);
                 }
                 if self.running.is_some() {
                     *stage = ReloadStage::Asked;
@@ -306,7 +330,8 @@ impl ReaderProcess {
             ReloadStage::Asked if self.running.is_none() => self.replace_doors(),
             ReloadStage::Asked => {}
             ReloadStage::Replaced => {
-                let is_listening = self.running.is_some() && self.successor.is_none() && !self.restart.is_wanted(now);
+                let is_listening =
+                    self.running.is_some() && self.successor.is_none() && !self.restart.is_requested(now);
                 if is_over || is_listening {
                     self.reload = None;
                 }
@@ -314,6 +339,7 @@ impl ReaderProcess {
         }
     }
 
+    /// Handles the answer to [`ToReader::Reload`].
     pub(super) fn take_reloaded(&mut self) -> io::Result<()> {
         match &self.reload {
             Some(Reload { stage: ReloadStage::Asked, .. }) => self.replace_doors(),
@@ -322,27 +348,28 @@ impl ReaderProcess {
         Ok(())
     }
 
-    /// Uses the new doors. What is seen from here on is about them.
+    /// Uses the new doors. Later reports are about them.
     fn replace_doors(&mut self) {
         let Some(Reload { config, interfaces, stage, .. }) = &mut self.reload else { return };
         *stage = ReloadStage::Replaced;
         // A process that has limited its memory cannot raise the limit.
         let is_outgrown = memory_for(config) > memory_for(self.validator.config());
         self.validator.replace(config, interfaces);
-        self.seen_after_reload = Some(VecDeque::new());
+        self.reports_after_reload = Some(VecDeque::new());
         if is_outgrown || self.start.interfaces != *interfaces {
             self.start.interfaces.clone_from(interfaces);
-            self.restart.want(false);
+            self.restart.request(false);
         }
         self.has_unhandled = true;
     }
 
-    /// What the readers hold and have counted, as of now if the running one answers soon, else as it answered last.
+    /// Returns the counters of all readers: the current ones if the running reader answers within
+    /// [`COUNT_TIMEOUT`], otherwise its last ones.
     pub(crate) fn counts(&mut self) -> Counts {
-        if self.ask_for_counts() {
+        if self.request_counts() {
             let deadline = Instant::now() + COUNT_TIMEOUT;
             while self.running.as_ref().is_some_and(|running| running.count_asked.is_some())
-                && self.seen.len() < MAX_SEEN
+                && self.reports.len() < MAX_REPORTS
             {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() || self.wait(left).is_err() {
@@ -353,8 +380,9 @@ impl ReaderProcess {
         self.counts.after(self.earlier)
     }
 
-    /// Asks the running reader for its counts. False if it was asked before and has not answered, or has nothing to count.
-    pub(super) fn ask_for_counts(&mut self) -> bool {
+    /// Requests the counters of the running reader. Returns false if there is no such reader, if a
+    /// request is unanswered, or during a hand-over.
+    pub(super) fn request_counts(&mut self) -> bool {
         if self.successor.as_ref().is_some_and(Successor::is_receiving) {
             return false;
         }

@@ -1,4 +1,4 @@
-//! A daemon whose readers send whatever the fuzzer likes.
+//! A fuzz target: a daemon that receives arbitrary messages from its readers.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -16,10 +16,10 @@ const DOORS: &str = "[options]\nMaxAttempts = 20\n[a]\nsequence = 7,8\nallow = 1
                      [b]\none_time_sequences = /x\n[a]\nsequence = 9,8\nallow = 192.0.2.0/24\n";
 const OTHER_DOORS: &str = "[b]\none_time_sequences = /x\n[c]\nsequence = 1,2\n";
 
-/// What comes before the bytes of a message in an input.
+/// Actions that send the following bytes of the input to the daemon.
 const RUNNING: u8 = 0;
 const SUCCESSOR: u8 = 1;
-/// What the daemon does between messages.
+/// Actions of the daemon between messages.
 const START_SUCCESSOR: u8 = 2;
 const CATCH_UP: u8 = 3;
 const COUNT: u8 = 4;
@@ -27,16 +27,16 @@ const SEQUENCE: u8 = 5;
 const RELOAD: u8 = 6;
 const END_RELOAD: u8 = 7;
 
-/// A message as it is sent.
+/// Returns a message with its length.
 pub(in crate::reader) fn framed(message: &impl serde::Serialize) -> Vec<u8> {
     let message = postcard::to_allocvec(message).unwrap_or_default();
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     [&length.to_le_bytes()[..], &message].concat()
 }
 
-/// Inputs in which readers send each message.
+/// Returns inputs that contain each message of a reader.
 pub fn daemon_seeds() -> Vec<Vec<u8>> {
-    let found = |door, kind| FromReader::DoorEvent(DoorEvent { time: 1, door, ip: [10, 0, 0, 1].into(), kind });
+    let event = |door, kind| FromReader::DoorEvent(DoorEvent { time: 1, door, ip: [10, 0, 0, 1].into(), kind });
     let attempt = SavedAttempt {
         ip: [10, 0, 0, 1].into(),
         door: 0,
@@ -55,9 +55,9 @@ pub fn daemon_seeds() -> Vec<Vec<u8>> {
     let ready = sent(SUCCESSOR, &FromReader::Ready { kept: vec!["x".into()] });
     let handed_over = FromReader::HandedOver { last: 1, counts: Counts::default() };
     vec![
-        from_running(found(0, DoorEventKind::Stage { stage: 1, steps: 2 })),
-        from_running(found(0, DoorEventKind::Complete)),
-        [vec![SEQUENCE], from_running(found(1, DoorEventKind::Complete)), vec![SEQUENCE]].concat(),
+        from_running(event(0, DoorEventKind::Stage { stage: 1, steps: 2 })),
+        from_running(event(0, DoorEventKind::Complete)),
+        [vec![SEQUENCE], from_running(event(1, DoorEventKind::Complete)), vec![SEQUENCE]].concat(),
         from_running(notice(WireNoticeKind::Lost(WireAbsence::Failed("a\nb".into())))),
         from_running(notice(WireNoticeKind::Listening)),
         from_running(notice(WireNoticeKind::CoarseFilter { instructions: Some(7) })),
@@ -72,7 +72,8 @@ pub fn daemon_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Has a daemon receive what the input says from a reader and a successor, and asserts that what it takes is valid.
+/// Sends the bytes of the input to a daemon, as its reader and its successor, and asserts that the
+/// daemon accepts only valid reports.
 pub fn check_daemon(mut input: &[u8]) {
     let Some(mut daemon) = Daemon::new() else { return };
     while let Some((&action, rest)) = input.split_first() {
@@ -83,14 +84,14 @@ pub fn check_daemon(mut input: &[u8]) {
                 let bytes = input.get(1..=length).unwrap_or_default();
                 input = input.get(1 + length..).unwrap_or_default();
                 let end = if to == RUNNING { &mut daemon.running } else { &mut daemon.successor };
-                // It may have been ended.
+                // The daemon may have ended the reader.
                 let _ = end.write(bytes);
             }
             START_SUCCESSOR => daemon.start_successor(),
             CATCH_UP => drop(daemon.process.catch_up(Duration::from_secs(1))),
-            COUNT => drop(daemon.process.ask_for_counts()),
+            COUNT => drop(daemon.process.request_counts()),
             SEQUENCE => daemon.give_sequence(),
-            RELOAD if !daemon.process.is_reloading() && daemon.process.seen_after_reload.is_none() => {
+            RELOAD if !daemon.process.is_reloading() && daemon.process.reports_after_reload.is_none() => {
                 daemon.process.begin_reload(&config(OTHER_DOORS), vec!["lo".into()]);
             }
             END_RELOAD if !daemon.process.is_reloading() => daemon.process.end_reload(),
@@ -143,33 +144,33 @@ impl Daemon {
         if had_successor && self.process.successor.is_none() && self.process.running.is_some() {
             std::mem::swap(&mut self.running, &mut self.successor);
         }
-        assert!(self.process.seen.len() <= MAX_SEEN);
+        assert!(self.process.reports.len() <= MAX_REPORTS);
         let now = self.process.validator.now();
-        for seen in std::iter::from_fn(|| self.process.poll_seen()) {
-            match seen {
-                Seen::DoorEvent { time, door_id, ip, .. } => {
+        for report in std::iter::from_fn(|| self.process.poll_report()) {
+            match report {
+                ReaderReport::DoorEvent { time, door_id, ip, .. } => {
                     assert!(time <= now, "{time:?}");
                     let door = &before.doors[usize::from(door_id.0)];
                     let mut allow =
                         before.doors.iter().filter(|other| other.name == door.name).flat_map(|door| &door.allow);
                     assert!(door.allow.is_empty() || allow.any(|net| net.contains(&ip)), "{ip}");
                 }
-                Seen::CaughtUp(time) => assert!(time <= now),
-                Seen::Capture(notice) => {
+                ReaderReport::CaughtUp(time) => assert!(time <= now),
+                ReaderReport::Capture(notice) => {
                     let line = notice.to_string();
                     assert!(!line.contains(char::is_control), "{line:?}");
                     if let CaptureNotice::Lost { reason: Absence::Failed(text), .. } = notice {
                         assert!(text.chars().count() <= MAX_TEXT_CHARS);
                     }
                 }
-                Seen::Notice(notice) => {
+                ReaderReport::Notice(notice) => {
                     let line = notice.to_string();
                     assert!(!line.contains(char::is_control), "{line:?}");
                 }
-                Seen::Suppressed(suppressed) => {
+                ReaderReport::Suppressed(suppressed) => {
                     assert!(suppressed.time <= now && !suppressed.to_string().contains(char::is_control));
                 }
-                Seen::Knock(_) => panic!("it was not asked for packets"),
+                ReaderReport::Knock(_) => panic!("the reader reports no packets without --debug"),
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The daemon's side: starts the reader, validates what it sends, and replaces it if that is necessary.
+//! The daemon's side: starts the reader, validates its messages, and replaces it if necessary.
 //!
-//! The daemon never waits for a reader for longer than one short deadline. Whatever takes several messages (a start, a
-//! hand-over, a reload) is a state here, which [`ReaderProcess::turn`] moves on; while it lasts, the daemon's loop runs.
+//! The daemon never waits for a reader longer than one short deadline. An operation of several
+//! messages (a start, a hand-over, a reload) is a state here, which [`ReaderProcess::turn`]
+//! advances. The daemon's loop runs meanwhile.
 
 mod alarm;
 mod budget;
@@ -42,59 +43,66 @@ use crate::log_limit::Suppressed;
 use crate::sys::epoll::Epoll;
 use crate::time::Timestamp;
 
-/// Maximum number of reports that wait to be polled. The socket holds further ones.
-const MAX_SEEN: usize = 200_000;
+/// Maximum number of reports that wait to be polled. Further reports stay in the socket.
+const MAX_REPORTS: usize = 200_000;
 
-/// What the reader has seen, in order.
+/// A validated report of the reader, or a notice about it.
 #[derive(Debug)]
-pub(crate) enum Seen {
-    /// Something happened at a door, as an engine that only tells says it.
+pub(crate) enum ReaderReport {
+    /// An event at a door, as reported by an engine that only detects knocks.
     DoorEvent { time: Timestamp, door_id: DoorId, ip: IpAddr, kind: EventKind },
-    /// A packet that matters.
+    /// A packet that passed the filter.
     Knock(Knock),
-    /// Something happened to a capture.
+    /// A notice about a capture.
     Capture(CaptureNotice),
-    /// Events that were not reported one by one.
+    /// Numbers of events that the reader did not report individually.
     Suppressed(Suppressed),
-    /// Nothing that came up to this time is missing.
+    /// The reader has reported everything up to this time.
     CaughtUp(Timestamp),
-    /// Something about the reader itself.
+    /// A notice about the reader itself.
     Notice(ReaderNotice),
 }
 
-/// The process that reads packets, and its successors. Its descriptor is readable when [`ReaderProcess::turn`] has
-/// something to do.
+/// The reader process and its successors. Its descriptor is readable when a [`ReaderProcess::turn`]
+/// is due. Dropping it kills the processes.
 #[derive(Debug)]
 pub(crate) struct ReaderProcess {
     program: ReaderProgram,
+    /// The parameters of the next reader, except its doors, which the validator has.
     start: Start,
     validator: Validator,
     epoll: Epoll,
     alarm: Alarm,
-    /// `None` if the last one has ended and the next one does not work yet.
+    /// `None` if the last reader has ended and the next reader is not ready yet.
     running: Option<ReaderChild>,
-    /// The next one, until it works.
+    /// The next reader, until it replaces the running reader.
     successor: Option<Successor>,
     restart: Restart,
     reload: Option<Reload>,
-    /// Messages may have been received that are not handled yet, and that no descriptor reports.
+    /// True if messages may have been received that are not handled yet and that no descriptor
+    /// reports.
     has_unhandled: bool,
-    /// When a reader last made progress.
+    /// Time at which a reader last made progress.
     progress: Instant,
-    /// What all readers before this one counted.
+    /// The counters of all previous readers.
     earlier: Counts,
-    /// What this one had counted when it answered last.
+    /// The last counters of the running reader.
     counts: Counts,
-    seen: VecDeque<Seen>,
-    /// What was seen of the new doors, while the caller still uses the old ones.
-    seen_after_reload: Option<VecDeque<Seen>>,
+    /// Reports to be polled, in order.
+    reports: VecDeque<ReaderReport>,
+    /// Reports about the new doors, while the caller still uses the old doors.
+    reports_after_reload: Option<VecDeque<ReaderReport>>,
+    /// The kept privileges that were reported last.
     reported_kept: Vec<String>,
-    /// Why the last start failed.
+    /// The reported reason why the last start failed.
     reported_failure: Option<String>,
 }
 
 impl ReaderProcess {
-    /// Starts a reader of the doors of `config`; it listens when this returns.
+    /// Starts a reader for the doors of `config`, and waits until it listens.
+    ///
+    /// # Errors
+    /// Fails with the reason if the reader cannot be started.
     pub(crate) fn start(program: ReaderProgram, config: &Config, start: Start) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
         let mut process = Self::new(program, config, start).map_err(text)?;
@@ -105,12 +113,12 @@ impl ReaderProcess {
             }
             process.wait(Duration::MAX).map_err(text)?;
         }
-        // What it reports of its captures belongs to the start.
+        // The notices about its captures are part of the start.
         process.turn().map_err(text)?;
         Ok(process)
     }
 
-    /// The same without a reader yet.
+    /// Returns the daemon's side without a reader.
     fn new(program: ReaderProgram, config: &Config, start: Start) -> io::Result<Self> {
         let (epoll, alarm) = (Epoll::new()?, Alarm::new()?);
         epoll.add(alarm.as_fd(), 0)?;
@@ -129,14 +137,18 @@ impl ReaderProcess {
             progress: Instant::now(),
             earlier: Counts::default(),
             counts: Counts::default(),
-            seen: VecDeque::new(),
-            seen_after_reload: None,
+            reports: VecDeque::new(),
+            reports_after_reload: None,
             reported_kept: Vec::new(),
             reported_failure: None,
         })
     }
 
-    /// Handles what the reader sends, and makes sure that there is one. Never waits.
+    /// Handles messages and deadlines, and starts a reader if that is due. Never waits for a
+    /// reader, except a moment for the end of one that it kills.
+    ///
+    /// # Errors
+    /// Fails if the timer cannot be set.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
         self.alarm.acknowledge();
         self.has_unhandled = false;
@@ -159,25 +171,30 @@ impl ReaderProcess {
         }
     }
 
-    /// Waits until a turn is due, and makes it; makes none if `timeout` is over before.
+    /// Waits until a turn is due, at most for `timeout`, and makes it if it is due.
+    ///
+    /// # Errors
+    /// Fails if waiting fails, or as [`ReaderProcess::turn`].
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let mut ready = Vec::new();
         self.epoll.wait(&mut ready, Some(timeout))?;
         if ready.is_empty() { Ok(()) } else { self.turn() }
     }
 
-    /// True unless no reader has made progress for so long that waiting for one is in vain.
+    /// Returns false if no reader has made progress for [`PROGRESS_TIMEOUT`], so that none is
+    /// likely to.
     pub(crate) fn is_alive(&self) -> bool {
         self.progress.elapsed() < PROGRESS_TIMEOUT
     }
 
-    /// What has been seen; call until `None` after each other call.
-    pub(crate) fn poll_seen(&mut self) -> Option<Seen> {
-        self.seen.pop_front()
+    /// Returns the next report. Call until `None` after each other call.
+    pub(crate) fn poll_report(&mut self) -> Option<ReaderReport> {
+        self.reports.pop_front()
     }
 
-    fn report(&mut self, seen: Seen) {
-        self.seen_after_reload.as_mut().unwrap_or(&mut self.seen).push_back(seen);
+    /// Adds a report.
+    fn report(&mut self, report: ReaderReport) {
+        self.reports_after_reload.as_mut().unwrap_or(&mut self.reports).push_back(report);
     }
 }
 

@@ -1,25 +1,29 @@
-//! The messages of the running reader: receiving them, and handling each after it was validated.
+//! Receives the messages of the running reader, and handles each after its validation.
 
 use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
 use super::exchange::Successor;
-use super::validate::{DoorReport, Validator, out_of_turn};
-use super::{MAX_SEEN, ReaderProcess, Seen};
+use super::validate::{DoorVerdict, Validator, out_of_turn};
+use super::{MAX_REPORTS, ReaderProcess, ReaderReport};
 use crate::capture::CaptureNotice;
 use crate::config::DoorId;
 use crate::reader::channel::RECEIVE_BYTES;
 use crate::reader::notice::ReaderNotice;
 use crate::reader::wire::{DoorEvent, FromReader};
 
-/// Maximum number of times that the socket is read in one turn, so that other work gets its time.
-const RECEIVED_A_TURN: usize = 4;
+/// Maximum number of reads from the socket in one turn, so that other work gets its time.
+const MAX_READS_PER_TURN: usize = 4;
 
 impl ReaderProcess {
-    /// Handles what the running reader has sent.
+    /// Handles messages of the running reader.
+    ///
+    /// # Errors
+    /// Fails if the connection is closed or the reader violates the protocol. The caller must end
+    /// the reader.
     pub(super) fn receive(&mut self) -> io::Result<()> {
-        for _ in 0..RECEIVED_A_TURN {
+        for _ in 0..MAX_READS_PER_TURN {
             let has_room = self.has_room();
             let Some(running) = &mut self.running else { return Ok(()) };
             running.set_reading(has_room, &self.epoll)?;
@@ -28,16 +32,16 @@ impl ReaderProcess {
                 return Ok(());
             }
             let more = running.channel.receive()? == RECEIVE_BYTES;
-            let mut is_heard = false;
-            // After a hand-over it is another reader's.
+            let mut has_message = false;
+            // A hand-over may replace the running reader.
             while let Some(running) = &mut self.running {
                 let Some(message) = running.channel.next()? else { break };
-                self.take(message)?;
-                is_heard = true;
+                self.handle(message)?;
+                has_message = true;
             }
-            if let (true, Some(running)) = (is_heard, &mut self.running) {
+            if let (true, Some(running)) = (has_message, &mut self.running) {
                 self.progress = Instant::now();
-                running.heard = self.progress;
+                running.last_message = self.progress;
             }
             if !more {
                 break;
@@ -46,23 +50,23 @@ impl ReaderProcess {
         Ok(())
     }
 
-    /// False if more could not be stored: the reports until they are polled, or the attempts until the successor reads
-    /// them.
+    /// Returns false if no more messages can be stored: reports until they are polled, or attempts
+    /// until the successor reads them.
     fn has_room(&mut self) -> bool {
-        if self.seen.len() + self.seen_after_reload.as_ref().map_or(0, VecDeque::len) >= MAX_SEEN {
+        if self.reports.len() + self.reports_after_reload.as_ref().map_or(0, VecDeque::len) >= MAX_REPORTS {
             self.has_unhandled = true;
             return false;
         }
         self.successor.as_ref().is_none_or(Successor::has_room)
     }
 
-    /// Takes a message of the running reader.
-    pub(super) fn take(&mut self, message: FromReader) -> io::Result<()> {
+    /// Handles a message of the running reader.
+    pub(super) fn handle(&mut self, message: FromReader) -> io::Result<()> {
         match message {
-            FromReader::DoorEvent(found) => self.take_door_report(&found)?,
+            FromReader::DoorEvent(event) => self.take_door_event(&event)?,
             FromReader::Knock(knock) => {
                 let knock = self.validator.knock(knock)?;
-                self.report(Seen::Knock(knock));
+                self.report(ReaderReport::Knock(knock));
             }
             FromReader::Capture(notice) => {
                 let Some(running) = &self.running else { return Ok(()) };
@@ -70,14 +74,14 @@ impl ReaderProcess {
                     if !matches!(notice, CaptureNotice::Dropped { .. } | CaptureNotice::CoarseFilter { .. }) {
                         self.restart.forget_failures();
                     }
-                    self.report(Seen::Capture(notice));
+                    self.report(ReaderReport::Capture(notice));
                 }
             }
             FromReader::CaughtUp { time } => {
                 let asked = self.running.as_mut().and_then(|running| running.catch_up_asked.take());
                 let (_, asked) = asked.ok_or_else(out_of_turn)?;
                 let time = self.validator.caught_up(time, asked)?;
-                self.report(Seen::CaughtUp(time));
+                self.report(ReaderReport::CaughtUp(time));
             }
             FromReader::AskNetwork => {
                 let Some(running) = &mut self.running else { return Ok(()) };
@@ -86,12 +90,12 @@ impl ReaderProcess {
                 }
             }
             FromReader::AskRestart { failed } => {
-                self.validator.notices_left()?;
-                self.restart.want(failed);
+                self.validator.take_notice()?;
+                self.restart.request(failed);
             }
             FromReader::Suppressed { time, counted } => {
                 let suppressed = self.validator.suppressed(time, counted)?;
-                self.report(Seen::Suppressed(suppressed));
+                self.report(ReaderReport::Suppressed(suppressed));
             }
             FromReader::Counts(counts) => {
                 let asked = self.running.as_mut().and_then(|running| running.count_asked.take());
@@ -99,7 +103,7 @@ impl ReaderProcess {
                 self.counts = self.validator.counts(counts);
             }
             FromReader::Alive { captures } => {
-                self.validator.notices_left()?;
+                self.validator.take_notice()?;
                 self.validator.alive(captures)?;
             }
             FromReader::Reloaded => self.take_reloaded()?,
@@ -111,17 +115,21 @@ impl ReaderProcess {
         Ok(())
     }
 
-    fn take_door_report(&mut self, found: &DoorEvent) -> io::Result<()> {
-        let door_id = DoorId(found.door);
-        match self.validator.door_report(found)? {
-            DoorReport::Accepted(time, kind) => self.report(Seen::DoorEvent { time, door_id, ip: found.ip, kind }),
-            DoorReport::Ignored => {}
-            DoorReport::TooSoon { is_first } => {
+    /// Handles an event at a door.
+    fn take_door_event(&mut self, event: &DoorEvent) -> io::Result<()> {
+        let door_id = DoorId(event.door);
+        match self.validator.door_event(event)? {
+            DoorVerdict::Accepted(time, kind) => {
+                self.report(ReaderReport::DoorEvent { time, door_id, ip: event.ip, kind })
+            }
+            DoorVerdict::Ignored => {}
+            DoorVerdict::TooSoon { is_first } => {
                 if is_first {
-                    let door = self.validator.config().doors[usize::from(found.door)].name.clone();
-                    self.report(Seen::Notice(ReaderNotice::UsedTooSoon { door, ip: found.ip }));
+                    let door = self.validator.config().doors[usize::from(event.door)].name.clone();
+                    self.report(ReaderReport::Notice(ReaderNotice::UsedTooSoon { door, ip: event.ip }));
                 }
-                // The reader takes no knock at it until it is sent a sequence, which is the same.
+                // The reader accepts no knock at the door until it receives a sequence, which is
+                // the same one.
                 self.send_sequence(door_id);
             }
         }

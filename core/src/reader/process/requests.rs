@@ -1,4 +1,5 @@
-//! What the running reader is sent: questions, the sequences of one-time doors, and the state of the network.
+//! Messages to the running reader: requests, the sequences of one-time doors, and the state of the
+//! network.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,10 @@ use crate::reader::wire::{ToReader, WireSequence};
 use crate::sys::netlink::Network;
 
 impl ReaderProcess {
-    /// Asks for [`Seen::CaughtUp`], unless that is done already. False if no answer can be had, or if none came in this
-    /// time.
+    /// Requests [`ReaderReport::CaughtUp`], unless a request is unanswered. Returns false if there
+    /// is no reader to answer, or if the request has been unanswered for `timeout`.
+    ///
+    /// [`ReaderReport::CaughtUp`]: super::ReaderReport::CaughtUp
     pub(crate) fn catch_up(&mut self, timeout: Duration) -> bool {
         let Some(running) = &mut self.running else { return false };
         if let Some((asked, _)) = running.catch_up_asked {
@@ -20,14 +23,15 @@ impl ReaderProcess {
         self.running.is_some()
     }
 
-    /// For how long the answer to [`ReaderProcess::catch_up`] has been waited for, if it is.
+    /// Returns the time since the unanswered request of [`ReaderProcess::catch_up`]; `None` if
+    /// there is none.
     pub(crate) fn waits_since(&self) -> Option<Duration> {
         let (asked, _) = self.running.as_ref()?.catch_up_asked?;
         Some(asked.elapsed())
     }
 
-    /// Gives a one-time door the sequence that it has now. Nothing happens if that index is another door's, as it may be
-    /// after a reload, while reports about the old doors are handled.
+    /// Sets the current sequence of a one-time door. Does nothing if another door has this index.
+    /// That is possible after a reload, while the caller handles reports about the old doors.
     pub(crate) fn set_sequence(&mut self, id: DoorId, door: &Door) {
         if self.validator.set_sequence(id, door) {
             self.send_sequence(id);
@@ -43,7 +47,7 @@ impl ReaderProcess {
         self.send_to_successor(&successor);
     }
 
-    /// Answers a question about the network, unless too many were answered a moment ago.
+    /// Answers a request for the state of the network, unless the limit of answers is reached.
     pub(super) fn answer_network(&mut self) {
         let Some(running) = &mut self.running else { return };
         if running.asks_network && self.validator.may_answer_network() {

@@ -1,11 +1,12 @@
-//! Validates everything that the daemon and the next reader take from a reader.
+//! Validates everything that the daemon and the next reader use of a reader's messages.
 //!
-//! The reader parses packets, so it is taken for compromised: it may send anything at any time. Each function here takes
-//! what a message contains and returns what may be used of it, or the protocol violation for which the reader is
-//! replaced. Nothing that a reader sends reaches the daemon, the log or the next reader but through these functions.
+//! The reader parses packets, so the daemon treats it as compromised: it may send any bytes at any
+//! time. Each function here validates the content of a message. It returns the part that may be
+//! used, or the protocol violation for which the daemon replaces the reader. No content of a
+//! message reaches the daemon, the log or the next reader except through these functions.
 //!
-//! What remains to a compromised reader is what an intact one does: to report that an address that `allow` permits has
-//! knocked at a door, and to report nothing.
+//! A compromised reader can still do what an intact one does: report that an address that `allow`
+//! permits has knocked at a door, and report nothing.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,59 +21,67 @@ use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::matcher::SavedAttempt;
+use crate::rate_limit::Limit;
 use crate::reader::wire::{
     Counts, DoorEvent, DoorEventKind, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireKnock, WireNotice, WireNoticeKind,
 };
 use crate::time::Timestamp;
 
-/// Shortest time between two uses of the one-time sequences of a door.
+/// Minimum time between two uses of the one-time sequences of a door.
 const ONE_TIME_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of permissions that a reader may say it has kept.
+/// Maximum number of privileges that a reader may report as kept.
 const MAX_KEPT: usize = 8;
-/// Numbers of ports as an attempt contains them: 16 bits of a port, and a bit for the protocol.
+/// Number of values of a port in an attempt: 16 bits of the port, and a bit for the protocol.
 const PORT_NUMBERS: u32 = 1 << 17;
 
-/// What readers are validated against.
+/// The state that messages are validated against. It outlives each reader.
 #[derive(Debug)]
 pub(super) struct Validator {
-    /// The doors; one-time doors have the sequence that is in use, or none between a use and the next sequence.
+    /// The doors. One-time doors have their current sequence, or none after a use until the next
+    /// sequence is set.
     config: Config,
     interfaces: Vec<String>,
     options: ReaderOptions,
-    /// The doors of each name that several have, by the first of them, which most reports name.
+    /// The doors that share a name, by the index of the first of them, which most reports contain.
     same_name: HashMap<u16, Vec<u16>>,
     clock: Clock,
-    /// A time that is over.
+    /// A time in the past: the last reading of the clock.
     past: Timestamp,
-    /// When each one-time door was used last, and whether a refusal was reported since.
+    /// The last use of each one-time door, by its index.
     one_time_uses: HashMap<u16, OneTimeUse>,
-    /// What was last reported of each interface, because each reader reports it again.
+    /// The last reported state of each interface, because each reader reports it again.
     reported: HashMap<String, Reported>,
     budget: Budget,
 }
 
+/// The last use of a one-time door.
 #[derive(Debug)]
 struct OneTimeUse {
     time: Timestamp,
+    /// True if a notice about a refused knock was reported since.
     is_refusal_reported: bool,
 }
 
+/// The reported state of an interface.
 #[derive(Debug, Default)]
 struct Reported {
-    /// Why it is not captured; `None` if it is.
+    /// The reason why it is not captured; `None` if it is.
     absence: Option<Absence>,
-    /// How many instructions its coarse filter has.
+    /// The reported length of its coarse filter, in instructions: the outer `None` if none was
+    /// reported, the inner `None` if the kernel accepted no filter.
     coarse: Option<Option<usize>>,
 }
 
-/// What becomes of a report about a door.
+/// The result of validating an event at a door.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum DoorReport {
-    /// It counts, for this time.
+pub(super) enum DoorVerdict {
+    /// The event counts, with this time.
     Accepted(Timestamp, EventKind),
-    /// It does not count, because no host has this address, or because the door opens for no more.
+    /// The event does not count, because no host has this address, or because the door has reached
+    /// its limit of openings.
     Ignored,
-    /// It does not count, because the one-time door was used a moment ago; `is_first`: since that use.
+    /// The event does not count, because the one-time door was used less than [`ONE_TIME_INTERVAL`]
+    /// before. `is_first` for the first such event since that use.
     TooSoon { is_first: bool },
 }
 
@@ -91,7 +100,7 @@ impl Validator {
         }
     }
 
-    /// Validates against other doors and interfaces from now on.
+    /// Replaces the doors and interfaces.
     pub(super) fn replace(&mut self, config: &Config, interfaces: &[String]) {
         self.config = config.clone();
         self.same_name = same_name(config);
@@ -101,12 +110,13 @@ impl Validator {
         self.budget = Budget::new(interfaces.len(), config);
     }
 
+    /// Returns the current doors and options.
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Gives a one-time door its next sequence. False if that index is another door's, as it may be after
-    /// [`Validator::replace`] while reports about the old doors are handled.
+    /// Sets the sequence of a one-time door. Returns false if another door has this index. That is
+    /// possible after [`Validator::replace`], while the caller handles reports about the old doors.
     pub(super) fn set_sequence(&mut self, id: DoorId, door: &Door) -> bool {
         let is_same = |own: &&mut Door| own.name == door.name && own.one_time_sequences == door.one_time_sequences;
         let Some(own) = self.config.doors.get_mut(usize::from(id.0)).filter(is_same) else { return false };
@@ -114,46 +124,46 @@ impl Validator {
         true
     }
 
+    /// Returns the time by the service's clock.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The permissions that a reader says it has kept.
+    /// Validates descriptions of the privileges that a reader has kept.
     pub(super) fn kept(kept: Vec<String>) -> io::Result<Vec<String>> {
         if kept.len() > MAX_KEPT {
-            return Err(violation("it keeps more permissions than there are"));
+            return Err(violation("it keeps more privileges than there are"));
         }
         kept.into_iter().map(text).collect()
     }
 
-    /// Why a reader says it cannot go on.
+    /// Validates the reason of [`FromReader::Failed`](crate::reader::wire::FromReader::Failed).
     pub(super) fn failure(reason: String) -> io::Error {
         text(reason).map_or_else(|violation| violation, io::Error::other)
     }
 
-    /// A report about a door.
-    pub(super) fn door_report(&mut self, found: &DoorEvent) -> io::Result<DoorReport> {
-        let is_open = matches!(found.kind, DoorEventKind::Complete);
-        let bucket = if is_open { &mut self.budget.opens } else { &mut self.budget.reports };
-        if !bucket.take() {
+    /// Validates an event at a door.
+    pub(super) fn door_event(&mut self, event: &DoorEvent) -> io::Result<DoorVerdict> {
+        let is_open = matches!(event.kind, DoorEventKind::Complete);
+        if !self.is_within(|budget| if is_open { &mut budget.opens } else { &mut budget.reports }) {
             return Err(violation("it reports more than packets can cause"));
         }
-        let time = Timestamp::from_nanos(found.time);
+        let time = Timestamp::from_nanos(event.time);
         if !self.is_past(time) {
             return Err(violation("it reports something of the future"));
         }
-        let index = usize::from(found.door);
+        let index = usize::from(event.door);
         let Some(door) = self.config.doors.get(index) else {
             return Err(violation("it reports something at a door that does not exist"));
         };
-        let is_allowed = match (is_open, self.same_name.get(&found.door)) {
-            (true, _) | (_, None) => allows(door, found.ip),
-            (_, Some(doors)) => doors.iter().any(|door| allows(&self.config.doors[usize::from(*door)], found.ip)),
+        let is_allowed = match (is_open, self.same_name.get(&event.door)) {
+            (true, _) | (_, None) => allows(door, event.ip),
+            (_, Some(doors)) => doors.iter().any(|door| allows(&self.config.doors[usize::from(*door)], event.ip)),
         };
-        if !is_allowed || !self.may_be_read(found.ip) {
+        if !is_allowed || !self.may_be_read(event.ip) {
             return Err(violation("it reports an address that may not knock"));
         }
-        let is_valid = match (found.stage(), found.kind) {
+        let is_valid = match (event.stage(), event.kind) {
             (Some(stage), DoorEventKind::Stage { steps, .. }) => {
                 is_stage(stage) && stage <= steps && usize::from(steps) <= MAX_STEPS
             }
@@ -164,41 +174,42 @@ impl Validator {
             return Err(violation("it reports a stage that no attempt has"));
         }
         if is_open && door.sequence.is_none() {
-            return Err(violation("it opens a door that takes no knocks"));
+            return Err(violation("it opens a door that accepts no knocks"));
         }
-        if !is_host(found.ip) {
-            return Ok(DoorReport::Ignored);
+        if !is_host(event.ip) {
+            return Ok(DoorVerdict::Ignored);
         }
         if is_open && door.one_time_sequences.is_some() {
-            return Ok(self.use_one_time(found, time));
+            return Ok(self.use_one_time(event, time));
         }
-        if is_open && !self.budget.opens_of_door.take(found.door, self.past.as_nanos()) {
-            return Ok(DoorReport::Ignored);
+        if is_open && !self.budget.opens_of_door.take(event.door, self.past.as_nanos()) {
+            return Ok(DoorVerdict::Ignored);
         }
-        Ok(DoorReport::Accepted(time, found.event_kind()))
+        Ok(DoorVerdict::Accepted(time, event.event_kind()))
     }
 
-    /// A complete knock at a one-time door: at most one in [`ONE_TIME_INTERVAL`] counts, so that a reader cannot use up a
-    /// whole file at one time.
-    fn use_one_time(&mut self, found: &DoorEvent, time: Timestamp) -> DoorReport {
+    /// Handles a complete knock at a one-time door. At most one in [`ONE_TIME_INTERVAL`] counts, so
+    /// that a reader cannot consume a whole file at one time.
+    fn use_one_time(&mut self, event: &DoorEvent, time: Timestamp) -> DoorVerdict {
         let now = self.clock.now();
-        if let Some(last) = self.one_time_uses.get_mut(&found.door)
+        if let Some(last) = self.one_time_uses.get_mut(&event.door)
             && now.saturating_since(last.time) < ONE_TIME_INTERVAL
         {
-            return DoorReport::TooSoon { is_first: !std::mem::replace(&mut last.is_refusal_reported, true) };
+            return DoorVerdict::TooSoon { is_first: !std::mem::replace(&mut last.is_refusal_reported, true) };
         }
-        self.one_time_uses.insert(found.door, OneTimeUse { time: now, is_refusal_reported: false });
-        // It takes no knock until it has its next sequence.
-        self.config.doors[usize::from(found.door)].sequence = None;
-        DoorReport::Accepted(time, found.event_kind())
+        self.one_time_uses.insert(event.door, OneTimeUse { time: now, is_refusal_reported: false });
+        // The door accepts no knock until its next sequence is set.
+        self.config.doors[usize::from(event.door)].sequence = None;
+        DoorVerdict::Accepted(time, event.event_kind())
     }
 
-    /// Numbers of events that were not reported one by one, with the names of their doors.
+    /// Validates numbers of events that were not reported individually. Returns them with the names
+    /// of their doors.
     pub(super) fn suppressed(&mut self, time: u64, counted: Counted) -> io::Result<Suppressed> {
-        self.notices_left()?;
+        self.take_notice()?;
         let time = Timestamp::from_nanos(time);
         if !self.is_past(time) || counted.doors.len() > MAX_REPORTED_DOORS {
-            return Err(violation("it reports numbers of events that cannot be"));
+            return Err(violation("it reports impossible numbers of events"));
         }
         let named = |(door, counts)| self.config.doors.get(usize::from(door)).map(|door| (door.name.clone(), counts));
         let doors: Option<Vec<_>> = counted.doors.into_iter().map(named).collect();
@@ -206,21 +217,21 @@ impl Validator {
         Ok(Suppressed { time, doors, others: counted.others })
     }
 
-    /// A packet for the log of `--debug`.
+    /// Validates a packet for the log of `--debug`.
     pub(super) fn knock(&mut self, knock: WireKnock) -> io::Result<Knock> {
         if !self.options.report_knocks {
             return Err(out_of_turn());
         }
-        if !self.budget.knocks.take() {
+        if !self.is_within(|budget| &mut budget.knocks) {
             return Err(violation("it reports more packets than can come"));
         }
         Ok(knock.into())
     }
 
-    /// A notice of a reader that was started with `interfaces`; `None` if it says nothing new about an interface that
-    /// matters.
+    /// Validates a notice of a reader that was started with `interfaces`. Returns `None` if the
+    /// notice is not new, or if its interface is no longer configured.
     pub(super) fn notice(&mut self, notice: WireNotice, interfaces: &[String]) -> io::Result<Option<CaptureNotice>> {
-        self.notices_left()?;
+        self.take_notice()?;
         let Some(interface) = interfaces.get(usize::from(notice.interface)).cloned() else {
             return Err(violation("it reports something of an interface that it was not started with"));
         };
@@ -233,32 +244,38 @@ impl Validator {
                 CaptureNotice::CoarseFilter { interface, instructions: instructions.map(usize::from) }
             }
         };
-        Ok(self.is_news(&notice).then_some(notice))
+        Ok(self.is_new(&notice).then_some(notice))
     }
 
-    /// A request for a successor.
-    pub(super) fn notices_left(&mut self) -> io::Result<()> {
-        if self.budget.notices.take() { Ok(()) } else { Err(violation("it sends too many notices")) }
+    /// Counts a message that is limited like a notice.
+    ///
+    /// # Errors
+    /// Fails if the limit is exceeded.
+    pub(super) fn take_notice(&mut self) -> io::Result<()> {
+        if self.is_within(|budget| &mut budget.notices) { Ok(()) } else { Err(violation("it sends too many notices")) }
     }
 
-    /// True if a question about the network is to be answered now.
+    /// Returns true if the daemon may answer a request for the state of the network now, and counts
+    /// the answer.
     pub(super) fn may_answer_network(&mut self) -> bool {
-        self.budget.network_answers.take()
+        self.is_within(|budget| &mut budget.network_answers)
     }
 
-    /// The time up to which nothing is missing, as the answer to a question of the time `asked`.
+    /// Validates the time up to which the reader has reported everything; `asked` is the time of
+    /// the request.
     pub(super) fn caught_up(&mut self, time: u64, asked: Timestamp) -> io::Result<Timestamp> {
         let time = Timestamp::from_nanos(time);
-        // An earlier time would have the question asked again and again.
+        // An earlier time would make the daemon repeat the request without end.
         if time < asked || !self.is_past(time) {
-            return Err(violation("it has caught up with a time that was not asked for"));
+            return Err(violation("it has caught up with a time that was not requested"));
         }
         Ok(time)
     }
 
-    /// Attempts for the next reader; `before` of them were handed over already. Those that cannot go on are left out.
+    /// Validates attempts for the next reader, which has received `before` attempts already. Leaves
+    /// out attempts that cannot continue.
     pub(super) fn attempts(&mut self, attempts: Vec<SavedAttempt>, before: usize) -> io::Result<Vec<SavedAttempt>> {
-        // A message without any could come for ever.
+        // Messages without attempts could come without end.
         if attempts.is_empty() || before.saturating_add(attempts.len()) > self.config.options.max_attempts as usize {
             return Err(violation("it hands over more attempts than there can be"));
         }
@@ -276,36 +293,40 @@ impl Validator {
                 return Err(violation("it hands over an attempt that the scan guard would have ended"));
             }
             let steps = door.sequence.as_ref().map_or(0, |sequence| Sequence::steps(sequence).len());
-            let may_be = match attempt.stage {
+            let is_possible = match attempt.stage {
                 0 => door.seq_cooldown.is_some(),
                 stage => usize::from(stage) < steps,
             };
             // The sequence of a one-time door may have changed meanwhile.
-            if !may_be && door.one_time_sequences.is_none() {
+            if !is_possible && door.one_time_sequences.is_none() {
                 return Err(violation("it hands over an attempt at a stage that the door does not have"));
             }
-            // An attempt of the future would not end for as long.
+            // An attempt with a start in the future would time out later.
             attempt.started = attempt.started.min(now);
-            if may_be && is_host(attempt.ip) {
+            if is_possible && is_host(attempt.ip) {
                 valid.push(attempt);
             }
         }
         Ok(valid)
     }
 
-    /// Up to which timestamp, by the wall clock, the next reader leaves packets to the one before. One of the future, as
-    /// after the clock was set back, says nothing.
-    pub(super) fn last_stamp(&self, last: u64) -> Timestamp {
+    /// Validates the timestamp, by the wall clock, up to which a reader has handled the packets.
+    /// Replaces a timestamp of the future, which is possible after the clock was set back, by the
+    /// earliest time.
+    pub(super) fn last_timestamp(&self, last: u64) -> Timestamp {
         let last = Timestamp::from_nanos(last);
         if last > self.clock.read().wall { Timestamp::default() } else { last }
     }
 
-    /// What a reader holds and has counted.
+    /// Validates the counters of a reader.
     pub(super) fn counts(&self, counts: Counts) -> Counts {
         Counts { attempts: counts.attempts.min(self.config.options.max_attempts.into()), ..counts }
     }
 
-    /// That a reader works, which has polled this many captures.
+    /// Validates a sign of life of a reader that has polled this many captures.
+    ///
+    /// # Errors
+    /// Fails if the reader has polled fewer captures than it has reported.
     pub(super) fn alive(&self, captures: u16) -> io::Result<()> {
         let captured = self.reported.values().filter(|reported| reported.absence.is_none()).count();
         if usize::from(captures) < captured {
@@ -314,7 +335,18 @@ impl Validator {
         Ok(())
     }
 
-    /// Reads the clock only if it matters: a flood brings many reports of the past at one time.
+    /// Returns true if a limit admits another message now, and counts the message. Reads the clock
+    /// only if the limit does not admit it at the time of the last reading.
+    fn is_within(&mut self, limit: impl Fn(&mut Budget) -> &mut Limit) -> bool {
+        if limit(&mut self.budget).take(self.past.as_nanos()) {
+            return true;
+        }
+        self.past = self.clock.now();
+        limit(&mut self.budget).take(self.past.as_nanos())
+    }
+
+    /// Returns true if the time is not in the future. Reads the clock only if necessary, because a
+    /// flood brings many reports at one time.
     fn is_past(&mut self, time: Timestamp) -> bool {
         if time > self.past {
             self.past = self.clock.now();
@@ -322,7 +354,7 @@ impl Validator {
         time <= self.past
     }
 
-    /// True if a reader may take a packet of this address for a knock.
+    /// Returns true if a reader may accept packets of this address as knocks.
     fn may_be_read(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(_) => true,
@@ -330,8 +362,9 @@ impl Validator {
         }
     }
 
-    /// False for what was reported of the interface before, and for interfaces that no longer matter.
-    fn is_news(&mut self, notice: &CaptureNotice) -> bool {
+    /// Returns false if the notice repeats the last one about its interface, or if the interface is
+    /// no longer configured.
+    fn is_new(&mut self, notice: &CaptureNotice) -> bool {
         let name = notice.interface();
         if !self.interfaces.iter().any(|interface| interface == name) {
             return false;
@@ -351,20 +384,23 @@ impl Validator {
     }
 }
 
-/// A message that no intact reader sends.
+/// Returns the error for a message that no intact reader sends.
 pub(super) fn violation(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// A message that answers nothing, or of a kind that does not come at this time.
+/// Returns the violation of a message that answers no request, or that is not permitted at this
+/// time.
 pub(super) fn out_of_turn() -> io::Error {
     violation("it sends a message out of turn")
 }
 
+/// Validates the length of a text.
 fn text(text: String) -> io::Result<String> {
     if text.chars().count() > MAX_TEXT_CHARS { Err(violation("it sends a text that is too long")) } else { Ok(text) }
 }
 
+/// Validates the texts of an [`Absence`].
 fn absence(absence: WireAbsence) -> io::Result<Absence> {
     Ok(match absence {
         WireAbsence::Missing { near } => Absence::Missing { near: near.map(text).transpose()? },
@@ -374,15 +410,18 @@ fn absence(absence: WireAbsence) -> io::Result<Absence> {
     })
 }
 
+/// Returns true if an attempt can be at this stage.
 fn is_stage(stage: u8) -> bool {
     (1..=MAX_STEPS).contains(&usize::from(stage))
 }
 
+/// Returns true if the door's `allow` permits the address.
 fn allows(door: &Door, ip: IpAddr) -> bool {
     door.allow.is_empty() || door.allow.iter().any(|net| net.contains(&ip))
 }
 
-/// False for addresses that no host sends from. Loopback addresses are a host's own.
+/// Returns false for addresses that no host sends from. Hosts send to themselves from loopback
+/// addresses.
 fn is_host(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast(),
@@ -390,6 +429,7 @@ fn is_host(ip: IpAddr) -> bool {
     }
 }
 
+/// Returns the indices of doors that share a name, by the first of them.
 fn same_name(config: &Config) -> HashMap<u16, Vec<u16>> {
     let mut by_name: HashMap<&str, Vec<u16>> = HashMap::new();
     for (index, door) in (0..=u16::MAX).zip(&config.doors) {

@@ -60,7 +60,7 @@ pub enum Outcome {
 /// What a knock does at these ports, over IPv4 and IPv6, or over that of `from` alone, which is the address that knocks;
 /// without it a stranger does, an address that no rule names.
 pub fn check(ruleset: &ActiveRuleset, gate: &Gate, ports: &[(Protocol, u16)], from: Option<IpAddr>) -> Vec<Finding> {
-    let numbered = NumberedRules::of(ruleset, gate);
+    let numbered = NumberedRules::of(ruleset, gate.sets());
     let families = [false, true].into_iter().filter(|&ipv6| from.is_none_or(|from| from.is_ipv6() == ipv6));
     families
         .flat_map(|ipv6| ports.iter().map(move |&(protocol, port)| (ipv6, protocol, port)))

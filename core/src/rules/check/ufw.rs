@@ -1,8 +1,7 @@
 //! The numbers of ufw's rules, by which `ufw insert` finds its place.
 
 use super::chain::Table;
-use super::gate::Gate;
-use super::packet::Packet;
+use super::packet::{OpenSets, Packet};
 use super::ruleset::ActiveRuleset;
 use crate::firewall_command::{Place, Source};
 use crate::packet::Protocol;
@@ -14,10 +13,10 @@ pub(super) struct NumberedRules {
 }
 
 impl NumberedRules {
-    pub(super) fn of(ruleset: &ActiveRuleset, gate: &Gate) -> Self {
+    pub(super) fn of(ruleset: &ActiveRuleset, sets: &OpenSets) -> Self {
         let exist = [false, true].map(|ipv6| {
             let (protocol, to) = (Protocol::Tcp, &ruleset.addresses);
-            let packet = Packet { ipv6, protocol, port: 0, from: None, knocked: false, to, sets: gate.sets() };
+            let packet = Packet { ipv6, protocol, port: 0, from: None, knocked: false, to, sets };
             ruleset.tables(&packet).iter().any(has_rules)
         });
         Self { exist }

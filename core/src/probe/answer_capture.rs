@@ -1,7 +1,8 @@
-//! Answers that arrive and that this machine's own firewall then drops.
+//! Captures answers that reach this machine but that its own firewall then drops.
 //!
-//! A raw socket does not see them, a capture does. nmap looks at captures only, so that it calls such a port by its true
-//! state. To open and to close a capture takes the kernel some 10 ms, so that it is left to ports that look silent.
+//! A raw socket does not receive such answers; a capture does. nmap reads captures only, so it
+//! reports the true state of such a port. Opening and closing a capture costs the kernel about 10
+//! ms, so a capture is only used for ports that appear silent.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,22 +13,22 @@ use pcap::{Active, Capture, Direction};
 use crate::decode::{LinkType, network_packet};
 use crate::sys::packet;
 
-/// Enough for the headers behind those of any interface.
+/// Bytes captured per frame: enough for the link-layer, IP and TCP headers on any interface.
 const SNAP_LENGTH: i32 = 128;
-/// Room for a thousand packets and more.
+/// Size of the capture buffer in bytes: room for more than 1,000 packets.
 const BUFFER_BYTES: i32 = 256 << 10;
 
-/// Captures the TCP segments that answer SYNs.
+/// A capture of the TCP segments that answer SYNs.
 pub(super) struct AnswerCapture {
     capture: Capture<Active>,
     link_type: LinkType,
 }
 
 impl AnswerCapture {
-    /// Begins to capture what comes from `target`; `None` where that is not possible, which only matters to someone
-    /// whose own firewall drops the answers.
+    /// Starts capturing the SYN/ACK and RST segments that `target` sends. Returns `None` if that is
+    /// not possible, which matters only if this machine's own firewall drops the answers.
     pub(super) fn open(target: SocketAddr) -> Option<Self> {
-        // The answers may come by another interface than the one that the probes leave by.
+        // The answers may arrive on a different interface from the one that the probes leave by.
         let capture = Capture::from_device("any").ok()?;
         let capture = capture.snaplen(SNAP_LENGTH).immediate_mode(true).buffer_size(BUFFER_BYTES).open().ok()?;
         let mut capture = capture.setnonblock().ok()?;
@@ -43,7 +44,8 @@ impl AnswerCapture {
         Some(Self { capture, link_type })
     }
 
-    /// Hands on the segments that wait, each with the address that it came from. False where the capture has ended.
+    /// Passes each captured segment, with its source address, to `each`. Returns false if the
+    /// capture has ended.
     pub(super) fn receive(&mut self, each: &mut dyn FnMut(IpAddr, &[u8])) -> bool {
         let link_type = self.link_type;
         let result = self.capture.dispatch(None, |packet| {
@@ -61,7 +63,7 @@ impl AsFd for AnswerCapture {
     }
 }
 
-/// The TCP segment in a frame, and who sent it.
+/// Returns the TCP segment in a frame, and its source address.
 fn segment(link_type: LinkType, frame: &[u8]) -> Option<(IpAddr, &[u8])> {
     let (_, packet) = network_packet(link_type, frame)?;
     if let Ok(header) = Ipv4HeaderSlice::from_slice(packet) {
