@@ -1,7 +1,7 @@
-//! Gives the shared library the name that programs look for.
+//! Sets the name by which programs load the shared library (its soname).
 
 fn main() {
-    // The number changes with every change that an older program would not survive; it is PORTKNOCK_ABI_VERSION.
+    // The number is PORTKNOCK_ABI_VERSION: it changes with every change that breaks older programs.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libportknock.so.0");
     println!("cargo::rerun-if-changed=build.rs");
 }

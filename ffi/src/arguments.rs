@@ -1,4 +1,4 @@
-//! What comes in from C, checked as far as it can be.
+//! Arguments that C passes, checked as far as possible.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, OsStr, c_char};
@@ -10,21 +10,21 @@ use portknock_core::LocalAddresses;
 
 use crate::error::Failure;
 
-/// What a pointer points to.
+/// Returns the object that a handle points to.
 ///
 /// # Safety
-/// The pointer is NULL or points to a `T` that nobody changes or frees during the call.
+/// The pointer is NULL or points to a `T` that no thread changes or frees during the call.
 pub(crate) unsafe fn handle<'a, T>(pointer: *const T, name: &str) -> Result<&'a T, Failure> {
     check(pointer, name)?;
     // SAFETY: it is neither NULL nor misaligned, and the caller promises the rest.
     Ok(unsafe { &*pointer })
 }
 
-/// A place for a result.
+/// Location that the caller provides for a result.
 pub(crate) struct Out<T>(*mut T);
 
 impl<T> Out<T> {
-    /// Puts `nothing` there, so that it is never left undefined.
+    /// Writes `nothing` there, so that the location always holds a valid value.
     ///
     /// # Safety
     /// The pointer is NULL or can be written during the whole call.
@@ -36,22 +36,22 @@ impl<T> Out<T> {
     }
 
     pub(crate) fn set(&self, value: T) {
-        // SAFETY: it was written before, and can be during the whole call.
+        // SAFETY: `new` wrote to it, and the caller promises that it stays writable during the call.
         unsafe { self.0.write(value) };
     }
 }
 
 impl<T> Out<*mut T> {
-    /// Hands a new handle to its owner.
+    /// Passes the ownership of a new handle to the caller.
     pub(crate) fn give(&self, value: T) {
         self.set(Box::into_raw(Box::new(value)));
     }
 }
 
-/// The bytes that are there.
+/// Returns the bytes at a pointer.
 ///
 /// # Safety
-/// The pointer is NULL or points to `length` bytes that nobody changes or frees during the call.
+/// The pointer is NULL or points to `length` bytes that no thread changes or frees during the call.
 pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &str) -> Result<&'a [u8], Failure> {
     if length == 0 {
         return Ok(&[]);
@@ -64,17 +64,18 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &str) ->
     Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
 }
 
-/// The bytes of a text.
+/// Returns the bytes of a text.
 ///
 /// # Safety
-/// The pointer is NULL or points to bytes up to a zero, which nobody changes or frees during the call.
+/// The pointer is NULL or points to bytes up to a zero, which no thread changes or frees during the
+/// call.
 unsafe fn c_str<'a>(pointer: *const c_char, name: &str) -> Result<&'a CStr, Failure> {
     check(pointer, name)?;
     // SAFETY: it is not NULL, and the caller promises the rest.
     Ok(unsafe { CStr::from_ptr(pointer) })
 }
 
-/// A text.
+/// Returns a text; fails if it is not UTF-8.
 ///
 /// # Safety
 /// As for [`c_str`].
@@ -84,7 +85,7 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
     text.to_str().map_err(|error| Failure::argument(format!("{name} is not UTF-8: {error}")))
 }
 
-/// The name of a file, in whatever encoding.
+/// Returns a file name, in any encoding.
 ///
 /// # Safety
 /// As for [`c_str`].
@@ -94,7 +95,7 @@ pub(crate) unsafe fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
     Ok(Path::new(OsStr::from_bytes(text.to_bytes())))
 }
 
-/// An address; `None` for NULL.
+/// Parses an address; `None` for NULL.
 ///
 /// # Safety
 /// As for [`c_str`].
@@ -104,13 +105,16 @@ pub(crate) unsafe fn address(pointer: *const c_char, name: &str) -> Result<Optio
     }
     // SAFETY: as the caller promises.
     let text = unsafe { text(pointer, name) }?;
-    text.parse().map(Some).map_err(|_| Failure::argument(format!("{name} is no IP address: {}", text.escape_debug())))
+    text.parse()
+        .map(Some)
+        .map_err(|_| Failure::argument(format!("{name} is not an IP address: {}", text.escape_debug())))
 }
 
-/// Texts.
+/// Returns an array of texts.
 ///
 /// # Safety
-/// The pointer is NULL or points to `count` pointers, each as for [`c_str`], which nobody changes during the call.
+/// The pointer is NULL or points to `count` pointers, each as for [`c_str`], which no thread
+/// changes during the call.
 pub(crate) unsafe fn texts<'a>(
     pointer: *const *const c_char,
     count: usize,
@@ -122,9 +126,9 @@ pub(crate) unsafe fn texts<'a>(
     check(pointer, name)?;
     let mut all = Vec::new();
     for i in 0..count {
-        // SAFETY: there are `count` of them.
+        // SAFETY: the caller promises `count` elements.
         let at = unsafe { pointer.add(i) };
-        // SAFETY: so this one can be read.
+        // SAFETY: this element can be read for the same reason.
         let one = unsafe { at.read() };
         // SAFETY: as the caller promises.
         all.push(unsafe { text(one, &format!("{name}[{i}]")) }?);
@@ -132,7 +136,7 @@ pub(crate) unsafe fn texts<'a>(
     Ok(all)
 }
 
-/// The machine's addresses; NULL and a count of 0 mean that any address is.
+/// Parses the addresses of this host; NULL with a count of 0 means any address.
 ///
 /// # Safety
 /// As for [`texts`].
@@ -144,7 +148,10 @@ pub(crate) unsafe fn local_addresses(pointer: *const *const c_char, count: usize
     let texts = unsafe { texts(pointer, count, "local_addresses") }?;
     let parse = |text: &str| {
         text.parse::<IpAddr>().map_err(|_| {
-            Failure::argument(format!("local_addresses has something that is no IP address: {}", text.escape_debug()))
+            Failure::argument(format!(
+                "local_addresses contains a text that is not an IP address: {}",
+                text.escape_debug()
+            ))
         })
     };
     Ok(LocalAddresses::Only(texts.into_iter().map(parse).collect::<Result<HashSet<_>, _>>()?))
@@ -152,10 +159,10 @@ pub(crate) unsafe fn local_addresses(pointer: *const *const c_char, count: usize
 
 #[inline]
 fn check<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
-    if pointer.is_null() || !pointer.is_aligned() { Err(no_pointer(pointer.is_null(), name)) } else { Ok(()) }
+    if pointer.is_null() || !pointer.is_aligned() { Err(unusable_pointer(pointer.is_null(), name)) } else { Ok(()) }
 }
 
 #[cold]
-fn no_pointer(is_null: bool, name: &str) -> Failure {
+fn unusable_pointer(is_null: bool, name: &str) -> Failure {
     Failure::argument(format!("{name} is {}", if is_null { "NULL" } else { "not aligned" }))
 }

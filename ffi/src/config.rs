@@ -7,14 +7,14 @@ use portknock_core::Config;
 use portknock_core::config::{self, Loaded, Parsed};
 
 use crate::arguments::{Out, bytes, path};
-use crate::border::{call, free, look};
+use crate::boundary::{call, free, inspect};
 use crate::diagnostic::{Findings, portknock_diagnostic};
 use crate::error::{Failure, portknock_error};
 use crate::status::portknock_status::{self, PORTKNOCK_OK};
 use crate::text::c_string;
 
-/// A configuration: its options and doors. It never changes. Engines and listeners that are made from it do not need it
-/// any longer.
+/// A configuration: its options and doors. It never changes. An engine or a listener copies the
+/// configuration it is made from, which can be freed afterwards.
 pub struct portknock_config {
     pub(crate) config: Config,
     findings: Findings,
@@ -30,13 +30,14 @@ impl portknock_config {
     }
 }
 
-/// Reads a knockd.conf, and the first unused sequence of each one_time_sequences file that it names.
+/// Reads a knockd.conf, and the first unused sequence of each one_time_sequences file that it
+/// names.
 ///
-/// On success *config is a new handle, to be freed by portknock_config_free(); it may have warnings, see
-/// portknock_config_diagnostic(). Else it is NULL.
+/// On success *config is a new handle, to be freed by portknock_config_free(). It can have
+/// warnings: see portknock_config_diagnostic(). Otherwise *config is NULL.
 ///
-/// Errors: PORTKNOCK_ERR_FILE where the file cannot be read; PORTKNOCK_ERR_CONFIG where it has errors, all of which
-/// the error lists.
+/// Errors: PORTKNOCK_ERR_FILE if the file cannot be read. PORTKNOCK_ERR_CONFIG if the configuration
+/// has errors; the error object lists all of them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_config_load(
     path: *const c_char,
@@ -55,8 +56,9 @@ pub unsafe extern "C" fn portknock_config_load(
     unsafe { call(err, body) }
 }
 
-/// The same for a text of `length` bytes, which need not end with a zero. `name` is what errors call it; NULL for
-/// "<text>".
+/// Reads a configuration from a text of `length` bytes, which need not end with a zero. Otherwise
+/// the same as portknock_config_load(), with the error PORTKNOCK_ERR_CONFIG. `name` stands for the
+/// file name in errors; NULL means "<text>".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_config_parse(
     text: *const c_char,
@@ -84,44 +86,46 @@ pub unsafe extern "C" fn portknock_config_parse(
     unsafe { call(err, body) }
 }
 
-/// How many doors it has; 0 for NULL.
+/// Returns the number of doors; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_config_door_count(config: *const portknock_config) -> usize {
     // SAFETY: as the caller promises.
-    unsafe { look(config, 0, |config| config.config.doors.len()) }
+    unsafe { inspect(config, 0, |config| config.config.doors.len()) }
 }
 
-/// Everything that the configuration says, as one line of JSON: what `portknock check --format json` prints. It lives as
-/// long as the handle. NULL for NULL.
+/// Returns the whole configuration as one line of JSON, the output of `portknock check --format
+/// json`. The text is valid until the handle is freed. NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_config_json(config: *const portknock_config) -> *const c_char {
     // SAFETY: as the caller promises.
-    unsafe { look(config, ptr::null(), |config| config.json.as_ptr()) }
+    unsafe { inspect(config, ptr::null(), |config| config.json.as_ptr()) }
 }
 
-/// How many warnings there are; 0 for NULL.
+/// Returns the number of warnings; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_config_diagnostic_count(config: *const portknock_config) -> usize {
     // SAFETY: as the caller promises.
-    unsafe { look(config, 0, |config| config.findings.diagnostics.len()) }
+    unsafe { inspect(config, 0, |config| config.findings.diagnostics.len()) }
 }
 
-/// A warning, in the order of the text, counted from 0; NULL where there is none. It lives as long as the handle.
+/// Returns a warning by its index, which counts from 0 in the order of the text. NULL if the index
+/// is out of range. The warning is valid until the handle is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_config_diagnostic(
     config: *const portknock_config,
     index: usize,
 ) -> *const portknock_diagnostic {
     // SAFETY: as the caller promises.
-    unsafe { look(config, ptr::null(), |config| config.findings.get(index)) }
+    unsafe { inspect(config, ptr::null(), |config| config.findings.get(index)) }
 }
 
-/// All warnings as `portknock check` shows them, each with its line of the text; many lines, without control
-/// characters. It lives as long as the handle. "" where there is no warning.
+/// Returns all warnings as `portknock check` prints them, each with its line of the text: several
+/// lines, without other control characters. "" if there is no warning. The text is valid until the
+/// handle is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_config_report(config: *const portknock_config) -> *const c_char {
     // SAFETY: as the caller promises.
-    unsafe { look(config, c"".as_ptr(), |config| config.findings.report.as_ptr()) }
+    unsafe { inspect(config, c"".as_ptr(), |config| config.findings.report.as_ptr()) }
 }
 
 /// Frees a configuration. NULL is allowed.

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration.
+//! Diagnostics of a configuration.
 
 use std::ffi::{CString, c_char};
 use std::ptr;
@@ -7,53 +7,53 @@ use portknock_core::config::{Locator, Report, Severity};
 
 use crate::text::c_string;
 
-/// How bad a finding is.
+/// Severity of a diagnostic.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum portknock_severity {
-    /// The configuration is used; this is worth a look.
+    /// The configuration is usable, but this should be checked.
     PORTKNOCK_WARNING = 1,
     /// The configuration is refused.
     PORTKNOCK_ERROR = 2,
 }
 
-/// One finding about the text of a configuration. It lives as long as the handle that it came from, and never changes.
-/// Later versions may append fields.
+/// One finding about the text of a configuration. It never changes and is valid until the handle
+/// that it belongs to is freed. Later versions may append fields.
 #[repr(C)]
 pub struct portknock_diagnostic {
-    /// The stable code, "PK" and three digits.
+    /// Stable code: "PK" and three digits.
     pub code: *const c_char,
-    /// How bad it is.
+    /// Severity.
     pub severity: portknock_severity,
-    /// What is wrong, on one line, without control characters.
+    /// Description of the problem: one line, without control characters.
     pub message: *const c_char,
-    /// What to do about it, or NULL.
+    /// Advice on how to resolve it, or NULL.
     pub help: *const c_char,
-    /// The line where it begins, counted from 1.
+    /// Line of its first character, counted from 1.
     pub line: usize,
-    /// The column where it begins, counted from 1 in characters.
+    /// Column of its first character, counted from 1 in characters.
     pub column: usize,
-    /// The line where it ends.
+    /// Line of its end, counted from 1.
     pub end_line: usize,
-    /// The column behind its end.
+    /// Column after its last character, counted from 1.
     pub end_column: usize,
-    /// What would mend it, where one reading is obvious, else NULL: the text to put in the place of the bytes from
-    /// fix_start to before fix_end.
+    /// Text that replaces the bytes from fix_start to before fix_end and so fixes the problem. NULL
+    /// if there is no obvious fix.
     pub fix_replacement: *const c_char,
-    /// The first byte to replace, counted from 0; 0 without a fix.
+    /// First byte to replace, counted from 0; 0 without a fix.
     pub fix_start: usize,
-    /// The byte behind the last one to replace.
+    /// Byte after the last one to replace, counted from 0; 0 without a fix.
     pub fix_end: usize,
 }
 
-/// All findings about one text, ready for C.
+/// All findings about one text, in the form that C reads.
 pub(crate) struct Findings {
     pub(crate) diagnostics: Vec<portknock_diagnostic>,
-    /// The first error, and how many more there are.
+    /// The message of the first error, and the number of further errors.
     pub(crate) summary: String,
-    /// The whole report as people read it.
+    /// The whole report as `portknock check` prints it.
     pub(crate) report: CString,
-    /// What the diagnostics point to.
+    /// The texts that the diagnostics point to.
     _texts: Vec<CString>,
 }
 
@@ -92,12 +92,12 @@ impl Findings {
         Self { diagnostics, summary, report: c_string(report.render(file, text)), _texts: texts }
     }
 
-    /// The finding at this place; NULL where there is none.
+    /// Returns the finding with this index; NULL if there is none.
     pub(crate) fn get(&self, index: usize) -> *const portknock_diagnostic {
         self.diagnostics.get(index).map_or(ptr::null(), ptr::from_ref)
     }
 
-    /// The first error.
+    /// Returns the first error.
     pub(crate) fn first_error(&self) -> Option<&portknock_diagnostic> {
         self.diagnostics.iter().find(|found| found.severity == portknock_severity::PORTKNOCK_ERROR)
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use portknock_core::{Engine, Timestamp};
 
 use crate::arguments::{Out, bytes, handle, local_addresses};
-use crate::border::{call, free};
+use crate::boundary::{call, free};
 use crate::config::portknock_config;
 use crate::error::{Failure, portknock_error};
 use crate::event::{LastEvent, portknock_event};
@@ -15,16 +15,20 @@ use crate::guarded::Guarded;
 use crate::link_type::link_type;
 use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 
-/// The matching alone: no socket, clock or thread is behind it. You feed it with frames and times and take its events;
-/// what they ask for is yours to do.
+/// The matching without input and output: an engine has no socket, clock or thread. The program
+/// feeds it with frames and times, takes its events, and carries out the actions that they ask for.
 ///
-/// After each call that takes a time, take events by portknock_engine_next_event() until there is none; then wait for the
-/// next packet, but not longer than portknock_engine_next_timeout() says, and when that time has come call
-/// portknock_engine_advance(). Time never runs backwards: an earlier time than the one before counts as the same. Doors with
-/// one_time_sequences take one knock here; portknock_replay_open() and portknock_listener_open() go on with their files.
+/// After each call with a time argument, take events by portknock_engine_next_event() until there
+/// is none. Then wait for the next packet until the time of portknock_engine_next_timeout() at the
+/// latest, and call portknock_engine_advance() at that time. Time never runs backwards: a time
+/// earlier than the previous one counts as the previous one.
+///
+/// Doors with one_time_sequences accept one knock here; portknock_replay_open() and
+/// portknock_listener_open() continue with the next sequences of their files.
 pub struct portknock_engine {
     state: Guarded<State>,
-    /// Most frames make no event: to find that out needs no lock.
+    /// Whether the engine has events. Most frames cause none, and this flag is read without the
+    /// lock.
     has_events: AtomicBool,
 }
 
@@ -33,9 +37,11 @@ struct State {
     last: LastEvent,
 }
 
-/// Makes an engine for a configuration. Every destination address counts until portknock_engine_set_local_addresses().
+/// Makes an engine for a configuration. Every destination address counts as this host's until
+/// portknock_engine_set_local_addresses() is called.
 ///
-/// On success *engine is a new handle, to be freed by portknock_engine_free(); else it is NULL.
+/// On success *engine is a new handle, to be freed by portknock_engine_free(); otherwise it is
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_engine_new(
     config: *const portknock_config,
@@ -55,10 +61,11 @@ pub unsafe extern "C" fn portknock_engine_new(
     unsafe { call(err, body) }
 }
 
-/// Says which addresses count as this machine's from now on, for doors without a `target`: texts such as "192.0.2.1".
-/// NULL and a count of 0: any address; another pointer and a count of 0: none.
+/// Sets the addresses that count as this host's from now on, for doors without a `target`: texts
+/// such as "192.0.2.1". NULL with a count of 0 means any address; another pointer with a count of 0
+/// means none.
 ///
-/// Errors: PORTKNOCK_ERR_ARGUMENT where one of them is no address; then nothing changes.
+/// Errors: PORTKNOCK_ERR_ARGUMENT if one of them is not an address; then nothing changes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_engine_set_local_addresses(
     engine: *mut portknock_engine,
@@ -76,10 +83,11 @@ pub unsafe extern "C" fn portknock_engine_set_local_addresses(
     unsafe { with_engine(engine, err, body) }
 }
 
-/// Takes a captured frame of `length` bytes. What is no knock, whatever its bytes, only moves time on.
+/// Processes a captured frame of `length` bytes. A frame that is not a knock only advances the
+/// time; its bytes may be anything.
 ///
-/// `link_type`: how the frame begins, one of PORTKNOCK_LINKTYPE_..., which are the numbers of pcap_datalink().
-/// `time_ns`: when it was captured, in nanoseconds since 1970.
+/// `link_type`: the format of the frame, one of PORTKNOCK_LINKTYPE_..., which are the numbers of
+/// pcap_datalink(). `time_ns`: the time of capture, in nanoseconds since 1970.
 ///
 /// Errors: PORTKNOCK_ERR_LINK_TYPE; then nothing was done.
 #[unsafe(no_mangle)]
@@ -102,7 +110,7 @@ pub unsafe extern "C" fn portknock_engine_feed(
     unsafe { with_engine(engine, err, body) }
 }
 
-/// Moves time on, in nanoseconds since 1970: what is due by then happens.
+/// Advances the time, in nanoseconds since 1970: everything due by then happens.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_engine_advance(
     engine: *mut portknock_engine,
@@ -117,8 +125,9 @@ pub unsafe extern "C" fn portknock_engine_advance(
     unsafe { with_engine(engine, err, body) }
 }
 
-/// When portknock_engine_advance() is due next, in nanoseconds since 1970; may change with every call that takes a time.
-/// PORTKNOCK_END, and a *time_ns of 0, where nothing runs.
+/// Gets the time at which portknock_engine_advance() is due next, in nanoseconds since 1970. It can
+/// change with every call that has a time argument. Returns PORTKNOCK_END, with 0 in *time_ns, if
+/// no attempt and no opening is running.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_engine_next_timeout(
     engine: *mut portknock_engine,
@@ -135,8 +144,8 @@ pub unsafe extern "C" fn portknock_engine_next_timeout(
     unsafe { with_engine(engine, ptr::null_mut(), body) }
 }
 
-/// Takes the next event. PORTKNOCK_OK: *event is it, and stays as it is until the next call of this function for the
-/// engine. PORTKNOCK_END, and a NULL in *event, where there is none.
+/// Takes the next event. PORTKNOCK_OK: *event points to it; it stays unchanged until the next call
+/// of this function for the engine. PORTKNOCK_END, with NULL in *event: there is no event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_engine_next_event(
     engine: *mut portknock_engine,
@@ -160,8 +169,8 @@ pub unsafe extern "C" fn portknock_engine_next_event(
     unsafe { call(ptr::null_mut(), body) }
 }
 
-/// Replaces the configuration at a time in nanoseconds since 1970. Attempts at doors that did not change go on, others
-/// fail; doors that stand open stay so until their time is over.
+/// Replaces the configuration at a time in nanoseconds since 1970. Attempts at unchanged doors
+/// continue, other attempts fail. Open doors stay open until their time is over.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_engine_reload(
     engine: *mut portknock_engine,
@@ -179,7 +188,7 @@ pub unsafe extern "C" fn portknock_engine_reload(
     unsafe { with_engine(engine, err, body) }
 }
 
-/// Closes every open door at a time in nanoseconds since 1970, each with its event.
+/// Closes every open door at a time in nanoseconds since 1970. Each causes an event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_engine_close_all(
     engine: *mut portknock_engine,
@@ -194,7 +203,7 @@ pub unsafe extern "C" fn portknock_engine_close_all(
     unsafe { with_engine(engine, err, body) }
 }
 
-/// Frees an engine, with its last event. NULL is allowed.
+/// Frees an engine and its last event. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_engine_free(engine: *mut portknock_engine) {
     // SAFETY: as the caller promises.
@@ -202,13 +211,13 @@ pub unsafe extern "C" fn portknock_engine_free(engine: *mut portknock_engine) {
 }
 
 impl portknock_engine {
-    /// Works with the state, for this thread alone.
+    /// Runs `body` with exclusive access to the state.
     fn work(
         &self,
         body: impl FnOnce(&mut State) -> Result<portknock_status, Failure>,
     ) -> Result<portknock_status, Failure> {
         self.state.with(|state| {
-            // So that after a panic it is looked for with the lock, which then fails.
+            // After a panic the flag stays set, so the next call takes the lock and fails.
             self.has_events.store(true, Ordering::Relaxed);
             let result = body(state);
             self.has_events.store(state.engine.has_events(), Ordering::Release);

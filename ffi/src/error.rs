@@ -1,4 +1,4 @@
-//! Why a call failed.
+//! Errors: the reasons why calls fail.
 
 use std::ffi::{CString, c_char};
 use std::io;
@@ -16,7 +16,7 @@ use portknock_core::probe::ProbeError;
 use portknock_core::replay::ReplayError;
 use portknock_core::service::ServiceError;
 
-use crate::border::{free, look};
+use crate::boundary::{free, inspect};
 use crate::diagnostic::{Findings, portknock_diagnostic};
 use crate::status::portknock_status::{
     self, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_CONFIG, PORTKNOCK_ERR_FILE, PORTKNOCK_ERR_FORKED, PORTKNOCK_ERR_HOST,
@@ -25,8 +25,9 @@ use crate::status::portknock_status::{
 };
 use crate::text::c_string;
 
-/// Why a call failed: a value that belongs to who asked for it and is freed by portknock_error_free(). It never changes,
-/// and lives on when the handle of the failed call is freed.
+/// The reason why a call failed. The caller that requested it owns it and frees it by
+/// portknock_error_free(). It never changes, and stays valid after the handle of the failed call is
+/// freed.
 pub struct portknock_error {
     status: portknock_status,
     message: CString,
@@ -40,7 +41,7 @@ impl portknock_error {
     }
 }
 
-/// Why a call fails, on the way out. Small, since what succeeds should not pay for it.
+/// An error before it is passed to C. Small, so that successful calls do not pay for it.
 pub(crate) struct Failure(Box<portknock_error>);
 
 impl Failure {
@@ -72,7 +73,7 @@ impl Failure {
         self.0.status
     }
 
-    /// Hands it to C.
+    /// Passes the ownership of the error to C.
     pub(crate) fn into_raw(self) -> *mut portknock_error {
         Box::into_raw(self.0)
     }
@@ -145,49 +146,54 @@ fn status_of(error: &KnockError) -> portknock_status {
     }
 }
 
-/// The status that the failed call returned; PORTKNOCK_ERR_ARGUMENT for NULL.
+/// Returns the status that the failed call returned; PORTKNOCK_ERR_ARGUMENT for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_error_status(error: *const portknock_error) -> portknock_status {
     // SAFETY: as the caller promises.
-    unsafe { look(error, PORTKNOCK_ERR_ARGUMENT, |error| error.status) }
+    unsafe { inspect(error, PORTKNOCK_ERR_ARGUMENT, |error| error.status) }
 }
 
-/// What went wrong, for people: one line, without control characters. It lives as long as the error. "" for NULL.
+/// Returns a description for users: one line, without control characters. "" for NULL. The text is
+/// valid until the error is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_error_message(error: *const portknock_error) -> *const c_char {
     // SAFETY: as the caller promises.
-    unsafe { look(error, c"".as_ptr(), |error| error.message.as_ptr()) }
+    unsafe { inspect(error, c"".as_ptr(), |error| error.message.as_ptr()) }
 }
 
-/// The file that it is about, or NULL where it is about none. It lives as long as the error.
+/// Returns the file that the error is about, or NULL if it is not about a file. The text is valid
+/// until the error is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_error_file(error: *const portknock_error) -> *const c_char {
     // SAFETY: as the caller promises.
-    unsafe { look(error, ptr::null(), |error| error.file.as_ref().map_or(ptr::null(), |file| file.as_ptr())) }
+    unsafe { inspect(error, ptr::null(), |error| error.file.as_ref().map_or(ptr::null(), |file| file.as_ptr())) }
 }
 
-/// The line of the first error in a configuration, counted from 1; 0 for other errors.
+/// Returns the line of the first error in a configuration, counted from 1; 0 for other errors.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_error_line(error: *const portknock_error) -> usize {
     // SAFETY: as the caller promises.
-    unsafe { look(error, 0, |error| error.first().map_or(0, |found| found.line)) }
+    unsafe { inspect(error, 0, |error| error.first().map_or(0, |found| found.line)) }
 }
 
-/// Its column, counted from 1 in characters; 0 for other errors.
+/// Returns the column of the first error in a configuration, counted from 1 in characters; 0 for
+/// other errors.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_error_column(error: *const portknock_error) -> usize {
     // SAFETY: as the caller promises.
-    unsafe { look(error, 0, |error| error.first().map_or(0, |found| found.column)) }
+    unsafe { inspect(error, 0, |error| error.first().map_or(0, |found| found.column)) }
 }
 
-/// How many findings there are, errors and warnings; 0 where the error is not about a configuration.
+/// Returns the number of findings, errors and warnings; 0 if the error is not about a
+/// configuration.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_error_diagnostic_count(error: *const portknock_error) -> usize {
     // SAFETY: as the caller promises.
-    unsafe { look(error, 0, |error| error.findings.as_ref().map_or(0, |findings| findings.diagnostics.len())) }
+    unsafe { inspect(error, 0, |error| error.findings.as_ref().map_or(0, |findings| findings.diagnostics.len())) }
 }
 
-/// A finding, in the order of the text, counted from 0; NULL where there is none. It lives as long as the error.
+/// Returns a finding by its index, which counts from 0 in the order of the text. NULL if the index
+/// is out of range. The finding is valid until the error is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_error_diagnostic(
     error: *const portknock_error,
@@ -195,17 +201,18 @@ pub unsafe extern "C" fn portknock_error_diagnostic(
 ) -> *const portknock_diagnostic {
     // SAFETY: as the caller promises.
     unsafe {
-        look(error, ptr::null(), |error| error.findings.as_ref().map_or(ptr::null(), |findings| findings.get(index)))
+        inspect(error, ptr::null(), |error| error.findings.as_ref().map_or(ptr::null(), |findings| findings.get(index)))
     }
 }
 
-/// All findings as `portknock check` shows them, each with its line of the text; many lines, without control
-/// characters. It lives as long as the error. "" where there is no finding.
+/// Returns all findings as `portknock check` prints them, each with its line of the text: several
+/// lines, without other control characters. "" if there is no finding. The text is valid until the
+/// error is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_error_report(error: *const portknock_error) -> *const c_char {
     // SAFETY: as the caller promises.
     unsafe {
-        look(error, c"".as_ptr(), |error| {
+        inspect(error, c"".as_ptr(), |error| {
             error.findings.as_ref().map_or(c"".as_ptr(), |findings| findings.report.as_ptr())
         })
     }

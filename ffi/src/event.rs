@@ -1,4 +1,4 @@
-//! What happened at a door.
+//! Events at doors, in the form that C reads.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
@@ -11,43 +11,44 @@ use portknock_core::{Event, EventKind, FailReason, OpenPort, Protocol};
 use crate::host::portknock_protocol;
 use crate::text::ChangingText;
 
-/// What an event tells. Later versions may have more kinds: pass over those that you do not know.
+/// Kind of an event. Later versions may have more kinds: ignore unknown ones.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum portknock_event_kind {
-    /// A step of the sequence matched: `stage` of `steps` are done. The last one is followed by OPEN or EXTEND.
+    /// A step of the sequence matched: `stage` of `steps` are done. OPEN or EXTEND follows the last
+    /// one.
     PORTKNOCK_EVENT_STAGE = 1,
     /// The whole sequence matched and the door opens, by `command` (NULL if the door has none) and
-    /// by `ports`, which open for `ip` until `closes_at_ns`.
+    /// by `ports`, which open for `net` until `closes_at_ns`.
     PORTKNOCK_EVENT_OPEN = 2,
     /// A complete knock while the door is open: `stop_command` and `command` open it again, and
     /// `ports` stay open until `closes_at_ns`.
     PORTKNOCK_EVENT_EXTEND = 3,
-    /// The door's time is over, or it closes early, by `command` (NULL if the door has none).
-    /// `ports` close for `ip`.
+    /// The door closes because its time is over, or early, by `command` (NULL if the door has
+    /// none). `ports` close for `net`.
     PORTKNOCK_EVENT_CLOSE = 4,
     /// The attempt took longer than seq_timeout; `stage` steps were done.
     PORTKNOCK_EVENT_TIMEOUT = 5,
     /// The attempt failed for a `reason`; `stage` steps were done.
     PORTKNOCK_EVENT_FAIL = 6,
-    /// Of listeners with the option `notices` alone: something to log. `message` has the line; nothing else is set.
+    /// Only from listeners with the option `notices`: a line for a log. Only `message` is set.
     PORTKNOCK_EVENT_NOTICE = 7,
 }
 
-/// Why an attempt failed, or a door closed early. Later versions may have more reasons.
+/// Reason why an attempt failed, or why a door closed early. Later versions may have more reasons.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum portknock_fail_reason {
-    /// It did not fail.
+    /// No failure.
     PORTKNOCK_FAIL_NONE = 0,
-    /// A port that some door uses, but not as this door's next step.
+    /// A packet to a port that some door uses, but not as this door's next step.
     PORTKNOCK_FAIL_WRONG_PORT = 1,
     /// More ports that no door uses than ScanGuard allows.
     PORTKNOCK_FAIL_SCAN = 2,
-    /// The table of attempts was full and this one made room for another; or the door had MaxOpenings openings
-    /// and this was the oldest.
+    /// The table of attempts was full and a new attempt replaced this one; or the door had
+    /// MaxOpenings openings and this was the oldest.
     PORTKNOCK_FAIL_FULL = 3,
-    /// The door changed or went away, or its one-time sequence was used by someone else.
+    /// The door was changed or removed, or another client consumed its one-time sequence.
     PORTKNOCK_FAIL_RELOAD = 4,
     /// The start command failed, so the door is not open.
     PORTKNOCK_FAIL_COMMAND = 5,
@@ -57,43 +58,47 @@ pub enum portknock_fail_reason {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct portknock_open_port {
-    /// The protocol.
+    /// Protocol of the port.
     pub protocol: portknock_protocol,
-    /// The port, 1 to 65535.
+    /// Port, 1 to 65535.
     pub port: u32,
 }
 
-/// Something that happened at a door. The event, its texts and its ports belong to the handle that
-/// it came from, and do not change until any thread takes the next event from that handle. A later
-/// read returns another event or a mixture of several, and the memory stays readable until the
-/// handle is freed. Later versions may append fields.
+/// An event at a door. The event, its texts and its ports belong to the handle that returned it,
+/// and do not change until any thread takes the next event from that handle. A later read returns
+/// another event or a mixture of several, and the memory stays readable until the handle is freed.
+/// Later versions may append fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct portknock_event {
-    /// When, in nanoseconds since 1970: the packet's time, or the due time of a timeout or a closing. 0 for a notice.
+    /// Time of the event, in nanoseconds since 1970: the time of the packet, or the due time of a
+    /// timeout or a closing. 0 for a notice.
     pub time_ns: u64,
-    /// What happened.
+    /// Kind of the event.
     pub kind: portknock_event_kind,
-    /// 4 or 6, as `ip` is of IPv4 or IPv6; 0 for a notice.
+    /// IP version of `ip`: 4 or 6. 0 for a notice.
     pub family: i32,
-    /// The door's name; "" for a notice.
+    /// Name of the door; "" for a notice.
     pub door: *const c_char,
-    /// The address that knocked, as text; "" for a notice.
+    /// Address of the client, as text; "" for a notice.
     pub ip: *const c_char,
-    /// For STAGE, TIMEOUT and FAIL: how many steps are done. Else 0.
+    /// For STAGE, TIMEOUT and FAIL: number of steps that are done. Otherwise 0.
     pub stage: u32,
-    /// For STAGE: how many steps the sequence has. Else 0.
+    /// For STAGE: number of steps in the sequence. Otherwise 0.
     pub steps: u32,
-    /// For OPEN, EXTEND and CLOSE: the command for /bin/sh, with the address in it. Else NULL, and for a door that has
-    /// none. If an EXTEND has one, `stop_command` runs before it.
+    /// For OPEN, EXTEND and CLOSE: the command for /bin/sh, which contains the address; NULL if the
+    /// door has none. NULL for other kinds. `stop_command` of an EXTEND runs before it.
     pub command: *const c_char,
-    /// For a NOTICE: a line for a log, without control characters and without a line's end. Else NULL.
+    /// For NOTICE: a line for a log, without control characters and without a line end. Otherwise
+    /// NULL.
     pub message: *const c_char,
-    /// For FAIL: why. For CLOSE: why it is early, FULL or COMMAND; NONE if its time is over or somebody closed it.
+    /// For FAIL: the reason. For CLOSE: the reason why it is early, FULL or COMMAND; NONE if its
+    /// time is over or it was closed on request. Otherwise NONE.
     pub reason: portknock_fail_reason,
     /// Always 0.
     pub reserved: i32,
-    /// For EXTEND: the stop command for /bin/sh that runs before `command`. Else NULL, and for a door that has none.
+    /// For EXTEND: the stop command for /bin/sh that runs before `command`; NULL if the door has
+    /// none. NULL for other kinds.
     pub stop_command: *const c_char,
     /// For OPEN, EXTEND and CLOSE: the ports that the door opens without a command (`open`), in the
     /// order of the configuration. A listener without run_commands opens and closes no port; the
@@ -110,7 +115,7 @@ pub struct portknock_event {
     pub net: *const c_char,
 }
 
-/// The place of a handle where its last event is, for C to read.
+/// Storage in a handle for its last event, which C reads.
 #[derive(Default)]
 pub(crate) struct LastEvent {
     shown: Option<Box<Shown>>,
@@ -120,7 +125,7 @@ pub(crate) struct LastEvent {
     text: ChangingText,
     stop_command: ChangingText,
     net: ChangingText,
-    /// Kept for its memory.
+    /// Kept to reuse its memory.
     scratch: String,
 }
 
@@ -153,7 +158,7 @@ const NOTHING: portknock_event = portknock_event {
 };
 
 impl LastEvent {
-    /// Puts an event there, and says where.
+    /// Stores an event and returns the pointer for C.
     pub(crate) fn set(&mut self, event: &Event) -> *const portknock_event {
         self.scratch.clear();
         // Writing to a string cannot fail.
@@ -208,7 +213,7 @@ impl LastEvent {
         self.show(shown, event.ports())
     }
 
-    /// Puts a line for a log there, and says where.
+    /// Stores a line for a log and returns the pointer for C.
     pub(crate) fn set_notice(&mut self, line: &str) -> *const portknock_event {
         let message = self.text.set(line);
         self.show(portknock_event { message, ..NOTHING }, &[])
@@ -249,15 +254,15 @@ fn fail_reason(reason: FailReason) -> portknock_fail_reason {
 const KINDS: [&CStr; 7] = [c"stage", c"open", c"extend", c"close", c"timeout", c"fail", c"notice"];
 const REASONS: [&CStr; 6] = [c"none", c"wrong-port", c"scan", c"full", c"reload", c"command"];
 
-/// The name of a kind of events in the JSON of `portknock replay`, as in "stage"; "unknown" for other numbers. The text
-/// is static.
+/// Returns the name of an event kind as in the JSON of `portknock replay`, for example "stage";
+/// "unknown" for other numbers. The text is static.
 #[unsafe(no_mangle)]
 pub extern "C" fn portknock_event_kind_name(kind: i32) -> *const c_char {
     name(&KINDS, kind.checked_sub(1))
 }
 
-/// The name of a reason in the JSON of `portknock replay`, as in "wrong-port"; "unknown" for other numbers. The text is
-/// static.
+/// Returns the name of a reason as in the JSON of `portknock replay`, for example "wrong-port";
+/// "unknown" for other numbers. The text is static.
 #[unsafe(no_mangle)]
 pub extern "C" fn portknock_fail_reason_name(reason: i32) -> *const c_char {
     name(&REASONS, Some(reason))
@@ -273,14 +278,14 @@ mod tests {
     use super::*;
     use std::num::NonZeroU16;
 
-    /// The text at a pointer that must not be NULL.
+    /// Returns the text at a pointer that must not be NULL.
     fn read<'a>(pointer: *const c_char) -> &'a str {
-        // SAFETY: these tests pass texts that are still there.
+        // SAFETY: these tests pass valid texts.
         unsafe { CStr::from_ptr(pointer) }.to_str().unwrap()
     }
 
     #[test]
-    fn names_are_cores() {
+    fn names_match_core() {
         use FailReason::{Command, Full, Reload, Scan, WrongPort};
         for reason in [WrongPort, Scan, Full, Reload, Command] {
             assert_eq!(read(portknock_fail_reason_name(fail_reason(reason) as i32)), reason.as_str());
@@ -324,7 +329,7 @@ mod tests {
             EventKind::Fail { stage: 1, reason: Scan },
         ] {
             let event = event(kind);
-            // SAFETY: it is as long there as `last`, and nothing changes it now.
+            // SAFETY: the event lives as long as `last`, and no other thread changes it.
             let shown = unsafe { last.set(&event).read() };
             assert_eq!(read(portknock_event_kind_name(shown.kind as i32)), event.kind.as_str());
             assert_eq!((shown.time_ns, read(shown.ip), read(shown.door)), (7, "1.2.3.4", "d"));
@@ -338,7 +343,7 @@ mod tests {
                 EventKind::Close { reason, .. } => reason,
                 _ => None,
             };
-            // SAFETY: as above; the array is as long as `port_count` says.
+            // SAFETY: as above; the array has `port_count` elements.
             let shown_ports = unsafe { std::slice::from_raw_parts(shown.ports, shown.port_count) };
             assert_eq!(shown_ports, event.ports().iter().map(|port| open_port(*port)).collect::<Vec<_>>());
             assert_eq!(shown.closes_at_ns, if event.ports().is_empty() { 0 } else { 9 });

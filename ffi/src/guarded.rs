@@ -1,18 +1,19 @@
-//! The state of a handle, behind a lock that remembers panics.
+//! The state of a handle, protected by a lock that remembers panics.
 
 use parking_lot::Mutex;
 
 use crate::error::Failure;
 use crate::status::portknock_status::PORTKNOCK_ERR_PANICKED;
 
-/// What one thread at a time may work with. After a panic in the middle of such work nobody may any more.
+/// A state that one thread at a time can use. After a panic during such use every further use
+/// fails.
 #[derive(Debug, Default)]
 pub(crate) struct Guarded<T>(Mutex<Inside<T>>);
 
 #[derive(Debug, Default)]
 struct Inside<T> {
     state: T,
-    /// Set while somebody works with the state, and so for ever after a panic.
+    /// Set during each use of the state, and so permanently after a panic.
     unfinished: bool,
 }
 
@@ -21,7 +22,8 @@ impl<T> Guarded<T> {
         Self(Mutex::new(Inside { state, unfinished: false }))
     }
 
-    /// Works with the state once the others are done with it. Fails for ever after a panic.
+    /// Runs `work` with exclusive access to the state, after waiting for other threads. Always
+    /// fails after a panic.
     #[inline]
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Result<R, Failure> {
         let mut inside = self.0.lock();

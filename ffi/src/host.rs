@@ -1,11 +1,11 @@
-//! What probes and knocks say about hosts.
+//! Options of probes and knocks that concern the host.
 
 use portknock_core::Protocol;
 use portknock_core::host::Family;
 
 use crate::error::Failure;
 
-/// Which of a host's addresses are meant.
+/// Selection of the host's addresses by IP version.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum portknock_family {
@@ -32,7 +32,7 @@ pub(crate) fn family(number: i32) -> Result<Family, Failure> {
         0 => Ok(Family::Any),
         4 => Ok(Family::V4),
         6 => Ok(Family::V6),
-        _ => Err(Failure::argument(format!("family is {number}, which is no portknock_family"))),
+        _ => Err(Failure::argument(format!("family is {number}, which is not a portknock_family"))),
     }
 }
 
@@ -40,6 +40,6 @@ pub(crate) fn protocol(number: i32) -> Result<Protocol, Failure> {
     match number {
         0 => Ok(Protocol::Tcp),
         1 => Ok(Protocol::Udp),
-        _ => Err(Failure::argument(format!("protocol is {number}, which is no portknock_protocol"))),
+        _ => Err(Failure::argument(format!("protocol is {number}, which is not a portknock_protocol"))),
     }
 }

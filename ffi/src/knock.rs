@@ -8,48 +8,54 @@ use std::time::Duration;
 use portknock_core::knock::{DEFAULT_WAIT, ExpectedPort, KnockPlan, parse_steps};
 
 use crate::arguments::{address, text};
-use crate::border::call;
+use crate::boundary::call;
 use crate::error::{Failure, portknock_error};
 use crate::host::family;
 use crate::options::{self, Options};
 use crate::status::portknock_status::{self, PORTKNOCK_OK};
 
-/// How to knock. Zero in every field but struct_size means the defaults.
+/// Options of portknock_knock(). Zero in every field except struct_size means the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct portknock_knock_options {
     /// sizeof(portknock_knock_options)
     pub struct_size: usize,
-    /// The address of this machine that the knocks come from. NULL: what the route says.
+    /// Address of this host that the knocks are sent from. NULL: chosen by the route.
     pub source: *const c_char,
-    /// A portknock_family: which of the host's addresses are meant. Default: any.
+    /// A portknock_family: which of the host's addresses to use. Default: any.
     pub family: i32,
     /// Not 0: knock at every address of the host, not only at the first.
     pub all_addresses: i32,
-    /// Not 0: send TCP knocks as bare SYNs through a raw socket, which needs CAP_NET_RAW. 0: by connect(2).
+    /// Not 0: send TCP knocks as bare SYNs through a raw socket, which needs CAP_NET_RAW. 0: by
+    /// connect(2).
     pub raw: i32,
-    /// How many milliseconds to pause between one knock and the next. Without a pause packets can overtake each other on
-    /// their way.
+    /// Pause between two knocks, in milliseconds. Without a pause packets can overtake each other
+    /// on their way.
     pub delay_ms: u32,
-    /// The TCP port that should open after the knocks, 1 to 65535; the call waits until it is open. 0: wait for nothing.
+    /// TCP port that should open after the knocks, 1 to 65535; the call waits until it is open. 0:
+    /// do not wait.
     pub then_port: u32,
-    /// How many milliseconds that may take after each time of knocking. 0: 5000.
+    /// Maximum time to wait for then_port after each round of knocks, in milliseconds. 0: 5000.
     pub wait_ms: u32,
-    /// How often to knock again where it does not open in time.
+    /// Number of further rounds of knocks if then_port does not open in time.
     pub retries: u32,
-    /// 0
+    /// Must be 0.
     pub reserved: i32,
 }
 
-// SAFETY: it begins with its size and holds numbers and a pointer, of which any bytes are valid.
+// SAFETY: it begins with its size and contains numbers and a pointer, for which any bytes are valid.
 unsafe impl Options for portknock_knock_options {}
 
-/// Knocks at a host: a name, an IPv4 address, or an IPv6 address with or without a zone ("fe80::1%eth0"). `steps` are
-/// written as in knockd.conf: "7000,8000:udp,9000", also names of services. When it returns, every packet was handed to
-/// the network in order, and with then_port the port is open. Blocks for that long. `options` may be NULL.
+/// Knocks at a host: a name, an IPv4 address, or an IPv6 address with or without a zone
+/// ("fe80::1%eth0"). `steps` has the syntax of knockd.conf, "7000,8000:udp,9000", and may contain
+/// names of services. `options` may be NULL.
 ///
-/// Errors: PORTKNOCK_ERR_HOST, PORTKNOCK_ERR_PERMISSION for raw without CAP_NET_RAW, PORTKNOCK_ERR_NETWORK where a knock
-/// could not be sent, PORTKNOCK_ERR_NOT_OPEN where then_port did not open.
+/// On success every packet was handed to the network in order, and, with then_port, the port is
+/// open. The call blocks until then.
+///
+/// Errors: PORTKNOCK_ERR_HOST. PORTKNOCK_ERR_PERMISSION for raw without CAP_NET_RAW.
+/// PORTKNOCK_ERR_NETWORK if a knock could not be sent. PORTKNOCK_ERR_NOT_OPEN if then_port did not
+/// open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_knock(
     host: *const c_char,
@@ -86,7 +92,8 @@ pub unsafe extern "C" fn portknock_knock(
 
 fn expected_port(options: &portknock_knock_options) -> Result<Option<ExpectedPort>, Failure> {
     let port = u16::try_from(options.then_port);
-    let port = port.map_err(|_| Failure::argument(format!("then_port is {}, which is no port", options.then_port)))?;
+    let port =
+        port.map_err(|_| Failure::argument(format!("then_port is {}, which is not a port", options.then_port)))?;
     let wait = if options.wait_ms == 0 { DEFAULT_WAIT } else { Duration::from_millis(options.wait_ms.into()) };
     Ok(NonZeroU16::new(port).map(|port| ExpectedPort { port, wait, retries: options.retries }))
 }

@@ -1,12 +1,16 @@
 //! libportknock: `portknock_core` for C.
 //!
-//! The comments of what is exported become those of `include/portknock.h`, so they speak to C programmers.
-#![allow(unsafe_code, reason = "C hands over pointers")]
-#![allow(non_camel_case_types, reason = "the names are C's")]
-#![allow(clippy::missing_safety_doc, reason = "what callers have to keep stands at the head of the header, for all")]
+//! The doc comments of exported items become those of `include/portknock.h`, so they address C
+//! programmers.
+#![allow(unsafe_code, reason = "C passes pointers")]
+#![allow(non_camel_case_types, reason = "the names follow the conventions of C")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the comment at the top of the header states the duties of callers for all functions"
+)]
 
 mod arguments;
-mod border;
+mod boundary;
 pub mod config;
 pub mod diagnostic;
 pub mod engine;

@@ -1,4 +1,4 @@
-//! How frames begin.
+//! Link types: the formats of frames.
 
 use portknock_core::LinkType;
 
@@ -9,7 +9,8 @@ use crate::status::portknock_status::PORTKNOCK_ERR_LINK_TYPE;
 pub const PORTKNOCK_LINKTYPE_NULL: i32 = 0;
 /// Ethernet frames, with any depth of VLAN tags.
 pub const PORTKNOCK_LINKTYPE_ETHERNET: i32 = 1;
-/// IPv4 or IPv6 packets without anything before them. libpcap also calls them 12 or 14, which are taken too.
+/// IPv4 or IPv6 packets without a link-layer header. The numbers 12 and 14, which libpcap uses for
+/// the same format on some systems, are accepted too.
 pub const PORTKNOCK_LINKTYPE_RAW: i32 = 101;
 /// Frames of an OpenBSD loopback: the address family in network byte order.
 pub const PORTKNOCK_LINKTYPE_LOOP: i32 = 108;
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_core_knows_have_a_name() {
+    fn every_link_type_of_core_has_a_name() {
         let named = [
             PORTKNOCK_LINKTYPE_NULL,
             PORTKNOCK_LINKTYPE_ETHERNET,
@@ -43,8 +44,8 @@ mod tests {
             PORTKNOCK_LINKTYPE_IPV6,
             PORTKNOCK_LINKTYPE_LINUX_SLL2,
         ];
-        let known: Vec<_> =
+        let supported: Vec<_> =
             (0..1_000).filter(|number| link_type(*number).is_ok() && ![12, 14].contains(number)).collect();
-        assert_eq!(known, named);
+        assert_eq!(supported, named);
     }
 }

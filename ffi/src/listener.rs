@@ -8,7 +8,7 @@ use std::time::Duration;
 use portknock_core::service::{Listener, Notice, ServiceOptions};
 
 use crate::arguments::{Out, handle, texts};
-use crate::border::{call, free, look};
+use crate::boundary::{call, free, inspect};
 use crate::config::portknock_config;
 use crate::error::{Failure, portknock_error};
 use crate::event::{LastEvent, portknock_event};
@@ -16,56 +16,66 @@ use crate::guarded::Guarded;
 use crate::options::{self, Options};
 use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 
-/// Everything that portknockd does, for a loop of your own: packets are captured, doors open and close, and their
-/// commands run where you ask for it. What happens is told by events.
+/// The complete work of portknockd for the program's own event loop: packets are captured, doors
+/// open and close, and their commands run if the program asks for it. Events report everything that
+/// happens.
 ///
-/// Wait by portknock_listener_next(); or wait for portknock_listener_fd() beside descriptors of your own and, when it is
-/// readable, call portknock_listener_next() with a timeout of 0 until it gives PORTKNOCK_END. Nothing happens without
-/// these calls. A call that waits keeps no other thread from using the listener.
+/// Wait with portknock_listener_next(). Or wait for portknock_listener_fd() together with the
+/// program's other descriptors and, when it is readable, call portknock_listener_next() with a
+/// timeout of 0 until it returns PORTKNOCK_END. Nothing happens without these calls. A waiting call
+/// does not keep other threads from using the listener.
 ///
-/// A listener belongs to the process that opened it. In a child process made by fork(2) every call on it fails with
-/// PORTKNOCK_ERR_FORKED and changes nothing, so the parent loses no packet; only portknock_listener_free() works, and
-/// leaves the parent's listener as it is. The child holds the lock of the state file until it calls exec(3) or ends.
+/// A listener belongs to the process that opened it. In a child process made by fork(2) every call
+/// on it fails with PORTKNOCK_ERR_FORKED and changes nothing, so the parent loses no packet. Only
+/// portknock_listener_free() works there, and does not affect the parent's listener. The child
+/// holds the lock of the state file until it calls exec(3) or ends.
 pub struct portknock_listener {
     listener: Listener,
     notices: bool,
     last: Guarded<LastEvent>,
 }
 
-/// How a listener works. Zero in every field but struct_size means the defaults.
+/// Options of portknock_listener_open(). Zero in every field except struct_size means the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct portknock_listener_options {
     /// sizeof(portknock_listener_options)
     pub struct_size: usize,
-    /// Listen on these interfaces, whatever the configuration says; "any" is all of them. NULL: as it says.
+    /// Interfaces to listen on instead of those of the configuration; "any" means all. NULL: those
+    /// of the configuration.
     pub interfaces: *const *const c_char,
-    /// How many they are.
+    /// Number of entries in `interfaces`.
     pub interface_count: usize,
-    /// Not 0: run the doors' commands (with this process's umask, and with its descriptors that are not close-on-exec), open their ports (`open`), keep openings in the state file, mark one-time sequences as used. 0: nothing
-    /// outside of the process changes; the program runs the commands and opens the ports that the events have, and one-time
-    /// sequences open again and again.
+    /// Not 0: run the doors' commands, open their ports (`open`), keep openings in the state file,
+    /// and mark one-time sequences as used. Commands inherit this process's umask and its
+    /// descriptors that are not close-on-exec.
+    ///
+    /// 0: nothing outside of the process changes. The program runs the commands and opens the ports
+    /// that the events contain, and one-time sequences open again and again.
     pub run_commands: i32,
-    /// Not 0: pass over IPv6 packets.
+    /// Not 0: ignore IPv6 packets.
     pub ipv4_only: i32,
-    /// Not 0: also give events of the kind PORTKNOCK_EVENT_NOTICE, with what else a log should say: interfaces that come
-    /// and go, commands that run and fail.
+    /// Not 0: also return events of the kind PORTKNOCK_EVENT_NOTICE, with further lines for a log:
+    /// interfaces that come and go, commands that run and fail.
     pub notices: i32,
-    /// 0
+    /// Must be 0.
     pub reserved: i32,
 }
 
-// SAFETY: it begins with its size and holds numbers and pointers, of which any bytes are valid.
+// SAFETY: it begins with its size and contains numbers and pointers, for which any bytes are valid.
 unsafe impl Options for portknock_listener_options {}
 
-/// Begins to listen. Interfaces that do not exist (yet) are waited for. `options` may be NULL.
+/// Starts to listen. If an interface does not exist (yet), the listener waits for it. `options` may
+/// be NULL.
 ///
-/// On success *listener is a new handle, to be freed by portknock_listener_free(); else it is NULL.
+/// On success *listener is a new handle, to be freed by portknock_listener_free(); otherwise it is
+/// NULL.
 ///
-/// Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW; PORTKNOCK_ERR_ARGUMENT for names that no interface can have;
-/// with run_commands PORTKNOCK_ERR_PERMISSION where doors have `open` and CAP_NET_ADMIN is missing, and
-/// PORTKNOCK_ERR_FILE where the state file is in use by someone else or cannot be trusted; PORTKNOCK_ERR_FILE where a file of
-/// one-time sequences cannot be used; PORTKNOCK_ERR_SYSTEM.
+/// Errors: PORTKNOCK_ERR_PERMISSION without CAP_NET_RAW. PORTKNOCK_ERR_ARGUMENT for names that no
+/// interface can have. PORTKNOCK_ERR_FILE if a file of one-time sequences cannot be used.
+/// PORTKNOCK_ERR_SYSTEM. With run_commands also PORTKNOCK_ERR_PERMISSION if doors have `open` and
+/// CAP_NET_ADMIN is missing, and PORTKNOCK_ERR_FILE if another program uses the state file or the
+/// state file cannot be trusted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_open(
     config: *const portknock_config,
@@ -99,22 +109,25 @@ pub unsafe extern "C" fn portknock_listener_open(
     unsafe { call(err, body) }
 }
 
-/// A descriptor that is readable when portknock_listener_next() has something to do or to tell. It belongs to the
-/// listener: wait for it by poll(2), select(2) or epoll(7), and do nothing else with it. -1 for NULL and in a forked child.
+/// Returns a descriptor that is readable when portknock_listener_next() has work to do or an event
+/// to return. It belongs to the listener: wait for it by poll(2), select(2) or epoll(7), and do
+/// nothing else with it. -1 for NULL and in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_fd(listener: *const portknock_listener) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { look(listener, -1, |it| if it.listener.is_forked() { -1 } else { it.listener.as_fd().as_raw_fd() }) }
+    unsafe { inspect(listener, -1, |it| if it.listener.is_forked() { -1 } else { it.listener.as_fd().as_raw_fd() }) }
 }
 
-/// Does what there is to do and takes the next event, waiting for one at most `timeout_ms` milliseconds: 0 to not wait,
-/// a negative number to wait for ever.
+/// Does the work that is due and takes the next event. Waits for an event at most `timeout_ms`
+/// milliseconds: 0 does not wait, a negative number waits without limit.
 ///
-/// PORTKNOCK_OK: *event is it, and stays as it is until the next call of this function for the listener.
-/// PORTKNOCK_END, and a NULL in *event: the time is over, portknock_listener_interrupt() was called, a signal came, or
-/// all is done after portknock_listener_stop().
+/// PORTKNOCK_OK: *event points to the event, which stays unchanged until the next call of this
+/// function for the listener. PORTKNOCK_END, with NULL in *event: the time is over,
+/// portknock_listener_interrupt() was called, a signal arrived, or all is done after
+/// portknock_listener_stop().
 ///
-/// Errors: PORTKNOCK_ERR_SYSTEM where the capture has broken down for good; PORTKNOCK_ERR_FORKED in a forked child.
+/// Errors: PORTKNOCK_ERR_SYSTEM if the capture has failed permanently. PORTKNOCK_ERR_FORKED in a
+/// forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_next(
     listener: *mut portknock_listener,
@@ -125,7 +138,7 @@ pub unsafe extern "C" fn portknock_listener_next(
     let body = |it: &portknock_listener| {
         // SAFETY: as the caller promises.
         let event = unsafe { Out::new(event, ptr::null(), "event") }?;
-        // A negative number stands for no timeout.
+        // A negative number means no timeout.
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let Some(next) = it.next(timeout)? else { return Ok(PORTKNOCK_END) };
         event.set(it.last.with(|last| match next {
@@ -138,8 +151,9 @@ pub unsafe extern "C" fn portknock_listener_next(
     unsafe { with_listener(listener, err, body) }
 }
 
-/// Ends one wait in portknock_listener_next(), now or at the next call. Safe in a signal handler: it writes to a
-/// descriptor and takes neither lock nor memory. Does nothing in a forked child. NULL is allowed.
+/// Ends one wait in portknock_listener_next(), the current or the next one. Safe in a signal
+/// handler: it writes to a descriptor, acquires no lock and allocates no memory. Does nothing in a
+/// forked child. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_interrupt(listener: *const portknock_listener) {
     if !listener.is_null() {
@@ -149,9 +163,10 @@ pub unsafe extern "C" fn portknock_listener_interrupt(listener: *const portknock
     }
 }
 
-/// Takes up another configuration. Doors that did not change keep their attempts, and open doors stay open.
+/// Replaces the configuration. Unchanged doors keep their attempts, and open doors stay open.
 ///
-/// Errors: as for portknock_listener_open(), then everything goes on as before; PORTKNOCK_ERR_FORKED in a forked child.
+/// Errors: as for portknock_listener_open(); then the listener continues with the old
+/// configuration. PORTKNOCK_ERR_FORKED in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_reload(
     listener: *mut portknock_listener,
@@ -168,9 +183,10 @@ pub unsafe extern "C" fn portknock_listener_reload(
     unsafe { with_listener(listener, err, body) }
 }
 
-/// Begins to stop: no packet counts any more, and open doors are closed unless the configuration has `OnStop = keep`. Go
-/// on taking events until portknock_listener_is_stopped(); commands are waited for, up to a minute. Calling it again
-/// changes nothing.
+/// Starts to stop: packets are not processed any more, and open doors are closed unless the
+/// configuration has `OnStop = keep`. Continue to take events until portknock_listener_is_stopped()
+/// returns 1. The listener waits up to a minute for running commands. A second call changes
+/// nothing.
 ///
 /// Errors: PORTKNOCK_ERR_FORKED in a forked child.
 #[unsafe(no_mangle)]
@@ -186,16 +202,19 @@ pub unsafe extern "C" fn portknock_listener_stop(
     unsafe { with_listener(listener, err, body) }
 }
 
-/// 1 when everything that portknock_listener_stop() began is done and its events are taken, and in a forked child, which
-/// has nothing to wait for; else 0, also for NULL.
+/// Returns 1 when everything that portknock_listener_stop() started is done and its events are
+/// taken, and in a forked child, which has nothing to wait for. Returns 0 otherwise, and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_is_stopped(listener: *const portknock_listener) -> c_int {
     // SAFETY: as the caller promises.
-    unsafe { look(listener, 0, |it| c_int::from(it.listener.is_forked() || it.listener.is_stopped().unwrap_or(false))) }
+    unsafe {
+        inspect(listener, 0, |it| c_int::from(it.listener.is_forked() || it.listener.is_stopped().unwrap_or(false)))
+    }
 }
 
-/// Ends listening at once. Commands that run are left alone; with run_commands, open doors are left to the next listener
-/// or daemon with the same state file. To stop in order call portknock_listener_stop() before. NULL is allowed.
+/// Stops listening immediately. Running commands are left alone. With run_commands, open doors stay
+/// open for the next listener or daemon with the same state file. For an orderly stop call
+/// portknock_listener_stop() before. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_listener_free(listener: *mut portknock_listener) {
     // SAFETY: as the caller promises.
@@ -203,7 +222,7 @@ pub unsafe extern "C" fn portknock_listener_free(listener: *mut portknock_listen
 }
 
 impl portknock_listener {
-    /// What comes next that has something to show.
+    /// Returns the next event or notice that the caller asked for.
     fn next(&self, timeout: Option<Duration>) -> Result<Option<Notice>, Failure> {
         if self.notices {
             return Ok(self.listener.next(timeout)?);

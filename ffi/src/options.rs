@@ -1,21 +1,22 @@
-//! Structs that grow from release to release and begin with their size.
+//! Structs of options, which begin with their size because later releases append fields.
 
 use std::mem::{align_of, size_of};
 
 use crate::error::Failure;
 
-/// A struct of options in which zero bytes mean the defaults, and whose fields each lie within eight bytes of the ones
-/// that its alignment makes.
+/// A struct of options in which zero bytes mean the defaults. It has no padding: a new field never
+/// has the offset of padding bytes of an older struct.
 ///
 /// # Safety
 /// It begins with a `usize` for its size, and any bytes are a valid value of it.
 pub(crate) unsafe trait Options: Copy {}
 
-/// The options at a place in C's memory; fields that the caller's header does not have yet are zero, as all are for NULL.
-/// Fails where the caller's header has fields that are unknown here and in use.
+/// Reads options from C's memory. Fields that the caller's header does not have yet are zero; for
+/// NULL all fields are zero. Fails if the caller's struct has fields that are unknown here and not
+/// zero.
 ///
 /// # Safety
-/// The pointer is NULL, or points to a `usize` and as many bytes (itself included) as that says.
+/// The pointer is NULL, or points to a `usize` and as many bytes (itself included) as its value.
 pub(crate) unsafe fn read<T: Options>(pointer: *const T, name: &str) -> Result<T, Failure> {
     let mut options = std::mem::MaybeUninit::<T>::zeroed();
     if !pointer.is_null() {
@@ -26,13 +27,15 @@ pub(crate) unsafe fn read<T: Options>(pointer: *const T, name: &str) -> Result<T
         // SAFETY: it is neither NULL nor misaligned, and begins with its size.
         let size = unsafe { pointer.cast::<usize>().read() };
         if size < size_of::<usize>() || size % align_of::<T>() != 0 || isize::try_from(size).is_err() {
-            return Err(Failure::argument(format!("{name}: struct_size is {size}, which no release's struct has")));
+            return Err(Failure::argument(format!(
+                "{name}: struct_size is {size}, which no release of libportknock uses"
+            )));
         }
         let known = size.min(size_of::<T>());
-        // SAFETY: so many bytes are there, here and in `options`, which is a place of its own.
+        // SAFETY: both the source and `options` have `known` bytes, and they do not overlap.
         unsafe { options.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(bytes, known) };
         for i in known..size {
-            // SAFETY: that is still within the struct.
+            // SAFETY: the address is within the caller's struct.
             let at = unsafe { bytes.add(i) };
             // SAFETY: as before.
             if unsafe { at.read() } != 0 {
@@ -43,11 +46,11 @@ pub(crate) unsafe fn read<T: Options>(pointer: *const T, name: &str) -> Result<T
             }
         }
     }
-    // SAFETY: all its bytes are set, and any are valid.
+    // SAFETY: all its bytes are set, and any bytes are valid.
     Ok(unsafe { options.assume_init() })
 }
 
-/// Fails for a field that a later version may give a meaning.
+/// Fails if a reserved field, to which a later version may give a meaning, is not 0.
 pub(crate) fn unused(reserved: i32) -> Result<(), Failure> {
     if reserved == 0 { Ok(()) } else { Err(Failure::argument("options: reserved is not 0")) }
 }
@@ -60,9 +63,10 @@ mod tests {
     use crate::probe::portknock_probe_options;
     use std::mem::size_of_val;
 
-    /// A field of a later version must not come to lie where an older program has whatever its compiler left there.
+    /// A field of a later version must not have the offset of padding bytes, which can have any value in
+    /// an older program.
     #[test]
-    fn no_struct_has_bytes_between_or_behind_its_fields() {
+    fn no_struct_has_padding() {
         // SAFETY: NULL is allowed.
         let listener: portknock_listener_options = unsafe { read(std::ptr::null(), "options") }.ok().unwrap();
         let portknock_listener_options {

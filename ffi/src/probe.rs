@@ -11,120 +11,125 @@ use portknock_core::Protocol;
 use portknock_core::probe::{DEFAULT_TIMEOUT, Method, PortList, PortState, ProbePlan, Progress, Scan};
 
 use crate::arguments::{Out, address, text};
-use crate::border::{call, free, look};
+use crate::boundary::{call, free, inspect};
 use crate::error::{Failure, portknock_error};
 use crate::host::{family, portknock_protocol, protocol};
 use crate::options::{self, Options};
 use crate::status::portknock_status::{self, PORTKNOCK_OK};
 use crate::text::c_string;
 
-/// How TCP ports are probed.
+/// Method of probing TCP ports.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum portknock_method {
-    /// By SYN where raw sockets are allowed, else by connect.
+    /// By SYN if raw sockets are allowed, otherwise by connect.
     PORTKNOCK_METHOD_AUTO = 0,
     /// By bare SYNs from a raw socket, which needs the capability CAP_NET_RAW.
     PORTKNOCK_METHOD_SYN = 1,
-    /// By connect(2), which needs no right.
+    /// By connect(2), which needs no privilege.
     PORTKNOCK_METHOD_CONNECT = 2,
 }
 
-/// Whether a port can be reached, in nmap's words.
+/// State of a port, in the terms of nmap.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum portknock_port_state {
-    /// Something listens there.
+    /// A program listens on the port.
     PORTKNOCK_PORT_OPEN = 1,
-    /// Nothing listens there, or a firewall says so.
+    /// No program listens on the port, or a firewall rejects packets to it.
     PORTKNOCK_PORT_CLOSED = 2,
-    /// Something on the way lets nothing through.
+    /// A filter on the way drops the packets.
     PORTKNOCK_PORT_FILTERED = 3,
-    /// UDP only: no answer, which is what an open port and a filtered one have in common.
+    /// UDP only: no response, so the port is open or filtered.
     PORTKNOCK_PORT_OPEN_FILTERED = 4,
 }
 
-/// Is told how far a probe has come, at least every tenth of a second, in the thread of the call: about how much is done
-/// (0 to 1), and how many ports of all have their result. `data` is the progress_data of the options. What is not 0 stops
-/// the probe, with the results so far. NULL to ask for nothing.
+/// Progress of a probe. The library calls the function at least every tenth of a second, in the
+/// thread of the call. `done` is the estimated part of the work that is done, 0 to 1. `known` is
+/// the number of ports that have a result, of `ports` in all. `data` is the progress_data of the
+/// options. A return value other than 0 stops the probe, which then has the results so far. NULL:
+/// no function.
 pub type portknock_progress =
     Option<unsafe extern "C" fn(data: *mut c_void, done: f64, known: usize, ports: usize) -> i32>;
 
-/// The number of retries that means none.
+/// Value of `retries` for no repetition.
 pub const PORTKNOCK_NO_RETRIES: i32 = -1;
 
-/// How to probe. Zero in every field but struct_size means the defaults.
+/// Options of portknock_probe(). Zero in every field except struct_size means the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct portknock_probe_options {
     /// sizeof(portknock_probe_options)
     pub struct_size: usize,
-    /// The address of this machine that the probes come from. NULL: what the route says.
+    /// Address of this host that the probes are sent from. NULL: chosen by the route.
     pub source: *const c_char,
-    /// Is told how far the probe has come, and can stop it. NULL: nobody.
+    /// Function that receives the progress and can stop the probe. NULL: none.
     pub progress: portknock_progress,
-    /// What `progress` is given.
+    /// First argument of `progress`.
     pub progress_data: *mut c_void,
     /// A portknock_protocol. Default: TCP.
     pub protocol: i32,
-    /// A portknock_method, for TCP. Default: by SYN where that is allowed, else by connect.
+    /// A portknock_method, for TCP. Default: by SYN if raw sockets are allowed, otherwise by
+    /// connect.
     pub method: i32,
-    /// A portknock_family: which of the host's addresses are meant. Default: any.
+    /// A portknock_family: which of the host's addresses to use. Default: any.
     pub family: i32,
     /// Not 0: probe every address of the host, not only the first.
     pub all_addresses: i32,
-    /// How many milliseconds a port without an answer takes. 0: 3300.
+    /// Maximum time for a port that does not respond, in milliseconds. 0: 3300.
     pub timeout_ms: u32,
-    /// How often a probe without an answer is repeated, 1 to 255. 0: as often as the path's losses ask for.
-    /// PORTKNOCK_NO_RETRIES: not at all.
+    /// Number of repetitions of a probe without a response, 1 to 255. 0: adapted to the losses of
+    /// the path. PORTKNOCK_NO_RETRIES: none.
     pub retries: i32,
-    /// At most so many probes a second. 0: what the path carries.
+    /// Maximum number of probes per second. 0: adapted to the capacity of the path.
     pub rate: u32,
-    /// 0
+    /// Must be 0.
     pub reserved: i32,
 }
 
-// SAFETY: it begins with its size and holds numbers and pointers, of which any bytes are valid (a function's may be NULL).
+// SAFETY: it begins with its size and contains numbers and pointers, for which any bytes are valid (the
+// pointer to a function may be NULL).
 unsafe impl Options for portknock_probe_options {}
 
-/// What was found at one port of one address. It lives as long as the results that it came from, and never changes.
-/// Later versions may append fields.
+/// Result for one port of one address. It never changes and is valid until the results that it
+/// belongs to are freed. Later versions may append fields.
 #[repr(C)]
 pub struct portknock_probe_result {
-    /// The address, as text.
+    /// IP address, as text.
     pub address: *const c_char,
     /// 4 or 6, as the address is of IPv4 or IPv6.
     pub family: i32,
-    /// The port.
+    /// Port, 1 to 65535.
     pub port: u32,
-    /// By which protocol.
+    /// Protocol of the port.
     pub protocol: portknock_protocol,
-    /// What was concluded.
+    /// State of the port.
     pub state: portknock_port_state,
-    /// From what, in nmap's words, as in "syn-ack".
+    /// Reason for the state, in the terms of nmap, as in "syn-ack".
     pub reason: *const c_char,
-    /// From the probe to its answer, in nanoseconds; -1 without an answer, and where it is not certain which probe was
-    /// answered.
+    /// Time from the probe to its response, in nanoseconds. -1 without a response, and if it is not
+    /// certain which probe the response belongs to.
     pub rtt_ns: i64,
 }
 
-/// What a probe has found. It never changes.
+/// Results of a probe. They never change.
 pub struct portknock_probe_results {
     results: Vec<portknock_probe_result>,
     method: portknock_method,
-    /// What the results point to.
+    /// The texts that the results point to.
     _texts: HashMap<String, CString>,
 }
 
-/// Probes ports of a host: a name, an IPv4 address, or an IPv6 address with or without a zone ("fe80::1%eth0"). `ports` are
-/// written as for nmap: "22,80,8000-8100", "-" for all, also names of services. Blocks until all is done. `options` may be
-/// NULL.
+/// Probes ports of a host: a name, an IPv4 address, or an IPv6 address with or without a zone
+/// ("fe80::1%eth0"). `ports` has the syntax of nmap: "22,80,8000-8100", "-" for all, and may
+/// contain names of services. `options` may be NULL. The call blocks until all ports are probed or
+/// `progress` stops it.
 ///
-/// On success *results is a new handle, to be freed by portknock_probe_results_free(). On failure too, where something
-/// was found before; else it is NULL. So free it in any case.
+/// On success *results is a new handle, to be freed by portknock_probe_results_free(). After a
+/// failure *results contains the results so far, or is NULL if there are none. Free it in any case.
 ///
-/// Errors: PORTKNOCK_ERR_HOST, PORTKNOCK_ERR_PERMISSION for the SYN method without CAP_NET_RAW, PORTKNOCK_ERR_NETWORK,
-/// PORTKNOCK_ERR_SYSTEM.
+/// Errors: PORTKNOCK_ERR_HOST. PORTKNOCK_ERR_PERMISSION for the SYN method without CAP_NET_RAW.
+/// PORTKNOCK_ERR_NETWORK. PORTKNOCK_ERR_SYSTEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_probe(
     host: *const c_char,
@@ -145,9 +150,10 @@ pub unsafe extern "C" fn portknock_probe(
         // SAFETY: as the caller promises.
         let plan = unsafe { plan(host, ports, &options) }?;
         let mut observer = |Progress { done, known, ports, .. }| {
-            // SAFETY: the caller promises that it can be called like this.
-            let stop =
-                options.progress.map_or(0, |tell| unsafe { tell(options.progress_data, done.into(), known, ports) });
+            // SAFETY: the caller promises a function of this signature.
+            let stop = options
+                .progress
+                .map_or(0, |report| unsafe { report(options.progress_data, done.into(), known, ports) });
             if stop == 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let mut scan = plan.run(&plan.resolve()?, &mut observer)?;
@@ -162,7 +168,7 @@ pub unsafe extern "C" fn portknock_probe(
 }
 
 /// # Safety
-/// `options` is what the caller of [`portknock_probe`] promises.
+/// The caller keeps the promises of [`portknock_probe`] for `options`.
 unsafe fn plan(host: &str, ports: &str, options: &portknock_probe_options) -> Result<ProbePlan, Failure> {
     let ports: PortList = ports.parse().map_err(|error| Failure::argument(format!("ports: {error}")))?;
     options::unused(options.reserved)?;
@@ -174,7 +180,7 @@ unsafe fn plan(host: &str, ports: &str, options: &portknock_probe_options) -> Re
         0 => Method::Auto,
         1 => Method::Syn,
         2 => Method::Connect,
-        other => return Err(Failure::argument(format!("method is {other}, which is no portknock_method"))),
+        other => return Err(Failure::argument(format!("method is {other}, which is not a portknock_method"))),
     };
     plan.family = family(options.family)?;
     plan.all_addresses = options.all_addresses != 0;
@@ -230,29 +236,31 @@ fn state(state: PortState) -> portknock_port_state {
     }
 }
 
-/// How many results there are; 0 for NULL.
+/// Returns the number of results; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_probe_results_count(results: *const portknock_probe_results) -> usize {
     // SAFETY: as the caller promises.
-    unsafe { look(results, 0, |it| it.results.len()) }
+    unsafe { inspect(results, 0, |it| it.results.len()) }
 }
 
-/// A result, counted from 0, in the order of the addresses and then of the ports; NULL where there is none.
+/// Returns a result by its index, which counts from 0 in the order of the addresses and then of the
+/// ports. NULL if the index is out of range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_probe_results_get(
     results: *const portknock_probe_results,
     index: usize,
 ) -> *const portknock_probe_result {
     // SAFETY: as the caller promises.
-    unsafe { look(results, ptr::null(), |it| it.results.get(index).map_or(ptr::null(), ptr::from_ref)) }
+    unsafe { inspect(results, ptr::null(), |it| it.results.get(index).map_or(ptr::null(), ptr::from_ref)) }
 }
 
-/// How TCP ports were probed: by SYN or by connect; PORTKNOCK_METHOD_AUTO for NULL.
+/// Returns the method by which TCP ports were probed, SYN or connect; PORTKNOCK_METHOD_AUTO for
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_probe_results_method(results: *const portknock_probe_results) -> portknock_method {
     let auto = portknock_method::PORTKNOCK_METHOD_AUTO;
     // SAFETY: as the caller promises.
-    unsafe { look(results, auto, |it| it.method) }
+    unsafe { inspect(results, auto, |it| it.method) }
 }
 
 /// Frees results. NULL is allowed.
@@ -262,7 +270,7 @@ pub unsafe extern "C" fn portknock_probe_results_free(results: *mut portknock_pr
     unsafe { free(results) };
 }
 
-/// nmap's name of a state, as in "open"; "unknown" for other numbers. The text is static.
+/// Returns nmap's name of a state, as in "open"; "unknown" for other numbers. The text is static.
 #[unsafe(no_mangle)]
 pub extern "C" fn portknock_port_state_name(state: i32) -> *const c_char {
     let name: &CStr = match state {
@@ -280,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_cores() {
+    fn names_match_core() {
         for core in [PortState::Open, PortState::Closed, PortState::Filtered, PortState::OpenFiltered] {
             // SAFETY: it is a static text.
             let name = unsafe { CStr::from_ptr(portknock_port_state_name(state(core) as i32)) };

@@ -1,4 +1,4 @@
-//! The engine over a capture file.
+//! The engine on a capture file.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -6,15 +6,16 @@ use std::ptr;
 use portknock_core::replay::Replay;
 
 use crate::arguments::{self, Out, handle, local_addresses};
-use crate::border::{call, free};
+use crate::boundary::{call, free};
 use crate::config::portknock_config;
 use crate::error::portknock_error;
 use crate::event::{LastEvent, portknock_event};
 use crate::guarded::Guarded;
 use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 
-/// A capture file on its way through an engine: the same packets give the same events as they would have given live.
-/// Nothing is run and nothing is written; one-time doors go on with the lines of their files that follow.
+/// A capture file that an engine processes: the packets cause the same events as they would live.
+/// The replay runs no command and writes no file. Doors with one_time_sequences continue with the
+/// next sequences of their files.
 pub struct portknock_replay {
     state: Guarded<State>,
 }
@@ -24,12 +25,15 @@ struct State {
     last: LastEvent,
 }
 
-/// Opens a capture file, pcap or pcapng; "-" is standard input. `local_addresses` are the addresses of the machine that
-/// the packets came to, as for portknock_engine_set_local_addresses(); NULL and a count of 0 for any.
+/// Opens a capture file, pcap or pcapng; "-" means standard input. `local_addresses` are the
+/// addresses of the host that the packets were sent to, as for
+/// portknock_engine_set_local_addresses(); NULL with a count of 0 means any address.
 ///
-/// On success *replay is a new handle, to be freed by portknock_replay_free(); else it is NULL.
+/// On success *replay is a new handle, to be freed by portknock_replay_free(); otherwise it is
+/// NULL.
 ///
-/// Errors: PORTKNOCK_ERR_FILE where the file, or one with one-time sequences, cannot be used; PORTKNOCK_ERR_LINK_TYPE.
+/// Errors: PORTKNOCK_ERR_FILE if the capture file or a file of one-time sequences cannot be used.
+/// PORTKNOCK_ERR_LINK_TYPE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_replay_open(
     config: *const portknock_config,
@@ -56,12 +60,12 @@ pub unsafe extern "C" fn portknock_replay_open(
     unsafe { call(err, body) }
 }
 
-/// Takes the next event. PORTKNOCK_OK: *event is it, and stays as it is until the next call of this function for the
-/// replay. PORTKNOCK_END, and a NULL in *event, at the end of the file; attempts and openings that still run then stay
-/// unmentioned.
+/// Takes the next event. PORTKNOCK_OK: *event points to it; it stays unchanged until the next call
+/// of this function for the replay. PORTKNOCK_END, with NULL in *event: the file has ended.
+/// Attempts and openings that are still running then cause no event.
 ///
-/// Errors: PORTKNOCK_ERR_FILE where the file breaks off or is damaged, after the events of the frames before; then it is
-/// at its end.
+/// Errors: PORTKNOCK_ERR_FILE if the file is truncated or damaged, after the events of the frames
+/// before the damage; then the replay has ended.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_replay_next(
     replay: *mut portknock_replay,
@@ -83,7 +87,7 @@ pub unsafe extern "C" fn portknock_replay_next(
     unsafe { call(err, body) }
 }
 
-/// Frees a replay, with its last event. NULL is allowed.
+/// Frees a replay and its last event. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_replay_free(replay: *mut portknock_replay) {
     // SAFETY: as the caller promises.

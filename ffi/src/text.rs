@@ -1,9 +1,10 @@
-//! Text for C.
+//! Texts for C.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_char};
 
-/// The text with the zero that C wants at its end. A zero inside, which no text of core has, becomes a blank.
+/// Appends the zero that ends a C string. A zero inside, which no text of core contains, becomes a
+/// space.
 pub(crate) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     CString::new(text).unwrap_or_else(|error| {
         let mut text = error.into_vec();
@@ -12,24 +13,25 @@ pub(crate) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     })
 }
 
-/// A text that C reads and that changes later. What C holds on to for too long then shows other text, but stays
-/// readable as long as this lives.
+/// A text that C reads and that changes later. A pointer that C keeps for too long points to
+/// another text, which stays readable as long as this value lives.
 #[derive(Default)]
 pub(crate) struct ChangingText {
     buffer: Vec<Cell<u8>>,
-    /// Those that became too small; each is at most half as large as the next, so that they do not add up.
+    /// Buffers that became too small. Each is at most half as large as the next, so their sum is
+    /// bounded.
     outgrown: Vec<Vec<Cell<u8>>>,
 }
 
 impl ChangingText {
-    /// Changes the text; where to read it.
+    /// Changes the text. Returns the pointer for C.
     pub(crate) fn set(&mut self, text: &str) -> *const c_char {
         let length = text.len() + 1;
         if self.buffer.len() < length {
             let larger = vec![Cell::new(0); length.max(2 * self.buffer.len()).max(64)];
             self.outgrown.push(std::mem::replace(&mut self.buffer, larger));
         }
-        // From the end, so that what is read meanwhile ends somewhere.
+        // The final zero comes first, so that a text that C reads meanwhile ends.
         self.buffer[text.len()].set(0);
         for (cell, byte) in self.buffer.iter().zip(text.bytes()) {
             cell.set(byte);
@@ -44,12 +46,12 @@ mod tests {
     use std::ffi::CStr;
 
     #[test]
-    fn a_zero_inside_does_not_cut_a_text() {
+    fn a_zero_inside_becomes_a_space() {
         assert_eq!(c_string("a\0b").as_c_str(), c"a b");
     }
 
     #[test]
-    fn text_that_is_read_too_late_is_still_text() {
+    fn a_text_that_c_reads_too_late_is_valid() {
         let mut text = ChangingText::default();
         let long = "x".repeat(10_000);
         let early = text.set("first");

@@ -31,7 +31,7 @@ from portknock._values import Address, Diagnostic, Door, Fix, OpenPrefix, Option
 
 AnyEvent = _Union[Stage, Open, Extend, Close, Timeout, Fail]
 
-# It needs the names above.
+# The module needs the names above.
 from portknock import aio
 
 __all__ = [

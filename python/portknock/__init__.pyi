@@ -6,11 +6,11 @@
             match event:
                 case portknock.Open(door, ip, command): ...
 
-Times are seconds since 1970. A float holds them to about a quarter of a microsecond; where that is not enough, methods
-take and give `int` nanoseconds with `ns=True`, and events have `time_ns`.
+Times are seconds since 1970. The resolution of a float is about a quarter of a microsecond. For
+exact times, methods accept and return `int` nanoseconds with `ns=True`, and events have `time_ns`.
 
-Everything can be used from any thread, also without the global interpreter lock. Calls that wait let other threads run,
-and Ctrl-C ends them.
+All objects can be used from any thread, also without the global interpreter lock. While a call
+waits, other threads run, and Ctrl-C ends the call.
 """
 
 import os
@@ -84,16 +84,18 @@ __all__ = [
 ]
 
 __version__: Final[str]
-"""The version of this package, as in "0.1.0"."""
+"""Version of this package, for example "0.1.0"."""
 
-# How frames begin: the numbers of libpcap (https://www.tcpdump.org/linktypes.html).
+# Link types, the formats of frames: the numbers of libpcap (https://www.tcpdump.org/linktypes.html).
 
 LINKTYPE_NULL: Final[int]
-"""BSD loopback: the address family in the byte order of the capturing machine."""
+"""BSD loopback: the address family in the byte order of the capturing host."""
 LINKTYPE_ETHERNET: Final[int]
 """Ethernet, with any depth of VLAN tags."""
 LINKTYPE_RAW: Final[int]
-"""IPv4 or IPv6 packets without anything before them. libpcap also calls them 12 or 14, which are taken too."""
+"""IPv4 or IPv6 packets without a link-layer header. The numbers 12 and 14, which libpcap uses
+for the same format on some systems, are accepted too.
+"""
 LINKTYPE_LOOP: Final[int]
 """OpenBSD loopback: the address family in network byte order."""
 LINKTYPE_LINUX_SLL: Final[int]
@@ -103,59 +105,67 @@ LINKTYPE_IPV4: Final[int]
 LINKTYPE_IPV6: Final[int]
 """IPv6 packets."""
 LINKTYPE_LINUX_SLL2: Final[int]
-"""Linux "cooked" frames, version 2, which captures on "any" have."""
+"""Linux "cooked" frames, version 2, the format of captures on "any"."""
 
 @final
 class Config:
     """A knockd.conf: its options and doors. It never changes.
 
-    `str` gives its canonical text: options that differ from the defaults, then the doors. Configurations are equal
-    where these mean the same; names, comments and warnings do not matter.
+    `str` is its canonical text: options that differ from the defaults, then the doors. Two
+    configurations are equal if their options and doors mean the same. The name, comments and
+    warnings do not matter.
 
-    It can be copied and pickled. `pickle` keeps the text; whoever unpickles it reads it again, and with it the files of
-    one_time_sequences that it names, as `parse` does.
+    It can be copied and pickled. `pickle` stores the text. Unpickling reads it again, as `parse`
+    does, and so also reads the one_time_sequences files that it names.
     """
 
     @staticmethod
     def load(path: Union[str, os.PathLike[str]]) -> Config:
         """Read a file, and the first unused sequence of each one_time_sequences file that it names.
 
-        Raises ConfigError where it has errors, and OSError where it cannot be read: it is missing, no regular file, or
-        larger than 16 MiB.
+        Raises ConfigError if the configuration has errors, and OSError if the file cannot be read:
+        it is missing, is not a regular file, or is larger than 16 MiB.
         """
 
     @staticmethod
     def parse(text: Union[str, Buffer], name: str = "<text>") -> Config:
-        """The same for a text. `name` is what errors call it. Bytes need not be UTF-8.
+        """Read a text. Bytes need not be UTF-8. Otherwise the same as `load`.
 
-        Raises ConfigError where it has errors.
+        name: stands for the file name in errors.
+
+        Raises ConfigError if the configuration has errors.
         """
 
     @staticmethod
     def fix(text: AnyStr) -> AnyStr:
-        """The text with every fix applied that diagnostics offer, as `portknock check --fix` writes it.
+        """Return the text with every fix of its diagnostics applied, as `portknock check --fix`
+        writes it.
 
-        What has no fix stays as it is: `parse` or `check_text` the result to see it.
+        Problems without a fix remain: use `parse` or `check_text` on the result to find them.
         """
 
     @property
     def doors(self) -> tuple[Door, ...]:
-        """The doors, in the order of the file."""
+        """Doors, in the order of the file."""
 
     @property
     def options(self) -> Options:
-        """The options."""
+        """Options."""
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """What was found in it: warnings, since there are no errors, in the order of the text."""
+        """Findings, in the order of the text. They are warnings, because a `Config` has no
+        errors.
+        """
 
     @property
     def report(self) -> str:
-        """The diagnostics as `portknock check` shows them, each with its line of the text; "" where there is none."""
+        """Diagnostics as `portknock check` prints them, each with its line of the text; "" if there
+        is none.
+        """
 
     def as_dict(self) -> dict[str, Any]:
-        """The object `config` of `portknock check --format json`: a new one each time."""
+        """Return the object `config` of `portknock check --format json`: a new dict each time."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
@@ -166,30 +176,33 @@ class Config:
 
 @disjoint_base
 class Event:
-    """Something that happened at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout` and `Fail`.
+    """An event at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout` and `Fail`.
 
-    Events never change. They are equal where all that they show is equal, can be hashed, copied and pickled, and their
-    `repr` is what makes them. `str` gives the line for a log, in knockd's words, without control characters.
+    Events never change. Two events are equal if all their visible values are equal. Events can be
+    hashed, copied and pickled. `repr` is the expression that creates the event. `str` is its line
+    for a log, in knockd's wording, without control characters.
     """
 
     @property
     def time(self) -> float:
-        """When, in seconds since 1970: the packet's time, or the due time of a timeout or a closing."""
+        """Time in seconds since 1970: the time of the packet, or the due time of a timeout or a
+        closing.
+        """
 
     @property
     def time_ns(self) -> int:
-        """The same in nanoseconds, exactly."""
+        """`time` in nanoseconds, exactly."""
 
     @property
     def door(self) -> str:
-        """The door's name."""
+        """Name of the door."""
 
     @property
     def ip(self) -> str:
-        """The address that it is about, of IPv4 or IPv6."""
+        """Address of the client, IPv4 or IPv6."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of `portknock replay --format json`."""
+        """Return the JSON object of `portknock replay --format json`."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
@@ -198,18 +211,18 @@ class Event:
 
 @final
 class Stage(Event):
-    """A step of the sequence matched. The last one is followed by `Open` or `Extend`."""
+    """A step of the sequence matched. `Open` or `Extend` follows the last step."""
 
     __match_args__ = ("door", "ip", "stage", "steps")
 
     def __new__(cls, door: str, ip: Address, stage: int, steps: int, *, time_ns: int = 0) -> Self: ...
     @property
     def stage(self) -> int:
-        """How many steps are done, 1 to 32."""
+        """Number of steps that are done, 1 to 32."""
 
     @property
     def steps(self) -> int:
-        """How many steps the sequence has."""
+        """Number of steps in the sequence."""
 
 @final
 class Open(Event):
@@ -233,35 +246,40 @@ class Open(Event):
     ) -> Self: ...
     @property
     def net(self) -> str:
-        """The network that the door opens for, as in "203.0.113.0/24".
+        """Network that the door opens for, as in "203.0.113.0/24".
 
         Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
         """
 
     @property
     def command(self) -> Optional[str]:
-        """What opens it: a command for /bin/sh, with the address in it. None where the door has no command."""
+        """Command for /bin/sh that opens the door, with the address filled in. None if the door has
+        no command.
+        """
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+        """Ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
 
         Empty for a door without `open`.
         """
 
     @property
     def closes_at(self) -> Optional[float]:
-        """When it closes, in seconds since 1970. None if it never closes by itself."""
+        """Time at which the door closes, in seconds since 1970. None if it never closes by
+        itself.
+        """
 
     @property
     def closes_at_ns(self) -> Optional[int]:
-        """The same in nanoseconds, exactly."""
+        """`closes_at` in nanoseconds, exactly."""
 
 @final
 class Extend(Event):
     """A complete knock while the door is open: it closes later, and its commands open it again.
 
-    Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps `ports` open for `net`.
+    Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps
+    `ports` open for `net`.
     """
 
     __match_args__ = ("door", "ip", "command", "stop_command")
@@ -280,37 +298,41 @@ class Extend(Event):
     ) -> Self: ...
     @property
     def net(self) -> str:
-        """The network that the door is open for, as in "203.0.113.0/24".
+        """Network that the door is open for, as in "203.0.113.0/24".
 
         Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
         """
 
     @property
     def command(self) -> Optional[str]:
-        """What opens it again: a command for /bin/sh, with the address in it. None if nothing runs."""
+        """Command for /bin/sh that opens the door again, with the address filled in. None if no
+        command runs.
+        """
 
     @property
     def stop_command(self) -> Optional[str]:
-        """What runs before `command`: the command that closes the door. None if it has none, or if nothing runs."""
+        """Command for /bin/sh that closes the door and runs before `command`. None if the door has
+        none, or if no command runs.
+        """
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+        """Ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
 
         Empty for a door without `open`.
         """
 
     @property
     def closes_at(self) -> float:
-        """When it closes, in seconds since 1970."""
+        """Time at which the door closes, in seconds since 1970."""
 
     @property
     def closes_at_ns(self) -> int:
-        """The same in nanoseconds, exactly."""
+        """`closes_at` in nanoseconds, exactly."""
 
 @final
 class Close(Event):
-    """The door's time is over, or it closes early.
+    """The door closes because its time is over, or early.
 
     Unless a listener runs the commands, the program runs `command` and closes `ports` for `net`.
     """
@@ -331,37 +353,41 @@ class Close(Event):
     ) -> Self: ...
     @property
     def net(self) -> str:
-        """The network that the door was open for, as in "203.0.113.0/24".
+        """Network that the door was open for, as in "203.0.113.0/24".
 
         Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
         """
 
     @property
     def reason(self) -> Optional[Literal["full", "command"]]:
-        """Why it closes early.
+        """Reason why the door closes early.
 
-        `full`: the door had `MaxOpenings` openings, and this was the oldest. `command`: the start command failed. None:
-        its time is over, or it was closed by hand or at the end.
+        `full`: the door had `MaxOpenings` openings, and this was the oldest. `command`: the start
+        command failed. None: its time is over, or it was closed by hand or at the end.
         """
 
     @property
     def command(self) -> Optional[str]:
-        """What closes it: a command for /bin/sh, with the address in it; None if the door has no command."""
+        """Command for /bin/sh that closes the door, with the address filled in. None if the door
+        has no command.
+        """
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+        """Ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
 
         Empty for a door without `open`.
         """
 
     @property
     def closes_at(self) -> float:
-        """When it was due to close, in seconds since 1970: later than `time` if it closes early."""
+        """Time at which the door was due to close, in seconds since 1970: later than `time` if it
+        closes early.
+        """
 
     @property
     def closes_at_ns(self) -> int:
-        """The same in nanoseconds, exactly."""
+        """`closes_at` in nanoseconds, exactly."""
 
 @final
 class Timeout(Event):
@@ -372,7 +398,7 @@ class Timeout(Event):
     def __new__(cls, door: str, ip: Address, stage: int, *, time_ns: int = 0) -> Self: ...
     @property
     def stage(self) -> int:
-        """How many steps were done."""
+        """Number of steps that were done."""
 
 @final
 class Fail(Event):
@@ -383,118 +409,136 @@ class Fail(Event):
     def __new__(cls, door: str, ip: Address, stage: int, reason: str, *, time_ns: int = 0) -> Self: ...
     @property
     def stage(self) -> int:
-        """How many steps were done."""
+        """Number of steps that were done."""
 
     @property
     def reason(self) -> Literal["wrong-port", "scan", "full", "reload"]:
-        """Why.
+        """Reason of the failure.
 
-        "wrong-port": a port that some door uses, but not as this door's next step. "scan": more ports that no door uses
-        than ScanGuard allows. "full": the table of attempts was full, and this one made room for another. "reload": the
-        door changed or went away, or its one-time sequence was used by someone else.
+        "wrong-port": a packet to a port that some door uses, but not as this door's next step.
+        "scan": more ports that no door uses than ScanGuard allows. "full": the table of attempts
+        was full, and a new attempt replaced this one. "reload": the door was changed or removed, or
+        another client consumed its one-time sequence.
         """
 
 AnyEvent = Union[Stage, Open, Extend, Close, Timeout, Fail]
-"""Every kind of event: what has a branch for each of them is complete."""
+"""Union of all event classes: a `match` statement with a case for each of them is complete."""
 
 @final
 class Engine:
-    """The matching alone: no socket, clock or thread is behind it.
+    """The matching without input and output: an engine has no socket, clock or thread.
 
-    Feed it with frames and times; each call returns the events that came of it, and what they ask for is yours to do.
-    After a call wait for the next packet, but not longer than `next_timeout` says, and when that time has come call
-    `advance`. Time never runs backwards: an earlier time than the one before counts as the same.
+    Feed it with frames and times. Each call returns the events that it caused, and the program
+    carries out the actions that they ask for. After each call wait for the next packet until the
+    time of `next_timeout` at the latest, and call `advance` at that time. Time never runs
+    backwards: a time earlier than the previous one counts as the previous one.
 
-    Doors with one_time_sequences take one knock here; `replay` and `Listener` go on with their files.
+    Doors with one_time_sequences accept one knock here; `replay` and `Listener` continue with the
+    next sequences of their files.
 
     Calls on one engine wait for each other.
 
-    All times are seconds since 1970 up to 18446744072.99, as float or int, or with `ns=True` int nanoseconds. Others
-    raise ValueError.
+    All times are seconds since 1970 up to 18446744072.99, as float or int, or with `ns=True` int
+    nanoseconds. Other values raise ValueError.
     """
 
     def __new__(cls, config: Config, local_addresses: Optional[Iterable[Address]] = None) -> Self:
-        """An engine for a configuration.
+        """Create an engine for a configuration.
 
-        local_addresses: the addresses that count as this machine's for doors without a `target`, as texts or objects of
-        `ipaddress`. None: any destination counts.
+        local_addresses: addresses that count as this host's for doors without a `target`, as texts
+            or objects of `ipaddress`. None: any destination counts.
         """
 
     def set_local_addresses(self, addresses: Optional[Iterable[Address]]) -> None:
-        """Say which addresses count as this machine's from now on; None for any."""
+        """Set the addresses that count as this host's from now on; None for any."""
 
     def feed(self, frame: Buffer, timestamp: float, linktype: int = ..., *, ns: bool = False) -> list[AnyEvent]:
-        """Take a captured frame. What is no knock, whatever its bytes, only moves time on.
+        """Process a captured frame and return its events.
 
-        timestamp: when it was captured.
-        linktype: how it begins, one of LINKTYPE_…; by default Ethernet. Raises ValueError for another number.
+        A frame that is not a knock only advances the time; its bytes may be anything.
+
+        timestamp: time of capture.
+        linktype: format of the frame, one of LINKTYPE_…; by default Ethernet. Raises ValueError for
+            another number.
         """
 
     def feed_many(
         self, frames: Iterable[tuple[float, Buffer]], linktype: int = ..., *, ns: bool = False
     ) -> list[AnyEvent]:
-        """Take many frames, each as a tuple (timestamp, frame): what `feed` does, at a third of the cost.
+        """Process many frames, each a tuple (timestamp, frame), at a third of the cost of `feed`.
 
-        `bytes` are read where they are, other bytes-like objects are copied. Where a tuple is wrong, the frames
-        before it were taken, and their events come with the next call.
+        `bytes` are read in place, other bytes-like objects are copied. If a tuple is invalid, the
+        frames before it have been processed, and the next call returns their events.
         """
 
     def advance(self, now: float, *, ns: bool = False) -> list[AnyEvent]:
-        """Move time on: what is due by then happens."""
+        """Advance the time: everything due by then happens."""
 
     @overload
     def next_timeout(self, *, ns: Literal[False] = False) -> Optional[float]:
-        """When `advance` is due next; None where nothing runs. May change with every call that takes a time."""
+        """Return the time at which `advance` is due next; None if no attempt and no opening is
+        running.
+
+        It can change with every call that has a time argument.
+        """
 
     @overload
     def next_timeout(self, *, ns: Literal[True]) -> Optional[int]: ...
     def reload(self, config: Config, now: float, *, ns: bool = False) -> list[AnyEvent]:
-        """Take up another configuration. Attempts at doors that did not change go on, others fail; doors that stand
-        open stay so until their time is over."""
+        """Replace the configuration.
+
+        Attempts at unchanged doors continue, other attempts fail. Open doors stay open until their
+        time is over.
+        """
 
     def close_all(self, now: float, *, ns: bool = False) -> list[AnyEvent]:
-        """Close every open door, each with its event."""
+        """Close every open door; each causes an event."""
 
 def replay(
     path: Union[str, os.PathLike[str]],
     config: Config,
     local_addresses: Optional[Iterable[Address]] = None,
 ) -> Replay:
-    """Run a capture file, pcap or pcapng, through an engine: an iterator of the events that the packets would have
-    made.
+    """Process a capture file, pcap or pcapng, by an engine; return an iterator of its events.
 
-    "-" is standard input. Nothing is run and nothing is written. One-time doors go on with the lines of their files
-    that follow. At the end of the file nothing more is told: what is still running stays unmentioned.
+    The packets cause the same events as they would live. "-" means standard input. The replay runs
+    no command and writes no file. Doors with one_time_sequences continue with the next sequences of
+    their files. At the end of the file, attempts and openings that are still running cause no
+    event.
 
     local_addresses: as for `Engine`.
 
-    Raises CaptureError where the file cannot be read or has an unknown link type, and while iterating where it is
-    damaged, after the events of the frames before.
+    Raises CaptureError if the file cannot be read or has an unknown link type. The iterator raises
+    CaptureError if the file is damaged, after the events of the frames before the damage.
     """
 
 @final
 class Replay:
-    """What `replay` returns: an iterator, for one thread or several that share its events."""
+    """The iterator that `replay` returns. Several threads can share it and its events."""
 
     def __iter__(self) -> Self: ...
     def __next__(self) -> AnyEvent: ...
 
 @final
 class Listener:
-    """Everything that portknockd does, for a program of your own: packets are captured, doors open and close, and their
-    commands run where you ask for it. What happens is told by events.
+    """The complete work of portknockd for the program's own event loop.
+
+    Packets are captured, doors open and close, and their commands run if the program asks for it.
+    Events report everything that happens.
 
         with portknock.Listener(config, interface="eth0") as listener:
             for event in listener:
                 print(event)
 
-    Or wait for `fileno()` in a loop of your own and, when it is readable, call `next(0)` until it gives None. Nothing
-    happens without these calls. See `portknock.aio.listen` for asyncio.
+    Alternatively wait for `fileno()` in another event loop and, when it is readable, call `next(0)`
+    until it returns None. Nothing happens without these calls. See `portknock.aio.listen` for
+    asyncio.
 
-    A thread that waits keeps no other one from using the listener.
+    A thread that waits does not keep other threads from using the listener.
 
-    A listener belongs to the process that opened it: in a forked child (`os.fork`, multiprocessing with "fork") every
-    method but `close` raises PortknockError and takes nothing from the parent; `close` closes the child's copy alone.
+    A listener belongs to the process that opened it. In a forked child (`os.fork`, multiprocessing
+    with "fork") every method except `close` raises PortknockError and does not affect the parent;
+    `close` closes only the child's copy.
     """
 
     def __new__(
@@ -506,62 +550,79 @@ class Listener:
         ipv4_only: bool = False,
         on_notice: Optional[Callable[[str], object]] = None,
     ) -> Self:
-        """Begin to listen.
+        """Start to listen.
 
-        interface: one interface or several, "any" for all. None: those of the configuration. What does not exist
-        (yet) is waited for.
-        run_commands: run the doors' commands (with the umask of this process), open their ports, keep openings in the state file, mark one-time sequences as used. Else
-        nothing outside of the process changes; the program runs the commands and opens the ports that the events have,
-        and one-time sequences open again and again.
-        ipv4_only: pass over IPv6 packets.
-        on_notice: is called, by whoever waits, with each other line that a log should have: interfaces that come and
-        go, commands that run and fail. What it raises comes out of `next`.
+        interface: one interface or several, "any" for all. None: those of the configuration. If an
+            interface does not exist (yet), the listener waits for it.
+        run_commands: run the doors' commands (with the umask of this process), open their ports,
+            keep openings in the state file, and mark one-time sequences as used. Otherwise nothing
+            outside of the process changes. The program runs the commands and opens the ports that
+            the events contain. One-time sequences open again and again.
+        ipv4_only: ignore IPv6 packets.
+        on_notice: function that receives further lines for a log: interfaces that come and go,
+            commands that run and fail. The thread that waits in `next` calls it. `next` passes on
+            its exceptions.
 
-        Raises CaptureError without CAP_NET_RAW (errno EPERM) and where the system refuses something; ValueError for
-        names that no interface can have; PortknockError where the state file is in use by someone else or cannot be
-        trusted, where a file of one-time sequences cannot be used, and, with run_commands, where the ports of `open`
-        cannot be opened (CAP_NET_ADMIN, the sets of `Gate`).
+        Raises CaptureError without CAP_NET_RAW (errno EPERM) and if a system call fails. Raises
+        ValueError for names that no interface can have. Raises PortknockError if a file of one-time
+        sequences cannot be used. With run_commands, raises PortknockError also if another program
+        uses the state file, if the state file cannot be trusted, or if the ports of `open` cannot
+        be opened (CAP_NET_ADMIN, the sets of `Gate`).
         """
 
     def fileno(self) -> int:
-        """A descriptor that is readable when `next` has something to do or to tell. It belongs to the listener: wait
-        for it, and do nothing else with it. Raises ValueError after `close`."""
+        """Return a descriptor that is readable when `next` has work to do or an event to return.
+
+        It belongs to the listener: wait for it, and do nothing else with it. Raises ValueError
+        after `close`.
+        """
 
     def next(self, timeout: Optional[float] = None) -> Optional[AnyEvent]:
-        """Do what there is to do and take the next event, waiting for one at most `timeout` seconds; None waits for
-        ever.
+        """Do the work that is due and take the next event.
 
-        None: the time is over, `interrupt` or `close` was called, or all is done after `stop`.
+        timeout: maximum time to wait for an event, in seconds; None waits without limit.
 
-        Raises CaptureError where the capture has broken down for good, and ValueError after `close`.
+        Returns None if the time is over, if `interrupt` or `close` was called, or if all is done
+        after `stop`.
+
+        Raises CaptureError if the capture has failed permanently, and ValueError after `close`.
         """
 
     def interrupt(self) -> None:
-        """End one wait, now or at its beginning: `next` gives None, a loop over the listener ends. From any thread."""
+        """End one wait, the current or the next one: `next` returns None, a loop over the listener
+        ends.
+
+        Can be called from any thread.
+        """
 
     def reload(self, config: Config) -> None:
-        """Take up another configuration. Doors that did not change keep their attempts, open doors stay open.
+        """Replace the configuration. Unchanged doors keep their attempts, and open doors stay open.
 
-        Raises what the constructor raises; then everything goes on as before.
+        Raises the exceptions of the constructor; then the listener continues with the old
+        configuration.
         """
 
     def stop(self) -> None:
-        """Begin to stop: no packet counts any more, and open doors are closed unless the configuration has OnStop =
-        keep.
+        """Start to stop: packets are not processed any more, and open doors are closed unless
+        OnStop = keep.
 
-        Go on taking events until there is none: commands are waited for, up to a minute. Again it changes nothing.
+        Continue to take events until there is none: the listener waits up to a minute for running
+        commands. A second call changes nothing.
         """
 
     @property
     def stopped(self) -> bool:
-        """True when everything that `stop` began is done and its events are taken. Raises ValueError after `close`."""
+        """True when everything that `stop` started is done and its events are taken.
+
+        Raises ValueError after `close`.
+        """
 
     def close(self) -> None:
-        """End listening at once, as leaving a `with` block does; whoever waits finds the end.
+        """Stop listening immediately, as the end of a `with` block does. Threads that wait return.
 
-        Commands that run are left alone; with run_commands, open doors are left to the next listener or daemon with the
-        same state file. To close them first, call `stop` and take the events that are left. From any thread; again it
-        changes nothing.
+        Running commands are left alone. With run_commands, open doors stay open for the next
+        listener or daemon with the same state file. To close them, call `stop` before and take the
+        remaining events. Can be called from any thread. A second call changes nothing.
         """
 
     @property

@@ -1,4 +1,4 @@
-"""The programs ``portknock``, also as ``python -m portknock``, and ``knock``, as the programs of these names do it."""
+"""Entry points of the programs `portknock`, also as `python -m portknock`, and `knock`."""
 
 import signal
 import sys
@@ -8,12 +8,12 @@ from portknock._native import _knock, _main
 
 
 def portknock() -> int:
-    """The program ``portknock``."""
+    """Run the program `portknock` and return its exit status."""
     return _run(_main, sys.argv[0])
 
 
 def knock() -> int:
-    """The program ``knock``."""
+    """Run the program `knock` and return its exit status."""
     return _run(_knock, sys.argv[0])
 
 
@@ -22,7 +22,7 @@ def main() -> int:
 
 
 def _run(program: Callable[[list[str]], int], name: str) -> int:
-    # Python's handler waits for Python code to run next, and there is none until all is done.
+    # Python calls its handler between two steps of Python code, and the program runs none until its end.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     return program([name, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The functions. Their public names are those of `portknock`."""
+"""Functions of the package. Their public names are those in `portknock`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ DEFAULT_TIMEOUT = 3.3
 
 
 def check(path: Union[str, os.PathLike[str]]) -> Report:
-    """Read a configuration and say what is wrong with it, without an exception for errors in it.
+    """Read a configuration file and report its problems; errors in it raise no exception.
 
-    Raises OSError where the file cannot be read. One-time sequences are read too, as by `Config.load`.
+    One-time sequences are read too, as by `Config.load`. Raises OSError if the file cannot be read.
     """
     return _report(*_native.check(path))
 
 
 def check_text(text: Union[str, Buffer], name: str = "<text>") -> Report:
-    """The same for a text. `name` is what the report calls it."""
+    """Check a configuration in a text as `check` does; `name` stands for the file name in the
+    report.
+    """
     return _report(*_native.check_text(text, name))
 
 
@@ -50,27 +52,31 @@ def knock(
 ) -> Optional[float]:
     """Knock at a host: send one packet to each port, in order.
 
-    host: a name, an IPv4 address, or an IPv6 address with or without a zone ("fe80::1%eth0").
-    ports: as in knockd.conf, "7000,8000:udp,9000", also names of services; or several of numbers, such texts and
-    `Step`s.
-    udp: send all knocks by UDP, whatever `ports` says.
-    delay: seconds between one knock and the next. Without a pause packets can overtake each other on their way.
-    source: the address of this machine that the knocks come from, a text or an object of `ipaddress`. None: what the
-        route says.
-    raw: send TCP knocks as bare SYNs through a raw socket, which needs root or CAP_NET_RAW. Else by ordinary
-        connections, which need no right and are given up at once.
+    host: name, IPv4 address, or IPv6 address with or without a zone ("fe80::1%eth0").
+    ports: in the syntax of knockd.conf, "7000,8000:udp,9000", with port numbers or names of
+        services; or an iterable of numbers, such texts and `Step`s.
+    udp: send all knocks by UDP, regardless of the protocols in `ports`.
+    delay: pause between two knocks, in seconds. Without a pause packets can overtake each other on
+        their way.
+    source: address of this host that the knocks are sent from, a text or an object of `ipaddress`.
+        None: chosen by the route.
+    raw: send TCP knocks as bare SYNs through a raw socket, which needs root or CAP_NET_RAW.
+        Otherwise knocks are ordinary connections, which need no privilege and are abandoned
+        immediately.
     family: 4 or 6 for addresses of that IP version alone, 0 for both.
     all_addresses: knock at every address of the host, not only at the first.
-    then: a TCP port that should be open after the knocks, 1 to 65535. The call waits until it is. To look whether it is
-        open is to knock there, where it is one of `ports`.
-    wait: how many seconds that may take after each time of knocking.
-    retries: how often to knock again where it does not open in time.
+    then: TCP port that should be open after the knocks, 1 to 65535. The call waits until it is
+        open. Each check whether it is open is a knock at this port, if `ports` contains it.
+    wait: maximum time to wait for `then` after each round of knocks, in seconds.
+    retries: number of further rounds of knocks if the port does not open in time.
 
-    When it returns, every packet was handed to the network, in order, and the port `then` is open. Returns the seconds
-    from the last knock until it was found open; None without `then`.
+    When the call returns, every packet was handed to the network in order, and the port `then` is
+    open. Returns the seconds from the last knock until the port was found open; None without
+    `then`.
 
-    Raises KnockError where the host is not found, a knock cannot be sent or the port does not open (see
-    `KnockError.state`), and ValueError for a wrong argument. Ctrl-C ends it at once. Other threads run meanwhile.
+    Raises KnockError if the host is not found, a knock cannot be sent or the port does not open
+    (see `KnockError.state`), and ValueError for an invalid argument. Ctrl-C ends the call
+    immediately. Other threads run meanwhile.
     """
     return knock_plan(
         host,
@@ -106,24 +112,27 @@ def probe(
 ) -> list[ProbeResult]:
     """Find out which ports of a host are open, closed or filtered.
 
-    host: a name, an IPv4 address, or an IPv6 address with or without a zone ("fe80::1%eth0").
-    ports: as nmap has them, "22,80,8000-8100", "-" for all, also names of services; or one number, or several of
-        numbers and such texts.
-    timeout: how many seconds a port without an answer takes, above 0 and at most a day.
-    udp: probe UDP ports. Those that do not answer are "open|filtered".
-    method: "syn" probes TCP ports by bare SYNs, which needs root or CAP_NET_RAW; "connect" by ordinary connections,
-        which need no right; "auto" by SYNs where that is allowed.
-    retries: how often a probe without an answer is repeated, 0 to 255. None: as often as the path's losses ask for.
-    rate: at most so many probes in a second. None: what the path carries.
-    source: the address of this machine that the probes come from, a text or an object of `ipaddress`. None: what the
-        route says.
+    host: name, IPv4 address, or IPv6 address with or without a zone ("fe80::1%eth0").
+    ports: in the syntax of nmap, "22,80,8000-8100", "-" for all, with port numbers or names of
+        services; or one number, or an iterable of numbers and such texts.
+    timeout: maximum time for a port that does not respond, in seconds: above 0 and at most a day.
+    udp: probe UDP ports. Ports that do not respond are "open|filtered".
+    method: "syn" probes TCP ports by bare SYNs, which needs root or CAP_NET_RAW; "connect" by
+        ordinary connections, which need no privilege; "auto" by SYNs if that is allowed.
+    retries: number of repetitions of a probe without a response, 0 to 255. None: adapted to the
+        losses of the path.
+    rate: maximum number of probes per second. None: adapted to the capacity of the path.
+    source: address of this host that the probes are sent from, a text or an object of `ipaddress`.
+        None: chosen by the route.
     family: 4 or 6 for addresses of that IP version alone, 0 for both.
     all_addresses: probe every address of the host, not only the first.
 
-    Returns one result for each address and port: in the order of the addresses, for each by rising ports.
+    Returns one result for each address and port: in the order of the addresses, and for each
+    address in the order of the port numbers.
 
-    Raises ProbeError where the host is not found or cannot be probed to the end (see `ProbeError.results`), and
-    ValueError for a wrong argument. Ctrl-C ends it at once. Other threads run meanwhile.
+    Raises ProbeError if the host is not found or the probe fails before its end (see
+    `ProbeError.results`), and ValueError for an invalid argument. Ctrl-C ends the call immediately.
+    Other threads run meanwhile.
     """
     return probe_plan(
         host,
@@ -144,18 +153,18 @@ def probe_plan(host: str, ports: Union[str, int, Iterable[Union[int, str]]], **o
 
 
 def _listed(ports: Union[str, Iterable[Union[int, str, Step]]]) -> str:
-    """The ports as core reads them."""
+    """Join the ports to a text in the syntax that core reads."""
     if isinstance(ports, str):
         return ports
     if isinstance(ports, (bytes, bytearray)):
         raise TypeError("ports is a str or several ports, not bytes")
     ports = list(ports)
     for port in ports:
-        # A negative number would be read as a range that ends there.
+        # Core would read a negative number as a range that ends at it.
         if isinstance(port, int) and port < 1:
             raise ValueError(f"ports: {port} is not a port: expected a number from 1 to 65535")
         if not isinstance(port, (int, str, Step)):
             raise TypeError(f"ports: {port!r} is not a port")
     if not ports:
-        raise ValueError("ports: there is none")
+        raise ValueError("ports is empty")
     return ",".join(map(str, ports))

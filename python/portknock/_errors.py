@@ -1,4 +1,4 @@
-"""Why calls fail. The public names are those of `portknock`."""
+"""Exceptions. Their public names are those in `portknock`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ if TYPE_CHECKING:
 
 
 class PortknockError(Exception):
-    """What all errors of this package are.
+    """Base class of the exceptions of this package.
 
-    Raised as such where a state file or a file of one-time sequences cannot be used,
-    or the ports of `open` cannot be opened.
-    Wrong arguments are a plain `ValueError` or `TypeError`, and a configuration file
-    that cannot be read is the `OSError` that `open` would raise.
+    Raised itself if a state file or a file of one-time sequences cannot be used, or the ports of
+    `open` cannot be opened. Invalid arguments raise `ValueError` or `TypeError`. A configuration
+    file that cannot be read raises the `OSError` that `open` would raise.
     """
 
     __module__ = "portknock"
@@ -23,7 +22,7 @@ class PortknockError(Exception):
 class ConfigError(PortknockError, ValueError):
     """A configuration has errors.
 
-    Its text is the whole report, with each line of the file that something is wrong in.
+    Its text is the whole report, with each line of the file that has a problem.
     """
 
     __module__ = "portknock"
@@ -39,8 +38,8 @@ class ConfigError(PortknockError, ValueError):
 class CaptureError(PortknockError, OSError):
     """Packets cannot be captured, or a capture file cannot be read.
 
-    `errno` is what the system said (`EPERM` without the right to capture); None where
-    it said nothing.
+    `errno` is the error number of the system (`EPERM` without the privilege to capture). It is None
+    if the system reported none.
     """
 
     __module__ = "portknock"
@@ -52,10 +51,10 @@ class ProbeError(PortknockError):
     __module__ = "portknock"
 
     errno: Optional[int]
-    """What the system said, as in module `errno`; None where it said nothing."""
+    """Error number of the system, as in module `errno`; None if the system reported none."""
 
     results: list[ProbeResult]
-    """What was found before; mostly nothing."""
+    """Results from before the error; mostly none."""
 
     def __init__(self, message: str, errno: Optional[int] = None, results: Optional[list[ProbeResult]] = None) -> None:
         super().__init__(message)
@@ -69,10 +68,12 @@ class KnockError(PortknockError):
     __module__ = "portknock"
 
     errno: Optional[int]
-    """What the system said, as in module `errno`; None where it said nothing."""
+    """Error number of the system, as in module `errno`; None if the system reported none."""
 
     state: Optional[Literal["closed", "filtered"]]
-    """How the port looked last, "closed" or "filtered", where all knocks were sent and it did not open; else None."""
+    """Last state of the port, "closed" or "filtered", if all knocks were sent and it did not open;
+    otherwise None.
+    """
 
     def __init__(
         self, message: str, errno: Optional[int] = None, state: Optional[Literal["closed", "filtered"]] = None

@@ -1,4 +1,4 @@
-"""The native module; what is public of it is described in `portknock`."""
+"""The native module. Its public parts are documented in `portknock`."""
 
 import os
 from typing import Any, Optional, Union, final

@@ -1,4 +1,4 @@
-"""Values that never change. The public names are those of `portknock`."""
+"""Values that never change. Their public names are those in `portknock`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ if TYPE_CHECKING:
     from portknock import Config
 
 Address = Union[str, IPv4Address, IPv6Address]
-"""How IP addresses are passed. They are given as `str`."""
+"""Types of IP addresses in arguments. Results contain addresses as `str`."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a sequence: a packet to a port. Its text is as in knockd.conf, `7000` or `7000:udp`.
+    """One step of a sequence: a packet to a port. `str` is its form in knockd.conf, `7000` or
+    `7000:udp`.
 
     Raises ValueError for a port that is not from 1 to 65535, and for other protocols.
     """
 
     port: int
-    """The destination port, 1 to 65535."""
+    """Destination port, 1 to 65535."""
     protocol: str = "tcp"
-    """"tcp" or "udp"."""
+    """Protocol: "tcp" or "udp"."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
@@ -38,38 +39,42 @@ class Step:
 
 @dataclass(frozen=True)
 class Fix:
-    """A change that mends a finding: the bytes from `start` to `end` of the text become `replacement`."""
+    """A change that fixes a problem: the bytes from `start` to before `end` become
+    `replacement`.
+    """
 
     start: int
-    """The first byte to replace, counted from 0."""
+    """First byte to replace, counted from 0."""
     end: int
-    """The byte behind the last one; equal to `start` for an insertion."""
+    """Byte after the last one to replace, counted from 0; equal to `start` for an insertion."""
     replacement: str
-    """What takes their place."""
+    """Text that replaces the bytes."""
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """Something that was found in a configuration."""
+    """One finding about the text of a configuration."""
 
     code: str
-    """Its stable code, as in "PK012"."""
+    """Stable code, as in "PK012": "PK" and three digits."""
     severity: Literal["error", "warning"]
-    """"error" where the configuration is refused, "warning" where it is used all the same."""
+    """"error" if the configuration is refused, "warning" if it is usable nevertheless."""
     message: str
-    """What is wrong, on one line."""
+    """Description of the problem, on one line."""
     line: int
-    """Where it begins: the line, counted from 1."""
+    """Line of its first character, counted from 1."""
     column: int
-    """The column, counted from 1 in characters."""
+    """Column of its first character, counted from 1 in characters."""
     end_line: int
-    """Where it ends: the line of the first character behind it."""
+    """Line of the first character after it, counted from 1."""
     end_column: int
-    """The column of the first character behind it."""
+    """Column of the first character after it, counted from 1 in characters."""
     help: Optional[str]
-    """What to do about it."""
+    """Advice on how to resolve it, or None."""
     fix: Optional[Fix]
-    """The change that mends it, where one reading is obvious. `Config.fix` applies all of them."""
+    """Change that fixes the problem; None if there is no obvious fix. `Config.fix` applies all
+    fixes.
+    """
 
 
 @dataclass(frozen=True)
@@ -77,40 +82,49 @@ class Options:
     """The `[options]` of a configuration, with defaults filled in."""
 
     use_syslog: bool
-    """Log through syslog."""
+    """Whether to log through syslog."""
     log_file: Optional[str]
-    """Log into this file."""
+    """Path of the log file; None for no file."""
     pid_file: str
-    """Where the daemon writes its process id."""
+    """Path of the file to which the daemon writes its process id."""
     interfaces: tuple[str, ...]
-    """Where to listen; empty for knockd's default, eth0."""
+    """Names of the interfaces to listen on; empty for knockd's default, eth0."""
     scan_guard: int
-    """How many ports that no door uses an attempt survives, 1 to 255; 0 turns this off."""
+    """Number of ports that no door uses which an attempt survives, 1 to 255; 0 turns the
+    guard off.
+    """
     max_attempts: int
+    """Maximum number of unfinished attempts, 1 to 16,777,216."""
     max_openings: int
-    """How many attempts may be alive at once, 1 to 16,777,216."""
+    """Maximum number of addresses for which one door is open at the same time, 1 to 1,048,576."""
     log_rate: int
-    """How many stages, timeouts and failures the daemon logs a second, up to 1,000,000; 0 for no limit."""
+    """Maximum number of stages, timeouts and failed attempts that the daemon logs per second, up to
+    1,000,000; 0 for no limit.
+    """
     state_file: str
-    """Where openings survive a crash."""
+    """Path of the file in which openings survive a crash."""
     control_socket: Optional[str]
-    """Where the daemon answers `portknock status` and its like; None for nowhere."""
+    """Path of the socket on which the daemon answers commands such as `portknock status`; None for
+    no socket.
+    """
     on_stop: Literal["close", "keep"]
-    """What happens to open doors at a stop, "close" or "keep"."""
+    """Treatment of open doors when the daemon stops: "close" or "keep" them."""
     gate: str
-    """Where the doors' `open` ports are opened: "own", or "set FAMILY TABLE SET4 SET6"."""
+    """Place where the ports of `open` are opened: "own" for the managed table, or "set FAMILY TABLE
+    SET4 SET6" for sets of another table.
+    """
     gate_refuse: Literal["reject", "drop"]
-    """How the own table refuses everybody else, "reject" or "drop"."""
+    """Treatment of other clients' packets by the managed table: "reject" or "drop" them."""
 
 
 @dataclass(frozen=True)
 class OpenPrefix:
-    """The prefixes of the networks that a door opens for."""
+    """Prefix lengths of the networks that a door opens for."""
 
     ipv4: int
-    """The length for IPv4; 32 is the address alone."""
+    """Prefix length for IPv4, in bits; 32 is the address alone."""
     ipv6: int
-    """The length for IPv6; 128 is the address alone."""
+    """Prefix length for IPv6, in bits; 128 is the address alone."""
 
 
 @dataclass(frozen=True)
@@ -118,62 +132,70 @@ class Door:
     """A door of a configuration, with defaults filled in."""
 
     name: str
-    """Its name; several doors can have the same."""
+    """Name; several doors can have the same name."""
     sequence: Optional[tuple[Step, ...]]
-    """The steps that open it now; None where its one-time sequences are used up."""
+    """Steps that currently open the door; None if its one-time sequences are consumed."""
     one_time_sequences: Optional[str]
-    """The file that its sequences are taken from, one after another."""
+    """Path of the file that its sequences are read from, one after another; None without one."""
     seq_timeout: int
-    """How many seconds an attempt may take."""
+    """Maximum duration of an attempt, in seconds."""
     tcpflags: tuple[str, ...]
-    """The TCP flags that matter, "syn" for one that must be set, "!ack" for one that must be clear."""
+    """TCP flags that matter: "syn" for a flag that is required to be set, "!ack" for a flag that is
+    required to be clear.
+    """
     target: Optional[str]
-    """The destination address that knocks must have; None for any of the machine's."""
+    """Destination address of its knocks; None for any address of this host."""
     start_command: Optional[str]
-    """What opens the door, with %IP% for the address and %NET% for the network that it opens for."""
+    """Command that opens the door, with %IP% for the address and %NET% for the network that it
+    opens for. None without one.
+    """
     stop_command: Optional[str]
-    """What closes it."""
+    """Command that closes the door; None without one."""
     start_command_6: Optional[str]
-    """What opens it for IPv6, where that differs; "" does nothing."""
+    """Command that opens the door for IPv6, if it differs; "" runs no command."""
     stop_command_6: Optional[str]
-    """What closes it for IPv6, where that differs; "" does nothing."""
+    """Command that closes the door for IPv6, if it differs; "" runs no command."""
     cmd_timeout: int
-    """How many seconds it stays open, where a command closes it or it has `open`."""
+    """Time until an open door closes, in seconds, if a command closes it or it has `open`."""
     open: tuple[Step, ...]
-    """The ports that are opened without a command."""
+    """Ports that are opened without a command."""
     allow: tuple[str, ...]
-    """The networks that may knock; empty for all."""
+    """Networks that are allowed to knock; empty for all."""
     seq_cooldown: Optional[int]
-    """How many seconds after an opening the door ignores that address."""
+    """Time after an opening during which the door ignores knocks of the same address, in seconds;
+    None for no such time.
+    """
     open_prefix: Optional[OpenPrefix] = None
-    """The networks that it opens for; None for the address alone."""
+    """Prefix lengths of the networks that the door opens for; None for the address alone."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found. Its text is what `portknock check` shows, or "" where nothing was found."""
+    """Result of `check`. `str` is the report as `portknock check` prints it, "" if there is no
+    finding.
+    """
 
     file: str
-    """What was checked."""
+    """Name of the checked file or text."""
     diagnostics: tuple[Diagnostic, ...]
     """All findings, in the order of the text."""
     config: Optional[Config]
-    """The configuration; None where there are errors."""
+    """Configuration; None if it has errors."""
     text: str
-    """The findings as people read them, each with its line of the file."""
+    """Report as `portknock check` prints it, each finding with its line of the file."""
 
     @property
     def errors(self) -> int:
-        """How many errors there are."""
+        """Number of errors."""
         return sum(found.severity == "error" for found in self.diagnostics)
 
     @property
     def warnings(self) -> int:
-        """How many warnings there are."""
+        """Number of warnings."""
         return sum(found.severity == "warning" for found in self.diagnostics)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of `portknock check --format json`."""
+        """Return the JSON object of `portknock check --format json`."""
         return {
             "file": self.file,
             "errors": self.errors,
@@ -188,26 +210,31 @@ class Report:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What was found at one port of one address, in nmap's words."""
+    """Result for one port of one address, in the terms of nmap."""
 
     host: str
-    """The host as it was given."""
+    """Host as it was passed."""
     address: str
-    """Its address; one that is only valid on one link is followed by the number of its zone, as in "fe80::1%2"."""
+    """Address. The number of its zone follows an address that is only valid on one link, as in
+    "fe80::1%2".
+    """
     port: int
-    """The port, 1 to 65535."""
+    """Port, 1 to 65535."""
     protocol: Literal["tcp", "udp"]
-    """"tcp" or "udp"."""
+    """Protocol: "tcp" or "udp"."""
     state: Literal["open", "closed", "filtered", "open|filtered"]
-    """"open", "closed" or "filtered"; for UDP also "open|filtered", where nothing answered."""
+    """State: "open", "closed" or "filtered"; for UDP also "open|filtered" if there was no
+    response.
+    """
     reason: str
-    """What that was concluded from, as in "syn-ack", "reset", "conn-refused" or "no-response"."""
+    """Reason for the state, as in "syn-ack", "reset", "conn-refused" or "no-response"."""
     rtt: Optional[float] = None
-    """The seconds from the probe to its answer; None without an answer, or where it is not certain which probe was
-    answered."""
+    """Time from the probe to its response, in seconds. None without a response, and if it is not
+    certain which probe the response belongs to.
+    """
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of `portknock probe --format json`."""
+        """Return the JSON object of `portknock probe --format json`."""
         return {
             "host": self.host,
             "address": self.address,
@@ -222,7 +249,7 @@ class ProbeResult:
         return f"{self.address} port {self.port}/{self.protocol} is {self.state} ({self.reason})"
 
 
-# What the native module makes of core's JSON.
+# Functions by which the native module converts core's JSON.
 
 
 def diagnostics(found: list[dict[str, Any]]) -> tuple[Diagnostic, ...]:
@@ -253,5 +280,5 @@ def _door(
 
 
 def probe_result(found: dict[str, Any], rtt: Optional[float]) -> ProbeResult:
-    del found["rtt_ms"]  # which is rounded
+    del found["rtt_ms"]  # a rounded value
     return ProbeResult(**found, rtt=rtt)

@@ -1,7 +1,8 @@
-"""portknock for asyncio: the same as the functions of `portknock`, awaited.
+"""portknock for asyncio: coroutines for the functions and the listener of `portknock`.
 
-No runtime of its own is behind it. `listen` waits by the loop's own `add_reader`, without a thread; `knock` and `probe`
-work on one thread each, whose end wakes the loop. Needs a loop with `add_reader`, as all on Linux have it.
+They need no separate runtime. `listen` waits by the `add_reader` of the event loop, without a
+thread. `knock` and `probe` each work on one thread, which wakes the loop when it ends. The loop
+must have `add_reader`, as all loops on Linux do.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ async def knock(
     wait: float = DEFAULT_WAIT,
     retries: int = 0,
 ) -> Optional[float]:
-    """As `portknock.knock`. A cancelled task sends no further knock, and its thread has ended when the task has, but for
-    one that waits for the name service, which cannot be stopped: it sends nothing any more.
+    """Knock at a host, as `portknock.knock` does.
+
+    If the task is cancelled, no further knock is sent, and the thread ends before the task. The
+    exception is a thread that waits for the name service, which cannot be stopped: it sends nothing
+    any more.
     """
     plan = knock_plan(
         host,
@@ -64,8 +68,11 @@ async def probe(
     family: Literal[0, 4, 6] = 0,
     all_addresses: bool = False,
 ) -> list[ProbeResult]:
-    """As `portknock.probe`. A cancelled task sends no further probe, and its thread has ended when the task has, but for
-    one that waits for the name service, which cannot be stopped: it sends nothing any more.
+    """Probe a host, as `portknock.probe` does.
+
+    If the task is cancelled, no further probe is sent, and the thread ends before the task. The
+    exception is a thread that waits for the name service, which cannot be stopped: it sends nothing
+    any more.
     """
     plan = probe_plan(
         host,
@@ -91,12 +98,13 @@ def listen(
     ipv4_only: bool = False,
     on_notice: Optional[Callable[[str], object]] = None,
 ) -> AsyncListener:
-    """Begin to listen, as `portknock.Listener` does, and give the events to `async for`.
+    """Start to listen, as `portknock.Listener` does; return the events for `async for`.
 
         async for event in portknock.aio.listen(config, interface="eth0"):
             ...
 
-    Leaving the loop closes the listener, unless something else holds it; to be certain use it by `async with`.
+    Leaving the loop closes the listener, unless another reference to it exists. To be certain, use
+    it by `async with`.
     """
     return AsyncListener(
         Listener(config, interface, run_commands=run_commands, ipv4_only=ipv4_only, on_notice=on_notice)
@@ -104,7 +112,10 @@ def listen(
 
 
 class AsyncListener:
-    """The events of a `Listener`, for one task at a time. Belongs to the event loop that it is first awaited in."""
+    """The events of a `Listener`, for one task at a time.
+
+    It belongs to the event loop in which it is first awaited.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -115,19 +126,20 @@ class AsyncListener:
         return self
 
     async def __anext__(self) -> AnyEvent:
-        """The next event. Ends when the listener is closed, or has stopped after `stop`.
+        """Return the next event. The iteration ends when the listener is closed, or has stopped
+        after `stop`.
 
-        Raises RuntimeError where another task waits for it already.
+        Raises RuntimeError if another task already waits for the listener.
         """
         if self._waiting is not None:
-            raise RuntimeError("another task waits for this listener already")
-        # Who floods us with knocks must not keep the loop from everything else.
+            raise RuntimeError("another task already waits for this listener")
+        # A flood of knocks must not keep the loop from its other tasks.
         await asyncio.sleep(0)
         while not self._closed:
             event = self._listener.next(0)
             if event is not None:
                 return event
-            # What `on_notice` calls may have closed it.
+            # `on_notice` may have closed the listener.
             if self._closed or self._listener.stopped:
                 break
             self._waiting = asyncio.get_running_loop().create_future()
@@ -138,18 +150,22 @@ class AsyncListener:
         raise StopAsyncIteration
 
     def reload(self, config: Config) -> None:
-        """As `Listener.reload`."""
+        """Replace the configuration, as `Listener.reload` does."""
         self._listener.reload(config)
 
     def stop(self) -> None:
-        """As `Listener.stop`: begin to stop. Go on taking events to the end."""
+        """Start to stop, as `Listener.stop` does. Continue to take events until the iteration
+        ends.
+        """
         self._listener.stop()
 
     async def aclose(self) -> None:
-        """Close the listener, as `Listener.close` does. A task that waits for it finds its end."""
+        """Close the listener, as `Listener.close` does. The iteration of a task that waits for it
+        ends.
+        """
         self._closed = True
         while self._waiting is not None:
-            # The loop must let go of the descriptor before it is closed.
+            # The loop must stop watching the descriptor before it is closed.
             if not self._waiting.done():
                 self._waiting.set_result(None)
             await asyncio.sleep(0)
@@ -168,14 +184,14 @@ class AsyncListener:
 
 
 async def _readable(descriptor: int, came: asyncio.Future[None]) -> None:
-    """Wait until the descriptor is readable, or `came` has its result otherwise."""
+    """Wait until the descriptor is readable, or until `came` is done for another reason."""
     loop = asyncio.get_running_loop()
 
-    def tell() -> None:
+    def finish() -> None:
         if not came.done():
             came.set_result(None)
 
-    loop.add_reader(descriptor, tell)
+    loop.add_reader(descriptor, finish)
     try:
         await came
     finally:
@@ -183,18 +199,18 @@ async def _readable(descriptor: int, came: asyncio.Future[None]) -> None:
 
 
 async def _end_of(job: _native.Job) -> Any:
-    """The result of a job. Where the task is cancelled the job ends before."""
+    """Return the result of a job. If the task is cancelled, the job ends before the task."""
     loop = asyncio.get_running_loop()
     try:
         await _readable(job.fileno(), loop.create_future())
     except BaseException:
         if job.cancel():
-            # That takes a tenth of a second at most.
+            # The thread ends within a tenth of a second.
             await _readable(job.fileno(), loop.create_future())
             job.join()
         raise
     else:
         return job.result()
     finally:
-        # An exception holds this frame, and the frame the job with its descriptor.
+        # An exception refers to this frame, which refers to the job with its descriptor.
         del job

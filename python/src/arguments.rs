@@ -1,4 +1,4 @@
-//! What comes in from Python, checked.
+//! Arguments that Python passes, checked.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -13,32 +13,32 @@ use pyo3::types::{PyFloat, PyInt, PyString};
 
 const NANOS: f64 = 1e9;
 
-/// The first number of seconds that is too far for a [`Timestamp`].
+/// The first number of seconds that is too large for a [`Timestamp`].
 const END_OF_TIME: f64 = 18_446_744_073.0;
 
-/// A time since 1970: seconds, or with `ns` nanoseconds.
+/// Reads a time since 1970: seconds, or with `ns` nanoseconds.
 pub(crate) fn time(value: Borrowed<'_, '_, PyAny>, ns: bool) -> PyResult<Timestamp> {
     if ns {
         return nanoseconds(value);
     }
     let seconds = value.extract()?;
-    from_seconds(seconds).ok_or_else(|| no_time(seconds))
+    from_seconds(seconds).ok_or_else(|| invalid_time(seconds))
 }
 
-/// The same where it is a plain float, or a plain int of nanoseconds, and in range: to read these runs no code of the
-/// caller.
+/// Reads a time, if it is a plain float, or a plain int of nanoseconds, and in range: reading these
+/// types runs no code of the caller.
 #[inline]
 pub(crate) fn plain_time(value: Borrowed<'_, '_, PyAny>, ns: bool) -> Option<Timestamp> {
     if ns {
-        // To read a u64 takes twice as long, and times before the year 2262 do not need it.
+        // Reading a u64 takes twice as long, and times before the year 2262 do not need it.
         let nanos: i64 = value.cast_exact::<PyInt>().ok()?.extract().ok()?;
         return u64::try_from(nanos).ok().map(Timestamp::from_nanos);
     }
     from_seconds(value.cast_exact::<PyFloat>().ok()?.value())
 }
 
-/// To the nearest nanosecond; `None` where it is out of range. The whole seconds are taken off first, so that no digit is
-/// lost.
+/// Converts seconds to the nearest nanosecond; `None` if they are out of range. Subtracts the whole
+/// seconds first, so that no digit is lost.
 #[inline]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both numbers are in range, and positive")]
 #[allow(clippy::cast_precision_loss, reason = "whole seconds are exact")]
@@ -46,16 +46,16 @@ fn from_seconds(seconds: f64) -> Option<Timestamp> {
     if !(0.0..END_OF_TIME).contains(&seconds) {
         return None;
     }
-    // By way of i64, since to that the processor converts by itself.
+    // Through i64, because the processor has an instruction for that conversion.
     let whole = seconds as i64;
     let nanos = ((seconds - whole as f64) * NANOS + 0.5) as i64;
     Some(Timestamp::from_nanos(whole as u64 * 1_000_000_000 + nanos as u64))
 }
 
 #[cold]
-fn no_time(seconds: f64) -> PyErr {
+fn invalid_time(seconds: f64) -> PyErr {
     PyValueError::new_err(format!(
-        "{seconds} is no time: expected seconds since 1970, up to {END_OF_TIME}; for nanoseconds pass ns=True"
+        "{seconds} is not a time: expected seconds since 1970, up to {END_OF_TIME}; for nanoseconds pass ns=True"
     ))
 }
 
@@ -63,46 +63,46 @@ fn nanoseconds(value: Borrowed<'_, '_, PyAny>) -> PyResult<Timestamp> {
     match value.extract() {
         Ok(nanos) => Ok(Timestamp::from_nanos(nanos)),
         Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
-            Err(PyValueError::new_err(format!("{} is no time: expected nanoseconds since 1970", &*value)))
+            Err(PyValueError::new_err(format!("{} is not a time: expected nanoseconds since 1970", &*value)))
         }
         Err(error) => Err(error),
     }
 }
 
-/// A span of time in seconds.
+/// Reads a duration in seconds.
 pub(crate) fn seconds(value: f64, name: &str) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| PyValueError::new_err(format!("{name} is {value}, expected a number of seconds, as in 5 or 0.5")))
 }
 
-/// A whole number in a range.
+/// Reads a whole number in a range.
 pub(crate) fn number<T: TryFrom<i64> + PartialOrd + Display>(
     value: &Bound<'_, PyAny>,
     name: &str,
     range: RangeInclusive<T>,
 ) -> PyResult<T> {
-    let wrong = || {
+    let invalid = || {
         let (first, last) = (range.start(), range.end());
         PyValueError::new_err(format!("{name} is {value}, expected a number from {first} to {last}"))
     };
     let number = match value.extract::<i64>() {
-        Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => return Err(wrong()),
+        Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => return Err(invalid()),
         result => result?,
     };
-    T::try_from(number).ok().filter(|number| range.contains(number)).ok_or_else(wrong)
+    T::try_from(number).ok().filter(|number| range.contains(number)).ok_or_else(invalid)
 }
 
-/// An IP address: a text, or an object of `ipaddress`.
+/// Reads an IP address: a text, or an object of `ipaddress`.
 pub(crate) fn address(value: &Bound<'_, PyAny>, name: &str) -> PyResult<IpAddr> {
     let text = value.str()?;
     let parsed = text.to_cow()?.parse();
     parsed.map_err(|_| match value.repr() {
-        Ok(shown) => PyValueError::new_err(format!("{name}: {shown} is no IP address")),
+        Ok(shown) => PyValueError::new_err(format!("{name}: {shown} is not an IP address")),
         Err(error) => error,
     })
 }
 
-/// The machine's addresses; `None` means that any address is.
+/// Reads the addresses of this host; `None` means any address.
 pub(crate) fn local_addresses(value: Option<&Bound<'_, PyAny>>) -> PyResult<LocalAddresses> {
     let Some(value) = value else { return Ok(LocalAddresses::Any) };
     if value.is_instance_of::<PyString>() {

@@ -1,23 +1,24 @@
-//! The command lines of `portknock`, also for `python -m portknock`, and of `knock`.
+//! The command lines of `portknock`, which `python -m portknock` also runs, and of `knock`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 
 use pyo3::prelude::*;
 
-/// Runs a command line, whose first argument is the program's name, and gives its exit status. It is for
-/// `__main__.py` alone: it writes to the process's own standard output, may end the process, and takes its signals.
+/// Runs a command line, whose first argument is the program's name, and returns its exit status. Only
+/// `__main__.py` may call it: it writes to the standard output of the process, can end the process, and
+/// handles its signals.
 #[pyfunction]
 pub(crate) fn _main(py: Python<'_>, argv: Vec<OsString>) -> u8 {
     py.detach(|| {
         let status = portknock_cli::portknock::run(argv);
-        // Rust does this where a Rust program ends. Nobody is left to be told of a failure.
+        // Rust does this at the end of a Rust program. A failure cannot be reported any more.
         let _ = io::stdout().flush();
         status
     })
 }
 
-/// The same for the command line of the original client, `knock`.
+/// Runs the command line of `knock`, the original client, as [`_main`] does for `portknock`.
 #[pyfunction]
 pub(crate) fn _knock(py: Python<'_>, argv: Vec<OsString>) -> u8 {
     py.detach(|| {

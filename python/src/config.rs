@@ -15,28 +15,29 @@ use crate::json::loads;
 
 /// A knockd.conf: its options and doors. It never changes.
 ///
-/// `str` gives its canonical text: options that differ from the defaults, then the doors. Configurations are equal
-/// where these mean the same; names, comments and warnings do not matter.
+/// `str` is its canonical text: options that differ from the defaults, then the doors. Two
+/// configurations are equal if their options and doors mean the same. The name, comments and
+/// warnings do not matter.
 ///
-/// It can be copied and pickled. `pickle` keeps the text; whoever unpickles it reads it again, and with it the files of
-/// one_time_sequences that it names, as `parse` does.
+/// It can be copied and pickled. `pickle` stores the text. Unpickling reads it again, as `parse`
+/// does, and so also reads the one_time_sequences files that it names.
 #[pyclass(frozen, eq, hash, module = "portknock")]
 pub(crate) struct Config {
     pub(crate) config: portknock_core::Config,
     json: String,
     report: String,
     name: String,
-    /// What it was read from.
+    /// The text that it was read from.
     text: Vec<u8>,
     doors: PyOnceLock<Py<PyAny>>,
     options: PyOnceLock<Py<PyAny>>,
     diagnostics: PyOnceLock<Py<PyAny>>,
 }
 
-/// What `pickle` keeps: `Config.parse` and its arguments.
+/// Data that `pickle` stores: `Config.parse` and its arguments.
 type Reduced<'a, 'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, &'a str));
 
-/// What was read, and by which name it is shown.
+/// A configuration that was read, and its name in reports.
 struct Read {
     name: String,
     loaded: Loaded,
@@ -69,7 +70,7 @@ impl Read {
         Some(Config { config, json, report, name: self.name, text, doors, options, diagnostics })
     }
 
-    /// The configuration, or what is wrong with it as an exception.
+    /// Returns the configuration, or an exception if it has errors.
     fn accept(self, py: Python<'_>) -> PyResult<Config> {
         let (json, report) = (self.json(), self.report());
         match self.config() {
@@ -81,13 +82,13 @@ impl Read {
         }
     }
 
-    /// What a `Report` is made of.
+    /// Returns the parts of a `Report`.
     fn checked(self, py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
         (self.json(), self.report(), self.config()).into_pyobject(py)
     }
 }
 
-/// Makes the values that `_values.py` has for a part of the JSON.
+/// Converts a part of the JSON to the classes of `_values.py`.
 fn values<'py>(py: Python<'py>, make: &str, part: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     py.import("portknock._values")?.call_method1(make, (part,))
 }
@@ -96,16 +97,18 @@ fn values<'py>(py: Python<'py>, make: &str, part: Bound<'py, PyAny>) -> PyResult
 impl Config {
     /// Read a file, and the first unused sequence of each one_time_sequences file that it names.
     ///
-    /// Raises ConfigError where it has errors, and OSError where it cannot be read: it is missing, no regular file, or
-    /// larger than 16 MiB.
+    /// Raises ConfigError if the configuration has errors, and OSError if the file cannot be read:
+    /// it is missing, is not a regular file, or is larger than 16 MiB.
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         py.detach(|| Read::file(&path))?.accept(py)
     }
 
-    /// The same for a text. `name` is what errors call it. Bytes need not be UTF-8.
+    /// Read a text. Bytes need not be UTF-8. Otherwise the same as `load`.
     ///
-    /// Raises ConfigError where it has errors.
+    /// name: stands for the file name in errors.
+    ///
+    /// Raises ConfigError if the configuration has errors.
     #[staticmethod]
     #[pyo3(signature = (text, name = "<text>"))]
     fn parse(py: Python<'_>, text: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
@@ -113,36 +116,38 @@ impl Config {
         py.detach(|| Read::text(name, text)).accept(py)
     }
 
-    /// The text with every fix applied that diagnostics offer, as `portknock check --fix` writes it.
+    /// Return the text with every fix of its diagnostics applied, as `portknock check --fix`
+    /// writes it.
     ///
-    /// What has no fix stays as it is: `parse` or `check_text` the result to see it.
+    /// Problems without a fix remain: use `parse` or `check_text` on the result to find them.
     #[staticmethod]
     fn fix<'py>(py: Python<'py>, text: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let bytes = self::text(text)?;
         let fixed = py.detach(|| config::apply_fixes(&bytes, &config::load_text(&bytes).report));
         if text.is_instance_of::<PyString>() {
-            // A fix of a text is a text.
+            // A fixed text is a text.
             Ok(PyString::new(py, &String::from_utf8_lossy(&fixed)).into_any())
         } else {
             Ok(PyBytes::new(py, &fixed).into_any())
         }
     }
 
-    /// The doors, in the order of the file.
+    /// Doors, in the order of the file.
     #[getter]
     fn doors(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || Ok::<_, PyErr>(values(py, "doors", self.as_dict(py)?.get_item("doors")?)?.unbind());
         self.doors.get_or_try_init(py, make).map(|doors| doors.clone_ref(py))
     }
 
-    /// The options.
+    /// Options.
     #[getter]
     fn options(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || Ok::<_, PyErr>(values(py, "options", self.as_dict(py)?.get_item("options")?)?.unbind());
         self.options.get_or_try_init(py, make).map(|options| options.clone_ref(py))
     }
 
-    /// What was found in it: warnings, since there are no errors, in the order of the text.
+    /// Findings, in the order of the text. They are warnings, because a `Config` has no
+    /// errors.
     #[getter]
     fn diagnostics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || {
@@ -152,24 +157,25 @@ impl Config {
         self.diagnostics.get_or_try_init(py, make).map(|found| found.clone_ref(py))
     }
 
-    /// The diagnostics as `portknock check` shows them, each with its line of the text; "" where there is none.
+    /// Diagnostics as `portknock check` prints them, each with its line of the text; "" if there
+    /// is none.
     #[getter]
     fn report(&self) -> &str {
         &self.report
     }
 
-    /// The object `config` of `portknock check --format json`: a new one each time.
+    /// Return the object `config` of `portknock check --format json`: a new dict each time.
     fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         loads(py, &self.json)?.get_item("config")
     }
 
-    /// For `pickle`: the text is read again there.
+    /// Supports `pickle`: unpickling reads the text again.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'_, 'py>> {
         let parse = py.get_type::<Self>().getattr("parse")?;
         Ok((parse, (PyBytes::new(py, &self.text), &self.name)))
     }
 
-    /// It never changes, so it is its own copy.
+    /// A configuration never changes, so it is its own copy.
     fn __copy__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }
@@ -201,20 +207,20 @@ impl Hash for Config {
     }
 }
 
-/// What `portknock.check` makes its report of.
+/// Returns the parts of the report of `portknock.check`.
 #[pyfunction]
 pub(crate) fn check(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyTuple>> {
     py.detach(|| Read::file(&path))?.checked(py)
 }
 
-/// What `portknock.check_text` makes its report of.
+/// Returns the parts of the report of `portknock.check_text`.
 #[pyfunction]
 pub(crate) fn check_text<'py>(py: Python<'py>, text: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyTuple>> {
     let text = self::text(text)?;
     py.detach(|| Read::text(name, text)).checked(py)
 }
 
-/// The bytes of a text.
+/// Returns the bytes of a text.
 fn text(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(text.to_cow()?.as_bytes().to_owned());

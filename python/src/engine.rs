@@ -13,26 +13,29 @@ use crate::event;
 use crate::frames::{bytes, pair, plain_pair};
 use crate::link_type::{LINKTYPE_ETHERNET, link_type};
 
-/// So many frames are taken before they are fed, and signals looked for.
-const AT_ONCE: usize = 1024;
+/// Maximum number of frames read from the iterable before the engine processes them and the interpreter
+/// checks for signals.
+const FEED_BATCH: usize = 1024;
 
-/// The matching alone: no socket, clock or thread is behind it.
+/// The matching without input and output: an engine has no socket, clock or thread.
 ///
-/// Feed it with frames and times; each call returns the events that came of it, and what they ask for is yours to do.
-/// After a call wait for the next packet, but not longer than `next_timeout` says, and when that time has come call
-/// `advance`. Time never runs backwards: an earlier time than the one before counts as the same.
+/// Feed it with frames and times. Each call returns the events that it caused, and the program
+/// carries out the actions that they ask for. After each call wait for the next packet until the
+/// time of `next_timeout` at the latest, and call `advance` at that time. Time never runs
+/// backwards: a time earlier than the previous one counts as the previous one.
 ///
-/// Doors with one_time_sequences take one knock here; `replay` and `Listener` go on with their files.
+/// Doors with one_time_sequences accept one knock here; `replay` and `Listener` continue with the
+/// next sequences of their files.
 ///
 /// Calls on one engine wait for each other.
 ///
-/// All times are seconds since 1970 up to 18446744072.99, as float or int, or with `ns=True` int nanoseconds. Others
-/// raise ValueError.
+/// All times are seconds since 1970 up to 18446744072.99, as float or int, or with `ns=True` int
+/// nanoseconds. Other values raise ValueError.
 ///
-/// An engine for a configuration.
+/// Create an engine for a configuration.
 ///
-/// local_addresses: the addresses that count as this machine's for doors without a `target`, as texts or objects of
-/// `ipaddress`. None: any destination counts.
+/// local_addresses: addresses that count as this host's for doors without a `target`, as texts
+///     or objects of `ipaddress`. None: any destination counts.
 #[pyclass(frozen, module = "portknock")]
 pub(crate) struct Engine(Mutex<portknock_core::Engine>);
 
@@ -46,16 +49,19 @@ impl Engine {
         Ok(Self(Mutex::new(engine)))
     }
 
-    /// Say which addresses count as this machine's from now on; None for any.
+    /// Set the addresses that count as this host's from now on; None for any.
     fn set_local_addresses(&self, py: Python<'_>, addresses: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let addresses = local_addresses(addresses)?;
         self.with(py, |engine| engine.set_local_addresses(addresses))
     }
 
-    /// Take a captured frame. What is no knock, whatever its bytes, only moves time on.
+    /// Process a captured frame and return its events.
     ///
-    /// timestamp: when it was captured.
-    /// linktype: how it begins, one of LINKTYPE_…; by default Ethernet. Raises ValueError for another number.
+    /// A frame that is not a knock only advances the time; its bytes may be anything.
+    ///
+    /// timestamp: time of capture.
+    /// linktype: format of the frame, one of LINKTYPE_…; by default Ethernet. Raises ValueError for
+    ///     another number.
     #[pyo3(signature = (frame, timestamp, linktype = LINKTYPE_ETHERNET, *, ns = false))]
     fn feed(
         &self,
@@ -70,10 +76,10 @@ impl Engine {
         self.events_of(py, |engine| engine.feed(link_type, time, frame.as_bytes()))
     }
 
-    /// Take many frames, each as a tuple (timestamp, frame): what `feed` does, at a third of the cost.
+    /// Process many frames, each a tuple (timestamp, frame), at a third of the cost of `feed`.
     ///
-    /// `bytes` are read where they are, other bytes-like objects are copied. Where a tuple is wrong, the frames
-    /// before it were taken, and their events come with the next call.
+    /// `bytes` are read in place, other bytes-like objects are copied. If a tuple is invalid, the
+    /// frames before it have been processed, and the next call returns their events.
     #[pyo3(signature = (frames, linktype = LINKTYPE_ETHERNET, *, ns = false))]
     fn feed_many(
         &self,
@@ -84,31 +90,34 @@ impl Engine {
     ) -> PyResult<Vec<Py<PyAny>>> {
         let link_type = link_type(linktype)?;
         let mut frames = frames.try_iter()?;
-        let mut held = Vec::with_capacity(AT_ONCE);
+        let mut batch = Vec::with_capacity(FEED_BATCH);
         loop {
-            // The caller's code may run here, and use this engine.
-            let taken = frames.by_ref().take(AT_ONCE).try_for_each(|frame| frame.map(|frame| held.push(frame)));
-            self.feed_all(py, link_type, &held, ns)?;
-            // After an error the events stay for the next call.
-            taken?;
-            if held.len() < AT_ONCE {
+            // The caller's code can run here, and use this engine.
+            let read = frames.by_ref().take(FEED_BATCH).try_for_each(|frame| frame.map(|frame| batch.push(frame)));
+            self.feed_all(py, link_type, &batch, ns)?;
+            // After an error the next call returns the events.
+            read?;
+            if batch.len() < FEED_BATCH {
                 return self.events_of(py, |_| ());
             }
-            held.clear();
+            batch.clear();
             py.check_signals()?;
-            // Other threads want their turn.
+            // Lets other threads run.
             py.detach(|| ());
         }
     }
 
-    /// Move time on: what is due by then happens.
+    /// Advance the time: everything due by then happens.
     #[pyo3(signature = (now, *, ns = false))]
     fn advance(&self, py: Python<'_>, now: &Bound<'_, PyAny>, ns: bool) -> PyResult<Vec<Py<PyAny>>> {
         let now = time(now.as_borrowed(), ns)?;
         self.events_of(py, |engine| engine.handle_timeout(now))
     }
 
-    /// When `advance` is due next; None where nothing runs. May change with every call that takes a time.
+    /// Return the time at which `advance` is due next; None if no attempt and no opening is
+    /// running.
+    ///
+    /// It can change with every call that has a time argument.
     #[pyo3(signature = (*, ns = false))]
     fn next_timeout(&self, py: Python<'_>, ns: bool) -> PyResult<Option<Py<PyAny>>> {
         let due = self.with(py, portknock_core::Engine::poll_timeout)?;
@@ -116,15 +125,17 @@ impl Engine {
             .transpose()
     }
 
-    /// Take up another configuration. Attempts at doors that did not change go on, others fail; doors that stand
-    /// open stay so until their time is over.
+    /// Replace the configuration.
+    ///
+    /// Attempts at unchanged doors continue, other attempts fail. Open doors stay open until their
+    /// time is over.
     #[pyo3(signature = (config, now, *, ns = false))]
     fn reload(&self, py: Python<'_>, config: &Config, now: &Bound<'_, PyAny>, ns: bool) -> PyResult<Vec<Py<PyAny>>> {
         let now = time(now.as_borrowed(), ns)?;
         self.events_of(py, |engine| engine.reload(&config.config, now))
     }
 
-    /// Close every open door, each with its event.
+    /// Close every open door; each causes an event.
     #[pyo3(signature = (now, *, ns = false))]
     fn close_all(&self, py: Python<'_>, now: &Bound<'_, PyAny>, ns: bool) -> PyResult<Vec<Py<PyAny>>> {
         let now = time(now.as_borrowed(), ns)?;
@@ -133,7 +144,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Feeds frames, of which most should be plain tuples of floats and bytes: they are read without the caller's code.
+    /// Feeds frames. Most should be plain tuples of floats and bytes, because reading these runs no code of
+    /// the caller.
     fn feed_all(&self, py: Python<'_>, link_type: LinkType, frames: &[Bound<'_, PyAny>], ns: bool) -> PyResult<()> {
         let lock = || self.0.lock_py_attached(py).map_err(|_| panicked());
         let mut engine = lock()?;
@@ -150,13 +162,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Works with the engine once the others are done with it.
+    /// Runs `work` with exclusive access to the engine, after waiting for other threads.
     fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&mut portknock_core::Engine) -> T) -> PyResult<T> {
         let mut engine = self.0.lock_py_attached(py).map_err(|_| panicked())?;
         Ok(work(&mut engine))
     }
 
-    /// The same, and takes the events that there are then.
+    /// Runs `work` with exclusive access to the engine, and returns the events.
     fn events_of(&self, py: Python<'_>, work: impl FnOnce(&mut portknock_core::Engine)) -> PyResult<Vec<Py<PyAny>>> {
         let events: Vec<_> = self.with(py, |engine| {
             work(engine);
@@ -166,7 +178,7 @@ impl Engine {
     }
 }
 
-/// The time as the number that is nearest to it.
+/// Converts a time to the nearest float.
 pub(crate) fn seconds(py: Python<'_>, time: Timestamp) -> PyResult<Py<PyAny>> {
     let seconds: f64 = event::seconds(time);
     Ok(seconds.into_pyobject(py)?.into_any().unbind())

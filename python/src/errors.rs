@@ -1,4 +1,4 @@
-//! From core's errors to Python's.
+//! Conversion of core's errors to Python's exceptions.
 
 use std::io::{self, ErrorKind};
 
@@ -25,7 +25,7 @@ const EISDIR: i32 = 21;
 const EINVAL: i32 = 22;
 const EFBIG: i32 = 27;
 
-/// The numbers in which Python looks up what kind of an `OSError` it is.
+/// Returns the number by which Python selects the subclass of `OSError`.
 fn errno(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or(match error.kind() {
         ErrorKind::IsADirectory => Some(EISDIR),
@@ -35,12 +35,12 @@ fn errno(error: &io::Error) -> Option<i32> {
     })
 }
 
-/// A state that a panic has left behind must not be used.
+/// The error for a state that a panic left, which must not be used.
 pub(crate) fn panicked() -> PyErr {
-    python::PortknockError::new_err("an earlier call panicked: this object cannot be used any more")
+    python::PortknockError::new_err("an earlier call panicked: this object can no longer be used")
 }
 
-/// What `open` raises.
+/// The `OSError` that `open` would raise.
 pub(crate) fn load(error: &LoadError) -> PyErr {
     let reason = error.reason.to_string();
     let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();

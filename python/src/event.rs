@@ -1,4 +1,4 @@
-//! What happened at a door.
+//! Events at doors.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -14,14 +14,15 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::arguments::address;
 use crate::json::loads;
 
-/// Something that happened at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout` and `Fail`.
+/// An event at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout` and `Fail`.
 ///
-/// Events never change. They are equal where all that they show is equal, can be hashed, copied and pickled, and their
-/// `repr` is what makes them. `str` gives the line for a log, in knockd's words, without control characters.
+/// Events never change. Two events are equal if all their visible values are equal. Events can be
+/// hashed, copied and pickled. `repr` is the expression that creates the event. `str` is its line
+/// for a log, in knockd's wording, without control characters.
 #[pyclass(frozen, subclass, eq, hash, module = "portknock")]
 pub(crate) struct Event(portknock_core::Event);
 
-/// A step of the sequence matched. The last one is followed by `Open` or `Extend`.
+/// A step of the sequence matched. `Open` or `Extend` follows the last step.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Stage;
 
@@ -33,11 +34,12 @@ pub(crate) struct Open;
 
 /// A complete knock while the door is open: it closes later, and its commands open it again.
 ///
-/// Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps `ports` open for `net`.
+/// Unless a listener runs the commands, the program runs `stop_command` and `command`, and keeps
+/// `ports` open for `net`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Extend;
 
-/// The door's time is over, or it closes early.
+/// The door closes because its time is over, or early.
 ///
 /// Unless a listener runs the commands, the program runs `command` and closes `ports` for `net`.
 #[pyclass(frozen, extends = Event, module = "portknock")]
@@ -51,7 +53,7 @@ pub(crate) struct Timeout;
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Fail;
 
-/// The event as an object of its class.
+/// Converts an event to an object of its class.
 pub(crate) fn to_python(py: Python<'_>, event: portknock_core::Event) -> PyResult<Py<PyAny>> {
     type Make = fn(Python<'_>, PyClassInitializer<Event>) -> PyResult<Py<PyAny>>;
     let make: Make = match &event.kind {
@@ -67,14 +69,15 @@ pub(crate) fn to_python(py: Python<'_>, event: portknock_core::Event) -> PyResul
     make(py, Event(event).into())
 }
 
-/// The number of seconds that is nearest to a time, as `json.loads` reads it out of a line of the command line.
+/// Converts a time to the nearest number of seconds, as `json.loads` does for a line of the command
+/// line.
 pub(crate) fn seconds(time: Timestamp) -> f64 {
-    // What the display of a time writes is a number.
+    // `Display` of a time writes a number.
     time.to_string().parse().unwrap_or(f64::NAN)
 }
 
 impl Event {
-    /// All that it shows; what only the service needs is left out.
+    /// Returns all visible values, without those that only the service needs.
     fn shown(&self) -> impl PartialEq + Hash + '_ {
         let portknock_core::Event { time, door, ip, kind } = &self.0;
         let (stage, steps, command, reason) = parts(kind);
@@ -82,7 +85,7 @@ impl Event {
         (time, door, ip, kind.as_str(), (stage, steps, command, reason), opening)
     }
 
-    /// As in `tcp/22`.
+    /// Returns the ports as texts, as in `tcp/22`.
     fn ports<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.0.ports().iter().map(ToString::to_string))
     }
@@ -115,7 +118,7 @@ impl Hash for Event {
 
 type Parts<'a> = (Option<u8>, Option<u8>, Option<&'a str>, Option<FailReason>);
 
-/// Stage, steps, command and reason, where an event of this kind has them.
+/// Returns stage, steps, command and reason, if an event of this kind has them.
 fn parts(kind: &EventKind) -> Parts<'_> {
     match kind {
         EventKind::Stage { stage, steps } => (Some(*stage), Some(*steps), None, None),
@@ -128,7 +131,7 @@ fn parts(kind: &EventKind) -> Parts<'_> {
     }
 }
 
-/// The stop command that runs before the start command.
+/// Returns the stop command that runs before the start command.
 fn stop_command(kind: &EventKind) -> Option<&str> {
     match kind {
         EventKind::Extend { command: Some(_), opening, .. } => opening.stop_command.as_deref(),
@@ -138,31 +141,32 @@ fn stop_command(kind: &EventKind) -> Option<&str> {
 
 #[pymethods]
 impl Event {
-    /// When, in seconds since 1970: the packet's time, or the due time of a timeout or a closing.
+    /// Time in seconds since 1970: the time of the packet, or the due time of a timeout or a
+    /// closing.
     #[getter]
     fn time(&self) -> f64 {
         seconds(self.0.time)
     }
 
-    /// The same in nanoseconds, exactly.
+    /// `time` in nanoseconds, exactly.
     #[getter]
     fn time_ns(&self) -> u64 {
         self.0.time.as_nanos()
     }
 
-    /// The door's name.
+    /// Name of the door.
     #[getter]
     fn door(&self) -> &str {
         &self.0.door
     }
 
-    /// The address that it is about, of IPv4 or IPv6.
+    /// Address of the client, IPv4 or IPv6.
     #[getter]
     fn ip(&self) -> String {
         self.0.ip.to_string()
     }
 
-    /// The JSON object of `portknock replay --format json`.
+    /// Return the JSON object of `portknock replay --format json`.
     fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let line = json::event_line(&self.0).map_err(|error| PyValueError::new_err(error.to_string()))?;
         loads(py, &line)
@@ -183,7 +187,7 @@ impl Event {
         Ok(format!("{}({})", slf.get_type().name()?, shown.join(", ")))
     }
 
-    /// What copies and pickles are made of.
+    /// Returns the arguments from which a copy or an unpickled event is created.
     fn __getnewargs_ex__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
         let keywords = PyDict::new(slf.py());
         for (name, value) in named(slf)? {
@@ -193,7 +197,7 @@ impl Event {
     }
 }
 
-/// The keyword arguments.
+/// Returns the keyword arguments.
 fn named<'py>(event: &Bound<'py, Event>) -> PyResult<Vec<(&'static str, Bound<'py, PyAny>)>> {
     let has_opening =
         matches!(event.get().0.kind, EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. });
@@ -205,14 +209,14 @@ fn named<'py>(event: &Bound<'py, Event>) -> PyResult<Vec<(&'static str, Bound<'p
     names.into_iter().map(|name| Ok((name, event.getattr(name)?))).collect()
 }
 
-/// The values of the positional arguments.
+/// Returns the values of the positional arguments.
 fn fields<'py>(event: &Bound<'py, Event>) -> PyResult<Vec<Bound<'py, PyAny>>> {
     let names = event.getattr("__match_args__")?;
     names.try_iter()?.map(|name| event.getattr(name?.cast_into::<pyo3::types::PyString>()?)).collect()
 }
 
-/// What Python code makes.
-fn made(
+/// Creates an event from the arguments of Python code.
+fn create(
     door: &str,
     ip: &Bound<'_, PyAny>,
     time_ns: u64,
@@ -254,7 +258,7 @@ fn open_port(text: &str) -> PyResult<OpenPort> {
     port.ok_or_else(|| PyValueError::new_err(format!("{text:?} is not a port with its protocol, as in \"tcp/22\"")))
 }
 
-/// Reads a network; `None` is the address alone.
+/// Reads a network; `None` means the address alone.
 fn network(text: Option<&str>) -> PyResult<Option<IpNet>> {
     let parse = |text: &str| {
         parse_network(text).ok_or_else(|| PyValueError::new_err(format!("net is not a network: {text:?}")))
@@ -282,16 +286,16 @@ impl Stage {
         steps: u8,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        Ok(made(door, ip, time_ns, |_, _| EventKind::Stage { stage, steps })?.add_subclass(Self))
+        Ok(create(door, ip, time_ns, |_, _| EventKind::Stage { stage, steps })?.add_subclass(Self))
     }
 
-    /// How many steps are done, 1 to 32.
+    /// Number of steps that are done, 1 to 32.
     #[getter]
     fn stage(slf: PyRef<'_, Self>) -> u8 {
         slf.as_super().stage()
     }
 
-    /// How many steps the sequence has.
+    /// Number of steps in the sequence.
     #[getter]
     fn steps(slf: PyRef<'_, Self>) -> u8 {
         parts(&slf.as_super().0.kind).1.unwrap_or(0)
@@ -329,10 +333,10 @@ impl Open {
             opening: opening.map(|opening| opening.at(door, ip)),
             net: net.unwrap_or(ip.into()),
         };
-        Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+        Ok(create(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 
-    /// The network that the door opens for, as in "203.0.113.0/24".
+    /// Network that the door opens for, as in "203.0.113.0/24".
     ///
     /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
     #[getter]
@@ -340,13 +344,14 @@ impl Open {
         net_of(slf.as_super())
     }
 
-    /// What opens it: a command for /bin/sh, with the address in it. None where the door has no command.
+    /// Command for /bin/sh that opens the door, with the address filled in. None if the door has
+    /// no command.
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)
     }
 
-    /// The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+    /// Ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
     ///
     /// Empty for a door without `open`.
     #[getter]
@@ -354,13 +359,14 @@ impl Open {
         slf.as_super().ports(slf.py())
     }
 
-    /// When it closes, in seconds since 1970. None if it never closes by itself.
+    /// Time at which the door closes, in seconds since 1970. None if it never closes by
+    /// itself.
     #[getter]
     fn closes_at(slf: PyRef<'_, Self>) -> Option<f64> {
         slf.as_super().0.closes_at().map(seconds)
     }
 
-    /// The same in nanoseconds, exactly.
+    /// `closes_at` in nanoseconds, exactly.
     #[getter]
     fn closes_at_ns(slf: PyRef<'_, Self>) -> Option<u64> {
         slf.as_super().closes_at_ns()
@@ -396,10 +402,10 @@ impl Extend {
         let opening = Shown::new(&ports, closes_at_ns, stop_command, network(net)?)?;
         let kind =
             |door: &Arc<str>, ip| EventKind::Extend { door_id: DoorId(0), command, opening: opening.at(door, ip) };
-        Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+        Ok(create(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 
-    /// The network that the door is open for, as in "203.0.113.0/24".
+    /// Network that the door is open for, as in "203.0.113.0/24".
     ///
     /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
     #[getter]
@@ -407,19 +413,21 @@ impl Extend {
         net_of(slf.as_super())
     }
 
-    /// What opens it again: a command for /bin/sh, with the address in it. None if nothing runs.
+    /// Command for /bin/sh that opens the door again, with the address filled in. None if no
+    /// command runs.
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)
     }
 
-    /// What runs before `command`: the command that closes the door. None if it has none, or if nothing runs.
+    /// Command for /bin/sh that closes the door and runs before `command`. None if the door has
+    /// none, or if no command runs.
     #[getter]
     fn stop_command(slf: PyRef<'_, Self>) -> Option<String> {
         stop_command(&slf.as_super().0.kind).map(str::to_owned)
     }
 
-    /// The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+    /// Ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
     ///
     /// Empty for a door without `open`.
     #[getter]
@@ -427,13 +435,13 @@ impl Extend {
         slf.as_super().ports(slf.py())
     }
 
-    /// When it closes, in seconds since 1970.
+    /// Time at which the door closes, in seconds since 1970.
     #[getter]
     fn closes_at(slf: PyRef<'_, Self>) -> Option<f64> {
         slf.as_super().0.closes_at().map(seconds)
     }
 
-    /// The same in nanoseconds, exactly.
+    /// `closes_at` in nanoseconds, exactly.
     #[getter]
     fn closes_at_ns(slf: PyRef<'_, Self>) -> Option<u64> {
         slf.as_super().closes_at_ns()
@@ -468,10 +476,10 @@ impl Close {
         let reason = reason.map(|word| reason_of(word, &[FailReason::Full, FailReason::Command])).transpose()?;
         let opening = Shown::new(&ports, closes_at_ns, command, network(net)?)?;
         let kind = |door: &Arc<str>, ip| EventKind::Close { opening: opening.at(door, ip), reason };
-        Ok(made(door, ip, time_ns, kind)?.add_subclass(Self))
+        Ok(create(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 
-    /// The network that the door was open for, as in "203.0.113.0/24".
+    /// Network that the door was open for, as in "203.0.113.0/24".
     ///
     /// Without `open_prefix` it is the address alone, as in "203.0.113.7/32".
     #[getter]
@@ -479,22 +487,23 @@ impl Close {
         net_of(slf.as_super())
     }
 
-    /// Why it closes early.
+    /// Reason why the door closes early.
     ///
-    /// `full`: the door had `MaxOpenings` openings, and this was the oldest. `command`: the start command failed. None:
-    /// its time is over, or it was closed by hand or at the end.
+    /// `full`: the door had `MaxOpenings` openings, and this was the oldest. `command`: the start
+    /// command failed. None: its time is over, or it was closed by hand or at the end.
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
         parts(&slf.as_super().0.kind).3.map(FailReason::as_str)
     }
 
-    /// What closes it: a command for /bin/sh, with the address in it; None if the door has no command.
+    /// Command for /bin/sh that closes the door, with the address filled in. None if the door
+    /// has no command.
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)
     }
 
-    /// The ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
+    /// Ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
     ///
     /// Empty for a door without `open`.
     #[getter]
@@ -502,13 +511,14 @@ impl Close {
         slf.as_super().ports(slf.py())
     }
 
-    /// When it was due to close, in seconds since 1970: later than `time` if it closes early.
+    /// Time at which the door was due to close, in seconds since 1970: later than `time` if it
+    /// closes early.
     #[getter]
     fn closes_at(slf: PyRef<'_, Self>) -> Option<f64> {
         slf.as_super().0.closes_at().map(seconds)
     }
 
-    /// The same in nanoseconds, exactly.
+    /// `closes_at` in nanoseconds, exactly.
     #[getter]
     fn closes_at_ns(slf: PyRef<'_, Self>) -> Option<u64> {
         slf.as_super().closes_at_ns()
@@ -524,10 +534,10 @@ impl Timeout {
     #[new]
     #[pyo3(signature = (door, ip, stage, *, time_ns = 0))]
     fn new(door: &str, ip: &Bound<'_, PyAny>, stage: u8, time_ns: u64) -> PyResult<PyClassInitializer<Self>> {
-        Ok(made(door, ip, time_ns, |_, _| EventKind::Timeout { stage })?.add_subclass(Self))
+        Ok(create(door, ip, time_ns, |_, _| EventKind::Timeout { stage })?.add_subclass(Self))
     }
 
-    /// How many steps were done.
+    /// Number of steps that were done.
     #[getter]
     fn stage(slf: PyRef<'_, Self>) -> u8 {
         slf.as_super().stage()
@@ -551,20 +561,21 @@ impl Fail {
     ) -> PyResult<PyClassInitializer<Self>> {
         use FailReason::{Full, Reload, Scan, WrongPort};
         let reason = reason_of(reason, &[WrongPort, Scan, Full, Reload])?;
-        Ok(made(door, ip, time_ns, |_, _| EventKind::Fail { stage, reason })?.add_subclass(Self))
+        Ok(create(door, ip, time_ns, |_, _| EventKind::Fail { stage, reason })?.add_subclass(Self))
     }
 
-    /// How many steps were done.
+    /// Number of steps that were done.
     #[getter]
     fn stage(slf: PyRef<'_, Self>) -> u8 {
         slf.as_super().stage()
     }
 
-    /// Why.
+    /// Reason of the failure.
     ///
-    /// "wrong-port": a port that some door uses, but not as this door's next step. "scan": more ports that no door uses
-    /// than ScanGuard allows. "full": the table of attempts was full, and this one made room for another. "reload": the
-    /// door changed or went away, or its one-time sequence was used by someone else.
+    /// "wrong-port": a packet to a port that some door uses, but not as this door's next step.
+    /// "scan": more ports that no door uses than ScanGuard allows. "full": the table of attempts
+    /// was full, and a new attempt replaced this one. "reload": the door was changed or removed, or
+    /// another client consumed its one-time sequence.
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
         parts(&slf.as_super().0.kind).3.map(FailReason::as_str)

@@ -1,4 +1,4 @@
-//! Frames out of Python's objects.
+//! Frames in Python's objects.
 
 use portknock_core::Timestamp;
 use pyo3::exceptions::PyTypeError;
@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyMemoryView, PyTuple};
 
 use crate::arguments::{plain_time, time};
 
-/// The bytes of a bytes-like object: itself, or a copy where its bytes can change.
+/// Returns the bytes of a bytes-like object: the object itself, or a copy if its bytes can change.
 #[inline]
 pub(crate) fn bytes<'py>(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     match value.cast::<PyBytes>() {
@@ -18,11 +18,12 @@ pub(crate) fn bytes<'py>(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py,
 
 #[cold]
 fn copy<'py>(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    // The stable interface of Python before 3.11 has no other way to a buffer.
+    // The stable ABI of Python before 3.11 has no other access to a buffer.
     Ok(PyMemoryView::from(&value)?.call_method0("tobytes")?.cast_into()?)
 }
 
-/// A pair of a time and a frame, where it is of plain types: to read these runs no code of the caller.
+/// Reads a pair of a time and a frame, if both have plain types: reading these runs no code of the
+/// caller.
 #[inline]
 pub(crate) fn plain_pair<'a, 'py>(
     item: &'a Bound<'py, PyAny>,
@@ -33,15 +34,15 @@ pub(crate) fn plain_pair<'a, 'py>(
     Some((plain_time(pair.get_borrowed_item(0).ok()?, ns)?, frame))
 }
 
-/// A pair of a time and a frame.
+/// Reads a pair of a time and a frame.
 pub(crate) fn pair<'py>(item: &Bound<'py, PyAny>, ns: bool) -> PyResult<(Timestamp, Bound<'py, PyBytes>)> {
     match item.cast::<PyTuple>() {
         Ok(pair) if pair.len() == 2 => Ok((time(pair.get_borrowed_item(0)?, ns)?, bytes(pair.get_borrowed_item(1)?)?)),
-        _ => Err(no_pair()),
+        _ => Err(invalid_pair()),
     }
 }
 
 #[cold]
-fn no_pair() -> PyErr {
+fn invalid_pair() -> PyErr {
     PyTypeError::new_err("frames are tuples of a timestamp and a bytes-like object")
 }

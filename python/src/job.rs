@@ -1,4 +1,4 @@
-//! Work on a thread of its own, for event loops.
+//! Work on a dedicated thread, for event loops.
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -13,14 +13,14 @@ use pyo3::sync::MutexExt;
 use crate::errors::panicked;
 use crate::task::{Task, has_name};
 
-/// The name service is asked.
+/// The thread waits for the name service.
 const RESOLVING: u8 = 0;
-/// The work is done.
+/// The thread does the work.
 const WORKING: u8 = 1;
-/// Nobody wants the result any more.
+/// The result is not needed any more.
 const CANCELLED: u8 = 2;
 
-/// Work under way. Its descriptor is readable when it has ended.
+/// Work in progress. Its descriptor is readable when the work has ended.
 #[pyclass(frozen, module = "portknock._native")]
 pub(crate) struct Job {
     shared: Arc<Shared>,
@@ -39,11 +39,11 @@ impl Job {
     pub(crate) fn start<T: Task>(task: Arc<T>) -> PyResult<Self> {
         let stage = AtomicU8::new(if has_name(task.as_ref()) { RESOLVING } else { WORKING });
         let shared = Arc::new(Shared { stage, ended: WakeFd::new()?, finish: Mutex::new(None) });
-        // The descriptor goes with the job, and not with a thread that may wait for a name server for long.
-        let place = Arc::downgrade(&shared);
+        // The job owns the descriptor, and not the thread, which may wait long for a name server.
+        let weak = Arc::downgrade(&shared);
         let work = move || {
             let addresses = task.resolve();
-            let Some(shared) = place.upgrade() else { return };
+            let Some(shared) = weak.upgrade() else { return };
             let shared = WakeAtEnd(shared);
             let _ = shared.0.stage.compare_exchange(RESOLVING, WORKING, Ordering::SeqCst, Ordering::SeqCst);
             if shared.0.observe().is_break() {
@@ -65,7 +65,7 @@ impl Shared {
     }
 }
 
-/// Says that the work has ended, also by a panic.
+/// Signals the end of the work, also after a panic.
 struct WakeAtEnd(Arc<Shared>);
 
 impl Drop for WakeAtEnd {
@@ -76,12 +76,13 @@ impl Drop for WakeAtEnd {
 
 #[pymethods]
 impl Job {
-    /// A descriptor that is readable when the work has ended.
+    /// Return a descriptor that is readable when the work has ended.
     fn fileno(&self) -> RawFd {
         self.shared.ended.as_fd().as_raw_fd()
     }
 
-    /// Stop the work. False where it only asked the name service, which cannot be stopped: then nobody waits for its end.
+    /// Stop the work. Returns False if the thread only waits for the name service, which cannot be
+    /// stopped: then do not wait for the end of the thread.
     fn cancel(&self) -> bool {
         self.shared.stage.swap(CANCELLED, Ordering::SeqCst) != RESOLVING
     }
@@ -92,7 +93,7 @@ impl Job {
         py.detach(|| thread.map_or(Ok(()), JoinHandle::join)).map_err(|_| panicked())
     }
 
-    /// What came of it; once, after its end.
+    /// Return the result. Can be called once, after the end of the work.
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.join(py)?;
         let finish = self.shared.finish.lock_py_attached(py).map_err(|_| panicked())?.take();

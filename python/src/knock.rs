@@ -16,7 +16,7 @@ use crate::errors;
 use crate::job::Job;
 use crate::task::{Task, run};
 
-/// Whom to knock at, and how.
+/// The host to knock at, the steps and the options.
 #[pyclass(frozen, module = "portknock._native")]
 pub(crate) struct KnockPlan(Arc<Plan>);
 
@@ -71,8 +71,8 @@ impl KnockPlan {
 }
 
 impl Task for Plan {
-    /// How long the port took to open, where one is watched.
-    type Found = Option<Duration>;
+    /// Time that the port took to open, if the plan waits for one.
+    type Output = Option<Duration>;
     type Error = KnockError;
 
     fn host(&self) -> &str {

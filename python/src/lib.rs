@@ -1,8 +1,8 @@
 //! The native module of the Python package: `portknock_core` for Python.
 //!
-//! Its contract is `python/portknock/__init__.pyi`, which speaks to Python programmers. What is simplest in Python is
-//! written there: values (`_values.py`), errors (`_errors.py`), the functions around plans (`_client.py`) and asyncio
-//! (`aio.py`).
+//! `python/portknock/__init__.pyi` documents it for Python programmers. The parts that are simplest in
+//! Python are written in Python: values (`_values.py`), errors (`_errors.py`), the functions for plans
+//! (`_client.py`) and asyncio (`aio.py`).
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -23,11 +23,12 @@ mod task;
 
 use pyo3::prelude::*;
 
-// Every class is frozen, with locks around what changes: no lock of the interpreter is needed to use them.
+// Every class is frozen, and locks protect the state that changes. So the classes do not need the global
+// interpreter lock.
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    #[allow(non_upper_case_globals, reason = "the name is Python's")]
+    #[allow(non_upper_case_globals, reason = "the name follows the conventions of Python")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]

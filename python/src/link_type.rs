@@ -1,10 +1,10 @@
-//! How frames begin.
+//! Link types: the formats of frames.
 
 use portknock_core::LinkType;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// Python's names of the link types.
+/// Names of the link types in Python.
 pub(crate) const LINK_TYPES: [(&str, i32); 8] = [
     ("LINKTYPE_NULL", 0),
     ("LINKTYPE_ETHERNET", LINKTYPE_ETHERNET),
@@ -16,7 +16,7 @@ pub(crate) const LINK_TYPES: [(&str, i32); 8] = [
     ("LINKTYPE_LINUX_SLL2", 276),
 ];
 
-/// What frames are where nothing else is said.
+/// The default link type.
 pub(crate) const LINKTYPE_ETHERNET: i32 = 1;
 
 pub(crate) fn link_type(number: i32) -> PyResult<LinkType> {

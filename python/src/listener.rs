@@ -18,42 +18,50 @@ use crate::errors::{self, panicked};
 use crate::event;
 use crate::task::TICK;
 
-/// Everything that portknockd does, for a program of your own: packets are captured, doors open and close, and their
-/// commands run where you ask for it. What happens is told by events.
+/// The complete work of portknockd for the program's own event loop.
+///
+/// Packets are captured, doors open and close, and their commands run if the program asks for it.
+/// Events report everything that happens.
 ///
 ///     with portknock.Listener(config, interface="eth0") as listener:
 ///         for event in listener:
 ///             print(event)
 ///
-/// Or wait for `fileno()` in a loop of your own and, when it is readable, call `next(0)` until it gives None. Nothing
-/// happens without these calls. See `portknock.aio.listen` for asyncio.
+/// Alternatively wait for `fileno()` in another event loop and, when it is readable, call `next(0)`
+/// until it returns None. Nothing happens without these calls. See `portknock.aio.listen` for
+/// asyncio.
 ///
-/// A thread that waits keeps no other one from using the listener.
+/// A thread that waits does not keep other threads from using the listener.
 ///
-/// A listener belongs to the process that opened it: in a forked child (`os.fork`, multiprocessing with "fork") every
-/// method but `close` raises PortknockError and takes nothing from the parent; `close` closes the child's copy alone.
+/// A listener belongs to the process that opened it. In a forked child (`os.fork`, multiprocessing
+/// with "fork") every method except `close` raises PortknockError and does not affect the parent;
+/// `close` closes only the child's copy.
 ///
-/// Begin to listen.
+/// Start to listen.
 ///
-/// interface: one interface or several, "any" for all. None: those of the configuration. What does not exist
-/// (yet) is waited for.
-/// run_commands: run the doors' commands (with the umask of this process), open their ports, keep openings in the state file, mark one-time sequences as used. Else
-/// nothing outside of the process changes; the program runs the commands and opens the ports that the events have,
-/// and one-time sequences open again and again.
-/// ipv4_only: pass over IPv6 packets.
-/// on_notice: is called, by whoever waits, with each other line that a log should have: interfaces that come and
-/// go, commands that run and fail. What it raises comes out of `next`.
+/// interface: one interface or several, "any" for all. None: those of the configuration. If an
+///     interface does not exist (yet), the listener waits for it.
+/// run_commands: run the doors' commands (with the umask of this process), open their ports,
+///     keep openings in the state file, and mark one-time sequences as used. Otherwise nothing
+///     outside of the process changes. The program runs the commands and opens the ports that
+///     the events contain. One-time sequences open again and again.
+/// ipv4_only: ignore IPv6 packets.
+/// on_notice: function that receives further lines for a log: interfaces that come and go,
+///     commands that run and fail. The thread that waits in `next` calls it. `next` passes on
+///     its exceptions.
 ///
-/// Raises CaptureError without CAP_NET_RAW (errno EPERM) and where the system refuses something; ValueError for
-/// names that no interface can have; PortknockError where the state file is in use by someone else or cannot be
-/// trusted, where a file of one-time sequences cannot be used, and, with run_commands, where the ports of `open`
-/// cannot be opened (CAP_NET_ADMIN, the sets of `Gate`).
+/// Raises CaptureError without CAP_NET_RAW (errno EPERM) and if a system call fails. Raises
+/// ValueError for names that no interface can have. Raises PortknockError if a file of one-time
+/// sequences cannot be used. With run_commands, raises PortknockError also if another program
+/// uses the state file, if the state file cannot be trusted, or if the ports of `open` cannot
+/// be opened (CAP_NET_ADMIN, the sets of `Gate`).
 #[pyclass(frozen, module = "portknock")]
 pub(crate) struct Listener {
     open: Mutex<Option<Open>>,
-    /// What tells an interruption from a tick.
+    /// Set by an interruption, to distinguish it from a tick.
     interrupted: AtomicBool,
-    /// The process that opened it. In a forked child the lock may be held by a thread that does not exist there.
+    /// Id of the process that opened the listener. In a forked child a thread that does not exist there
+    /// can hold the lock.
     owner: u32,
 }
 
@@ -87,70 +95,81 @@ impl Listener {
         Ok(Self { open: Mutex::new(Some(open)), interrupted: AtomicBool::new(false), owner: std::process::id() })
     }
 
-    /// A descriptor that is readable when `next` has something to do or to tell. It belongs to the listener: wait
-    /// for it, and do nothing else with it. Raises ValueError after `close`.
+    /// Return a descriptor that is readable when `next` has work to do or an event to return.
+    ///
+    /// It belongs to the listener: wait for it, and do nothing else with it. Raises ValueError
+    /// after `close`.
     fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
         Ok(self.listener(py)?.as_fd().as_raw_fd())
     }
 
-    /// Do what there is to do and take the next event, waiting for one at most `timeout` seconds; None waits for
-    /// ever.
+    /// Do the work that is due and take the next event.
     ///
-    /// None: the time is over, `interrupt` or `close` was called, or all is done after `stop`.
+    /// timeout: maximum time to wait for an event, in seconds; None waits without limit.
     ///
-    /// Raises CaptureError where the capture has broken down for good, and ValueError after `close`.
+    /// Returns None if the time is over, if `interrupt` or `close` was called, or if all is done
+    /// after `stop`.
+    ///
+    /// Raises CaptureError if the capture has failed permanently, and ValueError after `close`.
     #[pyo3(signature = (timeout = None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
         let timeout = timeout.map(|timeout| seconds(timeout, "timeout")).transpose()?;
-        // It fails where it is closed already, and ends where it is closed meanwhile.
+        // The call fails if the listener is closed already, and returns if it is closed meanwhile.
         self.listener(py)?;
         self.wait(py, timeout)
     }
 
-    /// End one wait, now or at its beginning: `next` gives None, a loop over the listener ends. From any thread.
+    /// End one wait, the current or the next one: `next` returns None, a loop over the listener
+    /// ends.
+    ///
+    /// Can be called from any thread.
     fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
         self.refuse_child()?;
-        // In this order: who is woken finds out why.
+        // In this order, so that a woken thread finds the reason.
         self.interrupted.store(true, Ordering::SeqCst);
         self.listener(py)?.interrupt();
         Ok(())
     }
 
-    /// Take up another configuration. Doors that did not change keep their attempts, open doors stay open.
+    /// Replace the configuration. Unchanged doors keep their attempts, and open doors stay open.
     ///
-    /// Raises what the constructor raises; then everything goes on as before.
+    /// Raises the exceptions of the constructor; then the listener continues with the old
+    /// configuration.
     fn reload(&self, py: Python<'_>, config: &Config) -> PyResult<()> {
         self.with(py, |listener| listener.reload(config.config.clone()))
     }
 
-    /// Begin to stop: no packet counts any more, and open doors are closed unless the configuration has OnStop =
-    /// keep.
+    /// Start to stop: packets are not processed any more, and open doors are closed unless
+    /// OnStop = keep.
     ///
-    /// Go on taking events until there is none: commands are waited for, up to a minute. Again it changes nothing.
+    /// Continue to take events until there is none: the listener waits up to a minute for running
+    /// commands. A second call changes nothing.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, service::Listener::stop)
     }
 
-    /// True when everything that `stop` began is done and its events are taken. Raises ValueError after `close`.
+    /// True when everything that `stop` started is done and its events are taken.
+    ///
+    /// Raises ValueError after `close`.
     #[getter]
     fn stopped(&self, py: Python<'_>) -> PyResult<bool> {
         self.with(py, service::Listener::is_stopped)
     }
 
-    /// End listening at once, as leaving a `with` block does; whoever waits finds the end.
+    /// Stop listening immediately, as the end of a `with` block does. Threads that wait return.
     ///
-    /// Commands that run are left alone; with run_commands, open doors are left to the next listener or daemon with the
-    /// same state file. To close them first, call `stop` and take the events that are left. From any thread; again it
-    /// changes nothing.
+    /// Running commands are left alone. With run_commands, open doors stay open for the next
+    /// listener or daemon with the same state file. To close them, call `stop` before and take the
+    /// remaining events. Can be called from any thread. A second call changes nothing.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_forked() {
-            // The child's copy alone.
+            // Closes only the child's copy.
             drop(self.open.try_lock().map(|mut open| open.take()));
             return Ok(());
         }
         let open = self.open.lock_py_attached(py).map_err(|_| panicked())?.take();
         if let Some(open) = open {
-            // Whoever waits finds it closed, wakes the next one, and the last one lets go of it.
+            // A thread that waits finds the listener closed and wakes the next one. The last one drops it.
             open.listener.interrupt();
             py.detach(|| drop(open.listener));
         }
@@ -186,7 +205,7 @@ impl Listener {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.open.try_lock().as_deref() {
             Ok(Some(open)) => visit.call(&open.on_notice),
-            // What is in use, or holds nothing, is no garbage.
+            // An object that is in use, or has no references, is not garbage.
             _ => Ok(()),
         }
     }
@@ -207,7 +226,7 @@ impl Listener {
         if self.is_forked() { Err(errors::service(&ServiceError::Forked)) } else { Ok(()) }
     }
 
-    /// The listener, unless it is closed.
+    /// Returns the listener, unless it is closed.
     fn listener(&self, py: Python<'_>) -> PyResult<Arc<service::Listener>> {
         self.refuse_child()?;
         match &*self.open.lock_py_attached(py).map_err(|_| panicked())? {
@@ -225,7 +244,8 @@ impl Listener {
         py.detach(|| work(&listener)).map_err(|error| errors::service(&error))
     }
 
-    /// The next event; `None` when the time is over, and when it is interrupted, stopped or closed.
+    /// Returns the next event; `None` if the time is over, or the wait is interrupted, or the listener is
+    /// stopped or closed.
     fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Option<Py<PyAny>>> {
         self.refuse_child()?;
         let start = Instant::now();
@@ -244,12 +264,12 @@ impl Listener {
                 };
                 let closed = self.open.lock().map_or(true, |open| open.is_none());
                 if closed {
-                    // One interruption ends one wait, and there may be more of them.
+                    // One interruption ends one wait, and further threads may be waiting.
                     listener.interrupt();
                 }
                 (next, closed || listener.is_stopped().unwrap_or(true))
             });
-            // A signal handler may close it.
+            // A signal handler can close the listener.
             py.detach(|| drop(listener));
             match (next.map_err(|error| errors::service(&error))?, on_notice) {
                 (Some(Notice::Event(event) | Notice::SummarisedEvent(event)), _) => {
@@ -265,14 +285,14 @@ impl Listener {
     }
 }
 
-/// One name, or several.
+/// Reads one name, or several.
 fn interfaces(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if value.is_instance_of::<PyString>() {
         return Ok(vec![value.extract()?]);
     }
     let names: Vec<String> = value.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>()?;
     if names.is_empty() {
-        return Err(PyValueError::new_err("interface is an empty list; None takes those of the configuration"));
+        return Err(PyValueError::new_err("interface is an empty list; None means those of the configuration"));
     }
     Ok(names)
 }

@@ -16,7 +16,7 @@ use crate::job::Job;
 use crate::json::loads;
 use crate::task::{Task, run};
 
-/// Which ports to probe, and how.
+/// The host and ports to probe, and the options.
 #[pyclass(frozen, module = "portknock._native")]
 pub(crate) struct ProbePlan(Arc<portknock_core::probe::ProbePlan>);
 
@@ -75,7 +75,7 @@ impl ProbePlan {
 }
 
 impl Task for portknock_core::probe::ProbePlan {
-    type Found = Scan;
+    type Output = Scan;
     type Error = ProbeError;
 
     fn host(&self) -> &str {

@@ -1,4 +1,4 @@
-//! The engine over a capture file.
+//! The engine on a capture file.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -10,23 +10,24 @@ use crate::config::Config;
 use crate::errors::{self, panicked};
 use crate::event;
 
-/// So many frames pass between two looks for a signal: some milliseconds.
-const AT_ONCE: u64 = 65_536;
+/// Number of frames processed between two checks for signals: some milliseconds.
+const FRAME_BATCH: u64 = 65_536;
 
-/// What `replay` returns: an iterator, for one thread or several that share its events.
+/// The iterator that `replay` returns. Several threads can share it and its events.
 #[pyclass(frozen, module = "portknock")]
 pub(crate) struct Replay(Mutex<portknock_core::replay::Replay>);
 
-/// Run a capture file, pcap or pcapng, through an engine: an iterator of the events that the packets would have
-/// made.
+/// Process a capture file, pcap or pcapng, by an engine; return an iterator of its events.
 ///
-/// "-" is standard input. Nothing is run and nothing is written. One-time doors go on with the lines of their files
-/// that follow. At the end of the file nothing more is told: what is still running stays unmentioned.
+/// The packets cause the same events as they would live. "-" means standard input. The replay runs
+/// no command and writes no file. Doors with one_time_sequences continue with the next sequences of
+/// their files. At the end of the file, attempts and openings that are still running cause no
+/// event.
 ///
 /// local_addresses: as for `Engine`.
 ///
-/// Raises CaptureError where the file cannot be read or has an unknown link type, and while iterating where it is
-/// damaged, after the events of the frames before.
+/// Raises CaptureError if the file cannot be read or has an unknown link type. The iterator raises
+/// CaptureError if the file is damaged, after the events of the frames before the damage.
 #[pyfunction]
 #[pyo3(signature = (path, config, local_addresses = None))]
 pub(crate) fn replay(
@@ -37,7 +38,7 @@ pub(crate) fn replay(
 ) -> PyResult<Replay> {
     let local = self::local_addresses(local_addresses)?;
     let opened = py.detach(|| portknock_core::replay::Replay::open(&config.config, local, &path));
-    // A signal is why a pipe could not be read.
+    // A signal can be the reason why a pipe could not be read.
     py.check_signals()?;
     Ok(Replay(Mutex::new(opened.map_err(|error| errors::replay(&error))?)))
 }
@@ -52,7 +53,7 @@ impl Replay {
         loop {
             let (next, at_end) = py.detach(|| {
                 let mut replay = self.0.lock().map_err(|_| panicked())?;
-                Ok::<_, PyErr>((replay.next_event_within(AT_ONCE), replay.is_at_end()))
+                Ok::<_, PyErr>((replay.next_event_within(FRAME_BATCH), replay.is_at_end()))
             })?;
             if let Ok(Some(event)) = next {
                 return event::to_python(py, event).map(Some);

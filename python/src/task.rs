@@ -1,4 +1,4 @@
-//! Work that waits: on the caller's own thread, where signals end it.
+//! Work that waits, on the thread of the caller, so that signals end it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,32 +15,33 @@ use pyo3::prelude::*;
 
 use crate::errors::panicked;
 
-/// The interpreter is asked this often whether a signal came, in case another thread of the process got it.
+/// Interval of the checks for signals, because another thread of the process can receive them.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
-/// Something to do at a host.
+/// Work that concerns a host.
 pub(crate) trait Task: Send + Sync + 'static {
-    type Found: Send + 'static;
+    type Output: Send + 'static;
     type Error: From<HostError> + Send + 'static;
 
-    /// The host as it was given.
+    /// Returns the host as it was passed.
     fn host(&self) -> &str;
 
-    /// Finds the host's addresses. To ask the name service can take long and cannot be stopped.
+    /// Finds the host's addresses. A query to the name service can take long and cannot be stopped.
     fn resolve(&self) -> Result<Vec<SocketAddr>, Self::Error>;
 
-    /// Does it. `observer` is asked at least every tenth of a second whether to go on.
+    /// Does the work. Calls `observer`, which decides whether to continue, at least every tenth of a
+    /// second.
     fn run(
         &self,
         addresses: &[SocketAddr],
         observer: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<Self::Found, Self::Error>;
+    ) -> Result<Self::Output, Self::Error>;
 
-    /// What the caller gets.
-    fn result(&self, py: Python<'_>, found: Result<Self::Found, Self::Error>) -> PyResult<Py<PyAny>>;
+    /// Converts the result for the caller.
+    fn result(&self, py: Python<'_>, found: Result<Self::Output, Self::Error>) -> PyResult<Py<PyAny>>;
 }
 
-/// Does it on this thread. A signal whose handler raises ends it.
+/// Does the work on this thread. A signal ends it if the handler raises an exception.
 pub(crate) fn run<T: Task>(py: Python<'_>, task: &Arc<T>) -> PyResult<Py<PyAny>> {
     let addresses = if has_name(task.as_ref()) { resolve(py, task)? } else { task.resolve() };
     let addresses = match addresses {
@@ -62,42 +63,43 @@ pub(crate) fn run<T: Task>(py: Python<'_>, task: &Arc<T>) -> PyResult<Py<PyAny>>
     }
 }
 
-/// True where the name service has to be asked.
+/// Whether the host is a name, which the name service must resolve.
 pub(crate) fn has_name(task: &impl Task) -> bool {
     task.host().parse::<IpAddr>().is_err()
 }
 
-/// Asks the name service on a thread of its own, which is left to itself where a signal handler raises.
+/// Queries the name service on a dedicated thread. If a signal handler raises an exception, the thread is
+/// left running.
 fn resolve<T: Task>(py: Python<'_>, task: &Arc<T>) -> PyResult<Result<Vec<SocketAddr>, T::Error>> {
-    let answer = Arc::new(Answer { came: WakeFd::new()?, addresses: Mutex::new(None) });
-    // The descriptor goes with the caller, and not with a thread that may wait for long.
-    let (place, task) = (Arc::downgrade(&answer), Arc::clone(task));
+    let resolution = Arc::new(Resolution { came: WakeFd::new()?, addresses: Mutex::new(None) });
+    // The caller owns the descriptor, and not the thread, which may wait long.
+    let (weak, task) = (Arc::downgrade(&resolution), Arc::clone(task));
     let resolver = thread::Builder::new().name("portknock-resolve".into()).spawn(move || {
         let addresses = task.resolve();
-        if let Some(answer) = place.upgrade() {
-            if let Ok(mut place) = answer.addresses.lock() {
-                *place = Some(addresses);
+        if let Some(resolution) = weak.upgrade() {
+            if let Ok(mut slot) = resolution.addresses.lock() {
+                *slot = Some(addresses);
             }
-            answer.came.wake();
+            resolution.came.wake();
         }
     })?;
     loop {
-        py.detach(|| wait(&answer.came, TICK))?;
-        if resolver.is_finished() || answer.came.acknowledge() {
-            // It ends now.
+        py.detach(|| wait(&resolution.came, TICK))?;
+        if resolver.is_finished() || resolution.came.acknowledge() {
+            // The thread is about to end.
             py.detach(|| resolver.join()).map_err(|_| panicked())?;
-            return answer.addresses.lock().map_err(|_| panicked())?.take().ok_or_else(panicked);
+            return resolution.addresses.lock().map_err(|_| panicked())?.take().ok_or_else(panicked);
         }
         py.check_signals()?;
     }
 }
 
-struct Answer<T> {
+struct Resolution<T> {
     came: WakeFd,
     addresses: Mutex<Option<T>>,
 }
 
-/// Waits until it is woken, a signal comes, or the time is over.
+/// Waits until it is woken, a signal arrives, or the time is over.
 fn wait(wake: &WakeFd, time: Duration) -> io::Result<()> {
     match poll::wait([(wake.as_fd(), Interest::Read)], time) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),

@@ -131,7 +131,7 @@ def test_only_local_addresses_count(config, local, count):
 
 
 def test_addresses_are_checked(config):
-    with pytest.raises(ValueError, match="'nowhere' is no IP address"):
+    with pytest.raises(ValueError, match="'nowhere' is not an IP address"):
         Engine(config, ["nowhere"])
     with pytest.raises(TypeError):
         Engine(config, SERVER)
@@ -149,14 +149,14 @@ def test_times_are_checked(config, wrong):
         lambda time: engine.feed_many([(time, b"")]),
         lambda time: engine.reload(config, time),
     ):
-        with pytest.raises(ValueError, match="is no time"):
+        with pytest.raises(ValueError, match="is not a time"):
             use(wrong)
 
 
 def test_nanoseconds_are_whole(config):
     engine = Engine(config)
     for wrong in (-1, 2**64, 10**30):
-        with pytest.raises(ValueError, match="is no time"):
+        with pytest.raises(ValueError, match="is not a time"):
             engine.advance(wrong, ns=True)
     with pytest.raises(TypeError):
         engine.advance(1.5, ns=True)

@@ -1,4 +1,4 @@
-//! What every call goes through on its way in and out.
+//! The boundary that every call crosses: panics and failures become statuses and errors.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,8 +10,8 @@ use crate::arguments::handle;
 use crate::error::{Failure, portknock_error};
 use crate::status::portknock_status::{self, PORTKNOCK_ERR_ARGUMENT, PORTKNOCK_ERR_PANICKED};
 
-/// Runs the body of a call. A panic ends here and becomes a failure; a failure becomes its status and, where `err` is
-/// given, an error that the caller owns.
+/// Runs the body of a call. A panic becomes a failure. A failure becomes its status and, if `err`
+/// is not NULL, an error that the caller owns.
 ///
 /// # Safety
 /// `err` is NULL or can be written.
@@ -29,27 +29,27 @@ pub(crate) unsafe fn call(
         Err(failure) => (failure.status(), failure.into_raw()),
     };
     if !err.is_null() {
-        // SAFETY: it is not NULL, and so can be written, as the caller promises.
+        // SAFETY: it is not NULL, so the caller promises that it can be written.
         unsafe { err.write(error) };
     }
     status
 }
 
-/// Runs the body of a call that cannot tell of failures; `otherwise` where it panics.
+/// Runs the body of a call that cannot report failures. Returns `otherwise` if it panics.
 fn plain_call<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
 
-/// Looks at what a handle has; `otherwise` for NULL.
+/// Reads a property of a handle. Returns `otherwise` for NULL.
 ///
 /// # Safety
 /// As for [`handle`].
-pub(crate) unsafe fn look<T, R: Copy>(pointer: *const T, otherwise: R, body: impl FnOnce(&T) -> R) -> R {
+pub(crate) unsafe fn inspect<T, R: Copy>(pointer: *const T, otherwise: R, body: impl FnOnce(&T) -> R) -> R {
     // SAFETY: as the caller promises.
     plain_call(otherwise, || unsafe { handle(pointer, "") }.map_or(otherwise, body))
 }
 
-/// Frees a handle; nothing for NULL.
+/// Frees a handle. Does nothing for NULL.
 ///
 /// # Safety
 /// The pointer is NULL or was made by `Box::into_raw`, and is not used any more.
@@ -65,7 +65,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure {
     let text = text.unwrap_or("no message");
     Failure::new(
         PORTKNOCK_ERR_PANICKED,
-        format!("a fault in libportknock, which should be reported: {}", Printable(text)),
+        format!("internal error in libportknock; please report it: {}", Printable(text)),
     )
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use crate::status::portknock_status::PORTKNOCK_OK;
     use std::ffi::CStr;
 
-    /// Calls with an error to fill, and gives what it says.
+    /// Makes a call with an error to fill. Returns its status and the error's message.
     fn outcome(body: impl FnOnce() -> Result<portknock_status, Failure>) -> (portknock_status, Option<String>) {
         let mut err = ptr::without_provenance_mut(1);
         // SAFETY: `err` can be written.
@@ -85,31 +85,31 @@ mod tests {
         if err.is_null() {
             return (status, None);
         }
-        // SAFETY: the call has put an error there.
+        // SAFETY: the call wrote an error there.
         assert_eq!(unsafe { portknock_error_status(err) }, status);
         // SAFETY: as before.
         let message = unsafe { portknock_error_message(err) };
-        // SAFETY: messages are texts, and this one is not freed yet.
+        // SAFETY: a message is a text, and its error is not freed yet.
         let message = unsafe { CStr::from_ptr(message) }.to_str().unwrap().to_owned();
-        // SAFETY: it is ours, and not used any more.
+        // SAFETY: this function owns the error and does not use it any more.
         unsafe { portknock_error_free(err) };
         (status, Some(message))
     }
 
     #[test]
-    fn panics_end_at_the_border_and_the_handle_stays_broken() {
+    fn a_panic_becomes_an_error_and_its_handle_stays_broken() {
         assert_eq!(outcome(|| Ok(PORTKNOCK_OK)), (PORTKNOCK_OK, None));
         let handle = Guarded::new(1);
         let (status, message) = outcome(|| handle.with(|_| panic!("number\n{}", 7)));
         assert_eq!(status, PORTKNOCK_ERR_PANICKED);
-        assert!(message.unwrap().ends_with("should be reported: number\\x0a7"));
+        assert!(message.unwrap().ends_with("please report it: number\\x0a7"));
         for _ in 0..2 {
             let (status, message) = outcome(|| handle.with(|_| PORTKNOCK_OK));
             assert_eq!(status, PORTKNOCK_ERR_PANICKED);
             assert!(message.unwrap().contains("can only be freed"));
         }
         // SAFETY: NULL is allowed.
-        let status = unsafe { call(ptr::null_mut(), || panic!("without a place for the error")) };
+        let status = unsafe { call(ptr::null_mut(), || panic!("no error requested")) };
         assert_eq!(status, PORTKNOCK_ERR_PANICKED);
         assert_eq!(plain_call(-1, || panic!("x")), -1);
     }
