@@ -401,8 +401,8 @@ impl Matcher {
         is_local && port_use.packets.contains(knock.flags) || self.ports.restricted(port_use).iter().any(accepts)
     }
 
-    /// Counts a packet at a port where no door accepts it, for every attempt of the source at a
-    /// door for which the packet would be a knock.
+    /// Counts a packet that no door accepts at its port, for every attempt of the source at a door
+    /// for which the packet would be a knock.
     fn guard(&mut self, arrival: &mut Arrival<'_>, sink: &mut impl Sink) {
         let Arrival { knock, key, is_local, now, ref mut cursor } = *arrival;
         while let Some(index) = cursor.index() {

@@ -66,6 +66,7 @@ impl Ledger {
                 assert!(*stage > 0, "{event:?}");
                 self.end_attempt(event);
             }
+            _ => panic!("{event:?} of an unexpected kind"),
         }
     }
 
