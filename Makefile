@@ -37,6 +37,8 @@ lint: ## run formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	scripts/check-style --self-test
+	scripts/check-style
 
 golden: ## write all golden files again: messages, diagnostics, packet filters, C header, manual, completions
 	UPDATE_GOLDEN=1 $(CARGO) test --locked --workspace --exclude portknock-tests --lib --bins --tests -- golden manual
