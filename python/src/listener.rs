@@ -39,8 +39,8 @@ use crate::task::TICK;
 ///
 /// Start to listen.
 ///
-/// interface: one interface or several, "any" for all. None: those of the configuration. If an
-///     interface does not exist (yet), the listener waits for it.
+/// interface: one interface or several, "any" for all. None: those of the configuration. The
+///     listener waits for interfaces that do not exist (yet).
 /// run_commands: run the doors' commands (with the umask of this process), open their ports,
 ///     keep openings in the state file, and mark one-time sequences as used. Otherwise nothing
 ///     outside of the process changes. The program runs the commands and opens the ports that

@@ -14,6 +14,9 @@ ALL = [
     Open("ssh", "192.0.2.7", time_ns=TIME),
     Extend("ssh", "192.0.2.7", closes_at_ns=DUE, time_ns=TIME),
     Close("ssh", "2001:db8::1", "close 'it'", closes_at_ns=DUE, time_ns=TIME),
+    Open("ssh", "192.0.2.7", "open", closes_at_ns=DUE, net="192.0.2.0/24", time_ns=TIME),
+    Extend("ssh", "192.0.2.7", closes_at_ns=DUE, net="192.0.2.0/24", time_ns=TIME),
+    Close("ssh", "2001:db8::1", "close 'it'", closes_at_ns=DUE, net="2001:db8::/56", time_ns=TIME),
     Timeout("ssh", "192.0.2.7", 1, time_ns=TIME),
     Fail("ssh", "192.0.2.7", 1, "wrong-port", time_ns=TIME),
     Open("ssh", "192.0.2.7", closes_at_ns=DUE, time_ns=TIME),
@@ -43,7 +46,7 @@ def test_an_event_is_a_value(event):
 
 
 def test_logs_and_objects_are_those_of_the_command_line():
-    assert [str(event) for event in ALL[:7]] == [
+    assert [str(event) for event in ALL[:10]] == [
         "192.0.2.7: ssh: Stage 1",
         "192.0.2.7: ssh: OPEN SESAME",
         "192.0.2.7: ssh: OPEN SESAME",
@@ -67,11 +70,11 @@ def test_logs_and_objects_are_those_of_the_command_line():
     failed = Close("ssh", "192.0.2.7", "close", "command", time_ns=TIME)
     assert (failed.reason, failed.as_dict()["reason"]) == ("command", "command")
     assert Close("ssh", "192.0.2.7").reason is None and failed != Close("ssh", "192.0.2.7", "close", time_ns=TIME)
-    assert ALL[-1].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
+    assert ALL[9].as_dict() == {**head, "event": "fail", "stage": 1, "reason": "wrong-port"}
 
 
 def test_openings_have_their_network():
-    assert [event.net for event in ALL if isinstance(event, (Open, Extend, Close))] == [
+    assert [event.net for event in ALL[:10] if isinstance(event, (Open, Extend, Close))] == [
         *["192.0.2.7/32"] * 3,
         "2001:db8::1/128",
         *["192.0.2.0/24"] * 2,
@@ -83,12 +86,12 @@ def test_openings_have_their_network():
 
 
 def test_openings_and_closings_have_the_ports_and_the_closing_time():
-    for event in ALL[8:11]:
+    for event in ALL[11:14]:
         assert (event.ports, event.closes_at_ns) == (("tcp/22", "udp/53"), DUE)
         assert event.closes_at == event.as_dict()["closes_at"] == DUE / 1e9
         assert event.as_dict()["ports"] == list(event.ports)
         assert repr(event).endswith(f"ports=('tcp/22', 'udp/53'), closes_at_ns={DUE}, time_ns={TIME})")
-    assert (ALL[7].ports, ALL[7].closes_at_ns) == ((), DUE)
+    assert (ALL[10].ports, ALL[10].closes_at_ns) == ((), DUE)
     assert (ALL[2].ports, ALL[2].closes_at, ALL[2].closes_at_ns) == ((), None, None)
 
 
