@@ -554,10 +554,10 @@ class Listener:
 
         interface: one interface or several, "any" for all. None: those of the configuration. The
             listener waits for interfaces that do not exist (yet).
-        run_commands: run the doors' commands (with the umask of this process), open their ports,
-            keep openings in the state file, and mark one-time sequences as used. Otherwise nothing
-            outside of the process changes. The program runs the commands and opens the ports that
-            the events contain. One-time sequences open again and again.
+        run_commands: run commands (with the umask of this process), open ports, keep openings in
+            the state file, and mark one-time sequences as used. Otherwise nothing outside of the
+            process changes. The program runs the commands and opens the ports that the events
+            contain. One-time sequences open again and again.
         ipv4_only: ignore IPv6 packets.
         on_notice: function that receives further lines for a log: interfaces that come and go,
             commands that run and fail. The thread that waits in `next` calls it. `next` passes on
