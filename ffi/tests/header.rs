@@ -5,7 +5,7 @@
 use std::path::Path;
 
 #[test]
-fn the_header_is_up_to_date() {
+fn the_header_is_the_golden_one() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut generated = Vec::new();
     let config = cbindgen::Config::from_file(directory.join("cbindgen.toml")).unwrap();
