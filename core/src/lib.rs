@@ -83,7 +83,7 @@
 //!   process. It reports through events, notices and errors.
 //! - **Units:** times are [`Timestamp`]s, in nanoseconds since 1970; durations are
 //!   [`Duration`](std::time::Duration)s; ports are in host byte order.
-//! - **Text from outside:** names, paths and addresses are escaped where `Display` prints them.
+//! - **Text from outside:** `Display` escapes the names, paths and addresses that it prints.
 
 mod arrivals;
 pub mod capture;

@@ -25,7 +25,7 @@ impl Bench {
         Self { engine: Engine::new(&config(text)), now: Timestamp::from_secs(1_000) }
     }
 
-    /// What a knock at this port does: the lines of the log, and the commands.
+    /// The effects of a knock at this port: the lines of the log, and the commands.
     fn knock_at(&mut self, source: &str, port: u16) -> Vec<String> {
         self.engine.handle_knock(&Knock {
             time: self.now,
@@ -37,7 +37,7 @@ impl Bench {
             source_port: 40_000,
             sequence_number: 0,
         });
-        self.told()
+        self.reported()
     }
 
     fn knock(&mut self, source: &str) -> Vec<String> {
@@ -47,21 +47,21 @@ impl Bench {
     fn wait(&mut self, secs: u64) -> Vec<String> {
         self.now = self.now.saturating_add(Duration::from_secs(secs));
         self.engine.handle_timeout(self.now);
-        self.told()
+        self.reported()
     }
 
-    fn told(&mut self) -> Vec<String> {
-        let mut told = Vec::new();
+    fn reported(&mut self) -> Vec<String> {
+        let mut reported = Vec::new();
         while let Some(event) = self.engine.poll_event() {
             if !matches!(event.kind, EventKind::Stage { .. }) {
-                told.push(event.to_string());
+                reported.push(event.to_string());
             }
-            told.extend(event.command_requests().map(|request| {
+            reported.extend(event.command_requests().map(|request| {
                 assert_eq!(Some(request.net), event.net());
                 request.command
             }));
         }
-        told
+        reported
     }
 
     fn open(&self) -> Vec<String> {
@@ -144,8 +144,8 @@ fn an_opening_is_closed_by_any_address_of_its_network_and_by_the_network() {
         let now = bench.now;
         assert_eq!(bench.engine.close("ssh", net(named), now), count, "{named}");
         assert_eq!(bench.engine.close("other", net(named), now), 0);
-        let told = bench.told();
-        assert_eq!(told.first().map(String::as_str), (count > 0).then_some("203.0.113.7: ssh: command timeout"));
+        let reported = bench.reported();
+        assert_eq!(reported.first().map(String::as_str), (count > 0).then_some("203.0.113.7: ssh: command timeout"));
         assert_eq!(bench.engine.stats().openings, 1 - count);
     }
     let ip = IpAddr::from([203, 0, 113, 1]);
@@ -160,9 +160,9 @@ fn a_cooldown_is_for_the_network() {
     for source in ["10.0.1.7", "10.0.1.8", "10.0.1.0", "10.0.2.7"] {
         half(&mut bench, source);
     }
-    let told = bench.knock_at("10.0.1.7", 8000);
+    let reported = bench.knock_at("10.0.1.7", 8000);
     // The cooldown is kept under the first address.
-    assert_eq!(told[2..], ["10.0.1.0: ssh: attempt failed: reload (stage 1)"]);
+    assert_eq!(reported[2..], ["10.0.1.0: ssh: attempt failed: reload (stage 1)"]);
     assert_eq!(bench.engine.stats().attempts, 3, "two attempts and the cooldown");
     for source in ["10.0.1.7", "10.0.1.8", "10.0.1.0", "10.0.1.99"] {
         half(&mut bench, source);

@@ -18,7 +18,11 @@ class Finding:
     sentence: str
 
 
-SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bcf)(?<!\bvs)[.?!][)\"'*_\]]*\s+(?=[A-Z\"'(*_\[]|C~)")
+# A sentence can begin with the name of a program, and an entry of a list of arguments with `name: `.
+SENTENCE_END = re.compile(
+    r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bcf)(?<!\bvs)[.?!][)\"'*_\]]*\s+"
+    r"(?=[A-Z\"'(*_\[]|C~|(?:knockd|portknockd?|nmap|scapy)\b|[a-z_]\w*: )"
+)
 
 
 def sentences(text):

@@ -49,6 +49,7 @@ MUST_NOT_MATCH = [
     "So far no packet has come.",
     "[Link](https://example.org/who-says-so) to a page.",
     " ".join(["word"] * 35) + ".",
+    " ".join(["word"] * 35) + ". knockd " + " ".join(["word"] * 34) + ". wait: " + " ".join(["word"] * 34) + ".",
 ]
 DOCUMENTS = [
     ("a.md", "# What it costs\n\n```\nwho says so\n```\n\n| What it is | value |\n|---|---|\n| nobody | `told` |\n", [("word", 9)]),

@@ -289,7 +289,7 @@ def wireguard(lab):
 
 @check
 def netem(lab):
-    """a door behind a link that delays and duplicates packets"""
+    """a door on a link that delays and duplicates packets"""
     inner_host(lab)
     lab.server("ip addr add 10.9.0.1/24 dev lab0 && ip -n peer addr add 10.9.0.2/24 dev lab0")
     lab.server("ip netns exec peer tc qdisc add dev lab0 root netem delay 60ms 20ms duplicate 30%")
@@ -397,7 +397,7 @@ def from_knockd(lab):
     lab.provide_packages("new")
     lab.follow(lab.migrating, "On Debian", 3)
     lab.listening()
-    # Its children, which close doors, have the same name and a scope of their own.
+    # Its children, which close doors, have the same name and their own scope.
     left = lab.server("for process in $(pgrep -x knockd); do grep -HL /knockd-doors- /proc/$process/cgroup; done; true")
     if left:
         raise Failure(f"knockd still runs: {left}")

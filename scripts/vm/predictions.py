@@ -35,7 +35,7 @@ def predicted(lab):
 
 
 def observed(lab, address, before):
-    """What a knock at this address does to port 22 there, which was in this state before all knocks."""
+    """The effect of a knock at this address on port 22 there, which was in this state before all knocks."""
     if before == "open":
         return EVERYBODY
     lab.server("rm -f /run/ended")

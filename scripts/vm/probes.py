@@ -69,7 +69,7 @@ def main():
     while not stopped:
         now = time.monotonic()
         if now >= due:
-            # If the loop falls behind, it skips attempts and does not catch up.
+            # If the loop is late, it skips attempts and does not catch up.
             due = max(due + 1 / RATE, now)
             for address, port in options["targets"]:
                 one, error = attempt(address, port, options["source"])

@@ -76,14 +76,14 @@ fn main() -> Result<(), Error> {
     let mut rng = Rng::with_seed(netem.seed);
     let (failed, failure) = mpsc::channel();
     for (from, to) in [(left, to_right?), (right, to_left?)] {
-        let line = Line {
+        let direction = Direction {
             delay: netem.delay_ms,
             loss: netem.loss_percent / 100.0,
             rng: rng.fork(),
             bottleneck: netem.capacity.zip(netem.queue).map(|(capacity, queue)| Bottleneck::new(capacity, queue)),
         };
         let failed = failed.clone();
-        thread::spawn(move || forward(from, to, line).map_err(|error| failed.send(error)));
+        thread::spawn(move || forward(from, to, direction).map_err(|error| failed.send(error)));
     }
     println!("ready");
     Err(failure.recv()?)
@@ -99,7 +99,7 @@ fn open(interface: &str, delay: Duration) -> Result<Capture<Active>, Error> {
 }
 
 /// Reads frames at one end and sends them at the other, until an error.
-fn forward(mut from: Capture<Active>, mut to: File, mut line: Line) -> Result<Infallible, Error> {
+fn forward(mut from: Capture<Active>, mut to: File, mut direction: Direction) -> Result<Infallible, Error> {
     loop {
         for _ in 0..CHECK_INTERVAL {
             let packet = match from.next_packet() {
@@ -109,7 +109,7 @@ fn forward(mut from: Capture<Active>, mut to: File, mut line: Line) -> Result<In
             };
             let timestamp = packet.header.ts;
             let arrival = Duration::new(timestamp.tv_sec.try_into()?, timestamp.tv_usec.try_into()?);
-            if let Some(due) = line.due(arrival, packet.data) {
+            if let Some(due) = direction.due(arrival, packet.data) {
                 thread::sleep(due.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH)?));
                 to.write_all(packet.data)?;
             }
@@ -122,14 +122,14 @@ fn forward(mut from: Capture<Active>, mut to: File, mut line: Line) -> Result<In
 }
 
 /// One direction of the link: the fate of each frame. Times are since the epoch.
-struct Line {
+struct Direction {
     delay: Duration,
     loss: f64,
     rng: Rng,
     bottleneck: Option<Bottleneck>,
 }
 
-impl Line {
+impl Direction {
     /// The time at which a frame that arrives now leaves the link; `None` if it gets lost.
     fn due(&mut self, arrival: Duration, frame: &[u8]) -> Option<Duration> {
         // Hosts sometimes send multicast on their own. Those frames are not counted, so that they

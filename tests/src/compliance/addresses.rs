@@ -83,7 +83,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &[Pktgen("--from ::ffff:10.0.0.9 --to fd00::1 --ports 7000,8000,9000")],
             &["::ffff:10.0.0.9: door"],
         )
-        .differs(&[], "they are spoofed, and would be taken for IPv4"),
+        .differs(&[], "they are spoofed, and would count as IPv4"),
         Scenario::same("knocks_inside_a_vlan_tag", plain(), &[Pktgen("--vlan 5 --ports 7000,8000,9000")], &[])
             .differs(&[OPENED], "trunk links carry tags"),
     ]

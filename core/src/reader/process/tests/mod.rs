@@ -145,8 +145,8 @@ fn valid_events_are_accepted() {
 
 #[test]
 fn invalid_events_end_the_reader() {
-    type Report = fn(&Fake) -> DoorEvent;
-    let cases: [(&str, Report); 10] = [
+    type MakeEvent = fn(&Fake) -> DoorEvent;
+    let cases: [(&str, MakeEvent); 10] = [
         ("a door that does not exist", |fake| fake.event(2, [192, 0, 2, 9], DoorEventKind::Complete)),
         ("an address that may not knock", |fake| fake.event(0, [192, 0, 3, 9], DoorEventKind::Complete)),
         ("an address that may not knock", |fake| DoorEvent {
