@@ -14,6 +14,7 @@ pub enum Severity {
 
 /// A change of the text that fixes a finding: `replacement` replaces the bytes `span`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fix {
     /// The bytes to replace, as offsets in the text; an empty range is an insertion.
     pub span: Range<usize>,
@@ -23,6 +24,7 @@ pub struct Fix {
 
 /// One finding: its location, the problem, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Diagnostic {
     /// The stable code, `PK` and three digits. `docs/diagnostics.md` lists all codes.
     pub code: &'static str,
@@ -60,6 +62,7 @@ impl Diagnostic {
 
 /// All findings in one text, in the order of the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// The findings.
     pub diagnostics: Vec<Diagnostic>,

@@ -35,6 +35,7 @@ pub struct Loaded {
 /// The error if a configuration file cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", shown_path(path))]
+#[non_exhaustive]
 pub struct LoadError {
     /// The file.
     pub path: PathBuf,

@@ -318,6 +318,7 @@ pub struct Sequence(Box<[Step]>);
 
 /// The reason why a list of steps is not a valid [`Sequence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SequenceError {
     /// There is no step.
     #[error("the sequence is empty; it needs at least one port")]

@@ -6,6 +6,7 @@ use super::load::Loaded;
 
 /// The numbers of doors and findings in a checked configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CheckSummary {
     /// The number of doors; `None` if there are errors.
     pub doors: Option<usize>,
