@@ -337,7 +337,7 @@ fn an_unreadable_state_file_is_renamed() {
 }
 
 #[test]
-fn the_state_file_is_for_its_owner_only_and_so_is_its_directory_where_it_is_made() {
+fn the_state_file_and_a_directory_created_for_it_are_for_their_owner_only() {
     let lab = Lab::pair();
     let daemon = Daemon::portknockd(&lab.server, &format!("[options]\nStateFile = %DIR%/a/b/openings\n{NOTE}"));
     let mode = |name: &str| fs::metadata(daemon.path(name)).map(|meta| meta.mode() & 0o7777).ok();
