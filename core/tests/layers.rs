@@ -139,13 +139,15 @@ fn read(
         let text = fs::read_to_string(&path).expect("a source file");
         let lines: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
         let mut kept = String::new();
+        // The modules that `lib.rs` declares are next to it.
+        let scope = if module == ["lib"] { parent } else { &module };
         for (index, line) in lines.iter().enumerate() {
             let is_test = index > 0 && lines[index - 1].trim() == "#[cfg(test)]";
             let name = line.split_once("mod ").map(|(_, name)| name.trim());
             match name.filter(|_| is_test) {
                 // Tests are the last part of a file.
                 Some(name) if name.ends_with('{') => break,
-                Some(name) => tests.push(module.iter().cloned().chain([name.trim_end_matches(';').into()]).collect()),
+                Some(name) => tests.push(scope.iter().cloned().chain([name.trim_end_matches(';').into()]).collect()),
                 None if is_test && line.starts_with("use ") => {}
                 None => kept.extend([line, "\n"]),
             }

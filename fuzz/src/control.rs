@@ -1,6 +1,6 @@
 //! The control socket: requests of any client, and answers of any program that listens there.
 
-use portknock_core::control::{Response, Request};
+use portknock_core::control::{Request, Response};
 
 /// A request and an answer of each kind.
 pub fn seeds() -> Vec<Vec<u8>> {

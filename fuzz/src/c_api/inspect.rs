@@ -100,7 +100,9 @@ pub(super) unsafe fn at_event(event: &portknock_event) {
     }
     match event.kind {
         PORTKNOCK_EVENT_OPEN if ports.is_empty() && event.closes_at_ns == 0 => {}
-        PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE => assert!(event.closes_at_ns >= event.time_ns),
+        PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE => {
+            assert!(event.closes_at_ns >= event.time_ns)
+        }
         _ => assert_eq!(event.closes_at_ns, 0),
     }
     let opens = matches!(event.kind, PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE);

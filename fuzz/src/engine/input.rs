@@ -8,8 +8,8 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use ipnet::IpNet;
 use portknock_core::{
-    Config, Door, FlagMask, Knock, LinkType, OpenPort, OpenPrefix, Opening, Options, Protocol, Sequence, Step, TcpFlags,
-    Timestamp,
+    Config, Door, FlagMask, Knock, LinkType, OpenPort, OpenPrefix, Opening, Options, Protocol, Sequence, Step,
+    TcpFlags, Timestamp,
 };
 
 use crate::packets::LINK_TYPES;
