@@ -33,7 +33,7 @@ const DYNAMIC_USERS: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 /// Number of user IDs that are tried.
 const TRIED_USERS: u32 = 16;
 
-/// Returns a user ID that no user has now; `None` if none was found within [`TRIED_USERS`] tries.
+/// Returns a user ID that no user has now; `None` if none was found within 16 tries.
 pub fn find_unused_user() -> Option<User> {
     let count = DYNAMIC_USERS.end() - DYNAMIC_USERS.start() + 1;
     // Two processes that search at the same time get different IDs.
