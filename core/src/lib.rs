@@ -95,11 +95,11 @@ pub mod engine;
 mod event;
 mod exec;
 mod feed;
-pub mod filter;
+mod filter;
 mod firewall_command;
 pub mod gate;
 pub mod host;
-pub mod journal;
+mod journal;
 pub mod json;
 pub mod knock;
 mod local_addresses;
@@ -108,7 +108,7 @@ mod matcher;
 #[cfg(test)]
 mod messages;
 mod network;
-pub mod one_time;
+mod one_time;
 mod openings;
 mod packet;
 mod port_list;
@@ -132,10 +132,21 @@ pub use engine::{Engine, EngineStats};
 pub use event::{Action, CommandRequest, Event, EventKind, FailReason};
 pub use exec::{CommandId, CommandResult, CommandResultKind};
 pub use ipnet::IpNet;
+pub use journal::{StateError, StateNotice};
 pub use local_addresses::LocalAddresses;
 pub use log_limit::{EventCounts, Suppressed};
 pub use network::{Written, parse_network};
+pub use one_time::OneTimeError;
 pub use openings::Opening;
 pub use packet::{Protocol, TcpFlags};
 pub use printable::{Excerpt, Printable};
 pub use time::Timestamp;
+
+/// Parts that the tests of this crate and the fuzz targets use. They are not public interface.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::filter::{PortFilter, Program};
+    pub use crate::journal::{Clocks, OpeningId, Restored, StateFile};
+    pub use crate::one_time::{OneTimeFile, unused_sequences};
+    pub use crate::sys::bpf::attach_filter;
+}

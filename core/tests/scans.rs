@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use fastrand::Rng;
-use portknock_core::filter::PortFilter;
+use portknock_core::internals::PortFilter;
 use portknock_core::{Config, Door, Engine, EventKind, FlagMask, Knock, Protocol, Sequence, Step, TcpFlags, Timestamp};
 
 const FLAGS: [TcpFlags; 6] = [TcpFlags::FIN, TcpFlags::SYN, TcpFlags::RST, TcpFlags::PSH, TcpFlags::ACK, TcpFlags::URG];

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use portknock_core::journal::{Clocks, StateError, StateFile, StateNotice};
+use portknock_core::internals::{Clocks, StateFile};
 use portknock_core::{Action, CommandRequest, Opening, Timestamp};
+use portknock_core::{StateError, StateNotice};
 
 use crate::scratch::with_file;
 

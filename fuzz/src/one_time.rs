@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use portknock_core::one_time::{OneTimeFile, unused_sequences};
+use portknock_core::internals::{OneTimeFile, unused_sequences};
 
 use crate::scratch::with_file;
 

@@ -53,7 +53,7 @@ use crate::openings::Opening;
 use crate::time::Timestamp;
 
 /// Time between a failed write and the next attempt if nothing changes in between.
-pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Number of superfluous records that a rewrite tolerates: less than a megabyte. Small in tests, so
 /// that rewrites are common there.
 const GARBAGE: usize = if cfg!(test) { 4 } else { 10_000 };

@@ -111,7 +111,7 @@ pub fn attach_filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Res
 ///
 /// # Errors
 /// See socket(7), `SO_DETACH_FILTER`.
-pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
     match set_option(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,

@@ -14,11 +14,11 @@ const TCP_SYN_SENT: u8 = 2;
 /// A non-blocking TCP connection that is being established. Dropping it ends the connection without
 /// a further SYN.
 #[derive(Debug)]
-pub struct Connecting(TcpStream);
+pub(crate) struct Connecting(TcpStream);
 
 /// The reason why no connection could be begun. Nothing was sent.
 #[derive(Debug)]
-pub enum NotBegun {
+pub(crate) enum NotBegun {
     /// The socket could not be created: no descriptor or memory is free, or the address family is
     /// not supported. See socket(2).
     Socket(io::Error),
@@ -31,7 +31,7 @@ pub enum NotBegun {
 
 /// The state of a connection.
 #[derive(Debug)]
-pub enum ConnectionState {
+pub(crate) enum ConnectionState {
     /// There is no answer yet.
     Waiting,
     /// The connection was established. It may have ended since, but not by an RST.
@@ -51,7 +51,7 @@ impl Connecting {
     ///
     /// # Errors
     /// See [`NotBegun`].
-    pub fn begin(to: SocketAddr, source: Option<IpAddr>) -> Result<Self, NotBegun> {
+    pub(crate) fn begin(to: SocketAddr, source: Option<IpAddr>) -> Result<Self, NotBegun> {
         let socket = socket::new_socket(to, libc::SOCK_STREAM, 0).map_err(NotBegun::Socket)?;
         // This must precede the SYN. Otherwise the kernel does not report which ICMP error arrived,
         // and with IPv6 it reports an error that arrives during connect(2) only after a second.
@@ -77,7 +77,7 @@ impl Connecting {
     ///
     /// # Errors
     /// None known; see recvmsg(2) and getsockopt(2).
-    pub fn state(&self) -> io::Result<ConnectionState> {
+    pub(crate) fn state(&self) -> io::Result<ConnectionState> {
         // Only an established connection has a peer.
         if self.0.peer_addr().is_ok() {
             return Ok(ConnectionState::Connected);
@@ -111,13 +111,13 @@ impl Connecting {
     ///
     /// # Errors
     /// None known; see getsockname(2).
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
     /// Ends the connection by an RST, so that no state remains on either side. An orderly end would
     /// occupy the port for a minute (tcp(7), TIME_WAIT).
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let immediately = libc::linger { l_onoff: 1, l_linger: 0 };
         // If this fails, the port is occupied for a minute.
         let _ = socket::set_option(self.0.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &immediately);

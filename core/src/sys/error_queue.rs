@@ -12,7 +12,7 @@ use super::socket;
 
 /// The origin of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// An ICMP message of this type and code.
     Icmp(u8, u8),
     /// An ICMPv6 message of this type and code.
@@ -23,7 +23,7 @@ pub enum Origin {
 
 /// An error about a packet that the socket sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueuedError {
+pub(crate) struct QueuedError {
     /// The origin.
     pub origin: Origin,
     /// The sender of the ICMP message.
@@ -36,7 +36,7 @@ pub struct QueuedError {
 ///
 /// # Errors
 /// See setsockopt(2).
-pub fn enable(socket: BorrowedFd<'_>, family_of: SocketAddr) -> io::Result<()> {
+pub(crate) fn enable(socket: BorrowedFd<'_>, family_of: SocketAddr) -> io::Result<()> {
     let (level, option) = match family_of {
         SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_RECVERR),
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
@@ -48,7 +48,7 @@ pub fn enable(socket: BorrowedFd<'_>, family_of: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// See recvmsg(2).
-pub fn next(socket: BorrowedFd<'_>) -> io::Result<Option<QueuedError>> {
+pub(crate) fn next(socket: BorrowedFd<'_>) -> io::Result<Option<QueuedError>> {
     // Room for the error with its sender's address and for other control messages, aligned as they
     // are.
     let mut control = [0_u64; 64];

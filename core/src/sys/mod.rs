@@ -4,26 +4,26 @@
 #![allow(unsafe_code, reason = "the only module that calls libc")]
 
 mod altnames;
-pub mod bpf;
+pub(crate) mod bpf;
 pub mod clock;
-pub mod connecting;
+pub(crate) mod connecting;
 pub mod epoll;
-pub mod error_queue;
+pub(crate) mod error_queue;
 pub mod lock;
 pub mod names;
-pub mod netlink;
+pub(crate) mod netlink;
 mod netlink_socket;
-pub mod nfnetlink;
+pub(crate) mod nfnetlink;
 pub mod open;
-pub mod packet;
+pub(crate) mod packet;
 pub mod poll;
 pub mod privileges;
 pub mod process;
-pub mod raw;
+pub(crate) mod raw;
 pub mod signals;
-pub mod socket;
+pub(crate) mod socket;
 pub mod syslog;
-pub mod timer;
+pub(crate) mod timer;
 pub mod wake;
 
 use std::io;

@@ -14,7 +14,7 @@ use super::{altnames, netlink_socket};
 
 /// The state of a network interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InterfaceState {
+pub(crate) struct InterfaceState {
     /// The kernel's index of the interface. An interface that is created again under the same name
     /// has another index.
     pub index: u32,
@@ -26,7 +26,7 @@ pub struct InterfaceState {
 
 /// The interfaces and addresses of the machine at one time, in this process' network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
+pub(crate) struct Network {
     /// The interfaces by name.
     pub interfaces: HashMap<String, InterfaceState>,
     /// The addresses of all interfaces.
@@ -44,7 +44,7 @@ impl Network {
     ///
     /// # Errors
     /// Fails if the process or the system is out of descriptors or memory.
-    pub fn read() -> io::Result<Self> {
+    pub(crate) fn read() -> io::Result<Self> {
         let mut network = Self::default();
         for entry in Entries::read()?.iter() {
             // SAFETY: `ifa_addr` is null or points to an address that is valid as long as the list.
@@ -90,7 +90,7 @@ impl Network {
 
     /// Returns the name of the interface that has this name, this alternative name, or an address
     /// with this label.
-    pub fn device<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+    pub(crate) fn device<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         let (device, _) = if self.labels.contains_key(name) { name.split_once(':')? } else { (name, "") };
         let device = self.altnames.get(device).map_or(device, String::as_str);
         self.interfaces.contains_key(device).then_some(device)
@@ -98,7 +98,7 @@ impl Network {
 
     /// Returns the addresses that packets to these interfaces may be sent to: all of this
     /// machine's, unless each of the names is a label.
-    pub fn addresses_of<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> HashSet<IpAddr> {
+    pub(crate) fn addresses_of<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> HashSet<IpAddr> {
         let labelled = names.try_fold(HashSet::new(), |mut all, name| {
             let is_label = name.contains(':');
             all.extend(self.labels.get(name).into_iter().flatten());
@@ -168,7 +168,7 @@ impl Drop for Entries {
 
 /// A descriptor that becomes readable when an interface or an address is added, removed or changed.
 #[derive(Debug)]
-pub struct NetworkWatch(OwnedFd);
+pub(crate) struct NetworkWatch(OwnedFd);
 
 impl NetworkWatch {
     /// Starts watching.
@@ -176,7 +176,7 @@ impl NetworkWatch {
     /// # Errors
     /// Fails if the process or the system is out of descriptors, or if netlink sockets are
     /// forbidden.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
         netlink_socket::open(libc::NETLINK_ROUTE, groups.unsigned_abs()).map(Self)
     }
@@ -187,7 +187,7 @@ impl NetworkWatch {
     ///
     /// # Errors
     /// See recv(2).
-    pub fn acknowledge(&self) -> io::Result<bool> {
+    pub(crate) fn acknowledge(&self) -> io::Result<bool> {
         netlink_socket::acknowledge(&self.0)
     }
 }

@@ -14,14 +14,14 @@ const BUFFER_BYTES: libc::c_int = 4 << 20;
 /// A netlink socket to netfilter. The kernel processes the messages before [`NfSocket::send`]
 /// returns.
 #[derive(Debug)]
-pub struct NfSocket(OwnedFd);
+pub(crate) struct NfSocket(OwnedFd);
 
 impl NfSocket {
     /// Opens a socket. This needs no privilege; sending most messages does.
     ///
     /// # Errors
     /// `EPROTONOSUPPORT` if the kernel has no netfilter; see also socket(2).
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let socket = netlink_socket::open(libc::NETLINK_NETFILTER, 0)?;
         let fd = socket.as_fd();
         // The first option exceeds the system's limit, but needs a privilege; the second one is
@@ -53,7 +53,7 @@ impl NfSocket {
     ///
     /// # Errors
     /// See send(2); `EMSGSIZE` if the messages are too long for one call.
-    pub fn send(&self, messages: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, messages: &[u8]) -> io::Result<()> {
         loop {
             // SAFETY: the buffer has the stated length and outlives the call.
             let sent = unsafe { libc::send(self.0.as_raw_fd(), messages.as_ptr().cast(), messages.len(), 0) };
@@ -72,7 +72,7 @@ impl NfSocket {
     ///
     /// # Errors
     /// See recv(2); `ENOBUFS` if answers were lost.
-    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
         loop {
             // SAFETY: the buffer has the stated length and outlives the call.
             let received = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
@@ -91,14 +91,14 @@ impl NfSocket {
 /// A descriptor that becomes readable when other processes change rules or elements of nftables in
 /// this network namespace.
 #[derive(Debug)]
-pub struct NfWatch(OwnedFd);
+pub(crate) struct NfWatch(OwnedFd);
 
 impl NfWatch {
     /// Starts watching, except for changes made through `ours`.
     ///
     /// # Errors
     /// `PermissionDenied` without CAP_NET_ADMIN; see also socket(2).
-    pub fn new(ours: &NfSocket) -> io::Result<Self> {
+    pub(crate) fn new(ours: &NfSocket) -> io::Result<Self> {
         // The kernel packs the changes of a transaction into few messages, so a removal may follow
         // any number of openings. Each transaction ends with a separate message, NFT_MSG_NEWGEN,
         // that contains its author's number.
@@ -129,7 +129,7 @@ impl NfWatch {
     ///
     /// # Errors
     /// See setsockopt(2).
-    pub fn pause(&self) -> io::Result<()> {
+    pub(crate) fn pause(&self) -> io::Result<()> {
         self.set(libc::NETLINK_DROP_MEMBERSHIP)
     }
 
@@ -137,7 +137,7 @@ impl NfWatch {
     ///
     /// # Errors
     /// `PermissionDenied` without CAP_NET_ADMIN; see also setsockopt(2).
-    pub fn resume(&self) -> io::Result<()> {
+    pub(crate) fn resume(&self) -> io::Result<()> {
         self.set(libc::NETLINK_ADD_MEMBERSHIP)
     }
 
@@ -150,7 +150,7 @@ impl NfWatch {
     ///
     /// # Errors
     /// See recv(2).
-    pub fn acknowledge(&self) -> io::Result<bool> {
+    pub(crate) fn acknowledge(&self) -> io::Result<bool> {
         netlink_socket::acknowledge(&self.0)
     }
 }

@@ -10,7 +10,7 @@ use super::socket::set_option;
 /// # Errors
 /// `PermissionDenied` without CAP_NET_RAW; see also socket(2): no descriptor is free, or the kernel
 /// does not support packet sockets.
-pub fn may_capture() -> io::Result<()> {
+pub(crate) fn may_capture() -> io::Result<()> {
     // SAFETY: no pointers are passed. Protocol 0 captures nothing.
     super::owned(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) }).map(drop)
 }
@@ -20,7 +20,7 @@ pub fn may_capture() -> io::Result<()> {
 ///
 /// # Errors
 /// See setsockopt(2); kernels before Linux 4.20 do not support the option.
-pub fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1)
 }
 
@@ -29,7 +29,7 @@ pub fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// See fcntl(2).
-pub fn close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     super::check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }

@@ -9,7 +9,7 @@ use super::bpf::{self, Instruction, attach_filter, code};
 use super::socket::{self, RawAddress};
 
 /// Maximum number of packets sent or received by one call.
-pub const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// Socket option (linux/icmp.h).
 const ICMP_FILTER: libc::c_int = 1;
@@ -22,7 +22,7 @@ const PACKET_BYTES: usize = 256;
 
 /// The protocol that a raw socket sends and receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RawProtocol {
+pub(crate) enum RawProtocol {
     /// TCP segments.
     Tcp,
     /// ICMP or ICMPv6 messages.
@@ -32,14 +32,14 @@ pub enum RawProtocol {
 /// A non-blocking raw socket that is bound to an address of this machine: it sends from that
 /// address, and receives packets for that address.
 #[derive(Debug)]
-pub struct RawSocket(OwnedFd);
+pub(crate) struct RawSocket(OwnedFd);
 
 impl RawSocket {
     /// Opens a socket that is bound to `local`, whose port is not used.
     ///
     /// # Errors
     /// `PermissionDenied` without the capability CAP_NET_RAW; see also socket(2) and bind(2).
-    pub fn open(local: SocketAddr, protocol: RawProtocol) -> io::Result<Self> {
+    pub(crate) fn open(local: SocketAddr, protocol: RawProtocol) -> io::Result<Self> {
         let number = match (protocol, local) {
             (RawProtocol::Tcp, _) => libc::IPPROTO_TCP,
             (RawProtocol::Icmp, SocketAddr::V4(_)) => libc::IPPROTO_ICMP,
@@ -54,7 +54,7 @@ impl RawSocket {
     ///
     /// # Errors
     /// Fails if the kernel does not support filters; see [`attach_filter`].
-    pub fn accept_only_answers(&self, local: SocketAddr) -> io::Result<()> {
+    pub(crate) fn accept_only_answers(&self, local: SocketAddr) -> io::Result<()> {
         /// Mask for the flags SYN and RST in the flag byte (RFC 9293, section 3.1).
         const SYN_OR_RST: u32 = 0x02 | 0x04;
         /// Offset in bytes of the flag byte in the TCP header.
@@ -78,7 +78,7 @@ impl RawSocket {
     ///
     /// # Errors
     /// None known; see raw(7) and RFC 3542, section 3.2.
-    pub fn accept_only_errors(&self, local: SocketAddr) -> io::Result<()> {
+    pub(crate) fn accept_only_errors(&self, local: SocketAddr) -> io::Result<()> {
         // A set bit blocks a type.
         let mut mask = [u32::MAX; 8];
         match local {
@@ -98,7 +98,7 @@ impl RawSocket {
     ///
     /// # Errors
     /// None known; see setsockopt(2).
-    pub fn set_receive_buffer(&self, bytes: i32) -> io::Result<()> {
+    pub(crate) fn set_receive_buffer(&self, bytes: i32) -> io::Result<()> {
         // The first option has no limit, but needs the capability CAP_NET_ADMIN.
         socket::set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
             .or_else(|_| socket::set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
@@ -111,7 +111,7 @@ impl RawSocket {
     /// # Errors
     /// Fails if not even the first packet was sent. See sendmmsg(2); `PermissionDenied` means that
     /// this machine's firewall blocks it.
-    pub fn send<P: AsRef<[u8]>>(&self, packets: &[P], to: SocketAddr) -> io::Result<usize> {
+    pub(crate) fn send<P: AsRef<[u8]>>(&self, packets: &[P], to: SocketAddr) -> io::Result<usize> {
         // A raw socket would interpret the port as a protocol number.
         let mut address = RawAddress::from(without_port(to));
         let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
@@ -139,7 +139,7 @@ impl RawSocket {
     ///
     /// # Errors
     /// `WouldBlock` if no packet is waiting; see recvmmsg(2).
-    pub fn receive(&self, buffers: &mut Buffers, each: &mut dyn FnMut(IpAddr, &[u8])) -> io::Result<usize> {
+    pub(crate) fn receive(&self, buffers: &mut Buffers, each: &mut dyn FnMut(IpAddr, &[u8])) -> io::Result<usize> {
         let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
         let mut messages = [EMPTY; BATCH];
         let places = buffers.packets.iter_mut().zip(buffers.senders.iter_mut());
@@ -174,7 +174,7 @@ impl AsFd for RawSocket {
 
 /// Buffers for the packets that one call receives.
 #[derive(Debug)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     packets: Box<[[u8; PACKET_BYTES]; BATCH]>,
     senders: [libc::sockaddr_storage; BATCH],
 }

@@ -13,7 +13,7 @@ use std::ptr;
 /// # Errors
 /// See socket(2), bind(2) and connect(2). `ConnectionRefused` means that the answer of a closed
 /// port has already arrived: the SYN was sent.
-pub fn start_connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(crate) fn start_connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = new_socket(to, libc::SOCK_STREAM, 0)?;
     if let Some(source) = source {
         bind(&socket, with_scope_of(source, to))?;
@@ -34,7 +34,7 @@ pub fn start_connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSt
 /// # Errors
 /// `AddrNotAvailable` if `local` is not an address of this machine; `AddrInUse` if all ports are in
 /// use. See bind(2).
-pub fn reserve_port(local: SocketAddr) -> io::Result<(TcpStream, u16)> {
+pub(crate) fn reserve_port(local: SocketAddr) -> io::Result<(TcpStream, u16)> {
     let socket = new_socket(local, libc::SOCK_STREAM, 0)?;
     let mut any_port = local;
     any_port.set_port(0);
@@ -46,7 +46,7 @@ pub fn reserve_port(local: SocketAddr) -> io::Result<(TcpStream, u16)> {
 
 /// Returns `address` as a socket address for communication with `peer`: a link-local address needs
 /// the zone of the peer.
-pub fn with_scope_of(address: IpAddr, peer: SocketAddr) -> SocketAddr {
+pub(crate) fn with_scope_of(address: IpAddr, peer: SocketAddr) -> SocketAddr {
     let mut result = SocketAddr::new(address, 0);
     if let (SocketAddr::V6(ours), SocketAddr::V6(theirs)) = (&mut result, peer)
         && ours.ip().is_unicast_link_local()

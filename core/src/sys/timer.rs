@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A one-shot timer that a thread can wait for like a socket. It runs on `CLOCK_BOOTTIME`: steps of
 /// the wall clock do not affect it, and the time that the machine sleeps counts.
 #[derive(Debug)]
-pub struct TimerFd {
+pub(crate) struct TimerFd {
     fd: OwnedFd,
     /// True if it was armed and its expiry was not acknowledged.
     armed: bool,
@@ -19,7 +19,7 @@ impl TimerFd {
     ///
     /// # Errors
     /// Fails if the process or the system is out of descriptors.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let fd = unsafe { libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
         super::owned(fd).map(|fd| Self { fd, armed: false })
@@ -30,7 +30,7 @@ impl TimerFd {
     ///
     /// # Errors
     /// See timerfd_settime(2); a time that the kernel cannot represent is cut to 68 years.
-    pub fn arm(&mut self, after: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn arm(&mut self, after: Option<Duration>) -> io::Result<()> {
         // A value of zero disarms the timer, so "immediately" is a nanosecond.
         let span = after.map_or(Duration::ZERO, |span| span.max(Duration::from_nanos(1)));
         let seconds = i32::try_from(span.as_secs()).unwrap_or(i32::MAX);
@@ -47,13 +47,13 @@ impl TimerFd {
     }
 
     /// Returns true from [`TimerFd::arm`] until [`TimerFd::acknowledge`] acknowledges the expiry.
-    pub fn is_armed(&self) -> bool {
+    pub(crate) fn is_armed(&self) -> bool {
         self.armed
     }
 
     /// Acknowledges the expiry: the descriptor is not readable until the timer is armed again.
     /// Returns true if the timer had expired.
-    pub fn acknowledge(&mut self) -> bool {
+    pub(crate) fn acknowledge(&mut self) -> bool {
         if !self.armed {
             return false;
         }

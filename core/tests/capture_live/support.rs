@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use portknock_core::capture::CaptureSet;
 use portknock_core::config::{Config, Door, Sequence, Step};
 use portknock_core::decode::decode;
-use portknock_core::filter::PortFilter;
+use portknock_core::internals::PortFilter;
 use portknock_core::sys::epoll::Epoll;
 use portknock_core::{FlagMask, Knock, Protocol, TcpFlags};
 

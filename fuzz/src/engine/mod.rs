@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use portknock_core::filter::PortFilter;
+use portknock_core::internals::PortFilter;
 use portknock_core::{Config, DoorId, Engine, Event, Knock, LinkType, LocalAddresses, Timestamp};
 
 use crate::packets::{frame, packet};

@@ -11,8 +11,8 @@ use arbitrary::Unstructured;
 use etherparse::{EtherType, LinkExtSlice, NetSlice, SlicedPacket, TransportSlice};
 use portknock_core::config::parse;
 use portknock_core::decode::decode;
-use portknock_core::filter::PortFilter;
-use portknock_core::sys::bpf::attach_filter;
+use portknock_core::internals::PortFilter;
+use portknock_core::internals::attach_filter;
 use portknock_core::{Knock, LinkType, Protocol, TcpFlags, Timestamp};
 
 use crate::packets::{LINK_TYPES, frame, knock, packet};
