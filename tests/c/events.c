@@ -142,7 +142,7 @@ static void misuse(const portknock_config *config, char **argv) {
     FAILS(portknock_replay_open(NULL, argv[2], NULL, 0, &replay, &error), PORTKNOCK_ERR_ARGUMENT, "config is NULL");
     FAILS(portknock_replay_open(config, NULL, NULL, 0, &replay, &error), PORTKNOCK_ERR_ARGUMENT, "path is NULL");
     FAILS(portknock_replay_open(config, argv[2], NULL, 0, NULL, &error), PORTKNOCK_ERR_ARGUMENT, "replay is NULL");
-    FAILS(portknock_replay_open(config, argv[2], wrong, 1, &replay, &error), PORTKNOCK_ERR_ARGUMENT, "no IP address");
+    FAILS(portknock_replay_open(config, argv[2], wrong, 1, &replay, &error), PORTKNOCK_ERR_ARGUMENT, "not an IP address");
     FAILS(portknock_replay_open(config, argv[1], NULL, 0, &replay, &error), PORTKNOCK_ERR_FILE, "capture file");
     FAILS(portknock_replay_next(NULL, &event, &error), PORTKNOCK_ERR_ARGUMENT, "replay is NULL");
     OK(portknock_replay_open(config, argv[2], NULL, 0, &replay, &error));
