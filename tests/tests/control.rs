@@ -106,7 +106,8 @@ fn the_status_has_everything_in_all_formats() {
 
     let text = daemon.portknock(&["status"]);
     assert_eq!(text.code, Some(0));
-    for part in ["attempts       1 in progress", "2 run, 1 failed", "ssh     1\n", "10.0.0.2  ", "echo close 10.0.0.2"] {
+    for part in ["attempts       1 in progress", "2 run, 1 failed", "ssh     1\n", "10.0.0.2  ", "echo close 10.0.0.2"]
+    {
         assert!(text.stdout.contains(part), "{part} is not in\n{}", text.stdout);
     }
 
