@@ -19,7 +19,7 @@ use crate::{FAILURE, SUCCESS};
 #[derive(Args, Clone, Debug)]
 pub struct RulesArgs {
     /// How the rules treat packets that no rule allows
-    #[arg(long = "style", id = "style", value_parser = refusals(), default_value_t = Refusal::Reject)]
+    #[arg(long = "style", id = "style", value_name = "STYLE", value_parser = refusals(), default_value_t = Refusal::Reject)]
     refusal: Refusal,
     /// The program that loads the rule set
     #[arg(long, value_enum, default_value_t = Format::Nft)]
