@@ -285,7 +285,12 @@ fn differ_on_the_name_in_the_system_log() {
         lab.client.ok("knock 10.0.0.1 7000");
         let line = heard();
         assert!(line.ends_with(&format!(" {name}: 10.0.0.2: door: Stage 1")), "{line}");
-        daemon.stop();
+        if original {
+            // knockd logs in its signal handler, and deadlocks if the signal interrupts its logging.
+            drop(daemon);
+        } else {
+            daemon.stop();
+        }
         while socket.set_nonblocking(true).is_ok() && socket.recv(&mut [0; 1024]).is_ok() {}
         socket.set_nonblocking(false).unwrap();
     }
