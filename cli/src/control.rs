@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use portknock_core::config::DEFAULT_SOCKET;
 use portknock_core::control::{ReloadResult, Request, Response};
-use portknock_core::{IpNet, Printable, Written, parse_network};
+use portknock_core::{DisplayNetwork, IpNet, Printable, parse_network};
 
 use crate::output::{print, print_error};
 use crate::{FAILURE, SUCCESS};
@@ -87,7 +87,7 @@ pub fn close(args: &CloseArgs) -> u8 {
     let CloseArgs { door, address, socket } = args;
     match ask(&socket.socket, &Request::Close { door: door.clone(), addresses: *address }) {
         Ok(Response::Closed(_)) => {
-            print(format!("{} is closed for {}\n", Printable(door), Written(*address)).as_bytes());
+            print(format!("{} is closed for {}\n", Printable(door), DisplayNetwork(*address)).as_bytes());
             SUCCESS
         }
         other => failed(other),

@@ -135,7 +135,7 @@ pub use ipnet::IpNet;
 pub use journal::{StateError, StateNotice};
 pub use local_addresses::LocalAddresses;
 pub use log_limit::{EventCounts, Suppressed};
-pub use network::{Written, parse_network};
+pub use network::{DisplayNetwork, parse_network};
 pub use one_time::OneTimeError;
 pub use openings::Opening;
 pub use packet::{Protocol, TcpFlags};

@@ -13,6 +13,7 @@ use super::findings::Findings;
 use super::model::FlagMask;
 use super::quoted::quoted;
 use super::slice::{Slice, is_space};
+use crate::network::parse_address_or_network;
 use crate::packet::TcpFlags;
 
 /// Maximum of all times, in seconds: ten years. Times of this size cannot overflow in sums.
@@ -170,8 +171,7 @@ pub(super) fn networks(value: Slice<'_>, found: &mut Findings) -> Option<Vec<IpN
 }
 
 fn network(word: Slice<'_>, found: &mut Findings) -> Option<IpNet> {
-    let parsed = word.text().parse().or_else(|_| word.text().parse::<IpAddr>().map(IpNet::from));
-    let Ok(net) = parsed else {
+    let Some(net) = parse_address_or_network(word.text()) else {
         let message = match word.is_empty() {
             true => "a network is missing".to_owned(),
             false => format!("{} is neither a network nor an address", quoted(word.text())),

@@ -104,10 +104,10 @@ mod addresses {
     use serde::de::{Deserialize, Deserializer, Error};
     use serde::ser::Serializer;
 
-    use crate::network::{Written, parse_network};
+    use crate::network::{DisplayNetwork, parse_network};
 
     pub(super) fn serialize<S: Serializer>(net: &IpNet, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Written(*net))
+        serializer.collect_str(&DisplayNetwork(*net))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{AttemptsReport, CommandsReport, PacketsReport, StatusReport};
-use crate::network::{Written, parse_network};
+use crate::network::{DisplayNetwork, parse_network};
 use crate::printable::Printable;
 
 impl StatusReport {
@@ -55,7 +55,7 @@ impl StatusReport {
             let by_gate = || format!("closing {}", open.ports.join(","));
             let by = open.stop_command.clone().unwrap_or_else(by_gate);
             let [door, command] = [&open.door, &by].map(|text| Printable(text).to_string());
-            let addresses = parse_network(&open.net).map_or_else(String::new, |net| Written(net).to_string());
+            let addresses = parse_network(&open.net).map_or_else(String::new, |net| DisplayNetwork(net).to_string());
             [door, addresses, span(closes_in), command]
         });
         table(out, ["OPEN DOOR", "ADDRESS", "CLOSES IN", "BY"].map(String::from), open)?;

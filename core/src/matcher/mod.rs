@@ -487,7 +487,7 @@ fn limit_of(config: &Config) -> usize {
 }
 
 /// False for addresses that no host can send from.
-fn is_possible_source(ip: IpAddr) -> bool {
+pub(crate) fn is_possible_source(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast(),
         // The kernel drops packets from IPv4-mapped addresses too, and they would be mistaken for

@@ -15,7 +15,7 @@ use crate::exec::CommandResult;
 use crate::gate::{Element, GateError};
 use crate::journal::{StateError, StateNotice};
 use crate::log_limit::Suppressed;
-use crate::network::Written;
+use crate::network::DisplayNetwork;
 use crate::one_time::OneTimeError;
 use crate::packet::TcpFlags;
 use crate::printable::Printable;
@@ -202,13 +202,13 @@ impl fmt::Display for Notice {
             Self::OneTime { door, ip: Some(ip), error } => write!(f, "{ip}: {}: {error}", Printable(door)),
             Self::OneTime { door, ip: None, error } => write!(f, "{}: {error}", Printable(door)),
             Self::OpenSkipped { door, element: Element { net, port } } => {
-                write!(f, "{}: would open {port} for {}", Printable(door), Written(*net))
+                write!(f, "{}: would open {port} for {}", Printable(door), DisplayNetwork(*net))
             }
             Self::NotOpened { door, element: Element { net, port }, error } => {
-                write!(f, "{}: {}: cannot open {port}: {error}", Printable(door), Written(*net))
+                write!(f, "{}: {}: cannot open {port}: {error}", Printable(door), DisplayNetwork(*net))
             }
             Self::NotClosed { door, element: Element { net, port }, error } => {
-                write!(f, "{}: {}: cannot close {port}: {error}", Printable(door), Written(*net))
+                write!(f, "{}: {}: cannot close {port}: {error}", Printable(door), DisplayNetwork(*net))
             }
             Self::TableRestored => f.write_str(
                 "another program removed or changed the table inet portknock, and its ports may have been open to any host; \

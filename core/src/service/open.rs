@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::turn::key_of;
 use super::{DoorCounts, Service, interfaces};
-use crate::network::Written;
+use crate::network::DisplayNetwork;
 use crate::openings::Opening;
 use crate::printable::Printable;
 use crate::time::Timestamp;
@@ -19,7 +19,7 @@ pub enum CloseError {
     #[error("there is no door {}", Printable(.0))]
     UnknownDoor(String),
     /// The door exists, but is not open for this address or network.
-    #[error("{} is not open for {}", Printable(.door), Written(*.addresses))]
+    #[error("{} is not open for {}", Printable(.door), DisplayNetwork(*.addresses))]
     NotOpen {
         /// The door's name.
         door: String,

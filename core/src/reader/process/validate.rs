@@ -20,7 +20,7 @@ use crate::config::{Config, Door, DoorId, MAX_STEPS, Sequence};
 use crate::decode::Knock;
 use crate::event::EventKind;
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
-use crate::matcher::SavedAttempt;
+use crate::matcher::{SavedAttempt, is_possible_source};
 use crate::rate_limit::Limit;
 use crate::reader::wire::{
     Counts, DoorEvent, DoorEventKind, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireKnock, WireNotice, WireNoticeKind,
@@ -176,7 +176,7 @@ impl Validator {
         if is_open && door.sequence.is_none() {
             return Err(violation("it opens a door that accepts no knocks"));
         }
-        if !is_host(event.ip) {
+        if !is_possible_source(event.ip) {
             return Ok(DoorVerdict::Ignored);
         }
         if is_open && door.one_time_sequences.is_some() {
@@ -303,7 +303,7 @@ impl Validator {
             }
             // An attempt with a start in the future would time out later.
             attempt.started = attempt.started.min(now);
-            if is_possible && is_host(attempt.ip) {
+            if is_possible && is_possible_source(attempt.ip) {
                 valid.push(attempt);
             }
         }
@@ -418,15 +418,6 @@ fn is_stage(stage: u8) -> bool {
 /// Returns true if the door's `allow` permits the address.
 fn allows(door: &Door, ip: IpAddr) -> bool {
     door.allow.is_empty() || door.allow.iter().any(|net| net.contains(&ip))
-}
-
-/// Returns false for addresses that no host sends from. Hosts send to themselves from loopback
-/// addresses.
-fn is_host(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast(),
-        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
-    }
 }
 
 /// Returns the indices of doors that share a name, by the first of them.

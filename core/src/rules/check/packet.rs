@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
+use crate::network::parse_address_or_network;
 use crate::packet::Protocol;
 
 /// A TCP segment with SYN alone, or a UDP datagram, from another host to this host.
@@ -24,7 +23,7 @@ pub(super) struct Packet<'a> {
 impl Packet<'_> {
     /// Evaluates whether the source is in this address or network, as in `10.0.0.0/8`.
     pub(super) fn is_from(&self, network: &str) -> Truth {
-        match (parse_network(network), self.from) {
+        match (parse_address_or_network(network), self.from) {
             (None, _) => Truth::Maybe,
             (Some(network), None) => (network.prefix_len() == 0).into(),
             (Some(network), Some(from)) => network.contains(&from).into(),
@@ -43,7 +42,7 @@ impl Packet<'_> {
     /// Evaluates whether the destination is in this address or network. It is unknown which address
     /// of this host is the destination.
     pub(super) fn is_to(&self, network: &str) -> Truth {
-        match parse_network(network) {
+        match parse_address_or_network(network) {
             Some(network) if network.prefix_len() == 0 => Truth::Yes,
             Some(network) if network.addr().is_multicast() || network.addr().to_string() == "255.255.255.255" => {
                 Truth::No
@@ -65,11 +64,6 @@ impl Packet<'_> {
         };
         (name == own || name == number).into()
     }
-}
-
-/// Parses an address, or an address with a prefix length.
-fn parse_network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// The sets to which the daemon or a command adds openings: family, table, and the names of the
