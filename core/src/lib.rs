@@ -101,6 +101,7 @@ pub mod gate;
 pub mod host;
 mod journal;
 pub mod json;
+pub mod keys;
 pub mod knock;
 mod local_addresses;
 mod log_limit;
@@ -119,14 +120,19 @@ mod programs;
 mod rate_limit;
 pub mod reader;
 pub mod replay;
+mod replay_memory;
 pub mod rules;
 pub mod service;
+pub mod spa;
 pub mod sys;
 mod tick;
 mod time;
 mod timeline;
 
-pub use config::{Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefix, Options, Sequence, Step};
+pub use config::{
+    Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefix, Options, PacketFormat, Sequence, Step,
+    TimeSequence,
+};
 pub use decode::{Knock, LinkType};
 pub use engine::{Engine, EngineStats};
 pub use event::{Action, CommandRequest, Event, EventKind, FailReason};

@@ -119,7 +119,8 @@ prop_compose! {
     ) -> Options {
         let on_stop = if keep { OnStop::Keep } else { OnStop::Close };
         Options {
-            use_syslog, log_file, pid_file, interfaces, scan_guard, max_attempts, log_rate, max_openings, state_file, control_socket, on_stop, gate, gate_refuse
+            use_syslog, log_file, pid_file, interfaces, scan_guard, max_attempts, log_rate, max_openings, state_file, control_socket, on_stop, gate, gate_refuse,
+            ..Options::default()
         }
     }
 }

@@ -11,9 +11,9 @@ use std::path::Path;
 const LAYERS: &[(&str, &[&str])] = &[
     ("values", &["local_addresses", "network", "packet", "port_map", "printable", "tick", "time"]),
     ("system calls", &["sys"]),
-    ("tools", &["clock", "firewall_command", "host", "port_list", "programs", "rate_limit", "timeline"]),
-    ("input", &["config", "decode"]),
-    ("decisions", &["engine", "event", "filter", "json", "log_limit", "matcher", "openings"]),
+    ("tools", &["clock", "firewall_command", "host", "keys", "port_list", "programs", "rate_limit", "timeline"]),
+    ("input", &["config", "decode", "spa"]),
+    ("decisions", &["engine", "event", "filter", "json", "log_limit", "matcher", "openings", "replay_memory"]),
     ("devices", &["arrivals", "capture", "exec", "gate", "feed", "journal", "one_time"]),
     ("programs for people", &["knock", "probe", "replay", "rules"]),
     ("reader process", &["reader"]),

@@ -24,7 +24,9 @@ mod render;
 mod sequence;
 mod sequence_lines;
 mod slice;
+mod steps;
 mod summary;
+mod time_sequence;
 mod typography;
 mod used_ports;
 mod values;
@@ -37,12 +39,14 @@ pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
-    Config, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, MAX_STEPS, OnStop, OpenPort, OpenPrefix, Options,
-    Refusal, Sequence, SequenceError, Step, TableFamily,
+    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix,
+    Options, PacketFormat, Refusal, TableFamily,
 };
 pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};
 pub use sequence::parse_sequence;
 pub(crate) use sequence_lines::{SequenceLine, unused_lines};
+pub use steps::{MAX_STEPS, Sequence, SequenceError, Step};
 pub use summary::CheckSummary;
+pub use time_sequence::{MAX_TIME_STEPS, StepProtocols, TimeSequence};
 pub(crate) use used_ports::UsedPorts;

@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::steps::Sequence;
+use super::time_sequence::TimeSequence;
+use crate::keys::NamedKey;
 use crate::packet::{Protocol, SegmentSet, TcpFlags};
 
 /// Path of the daemon's control socket unless the configuration names another one.
 pub const DEFAULT_SOCKET: &str = "/run/portknock/control";
-/// Maximum number of steps in a sequence (knockd's limit).
-pub const MAX_STEPS: usize = 32;
 
 /// A whole configuration: the `[options]`, and the doors in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +65,16 @@ pub struct Options {
     pub gate: Gate,
     /// `GateRefuse`: how the managed table refuses clients that may not connect. Default `reject`.
     pub gate_refuse: Refusal,
+    /// `PacketPort`: the UDP ports on which doors with `packet` receive packets, in ascending
+    /// order. Default 62201.
+    pub packet_ports: Vec<RangeInclusive<NonZeroU16>>,
+    /// `ClockSkew`: maximum difference between the clock of a client that sends a packet and the
+    /// clock of this machine, 1 s to 1 h. Default 60 s.
+    pub clock_skew: Duration,
 }
+
+/// Default of `PacketPort`.
+pub const DEFAULT_PACKET_PORT: NonZeroU16 = NonZeroU16::new(62_201).unwrap();
 
 impl Default for Options {
     fn default() -> Self {
@@ -81,6 +92,8 @@ impl Default for Options {
             on_stop: OnStop::Close,
             gate: Gate::Own,
             gate_refuse: Refusal::Reject,
+            packet_ports: vec![DEFAULT_PACKET_PORT..=DEFAULT_PACKET_PORT],
+            clock_skew: Duration::from_secs(60),
         }
     }
 }
@@ -161,6 +174,14 @@ pub struct Door {
     /// `one_time_sequences`: the file that contains the sequences, which are valid one after
     /// another.
     pub one_time_sequences: Option<PathBuf>,
+    /// `sequence = time`: the sequence follows from a key and the time.
+    pub time_sequence: Option<TimeSequence>,
+    /// `packet`: the format of the authenticated packet that opens the door.
+    pub packet: Option<PacketFormat>,
+    /// `keys`: the file of the keys for `time_sequence` or `packet`.
+    pub key_file: Option<PathBuf>,
+    /// The keys in `key_file`. Empty until they are read: no client opens the door then.
+    pub keys: Arc<[NamedKey]>,
     /// `seq_timeout`: maximum duration of an attempt. Default 25 s.
     pub seq_timeout: Duration,
     /// `tcpflags`: the TCP segments that are knocks.
@@ -200,6 +221,10 @@ impl Door {
             name: name.into(),
             sequence,
             one_time_sequences: None,
+            time_sequence: None,
+            packet: None,
+            key_file: None,
+            keys: Arc::new([]),
             seq_timeout: Duration::from_secs(25),
             tcpflags: FlagMask::default(),
             target: None,
@@ -255,6 +280,23 @@ impl Door {
     }
 }
 
+/// The format of an authenticated packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PacketFormat {
+    /// `portknock`: the format of [`crate::spa`].
+    Portknock,
+}
+
+impl PacketFormat {
+    /// Returns the name in configurations, such as `portknock`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Portknock => "portknock",
+        }
+    }
+}
+
 /// The placeholder in commands for the network that the door opens for.
 const NET: &str = "%NET%";
 
@@ -290,74 +332,6 @@ pub struct OpenPort {
 impl fmt::Display for OpenPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.protocol, self.port)
-    }
-}
-
-/// One step of a sequence: a packet of this protocol to this port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Step {
-    /// The destination port.
-    pub port: NonZeroU16,
-    /// The protocol of the packet.
-    pub protocol: Protocol,
-}
-
-/// `7000` for TCP, `7000:udp` for UDP.
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.protocol {
-            Protocol::Tcp => write!(f, "{}", self.port),
-            Protocol::Udp => write!(f, "{}:udp", self.port),
-        }
-    }
-}
-
-/// The secret: 1 to [`MAX_STEPS`] steps in order.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Sequence(Box<[Step]>);
-
-/// The reason why a list of steps is not a valid [`Sequence`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SequenceError {
-    /// There is no step.
-    #[error("the sequence is empty; it needs at least one port")]
-    Empty,
-    /// There are more than [`MAX_STEPS`] steps. The value is their number.
-    #[error("the sequence has {0} ports; the maximum is {MAX_STEPS}")]
-    TooLong(usize),
-}
-
-impl Sequence {
-    /// Creates a sequence from the steps.
-    ///
-    /// # Errors
-    /// Fails if there is no step, or if there are more than [`MAX_STEPS`].
-    pub fn new(steps: impl Into<Box<[Step]>>) -> Result<Self, SequenceError> {
-        let steps = steps.into();
-        match steps.len() {
-            0 => Err(SequenceError::Empty),
-            len if len > MAX_STEPS => Err(SequenceError::TooLong(len)),
-            _ => Ok(Self(steps)),
-        }
-    }
-
-    /// Returns the steps in order, at least one.
-    pub fn steps(&self) -> &[Step] {
-        &self.0
-    }
-}
-
-/// The canonical text, as in `7000,8000:udp,9000`.
-impl fmt::Display for Sequence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, step) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str(",")?;
-            }
-            step.fmt(f)?;
-        }
-        Ok(())
     }
 }
 

@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
 use super::findings::Findings;
-use super::model::{MAX_STEPS, Sequence, SequenceError, Step};
 use super::quoted::quoted;
 use super::slice::{Slice, is_space};
+use super::steps::{MAX_STEPS, Sequence, SequenceError, Step};
 use crate::packet::Protocol;
 
 /// Parses one sequence, as in a line of a one-time file. The syntax is that of the value of

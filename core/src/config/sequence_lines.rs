@@ -1,7 +1,7 @@
 //! Parses the unused lines of a file of one-time sequences.
 
-use super::model::Sequence;
 use super::sequence::parse_sequence;
+use super::steps::Sequence;
 
 /// An unused line of a one-time file.
 #[derive(Clone, Debug, PartialEq, Eq)]

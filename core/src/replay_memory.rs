@@ -1,0 +1,257 @@
+//! The replay memory: which authenticated knocks were accepted, so that a recorded knock opens
+//! nothing.
+//!
+//! For each key and form the memory has a floor and the last accepted knocks. It accepts a knock if
+//! the time of the knock is later than the floor and its token is not in the memory. An entry that
+//! is removed raises the floor to its time. The memory therefore has a bounded size, and a clock
+//! that is set back makes no earlier knock acceptable.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+
+use crate::keys::Fingerprint;
+use crate::time::Timestamp;
+
+/// Maximum number of entries for a key and form.
+const MAX_ENTRIES: usize = 64;
+
+/// The form of an authenticated knock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Form {
+    /// The sequence of a window with this length, in seconds.
+    Time(u32),
+    /// A packet in portknock's own format.
+    Packet,
+}
+
+impl Form {
+    /// Returns the maximum time by which the time of an acceptable knock is ahead of the clock.
+    fn lead(self, skew: Duration) -> Duration {
+        match self {
+            // The window after the present one is live too, and a window has the time of its start.
+            Self::Time(seconds) => Duration::from_secs(seconds.into()),
+            Self::Packet => skew,
+        }
+    }
+}
+
+/// Identifies a knock among those of one key, form and time.
+pub(crate) type Token = [u8; 12];
+
+/// An authenticated knock, as the memory stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnockUse {
+    pub(crate) key: Fingerprint,
+    pub(crate) form: Form,
+    /// The wall clock of the client; for a time sequence, the start of its window.
+    pub(crate) time: Timestamp,
+    /// Zero for a time sequence, of which there is one for each time.
+    pub(crate) token: Token,
+}
+
+/// A knock was refused, because it may have been accepted before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replayed;
+
+/// What was accepted from one key in one form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct KeyMemory {
+    /// Knocks of this time and earlier are refused.
+    floor: Timestamp,
+    /// In ascending order.
+    entries: Vec<(Timestamp, Token)>,
+}
+
+/// Everything that was accepted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReplayMemory {
+    keys: HashMap<(Fingerprint, Form), KeyMemory, RandomState>,
+    /// Any knock that was acceptable at this time by the wall clock may have been accepted: the
+    /// record of what was accepted until then is incomplete.
+    incomplete_until: Option<Timestamp>,
+}
+
+impl ReplayMemory {
+    /// Refuses from now on every knock that was acceptable at `wall`, because earlier knocks may
+    /// have been accepted without a record.
+    pub(crate) fn distrust(&mut self, wall: Timestamp) {
+        self.incomplete_until = self.incomplete_until.max(Some(wall));
+    }
+
+    /// The time until which the memory is incomplete, if it is.
+    pub(crate) fn incomplete_until(&self) -> Option<Timestamp> {
+        self.incomplete_until
+    }
+
+    /// Accepts a knock for the first time. `now` is the wall clock of this machine, and `skew` is
+    /// the maximum difference between the clocks of a client and of this machine.
+    ///
+    /// # Errors
+    /// Refuses a knock that was accepted before, or that may have been.
+    pub(crate) fn accept(&mut self, knock: &KnockUse, now: Timestamp, skew: Duration) -> Result<(), Replayed> {
+        let lead = knock.form.lead(skew);
+        if self.incomplete_until.is_some_and(|until| knock.time <= until.saturating_add(lead)) {
+            return Err(Replayed);
+        }
+        let memory = self.keys.entry((knock.key, knock.form)).or_default();
+        // Nothing that old can be accepted while the clock is right.
+        let old = Timestamp::from_nanos(now.as_nanos().saturating_sub(nanos(lead) * 2));
+        memory.forget(|time, _| time < old);
+        memory.insert(knock.time, knock.token)
+    }
+
+    /// Adds a knock that was accepted, according to a record of it.
+    pub(crate) fn restore(&mut self, knock: &KnockUse) {
+        // A record that an earlier one implies changes nothing.
+        let _ = self.keys.entry((knock.key, knock.form)).or_default().insert(knock.time, knock.token);
+    }
+
+    /// Raises a floor according to a record of it.
+    pub(crate) fn restore_floor(&mut self, key: Fingerprint, form: Form, floor: Timestamp) {
+        let memory = self.keys.entry((key, form)).or_default();
+        memory.forget(|time, _| time <= floor);
+        memory.floor = memory.floor.max(floor);
+    }
+
+    /// Returns the floors and the accepted knocks, in no particular order, from which
+    /// [`ReplayMemory::restore_floor`] and [`ReplayMemory::restore`] make an equal memory.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Fingerprint, Form, Timestamp, impl Iterator<Item = KnockUse>)> {
+        self.keys.iter().map(|(&(key, form), memory)| {
+            let knocks = memory.entries.iter().map(move |&(time, token)| KnockUse { key, form, time, token });
+            (key, form, memory.floor, knocks)
+        })
+    }
+}
+
+impl KeyMemory {
+    fn insert(&mut self, time: Timestamp, token: Token) -> Result<(), Replayed> {
+        if time <= self.floor {
+            return Err(Replayed);
+        }
+        let Err(at) = self.entries.binary_search(&(time, token)) else { return Err(Replayed) };
+        self.entries.insert(at, (time, token));
+        if self.entries.len() > MAX_ENTRIES {
+            let (oldest, _) = self.entries[0];
+            // All entries of this time: the floor refuses them.
+            self.forget(|time, _| time <= oldest);
+        }
+        Ok(())
+    }
+
+    /// Removes the first entries for which `is_forgotten` is true, and raises the floor to the time
+    /// of the last one.
+    fn forget(&mut self, is_forgotten: impl Fn(Timestamp, Token) -> bool) {
+        let count = self.entries.partition_point(|&(time, token)| is_forgotten(time, token));
+        if let Some((time, _)) = self.entries.drain(..count).last() {
+            self.floor = self.floor.max(time);
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SKEW: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_secs(1_800_000_000 + seconds)
+    }
+
+    fn packet(key: u8, time: Timestamp, number: u32) -> KnockUse {
+        let mut token = [0; 12];
+        token[..4].copy_from_slice(&number.to_be_bytes());
+        KnockUse { key: Fingerprint([key; 16]), form: Form::Packet, time, token }
+    }
+
+    fn window(start: Timestamp) -> KnockUse {
+        KnockUse { form: Form::Time(30), token: [0; 12], ..packet(1, start, 0) }
+    }
+
+    #[test]
+    fn a_knock_is_accepted_once() {
+        let mut memory = ReplayMemory::default();
+        assert_eq!(memory.accept(&packet(1, at(0), 1), at(1), SKEW), Ok(()));
+        assert_eq!(memory.accept(&packet(1, at(0), 1), at(2), SKEW), Err(Replayed));
+        assert_eq!(memory.accept(&packet(1, at(0), 2), at(2), SKEW), Ok(()), "another nonce");
+        assert_eq!(memory.accept(&packet(2, at(0), 1), at(2), SKEW), Ok(()), "another key");
+        assert_eq!(memory.accept(&window(at(0)), at(2), SKEW), Ok(()), "another form");
+        assert_eq!(memory.accept(&window(at(0)), at(2), SKEW), Err(Replayed));
+    }
+
+    #[test]
+    fn any_order_of_times_within_the_skew_is_accepted() {
+        let mut memory = ReplayMemory::default();
+        for (number, time) in [(1, 100), (2, 41), (3, 160), (4, 99), (5, 41)] {
+            assert_eq!(memory.accept(&packet(1, at(time), number), at(100), SKEW), Ok(()), "{time}");
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_stays_refused_even_if_the_clock_is_set_back() {
+        let mut memory = ReplayMemory::default();
+        let knocks: Vec<_> = (0..10_000).map(|i| packet(1, at(u64::from(i)), i)).collect();
+        for knock in &knocks {
+            assert_eq!(memory.accept(knock, knock.time, SKEW), Ok(()));
+        }
+        for knock in &knocks {
+            for now in [knock.time, at(10_000), at(0)] {
+                assert_eq!(memory.accept(knock, now, SKEW), Err(Replayed));
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_is_bounded_and_what_does_not_fit_is_refused() {
+        let mut memory = ReplayMemory::default();
+        for number in 0..1_000_u32 {
+            // All at one time and at different times.
+            let time = at(100 + u64::from(number / 40));
+            let _ = memory.accept(&packet(1, time, number), at(100), SKEW);
+            for (_, _, _, knocks) in memory.iter() {
+                assert!(knocks.count() <= MAX_ENTRIES);
+            }
+        }
+        for number in 0..1_000_u32 {
+            let time = at(100 + u64::from(number / 40));
+            assert_eq!(memory.accept(&packet(1, time, number), at(100), SKEW), Err(Replayed), "{number}");
+        }
+    }
+
+    #[test]
+    fn an_incomplete_memory_refuses_what_was_acceptable_until_then() {
+        let mut memory = ReplayMemory::default();
+        memory.distrust(at(100));
+        for (knock, is_accepted) in [
+            (packet(1, at(99), 1), false),
+            (packet(1, at(160), 1), false),
+            (packet(1, at(161), 1), true),
+            (window(at(130)), false),
+            (window(at(131)), true),
+        ] {
+            assert_eq!(memory.accept(&knock, at(161), SKEW).is_ok(), is_accepted, "{knock:?}");
+        }
+    }
+
+    #[test]
+    fn a_restored_memory_is_equal() {
+        let mut memory = ReplayMemory::default();
+        for i in 0..200_u32 {
+            memory.accept(&packet(1, at(u64::from(i) * 3), i), at(u64::from(i) * 3), SKEW).unwrap();
+        }
+        let mut restored = ReplayMemory::default();
+        for (key, form, floor, knocks) in memory.iter() {
+            restored.restore_floor(key, form, floor);
+            for knock in knocks {
+                restored.restore(&knock);
+            }
+        }
+        assert_eq!(restored.keys, memory.keys);
+    }
+}
