@@ -1,17 +1,21 @@
 //! The engine: all pure logic in one type. Its inputs are frames and times, its outputs are events.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, OpenPort, Sequence};
 use crate::decode::{Knock, LinkType, decode};
-use crate::event::{Event, EventKind, FailReason};
+use crate::event::{AcceptedKey, Event, EventKind, FailReason, RefusalReason};
+use crate::live_windows::{LiveWindow, LiveWindows, knock_use};
 use crate::local_addresses::LocalAddresses;
 use crate::matcher::{Matcher, PREFETCH_BATCH, SavedAttempt, Sink};
 use crate::openings::{Opening, Openings};
+use crate::replay_memory::ReplayMemory;
 use crate::time::Timestamp;
 use crate::timeline::CHECKED;
 
@@ -93,6 +97,15 @@ pub struct Engine {
 #[derive(Debug)]
 struct EngineState {
     doors: Vec<Door>,
+    windows: LiveWindows,
+    /// True if live windows have changed since [`Engine::take_window_change`].
+    windows_changed: bool,
+    replays: ReplayMemory,
+    cooldowns: KeyCooldowns,
+    /// `ClockSkew`.
+    skew: Duration,
+    /// The wall clock minus the engine's clock, in nanoseconds.
+    wall_offset: i64,
     openings: Openings,
     events: VecDeque<Event>,
     /// `MaxOpenings`.
@@ -100,8 +113,19 @@ struct EngineState {
     /// Maximum number of openings of a door with `open`, so that all such doors together do not
     /// fill the kernel's set.
     gate_share: usize,
-    /// Complete sequences are only reported: another engine keeps the openings.
-    detect_only: bool,
+    role: Role,
+}
+
+/// The part of the work that an engine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// All of it.
+    Whole,
+    /// It only reports complete sequences. Another engine keeps the openings.
+    Detect,
+    /// It keeps the openings. Another engine detects the knocks, so that this matcher needs no live
+    /// windows.
+    Open,
 }
 
 impl Engine {
@@ -109,31 +133,106 @@ impl Engine {
     /// configuration file cannot contain more. Every destination address is local until
     /// [`Engine::set_local_addresses`].
     pub fn new(config: &Config) -> Self {
+        Self::with_role(config, LiveWindows::new(&config.doors), Role::Whole)
+    }
+
+    fn with_role(config: &Config, windows: LiveWindows, role: Role) -> Self {
+        let matcher = match role {
+            Role::Whole | Role::Detect => Matcher::new(config, &windows),
+            Role::Open => Matcher::new(config, &LiveWindows::default()),
+        };
         let mut state = EngineState {
             doors: Vec::new(),
+            windows,
+            windows_changed: false,
+            replays: ReplayMemory::default(),
+            cooldowns: KeyCooldowns::default(),
+            skew: config.options.clock_skew,
+            wall_offset: 0,
             openings: Openings::new(),
             events: VecDeque::new(),
             max_openings: 0,
             gate_share: 0,
-            detect_only: false,
+            role,
         };
         state.set_config(config);
-        Self {
-            matcher: Matcher::new(config),
-            state,
-            now: Timestamp::default(),
-            knocks: 0,
-            batch: Vec::with_capacity(PREFETCH_BATCH),
-        }
+        Self { matcher, state, now: Timestamp::default(), knocks: 0, batch: Vec::with_capacity(PREFETCH_BATCH) }
     }
 
     /// Creates an engine that only detects complete sequences: it reports each as an
     /// [`EventKind::Open`] without a command or an opening. Another engine, to which
     /// [`Engine::apply_detected`] passes these events, opens and closes the doors.
-    pub(crate) fn new_detect_only(config: &Config) -> Self {
-        let mut engine = Self::new(config);
-        engine.state.detect_only = true;
-        engine
+    pub(crate) fn new_detect_only(config: &Config, windows: LiveWindows) -> Self {
+        Self::with_role(config, windows, Role::Detect)
+    }
+
+    /// Creates an engine for the events of a detect-only engine.
+    pub(crate) fn new_for_detected(config: &Config) -> Self {
+        Self::with_role(config, LiveWindows::new(&config.doors), Role::Open)
+    }
+
+    /// Sets the time of the wall clock at `now`, by which the sequences of doors with
+    /// `sequence = time` change and the timestamps of packets are judged. Until the first call the
+    /// engine's clock is the wall clock.
+    pub fn set_wall_clock(&mut self, wall: Timestamp, now: Timestamp) {
+        let offset = i128::from(wall.as_nanos()) - i128::from(now.as_nanos());
+        self.state.wall_offset = i64::try_from(offset).unwrap_or(if offset < 0 { i64::MIN } else { i64::MAX });
+        self.handle_timeout(now);
+    }
+
+    /// Adds the knocks that were accepted before the start.
+    pub(crate) fn restore_replays(&mut self, replays: ReplayMemory) {
+        self.state.replays = replays;
+    }
+
+    /// Returns the live windows.
+    pub(crate) fn windows(&self) -> &LiveWindows {
+        &self.state.windows
+    }
+
+    /// Returns true if live windows have changed since the last call.
+    pub(crate) fn take_window_change(&mut self) -> bool {
+        std::mem::take(&mut self.state.windows_changed)
+    }
+
+    /// Returns the live windows that another configuration has at `now`.
+    pub(crate) fn windows_for(&self, config: &Config, now: Timestamp) -> LiveWindows {
+        let mut windows = LiveWindows::new(&config.doors);
+        windows.turn(&config.doors, self.state.wall(now), &self.state.replays);
+        windows
+    }
+
+    /// Sets live windows of a detect-only engine, each with its number and its sequence.
+    pub(crate) fn set_windows(
+        &mut self,
+        windows: impl IntoIterator<Item = (DoorId, u64, Option<Sequence>)>,
+        now: Timestamp,
+    ) {
+        self.handle_timeout(now);
+        let mut changed = Vec::new();
+        for (id, number, sequence) in windows {
+            if self.state.windows.set(id, number, sequence) {
+                changed.push(id);
+            }
+        }
+        self.update_windows(&changed);
+    }
+
+    /// Passes changed live windows to the matcher.
+    fn update_windows(&mut self, changed: &[DoorId]) {
+        if changed.is_empty() || self.state.role == Role::Open {
+            return;
+        }
+        let windows = std::mem::take(&mut self.state.windows);
+        let with_window = changed.iter().filter_map(|&id| Some((id, windows.get(id)?)));
+        self.matcher.set_windows(with_window, self.now, &mut self.state);
+        self.state.windows = windows;
+    }
+
+    /// Handles the complete sequence of a live window that a detect-only engine reported.
+    pub(crate) fn apply_window(&mut self, time: Timestamp, id: DoorId, number: u64, ip: IpAddr) {
+        self.handle_timeout(time);
+        self.state.complete_window(self.now.max(time), id, number, ip);
     }
 
     /// Applies an event of a detect-only engine as if this engine had detected it.
@@ -155,12 +254,20 @@ impl Engine {
 
     /// Ends this engine and returns its attempts, for another engine with the same doors.
     pub(crate) fn hand_over(self) -> impl Iterator<Item = SavedAttempt> {
-        self.matcher.hand_over()
+        let windows = self.state.windows;
+        self.matcher.hand_over().map(move |attempt| SavedAttempt {
+            window: windows.get(DoorId(attempt.door)).map_or(0, |window| window.number),
+            ..attempt
+        })
     }
 
     /// Resumes an attempt that another engine with the same doors handed over.
     pub(crate) fn resume_attempt(&mut self, attempt: &SavedAttempt) {
-        self.matcher.resume(attempt, self.now, &mut self.state);
+        // A window may have taken the identifier of one that has ended meanwhile.
+        let window = self.state.windows.get(DoorId(attempt.door)).map_or(0, |window| window.number);
+        if window == attempt.window {
+            self.matcher.resume(attempt, self.now, &mut self.state);
+        }
     }
 
     /// Sets the addresses of this machine.
@@ -229,9 +336,21 @@ impl Engine {
                     self.matcher.end_due(attempt, &mut self.state);
                 }
                 (_, Some(due)) => self.state.close_first(due, due),
-                (_, None) => return,
+                (_, None) => break,
             }
         }
+        if self.state.role != Role::Detect && self.state.is_turn_due(self.now) {
+            self.turn_windows();
+        }
+    }
+
+    /// Replaces the live windows that have ended.
+    fn turn_windows(&mut self) {
+        let state = &mut self.state;
+        let wall = state.wall(self.now);
+        let changed = state.windows.turn(&state.doors, wall, &state.replays);
+        self.update_windows(&changed);
+        self.state.windows_changed |= !changed.is_empty();
     }
 
     /// Returns the next event. After every input, call it until it returns `None`.
@@ -250,16 +369,29 @@ impl Engine {
         let end_of_time = Timestamp::from_nanos(u64::MAX);
         let attempt = self.matcher.next_due(end_of_time).map(|attempt| attempt.time);
         let closing = self.state.openings.next_due(end_of_time);
-        attempt.into_iter().chain(closing).min()
+        let turn = if self.state.role == Role::Detect { None } else { self.state.next_turn() };
+        attempt.into_iter().chain(closing).chain(turn).min()
     }
 
     /// Replaces the configuration at `now`. Attempts at doors that did not change go on, and other
     /// attempts fail. Openings always survive. If the doors or limits changed, the cost is
     /// proportional to the number of attempts.
     pub fn reload(&mut self, config: &Config, now: Timestamp) {
+        self.reload_with_windows(config, self.windows_for(config, now), now);
+    }
+
+    /// As [`Engine::reload`], with live windows that another engine computed.
+    pub(crate) fn reload_with_windows(&mut self, config: &Config, windows: LiveWindows, now: Timestamp) {
         self.handle_timeout(now);
         let old = self.state.set_config(config);
-        self.matcher.reload(&old, config, self.now, &mut self.state);
+        self.state.windows_changed = !windows.is_empty();
+        let old_windows = std::mem::replace(&mut self.state.windows, windows);
+        let none = LiveWindows::default();
+        let (old_windows, windows) = match self.state.role {
+            Role::Open => (&none, none.clone()),
+            Role::Whole | Role::Detect => (&old_windows, self.state.windows.clone()),
+        };
+        self.matcher.reload((&old, old_windows), (config, &windows), self.now, &mut self.state);
         self.check_invariants();
     }
 
@@ -381,6 +513,7 @@ impl EngineState {
     /// Sets the doors and limits of a configuration, and returns the previous doors.
     fn set_config(&mut self, config: &Config) -> Vec<Door> {
         let ports: usize = config.doors.iter().map(|door| door.open.len()).sum();
+        self.skew = config.options.clock_skew;
         self.max_openings = config.options.max_openings as usize;
         self.gate_share = self.max_openings.min(GATE_ELEMENTS as usize / ports.max(1)).max(1);
         std::mem::replace(&mut self.doors, config.doors.clone())
@@ -393,16 +526,92 @@ impl Sink for EngineState {
     }
 
     fn complete(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr) {
+        match self.windows.get(door_id).map(|window| window.number) {
+            // The other engine has the key.
+            Some(_) if self.role == Role::Detect => {
+                let Some(window) = self.windows.get(door_id) else { return };
+                let door = self.doors[usize::from(window.door)].name.clone();
+                let kind = EventKind::Open { door_id, command: None, opening: None, net: ip.into(), key: None };
+                self.events.push_back(Event { time, door, ip, kind });
+            }
+            Some(number) => self.complete_window(time, door_id, number, ip),
+            None => self.open(time, door_id, ip, None),
+        }
+    }
+}
+
+impl EngineState {
+    /// Opens the door of a live window whose sequence matched, unless the sequence was accepted
+    /// before.
+    fn complete_window(&mut self, time: Timestamp, id: DoorId, number: u64, ip: IpAddr) {
+        let wall = self.wall(time);
+        let Some(window) = self.windows.get(id) else { return };
+        let door_id = DoorId(window.door);
+        let Some(door) = self.doors.get(usize::from(window.door)) else { return };
+        // The report of another engine may be late by one turn.
+        let present = door.time_sequence.as_ref().map_or(0, |time| time.window_at(wall));
+        if !(present.saturating_sub(2)..=present + 1).contains(&number) {
+            return;
+        }
+        let reported = LiveWindow { number, ..window.clone() };
+        let (Some(knock), Some(named)) = (knock_use(door, &reported), door.keys.get(window.key as usize)) else {
+            return;
+        };
+        let (name, is_present) = (named.name.clone(), window.number == number);
+        if is_present {
+            self.windows.consume(id);
+        }
+        self.authenticated(time, door_id, ip, AcceptedKey { name, knock });
+    }
+
+    /// Opens a door for an authenticated knock, unless it was accepted before.
+    fn authenticated(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, key: AcceptedKey) {
+        let wall = self.wall(time);
+        let door = &self.doors[usize::from(door_id.0)];
+        if self.replays.accept(&key.knock, wall, self.skew).is_err() {
+            let kind = EventKind::Refused { key: key.name, reason: RefusalReason::Replay };
+            let door = door.name.clone();
+            return self.events.push_back(Event { time, door, ip, kind });
+        }
+        if let Some(cooldown) = door.seq_cooldown {
+            let first = door.network_of(ip).addr();
+            if !self.cooldowns.begin(door_id, first, time, cooldown) {
+                return;
+            }
+        }
+        self.open(time, door_id, ip, Some(key));
+    }
+
+    /// Returns the time by the wall clock.
+    fn wall(&self, time: Timestamp) -> Timestamp {
+        Timestamp::from_nanos(time.as_nanos().saturating_add_signed(self.wall_offset))
+    }
+
+    /// True if live windows have ended, or if the clock was set.
+    fn is_turn_due(&self, now: Timestamp) -> bool {
+        self.windows.needs_turn(self.wall(now))
+    }
+
+    /// Returns the time by the engine's clock at which a live window ends next.
+    fn next_turn(&self) -> Option<Timestamp> {
+        let wall = self.windows.next_turn()?;
+        let offset = self.wall_offset.checked_neg().unwrap_or(i64::MAX);
+        Some(Timestamp::from_nanos(wall.as_nanos().saturating_add_signed(offset)))
+    }
+
+    /// Opens a door, or extends its opening.
+    fn open(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, key: Option<AcceptedKey>) {
+        let detect_only = self.role == Role::Detect;
         let door = &mut self.doors[usize::from(door_id.0)];
         // Nothing opens here if another engine keeps the openings.
-        let opens_ports = !self.detect_only && !door.open.is_empty();
+        let opens_ports = !detect_only && !door.open.is_empty();
         let net = door.network_of(ip);
         // The commands that opened a network open it again, so that the stop command finds the rule
         // that the start command added. This does not apply without a stop command.
         let is_reopened =
             |held: &Opening| held.stop_command.is_some() && door.stop_command_for(held.ip) == held.stop_command;
         let opener = self.openings.opener(&door.name, net, ip, is_reopened).unwrap_or(ip);
-        let command = if self.detect_only { None } else { door.start_command_for(opener) };
+        let command = if detect_only { None } else { door.start_command_for(opener) };
         // Like knockd: if nothing opens the door, there is nothing to close.
         let stop_command = if opens_ports || command.is_some() { door.stop_command_for(opener) } else { None };
         let opening = (opens_ports || stop_command.is_some()).then(|| Opening {
@@ -426,9 +635,25 @@ impl Sink for EngineState {
             self.openings.open(opening.clone(), span);
         }
         let kind = match opening.map(Box::new) {
-            Some(opening) if is_open => EventKind::Extend { door_id, command, opening },
-            opening => EventKind::Open { door_id, command, opening, net },
+            Some(opening) if is_open => EventKind::Extend { door_id, command, opening, key },
+            opening => EventKind::Open { door_id, command, opening, net, key },
         };
         self.events.push_back(Event { time, door, ip, kind });
+    }
+}
+
+/// The cooldowns of doors with keys. Only authenticated knocks begin one, so that their number is
+/// bounded by the number of keys.
+#[derive(Debug, Default)]
+struct KeyCooldowns(HashMap<(DoorId, IpAddr), Timestamp, RandomState>);
+
+impl KeyCooldowns {
+    /// Begins a cooldown, unless one is running. Returns false if one is.
+    fn begin(&mut self, door: DoorId, ip: IpAddr, now: Timestamp, cooldown: Duration) -> bool {
+        self.0.retain(|_, end| *end > now);
+        let end = now.saturating_add(cooldown);
+        let is_running = self.0.contains_key(&(door, ip));
+        self.0.entry((door, ip)).or_insert(end);
+        !is_running
     }
 }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::config::{DoorId, OpenPort};
 use crate::openings::Opening;
 use crate::printable::Printable;
+use crate::replay_memory::KnockUse;
 use crate::time::Timestamp;
 
 /// An event at a door.
@@ -48,6 +49,8 @@ pub enum EventKind {
         /// The network that the door opens for: the address alone, unless the door has
         /// `open_prefix`.
         net: IpNet,
+        /// The key that authenticated the knock; `None` for a door without keys.
+        key: Option<AcceptedKey>,
     },
     /// The whole sequence matched while the door is open: the closing time moves. The start command
     /// opens the door again, because another program may have removed its effect; the opening's
@@ -60,6 +63,8 @@ pub enum EventKind {
         command: Option<String>,
         /// The opening with its new closing time.
         opening: Box<Opening>,
+        /// The key that authenticated the knock; `None` for a door without keys.
+        key: Option<AcceptedKey>,
     },
     /// The door's time is over, or it closes early.
     Close {
@@ -82,6 +87,62 @@ pub enum EventKind {
         /// The reason.
         reason: FailReason,
     },
+    /// An authenticated knock opens nothing.
+    Refused {
+        /// The name of the key that authenticated the knock.
+        key: Arc<str>,
+        /// The reason.
+        reason: RefusalReason,
+    },
+}
+
+/// The key that authenticated a knock, and what the replay memory stores of the knock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedKey {
+    /// The name of the key in the key file.
+    pub name: Arc<str>,
+    pub(crate) knock: KnockUse,
+}
+
+/// Why an authenticated knock opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// The same knock was accepted before, or it may have been: the record of accepted knocks from
+    /// before the start is incomplete.
+    Replay,
+    /// The clock of the client differs from the clock of this machine by more than `ClockSkew`. The
+    /// value is the number of seconds by which it is ahead; negative if it is behind.
+    Clock(i64),
+    /// The packet asks for a door that does not exist or that this key does not open.
+    UnknownDoor,
+    /// The packet asks for an address that the door's `allow` excludes, or that no host can have.
+    Address,
+}
+
+impl RefusalReason {
+    /// Returns the name in the JSON form, such as `replay`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Clock(_) => "clock",
+            Self::UnknownDoor => "unknown-door",
+            Self::Address => "address",
+        }
+    }
+}
+
+/// The reason in a log line.
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replay => f.write_str("it may have been accepted before"),
+            Self::Clock(seconds) if *seconds < 0 => write!(f, "its clock is {} s behind", seconds.unsigned_abs()),
+            Self::Clock(seconds) => write!(f, "its clock is {seconds} s ahead"),
+            Self::UnknownDoor => f.write_str("it asks for a door that the key does not open"),
+            Self::Address => f.write_str("it asks for an address that may not use the door"),
+        }
+    }
 }
 
 /// Why an attempt failed, or a door closed before its time.
@@ -112,6 +173,15 @@ impl EventKind {
             Self::Close { .. } => "close",
             Self::Timeout { .. } => "timeout",
             Self::Fail { .. } => "fail",
+            Self::Refused { .. } => "refused",
+        }
+    }
+
+    /// Returns the key that authenticated the knock of an `Open` or `Extend`.
+    pub fn accepted_key(&self) -> Option<&AcceptedKey> {
+        match self {
+            Self::Open { key, .. } | Self::Extend { key, .. } => key.as_ref(),
+            _ => None,
         }
     }
 
@@ -121,7 +191,7 @@ impl EventKind {
         match self {
             Self::Open { opening, .. } => opening.as_deref(),
             Self::Extend { opening, .. } | Self::Close { opening, .. } => Some(opening),
-            Self::Stage { .. } | Self::Timeout { .. } | Self::Fail { .. } => None,
+            Self::Stage { .. } | Self::Timeout { .. } | Self::Fail { .. } | Self::Refused { .. } => None,
         }
     }
 }
@@ -178,6 +248,9 @@ pub struct CommandRequest {
     pub command: String,
     /// The network that the door opens or closes for.
     pub net: IpNet,
+    /// The name of the key that authenticated the knock; `None` for a stop command, and for a door
+    /// without keys.
+    pub key: Option<Arc<str>>,
 }
 
 /// The log line, with the text of knockd for events that knockd logs too. Control characters in the
@@ -197,6 +270,7 @@ impl fmt::Display for Event {
             EventKind::Close { reason: Some(reason), .. } => write!(f, "closed early: {reason}"),
             EventKind::Timeout { stage } => write!(f, "sequence timeout (stage {stage})"),
             EventKind::Fail { stage, reason } => write!(f, "attempt failed: {reason} (stage {stage})"),
+            EventKind::Refused { key, reason } => write!(f, "knock of key {} refused: {reason}", Printable(key)),
         }
     }
 }
@@ -229,7 +303,10 @@ impl Event {
         match &self.kind {
             EventKind::Open { net, .. } => Some(*net),
             EventKind::Extend { opening, .. } | EventKind::Close { opening, .. } => Some(opening.net),
-            EventKind::Stage { .. } | EventKind::Timeout { .. } | EventKind::Fail { .. } => None,
+            EventKind::Stage { .. }
+            | EventKind::Timeout { .. }
+            | EventKind::Fail { .. }
+            | EventKind::Refused { .. } => None,
         }
     }
 
@@ -248,7 +325,9 @@ impl Event {
             _ => (self.ip, self.ip.into()),
         };
         let request = |action, command: Option<&String>| {
-            Some(CommandRequest { door: self.door.clone(), ip, action, command: command?.clone(), net })
+            let key = if action == Action::Open { self.kind.accepted_key() } else { None };
+            let key = key.map(|key| key.name.clone());
+            Some(CommandRequest { door: self.door.clone(), ip, action, command: command?.clone(), net, key })
         };
         [request(Action::Close, close), request(Action::Open, open)].into_iter().flatten()
     }
@@ -275,11 +354,17 @@ mod tests {
     }
 
     fn open() -> EventKind {
-        EventKind::Open { door_id: DoorId(0), command: None, opening: None, net: IpAddr::from([10, 0, 0, 1]).into() }
+        EventKind::Open {
+            door_id: DoorId(0),
+            command: None,
+            opening: None,
+            net: IpAddr::from([10, 0, 0, 1]).into(),
+            key: None,
+        }
     }
 
     fn extend(stop: Option<&str>, start: Option<&str>) -> EventKind {
-        EventKind::Extend { door_id: DoorId(0), command: start.map(str::to_owned), opening: opening(stop) }
+        EventKind::Extend { door_id: DoorId(0), command: start.map(str::to_owned), opening: opening(stop), key: None }
     }
 
     fn close(command: Option<&str>) -> EventKind {
@@ -328,10 +413,10 @@ mod tests {
         let opening = Box::new(Opening { open: [ssh].into(), closes_at: due, ..*opening(None) });
         let event = |kind| Event { time: Timestamp::from_secs(2), door: "a".into(), ip: [10, 0, 0, 1].into(), kind };
         let net = IpAddr::from([10, 0, 0, 1]).into();
-        let open = |opening| EventKind::Open { door_id: DoorId(0), command: None, opening, net };
+        let open = |opening| EventKind::Open { door_id: DoorId(0), command: None, opening, net, key: None };
         for kind in [
             open(Some(opening.clone())),
-            EventKind::Extend { door_id: DoorId(0), command: None, opening: opening.clone() },
+            EventKind::Extend { door_id: DoorId(0), command: None, opening: opening.clone(), key: None },
             EventKind::Close { opening, reason: None },
         ] {
             let event = event(kind);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::event::{Event, EventKind, FailReason};
+use crate::event::{Event, EventKind, FailReason, RefusalReason};
 use crate::log_limit::{EventCounts, Suppressed};
 use crate::time::Timestamp;
 
@@ -33,6 +33,12 @@ struct EventLine<'a> {
     /// Each as in `tcp/22`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<Vec<String>>,
+    /// Seconds by which the clock of the client is ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<i64>,
+    /// The name of the key that authenticated the knock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     closes_at: Option<Option<Box<RawValue>>>,
 }
@@ -55,6 +61,8 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         command: None,
         reason: None,
         ports: None,
+        offset: None,
+        key: event.kind.accepted_key().map(|key| &*key.name),
         closes_at: None,
     };
     match &event.kind {
@@ -70,6 +78,12 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         EventKind::Timeout { stage } => line.stage = Some(*stage),
         EventKind::Fail { stage, reason } => {
             (line.stage, line.reason) = (Some(*stage), Some(reason.as_str()));
+        }
+        EventKind::Refused { key, reason } => {
+            (line.key, line.reason) = (Some(&**key), Some(reason.as_str()));
+            if let RefusalReason::Clock(seconds) = reason {
+                line.offset = Some(*seconds);
+            }
         }
     }
     if let EventKind::Open { .. } | EventKind::Extend { .. } | EventKind::Close { .. } = &event.kind {
@@ -145,7 +159,7 @@ mod tests {
         let head =
             |event| format!(r#"{{"time":1690000000.123456000,"event":"{event}","door":"a \"b\"","ip":"2001:db8::1""#);
         let net = "2001:db8::/56".parse().unwrap();
-        let open = |command, opening| EventKind::Open { door_id: DoorId(0), command, opening, net };
+        let open = |command, opening| EventKind::Open { door_id: DoorId(0), command, opening, net, key: None };
         let opening = |stop_command| {
             let (door, ip) = ("a".into(), "2001:db8::1".parse().unwrap());
             let closes_at = Timestamp::from_nanos(1_690_000_010_123_456_000);
@@ -155,7 +169,8 @@ mod tests {
             config::parse(b"[a]\nsequence = 1\nopen = tcp/22,udp/51820\n").config.unwrap().doors[0].open.clone();
         let with_ports = Box::new(Opening { open: ports, ..*opening(None) });
         let close = |command| EventKind::Close { opening: opening(command), reason: None };
-        let extend = |command, stop| EventKind::Extend { door_id: DoorId(0), command, opening: opening(stop) };
+        let extend =
+            |command, stop| EventKind::Extend { door_id: DoorId(0), command, opening: opening(stop), key: None };
         let fail = EventKind::Fail { stage: 2, reason: FailReason::WrongPort };
         let due = r#""closes_at":1690000010.123456000}"#;
         let tail = format!(r#","ports":[],{due}"#);
@@ -175,7 +190,7 @@ mod tests {
         assert_eq!(line(extend(None, Some("y".into()))), line(extend(None, None)), "nothing runs");
         let reopened = line(extend(Some("x".into()), Some("y".into())));
         assert_eq!(reopened, opens("extend") + r#","stop_command":"y","command":"x""# + &tail);
-        let extended = EventKind::Extend { door_id: DoorId(0), command: None, opening: with_ports };
+        let extended = EventKind::Extend { door_id: DoorId(0), command: None, opening: with_ports, key: None };
         assert_eq!(line(extended), opens("extend") + r#","stop_command":null,"command":null"# + &ports);
         assert_eq!(line(EventKind::Timeout { stage: 2 }), head("timeout") + r#","stage":2}"#);
         assert_eq!(line(fail), head("fail") + r#","stage":2,"reason":"wrong-port"}"#);

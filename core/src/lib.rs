@@ -103,6 +103,7 @@ mod journal;
 pub mod json;
 pub mod keys;
 pub mod knock;
+mod live_windows;
 mod local_addresses;
 mod log_limit;
 mod matcher;
@@ -135,7 +136,7 @@ pub use config::{
 };
 pub use decode::{Knock, LinkType};
 pub use engine::{Engine, EngineStats};
-pub use event::{Action, CommandRequest, Event, EventKind, FailReason};
+pub use event::{AcceptedKey, Action, CommandRequest, Event, EventKind, FailReason, RefusalReason};
 pub use exec::{CommandId, CommandResult, CommandResultKind};
 pub use ipnet::IpNet;
 pub use journal::{StateError, StateNotice};

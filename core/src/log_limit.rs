@@ -71,7 +71,8 @@ impl EventCounts {
             EventKind::Open { .. } => &mut self.unopened,
             EventKind::Fail { reason: FailReason::Command, .. }
             | EventKind::Extend { .. }
-            | EventKind::Close { .. } => return,
+            | EventKind::Close { .. }
+            | EventKind::Refused { .. } => return,
         };
         *number += 1;
     }
@@ -206,7 +207,8 @@ impl LogLimit {
         let is_admitted = match kind {
             EventKind::Fail { reason: FailReason::Command, .. }
             | EventKind::Extend { .. }
-            | EventKind::Close { .. } => true,
+            | EventKind::Close { .. }
+            | EventKind::Refused { .. } => true,
             EventKind::Open { .. } => {
                 // The door's own limit comes first, so that a flood uses less of the shared limit.
                 self.complete_of_door.take(door, nanos) && self.complete.take(door, nanos, BURST)
@@ -328,7 +330,7 @@ mod tests {
 
     fn open() -> EventKind {
         let net = std::net::IpAddr::from([10, 0, 0, 1]).into();
-        EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None, net }
+        EventKind::Open { door_id: crate::config::DoorId(0), command: None, opening: None, net, key: None }
     }
 
     #[test]

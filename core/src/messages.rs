@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capture::{Absence, CaptureError, CaptureNotice};
-use crate::config::{DoorId, LoadError, OpenPort, SequenceError, Step};
+use crate::config::{DoorId, KeysError, LoadError, OpenPort, SequenceError, Step};
 use crate::decode::Knock;
 use crate::engine::EngineStats;
-use crate::event::{Action, CommandRequest, Event, EventKind, FailReason};
+use crate::event::{Action, CommandRequest, Event, EventKind, FailReason, RefusalReason};
 use crate::exec::{CommandId, CommandResult, CommandResultKind};
 use crate::gate::{Element, GateError};
 use crate::host::{Family, HostError};
@@ -115,6 +115,7 @@ fn request() -> CommandRequest {
         action: Action::Open,
         command: "/sbin/open 192.0.2.1".into(),
         net: ip().into(),
+        key: None,
     }
 }
 
@@ -167,15 +168,17 @@ fn all_messages_are_the_golden_ones() {
 fn events(golden: &mut Golden) {
     add!(golden, event, EventKind {
         Stage { stage: 1, steps: 3 },
-        Open { door_id: DoorId(0), command: None, opening: None, net: ip().into() },
-        Extend { door_id: DoorId(0), command: None, opening: opening() },
-        Extend { door_id: DoorId(0), command: Some("open".into()), opening: opening() },
+        Open { door_id: DoorId(0), command: None, opening: None, net: ip().into(), key: None },
+        Extend { door_id: DoorId(0), command: None, opening: opening(), key: None },
+        Extend { door_id: DoorId(0), command: Some("open".into()), opening: opening(), key: None },
         Close { opening: opening(), reason: None },
         Close { opening: opening(), reason: Some(FailReason::Full) },
         Close { opening: opening(), reason: Some(FailReason::Command) },
         Timeout { stage: 1 },
         Fail { stage: 1, reason: FailReason::WrongPort },
+        Refused { key: "alice".into(), reason: RefusalReason::Replay },
     });
+    add!(golden, RefusalReason { Replay, Clock(9), Clock(-14_754), UnknownDoor, Address });
     add!(golden, FailReason { WrongPort, Scan, Full, Reload, Command });
     add!(golden, outcome, CommandResultKind {
         Started,
@@ -288,6 +291,7 @@ fn service_errors(golden: &mut Golden) {
         Capture(CaptureError::NotAllowed),
         Reader("out of memory".into()),
         State(StateError::InUse(path())),
+        Keys(KeysError::TooMany(30_000, 21_844)),
         OneTime { door: door(), error: OneTimeError::Edited(path(), 3) },
         Gate(GateError::Full),
         System(error(libc::EMFILE)),

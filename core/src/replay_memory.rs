@@ -102,6 +102,12 @@ impl ReplayMemory {
         memory.insert(knock.time, knock.token)
     }
 
+    /// Returns true if the memory has accepted this knock and still contains it.
+    pub(crate) fn has(&self, knock: &KnockUse) -> bool {
+        let memory = self.keys.get(&(knock.key, knock.form));
+        memory.is_some_and(|memory| memory.entries.binary_search(&(knock.time, knock.token)).is_ok())
+    }
+
     /// Adds a knock that was accepted, according to a record of it.
     pub(crate) fn restore(&mut self, knock: &KnockUse) {
         // A record that an earlier one implies changes nothing.

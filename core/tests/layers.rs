@@ -13,7 +13,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("system calls", &["sys"]),
     ("tools", &["clock", "firewall_command", "host", "keys", "port_list", "programs", "rate_limit", "timeline"]),
     ("input", &["config", "decode", "spa"]),
-    ("decisions", &["engine", "event", "filter", "json", "log_limit", "matcher", "openings", "replay_memory"]),
+    (
+        "decisions",
+        &["engine", "event", "filter", "json", "live_windows", "log_limit", "matcher", "openings", "replay_memory"],
+    ),
     ("devices", &["arrivals", "capture", "exec", "gate", "feed", "journal", "one_time"]),
     ("programs for people", &["knock", "probe", "replay", "rules"]),
     ("reader process", &["reader"]),

@@ -309,11 +309,13 @@ mod tests {
             command: command.map(str::to_owned),
             opening,
             net: "1.2.0.0/16".parse().unwrap(),
+            key: None,
         };
         let extend = |command: Option<&str>, stop| EventKind::Extend {
             door_id: portknock_core::DoorId(0),
             command: command.map(str::to_owned),
             opening: opening(stop),
+            key: None,
         };
         let mut last = LastEvent::default();
         for kind in [

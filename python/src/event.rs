@@ -332,6 +332,7 @@ impl Open {
             command,
             opening: opening.map(|opening| opening.at(door, ip)),
             net: net.unwrap_or(ip.into()),
+            key: None,
         };
         Ok(create(door, ip, time_ns, kind)?.add_subclass(Self))
     }
@@ -400,8 +401,12 @@ impl Extend {
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
         let opening = Shown::new(&ports, closes_at_ns, stop_command, network(net)?)?;
-        let kind =
-            |door: &Arc<str>, ip| EventKind::Extend { door_id: DoorId(0), command, opening: opening.at(door, ip) };
+        let kind = |door: &Arc<str>, ip| EventKind::Extend {
+            door_id: DoorId(0),
+            command,
+            opening: opening.at(door, ip),
+            key: None,
+        };
         Ok(create(door, ip, time_ns, kind)?.add_subclass(Self))
     }
 

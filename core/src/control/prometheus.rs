@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::report::{FailedReport, StatusReport};
+use super::report::{FailedReport, RefusedReport, StatusReport};
 
 impl StatusReport {
     /// Returns the status as metrics. The labels are doors and interfaces of the configuration,
@@ -64,6 +64,18 @@ impl StatusReport {
             reasons.map(|(reason, count)| (format!("{{door=\"{}\",reason=\"{reason}\"}}", escaped(&door.name)), count))
         });
         family(&mut out, "door_failed_attempts_total", "counter", "Attempts at a door that failed, by reason.", failed);
+        let refused = self.doors.iter().flat_map(|door| {
+            let RefusedReport { replay, clock, unknown_door, address } = door.refused;
+            let reasons = [("replay", replay), ("clock", clock), ("unknown-door", unknown_door), ("address", address)];
+            reasons.map(|(reason, count)| (format!("{{door=\"{}\",reason=\"{reason}\"}}", escaped(&door.name)), count))
+        });
+        family(
+            &mut out,
+            "door_refused_knocks_total",
+            "counter",
+            "Authenticated knocks that opened nothing, by reason.",
+            refused,
+        );
         let doors = self.doors.iter();
         let doors = doors.map(|door| (format!("{{door=\"{}\"}}", escaped(&door.name)), door.openings));
         family(&mut out, "door_openings", "gauge", "Addresses or networks that a door is open for.", doors);

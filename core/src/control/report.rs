@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::openings::Opening;
-use crate::service::{DoorCounts, Service, Status};
+use crate::service::{DoorCounts, RefusedCounts, Service, Status};
 use crate::time::Timestamp;
 
 /// Maximum number of openings in a report, so that it is made and sent quickly: those that close
@@ -80,6 +80,17 @@ pub(super) struct DoorReport {
     /// Number of times that it opened.
     pub(super) opened: u64,
     pub(super) failed: FailedReport,
+    #[serde(default)]
+    pub(super) refused: RefusedReport,
+}
+
+/// Authenticated knocks that opened nothing, by reason.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct RefusedReport {
+    pub(super) replay: u64,
+    pub(super) clock: u64,
+    pub(super) unknown_door: u64,
+    pub(super) address: u64,
 }
 
 /// Attempts that failed, by reason.
@@ -163,10 +174,13 @@ impl StatusReport {
         let mut doors: Vec<DoorReport> = Vec::new();
         let mut named = std::collections::HashSet::new();
         for name in service.door_names().filter(|name| named.insert(*name)) {
-            let DoorCounts { opened, timeout, wrong_port, scan, full, reload, command } = service.door_counts(name);
+            let DoorCounts { opened, timeout, wrong_port, scan, full, reload, command, refused } =
+                service.door_counts(name);
+            let RefusedCounts { replay, clock, unknown_door, address } = refused;
+            let refused = RefusedReport { replay, clock, unknown_door, address };
             let failed = FailedReport { timeout, wrong_port, scan, full, reload, command };
             let openings = counts.get(&**name).copied().unwrap_or(0);
-            doors.push(DoorReport { name: name.to_string(), openings, opened, failed });
+            doors.push(DoorReport { name: name.to_string(), openings, opened, failed, refused });
         }
         if openings.len() > MAX_LISTED_OPENINGS {
             openings.select_nth_unstable_by_key(MAX_LISTED_OPENINGS, |opening| opening.closes_at);
@@ -240,8 +254,15 @@ pub(super) fn sample() -> StatusReport {
                 openings: 1,
                 opened: 12,
                 failed: FailedReport { timeout: 13, wrong_port: 14, ..FailedReport::default() },
+                refused: RefusedReport { replay: 15, ..RefusedReport::default() },
             },
-            DoorReport { name: "a \"b\"\\\nc".into(), openings: 0, opened: 0, failed: FailedReport::default() },
+            DoorReport {
+                name: "a \"b\"\\\nc".into(),
+                openings: 0,
+                opened: 0,
+                failed: FailedReport::default(),
+                refused: RefusedReport::default(),
+            },
         ],
         attempts: AttemptsReport { alive: 2, evicted: 3, refused: 4 },
         packets: PacketsReport { seen: 50, dropped: 6, filtered: 7 },

@@ -4,7 +4,8 @@
 //! place (see `argv.rs`). It has its own process group, so that a Ctrl-C on the terminal does not
 //! reach it, `/dev/null` as standard input, and this process's standard output and error. It inherits
 //! the environment of this process, without `NOTIFY_SOCKET` and with these variables added:
-//! `PORTKNOCK_DOOR`, `PORTKNOCK_IP`, `PORTKNOCK_NET`, `PORTKNOCK_EVENT` (`open` or `close`), and
+//! `PORTKNOCK_DOOR`, `PORTKNOCK_IP`, `PORTKNOCK_NET`, `PORTKNOCK_EVENT` (`open` or `close`), `PORTKNOCK_KEY` (only for the start
+//! command of a door with keys), and
 //! `PORTKNOCK_STATE_FILE`, which identifies the daemon of the command. The executor never kills a
 //! command, because one command can open a port, sleep and close the port.
 
@@ -47,6 +48,7 @@ const STARTS_PER_TURN: usize = 4;
 const DOOR: &str = "PORTKNOCK_DOOR";
 const IP: &str = "PORTKNOCK_IP";
 const NET: &str = "PORTKNOCK_NET";
+const KEY: &str = "PORTKNOCK_KEY";
 const EVENT: &str = "PORTKNOCK_EVENT";
 const STATE_FILE: &str = "PORTKNOCK_STATE_FILE";
 /// The variable with the supervisor's socket, which is meant for the daemon only; see sd_notify(3).
@@ -391,7 +393,12 @@ fn spawn(request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
 /// Starts a program. Because no closure runs in the child, std uses posix_spawn(3), whose cost does not
 /// depend on the memory of this process, and which gives the child an empty signal mask.
 fn spawn_program(program: &str, arguments: &[&str], request: &CommandRequest, state_file: &Path) -> io::Result<Child> {
-    Command::new(program)
+    let mut command = Command::new(program);
+    match &request.key {
+        Some(key) => command.env(KEY, &**key),
+        None => command.env_remove(KEY),
+    };
+    command
         .args(arguments)
         .env(DOOR, &*request.door)
         .env(IP, request.ip.to_string())

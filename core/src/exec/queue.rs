@@ -267,7 +267,8 @@ mod tests {
 
     fn job_of(door: &str, id: u64, host: u8, action: Action) -> Job {
         let ip = IpAddr::from([10, 0, 0, host]);
-        let request = CommandRequest { door: door.into(), ip, action, command: String::new(), net: ip.into() };
+        let request =
+            CommandRequest { door: door.into(), ip, action, command: String::new(), net: ip.into(), key: None };
         Job { id: CommandId(id), request, reported: None }
     }
 

@@ -14,7 +14,7 @@ fn now() -> Timestamp {
 fn request(host: u16, action: Action, command: &str) -> CommandRequest {
     let [high, low] = host.to_be_bytes();
     let ip = IpAddr::from([10, 0, high, low]);
-    CommandRequest { door: "front".into(), ip, action, command: command.into(), net: ip.into() }
+    CommandRequest { door: "front".into(), ip, action, command: command.into(), net: ip.into(), key: None }
 }
 
 fn turn(executor: &mut Executor, now: Timestamp) {

@@ -11,7 +11,8 @@ mod tests;
 
 pub use program::Program;
 
-use crate::config::{Config, Door, UsedPorts};
+use crate::config::{Config, Sequence, UsedPorts};
+use crate::live_windows::LiveWindows;
 use crate::packet::{Protocol, SegmentSet, TcpFlags};
 use crate::port_map::{PortMap, Sample};
 
@@ -40,16 +41,25 @@ impl PortFilter {
     /// sample. It must be random, must be kept secret, and must stay the same when a filter is
     /// replaced, so that a port stays in or out of the sample.
     pub fn new(config: &Config, secret: u32) -> Self {
+        Self::with_windows(config, &LiveWindows::default(), secret)
+    }
+
+    /// As [`PortFilter::new`], with the live windows of the doors.
+    pub(crate) fn with_windows(config: &Config, windows: &LiveWindows, secret: u32) -> Self {
         let guard = config.options.scan_guard;
         let sample = Sample::new(secret);
-        let has_tcp = |door: &&Door| {
-            let steps = door.sequence.as_ref().map(|sequence| sequence.steps()).unwrap_or_default();
-            steps.iter().any(|step| step.protocol == Protocol::Tcp)
-        };
-        let tcp_doors = config.doors.iter().filter(has_tcp);
-        let segments = tcp_doors.fold(SegmentSet::default(), |segments, door| segments | door.tcpflags.segments());
+        let has_tcp = |sequence: &Sequence| sequence.steps().iter().any(|step| step.protocol == Protocol::Tcp);
+        let door_sequences = config.doors.iter().filter_map(|door| Some((door, door.sequence.as_ref()?)));
+        let window_sequences = windows
+            .iter()
+            .filter_map(|(_, window)| Some((config.doors.get(usize::from(window.door))?, window.sequence.as_ref()?)));
+        let tcp_doors = door_sequences.chain(window_sequences).filter(|(_, sequence)| has_tcp(sequence));
+        let segments = tcp_doors.fold(SegmentSet::default(), |segments, (door, _)| segments | door.tcpflags.segments());
         let map = |protocol| {
-            let used = UsedPorts::new(config, protocol);
+            let mut used = UsedPorts::new(config, protocol);
+            // The steps of a window are far apart and change soon.
+            let steps = windows.iter().filter_map(|(_, window)| window.sequence.as_ref()).flat_map(Sequence::steps);
+            used.ports.extend(steps.filter(|step| step.protocol == protocol).map(|step| step.port.get()));
             PortMap::new(&used.ports, &used.door_ranges, guard, sample)
         };
         Self { tcp: map(Protocol::Tcp), udp: map(Protocol::Udp), segments, sample }

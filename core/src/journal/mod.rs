@@ -419,7 +419,9 @@ impl StateFile {
             {
                 let SavedOpening { door, ip, stop_command: command, net, .. } = saved.clone();
                 unfinished.insert(before);
-                restored.unfinished.push((before, CommandRequest { door, ip, action: Action::Close, command, net }));
+                restored
+                    .unfinished
+                    .push((before, CommandRequest { door, ip, action: Action::Close, command, net, key: None }));
             }
         }
         for (id, saved) in &self.live {

@@ -29,7 +29,7 @@ fn opening(host: u8, closes: u64) -> Opening {
 
 fn close(state: &mut StateFile, opening: &Opening) {
     let Opening { door, ip, stop_command, net, .. } = opening.clone();
-    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap(), net };
+    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap(), net, key: None };
     let id = state.closing(&request).unwrap();
     state.closed(id);
 }
@@ -82,7 +82,7 @@ fn openings_come_back_until_their_stop_command_has_ended() {
     state.commit(at(20).now);
     close(&mut state, &opening(3, 30));
     let (ip, action) = (IpAddr::from([10, 0, 0, 1]), Action::Close);
-    let request = CommandRequest { action, door: "other".into(), ip, command: "x".into(), net: ip.into() };
+    let request = CommandRequest { action, door: "other".into(), ip, command: "x".into(), net: ip.into(), key: None };
     assert_eq!(state.closing(&request), None);
     state.commit(at(20).now);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -99,7 +99,7 @@ fn an_opening_stays_in_the_file_until_its_stop_command_has_ended() {
     let (mut state, _) = open(&path);
     state.opened(&opening(1, 5), at(0));
     let Opening { door, ip, stop_command, net, .. } = opening(1, 5);
-    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap(), net };
+    let request = CommandRequest { door, ip, action: Action::Close, command: stop_command.unwrap(), net, key: None };
     let first = state.closing(&request).unwrap();
     // A knock while the stop command is running causes a second opening, which stays after the first
     // has ended.
@@ -378,6 +378,7 @@ fn an_opening_by_another_address_replaces_a_closing_one_of_the_same_network() {
         action: Action::Close,
         command: stop_command.unwrap(),
         net,
+        key: None,
     };
     let (mut state, _) = open(&path);
     state.opened(&of_network(1, 30), at(0));

@@ -14,7 +14,10 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedAttempt {
     pub(crate) ip: IpAddr,
+    /// The index of the door, or the identifier of the live window.
     pub(crate) door: u16,
+    /// The number of the live window; 0 for a door.
+    pub(crate) window: u64,
     /// Steps matched; 0 for a cooldown.
     pub(crate) stage: u8,
     pub(crate) source_port: u16,
@@ -33,6 +36,7 @@ impl Matcher {
         self.attempts.drain_by_age().into_iter().map(move |Removed { attempt, started, scan_set }| SavedAttempt {
             ip: attempt.source().ip(),
             door: attempt.door(),
+            window: 0,
             stage: attempt.stage(),
             source_port: attempt.source_port,
             sequence_number: attempt.sequence_number,

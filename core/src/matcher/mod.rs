@@ -27,6 +27,7 @@ use self::scan_log::ScanLog;
 use crate::config::{Config, Door, DoorId, Sequence};
 use crate::decode::Knock;
 use crate::event::{EventKind, FailReason};
+use crate::live_windows::{LiveWindow, LiveWindows};
 use crate::local_addresses::LocalAddresses;
 use crate::packet::Protocol;
 use crate::time::Timestamp;
@@ -68,7 +69,7 @@ pub(crate) struct Matcher {
     scan_log: ScanLog,
     /// `None` if every destination is local.
     local: Option<HashSet<IpAddr, RandomState>>,
-    /// One-time doors that the current knock opened.
+    /// One-time doors and live windows that the current knock opened.
     opened_one_time: Vec<u16>,
     /// Knocks at ports that no door uses.
     unused: u64,
@@ -77,15 +78,21 @@ pub(crate) struct Matcher {
 }
 
 impl Matcher {
-    /// Creates a matcher without attempts. Every destination is local until
-    /// [`Matcher::set_local_addresses`].
-    pub(crate) fn new(config: &Config) -> Self {
-        let doors: Vec<_> = config.doors.iter().map(DoorRules::of).collect();
-        let lifetimes = config.doors.iter().map(|door| [door.seq_timeout, door.seq_cooldown.unwrap_or(Duration::ZERO)]);
+    /// Creates a matcher for the doors and the live windows, without attempts. Every destination is
+    /// local until [`Matcher::set_local_addresses`].
+    pub(crate) fn new(config: &Config, windows: &LiveWindows) -> Self {
+        let mut doors: Vec<_> = config.doors.iter().map(DoorRules::of).collect();
+        let lifetimes = |door: &Door| [door.seq_timeout, door.seq_cooldown.unwrap_or(Duration::ZERO)];
+        let mut all_lifetimes: Vec<_> = config.doors.iter().map(lifetimes).collect();
+        for (_, window) in windows.iter() {
+            let Some(door) = config.doors.get(usize::from(window.door)) else { continue };
+            doors.push(DoorRules::of_window(door, window.sequence.as_ref()));
+            all_lifetimes.push(lifetimes(door));
+        }
         Self {
             ports: PortIndex::new(doors.iter().map(DoorRules::ports)),
             doors,
-            attempts: Attempts::new(limit_of(config), lifetimes.collect()),
+            attempts: Attempts::new(limit_of(config), all_lifetimes.into()),
             scan_guard: config.options.scan_guard > 0,
             scan_log: ScanLog::new(config.options.scan_guard),
             local: None,
@@ -191,7 +198,13 @@ impl Matcher {
             }
         }
         for i in 0..self.opened_one_time.len() {
-            self.set_steps(self.opened_one_time[i], &[], now, sink);
+            let door = self.opened_one_time[i];
+            if self.doors[usize::from(door)].one_time {
+                self.set_steps(door, &[], now, sink);
+            } else {
+                let consumed = |stage| EventKind::Fail { stage, reason: FailReason::Reload };
+                self.end_attempts(door, now, consumed, sink);
+            }
         }
         self.opened_one_time.clear();
         self.check_invariants();
@@ -211,21 +224,45 @@ impl Matcher {
         self.check_invariants();
     }
 
-    /// Replaces the doors; attempts at doors that did not change go on.
-    pub(crate) fn reload(&mut self, old: &[Door], new: &Config, now: Timestamp, sink: &mut impl Sink) {
+    /// Sets the sequences of these live windows. Attempts at the old sequences time out.
+    pub(crate) fn set_windows<'a>(
+        &mut self,
+        windows: impl Iterator<Item = (DoorId, &'a LiveWindow)>,
+        now: Timestamp,
+        sink: &mut impl Sink,
+    ) {
+        for (id, window) in windows {
+            let Some(rules) = self.doors.get_mut(usize::from(id.0)) else { continue };
+            rules.set_steps(keys_of(window.sequence.as_ref()));
+            self.end_attempts(id.0, now, |stage| EventKind::Timeout { stage }, sink);
+        }
+        self.ports = PortIndex::new(self.doors.iter().map(DoorRules::ports));
+        self.check_invariants();
+    }
+
+    /// Replaces the doors and the live windows; attempts at those that did not change go on.
+    pub(crate) fn reload(
+        &mut self,
+        (old, old_windows): (&[Door], &LiveWindows),
+        (new, new_windows): (&Config, &LiveWindows),
+        now: Timestamp,
+        sink: &mut impl Sink,
+    ) {
         let options = &new.options;
         if *old == new.doors
+            && *old_windows == *new_windows
             && self.attempts.limit() == limit_of(new)
             && self.scan_log.limit() == usize::from(options.scan_guard)
         {
             // Moving a million attempts can last a second.
             return;
         }
-        let mut fresh = Self::new(new);
+        let mut fresh = Self::new(new, new_windows);
         fresh.local = self.local.take();
         (fresh.unused, fresh.evicted, fresh.refused) = (self.unused, self.evicted, self.refused);
         let before = std::mem::replace(self, fresh);
-        let moved = indices_of_unchanged(old, &new.doors);
+        let mut moved = indices_of_unchanged(old, &new.doors);
+        moved.extend(ids_of_unchanged_windows(&moved, old_windows, new_windows));
         for removed in before.attempts.drain_by_age() {
             let attempt = removed.attempt;
             let old_door = usize::from(attempt.door());
@@ -244,13 +281,14 @@ impl Matcher {
         self.check_invariants();
     }
 
-    /// True if the matcher's doors have the names and sequences of these doors.
+    /// True if the matcher's doors, without live windows, have the names and sequences of these
+    /// doors.
     pub(crate) fn is_for(&self, doors: &[Door]) -> bool {
         let is_same = |(rules, door): (&DoorRules, &Door)| {
             let steps = door.sequence.as_ref().map_or(&[][..], Sequence::steps);
             rules.name == door.name && rules.steps.iter().copied().eq(steps.iter().map(|&step| step.into()))
         };
-        self.doors.len() == doors.len() && self.doors.iter().zip(doors).all(is_same)
+        self.doors.len() >= doors.len() && self.doors.iter().zip(doors).all(is_same)
     }
 
     /// Checks the invariants. Every change in a debug build ends with this call.
@@ -327,10 +365,11 @@ impl Matcher {
     fn open(&mut self, arrival: &mut Arrival<'_>, door: u16, sink: &mut impl Sink) {
         let Arrival { knock, now, ref mut cursor, .. } = *arrival;
         sink.complete(now, DoorId(door), knock.source);
-        let rules = &self.doors[usize::from(door)];
-        if rules.one_time {
+        let rules = &mut self.doors[usize::from(door)];
+        if rules.one_time || rules.consume_window() {
             self.opened_one_time.push(door);
         }
+        let rules = &self.doors[usize::from(door)];
         let (source, network) = (Source::from(knock.source), rules.cooled_network(knock.source).map(Source::from));
         if !rules.has_cooldown {
             return;
@@ -424,12 +463,16 @@ impl Matcher {
         if *rules.steps == *steps {
             return;
         }
-        rules.steps = steps.into();
+        rules.set_steps(steps.into());
         self.ports = PortIndex::new(self.doors.iter().map(DoorRules::ports));
+        self.end_attempts(door, now, |stage| EventKind::Fail { stage, reason: FailReason::Reload }, sink);
+    }
+
+    /// Ends all attempts at a door, with the event that `kind` returns for the stage of each.
+    fn end_attempts(&mut self, door: u16, now: Timestamp, kind: impl Fn(u8) -> EventKind, sink: &mut impl Sink) {
         while let Some(index) = self.attempts.oldest_at_door(door) {
             let removed = self.attempts.remove_at(index);
-            let kind = EventKind::Fail { stage: removed.attempt.stage(), reason: FailReason::Reload };
-            self.end(&removed, now, kind, sink);
+            self.end(&removed, now, kind(removed.attempt.stage()), sink);
         }
     }
 
@@ -515,6 +558,18 @@ fn indices_of_unchanged(old: &[Door], new: &[Door]) -> Vec<Option<u16>> {
             let indices = by_name.get_mut(&*door.name)?;
             let found = indices.iter().position(|&index| new[usize::from(index)] == *door)?;
             Some(indices.remove(found))
+        })
+        .collect()
+}
+
+/// For each old window, the identifier of the new window of the same door with the same sequence.
+fn ids_of_unchanged_windows(moved: &[Option<u16>], old: &LiveWindows, new: &LiveWindows) -> Vec<Option<u16>> {
+    let unused = new.iter().filter_map(|(id, window)| Some(((window.door, window.sequence.as_ref()?), id.0)));
+    let by_sequence: HashMap<_, _> = unused.collect();
+    old.iter()
+        .map(|(_, window)| {
+            let door = moved.get(usize::from(window.door)).copied().flatten()?;
+            by_sequence.get(&(door, window.sequence.as_ref()?)).copied()
         })
         .collect()
 }

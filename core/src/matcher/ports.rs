@@ -44,7 +44,8 @@ pub(super) struct DoorPorts<'a> {
     pub(super) steps: &'a [PortKey],
     /// The TCP segments that are knocks for the door.
     pub(super) segments: SegmentSet,
-    /// True if the door checks addresses too: it has a `target` or an `allow`.
+    /// True if the door checks more than flags: it has a `target` or an `allow`, or is a live
+    /// window.
     pub(super) is_restricted: bool,
 }
 

@@ -21,6 +21,10 @@ pub(super) struct DoorRules {
     target: Option<IpAddr>,
     allow: Vec<IpNet>,
     pub(super) one_time: bool,
+    /// True for a live window of a time sequence.
+    is_window: bool,
+    /// True after a live window has opened its door. The index of ports still contains its steps.
+    is_consumed: bool,
     pub(super) has_cooldown: bool,
     /// The door, if its cooldowns apply to networks.
     cools_networks: Option<Box<Door>>,
@@ -35,9 +39,39 @@ impl DoorRules {
             target: door.target,
             allow: door.allow.clone(),
             one_time: door.one_time_sequences.is_some(),
+            is_window: false,
+            is_consumed: false,
             has_cooldown: door.seq_cooldown.is_some(),
             cools_networks: (door.seq_cooldown.is_some() && door.open_prefix.is_some()).then(|| Box::new(door.clone())),
         }
+    }
+
+    /// Returns the rules of a live window of this door. The engine keeps its cooldowns, because they
+    /// apply to all windows.
+    pub(super) fn of_window(door: &Door, sequence: Option<&Sequence>) -> Self {
+        Self {
+            name: door.name.clone(),
+            steps: keys_of(sequence),
+            segments: door.tcpflags.segments(),
+            target: door.target,
+            allow: door.allow.clone(),
+            one_time: false,
+            is_window: true,
+            is_consumed: false,
+            has_cooldown: false,
+            cools_networks: None,
+        }
+    }
+
+    /// Sets the steps; none if the door accepts no knocks.
+    pub(super) fn set_steps(&mut self, steps: Box<[PortKey]>) {
+        (self.steps, self.is_consumed) = (steps, false);
+    }
+
+    /// Stops accepting knocks, if this is a live window, which opens its door once.
+    pub(super) fn consume_window(&mut self) -> bool {
+        self.is_consumed = self.is_window;
+        self.is_window
     }
 
     /// Returns the address that holds the cooldown of this source, if it can be another address:
@@ -53,9 +87,10 @@ impl DoorRules {
             && (self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&knock.source)))
     }
 
-    /// True for UDP, and for a TCP segment whose flags the door accepts.
+    /// True for UDP, and for a TCP segment whose flags the door accepts. False after a live window
+    /// was consumed.
     pub(super) fn counts(&self, knock: &Knock) -> bool {
-        knock.protocol == Protocol::Udp || self.segments.contains(knock.flags)
+        (knock.protocol == Protocol::Udp || self.segments.contains(knock.flags)) && !self.is_consumed
     }
 
     /// True if the scan guard counts the knock: at another port it could be a knock for this door.
@@ -64,7 +99,8 @@ impl DoorRules {
     }
 
     pub(super) fn ports(&self) -> DoorPorts<'_> {
-        let is_restricted = self.target.is_some() || !self.allow.is_empty();
+        // A consumed window accepts nothing at its ports.
+        let is_restricted = self.target.is_some() || !self.allow.is_empty() || self.is_window;
         DoorPorts { steps: &self.steps, segments: self.segments, is_restricted }
     }
 }

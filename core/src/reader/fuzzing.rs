@@ -8,10 +8,11 @@ use std::os::unix::net::UnixStream;
 use super::channel::Channel;
 use super::process::fuzzing::framed;
 pub use super::process::fuzzing::{check_daemon, daemon_seeds};
-use super::wire::{Doors, MAX_DAEMON_MESSAGE, ReaderOptions, Start, ToReader, WireSequence};
+use super::wire::{Doors, MAX_DAEMON_MESSAGE, ReaderOptions, Start, ToReader, WireSequence, WireWindow};
 use crate::clock::Clock;
 use crate::config::DoorId;
 use crate::engine::Engine;
+use crate::live_windows::LiveWindows;
 use crate::time::Timestamp;
 
 /// Returns messages of a daemon: all of them in one input, and each of them.
@@ -19,9 +20,10 @@ pub fn reader_seeds() -> Vec<Vec<u8>> {
     let config = crate::config::parse(b"[a]\nsequence = 7,8\nseq_cooldown = 1\n[b]\none_time_sequences = /x\n").config;
     let config = config.unwrap_or_default();
     let clock = Clock::from_zero(Timestamp::default());
-    let start = Start::new(&config, vec!["lo".into()], 0, clock, ReaderOptions::default());
+    let start = Start::new(&config, vec!["lo".into()], 0, clock, ReaderOptions::default(), &LiveWindows::default());
     let attempt = crate::matcher::SavedAttempt {
         ip: [10, 0, 0, 1].into(),
+        window: 0,
         door: 0,
         stage: 1,
         source_port: 1,
@@ -36,7 +38,8 @@ pub fn reader_seeds() -> Vec<Vec<u8>> {
         ToReader::Attempts(vec![attempt]),
         ToReader::Begin { after: 1 },
         ToReader::Sequence { door: 1, sequence },
-        ToReader::Reload(Doors::of(&config)),
+        ToReader::Windows(vec![WireWindow { id: 2, number: 7, sequence: None }]),
+        ToReader::Reload(Doors::of(&config, &LiveWindows::default())),
         ToReader::Network(None),
         ToReader::CatchUp,
         ToReader::Count,
@@ -58,17 +61,21 @@ pub fn check_reader(bytes: &[u8]) {
             let now = Timestamp::from_secs(1_000);
             match (message, &mut engine) {
                 (ToReader::Start(start), _) => {
-                    engine = start.doors.config().ok().map(|config| Engine::new_detect_only(&config));
+                    let doors = start.doors.config().ok();
+                    engine = doors.map(|(config, windows)| Engine::new_detect_only(&config, windows));
                 }
                 (ToReader::Attempts(attempts), Some(engine)) => {
                     attempts.iter().for_each(|attempt| engine.resume_attempt(attempt))
                 }
                 (ToReader::Reload(doors), Some(engine)) => {
-                    let Ok(config) = doors.config() else { return };
-                    engine.reload(&config, now);
+                    let Ok((config, windows)) = doors.config() else { return };
+                    engine.reload_with_windows(&config, windows, now);
                 }
                 (ToReader::Sequence { door, sequence }, Some(engine)) => {
                     engine.set_sequence(DoorId(door), sequence.and_then(WireSequence::sequence));
+                }
+                (ToReader::Windows(windows), Some(engine)) => {
+                    engine.set_windows(windows.into_iter().map(WireWindow::into_values), now);
                 }
                 (ToReader::HandOver, Some(_)) => {
                     let _ = engine.take().map(|engine| engine.hand_over().count());

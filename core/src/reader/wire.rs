@@ -1,5 +1,6 @@
 //! The messages between the daemon and its reader.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::{Absence, CaptureNotice};
 use crate::clock::Clock;
-use crate::config::{Config, DoorId, Sequence, Step};
+use crate::config::{Config, Door, DoorId, Sequence, Step};
 use crate::decode::Knock;
 use crate::engine::EngineStats;
 use crate::event::{Event, EventKind, FailReason};
+use crate::live_windows::{LiveWindow, LiveWindows};
 use crate::log_limit::Counted;
 use crate::matcher::SavedAttempt;
 use crate::packet::{Protocol, TcpFlags};
@@ -32,6 +34,8 @@ pub(super) enum ToReader {
     Reload(Doors),
     /// The next sequence of the one-time door with this index; `None` if it has none.
     Sequence { door: u16, sequence: Option<WireSequence> },
+    /// Live windows that have changed.
+    Windows(Vec<WireWindow>),
     /// The answer to [`FromReader::AskNetwork`]; `None` if the daemon cannot read the state of the
     /// network.
     Network(Option<Network>),
@@ -188,8 +192,9 @@ impl Start {
         secret: u32,
         clock: Clock,
         options: ReaderOptions,
+        windows: &LiveWindows,
     ) -> Self {
-        Self { doors: Doors::of(config), interfaces, secret, clock: clock.zero().as_nanos(), options }
+        Self { doors: Doors::of(config, windows), interfaces, secret, clock: clock.zero().as_nanos(), options }
     }
 }
 
@@ -200,20 +205,53 @@ pub(super) struct Doors {
     text: String,
     /// The index and the sequence of each one-time door.
     one_time: Vec<(u16, Option<WireSequence>)>,
+    /// The index and the number of keys of each door with a time sequence.
+    key_counts: Vec<(u16, u32)>,
+    /// The live windows of these doors.
+    windows: Vec<WireWindow>,
+}
+
+/// A live window in a message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct WireWindow {
+    /// Its identifier, which continues those of the doors.
+    pub(super) id: u16,
+    /// Its number since 1970.
+    pub(super) number: u64,
+    /// `None` if it has opened its door.
+    pub(super) sequence: Option<WireSequence>,
+}
+
+impl WireWindow {
+    pub(super) fn of(id: DoorId, window: &LiveWindow) -> Self {
+        Self { id: id.0, number: window.number, sequence: window.sequence.as_ref().map(WireSequence::of) }
+    }
+
+    /// Returns the values that [`Engine::set_windows`] accepts.
+    ///
+    /// [`Engine::set_windows`]: crate::Engine
+    pub(super) fn into_values(self) -> (DoorId, u64, Option<Sequence>) {
+        (DoorId(self.id), self.number, self.sequence.and_then(WireSequence::sequence))
+    }
 }
 
 impl Doors {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config, windows: &LiveWindows) -> Self {
         let numbered = (0..=u16::MAX).zip(&config.doors);
-        let one_time = numbered.filter(|(_, door)| door.one_time_sequences.is_some());
+        let one_time = numbered.clone().filter(|(_, door)| door.one_time_sequences.is_some());
+        let key_count = |door: &Door| if door.time_sequence.is_some() { door.keys.len() } else { 0 };
+        let key_counts = numbered.map(|(id, door)| (id, u32::try_from(key_count(door)).unwrap_or(u32::MAX)));
         Self {
             text: config.to_string(),
             one_time: one_time.map(|(id, door)| (id, door.sequence.as_ref().map(WireSequence::of))).collect(),
+            key_counts: key_counts.filter(|(_, count)| *count > 0).collect(),
+            windows: windows.iter().map(|(id, window)| WireWindow::of(id, window)).collect(),
         }
     }
 
-    /// Returns the configuration. Fails with a message if the text cannot be parsed.
-    pub(super) fn config(self) -> Result<Config, String> {
+    /// Returns the configuration and the live windows. Fails with a message if the text cannot be
+    /// parsed.
+    pub(super) fn config(self) -> Result<(Config, LiveWindows), String> {
         let parsed = crate::config::parse(self.text.as_bytes());
         let Some(mut config) = parsed.config else {
             return Err(format!(
@@ -226,7 +264,15 @@ impl Doors {
                 door.sequence = sequence.and_then(WireSequence::sequence);
             }
         }
-        Ok(config)
+        let counts: HashMap<_, _> = self.key_counts.into_iter().collect();
+        let count_of = |door: u16| counts.get(&door).map_or(0, |count| *count as usize);
+        let doors = config.doors.len();
+        let mut windows = LiveWindows::with_key_counts(doors, (0..=u16::MAX).take(doors).map(count_of));
+        for window in self.windows {
+            let (id, number, sequence) = window.into_values();
+            windows.set(id, number, sequence);
+        }
+        Ok((config, windows))
     }
 }
 
@@ -249,7 +295,8 @@ impl WireSequence {
 
 /// An event at a door, with the source address and no other content of a packet. The door is an
 /// index into the configuration: of the door itself for [`DoorEventKind::Complete`], and of the
-/// first door of the same name for other events.
+/// first door of the same name for other events. For [`DoorEventKind::CompleteWindow`] it is the
+/// identifier of a live window.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct DoorEvent {
     /// Nanoseconds by the service's clock.
@@ -262,22 +309,42 @@ pub(super) struct DoorEvent {
 /// The kind of a [`DoorEvent`], as in [`EventKind`]. Stages count from 1.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum DoorEventKind {
-    Stage { stage: u8, steps: u8 },
+    Stage {
+        stage: u8,
+        steps: u8,
+    },
     Complete,
-    Timeout { stage: u8 },
-    WrongPort { stage: u8 },
-    Scan { stage: u8 },
-    Full { stage: u8 },
-    Reload { stage: u8 },
+    /// The sequence of the live window with this number is complete.
+    CompleteWindow {
+        number: u64,
+    },
+    Timeout {
+        stage: u8,
+    },
+    WrongPort {
+        stage: u8,
+    },
+    Scan {
+        stage: u8,
+    },
+    Full {
+        stage: u8,
+    },
+    Reload {
+        stage: u8,
+    },
 }
 
 impl DoorEvent {
     /// Returns the event of an engine that only detects knocks; `door` is the index described
-    /// above. `None` for events that such an engine never reports.
-    pub(super) fn of(event: &Event, door: u16) -> Option<Self> {
+    /// above, and `window` the number of the window that a complete sequence belongs to. `None` for events that such an engine never reports.
+    pub(super) fn of(event: &Event, door: u16, window: Option<u64>) -> Option<Self> {
         let kind = match event.kind {
             EventKind::Stage { stage, steps } => DoorEventKind::Stage { stage, steps },
-            EventKind::Open { .. } => DoorEventKind::Complete,
+            EventKind::Open { .. } => match window {
+                Some(number) => DoorEventKind::CompleteWindow { number },
+                None => DoorEventKind::Complete,
+            },
             EventKind::Timeout { stage } => DoorEventKind::Timeout { stage },
             EventKind::Fail { stage, reason: FailReason::WrongPort } => DoorEventKind::WrongPort { stage },
             EventKind::Fail { stage, reason: FailReason::Scan } => DoorEventKind::Scan { stage },
@@ -285,6 +352,7 @@ impl DoorEvent {
             EventKind::Fail { stage, reason: FailReason::Reload } => DoorEventKind::Reload { stage },
             EventKind::Extend { .. }
             | EventKind::Close { .. }
+            | EventKind::Refused { .. }
             | EventKind::Fail { reason: FailReason::Command, .. } => return None,
         };
         Some(Self { time: event.time.as_nanos(), door, ip: event.ip, kind })
@@ -295,9 +363,13 @@ impl DoorEvent {
         let fail = |stage, reason| EventKind::Fail { stage, reason };
         match self.kind {
             DoorEventKind::Stage { stage, steps } => EventKind::Stage { stage, steps },
-            DoorEventKind::Complete => {
-                EventKind::Open { door_id: DoorId(self.door), command: None, opening: None, net: self.ip.into() }
-            }
+            DoorEventKind::Complete | DoorEventKind::CompleteWindow { .. } => EventKind::Open {
+                door_id: DoorId(self.door),
+                command: None,
+                opening: None,
+                net: self.ip.into(),
+                key: None,
+            },
             DoorEventKind::Timeout { stage } => EventKind::Timeout { stage },
             DoorEventKind::WrongPort { stage } => fail(stage, FailReason::WrongPort),
             DoorEventKind::Scan { stage } => fail(stage, FailReason::Scan),
@@ -309,7 +381,7 @@ impl DoorEvent {
     /// Returns the stage of the attempt, if the message contains it.
     pub(super) fn stage(&self) -> Option<u8> {
         match self.kind {
-            DoorEventKind::Complete => None,
+            DoorEventKind::Complete | DoorEventKind::CompleteWindow { .. } => None,
             DoorEventKind::Stage { stage, .. }
             | DoorEventKind::Timeout { stage }
             | DoorEventKind::WrongPort { stage }

@@ -14,7 +14,7 @@ use super::channel::Channel;
 use super::memory::memory_for;
 use super::wire::{
     ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, DoorEvent, Doors, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE,
-    ReaderOptions, Start, ToReader, WireNotice, WireSequence, cut,
+    ReaderOptions, Start, ToReader, WireNotice, WireSequence, WireWindow, cut,
 };
 use crate::capture::{CaptureSet, RestartRequest};
 use crate::clock::Clock;
@@ -144,11 +144,11 @@ impl<'a> Reader<'a> {
         let Ok(ToReader::Start(start)) = daemon.channel.wait() else { return Ok(None) };
         let Start { doors, interfaces, secret, clock, options } = start;
         let ReaderOptions { ipv4_only, report_knocks } = options;
-        let config = doors.config()?;
+        let (config, windows) = doors.config()?;
         let clock = Clock::from_zero(Timestamp::from_nanos(clock));
-        let mut engine = Engine::new_detect_only(&config);
-        let mut capture = CaptureSet::open(&interfaces, PortFilter::new(&config, secret).with_all_flags(report_knocks))
-            .map_err(|error| error.to_string())?;
+        let filter = PortFilter::with_windows(&config, &windows, secret).with_all_flags(report_knocks);
+        let mut engine = Engine::new_detect_only(&config, windows);
+        let mut capture = CaptureSet::open(&interfaces, filter).map_err(|error| error.to_string())?;
         let mut feed = Feed::new(clock, ipv4_only);
         feed.follow_addresses(&mut capture, &mut engine);
         capture.wait_also_for(daemon.channel.as_fd()).map_err(text)?;
@@ -226,9 +226,10 @@ impl<'a> Reader<'a> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         match message {
             ToReader::Reload(doors) => {
-                self.config = Doors::config(doors).map_err(io::Error::other)?;
-                engine.reload(&self.config, self.clock.now());
-                self.capture.set_filter(PortFilter::new(&self.config, self.secret).with_all_flags(self.report_knocks));
+                let windows;
+                (self.config, windows) = Doors::config(doors).map_err(io::Error::other)?;
+                engine.reload_with_windows(&self.config, windows, self.clock.now());
+                self.set_filter();
                 // The events have the names of the old doors.
                 self.queue_events()?;
                 self.report_suppressed()?;
@@ -244,7 +245,12 @@ impl<'a> Reader<'a> {
                 if let Some(door) = self.config.doors.get_mut(usize::from(door)) {
                     door.sequence = sequence;
                 }
-                self.capture.set_filter(PortFilter::new(&self.config, self.secret).with_all_flags(self.report_knocks));
+                self.set_filter();
+                Ok(())
+            }
+            ToReader::Windows(windows) => {
+                engine.set_windows(windows.into_iter().map(WireWindow::into_values), self.clock.now());
+                self.set_filter();
                 Ok(())
             }
             ToReader::CatchUp => {
@@ -261,6 +267,13 @@ impl<'a> Reader<'a> {
                 Err(io::Error::new(io::ErrorKind::InvalidData, "the daemon sent a message out of turn"))
             }
         }
+    }
+
+    /// Has the kernel pass the packets that matter to the doors and live windows.
+    fn set_filter(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        let filter = PortFilter::with_windows(&self.config, engine.windows(), self.secret);
+        self.capture.set_filter(filter.with_all_flags(self.report_knocks));
     }
 
     fn counts(&mut self) -> Counts {
@@ -333,14 +346,18 @@ impl<'a> Reader<'a> {
         // arrival.
         let now = self.clock.now();
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
-            let door = match &event.kind {
-                EventKind::Open { door_id, .. } => Some(door_id.0),
-                _ => self.first_doors.get(&event.door).copied(),
+            let opened = match event.kind {
+                EventKind::Open { door_id, .. } => Some(door_id),
+                _ => None,
             };
-            opens |= matches!(event.kind, EventKind::Open { .. });
+            let door = opened.map(|door| door.0).or_else(|| self.first_doors.get(&event.door).copied());
+            let window = opened.and_then(|id| self.engine.as_ref()?.windows().get(id)).map(|window| window.number);
+            opens |= opened.is_some();
             if let Some(door) = door
-                && (self.is_one_time_use(&event.kind) || self.log_limit.admits(door, &event.kind, now))
-                && let Some(event) = DoorEvent::of(&event, door)
+                && (window.is_some()
+                    || self.is_one_time_use(&event.kind)
+                    || self.log_limit.admits(door, &event.kind, now))
+                && let Some(event) = DoorEvent::of(&event, door, window)
             {
                 self.queue(&FromReader::DoorEvent(event))?;
             }

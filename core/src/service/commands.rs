@@ -164,7 +164,7 @@ impl Service {
     /// that command.
     fn close_again(&mut self, (door, net, stop_command): OpeningKey, ip: IpAddr) {
         if let Some(command) = stop_command.filter(|command| !self.engine.is_open(&door, net, command)) {
-            let id = self.executor.submit(CommandRequest { door, ip, action: Action::Close, command, net });
+            let id = self.executor.submit(CommandRequest { door, ip, action: Action::Close, command, net, key: None });
             self.closing.insert(id, None);
         }
     }

@@ -56,8 +56,8 @@ pub use status::{CommandCounts, Status};
 use stored::open_state;
 pub use summary::FloodCounts;
 use summary::Summaries;
-pub use tally::DoorCounts;
 use tally::Tally;
+pub use tally::{DoorCounts, RefusedCounts};
 
 use crate::capture::CaptureNotice;
 use crate::clock::{Clock, boot_id};
@@ -162,9 +162,11 @@ impl Service {
     /// Fails if another process uses the state file or the file cannot be trusted, if a file of
     /// one-time sequences cannot be read, and if there are no descriptors left.
     pub fn start(mut config: Config, options: ServiceOptions) -> Result<Self, ServiceError> {
+        config.load_keys()?;
         let one_time = OneTimeDoors::open(&mut config)?;
         let clock = Clock::new();
-        let mut engine = Engine::new(&config);
+        let mut engine =
+            if options.reader.is_some() { Engine::new_for_detected(&config) } else { Engine::new(&config) };
         let mut executor = Executor::new()?;
         executor.set_limit(max_waiting_starts(&config));
         let mut notices = VecDeque::new();
@@ -192,7 +194,9 @@ impl Service {
         }
         let interfaces = interfaces(&config, &options);
         notices.push_front(Notice::StartingUp(interfaces.clone()));
-        let packet_source = PacketSource::open(&config, interfaces, &options, clock, random())?;
+        let clocks = clock.read();
+        engine.set_wall_clock(clocks.wall, clocks.now);
+        let packet_source = PacketSource::open(&config, engine.windows(), interfaces, &options, clock, random())?;
         let (epoll, mut timer, waker) = (Epoll::new()?, TimerFd::new()?, WakeFd::new()?);
         epoll.add(packet_source.as_fd(), Token::Packets as u64)?;
         epoll.add(executor.as_fd(), Token::Commands as u64)?;
@@ -293,6 +297,7 @@ impl Service {
     /// Fails as [`Service::start`] does; the old configuration then stays in force.
     pub fn reload(&mut self, mut config: Config) -> Result<(), ServiceError> {
         self.turn()?;
+        config.load_keys()?;
         let one_time = OneTimeDoors::open(&mut config)?;
         let clocks = self.clock.read();
         let mut state = None;

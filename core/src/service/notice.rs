@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::FloodCounts;
 use crate::capture::{CaptureError, CaptureNotice};
 use crate::config::FlagMask;
+use crate::config::KeysError;
 use crate::decode::Knock;
 use crate::event::{CommandRequest, Event};
 use crate::exec::CommandResult;
@@ -254,6 +255,9 @@ pub enum ServiceError {
     /// The state file cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The key files of the doors cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// A door's file of one-time sequences cannot be used.
     #[error("{}: {error}", Printable(.door))]
     OneTime {

@@ -12,6 +12,7 @@ use crate::decode::Knock;
 use crate::engine::Engine;
 use crate::feed::{Feed, MAX_FINAL_TURNS};
 use crate::filter::PortFilter;
+use crate::live_windows::LiveWindows;
 use crate::reader::{Counts, ReaderOptions, ReaderProcess, ReaderReport, Start};
 use crate::time::Timestamp;
 
@@ -48,6 +49,7 @@ impl PacketSource {
     /// Opens the capture or starts the reader process.
     pub(super) fn open(
         config: &Config,
+        windows: &LiveWindows,
         interfaces: Vec<String>,
         options: &ServiceOptions,
         clock: Clock,
@@ -55,7 +57,7 @@ impl PacketSource {
     ) -> Result<Self, ServiceError> {
         let Some(program) = &options.reader else {
             let all_flags = options.report_knocks;
-            let filter = PortFilter::new(config, secret).with_all_flags(all_flags);
+            let filter = PortFilter::with_windows(config, windows, secret).with_all_flags(all_flags);
             let capture = CaptureSet::open(&interfaces, filter)?;
             let feed = Feed::new(clock, options.ipv4_only);
             return Ok(Self::Local(Box::new(LocalCapture {
@@ -70,8 +72,8 @@ impl PacketSource {
         // The messages of these errors are better here than from the reader.
         CaptureSet::check(&interfaces)?;
         let ServiceOptions { ipv4_only, report_knocks, .. } = *options;
-        let start = Start::new(config, interfaces, secret, clock, ReaderOptions { ipv4_only, report_knocks });
-        ReaderProcess::start(program.clone(), config, start)
+        let start = Start::new(config, interfaces, secret, clock, ReaderOptions { ipv4_only, report_knocks }, windows);
+        ReaderProcess::start(program.clone(), config, windows, start)
             .map(|reader| Self::Reader(Box::new(reader)))
             .map_err(ServiceError::Reader)
     }
@@ -106,11 +108,19 @@ impl PacketSource {
     }
 
     /// Updates the sequence of a one-time door, which `config` contains already.
-    pub(super) fn set_sequence(&mut self, config: &Config, id: DoorId) {
+    pub(super) fn set_sequence(&mut self, config: &Config, windows: &LiveWindows, id: DoorId) {
         match (self, config.doors.get(usize::from(id.0))) {
-            (Self::Local(local), _) => local.set_filter(config),
+            (Self::Local(local), _) => local.set_filter(config, windows),
             (Self::Reader(reader), Some(door)) => reader.set_sequence(id, door),
             (Self::Reader(_), None) => {}
+        }
+    }
+
+    /// Updates the live windows.
+    pub(super) fn set_windows(&mut self, config: &Config, windows: &LiveWindows) {
+        match self {
+            Self::Local(local) => local.set_filter(config, windows),
+            Self::Reader(reader) => reader.set_windows(windows),
         }
     }
 
@@ -133,12 +143,12 @@ impl PacketSource {
 }
 
 impl LocalCapture {
-    fn filter(&self, config: &Config) -> PortFilter {
-        PortFilter::new(config, self.secret).with_all_flags(self.all_flags)
+    fn filter(&self, config: &Config, windows: &LiveWindows) -> PortFilter {
+        PortFilter::with_windows(config, windows, self.secret).with_all_flags(self.all_flags)
     }
 
-    fn set_filter(&mut self, config: &Config) {
-        self.capture.set_filter(self.filter(config));
+    fn set_filter(&mut self, config: &Config, windows: &LiveWindows) {
+        self.capture.set_filter(self.filter(config, windows));
     }
 
     /// Passes captured frames to the engine. Returns the time up to which all packets have been
@@ -205,9 +215,10 @@ impl Service {
     /// Switches to other doors and interfaces. When this returns, all packets that were captured
     /// for the old doors have been handled.
     pub(super) fn replace_doors(&mut self, config: &Config, interfaces: Vec<String>) -> Result<(), ServiceError> {
+        let windows = self.engine.windows_for(config, self.clock.now());
         match &mut self.packet_source {
             PacketSource::Local(local) => {
-                let filter = local.filter(config);
+                let filter = local.filter(config, &windows);
                 let opened = if interfaces == local.interfaces {
                     None
                 } else {
@@ -235,7 +246,7 @@ impl Service {
             }
             PacketSource::Reader(reader) => {
                 CaptureSet::check(&interfaces)?;
-                reader.begin_reload(config, interfaces);
+                reader.begin_reload(config, windows, interfaces);
                 self.wait_for_reload()?;
                 self.work()
             }
@@ -256,6 +267,7 @@ fn close_due(reader: &mut ReaderProcess, engine: &mut Engine, clock: Clock) {
 fn apply(report: ReaderReport, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
     match report {
         ReaderReport::DoorEvent { time, door_id, ip, kind } => engine.apply_detected(time, door_id, ip, kind),
+        ReaderReport::Window { time, id, number, ip } => engine.apply_window(time, id, number, ip),
         ReaderReport::CaughtUp(time) => engine.handle_timeout(time),
         ReaderReport::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),
         ReaderReport::Knock(knock) => notices.push_back(Notice::Knock(knock)),

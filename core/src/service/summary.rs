@@ -140,11 +140,11 @@ mod tests {
 
     fn open(door: &str, opening: Option<Box<Opening>>) -> Event {
         let net = std::net::IpAddr::from([10, 0, 0, 1]).into();
-        event(door, EventKind::Open { door_id: DoorId(0), command: Some("open".into()), opening, net })
+        event(door, EventKind::Open { door_id: DoorId(0), command: Some("open".into()), opening, net, key: None })
     }
 
     fn extend(command: Option<String>) -> Event {
-        event("door", EventKind::Extend { door_id: DoorId(0), command, opening: opening() })
+        event("door", EventKind::Extend { door_id: DoorId(0), command, opening: opening(), key: None })
     }
 
     fn replaced(door: &str) -> Event {

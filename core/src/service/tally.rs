@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Notice;
 use crate::capture::{Absence, CaptureNotice};
-use crate::event::{EventKind, FailReason};
+use crate::event::{EventKind, FailReason, RefusalReason};
 use crate::log_limit::{EventCounts, Suppressed};
 
 /// Counters of the doors of one name since the start.
@@ -26,6 +26,33 @@ pub struct DoorCounts {
     pub reload: u64,
     /// Openings that ended because their start command failed.
     pub command: u64,
+    /// Authenticated knocks that opened nothing, by reason.
+    pub refused: RefusedCounts,
+}
+
+/// Numbers of authenticated knocks that opened nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedCounts {
+    /// Knocks that were accepted before, or may have been.
+    pub replay: u64,
+    /// Packets of clients whose clocks are wrong.
+    pub clock: u64,
+    /// Packets that ask for a door that their key does not open.
+    pub unknown_door: u64,
+    /// Packets that ask for an address that may not use the door.
+    pub address: u64,
+}
+
+impl RefusedCounts {
+    fn of(&mut self, reason: RefusalReason) -> &mut u64 {
+        match reason {
+            RefusalReason::Replay => &mut self.replay,
+            RefusalReason::Clock(_) => &mut self.clock,
+            RefusalReason::UnknownDoor => &mut self.unknown_door,
+            RefusalReason::Address => &mut self.address,
+        }
+    }
 }
 
 impl DoorCounts {
@@ -72,6 +99,7 @@ impl Tally {
                     EventKind::Fail { reason: FailReason::Full, .. } => counts.full += 1,
                     EventKind::Fail { reason: FailReason::Reload, .. } => counts.reload += 1,
                     EventKind::Fail { reason: FailReason::Command, .. } => counts.command += 1,
+                    EventKind::Refused { reason, .. } => *counts.refused.of(reason) += 1,
                     EventKind::Stage { .. } | EventKind::Extend { .. } | EventKind::Close { .. } => {}
                 }
             }

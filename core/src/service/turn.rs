@@ -25,6 +25,9 @@ impl Service {
         let now = self.clock.now();
         self.executor.reap(now)?;
         self.handle_results(now);
+        if self.engine.take_window_change() {
+            self.packet_source.set_windows(&self.config, self.engine.windows());
+        }
         loop {
             self.handle_events(now);
             if self.stop_deadline.is_some() {
@@ -91,9 +94,14 @@ impl Service {
             // too.
             EventKind::Extend { .. } if !allowed => false,
             // The opening was withheld before and counts now.
-            EventKind::Extend { door_id, command, opening } if self.withheld.remove(&key_of(opening)) => {
-                let (door_id, command, net, opening) = (*door_id, command.clone(), opening.net, Some(opening.clone()));
-                event.kind = EventKind::Open { door_id, command, opening, net };
+            EventKind::Extend { door_id, command, opening, key } if self.withheld.remove(&key_of(opening)) => {
+                event.kind = EventKind::Open {
+                    door_id: *door_id,
+                    command: command.clone(),
+                    net: opening.net,
+                    opening: Some(opening.clone()),
+                    key: key.clone(),
+                };
                 true
             }
             EventKind::Close { opening, .. } => !self.withheld.remove(&key_of(opening)),
@@ -146,7 +154,7 @@ impl Service {
         if let Some(door) = self.config.doors.get_mut(usize::from(door_id.0)) {
             door.sequence.clone_from(&sequence);
         }
-        self.packet_source.set_sequence(&self.config, door_id);
+        self.packet_source.set_sequence(&self.config, self.engine.windows(), door_id);
         self.engine.set_sequence(door_id, sequence);
     }
 

@@ -308,8 +308,8 @@ impl Model {
         });
         let open = opening.as_ref().and_then(|new| self.openings.iter().position(|held| is_same(held, new)));
         let kind = match (open, opening.clone().map(Box::new)) {
-            (Some(_), Some(opening)) => EventKind::Extend { door_id, command, opening },
-            (_, opening) => EventKind::Open { door_id, command, opening, net },
+            (Some(_), Some(opening)) => EventKind::Extend { door_id, command, opening, key: None },
+            (_, opening) => EventKind::Open { door_id, command, opening, net, key: None },
         };
         if let Some(open) = open {
             // The cooldown begins now, and its age counts from now.

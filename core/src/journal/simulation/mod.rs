@@ -187,7 +187,7 @@ fn a_change_of_the_disk_that_fails_once_loses_no_opening() {
             if !STAY.contains(&host) {
                 let Opening { door, ip, stop_command, net, .. } = opening(host);
                 let (action, command) = (crate::event::Action::Close, stop_command.unwrap());
-                let request = CommandRequest { door, ip, action, command, net };
+                let request = CommandRequest { door, ip, action, command, net, key: None };
                 state.closing(&request).map(|id| state.closed(id)).unwrap();
                 state.commit(clocks(host.into()).now);
             }

@@ -98,7 +98,7 @@ mod tests {
     fn a_reader_that_keeps_its_own_limit_never_exceeds_the_budget() {
         let first = EventKind::Stage { stage: 1, steps: 3 };
         let net = std::net::IpAddr::from([10, 0, 0, 1]).into();
-        let complete = EventKind::Open { door_id: DoorId(0), command: None, opening: None, net };
+        let complete = EventKind::Open { door_id: DoorId(0), command: None, opening: None, net, key: None };
         for (rate, doors) in [(1, 1), (1, 60_000), (1_000, 1), (1_000, 300), (1_000_000, 2)] {
             let mut config = Config::default();
             config.options.log_rate = rate;

@@ -9,10 +9,11 @@ use super::child::ReaderChild;
 use super::validate::{Validator, out_of_turn, violation};
 use super::{MAX_REPORTS, ReaderProcess, ReaderReport};
 use crate::config::Config;
+use crate::live_windows::LiveWindows;
 use crate::matcher::SavedAttempt;
 use crate::reader::memory::memory_for;
 use crate::reader::notice::ReaderNotice;
-use crate::reader::wire::{Counts, Doors, FromReader, Start, ToReader};
+use crate::reader::wire::{Counts, Doors, FromReader, Start, ToReader, WireWindow};
 use crate::time::Timestamp;
 
 /// Maximum time from the start of a reader until it is ready. The daemon kills it then.
@@ -69,6 +70,7 @@ impl Successor {
 #[derive(Debug)]
 pub(super) struct Reload {
     config: Config,
+    windows: LiveWindows,
     interfaces: Vec<String>,
     stage: ReloadStage,
     /// End of the whole reload.
@@ -98,7 +100,7 @@ impl ReaderProcess {
     pub(super) fn start_successor(&mut self) {
         self.restart.record_start();
         // The current doors; one-time doors have the sequences that are not consumed yet.
-        let start = Start { doors: Doors::of(self.validator.config()), ..self.start.clone() };
+        let start = Start { doors: Doors::of(self.validator.config(), self.validator.windows()), ..self.start.clone() };
         match ReaderChild::spawn(&self.program, start, &self.epoll) {
             Ok(reader) => self.successor = Some(Successor::new(reader)),
             Err(error) => self.report_failure(error.to_string()),
@@ -205,6 +207,11 @@ impl ReaderProcess {
                 self.send(&ToReader::Sequence { door, sequence: None });
             }
         }
+        let windows = self.validator.windows().iter().filter(|(_, window)| window.sequence.is_none());
+        let consumed: Vec<_> = windows.map(|(id, window)| WireWindow::of(id, window)).collect();
+        if !consumed.is_empty() {
+            self.send(&ToReader::Windows(consumed));
+        }
         self.send(&ToReader::Begin { after: after.as_nanos() });
     }
 
@@ -275,9 +282,10 @@ impl ReaderProcess {
     /// Starts to use new doors and interfaces. Call [`ReaderProcess::wait`] while
     /// [`ReaderProcess::is_reloading`] is true. All reports that are polled until then are about
     /// the old doors.
-    pub(crate) fn begin_reload(&mut self, config: &Config, interfaces: Vec<String>) {
+    pub(crate) fn begin_reload(&mut self, config: &Config, windows: LiveWindows, interfaces: Vec<String>) {
         self.reload = Some(Reload {
             config: config.clone(),
+            windows,
             interfaces,
             stage: ReloadStage::Waiting,
             deadline: Instant::now() + RELOAD_TIMEOUT,
@@ -301,7 +309,7 @@ impl ReaderProcess {
 
     /// Advances a reload to its next stage, if that is due at the time `now`.
     pub(super) fn advance_reload(&mut self, now: Instant) {
-        let Some(Reload { config, stage, deadline, .. }) = &mut self.reload else { return };
+        let Some(Reload { config, windows, stage, deadline, .. }) = &mut self.reload else { return };
         let is_over = *deadline <= now;
         match stage {
             ReloadStage::Waiting | ReloadStage::Asked if is_over => {
@@ -320,7 +328,7 @@ impl ReaderProcess {
                 }
                 if self.running.is_some() {
                     *stage = ReloadStage::Asked;
-                    let message = ToReader::Reload(Doors::of(config));
+                    let message = ToReader::Reload(Doors::of(config, windows));
                     self.send(&message);
                 }
                 if self.running.is_none() {
@@ -350,11 +358,11 @@ impl ReaderProcess {
 
     /// Uses the new doors. Later reports are about them.
     fn replace_doors(&mut self) {
-        let Some(Reload { config, interfaces, stage, .. }) = &mut self.reload else { return };
+        let Some(Reload { config, windows, interfaces, stage, .. }) = &mut self.reload else { return };
         *stage = ReloadStage::Replaced;
         // A process that has limited its memory cannot raise the limit.
         let is_outgrown = memory_for(config) > memory_for(self.validator.config());
-        self.validator.replace(config, interfaces);
+        self.validator.replace(config, windows, interfaces);
         self.reports_after_reload = Some(VecDeque::new());
         if is_outgrown || self.start.interfaces != *interfaces {
             self.start.interfaces.clone_from(interfaces);

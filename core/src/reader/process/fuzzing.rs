@@ -39,6 +39,7 @@ pub fn daemon_seeds() -> Vec<Vec<u8>> {
     let event = |door, kind| FromReader::DoorEvent(DoorEvent { time: 1, door, ip: [10, 0, 0, 1].into(), kind });
     let attempt = SavedAttempt {
         ip: [10, 0, 0, 1].into(),
+        window: 0,
         door: 0,
         stage: 1,
         source_port: 1,
@@ -92,7 +93,7 @@ pub fn check_daemon(mut input: &[u8]) {
             COUNT => drop(daemon.process.request_counts()),
             SEQUENCE => daemon.give_sequence(),
             RELOAD if !daemon.process.is_reloading() && daemon.process.reports_after_reload.is_none() => {
-                daemon.process.begin_reload(&config(OTHER_DOORS), vec!["lo".into()]);
+                daemon.process.begin_reload(&config(OTHER_DOORS), LiveWindows::default(), vec!["lo".into()]);
             }
             END_RELOAD if !daemon.process.is_reloading() => daemon.process.end_reload(),
             _ => {}
@@ -111,8 +112,9 @@ impl Daemon {
     fn new() -> Option<Self> {
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
         let config = config(DOORS);
-        let start = Start::new(&config, vec!["lo".into()], 0, Clock::new(), ReaderOptions::default());
-        let process = ReaderProcess::new(program, &config, start).ok()?;
+        let start =
+            Start::new(&config, vec!["lo".into()], 0, Clock::new(), ReaderOptions::default(), &LiveWindows::default());
+        let process = ReaderProcess::new(program, &config, &LiveWindows::default(), start).ok()?;
         let (running, successor) = UnixStream::pair().ok()?;
         let mut daemon = Self { process, running, successor };
         daemon.start_successor();
@@ -155,6 +157,7 @@ impl Daemon {
                         before.doors.iter().filter(|other| other.name == door.name).flat_map(|door| &door.allow);
                     assert!(door.allow.is_empty() || allow.any(|net| net.contains(&ip)), "{ip}");
                 }
+                ReaderReport::Window { .. } => panic!("no door has a time sequence"),
                 ReaderReport::CaughtUp(time) => assert!(time <= now),
                 ReaderReport::Capture(notice) => {
                     let line = notice.to_string();

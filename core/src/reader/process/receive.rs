@@ -122,6 +122,9 @@ impl ReaderProcess {
             DoorVerdict::Accepted(time, kind) => {
                 self.report(ReaderReport::DoorEvent { time, door_id, ip: event.ip, kind })
             }
+            DoorVerdict::Window { time, number } => {
+                self.report(ReaderReport::Window { time, id: door_id, number, ip: event.ip })
+            }
             DoorVerdict::Ignored => {}
             DoorVerdict::TooSoon { is_first } => {
                 if is_first {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::ReaderProcess;
 use crate::config::{Door, DoorId};
-use crate::reader::wire::{ToReader, WireSequence};
+use crate::live_windows::LiveWindows;
+use crate::reader::wire::{ToReader, WireSequence, WireWindow};
 use crate::sys::netlink::Network;
 
 impl ReaderProcess {
@@ -42,6 +43,25 @@ impl ReaderProcess {
     pub(super) fn send_sequence(&mut self, id: DoorId) {
         let Some(door) = self.validator.config().doors.get(usize::from(id.0)) else { return };
         let message = || ToReader::Sequence { door: id.0, sequence: door.sequence.as_ref().map(WireSequence::of) };
+        let (running, successor) = (message(), message());
+        self.send(&running);
+        self.send_to_successor(&successor);
+    }
+
+    /// Sends the readers the live windows that differ from those they have. Does nothing during a
+    /// reload, because the windows may be those of other doors.
+    pub(crate) fn set_windows(&mut self, windows: &LiveWindows) {
+        if self.is_reloading() {
+            return;
+        }
+        let changed = self.validator.set_windows(windows);
+        if changed.is_empty() {
+            return;
+        }
+        let message = || {
+            let with_id = changed.iter().filter_map(|&id| Some((id, windows.get(id)?)));
+            ToReader::Windows(with_id.map(|(id, window)| WireWindow::of(id, window)).collect())
+        };
         let (running, successor) = (message(), message());
         self.send(&running);
         self.send_to_successor(&successor);

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Door, DoorId, MAX_STEPS, Sequence};
 use crate::decode::Knock;
 use crate::event::EventKind;
+use crate::live_windows::{LiveWindow, LiveWindows};
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::matcher::{SavedAttempt, is_possible_source};
 use crate::rate_limit::Limit;
@@ -40,6 +41,8 @@ pub(super) struct Validator {
     /// The doors. One-time doors have their current sequence, or none after a use until the next
     /// sequence is set.
     config: Config,
+    /// The live windows. A window has no sequence after its use.
+    windows: LiveWindows,
     interfaces: Vec<String>,
     options: ReaderOptions,
     /// The doors that share a name, by the index of the first of them, which most reports contain.
@@ -77,6 +80,8 @@ struct Reported {
 pub(super) enum DoorVerdict {
     /// The event counts, with this time.
     Accepted(Timestamp, EventKind),
+    /// The sequence of a live window with this number is complete.
+    Window { time: Timestamp, number: u64 },
     /// The event does not count, because no host has this address, or because the door has reached
     /// its limit of openings.
     Ignored,
@@ -86,9 +91,16 @@ pub(super) enum DoorVerdict {
 }
 
 impl Validator {
-    pub(super) fn new(config: &Config, interfaces: &[String], clock: Clock, options: ReaderOptions) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        windows: &LiveWindows,
+        interfaces: &[String],
+        clock: Clock,
+        options: ReaderOptions,
+    ) -> Self {
         Self {
             config: config.clone(),
+            windows: windows.clone(),
             interfaces: interfaces.to_vec(),
             options,
             same_name: same_name(config),
@@ -101,8 +113,9 @@ impl Validator {
     }
 
     /// Replaces the doors and interfaces.
-    pub(super) fn replace(&mut self, config: &Config, interfaces: &[String]) {
+    pub(super) fn replace(&mut self, config: &Config, windows: &LiveWindows, interfaces: &[String]) {
         self.config = config.clone();
+        self.windows = windows.clone();
         self.same_name = same_name(config);
         self.one_time_uses.clear();
         self.interfaces = interfaces.to_vec();
@@ -122,6 +135,28 @@ impl Validator {
         let Some(own) = self.config.doors.get_mut(usize::from(id.0)).filter(is_same) else { return false };
         own.sequence.clone_from(&door.sequence);
         true
+    }
+
+    /// Returns the live windows.
+    pub(super) fn windows(&self) -> &LiveWindows {
+        &self.windows
+    }
+
+    /// Sets the live windows, and returns those that have changed; none if they are those of other
+    /// doors. A window that was used stays without a sequence.
+    pub(super) fn set_windows(&mut self, windows: &LiveWindows) -> Vec<DoorId> {
+        if !self.windows.is_for_same_keys(windows) {
+            return Vec::new();
+        }
+        let is_changed =
+            |(id, window): &(DoorId, &LiveWindow)| self.windows.get(*id).is_some_and(|own| own.number != window.number);
+        let changed: Vec<_> = windows.iter().filter(is_changed).map(|(id, _)| id).collect();
+        for &id in &changed {
+            if let Some(window) = windows.get(id) {
+                self.windows.set(id, window.number, window.sequence.clone());
+            }
+        }
+        changed
     }
 
     /// Returns the time by the service's clock.
@@ -144,13 +179,16 @@ impl Validator {
 
     /// Validates an event at a door.
     pub(super) fn door_event(&mut self, event: &DoorEvent) -> io::Result<DoorVerdict> {
-        let is_open = matches!(event.kind, DoorEventKind::Complete);
+        let is_open = matches!(event.kind, DoorEventKind::Complete | DoorEventKind::CompleteWindow { .. });
         if !self.is_within(|budget| if is_open { &mut budget.opens } else { &mut budget.reports }) {
             return Err(violation("it reports more than packets can cause"));
         }
         let time = Timestamp::from_nanos(event.time);
         if !self.is_past(time) {
             return Err(violation("it reports something of the future"));
+        }
+        if let DoorEventKind::CompleteWindow { number } = event.kind {
+            return self.complete_window(event, time, number);
         }
         let index = usize::from(event.door);
         let Some(door) = self.config.doors.get(index) else {
@@ -186,6 +224,26 @@ impl Validator {
             return Ok(DoorVerdict::Ignored);
         }
         Ok(DoorVerdict::Accepted(time, event.event_kind()))
+    }
+
+    /// Validates the complete sequence of a live window.
+    fn complete_window(&mut self, event: &DoorEvent, time: Timestamp, number: u64) -> io::Result<DoorVerdict> {
+        let id = DoorId(event.door);
+        let window = self.windows.get(id).ok_or_else(|| violation("it reports a window that does not exist"))?;
+        let (present, is_unused, index) = (window.number, window.sequence.is_some(), window.door);
+        let door = self.config.doors.get(usize::from(index));
+        if !door.is_some_and(|door| allows(door, event.ip)) || !self.may_be_read(event.ip) {
+            return Err(violation("it reports an address that may not knock"));
+        }
+        // The report of an intact reader can be older than the last turn.
+        if number != present || !is_unused || !is_possible_source(event.ip) {
+            return Ok(DoorVerdict::Ignored);
+        }
+        self.windows.consume(id);
+        if !self.budget.opens_of_door.take(index, self.past.as_nanos()) {
+            return Ok(DoorVerdict::Ignored);
+        }
+        Ok(DoorVerdict::Window { time, number })
     }
 
     /// Handles a complete knock at a one-time door. At most one in [`ONE_TIME_INTERVAL`] counts, so
@@ -282,7 +340,9 @@ impl Validator {
         let now = self.clock.now().as_nanos();
         let mut valid = Vec::with_capacity(attempts.len());
         for mut attempt in attempts {
-            let Some(door) = self.config.doors.get(usize::from(attempt.door)) else {
+            let window = self.windows.get(DoorId(attempt.door));
+            let index = window.map_or(attempt.door, |window| window.door);
+            let Some(door) = self.config.doors.get(usize::from(index)) else {
                 return Err(violation("it hands over an attempt at a door that does not exist"));
             };
             if !allows(door, attempt.ip) || !self.may_be_read(attempt.ip) {
@@ -292,13 +352,14 @@ impl Validator {
             if hits.len() > usize::from(self.config.options.scan_guard) || hits.iter().any(|hit| *hit >= PORT_NUMBERS) {
                 return Err(violation("it hands over an attempt that the scan guard would have ended"));
             }
-            let steps = door.sequence.as_ref().map_or(0, |sequence| Sequence::steps(sequence).len());
+            let sequence = window.map_or(&door.sequence, |window| &window.sequence);
+            let steps = sequence.as_ref().map_or(0, |sequence| Sequence::steps(sequence).len());
             let is_possible = match attempt.stage {
-                0 => door.seq_cooldown.is_some(),
+                0 => door.seq_cooldown.is_some() && window.is_none(),
                 stage => usize::from(stage) < steps,
             };
-            // The sequence of a one-time door may have changed meanwhile.
-            if !is_possible && door.one_time_sequences.is_none() {
+            // The sequence of a one-time door or a live window may have changed meanwhile.
+            if !is_possible && door.one_time_sequences.is_none() && window.is_none() {
                 return Err(violation("it hands over an attempt at a stage that the door does not have"));
             }
             // An attempt with a start in the future would time out later.

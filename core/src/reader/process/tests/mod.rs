@@ -60,8 +60,8 @@ impl Fake {
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
         let config = crate::config::parse(doors.as_bytes()).config.unwrap();
         let options = ReaderOptions { ipv4_only: true, report_knocks: false };
-        let start = Start::new(&config, vec!["lo".into()], 0, clock, options);
-        let mut process = ReaderProcess::new(program, &config, start).unwrap();
+        let start = Start::new(&config, vec!["lo".into()], 0, clock, options, &LiveWindows::default());
+        let mut process = ReaderProcess::new(program, &config, &LiveWindows::default(), start).unwrap();
         let other_end = Self::start_successor(&mut process);
         process.promote(Timestamp::default());
         Self { process, other_end, clock }
@@ -253,6 +253,7 @@ fn knock() -> Knock {
 
 fn attempt() -> SavedAttempt {
     SavedAttempt {
+        window: 0,
         ip: [192, 0, 2, 9].into(),
         door: 0,
         stage: 1,

@@ -1,0 +1,116 @@
+//! Reads the key files of a configuration.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::model::Config;
+use crate::keys::{KeyFileError, NamedKey, load_key_file};
+use crate::printable::Printable;
+
+/// Maximum number of doors, and of three live windows for each key of a door with `sequence = time`.
+const MAX_DOORS_AND_WINDOWS: usize = 1 << 16;
+
+/// An error of the key files of a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// The key file of a door cannot be used.
+    #[error("{}: {error}", Printable(.door))]
+    File {
+        /// The door's name.
+        door: Arc<str>,
+        /// The error of its file.
+        #[source]
+        error: KeyFileError,
+    },
+    /// The doors with `sequence = time` have too many keys: their number, and the maximum.
+    #[error("the doors with `sequence = time` have {0} keys; the maximum is {1}: use `packet = portknock` instead")]
+    TooMany(usize, usize),
+}
+
+impl Config {
+    /// Reads the key file of each door into [`Door::keys`](super::Door::keys). Doors with the same
+    /// file share the keys.
+    ///
+    /// # Errors
+    /// Fails if a key file cannot be used, or if the doors with `sequence = time` have too many keys.
+    pub fn load_keys(&mut self) -> Result<(), KeysError> {
+        let mut files: HashMap<_, Arc<[NamedKey]>> = HashMap::new();
+        for door in &mut self.doors {
+            let Some(path) = &door.key_file else { continue };
+            let keys = match files.get(path) {
+                Some(keys) => keys.clone(),
+                None => load_key_file(path).map_err(|error| KeysError::File { door: door.name.clone(), error })?,
+            };
+            files.insert(path.clone(), keys.clone());
+            door.keys = keys;
+        }
+        let timed = self.doors.iter().filter(|door| door.time_sequence.is_some());
+        let (count, max) = (timed.map(|door| door.keys.len()).sum(), (MAX_DOORS_AND_WINDOWS - self.doors.len()) / 3);
+        if count > max { Err(KeysError::TooMany(count, max)) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::super::model::Door;
+    use super::super::time_sequence::TimeSequence;
+    use super::*;
+    use crate::keys::Key;
+
+    fn config(paths: &[&Path]) -> Config {
+        let door = |path: &&Path| Door {
+            key_file: Some(path.to_path_buf()),
+            time_sequence: Some(TimeSequence::default()),
+            ..Door::new("ssh", None)
+        };
+        Config { doors: paths.iter().map(door).collect(), ..Config::default() }
+    }
+
+    fn write(path: &Path, keys: usize) {
+        let mut text = String::new();
+        for number in 0..keys {
+            let key = Key::from_bytes(std::array::from_fn(|i| if i < 8 { number.to_be_bytes()[i] } else { 0 }));
+            writeln!(text, "client{number} {}", *key.to_text()).unwrap();
+        }
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+
+    #[test]
+    fn doors_with_one_file_share_its_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        write(&path, 3);
+        let mut config = config(&[&path, &path]);
+        config.load_keys().unwrap();
+        assert_eq!(config.doors[0].keys.len(), 3);
+        assert!(Arc::ptr_eq(&config.doors[0].keys, &config.doors[1].keys));
+        // The keys are not part of the text.
+        assert!(!config.to_string().contains("pk1:"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_its_door() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none");
+        let message = config(&[&path]).load_keys().unwrap_err().to_string();
+        assert!(message.starts_with("ssh: cannot read the keys in "), "{message}");
+    }
+
+    #[test]
+    fn the_number_of_keys_for_time_sequences_is_limited() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        write(&path, 21_845);
+        config(&[&path]).load_keys().unwrap();
+        write(&path, 21_846);
+        let message = config(&[&path]).load_keys().unwrap_err().to_string();
+        assert!(message.contains("have 21846 keys; the maximum is 21845"), "{message}");
+    }
+}
