@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +11,16 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, OpenPort, Sequence};
-use crate::decode::{Knock, LinkType, decode};
+use crate::decode::{Knock, LinkType, datagram, decode};
 use crate::event::{AcceptedKey, Event, EventKind, FailReason, RefusalReason};
 use crate::live_windows::{LiveWindow, LiveWindows, knock_use};
 use crate::local_addresses::LocalAddresses;
-use crate::matcher::{Matcher, PREFETCH_BATCH, SavedAttempt, Sink};
+use crate::matcher::{Matcher, PREFETCH_BATCH, SavedAttempt, Sink, is_possible_source};
 use crate::openings::{Opening, Openings};
-use crate::replay_memory::ReplayMemory;
+use crate::packet::Protocol;
+use crate::packet_keys::{HintTable, OpenedPacket, PacketKeys};
+use crate::replay_memory::{Form, KnockUse, ReplayMemory};
+use crate::spa::{HINT_LENGTH, NONCE_LENGTH, PACKET_LENGTH};
 use crate::time::Timestamp;
 use crate::timeline::CHECKED;
 
@@ -35,6 +40,8 @@ pub struct EngineStats {
     pub evicted: u64,
     /// First knocks that were refused because attempts at later stages filled the table.
     pub refused: u64,
+    /// Datagrams that had the form of an authenticated packet, but that no key made.
+    pub bogus: u64,
 }
 
 /// The state machine of the doors. Configuration, packets and times go in, events come out. It
@@ -100,6 +107,13 @@ struct EngineState {
     windows: LiveWindows,
     /// True if live windows have changed since [`Engine::take_window_change`].
     windows_changed: bool,
+    packet_keys: PacketKeys,
+    /// True if the hints of packets have changed since [`Engine::take_hint_change`].
+    hints_changed: bool,
+    /// The UDP ports of packets; none if no door is opened by packets.
+    packet_ports: Vec<RangeInclusive<NonZeroU16>>,
+    /// Datagrams of the form of a packet that no key made.
+    bogus: u64,
     replays: ReplayMemory,
     cooldowns: KeyCooldowns,
     /// `ClockSkew`.
@@ -145,6 +159,10 @@ impl Engine {
             doors: Vec::new(),
             windows,
             windows_changed: false,
+            packet_keys: PacketKeys::new(&config.doors),
+            hints_changed: false,
+            packet_ports: Vec::new(),
+            bogus: 0,
             replays: ReplayMemory::default(),
             cooldowns: KeyCooldowns::default(),
             skew: config.options.clock_skew,
@@ -196,10 +214,22 @@ impl Engine {
     }
 
     /// Returns the live windows that another configuration has at `now`.
-    pub(crate) fn windows_for(&self, config: &Config, now: Timestamp) -> LiveWindows {
+    fn windows_for(&self, config: &Config, now: Timestamp) -> LiveWindows {
         let mut windows = LiveWindows::new(&config.doors);
         windows.turn(&config.doors, self.state.wall(now), &self.state.replays);
         windows
+    }
+
+    /// Returns what a detect-only reader needs for another configuration at `now`.
+    pub(crate) fn secrets_for(&self, config: &Config, now: Timestamp) -> LiveSecrets {
+        let mut keys = PacketKeys::new(&config.doors);
+        keys.turn(self.state.wall(now), config.options.clock_skew);
+        LiveSecrets { windows: self.windows_for(config, now), hints: keys.into_hints() }
+    }
+
+    /// Returns what a detect-only reader needs.
+    pub(crate) fn secrets(&self) -> LiveSecrets {
+        LiveSecrets { windows: self.state.windows.clone(), hints: self.hints().clone() }
     }
 
     /// Sets live windows of a detect-only engine, each with its number and its sequence.
@@ -280,9 +310,59 @@ impl Engine {
     pub fn feed(&mut self, link_type: LinkType, time: Timestamp, frame: &[u8]) {
         // By reference, because moving the knock costs more than reading it.
         match &decode(link_type, time, frame) {
-            Some(knock) => self.handle_knock(knock),
+            Some(knock) => match self.packet_in(knock, link_type, frame) {
+                Some(packet) => self.handle_packet(knock, packet),
+                None => self.handle_knock(knock),
+            },
             None => self.handle_timeout(time),
         }
+    }
+
+    /// Returns the authenticated packet in the frame of a knock. `None` if the frame does not have
+    /// the form of one, or if no door receives packets at this port and address.
+    pub(crate) fn packet_in<'a>(
+        &self,
+        knock: &Knock,
+        link_type: LinkType,
+        frame: &'a [u8],
+    ) -> Option<&'a [u8; PACKET_LENGTH]> {
+        let ports = &self.state.packet_ports;
+        if ports.is_empty() || knock.protocol != Protocol::Udp {
+            return None;
+        }
+        let is_open =
+            |range: &RangeInclusive<NonZeroU16>| (range.start().get()..=range.end().get()).contains(&knock.port);
+        if !ports.iter().any(is_open) {
+            return None;
+        }
+        let packet = datagram(link_type, frame)?.try_into().ok()?;
+        let is_target = |door: &Door| door.packet.is_some() && door.target == Some(knock.destination);
+        let is_for_door = self.matcher.is_local(knock.destination) || self.state.doors.iter().any(is_target);
+        is_for_door.then_some(packet)
+    }
+
+    /// Handles an authenticated packet: opens its door if a key made it, and if the same packet was
+    /// not accepted before. The knock has the time and the addresses of the datagram.
+    pub fn handle_packet(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH]) {
+        self.handle_timeout(knock.time);
+        let is_local = self.matcher.is_local(knock.destination);
+        self.state.packet(self.now, knock.source, knock.destination, is_local, packet);
+        self.check_invariants();
+    }
+
+    /// Counts a packet without a hint.
+    pub(crate) fn count_bogus(&mut self) {
+        self.state.bogus += 1;
+    }
+
+    /// Returns the hints by which a detect-only reader finds packets that a key may have made.
+    pub(crate) fn hints(&self) -> &HintTable {
+        self.state.packet_keys.hints()
+    }
+
+    /// Returns true if the hints have changed since the last call.
+    pub(crate) fn take_hint_change(&mut self) -> bool {
+        std::mem::take(&mut self.state.hints_changed)
     }
 
     /// Handles captured frames of one link type, in order. The events are those of calling
@@ -292,7 +372,16 @@ impl Engine {
         let mut last = Timestamp::default();
         for (time, frame) in frames {
             last = last.max(time);
-            knocks.extend(decode(link_type, time, frame));
+            let knock = decode(link_type, time, frame);
+            if let Some(knock) = &knock
+                && let Some(packet) = self.packet_in(knock, link_type, frame)
+            {
+                self.handle_knocks(&knocks);
+                knocks.clear();
+                self.handle_packet(knock, packet);
+                continue;
+            }
+            knocks.extend(knock);
             if knocks.len() == PREFETCH_BATCH {
                 self.handle_knocks(&knocks);
                 knocks.clear();
@@ -340,14 +429,15 @@ impl Engine {
             }
         }
         if self.state.role != Role::Detect && self.state.is_turn_due(self.now) {
-            self.turn_windows();
+            self.turn();
         }
     }
 
-    /// Replaces the live windows that have ended.
-    fn turn_windows(&mut self) {
+    /// Replaces the live windows and the hints that have ended.
+    fn turn(&mut self) {
         let state = &mut self.state;
         let wall = state.wall(self.now);
+        state.hints_changed |= state.packet_keys.turn(wall, state.skew);
         let changed = state.windows.turn(&state.doors, wall, &state.replays);
         self.update_windows(&changed);
         self.state.windows_changed |= !changed.is_empty();
@@ -384,6 +474,10 @@ impl Engine {
     pub(crate) fn reload_with_windows(&mut self, config: &Config, windows: LiveWindows, now: Timestamp) {
         self.handle_timeout(now);
         let old = self.state.set_config(config);
+        self.state.packet_keys = PacketKeys::new(&config.doors);
+        let wall = self.state.wall(self.now);
+        self.state.packet_keys.turn(wall, self.state.skew);
+        self.state.hints_changed = !self.state.packet_keys.is_empty();
         self.state.windows_changed = !windows.is_empty();
         let old_windows = std::mem::replace(&mut self.state.windows, windows);
         let none = LiveWindows::default();
@@ -493,6 +587,7 @@ impl Engine {
             unused: self.matcher.unused(),
             evicted,
             refused,
+            bogus: self.state.bogus,
         }
     }
 }
@@ -514,6 +609,8 @@ impl EngineState {
     fn set_config(&mut self, config: &Config) -> Vec<Door> {
         let ports: usize = config.doors.iter().map(|door| door.open.len()).sum();
         self.skew = config.options.clock_skew;
+        let has_packets = config.doors.iter().any(|door| door.packet.is_some());
+        self.packet_ports = if has_packets { config.options.packet_ports.clone() } else { Vec::new() };
         self.max_openings = config.options.max_openings as usize;
         self.gate_share = self.max_openings.min(GATE_ELEMENTS as usize / ports.max(1)).max(1);
         std::mem::replace(&mut self.doors, config.doors.clone())
@@ -535,7 +632,7 @@ impl Sink for EngineState {
                 self.events.push_back(Event { time, door, ip, kind });
             }
             Some(number) => self.complete_window(time, door_id, number, ip),
-            None => self.open(time, door_id, ip, None),
+            None => self.open(time, door_id, ip, None, None),
         }
     }
 }
@@ -561,11 +658,19 @@ impl EngineState {
         if is_present {
             self.windows.consume(id);
         }
-        self.authenticated(time, door_id, ip, AcceptedKey { name, knock });
+        self.authenticated(time, door_id, ip, AcceptedKey { name, knock }, None);
     }
 
-    /// Opens a door for an authenticated knock, unless it was accepted before.
-    fn authenticated(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, key: AcceptedKey) {
+    /// Opens a door for an authenticated knock, unless it was accepted before. `span` is the time
+    /// that the client asks for, if it does.
+    fn authenticated(
+        &mut self,
+        time: Timestamp,
+        door_id: DoorId,
+        ip: IpAddr,
+        key: AcceptedKey,
+        span: Option<Duration>,
+    ) {
         let wall = self.wall(time);
         let door = &self.doors[usize::from(door_id.0)];
         if self.replays.accept(&key.knock, wall, self.skew).is_err() {
@@ -579,7 +684,7 @@ impl EngineState {
                 return;
             }
         }
-        self.open(time, door_id, ip, Some(key));
+        self.open(time, door_id, ip, Some(key), span);
     }
 
     /// Returns the time by the wall clock.
@@ -587,24 +692,72 @@ impl EngineState {
         Timestamp::from_nanos(time.as_nanos().saturating_add_signed(self.wall_offset))
     }
 
-    /// True if live windows have ended, or if the clock was set.
-    fn is_turn_due(&self, now: Timestamp) -> bool {
-        self.windows.needs_turn(self.wall(now))
+    /// Opens the door that an authenticated packet asks for.
+    fn packet(
+        &mut self,
+        time: Timestamp,
+        source: IpAddr,
+        destination: IpAddr,
+        is_local: bool,
+        packet: &[u8; PACKET_LENGTH],
+    ) {
+        let wall = self.wall(time);
+        let Some(opened) = self.packet_keys.open(packet) else {
+            self.bogus += 1;
+            return;
+        };
+        let OpenedPacket { name, fingerprint, doors, content } = opened;
+        let of = |id: &DoorId| &self.doors[usize::from(id.0)];
+        let accepts = |id: &&DoorId| {
+            let door = of(id);
+            *door.name == *content.door && door.target.map_or(is_local, |target| target == destination)
+        };
+        let ip = content.address.unwrap_or(source);
+        let offset = i128::from(content.time.as_nanos()) - i128::from(wall.as_nanos());
+        let refusal = match doors.iter().find(accepts) {
+            _ if offset.unsigned_abs() > self.skew.as_nanos() => {
+                Err(RefusalReason::Clock(i64::try_from(offset / 1_000_000_000).unwrap_or(i64::MAX)))
+            }
+            None => Err(RefusalReason::UnknownDoor),
+            Some(id) if !is_possible_source(ip) || !of(id).allows(ip) => Err(RefusalReason::Address),
+            Some(id) => Ok(*id),
+        };
+        let name = name.clone();
+        match refusal {
+            Ok(door_id) => {
+                let mut token = [0; NONCE_LENGTH];
+                token.copy_from_slice(&packet[HINT_LENGTH..HINT_LENGTH + NONCE_LENGTH]);
+                let knock = KnockUse { key: fingerprint, form: Form::Packet, time: content.time, token };
+                let seconds = NonZeroU32::new(content.seconds).map(|seconds| Duration::from_secs(seconds.get().into()));
+                self.authenticated(time, door_id, ip, AcceptedKey { name, knock }, seconds);
+            }
+            Err(reason) => {
+                let door = doors.first().map_or_else(|| "".into(), |id| of(id).name.clone());
+                self.events.push_back(Event { time, door, ip: source, kind: EventKind::Refused { key: name, reason } });
+            }
+        }
     }
 
-    /// Returns the time by the engine's clock at which a live window ends next.
+    /// True if live windows or hints have ended, or if the clock was set.
+    fn is_turn_due(&self, now: Timestamp) -> bool {
+        let wall = self.wall(now);
+        self.windows.needs_turn(wall) || self.packet_keys.needs_turn(wall)
+    }
+
+    /// Returns the time by the engine's clock at which a live window or a hint ends next.
     fn next_turn(&self) -> Option<Timestamp> {
-        let wall = self.windows.next_turn()?;
+        let wall = self.windows.next_turn().into_iter().chain(self.packet_keys.next_turn()).min()?;
         let offset = self.wall_offset.checked_neg().unwrap_or(i64::MAX);
         Some(Timestamp::from_nanos(wall.as_nanos().saturating_add_signed(offset)))
     }
 
-    /// Opens a door, or extends its opening.
-    fn open(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, key: Option<AcceptedKey>) {
+    /// Opens a door, or extends its opening. A `span` shortens the time for which it is open.
+    fn open(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, key: Option<AcceptedKey>, span: Option<Duration>) {
         let detect_only = self.role == Role::Detect;
         let door = &mut self.doors[usize::from(door_id.0)];
         // Nothing opens here if another engine keeps the openings.
         let opens_ports = !detect_only && !door.open.is_empty();
+        let span = span.map_or(door.cmd_timeout, |span| span.min(door.cmd_timeout));
         let net = door.network_of(ip);
         // The commands that opened a network open it again, so that the stop command finds the rule
         // that the start command added. This does not apply without a stop command.
@@ -617,7 +770,7 @@ impl EngineState {
         let opening = (opens_ports || stop_command.is_some()).then(|| Opening {
             door: door.name.clone(),
             ip: opener,
-            closes_at: time.saturating_add(door.cmd_timeout),
+            closes_at: time.saturating_add(span),
             stop_command,
             open: door.open.clone(),
             net,
@@ -625,7 +778,7 @@ impl EngineState {
         if door.one_time_sequences.is_some() {
             door.sequence = None;
         }
-        let (door, span) = (door.name.clone(), door.cmd_timeout);
+        let door = door.name.clone();
         let is_open = opening.as_ref().is_some_and(|opening| self.openings.contains(opening));
         if let Some(opening) = &opening {
             let limit = if opens_ports { self.gate_share } else { self.max_openings };
@@ -640,6 +793,13 @@ impl EngineState {
         };
         self.events.push_back(Event { time, door, ip, kind });
     }
+}
+
+/// What detects the knocks of doors with keys at present. It contains no key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LiveSecrets {
+    pub(crate) windows: LiveWindows,
+    pub(crate) hints: HintTable,
 }
 
 /// The cooldowns of doors with keys. Only authenticated knocks begin one, so that their number is

@@ -6,6 +6,7 @@ use crate::clock::{Clock, packet_time};
 use crate::decode::{Knock, decode};
 use crate::engine::Engine;
 use crate::local_addresses::LocalAddresses;
+use crate::spa::PACKET_LENGTH;
 use crate::time::Timestamp;
 
 /// Maximum number of knocks per batch for the engine. A batch costs less than single knocks.
@@ -14,6 +15,9 @@ const KNOCK_BATCH: usize = 256;
 /// Maximum number of turns that drain the buffers of a capture before another capture replaces it.
 /// Packets of a flood that are still in the buffers then are lost.
 pub(crate) const MAX_FINAL_TURNS: usize = 64;
+
+/// Receives authenticated packets.
+pub(crate) type OnPacket<'a> = dyn FnMut(&Knock, &[u8; PACKET_LENGTH]) + 'a;
 
 /// Feeds an engine with captured packets, and advances its time.
 #[derive(Debug)]
@@ -62,7 +66,8 @@ impl Feed {
         self.packets
     }
 
-    /// Feeds the engine with captured packets, and passes each knock to `on_knock` as well. Returns
+    /// Feeds the engine with captured packets, and passes each knock to `on_knock` as well. If
+    /// there is an `on_packet`, it receives the authenticated packets in place of the engine. Returns
     /// the time, by the engine's clock, up to which the engine has received every packet; `None` if
     /// packets may still wait.
     ///
@@ -72,6 +77,7 @@ impl Feed {
         &mut self,
         capture: &mut CaptureSet,
         engine: &mut Engine,
+        mut on_packet: Option<&mut OnPacket<'_>>,
         on_knock: &mut dyn FnMut(&Knock),
     ) -> Result<Option<Timestamp>, CaptureError> {
         let Self { clock, ipv4_only, after, last, packets, arrivals, knocks } = self;
@@ -95,6 +101,19 @@ impl Feed {
                 return;
             }
             on_knock(&knock);
+            if let Some(packet) = engine.packet_in(&knock, link_type, bytes) {
+                match &mut on_packet {
+                    Some(on_packet) => on_packet(&knock, packet),
+                    // Packets without a hint must not end a batch, because a flood can consist of them.
+                    None if engine.hints().find(packet).is_none() => engine.count_bogus(),
+                    None => {
+                        engine.handle_knocks(knocks);
+                        knocks.clear();
+                        engine.handle_packet(&knock, packet);
+                    }
+                }
+                return;
+            }
             knocks.push(knock);
             if knocks.len() == KNOCK_BATCH {
                 engine.handle_knocks(knocks);

@@ -113,6 +113,7 @@ mod network;
 mod one_time;
 mod openings;
 mod packet;
+mod packet_keys;
 mod port_list;
 mod port_map;
 mod printable;

@@ -28,7 +28,7 @@ pub(crate) const HINT_LENGTH: usize = 8;
 /// Maximum length of the name of a door in a packet, in bytes.
 pub const MAX_DOOR_LENGTH: usize = 30;
 /// Length of the nonce, in bytes.
-const NONCE_LENGTH: usize = 12;
+pub(crate) const NONCE_LENGTH: usize = 12;
 /// Length of the encrypted part without its tag, in bytes.
 const PLAIN_LENGTH: usize = 60;
 /// Time for which a hint and a packet key are used.
@@ -119,11 +119,6 @@ pub(crate) fn open(key: &PreparedKey, minute: u64, packet: &[u8; PACKET_LENGTH])
     let aad = &packet[..HINT_LENGTH];
     cipher(key, minute).decrypt_inout_detached(&nonce.into(), aad, plain.as_mut_slice().into(), &tag.into()).ok()?;
     content_of(&plain).filter(|content| minute_of(content.time) == minute)
-}
-
-/// Returns the nonce of a packet, which identifies it among those of its key.
-pub(crate) fn nonce_of(packet: &[u8; PACKET_LENGTH]) -> [u8; NONCE_LENGTH] {
-    first(&packet[HINT_LENGTH..])
 }
 
 fn content_of(plain: &[u8; PLAIN_LENGTH]) -> Option<PacketContent> {
@@ -239,7 +234,7 @@ mod tests {
         let valid = {
             let packet = seal(&counting_key(), &content()).unwrap();
             let mut plain: [u8; PLAIN_LENGTH] = first(&packet[HINT_LENGTH + NONCE_LENGTH..]);
-            let nonce = nonce_of(&packet);
+            let nonce: [u8; NONCE_LENGTH] = first(&packet[HINT_LENGTH..]);
             let tag: [u8; 16] = first(&packet[80..]);
             let aad = &packet[..HINT_LENGTH];
             let cipher = cipher(&key, minute_of(content().time));

@@ -16,9 +16,6 @@ use crate::sys::netlink::{InterfaceState, Network};
 use crate::sys::{bpf, packet};
 use crate::time::Timestamp;
 
-/// Number of bytes that are captured of a frame: enough for the ports and flags after two VLAN tags
-/// and any usual IP header. A small number lets the ring hold many packets.
-const SNAP_LENGTH: i32 = 128;
 /// Size of a capture's ring, in bytes: about eighteen thousand packets. That is five thousand whole
 /// sequences at the same time, while the commands of the first ones use the processors.
 const BUFFER_BYTES: i32 = 4 << 20;
@@ -158,16 +155,18 @@ impl Interface {
         let absence = match self.link(network) {
             None => Absence::Missing { near: missing::near(&self.name, network) },
             Some(InterfaceState { up: false, .. }) => Absence::Down,
-            Some(link) => match Listener::open(network.device(&self.name).unwrap_or(&self.name), link) {
-                Ok(listener) => {
-                    self.state = State::Listening(listener);
-                    self.reported = None;
-                    self.set_filter(filter, notify);
-                    notify(CaptureNotice::Listening { interface: self.name.clone() });
-                    return Outlook::Settled;
+            Some(link) => {
+                match Listener::open(network.device(&self.name).unwrap_or(&self.name), link, filter.snap_length()) {
+                    Ok(listener) => {
+                        self.state = State::Listening(listener);
+                        self.reported = None;
+                        self.set_filter(filter, notify);
+                        notify(CaptureNotice::Listening { interface: self.name.clone() });
+                        return Outlook::Settled;
+                    }
+                    Err(message) => Absence::Failed(message),
                 }
-                Err(message) => Absence::Failed(message),
-            },
+            }
         };
         let outlook = if matches!(absence, Absence::Failed(_)) { Outlook::Retry } else { Outlook::Settled };
         if self.reported.as_ref() != Some(&absence) {
@@ -269,11 +268,11 @@ enum Attached {
 impl Listener {
     /// Opens a capture without a filter. Fails with a message, which includes a remedy if there is
     /// one.
-    fn open(name: &str, link: InterfaceState) -> Result<Self, String> {
+    fn open(name: &str, link: InterfaceState, snap_length: i32) -> Result<Self, String> {
         let open = || {
             Capture::from_device(name)?
                 .promisc(false)
-                .snaplen(SNAP_LENGTH)
+                .snaplen(snap_length)
                 .immediate_mode(true)
                 .buffer_size(BUFFER_BYTES)
                 .precision(Precision::Nano)

@@ -270,6 +270,11 @@ impl Door {
         IpNet::new(ip, length).map_or(host, |net| net.trunc())
     }
 
+    /// True if `allow` permits the address.
+    pub(crate) fn allows(&self, ip: IpAddr) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&ip))
+    }
+
     /// Returns the prefix lengths of all networks of this IP version that the door can open for.
     pub(crate) fn prefix_lengths(&self, ipv6: bool) -> BTreeSet<u8> {
         let unspecified: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };

@@ -25,20 +25,42 @@ pub(crate) const IPV6_EXTENSIONS: [IpNumber; 6] = [
 /// and one of them twice.
 const MAX_EXTENSIONS: usize = 8;
 
+/// A TCP or UDP segment, or one of another protocol, and the addresses of its packet.
+pub(super) struct Segment<'a> {
+    source: IpAddr,
+    destination: IpAddr,
+    pub(super) protocol: IpNumber,
+    /// The segment, which may be cut.
+    pub(super) bytes: &'a [u8],
+}
+
 /// Returns the knock in an IPv4 packet; `None` for another protocol, a later fragment, or a packet
 /// that is cut before its ports.
 pub(super) fn decode_v4(time: Timestamp, packet: &[u8]) -> Option<Knock> {
-    let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
-    if header.fragments_offset().value() != 0 {
-        return None;
-    }
-    let segment = within(packet, usize::from(header.total_len())).get(header.slice().len()..)?;
-    transport(time, header.source_addr().into(), header.destination_addr().into(), header.protocol(), segment)
+    segment_v4(packet)?.knock(time)
 }
 
 /// Returns the knock in an IPv6 packet; `None` for another protocol, a later fragment, more than
 /// [`MAX_EXTENSIONS`] extension headers, or a packet that is cut before its ports.
 pub(super) fn decode_v6(time: Timestamp, packet: &[u8]) -> Option<Knock> {
+    segment_v6(packet)?.knock(time)
+}
+
+/// Returns the segment in an IPv4 packet; `None` for a later fragment.
+#[inline]
+pub(super) fn segment_v4(packet: &[u8]) -> Option<Segment<'_>> {
+    let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
+    if header.fragments_offset().value() != 0 {
+        return None;
+    }
+    let bytes = within(packet, usize::from(header.total_len())).get(header.slice().len()..)?;
+    let (source, destination) = (header.source_addr().into(), header.destination_addr().into());
+    Some(Segment { source, destination, protocol: header.protocol(), bytes })
+}
+
+/// Returns the segment in an IPv6 packet; `None` for a later fragment or too many extension headers.
+#[inline]
+pub(super) fn segment_v6(packet: &[u8]) -> Option<Segment<'_>> {
     let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
     let mut rest = within(&packet[header.slice().len()..], usize::from(header.payload_length()));
     let mut next = header.next_header();
@@ -64,7 +86,8 @@ pub(super) fn decode_v6(time: Timestamp, packet: &[u8]) -> Option<Knock> {
         };
         rest = &rest[skipped..];
     }
-    transport(time, header.source_addr().into(), header.destination_addr().into(), next, rest)
+    let (source, destination) = (header.source_addr().into(), header.destination_addr().into());
+    Some(Segment { source, destination, protocol: next, bytes: rest })
 }
 
 /// Returns the part of `bytes` that belongs to the packet, without the padding that Ethernet adds
@@ -74,38 +97,41 @@ fn within(bytes: &[u8], length: usize) -> &[u8] {
     if length == 0 { bytes } else { &bytes[..length.min(bytes.len())] }
 }
 
-/// Returns the knock in a TCP or UDP segment; `None` for another protocol, or if the segment is cut
-/// before its ports.
-fn transport(
-    time: Timestamp,
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: IpNumber,
-    segment: &[u8],
-) -> Option<Knock> {
-    let protocol = match protocol {
-        IpNumber::TCP => Protocol::Tcp,
-        IpNumber::UDP => Protocol::Udp,
-        _ => return None,
-    };
-    let &[s0, s1, p0, p1] = segment.first_chunk()?;
-    let (flags, sequence_number) = match protocol {
-        Protocol::Udp => (TcpFlags::NONE, 0),
-        // RFC 9293, section 3.1. Each field is read separately, because a frame may be cut between
-        // them.
-        Protocol::Tcp => (
-            segment.get(13).map_or(TcpFlags::NONE, |byte| TcpFlags::from_bits(*byte)),
-            segment[4..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes)),
-        ),
-    };
-    Some(Knock {
-        time,
-        source,
-        destination,
-        port: u16::from_be_bytes([p0, p1]),
-        protocol,
-        flags,
-        source_port: u16::from_be_bytes([s0, s1]),
-        sequence_number,
-    })
+/// Returns the transport protocol; `None` for a protocol without knocks.
+pub(super) fn protocol_of(protocol: IpNumber) -> Option<Protocol> {
+    match protocol {
+        IpNumber::TCP => Some(Protocol::Tcp),
+        IpNumber::UDP => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+impl Segment<'_> {
+    /// Returns the knock in a TCP or UDP segment; `None` for another protocol, or if the segment is
+    /// cut before its ports.
+    #[inline]
+    fn knock(self, time: Timestamp) -> Option<Knock> {
+        let Self { source, destination, protocol, bytes: segment } = self;
+        let protocol = protocol_of(protocol)?;
+        let &[s0, s1, p0, p1] = segment.first_chunk()?;
+        let (flags, sequence_number) = match protocol {
+            Protocol::Udp => (TcpFlags::NONE, 0),
+            // RFC 9293, section 3.1. Each field is read separately, because a frame may be cut between
+            // them.
+            Protocol::Tcp => (
+                segment.get(13).map_or(TcpFlags::NONE, |byte| TcpFlags::from_bits(*byte)),
+                segment[4..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes)),
+            ),
+        };
+        Some(Knock {
+            time,
+            source,
+            destination,
+            port: u16::from_be_bytes([p0, p1]),
+            protocol,
+            flags,
+            source_port: u16::from_be_bytes([s0, s1]),
+            sequence_number,
+        })
+    }
 }

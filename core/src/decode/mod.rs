@@ -11,6 +11,7 @@ pub use knock::Knock;
 pub use link::LinkType;
 pub(crate) use link::{cooked_origin, network_packet};
 
+use crate::packet::Protocol;
 use crate::time::Timestamp;
 
 /// Returns the knock in a frame; `None` if the frame contains none. `time` becomes the knock's
@@ -26,4 +27,20 @@ pub fn decode(link_type: LinkType, time: Timestamp, frame: &[u8]) -> Option<Knoc
         link::Network::Ipv4 => ip::decode_v4(time, packet),
         link::Network::Ipv6 => ip::decode_v6(time, packet),
     }
+}
+
+/// Returns the payload of the UDP datagram in a frame; `None` if the frame contains no whole
+/// datagram. Never panics, whatever the bytes.
+pub(crate) fn datagram(link_type: LinkType, frame: &[u8]) -> Option<&[u8]> {
+    let (network, packet) = link::network_packet(link_type, frame)?;
+    let segment = match network {
+        link::Network::Ipv4 => ip::segment_v4(packet)?,
+        link::Network::Ipv6 => ip::segment_v6(packet)?,
+    };
+    if ip::protocol_of(segment.protocol)? != Protocol::Udp {
+        return None;
+    }
+    // RFC 768: the length includes the header of 8 bytes.
+    let length = segment.bytes.get(4..6)?.first_chunk().map(|bytes| usize::from(u16::from_be_bytes(*bytes)))?;
+    segment.bytes.get(8..length)
 }

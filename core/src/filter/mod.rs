@@ -16,6 +16,15 @@ use crate::live_windows::LiveWindows;
 use crate::packet::{Protocol, SegmentSet, TcpFlags};
 use crate::port_map::{PortMap, Sample};
 
+/// Number of bytes that are captured of a frame: enough for the ports and flags after two VLAN tags
+/// and any usual IP header. A small number lets the ring of a capture hold many packets.
+const KNOCK_SNAP_LENGTH: i32 = 128;
+/// Number of bytes that are captured of a frame if doors receive packets: enough for a packet of
+/// [`crate::spa`] after two VLAN tags and an IPv6 header (166).
+const PACKET_SNAP_LENGTH: i32 = 192;
+/// Length of a datagram with a packet of [`crate::spa`], as in its UDP header, in bytes.
+const PACKET_UDP_LENGTH: u32 = 8 + crate::spa::PACKET_LENGTH as u32;
+
 /// The protocols, ports and TCP flags that matter to the doors of a configuration.
 ///
 /// - A TCP segment passes only if its flags are those of a knock at a door with a TCP step
@@ -32,6 +41,8 @@ use crate::port_map::{PortMap, Sample};
 pub struct PortFilter {
     tcp: PortMap,
     udp: PortMap,
+    /// The UDP ports on which datagrams with the length of a packet of [`crate::spa`] pass.
+    packets: PortMap,
     segments: SegmentSet,
     sample: Sample,
 }
@@ -62,7 +73,9 @@ impl PortFilter {
             used.ports.extend(steps.filter(|step| step.protocol == protocol).map(|step| step.port.get()));
             PortMap::new(&used.ports, &used.door_ranges, guard, sample)
         };
-        Self { tcp: map(Protocol::Tcp), udp: map(Protocol::Udp), segments, sample }
+        let packet_ports: Vec<u16> = packet_ports(config).collect();
+        let packets = PortMap::new(&packet_ports, &[], 0, sample);
+        Self { tcp: map(Protocol::Tcp), udp: map(Protocol::Udp), packets, segments, sample }
     }
 
     /// Returns the filter with TCP segments of any flags if `all` is true, for a log of the
@@ -74,6 +87,17 @@ impl PortFilter {
         self
     }
 
+    /// Number of bytes of a frame that a capture needs.
+    pub(crate) fn snap_length(&self) -> i32 {
+        if self.packets.is_empty() { KNOCK_SNAP_LENGTH } else { PACKET_SNAP_LENGTH }
+    }
+
+    /// Returns true if a datagram with this length, as in the UDP header, is to be tried as an
+    /// authenticated packet.
+    pub fn passes_packet(&self, port: u16, udp_length: u16) -> bool {
+        u32::from(udp_length) == PACKET_UDP_LENGTH && self.packets.contains(port)
+    }
+
     /// Returns true if a packet to this port with these TCP flags (none for UDP) matters.
     pub fn passes(&self, protocol: Protocol, port: u16, flags: TcpFlags) -> bool {
         let map = match protocol {
@@ -83,4 +107,11 @@ impl PortFilter {
         let is_knock = protocol == Protocol::Udp || self.segments.contains(flags);
         is_knock && (map.contains(port) || (map.is_guarded() && self.sample.contains(port)))
     }
+}
+
+/// Returns the UDP ports on which the doors of a configuration receive packets.
+fn packet_ports(config: &Config) -> impl Iterator<Item = u16> {
+    let is_used = config.doors.iter().any(|door| door.packet.is_some());
+    let ranges = if is_used { &config.options.packet_ports[..] } else { &[] };
+    ranges.iter().flat_map(|range| range.start().get()..=range.end().get())
 }

@@ -1,7 +1,7 @@
 //! The filter as a program in classic BPF, which the kernel runs for each packet.
 
-use super::PortFilter;
 use super::assembler::{Assembler, Label};
+use super::{PACKET_UDP_LENGTH, PortFilter};
 use crate::decode::{IPV6_EXTENSIONS, LinkType};
 use crate::packet::{SegmentSet, TcpFlags};
 use crate::port_map::{self, Comparison, PortMap};
@@ -192,9 +192,18 @@ impl Renderer<'_> {
         self.assembler.block(&[(code::LOAD_BYTE_X, self.network + 6), (code::STORE_MEMORY, 0)], next)
     }
 
-    /// The UDP ports.
+    /// The length and the ports of authenticated packets, then the ports of knocks.
     fn udp(&mut self, map: &PortMap) -> Label {
-        self.ports(map)
+        let ports = self.ports(map);
+        let packets = &self.filter.packets;
+        if packets.is_empty() {
+            return ports;
+        }
+        let search = Search { accept: self.accept, other: ports };
+        let search = search.search(&mut self.assembler, &packets.comparisons(), false);
+        let search = self.assembler.block(&[(code::LOAD_HALF_X, self.network + 2)], search);
+        let length = self.assembler.branch(code::IF_EQUAL, PACKET_UDP_LENGTH, search, ports);
+        self.assembler.block(&[(code::LOAD_HALF_X, self.network + 4)], length)
     }
 
     /// The TCP flags, then the ports: most segments of a busy host belong to its connections.

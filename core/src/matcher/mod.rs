@@ -110,6 +110,11 @@ impl Matcher {
         };
     }
 
+    /// True if a knock to this address is one for this machine.
+    pub(crate) fn is_local(&self, destination: IpAddr) -> bool {
+        self.local.as_ref().is_none_or(|local| local.contains(&destination))
+    }
+
     /// Number of attempts, including cooldowns.
     pub(crate) fn len(&self) -> usize {
         self.attempts.len()
@@ -161,8 +166,7 @@ impl Matcher {
         let cursor = self.attempts.cursor(Source::from(knock.source));
         let port_use = self.ports.port_use(key);
         self.unused += u64::from(port_use.is_none());
-        let is_local = || self.local.as_ref().is_none_or(|local| local.contains(&knock.destination));
-        let is_local = (port_use.is_some() || cursor.index().is_some()) && is_local();
+        let is_local = (port_use.is_some() || cursor.index().is_some()) && self.is_local(knock.destination);
         let seen = port_use.filter(|port_use| self.is_seen(knock, is_local, port_use));
         let starters = seen.map(|port_use| port_use.starters.clone());
         let mut arrival = Arrival { knock, key, is_local, now, cursor };

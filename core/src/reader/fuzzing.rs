@@ -11,8 +11,7 @@ pub use super::process::fuzzing::{check_daemon, daemon_seeds};
 use super::wire::{Doors, MAX_DAEMON_MESSAGE, ReaderOptions, Start, ToReader, WireSequence, WireWindow};
 use crate::clock::Clock;
 use crate::config::DoorId;
-use crate::engine::Engine;
-use crate::live_windows::LiveWindows;
+use crate::engine::{Engine, LiveSecrets};
 use crate::time::Timestamp;
 
 /// Returns messages of a daemon: all of them in one input, and each of them.
@@ -20,7 +19,7 @@ pub fn reader_seeds() -> Vec<Vec<u8>> {
     let config = crate::config::parse(b"[a]\nsequence = 7,8\nseq_cooldown = 1\n[b]\none_time_sequences = /x\n").config;
     let config = config.unwrap_or_default();
     let clock = Clock::from_zero(Timestamp::default());
-    let start = Start::new(&config, vec!["lo".into()], 0, clock, ReaderOptions::default(), &LiveWindows::default());
+    let start = Start::new(&config, vec!["lo".into()], 0, clock, ReaderOptions::default(), &LiveSecrets::default());
     let attempt = crate::matcher::SavedAttempt {
         ip: [10, 0, 0, 1].into(),
         window: 0,
@@ -39,7 +38,7 @@ pub fn reader_seeds() -> Vec<Vec<u8>> {
         ToReader::Begin { after: 1 },
         ToReader::Sequence { door: 1, sequence },
         ToReader::Windows(vec![WireWindow { id: 2, number: 7, sequence: None }]),
-        ToReader::Reload(Doors::of(&config, &LiveWindows::default())),
+        ToReader::Reload(Doors::of(&config, &LiveSecrets::default())),
         ToReader::Network(None),
         ToReader::CatchUp,
         ToReader::Count,
@@ -62,14 +61,14 @@ pub fn check_reader(bytes: &[u8]) {
             match (message, &mut engine) {
                 (ToReader::Start(start), _) => {
                     let doors = start.doors.config().ok();
-                    engine = doors.map(|(config, windows)| Engine::new_detect_only(&config, windows));
+                    engine = doors.map(|(config, secrets)| Engine::new_detect_only(&config, secrets.windows));
                 }
                 (ToReader::Attempts(attempts), Some(engine)) => {
                     attempts.iter().for_each(|attempt| engine.resume_attempt(attempt))
                 }
                 (ToReader::Reload(doors), Some(engine)) => {
-                    let Ok((config, windows)) = doors.config() else { return };
-                    engine.reload_with_windows(&config, windows, now);
+                    let Ok((config, secrets)) = doors.config() else { return };
+                    engine.reload_with_windows(&config, secrets.windows, now);
                 }
                 (ToReader::Sequence { door, sequence }, Some(engine)) => {
                     engine.set_sequence(DoorId(door), sequence.and_then(WireSequence::sequence));

@@ -15,11 +15,13 @@ mod channel;
 pub mod fuzzing;
 mod memory;
 mod notice;
+mod packets;
 mod process;
 mod wire;
 mod work;
 
 pub use notice::ReaderNotice;
+pub(crate) use packets::PacketDetector;
 pub use process::ReaderProgram;
 pub(crate) use process::{ReaderProcess, ReaderReport};
 pub(crate) use wire::{Counts, ReaderOptions, Start};

@@ -11,12 +11,13 @@ use crate::capture::{Absence, CaptureNotice};
 use crate::clock::Clock;
 use crate::config::{Config, Door, DoorId, Sequence, Step};
 use crate::decode::Knock;
-use crate::engine::EngineStats;
+use crate::engine::{EngineStats, LiveSecrets};
 use crate::event::{Event, EventKind, FailReason};
 use crate::live_windows::{LiveWindow, LiveWindows};
 use crate::log_limit::Counted;
 use crate::matcher::SavedAttempt;
 use crate::packet::{Protocol, TcpFlags};
+use crate::packet_keys::{Hint, HintTable};
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
@@ -36,6 +37,8 @@ pub(super) enum ToReader {
     Sequence { door: u16, sequence: Option<WireSequence> },
     /// Live windows that have changed.
     Windows(Vec<WireWindow>),
+    /// New hints of packets.
+    Hints(WireHints),
     /// The answer to [`FromReader::AskNetwork`]; `None` if the daemon cannot read the state of the
     /// network.
     Network(Option<Network>),
@@ -59,6 +62,8 @@ pub(super) enum FromReader {
     Failed(String),
     /// An event at a door.
     DoorEvent(DoorEvent),
+    /// A packet that a key may have made.
+    Packet(WirePacket),
     /// A packet that passed the filter, for the log of `--debug`.
     Knock(WireKnock),
     /// A notice about the capture of an interface.
@@ -192,9 +197,9 @@ impl Start {
         secret: u32,
         clock: Clock,
         options: ReaderOptions,
-        windows: &LiveWindows,
+        secrets: &LiveSecrets,
     ) -> Self {
-        Self { doors: Doors::of(config, windows), interfaces, secret, clock: clock.zero().as_nanos(), options }
+        Self { doors: Doors::of(config, secrets), interfaces, secret, clock: clock.zero().as_nanos(), options }
     }
 }
 
@@ -209,6 +214,47 @@ pub(super) struct Doors {
     key_counts: Vec<(u16, u32)>,
     /// The live windows of these doors.
     windows: Vec<WireWindow>,
+    hints: WireHints,
+}
+
+/// The hints of packets by minute, each in the order of the keys, and the first and the last minute
+/// that is still used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct WireHints {
+    first: u64,
+    last: u64,
+    minutes: Vec<(u64, Vec<Hint>)>,
+}
+
+impl WireHints {
+    /// Returns the hints of a table that another table does not contain.
+    pub(super) fn new_since(hints: &HintTable, old: &HintTable) -> Self {
+        let minutes = hints.minutes();
+        let new = minutes.iter().filter(|(minute, _)| !old.minutes().contains_key(minute));
+        Self {
+            first: minutes.keys().next().copied().unwrap_or(0),
+            last: minutes.keys().next_back().copied().unwrap_or(0),
+            minutes: new.map(|(minute, hints)| (*minute, hints.clone())).collect(),
+        }
+    }
+
+    /// Adds the hints to a table, and removes those that are no longer used.
+    pub(super) fn add_to(self, table: &mut HintTable) {
+        table.keep(&(self.first..=self.last));
+        for (minute, hints) in self.minutes {
+            table.add(minute, hints);
+        }
+    }
+}
+
+/// A packet in a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WirePacket {
+    /// Nanoseconds by the service's clock.
+    pub(super) time: u64,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// A live window in a message.
@@ -236,7 +282,7 @@ impl WireWindow {
 }
 
 impl Doors {
-    pub(super) fn of(config: &Config, windows: &LiveWindows) -> Self {
+    pub(super) fn of(config: &Config, secrets: &LiveSecrets) -> Self {
         let numbered = (0..=u16::MAX).zip(&config.doors);
         let one_time = numbered.clone().filter(|(_, door)| door.one_time_sequences.is_some());
         let key_count = |door: &Door| if door.time_sequence.is_some() { door.keys.len() } else { 0 };
@@ -245,13 +291,14 @@ impl Doors {
             text: config.to_string(),
             one_time: one_time.map(|(id, door)| (id, door.sequence.as_ref().map(WireSequence::of))).collect(),
             key_counts: key_counts.filter(|(_, count)| *count > 0).collect(),
-            windows: windows.iter().map(|(id, window)| WireWindow::of(id, window)).collect(),
+            windows: secrets.windows.iter().map(|(id, window)| WireWindow::of(id, window)).collect(),
+            hints: WireHints::new_since(&secrets.hints, &HintTable::default()),
         }
     }
 
-    /// Returns the configuration and the live windows. Fails with a message if the text cannot be
-    /// parsed.
-    pub(super) fn config(self) -> Result<(Config, LiveWindows), String> {
+    /// Returns the configuration, the live windows and the hints. Fails with a message if the text
+    /// cannot be parsed.
+    pub(super) fn config(self) -> Result<(Config, LiveSecrets), String> {
         let parsed = crate::config::parse(self.text.as_bytes());
         let Some(mut config) = parsed.config else {
             return Err(format!(
@@ -272,7 +319,9 @@ impl Doors {
             let (id, number, sequence) = window.into_values();
             windows.set(id, number, sequence);
         }
-        Ok((config, windows))
+        let mut hints = HintTable::default();
+        self.hints.add_to(&mut hints);
+        Ok((config, LiveSecrets { windows, hints }))
     }
 }
 
@@ -450,6 +499,8 @@ pub(crate) struct Counts {
     pub(crate) evicted: u64,
     /// As in [`EngineStats`].
     pub(crate) refused: u64,
+    /// As in [`EngineStats`].
+    pub(crate) bogus: u64,
     /// Packets that passed the filter and that the kernel dropped.
     pub(crate) dropped: u64,
 }
@@ -458,8 +509,8 @@ impl Counts {
     /// Returns the counters of an engine, with the numbers of packets that passed the filter and
     /// that the kernel dropped.
     pub(crate) fn of(engine: &EngineStats, packets: u64, dropped: u64) -> Self {
-        let EngineStats { attempts, knocks, unused, evicted, refused, .. } = *engine;
-        Self { attempts: attempts as u64, packets, knocks, unused, evicted, refused, dropped }
+        let EngineStats { attempts, knocks, unused, evicted, refused, bogus, .. } = *engine;
+        Self { attempts: attempts as u64, packets, knocks, unused, evicted, refused, bogus, dropped }
     }
 
     /// Returns the sum with the counters of the previous readers, saturating. Their attempts do not
@@ -472,6 +523,7 @@ impl Counts {
             unused: self.unused.saturating_add(earlier.unused),
             evicted: self.evicted.saturating_add(earlier.evicted),
             refused: self.refused.saturating_add(earlier.refused),
+            bogus: self.bogus.saturating_add(earlier.bogus),
             dropped: self.dropped.saturating_add(earlier.dropped),
         }
     }

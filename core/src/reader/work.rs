@@ -12,20 +12,22 @@ use foldhash::fast::RandomState;
 
 use super::channel::Channel;
 use super::memory::memory_for;
+use super::packets::{DetectedPacket, PacketDetector};
 use super::wire::{
     ALIVE_INTERVAL, ATTEMPTS_PER_MESSAGE, Counts, DoorEvent, Doors, FromReader, MAX_DAEMON_MESSAGE, MAX_KNOCK_RATE,
-    ReaderOptions, Start, ToReader, WireNotice, WireSequence, WireWindow, cut,
+    ReaderOptions, Start, ToReader, WireNotice, WirePacket, WireSequence, WireWindow, cut,
 };
 use crate::capture::{CaptureSet, RestartRequest};
 use crate::clock::Clock;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
-use crate::engine::Engine;
+use crate::engine::{Engine, LiveSecrets};
 use crate::event::EventKind;
 use crate::feed::{Feed, MAX_FINAL_TURNS};
 use crate::filter::PortFilter;
 use crate::log_limit::LogLimit;
 use crate::rate_limit::{BURST, Bucket};
+use crate::spa::PACKET_LENGTH;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
@@ -113,6 +115,7 @@ struct Reader<'a> {
     feed: Feed,
     /// `None` after the attempts were handed over.
     engine: Option<Engine>,
+    packets: PacketDetector,
     config: Config,
     log_limit: LogLimit,
     /// The index of the first door of each name.
@@ -144,7 +147,7 @@ impl<'a> Reader<'a> {
         let Ok(ToReader::Start(start)) = daemon.channel.wait() else { return Ok(None) };
         let Start { doors, interfaces, secret, clock, options } = start;
         let ReaderOptions { ipv4_only, report_knocks } = options;
-        let (config, windows) = doors.config()?;
+        let (config, LiveSecrets { windows, hints }) = doors.config()?;
         let clock = Clock::from_zero(Timestamp::from_nanos(clock));
         let filter = PortFilter::with_windows(&config, &windows, secret).with_all_flags(report_knocks);
         let mut engine = Engine::new_detect_only(&config, windows);
@@ -160,6 +163,7 @@ impl<'a> Reader<'a> {
             interfaces,
             feed,
             engine: Some(engine),
+            packets: PacketDetector::new(hints),
             first_doors: first_doors(&config),
             log_limit: log_limit(&config),
             config,
@@ -226,8 +230,9 @@ impl<'a> Reader<'a> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         match message {
             ToReader::Reload(doors) => {
-                let windows;
-                (self.config, windows) = Doors::config(doors).map_err(io::Error::other)?;
+                let (config, LiveSecrets { windows, hints }) = Doors::config(doors).map_err(io::Error::other)?;
+                self.config = config;
+                self.packets.set_hints(hints);
                 engine.reload_with_windows(&self.config, windows, self.clock.now());
                 self.set_filter();
                 // The events have the names of the old doors.
@@ -251,6 +256,10 @@ impl<'a> Reader<'a> {
             ToReader::Windows(windows) => {
                 engine.set_windows(windows.into_iter().map(WireWindow::into_values), self.clock.now());
                 self.set_filter();
+                Ok(())
+            }
+            ToReader::Hints(hints) => {
+                hints.add_to(self.packets.hints_mut());
                 Ok(())
             }
             ToReader::CatchUp => {
@@ -278,7 +287,8 @@ impl<'a> Reader<'a> {
 
     fn counts(&mut self) -> Counts {
         let stats = self.engine.as_ref().map(Engine::stats).unwrap_or_default();
-        Counts::of(&stats, self.feed.packets(), self.capture.stats().dropped)
+        let counts = Counts::of(&stats, self.feed.packets(), self.capture.stats().dropped);
+        Counts { bogus: self.packets.bogus(), ..counts }
     }
 
     /// Does the work that is due. Returns true if no packet is left in the buffers.
@@ -294,7 +304,10 @@ impl<'a> Reader<'a> {
         if self.sent_at.elapsed() >= ALIVE_INTERVAL {
             self.capture.poll_all();
         }
-        let caught_up = self.feed.turn(&mut self.capture, engine, &mut on_knock).map_err(io::Error::other)?;
+        let packets = &mut self.packets;
+        let mut on_packet = |knock: &Knock, packet: &[u8; PACKET_LENGTH]| packets.take(knock, packet, now);
+        let caught_up =
+            self.feed.turn(&mut self.capture, engine, Some(&mut on_packet), &mut on_knock).map_err(io::Error::other)?;
         if self.capture.take_network_request() {
             match self.daemon.ask_network()? {
                 Some(network) => self.capture.set_network(network),
@@ -307,6 +320,12 @@ impl<'a> Reader<'a> {
             self.queue(&knock)?;
         }
         let mut urgent = self.queue_events()?;
+        for DetectedPacket { knock, bytes } in self.packets.take_found() {
+            let (time, bytes) = (knock.time.as_nanos(), bytes.to_vec());
+            let (source, destination) = (knock.source, knock.destination);
+            self.queue(&FromReader::Packet(WirePacket { time, source, destination, bytes }))?;
+            urgent = true;
+        }
         if self.log_limit.poll_timeout().is_some_and(|due| due <= self.clock.now()) {
             self.report_suppressed()?;
         }

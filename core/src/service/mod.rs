@@ -196,7 +196,7 @@ impl Service {
         notices.push_front(Notice::StartingUp(interfaces.clone()));
         let clocks = clock.read();
         engine.set_wall_clock(clocks.wall, clocks.now);
-        let packet_source = PacketSource::open(&config, engine.windows(), interfaces, &options, clock, random())?;
+        let packet_source = PacketSource::open(&config, &engine.secrets(), interfaces, &options, clock, random())?;
         let (epoll, mut timer, waker) = (Epoll::new()?, TimerFd::new()?, WakeFd::new()?);
         epoll.add(packet_source.as_fd(), Token::Packets as u64)?;
         epoll.add(executor.as_fd(), Token::Commands as u64)?;
@@ -386,17 +386,17 @@ impl Service {
     pub fn status(&mut self) -> Status {
         // Reading the counters may bring other messages from the reader.
         self.turn_due = true;
-        let Counts { attempts, packets, knocks, unused, evicted, refused, dropped } =
+        let Counts { attempts, packets, knocks, unused, evicted, refused, bogus, dropped } =
             self.packet_source.counts(&self.engine);
         let openings = self.engine.stats().openings;
         let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
         Status {
             doors: self.config.doors.len(),
-            engine: EngineStats { attempts, openings, knocks, unused, evicted, refused },
+            engine: EngineStats { attempts, openings, knocks, unused, evicted, refused, bogus },
             packets,
             drops: dropped,
             // The numbers of the reader process are not trusted.
-            filtered: packets.saturating_add(unused).saturating_sub(knocks),
+            filtered: packets.saturating_add(unused).saturating_sub(knocks).saturating_sub(bogus),
             commands: self.commands,
             commands_running: self.executor.running(),
             commands_waiting: self.executor.waiting(),

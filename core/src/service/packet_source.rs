@@ -9,10 +9,11 @@ use crate::capture::{CaptureError, CaptureSet};
 use crate::clock::Clock;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
-use crate::engine::Engine;
+use crate::engine::{Engine, LiveSecrets};
 use crate::feed::{Feed, MAX_FINAL_TURNS};
 use crate::filter::PortFilter;
 use crate::live_windows::LiveWindows;
+use crate::packet_keys::HintTable;
 use crate::reader::{Counts, ReaderOptions, ReaderProcess, ReaderReport, Start};
 use crate::time::Timestamp;
 
@@ -37,6 +38,8 @@ pub(super) struct LocalCapture {
     capture: CaptureSet,
     feed: Feed,
     interfaces: Vec<String>,
+    /// Number of bytes of a frame that the capture returns.
+    snap_length: i32,
     /// Packets that earlier captures lost.
     dropped_before: u64,
     /// Seed of the sample of ports that the filter passes for the scan guard; kept over reloads.
@@ -49,7 +52,7 @@ impl PacketSource {
     /// Opens the capture or starts the reader process.
     pub(super) fn open(
         config: &Config,
-        windows: &LiveWindows,
+        secrets: &LiveSecrets,
         interfaces: Vec<String>,
         options: &ServiceOptions,
         clock: Clock,
@@ -57,13 +60,15 @@ impl PacketSource {
     ) -> Result<Self, ServiceError> {
         let Some(program) = &options.reader else {
             let all_flags = options.report_knocks;
-            let filter = PortFilter::with_windows(config, windows, secret).with_all_flags(all_flags);
+            let filter = PortFilter::with_windows(config, &secrets.windows, secret).with_all_flags(all_flags);
+            let snap_length = filter.snap_length();
             let capture = CaptureSet::open(&interfaces, filter)?;
             let feed = Feed::new(clock, options.ipv4_only);
             return Ok(Self::Local(Box::new(LocalCapture {
                 capture,
                 feed,
                 interfaces,
+                snap_length,
                 dropped_before: 0,
                 secret,
                 all_flags,
@@ -72,8 +77,8 @@ impl PacketSource {
         // The messages of these errors are better here than from the reader.
         CaptureSet::check(&interfaces)?;
         let ServiceOptions { ipv4_only, report_knocks, .. } = *options;
-        let start = Start::new(config, interfaces, secret, clock, ReaderOptions { ipv4_only, report_knocks }, windows);
-        ReaderProcess::start(program.clone(), config, windows, start)
+        let start = Start::new(config, interfaces, secret, clock, ReaderOptions { ipv4_only, report_knocks }, secrets);
+        ReaderProcess::start(program.clone(), config, secrets, start)
             .map(|reader| Self::Reader(Box::new(reader)))
             .map_err(ServiceError::Reader)
     }
@@ -103,7 +108,11 @@ impl PacketSource {
                 let dropped = local.dropped_before + local.capture.stats().dropped;
                 Counts::of(&engine.stats(), local.feed.packets(), dropped)
             }
-            Self::Reader(reader) => reader.counts(),
+            Self::Reader(reader) => {
+                let counts = reader.counts();
+                // The daemon finds those whose hint is right.
+                Counts { bogus: counts.bogus.saturating_add(engine.stats().bogus), ..counts }
+            }
         }
     }
 
@@ -121,6 +130,13 @@ impl PacketSource {
         match self {
             Self::Local(local) => local.set_filter(config, windows),
             Self::Reader(reader) => reader.set_windows(windows),
+        }
+    }
+
+    /// Updates the hints of packets.
+    pub(super) fn set_hints(&mut self, hints: &HintTable) {
+        if let Self::Reader(reader) = self {
+            reader.set_hints(hints);
         }
     }
 
@@ -164,7 +180,7 @@ impl LocalCapture {
                 notices.push_back(Notice::Knock(*knock));
             }
         };
-        self.feed.turn(&mut self.capture, engine, &mut on_knock)
+        self.feed.turn(&mut self.capture, engine, None, &mut on_knock)
     }
 }
 
@@ -215,11 +231,14 @@ impl Service {
     /// Switches to other doors and interfaces. When this returns, all packets that were captured
     /// for the old doors have been handled.
     pub(super) fn replace_doors(&mut self, config: &Config, interfaces: Vec<String>) -> Result<(), ServiceError> {
-        let windows = self.engine.windows_for(config, self.clock.now());
+        let secrets = self.engine.secrets_for(config, self.clock.now());
         match &mut self.packet_source {
             PacketSource::Local(local) => {
-                let filter = local.filter(config, &windows);
-                let opened = if interfaces == local.interfaces {
+                let filter = local.filter(config, &secrets.windows);
+                let snap_length = filter.snap_length();
+                // A capture keeps the number of bytes that it was opened with.
+                let is_same = interfaces == local.interfaces && snap_length == local.snap_length;
+                let opened = if is_same {
                     None
                 } else {
                     let capture = CaptureSet::open(&interfaces, filter.clone())?;
@@ -237,7 +256,7 @@ impl Service {
                     Some(capture) => {
                         local.feed.begin_after(local.feed.last_timestamp());
                         local.dropped_before += local.capture.stats().dropped;
-                        (local.capture, local.interfaces) = (capture, interfaces);
+                        (local.capture, local.interfaces, local.snap_length) = (capture, interfaces, snap_length);
                     }
                     None => local.capture.set_filter(filter),
                 }
@@ -246,7 +265,7 @@ impl Service {
             }
             PacketSource::Reader(reader) => {
                 CaptureSet::check(&interfaces)?;
-                reader.begin_reload(config, windows, interfaces);
+                reader.begin_reload(config, secrets, interfaces);
                 self.wait_for_reload()?;
                 self.work()
             }
@@ -267,6 +286,7 @@ fn close_due(reader: &mut ReaderProcess, engine: &mut Engine, clock: Clock) {
 fn apply(report: ReaderReport, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
     match report {
         ReaderReport::DoorEvent { time, door_id, ip, kind } => engine.apply_detected(time, door_id, ip, kind),
+        ReaderReport::Packet { knock, bytes } => engine.handle_packet(&knock, &bytes),
         ReaderReport::Window { time, id, number, ip } => engine.apply_window(time, id, number, ip),
         ReaderReport::CaughtUp(time) => engine.handle_timeout(time),
         ReaderReport::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),

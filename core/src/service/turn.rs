@@ -28,6 +28,9 @@ impl Service {
         if self.engine.take_window_change() {
             self.packet_source.set_windows(&self.config, self.engine.windows());
         }
+        if self.engine.take_hint_change() {
+            self.packet_source.set_hints(self.engine.hints());
+        }
         loop {
             self.handle_events(now);
             if self.stop_deadline.is_some() {

@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::log_limit::{DOOR_BURST, DOOR_RATE, MAX_COMPLETE_RATE};
 use crate::rate_limit::{DoorRate, Limit};
+use crate::reader::packets::MAX_PACKET_RATE;
 use crate::reader::wire::MAX_KNOCK_RATE;
 
 /// Maximum number of reports per second, as a multiple of the rate to which an intact reader limits
@@ -35,6 +36,8 @@ pub(super) struct Budget {
     /// Complete knocks of each door that count. Further complete knocks are ignored, because an
     /// intact reader that was blocked for long may report them.
     pub(super) opens_of_door: DoorRate,
+    /// Packets that keys may have made. A reader that exceeds this limit violates the protocol.
+    pub(super) packets: Limit,
     /// Other events at doors. A reader that exceeds this limit violates the protocol.
     pub(super) reports: Limit,
     /// Packets for the log of `--debug`. A reader that exceeds this limit violates the protocol.
@@ -60,10 +63,13 @@ impl Budget {
             0 => u32::MAX,
             rate => rate,
         };
+        let packet_doors = config.doors.iter().filter(|door| door.packet.is_some());
+        let keys: usize = packet_doors.map(|door| door.keys.len()).sum();
         let burst = config.options.max_openings.max(DOOR_BURST);
         Self {
             opens: limited(MAX_COMPLETE_RATE),
             opens_of_door: DoorRate::new(with_reserve(DOOR_RATE), with_reserve(burst), config.doors.len()),
+            packets: limited(small(keys).saturating_mul(MAX_PACKET_RATE)),
             reports: limited(lines),
             knocks: limited(MAX_KNOCK_RATE),
             notices: Limit::new(

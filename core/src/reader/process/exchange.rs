@@ -9,7 +9,8 @@ use super::child::ReaderChild;
 use super::validate::{Validator, out_of_turn, violation};
 use super::{MAX_REPORTS, ReaderProcess, ReaderReport};
 use crate::config::Config;
-use crate::live_windows::LiveWindows;
+use crate::engine::LiveSecrets;
+use crate::filter::PortFilter;
 use crate::matcher::SavedAttempt;
 use crate::reader::memory::memory_for;
 use crate::reader::notice::ReaderNotice;
@@ -70,7 +71,7 @@ impl Successor {
 #[derive(Debug)]
 pub(super) struct Reload {
     config: Config,
-    windows: LiveWindows,
+    secrets: LiveSecrets,
     interfaces: Vec<String>,
     stage: ReloadStage,
     /// End of the whole reload.
@@ -95,12 +96,17 @@ impl Reload {
     }
 }
 
+/// Returns the number of bytes of a frame that a capture for these doors returns.
+fn snap_length(config: &Config) -> i32 {
+    PortFilter::new(config, 0).snap_length()
+}
+
 impl ReaderProcess {
     /// Starts a reader that will replace the running reader, if there is one.
     pub(super) fn start_successor(&mut self) {
         self.restart.record_start();
         // The current doors; one-time doors have the sequences that are not consumed yet.
-        let start = Start { doors: Doors::of(self.validator.config(), self.validator.windows()), ..self.start.clone() };
+        let start = Start { doors: Doors::of(self.validator.config(), self.validator.secrets()), ..self.start.clone() };
         match ReaderChild::spawn(&self.program, start, &self.epoll) {
             Ok(reader) => self.successor = Some(Successor::new(reader)),
             Err(error) => self.report_failure(error.to_string()),
@@ -207,7 +213,7 @@ impl ReaderProcess {
                 self.send(&ToReader::Sequence { door, sequence: None });
             }
         }
-        let windows = self.validator.windows().iter().filter(|(_, window)| window.sequence.is_none());
+        let windows = self.validator.secrets().windows.iter().filter(|(_, window)| window.sequence.is_none());
         let consumed: Vec<_> = windows.map(|(id, window)| WireWindow::of(id, window)).collect();
         if !consumed.is_empty() {
             self.send(&ToReader::Windows(consumed));
@@ -282,10 +288,10 @@ impl ReaderProcess {
     /// Starts to use new doors and interfaces. Call [`ReaderProcess::wait`] while
     /// [`ReaderProcess::is_reloading`] is true. All reports that are polled until then are about
     /// the old doors.
-    pub(crate) fn begin_reload(&mut self, config: &Config, windows: LiveWindows, interfaces: Vec<String>) {
+    pub(crate) fn begin_reload(&mut self, config: &Config, secrets: LiveSecrets, interfaces: Vec<String>) {
         self.reload = Some(Reload {
             config: config.clone(),
-            windows,
+            secrets,
             interfaces,
             stage: ReloadStage::Waiting,
             deadline: Instant::now() + RELOAD_TIMEOUT,
@@ -309,7 +315,7 @@ impl ReaderProcess {
 
     /// Advances a reload to its next stage, if that is due at the time `now`.
     pub(super) fn advance_reload(&mut self, now: Instant) {
-        let Some(Reload { config, windows, stage, deadline, .. }) = &mut self.reload else { return };
+        let Some(Reload { config, secrets, stage, deadline, .. }) = &mut self.reload else { return };
         let is_over = *deadline <= now;
         match stage {
             ReloadStage::Waiting | ReloadStage::Asked if is_over => {
@@ -328,7 +334,7 @@ impl ReaderProcess {
                 }
                 if self.running.is_some() {
                     *stage = ReloadStage::Asked;
-                    let message = ToReader::Reload(Doors::of(config, windows));
+                    let message = ToReader::Reload(Doors::of(config, secrets));
                     self.send(&message);
                 }
                 if self.running.is_none() {
@@ -358,11 +364,13 @@ impl ReaderProcess {
 
     /// Uses the new doors. Later reports are about them.
     fn replace_doors(&mut self) {
-        let Some(Reload { config, windows, interfaces, stage, .. }) = &mut self.reload else { return };
+        let Some(Reload { config, secrets, interfaces, stage, .. }) = &mut self.reload else { return };
         *stage = ReloadStage::Replaced;
         // A process that has limited its memory cannot raise the limit.
-        let is_outgrown = memory_for(config) > memory_for(self.validator.config());
-        self.validator.replace(config, windows, interfaces);
+        let is_outgrown = memory_for(config) > memory_for(self.validator.config())
+            // A capture keeps the number of bytes of a frame that it was opened with.
+            || snap_length(config) != snap_length(self.validator.config());
+        self.validator.replace(config, secrets, interfaces);
         self.reports_after_reload = Some(VecDeque::new());
         if is_outgrown || self.start.interfaces != *interfaces {
             self.start.interfaces.clone_from(interfaces);

@@ -93,7 +93,7 @@ pub fn check_daemon(mut input: &[u8]) {
             COUNT => drop(daemon.process.request_counts()),
             SEQUENCE => daemon.give_sequence(),
             RELOAD if !daemon.process.is_reloading() && daemon.process.reports_after_reload.is_none() => {
-                daemon.process.begin_reload(&config(OTHER_DOORS), LiveWindows::default(), vec!["lo".into()]);
+                daemon.process.begin_reload(&config(OTHER_DOORS), LiveSecrets::default(), vec!["lo".into()]);
             }
             END_RELOAD if !daemon.process.is_reloading() => daemon.process.end_reload(),
             _ => {}
@@ -113,8 +113,8 @@ impl Daemon {
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
         let config = config(DOORS);
         let start =
-            Start::new(&config, vec!["lo".into()], 0, Clock::new(), ReaderOptions::default(), &LiveWindows::default());
-        let process = ReaderProcess::new(program, &config, &LiveWindows::default(), start).ok()?;
+            Start::new(&config, vec!["lo".into()], 0, Clock::new(), ReaderOptions::default(), &LiveSecrets::default());
+        let process = ReaderProcess::new(program, &config, &LiveSecrets::default(), start).ok()?;
         let (running, successor) = UnixStream::pair().ok()?;
         let mut daemon = Self { process, running, successor };
         daemon.start_successor();
@@ -157,7 +157,7 @@ impl Daemon {
                         before.doors.iter().filter(|other| other.name == door.name).flat_map(|door| &door.allow);
                     assert!(door.allow.is_empty() || allow.any(|net| net.contains(&ip)), "{ip}");
                 }
-                ReaderReport::Window { .. } => panic!("no door has a time sequence"),
+                ReaderReport::Window { .. } | ReaderReport::Packet { .. } => panic!("no door has keys"),
                 ReaderReport::CaughtUp(time) => assert!(time <= now),
                 ReaderReport::Capture(notice) => {
                     let line = notice.to_string();

@@ -38,9 +38,10 @@ use crate::capture::CaptureNotice;
 use crate::clock::Clock;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
+use crate::engine::LiveSecrets;
 use crate::event::EventKind;
-use crate::live_windows::LiveWindows;
 use crate::log_limit::Suppressed;
+use crate::spa::PACKET_LENGTH;
 use crate::sys::epoll::Epoll;
 use crate::time::Timestamp;
 
@@ -54,6 +55,8 @@ pub(crate) enum ReaderReport {
     DoorEvent { time: Timestamp, door_id: DoorId, ip: IpAddr, kind: EventKind },
     /// The sequence of this live window is complete.
     Window { time: Timestamp, id: DoorId, number: u64, ip: IpAddr },
+    /// A packet that a key may have made, with the time and the addresses of its datagram.
+    Packet { knock: Knock, bytes: [u8; PACKET_LENGTH] },
     /// A packet that passed the filter.
     Knock(Knock),
     /// A notice about a capture.
@@ -102,18 +105,18 @@ pub(crate) struct ReaderProcess {
 }
 
 impl ReaderProcess {
-    /// Starts a reader for the doors of `config` and their live windows, and waits until it listens.
+    /// Starts a reader for the doors of `config`, and waits until it listens.
     ///
     /// # Errors
     /// Fails with the reason if the reader cannot be started.
     pub(crate) fn start(
         program: ReaderProgram,
         config: &Config,
-        windows: &LiveWindows,
+        secrets: &LiveSecrets,
         start: Start,
     ) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
-        let mut process = Self::new(program, config, windows, start).map_err(text)?;
+        let mut process = Self::new(program, config, secrets, start).map_err(text)?;
         process.turn().map_err(text)?;
         while process.running.is_none() {
             if let Some(failure) = process.reported_failure.take() {
@@ -127,13 +130,13 @@ impl ReaderProcess {
     }
 
     /// Returns the daemon's side without a reader.
-    fn new(program: ReaderProgram, config: &Config, windows: &LiveWindows, start: Start) -> io::Result<Self> {
+    fn new(program: ReaderProgram, config: &Config, secrets: &LiveSecrets, start: Start) -> io::Result<Self> {
         let (epoll, alarm) = (Epoll::new()?, Alarm::new()?);
         epoll.add(alarm.as_fd(), 0)?;
         let clock = Clock::from_zero(Timestamp::from_nanos(start.clock));
         Ok(Self {
             program,
-            validator: Validator::new(config, windows, &start.interfaces, clock, start.options),
+            validator: Validator::new(config, secrets, &start.interfaces, clock, start.options),
             start,
             epoll,
             alarm,

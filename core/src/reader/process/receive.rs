@@ -64,6 +64,11 @@ impl ReaderProcess {
     pub(super) fn handle(&mut self, message: FromReader) -> io::Result<()> {
         match message {
             FromReader::DoorEvent(event) => self.take_door_event(&event)?,
+            FromReader::Packet(packet) => {
+                if let Some((knock, bytes)) = self.validator.packet(packet)? {
+                    self.report(ReaderReport::Packet { knock, bytes });
+                }
+            }
             FromReader::Knock(knock) => {
                 let knock = self.validator.knock(knock)?;
                 self.report(ReaderReport::Knock(knock));

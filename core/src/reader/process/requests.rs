@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::ReaderProcess;
 use crate::config::{Door, DoorId};
 use crate::live_windows::LiveWindows;
+use crate::packet_keys::HintTable;
 use crate::reader::wire::{ToReader, WireSequence, WireWindow};
 use crate::sys::netlink::Network;
 
@@ -65,6 +66,16 @@ impl ReaderProcess {
         let (running, successor) = (message(), message());
         self.send(&running);
         self.send_to_successor(&successor);
+    }
+
+    /// Sends the readers the hints that they do not have. Does nothing during a reload.
+    pub(crate) fn set_hints(&mut self, hints: &HintTable) {
+        if self.is_reloading() {
+            return;
+        }
+        let new = self.validator.set_hints(hints);
+        self.send(&ToReader::Hints(new.clone()));
+        self.send_to_successor(&ToReader::Hints(new));
     }
 
     /// Answers a request for the state of the network, unless the limit of answers is reached.

@@ -18,14 +18,19 @@ use crate::capture::{Absence, CaptureNotice};
 use crate::clock::Clock;
 use crate::config::{Config, Door, DoorId, MAX_STEPS, Sequence};
 use crate::decode::Knock;
+use crate::engine::LiveSecrets;
 use crate::event::EventKind;
 use crate::live_windows::{LiveWindow, LiveWindows};
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::matcher::{SavedAttempt, is_possible_source};
+use crate::packet::{Protocol, TcpFlags};
+use crate::packet_keys::HintTable;
 use crate::rate_limit::Limit;
 use crate::reader::wire::{
-    Counts, DoorEvent, DoorEventKind, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireKnock, WireNotice, WireNoticeKind,
+    Counts, DoorEvent, DoorEventKind, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireHints, WireKnock, WireNotice,
+    WireNoticeKind, WirePacket,
 };
+use crate::spa::PACKET_LENGTH;
 use crate::time::Timestamp;
 
 /// Minimum time between two uses of the one-time sequences of a door.
@@ -41,8 +46,8 @@ pub(super) struct Validator {
     /// The doors. One-time doors have their current sequence, or none after a use until the next
     /// sequence is set.
     config: Config,
-    /// The live windows. A window has no sequence after its use.
-    windows: LiveWindows,
+    /// What detects the knocks of doors with keys. A window has no sequence after its use.
+    secrets: LiveSecrets,
     interfaces: Vec<String>,
     options: ReaderOptions,
     /// The doors that share a name, by the index of the first of them, which most reports contain.
@@ -93,14 +98,14 @@ pub(super) enum DoorVerdict {
 impl Validator {
     pub(super) fn new(
         config: &Config,
-        windows: &LiveWindows,
+        secrets: &LiveSecrets,
         interfaces: &[String],
         clock: Clock,
         options: ReaderOptions,
     ) -> Self {
         Self {
             config: config.clone(),
-            windows: windows.clone(),
+            secrets: secrets.clone(),
             interfaces: interfaces.to_vec(),
             options,
             same_name: same_name(config),
@@ -113,9 +118,9 @@ impl Validator {
     }
 
     /// Replaces the doors and interfaces.
-    pub(super) fn replace(&mut self, config: &Config, windows: &LiveWindows, interfaces: &[String]) {
+    pub(super) fn replace(&mut self, config: &Config, secrets: &LiveSecrets, interfaces: &[String]) {
         self.config = config.clone();
-        self.windows = windows.clone();
+        self.secrets = secrets.clone();
         self.same_name = same_name(config);
         self.one_time_uses.clear();
         self.interfaces = interfaces.to_vec();
@@ -137,23 +142,31 @@ impl Validator {
         true
     }
 
-    /// Returns the live windows.
-    pub(super) fn windows(&self) -> &LiveWindows {
-        &self.windows
+    /// Returns what detects the knocks of doors with keys.
+    pub(super) fn secrets(&self) -> &LiveSecrets {
+        &self.secrets
+    }
+
+    /// Sets the hints of packets, and returns those that are new.
+    pub(super) fn set_hints(&mut self, hints: &HintTable) -> WireHints {
+        let new = WireHints::new_since(hints, &self.secrets.hints);
+        self.secrets.hints = hints.clone();
+        new
     }
 
     /// Sets the live windows, and returns those that have changed; none if they are those of other
     /// doors. A window that was used stays without a sequence.
     pub(super) fn set_windows(&mut self, windows: &LiveWindows) -> Vec<DoorId> {
-        if !self.windows.is_for_same_keys(windows) {
+        if !self.secrets.windows.is_for_same_keys(windows) {
             return Vec::new();
         }
-        let is_changed =
-            |(id, window): &(DoorId, &LiveWindow)| self.windows.get(*id).is_some_and(|own| own.number != window.number);
+        let is_changed = |(id, window): &(DoorId, &LiveWindow)| {
+            self.secrets.windows.get(*id).is_some_and(|own| own.number != window.number)
+        };
         let changed: Vec<_> = windows.iter().filter(is_changed).map(|(id, _)| id).collect();
         for &id in &changed {
             if let Some(window) = windows.get(id) {
-                self.windows.set(id, window.number, window.sequence.clone());
+                self.secrets.windows.set(id, window.number, window.sequence.clone());
             }
         }
         changed
@@ -195,8 +208,8 @@ impl Validator {
             return Err(violation("it reports something at a door that does not exist"));
         };
         let is_allowed = match (is_open, self.same_name.get(&event.door)) {
-            (true, _) | (_, None) => allows(door, event.ip),
-            (_, Some(doors)) => doors.iter().any(|door| allows(&self.config.doors[usize::from(*door)], event.ip)),
+            (true, _) | (_, None) => door.allows(event.ip),
+            (_, Some(doors)) => doors.iter().any(|door| self.config.doors[usize::from(*door)].allows(event.ip)),
         };
         if !is_allowed || !self.may_be_read(event.ip) {
             return Err(violation("it reports an address that may not knock"));
@@ -229,17 +242,18 @@ impl Validator {
     /// Validates the complete sequence of a live window.
     fn complete_window(&mut self, event: &DoorEvent, time: Timestamp, number: u64) -> io::Result<DoorVerdict> {
         let id = DoorId(event.door);
-        let window = self.windows.get(id).ok_or_else(|| violation("it reports a window that does not exist"))?;
+        let window =
+            self.secrets.windows.get(id).ok_or_else(|| violation("it reports a window that does not exist"))?;
         let (present, is_unused, index) = (window.number, window.sequence.is_some(), window.door);
         let door = self.config.doors.get(usize::from(index));
-        if !door.is_some_and(|door| allows(door, event.ip)) || !self.may_be_read(event.ip) {
+        if !door.is_some_and(|door| door.allows(event.ip)) || !self.may_be_read(event.ip) {
             return Err(violation("it reports an address that may not knock"));
         }
         // The report of an intact reader can be older than the last turn.
         if number != present || !is_unused || !is_possible_source(event.ip) {
             return Ok(DoorVerdict::Ignored);
         }
-        self.windows.consume(id);
+        self.secrets.windows.consume(id);
         if !self.budget.opens_of_door.take(index, self.past.as_nanos()) {
             return Ok(DoorVerdict::Ignored);
         }
@@ -273,6 +287,37 @@ impl Validator {
         let doors: Option<Vec<_>> = counted.doors.into_iter().map(named).collect();
         let doors = doors.ok_or_else(|| violation("it reports something at a door that does not exist"))?;
         Ok(Suppressed { time, doors, others: counted.others })
+    }
+
+    /// Validates a packet that a key may have made. `None` if it does not count, because no host has
+    /// its source address.
+    pub(super) fn packet(&mut self, packet: WirePacket) -> io::Result<Option<(Knock, [u8; PACKET_LENGTH])>> {
+        let WirePacket { time, source, destination, bytes } = packet;
+        if !self.config.doors.iter().any(|door| door.packet.is_some()) {
+            return Err(out_of_turn());
+        }
+        if !self.is_within(|budget| &mut budget.packets) {
+            return Err(violation("it passes on more packets than keys can make"));
+        }
+        let bytes = bytes.try_into().map_err(|_| violation("it passes on a packet of another length"))?;
+        let time = Timestamp::from_nanos(time);
+        if !self.is_past(time) {
+            return Err(violation("it reports something of the future"));
+        }
+        if !self.may_be_read(source) {
+            return Err(violation("it reports an address that may not knock"));
+        }
+        let knock = Knock {
+            time,
+            source,
+            destination,
+            port: 0,
+            protocol: Protocol::Udp,
+            flags: TcpFlags::NONE,
+            source_port: 0,
+            sequence_number: 0,
+        };
+        Ok(is_possible_source(source).then_some((knock, bytes)))
     }
 
     /// Validates a packet for the log of `--debug`.
@@ -340,12 +385,12 @@ impl Validator {
         let now = self.clock.now().as_nanos();
         let mut valid = Vec::with_capacity(attempts.len());
         for mut attempt in attempts {
-            let window = self.windows.get(DoorId(attempt.door));
+            let window = self.secrets.windows.get(DoorId(attempt.door));
             let index = window.map_or(attempt.door, |window| window.door);
             let Some(door) = self.config.doors.get(usize::from(index)) else {
                 return Err(violation("it hands over an attempt at a door that does not exist"));
             };
-            if !allows(door, attempt.ip) || !self.may_be_read(attempt.ip) {
+            if !door.allows(attempt.ip) || !self.may_be_read(attempt.ip) {
                 return Err(violation("it hands over an attempt of an address that may not knock"));
             }
             let hits = &attempt.scan_hits;
@@ -474,11 +519,6 @@ fn absence(absence: WireAbsence) -> io::Result<Absence> {
 /// Returns true if an attempt can be at this stage.
 fn is_stage(stage: u8) -> bool {
     (1..=MAX_STEPS).contains(&usize::from(stage))
-}
-
-/// Returns true if the door's `allow` permits the address.
-fn allows(door: &Door, ip: IpAddr) -> bool {
-    door.allow.is_empty() || door.allow.iter().any(|net| net.contains(&ip))
 }
 
 /// Returns the indices of doors that share a name, by the first of them.

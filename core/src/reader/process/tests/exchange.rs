@@ -4,7 +4,7 @@ use super::*;
 
 /// Reloads these doors as a service does. Returns the reports about the old doors.
 fn reload(process: &mut ReaderProcess, config: &Config) -> Vec<ReaderReport> {
-    process.begin_reload(config, LiveWindows::default(), vec!["lo".into()]);
+    process.begin_reload(config, LiveSecrets::default(), vec!["lo".into()]);
     let mut before = Vec::new();
     while process.is_reloading() {
         process.wait(ANSWER_TIMEOUT).unwrap();
@@ -24,7 +24,7 @@ fn a_sequence_is_never_set_at_another_door_with_the_same_index() {
     let mut fake = Fake::new();
     let old = fake.process.validator.config().doors[1].clone();
     let (new, mut reader) = (other_doors(), daemon_messages(&fake.other_end));
-    fake.process.begin_reload(&new, LiveWindows::default(), vec!["lo".into()]);
+    fake.process.begin_reload(&new, LiveSecrets::default(), vec!["lo".into()]);
     assert!(matches!(reader.wait().unwrap(), ToReader::Sequence { door: 1, sequence: None }));
     assert!(matches!(reader.wait().unwrap(), ToReader::Begin { .. }));
     assert!(matches!(reader.wait().unwrap(), ToReader::Reload(_)));
@@ -39,7 +39,7 @@ fn a_sequence_is_never_set_at_another_door_with_the_same_index() {
 #[test]
 fn a_reload_separates_reports_about_old_and_new_doors() {
     let mut fake = Fake::new();
-    fake.process.begin_reload(&other_doors(), LiveWindows::default(), vec!["lo".into()]);
+    fake.process.begin_reload(&other_doors(), LiveSecrets::default(), vec!["lo".into()]);
     let mut bytes = message(&FromReader::DoorEvent(fake.event(0, [192, 0, 2, 9], DoorEventKind::Complete)));
     bytes.extend(message(&FromReader::Reloaded));
     // The old doors do not allow this address.
@@ -243,7 +243,7 @@ fn the_daemon_does_not_wait_for_a_reader_that_reads_nothing() {
     let mut fake = Fake::new();
     // More than the socket and the buffers hold.
     let config = crate::config::parse(DOORS.repeat(20_000).as_bytes()).config.unwrap();
-    let message = ToReader::Reload(Doors::of(&config, &LiveWindows::default()));
+    let message = ToReader::Reload(Doors::of(&config, &LiveSecrets::default()));
     let start = Instant::now();
     fake.process.send(&message);
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());

@@ -60,8 +60,8 @@ impl Fake {
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
         let config = crate::config::parse(doors.as_bytes()).config.unwrap();
         let options = ReaderOptions { ipv4_only: true, report_knocks: false };
-        let start = Start::new(&config, vec!["lo".into()], 0, clock, options, &LiveWindows::default());
-        let mut process = ReaderProcess::new(program, &config, &LiveWindows::default(), start).unwrap();
+        let start = Start::new(&config, vec!["lo".into()], 0, clock, options, &LiveSecrets::default());
+        let mut process = ReaderProcess::new(program, &config, &LiveSecrets::default(), start).unwrap();
         let other_end = Self::start_successor(&mut process);
         process.promote(Timestamp::default());
         Self { process, other_end, clock }

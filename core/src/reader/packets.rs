@@ -1,0 +1,153 @@
+//! The packets that a reader passes on to the daemon.
+
+use crate::decode::Knock;
+use crate::packet_keys::HintTable;
+use crate::rate_limit::Limit;
+use crate::spa::{HINT_LENGTH, PACKET_LENGTH};
+
+/// Maximum number of packets per second, and at one time, that a reader passes on for each key.
+pub(super) const MAX_PACKET_RATE: u32 = 8;
+/// Number of the last packets of each key that a reader recognises, so that a repeated packet does
+/// not use up the rate of the key.
+const REMEMBERED: usize = 8;
+
+/// A packet with the hint of a key.
+#[derive(Debug)]
+pub(super) struct DetectedPacket {
+    pub(super) knock: Knock,
+    pub(super) bytes: [u8; PACKET_LENGTH],
+}
+
+/// Selects the packets that a key may have made. It cannot open them.
+#[derive(Debug, Default)]
+pub(crate) struct PacketDetector {
+    hints: HintTable,
+    keys: Vec<KeyLimit>,
+    found: Vec<DetectedPacket>,
+    /// Datagrams without a hint.
+    bogus: u64,
+}
+
+/// The rate of a key, and its last packets.
+#[derive(Clone, Debug)]
+struct KeyLimit {
+    limit: Limit,
+    last: [[u8; 8]; REMEMBERED],
+    next: usize,
+}
+
+impl PacketDetector {
+    pub(super) fn new(hints: HintTable) -> Self {
+        let mut detector = Self::default();
+        detector.set_hints(hints);
+        detector
+    }
+
+    /// Replaces the hints. The keys keep their rates if their number is the same.
+    pub(super) fn set_hints(&mut self, hints: HintTable) {
+        let keys = hints.minutes().values().map(Vec::len).max().unwrap_or(0);
+        if keys != self.keys.len() {
+            let limit = Limit::new(MAX_PACKET_RATE, MAX_PACKET_RATE);
+            self.keys = vec![KeyLimit { limit, last: Default::default(), next: 0 }; keys];
+        }
+        self.hints = hints;
+    }
+
+    pub(super) fn hints_mut(&mut self) -> &mut HintTable {
+        &mut self.hints
+    }
+
+    /// Handles a packet at the time `now`, in nanoseconds.
+    pub(crate) fn take(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH], now: u64) {
+        let key = self.hints.find(packet).and_then(|(key, _)| self.keys.get_mut(key as usize));
+        let Some(key) = key else {
+            self.bogus += 1;
+            return;
+        };
+        let nonce = std::array::from_fn(|i| packet[HINT_LENGTH + i]);
+        if key.last.contains(&nonce) || !key.limit.take(now) {
+            return;
+        }
+        key.last[key.next] = nonce;
+        key.next = (key.next + 1) % REMEMBERED;
+        self.found.push(DetectedPacket { knock: *knock, bytes: *packet });
+    }
+
+    /// Returns the packets that were detected since the last call.
+    pub(super) fn take_found(&mut self) -> Vec<DetectedPacket> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Returns the number of datagrams without a hint.
+    pub(super) fn bogus(&self) -> u64 {
+        self.bogus
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::packet::{Protocol, TcpFlags};
+    use crate::time::Timestamp;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn knock() -> Knock {
+        Knock {
+            time: Timestamp::default(),
+            source: IpAddr::from([192, 0, 2, 1]),
+            destination: IpAddr::from([192, 0, 2, 2]),
+            port: 62_201,
+            protocol: Protocol::Udp,
+            flags: TcpFlags::NONE,
+            source_port: 1,
+            sequence_number: 0,
+        }
+    }
+
+    fn packet(key: u8, number: u16) -> [u8; PACKET_LENGTH] {
+        let mut packet = [key; PACKET_LENGTH];
+        packet[HINT_LENGTH..HINT_LENGTH + 2].copy_from_slice(&number.to_be_bytes());
+        packet
+    }
+
+    fn detector() -> PacketDetector {
+        let mut hints = HintTable::default();
+        hints.add(1, vec![[1; HINT_LENGTH], [2; HINT_LENGTH]]);
+        PacketDetector::new(hints)
+    }
+
+    #[test]
+    fn packets_with_a_hint_are_passed_on_and_others_are_counted() {
+        let mut detector = detector();
+        for number in 0..20_000 {
+            detector.take(&knock(), &packet(7, number), 1);
+        }
+        detector.take(&knock(), &packet(2, 1), 1);
+        assert_eq!(detector.take_found().iter().map(|found| found.bytes).collect::<Vec<_>>(), [packet(2, 1)]);
+        assert_eq!((detector.bogus(), detector.take_found().len()), (20_000, 0));
+    }
+
+    #[test]
+    fn each_key_has_its_own_rate() {
+        let mut detector = detector();
+        for number in 0..1_000 {
+            detector.take(&knock(), &packet(1, number), u64::from(number) * SECOND / 1_000);
+        }
+        assert!((8..=17).contains(&detector.take_found().len()));
+        detector.take(&knock(), &packet(2, 1), SECOND);
+        assert_eq!(detector.take_found().len(), 1);
+    }
+
+    #[test]
+    fn a_repeated_packet_does_not_use_up_the_rate() {
+        let mut detector = detector();
+        for number in 0..1_000 {
+            detector.take(&knock(), &packet(1, 1), number * SECOND / 20_000);
+        }
+        detector.take(&knock(), &packet(1, 2), SECOND / 20);
+        assert_eq!(detector.take_found().len(), 2);
+    }
+}
