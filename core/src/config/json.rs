@@ -1,6 +1,7 @@
 //! The JSON form of a report and a configuration, for `portknock check --format json`.
 
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
@@ -8,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::Locator;
-use super::model::{Config, Door, FlagMask, OpenPrefix, Options};
+use super::model::{Config, Door, FlagMask, OpenPrefix, Options, PacketFormat};
 use super::values::FLAGS;
 use crate::packet::Protocol;
 
@@ -105,6 +106,8 @@ struct OptionsJson<'a> {
     on_stop: String,
     gate: String,
     gate_refuse: String,
+    packet_ports: Vec<RangeJson>,
+    clock_skew: u64,
 }
 
 fn options(options: &Options) -> OptionsJson<'_> {
@@ -122,7 +125,27 @@ fn options(options: &Options) -> OptionsJson<'_> {
         on_stop: options.on_stop.to_string(),
         gate: options.gate.to_string(),
         gate_refuse: options.gate_refuse.to_string(),
+        packet_ports: options.packet_ports.iter().map(range).collect(),
+        clock_skew: options.clock_skew.as_secs(),
     }
+}
+
+#[derive(Serialize)]
+struct TimeJson {
+    steps: u8,
+    ports: RangeJson,
+    protocols: &'static str,
+    window: u64,
+}
+
+#[derive(Serialize)]
+struct RangeJson {
+    first: NonZeroU16,
+    last: NonZeroU16,
+}
+
+fn range(range: &RangeInclusive<NonZeroU16>) -> RangeJson {
+    RangeJson { first: *range.start(), last: *range.end() }
 }
 
 #[derive(Serialize)]
@@ -130,6 +153,9 @@ struct DoorJson<'a> {
     name: &'a str,
     sequence: Option<Vec<PortJson>>,
     one_time_sequences: Option<String>,
+    time_sequence: Option<TimeJson>,
+    packet: Option<&'static str>,
+    keys: Option<String>,
     seq_timeout: u64,
     tcpflags: FlagsJson,
     target: Option<String>,
@@ -152,6 +178,14 @@ fn door(door: &Door) -> DoorJson<'_> {
             .as_ref()
             .map(|sequence| sequence.steps().iter().map(|step| port(step.port, step.protocol)).collect()),
         one_time_sequences: door.one_time_sequences.as_ref().map(|path| path.display().to_string()),
+        time_sequence: door.time_sequence.as_ref().map(|time| TimeJson {
+            steps: time.steps,
+            ports: range(&time.ports),
+            protocols: time.protocols.as_str(),
+            window: time.window.as_secs(),
+        }),
+        packet: door.packet.map(PacketFormat::as_str),
+        keys: door.key_file.as_ref().map(|path| path.display().to_string()),
         seq_timeout: door.seq_timeout.as_secs(),
         tcpflags: FlagsJson(door.tcpflags),
         target: door.target.map(|address| address.to_string()),

@@ -1,4 +1,4 @@
-//! Reads a configuration and its one-time sequences from files.
+//! Reads a configuration, its one-time sequences and its keys from files.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -14,6 +14,7 @@ use super::model::{Config, Door};
 use super::parse::{self, Parsed};
 use super::quoted::quoted;
 use super::sequence_lines::unused_lines;
+use crate::keys::load_key_file;
 use crate::printable::shown_path;
 use crate::programs::missing_program;
 
@@ -23,10 +24,10 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// The result of reading a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The configuration, with the first unused sequence of each one-time file; `None` if the
-    /// report has errors.
+    /// The configuration, with the first unused sequence of each one-time file and the keys of each
+    /// key file; `None` if the report has errors.
     pub config: Option<Config>,
-    /// All findings in the file and in its one-time files.
+    /// All findings in the file and in the files that it names.
     pub report: Report,
     /// The text of the file, for [`Report::render`].
     pub text: Vec<u8>,
@@ -43,9 +44,10 @@ pub struct LoadError {
     pub reason: io::Error,
 }
 
-/// Reads the configuration at `path`, and the first unused sequence of each `one_time_sequences`
-/// file that it names. Relative names start at the current directory. If a one-time file is
-/// missing, unreadable, invalid or has no unused line left, the report contains an error.
+/// Reads the configuration at `path`, the first unused sequence of each `one_time_sequences` file
+/// that it names, and the keys of each `keys` file. Relative names start at the current directory.
+/// If one of these files is missing, unreadable or invalid, the report contains an error, and also
+/// if a one-time file has no unused line left.
 ///
 /// # Errors
 /// Fails if the configuration itself cannot be read: it is missing, not a regular file, or larger
@@ -56,12 +58,13 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     Ok(Loaded { config, report, text })
 }
 
-/// Parses the text of a configuration, and reads the one-time files that it names, as [`load`]
-/// does.
+/// Parses the text of a configuration, and reads the one-time files and the key files that it
+/// names, as [`load`] does.
 pub fn load_text(text: &[u8]) -> Parsed {
     let mut draft = parse::parse_draft(text);
     for door in &mut draft.doors {
         read_one_time_sequence(door, &mut draft.found);
+        read_keys(door, &mut draft.found);
         check_programs(door, &mut draft.found);
     }
     parse::finish(draft, text.len())
@@ -119,6 +122,24 @@ fn read_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
                 let message = format!("{name}, line {}: {why}", line.number);
                 found.push(error(codes::ONE_TIME_BAD_LINE, message).help(help));
             }
+        }
+    }
+}
+
+/// Sets the door's keys to those of its file.
+fn read_keys(draft: &mut DoorDraft, found: &mut Findings) {
+    let (Some(path), Some(place)) = (&draft.door.key_file, draft.seen.get(&Key::Keys)) else { return };
+    match load_key_file(path) {
+        Ok(keys) => {
+            if keys.is_empty() {
+                let message = format!("{} contains no key, so no client opens the door", shown_path(path));
+                let help = "add a line for each client; `portknock keygen` prints it";
+                found.push(Diagnostic::warning(codes::EMPTY_KEY_FILE, place.value.clone(), message).help(help));
+            }
+            draft.door.keys = keys;
+        }
+        Err(error) => {
+            found.push(Diagnostic::error(codes::BAD_KEY_FILE, place.value.clone(), error.to_string()));
         }
     }
 }
