@@ -55,10 +55,11 @@ fn check_form(draft: &DoorDraft, found: &mut Findings) {
     let forms: Vec<_> = FORMS.iter().filter_map(|(key, word)| draft.seen.get(key).map(|place| (word, place))).collect();
     if forms.is_empty() {
         let message = format!("the door {} has no sequence", name(draft));
-        return found.push(
-            Diagnostic::error(codes::NO_SEQUENCE, draft.header.clone(), message)
-                .help("add a line like `sequence = 7342,1201:udp,23045`"),
-        );
+        let help = match draft.seen.contains_key(&Key::Keys) {
+            true => "add `sequence = time` or `packet = portknock`",
+            false => "add a line like `sequence = 7342,1201:udp,23045`",
+        };
+        return found.push(Diagnostic::error(codes::NO_SEQUENCE, draft.header.clone(), message).help(help));
     }
     for pair in forms.windows(2) {
         let [(one_word, one), (other_word, other)] = pair else { continue };

@@ -267,7 +267,7 @@ mod tests {
     fn a_configuration_has_every_key() {
         let text = "[options]\nInterface = eth0,eth1\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n\
                     target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22\nopen_prefix = 24,56\nseq_cooldown = 60\n\
-                    [b]\none_time_sequences = /etc/b\n";
+                    [b]\none_time_sequences = /etc/b\n[c]\nsequence = time:6\nkeys = /etc/c\n[d]\npacket = portknock\nkeys = /etc/c\n";
         assert_eq!(
             json(text),
             concat!(
@@ -275,13 +275,23 @@ mod tests {
                 r#"{"use_syslog":false,"log_file":null,"pid_file":"/var/run/knockd.pid","interfaces":["eth0","eth1"],"#,
                 r#""scan_guard":8,"max_attempts":1048576,"log_rate":1000,"max_openings":4096,"state_file":"/var/lib/portknock/openings","#,
                 r#""control_socket":"/run/portknock/control","on_stop":"keep","#,
-                r#""gate":"own","gate_refuse":"reject"},"#,
+                r#""gate":"own","gate_refuse":"reject","packet_ports":[{"first":62201,"last":62201}],"clock_skew":60},"#,
                 r#""doors":[{"name":"a","sequence":[{"port":7000,"protocol":"tcp"},{"port":5,"protocol":"udp"},"#,
-                r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"seq_timeout":25,"#,
+                r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"time_sequence":null,"packet":null,"keys":null,"seq_timeout":25,"#,
                 r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":"o","stop_command":"x","#,
                 r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"open":[{"port":22,"protocol":"tcp"}],"#,
                 r#""open_prefix":{"ipv4":24,"ipv6":56},"allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
-                r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","time_sequence":null,"packet":null,"keys":null,"#,
+                r#""seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
+                r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null},"#,
+                r#"{"name":"c","sequence":null,"one_time_sequences":null,"#,
+                r#""time_sequence":{"steps":6,"ports":{"first":1024,"last":65535},"protocols":"tcp","window":30},"#,
+                r#""packet":null,"keys":"/etc/c","seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
+                r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null},"#,
+                r#"{"name":"d","sequence":null,"one_time_sequences":null,"time_sequence":null,"packet":"portknock","#,
+                r#""keys":"/etc/c","seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
                 r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null}]}}"#,
             )

@@ -31,6 +31,7 @@ pub(super) fn check(options: &Options, draft: &DoorDraft, found: &mut Findings) 
 /// Reports keys without which the door cannot open, and keys that need another one.
 fn check_keys(draft: &DoorDraft, found: &mut Findings) {
     let seen = &draft.seen;
+    let has_other_sequence = [Key::Sequence, Key::OneTimeSequences].iter().any(|key| seen.contains_key(key));
     let needs_keys = if draft.is_time { seen.get(&Key::Sequence) } else { seen.get(&Key::Packet) };
     if let Some(place) = needs_keys
         && !seen.contains_key(&Key::Keys)
@@ -47,7 +48,7 @@ fn check_keys(draft: &DoorDraft, found: &mut Findings) {
             found.push(Diagnostic::error(codes::KEY_WITHOUT_FORM, place.key.clone(), message).help(help));
         }
     };
-    if needs_keys.is_none() {
+    if needs_keys.is_none() && has_other_sequence {
         report(Key::Keys, "keys", "`sequence = time` or `packet = portknock`");
     }
     if !draft.is_time {
@@ -165,7 +166,7 @@ pub(super) fn check_shared_windows(doors: &[DoorDraft], found: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use crate::config::{Severity, parse};
 
     fn codes_of(text: &str) -> Vec<&'static str> {
         parse(text.as_bytes()).report.diagnostics.iter().map(|found| found.code).collect()
@@ -180,5 +181,99 @@ mod tests {
         assert!((packets_to_guess(1, 100, 8) - 100.0 / 3.0).abs() < 1e-9);
         assert_eq!(rounded(packets_to_guess(5, 64_512, 8)), "about 2 × 10^20");
         assert_eq!(rounded(322_560.4), "about 322560");
+    }
+    const KEYS: &str = "keys = /k\n";
+
+    #[test]
+    fn a_door_has_one_form_and_the_keys_for_it() {
+        let time = "[a]\nsequence = time\n";
+        let packet = "[a]\npacket = portknock\n";
+        assert_eq!(codes_of(&format!("{time}{KEYS}")), [""; 0]);
+        assert_eq!(codes_of(&format!("{packet}{KEYS}")), [""; 0]);
+        assert_eq!(codes_of(time), [codes::NO_KEYS]);
+        assert_eq!(codes_of(packet), [codes::NO_KEYS]);
+        assert_eq!(codes_of(&format!("[a]\n{KEYS}")), [codes::NO_SEQUENCE]);
+        for sequence in ["sequence = 7342,1201:udp,23045\n", "one_time_sequences = /x\n"] {
+            assert_eq!(codes_of(&format!("[a]\n{sequence}{KEYS}")), [codes::KEY_WITHOUT_FORM], "{sequence}");
+            assert_eq!(codes_of(&format!("[a]\n{sequence}packet = portknock\n{KEYS}")), [codes::TWO_SEQUENCES]);
+        }
+        assert_eq!(codes_of(&format!("{packet}sequence = time\n{KEYS}")), [codes::TWO_SEQUENCES]);
+        let three = format!("{time}one_time_sequences = /x\npacket = portknock\n{KEYS}");
+        assert_eq!(codes_of(&three), [codes::TWO_SEQUENCES; 2]);
+        let options = "time_ports = 1024-9000\ntime_protocols = udp\ntime_step = 60\n";
+        assert_eq!(codes_of(&format!("[a]\n{options}{}{KEYS}", &time[4..])), [""; 0]);
+        assert_eq!(codes_of(&format!("{packet}{KEYS}{options}")), [codes::KEY_WITHOUT_FORM; 3]);
+    }
+
+    #[test]
+    fn the_last_sequence_line_counts() {
+        let read = |lines: &str| {
+            let config = parse(format!("[a]\n{KEYS}{lines}").as_bytes()).config.unwrap();
+            (config.doors[0].time_sequence.as_ref().map(|time| time.steps), config.doors[0].sequence.clone())
+        };
+        assert_eq!(read("sequence = 7342,1201:udp,23045\nsequence = time:6\n"), (Some(6), None));
+        assert_eq!(read("sequence = time:6\nsequence = TIME\n"), (Some(5), None));
+        let text = format!("[a]\nsequence = time\nsequence = 7342,1201:udp,23045\n{KEYS}");
+        assert_eq!(codes_of(&text), [codes::REPEATED_KEY, codes::KEY_WITHOUT_FORM]);
+    }
+
+    #[test]
+    fn a_packet_door_has_a_short_name_and_no_options_of_sequences() {
+        let of = |name: &str, lines: &str| codes_of(&format!("[{name}]\npacket = portknock\n{KEYS}{lines}"));
+        assert_eq!(of(&"ä".repeat(15), ""), [""; 0]);
+        assert_eq!(of(&format!("{}b", "ä".repeat(15)), ""), [codes::PACKET_DOOR_NAME]);
+        assert_eq!(of("a", "seq_timeout = 5\ntcpflags = ack\n"), [codes::USELESS_FOR_PACKETS; 2]);
+        let time = format!("[{}]\nsequence = time\nseq_timeout = 200\n{KEYS}", "ä".repeat(16));
+        assert_eq!(codes_of(&time), [""; 0]);
+    }
+
+    #[test]
+    fn flags_matter_only_to_steps_of_tcp() {
+        let of = |lines: &str| codes_of(&format!("[a]\n{KEYS}sequence = time\ntcpflags = ack\n{lines}"));
+        assert_eq!(of(""), [codes::NO_CLIENT_FLAGS]);
+        assert_eq!(of("time_protocols = both\n"), [codes::NO_CLIENT_FLAGS]);
+        assert_eq!(of("time_protocols = udp\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_time_sequence_has_enough_ports_and_is_hard_to_guess() {
+        let of = |steps: &str, lines: &str| codes_of(&format!("[a]\n{KEYS}sequence = time{steps}\n{lines}"));
+        assert_eq!(of(":4", "time_ports = 1000-1999\n"), [""; 0]);
+        for (steps, lines) in [(":3", ""), (":1", ""), ("", "time_ports = 1000-1998\n"), ("", "time_ports = 9-13\n")] {
+            assert_eq!(of(steps, lines), [codes::WEAK_TIME_SEQUENCE], "{steps} {lines}");
+        }
+        for (steps, lines) in [("", "time_ports = 9-12\n"), (":2", "time_ports = 9\n")] {
+            assert_eq!(of(steps, lines), [codes::FEW_TIME_PORTS], "{steps} {lines}");
+        }
+        let unguarded = format!("[options]\nScanGuard = 0\n[a]\n{KEYS}sequence = time\n");
+        assert_eq!(codes_of(&unguarded), [codes::WEAK_TIME_SEQUENCE]);
+    }
+
+    #[test]
+    fn a_window_of_a_key_opens_one_door() {
+        let two = |first: &str, second: &str| {
+            let door = |name: &str, lines: &str| format!("[{name}]\nsequence = time\n{lines}\n");
+            parse(format!("{}{}", door("a", first), door("b", second)).as_bytes()).report.diagnostics
+        };
+        let same = two("keys = /k", "keys = /k");
+        assert_eq!(same.len(), 1);
+        assert_eq!((same[0].code, same[0].severity), (codes::SHARED_WINDOW, Severity::Error));
+        assert!(same[0].message.contains("the door `a` on line 1"), "{same:?}");
+        assert_eq!(two("keys = /k", "keys = /k\ntarget = ::1")[0].severity, Severity::Error);
+        let more = two("keys = /k", "keys = /k\nsequence = time:6");
+        assert!(more.iter().any(|found| found.severity == Severity::Error), "{more:?}");
+        let ports = two("keys = /k", "keys = /k\ntime_ports = 20000-60000");
+        assert_eq!((ports[0].code, ports[0].severity), (codes::SHARED_WINDOW, Severity::Warning));
+        assert_eq!(two("keys = /k", "keys = /other"), []);
+        assert_eq!(two("keys = /k", "keys = /k\ntime_step = 60"), []);
+    }
+
+    #[test]
+    fn one_name_can_have_a_door_of_each_form() {
+        let (time, packet) = ("[a]\nkeys = /k\nsequence = time\n", "[a]\nkeys = /k\npacket = portknock\n");
+        let fixed = "[a]\nsequence = 7342,1201:udp,23045\n";
+        assert_eq!(codes_of(&format!("{time}{packet}{fixed}")), [""; 0]);
+        assert_eq!(codes_of(&format!("{packet}{packet}")), [codes::REPEATED_DOOR]);
+        assert_eq!(codes_of(&format!("{fixed}{packet}[a]\none_time_sequences = /x\n")), [codes::REPEATED_DOOR]);
     }
 }

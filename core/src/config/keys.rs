@@ -151,6 +151,8 @@ mod tests {
         let mut described: Vec<&str> = items.filter_map(|item| item.split(' ').next()).collect();
         let mut known: Vec<&str> = SPELLINGS.iter().map(|(spelling, _)| *spelling).collect();
         described.sort_unstable();
+        // `sequence = time` has its own paragraph.
+        described.dedup();
         known.sort_unstable();
         assert_eq!(described, known, "packaging/man/knockd.conf.5.in");
     }

@@ -164,7 +164,10 @@ fn check_programs(draft: &DoorDraft, found: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::check_json;
+    use crate::keys;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 
     #[test]
@@ -206,6 +209,39 @@ mod tests {
         let first = &loaded.report.diagnostics[0];
         assert_eq!(first.message, format!("{}, line 1: `x` is not a port number", list.display()));
         assert_eq!(&text[first.span.clone()], list.to_str().unwrap());
+    }
+
+    #[test]
+    fn keys_are_loaded_and_their_errors_are_reported_without_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("keys");
+        let text = format!("[a]\nsequence = time\nkeys = {}\n", file.display());
+        let load = |lines: &str, mode| {
+            fs::write(&file, lines).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let Parsed { config, report } = load_text(text.as_bytes());
+            let loaded = Loaded { config, report, text: text.clone().into() };
+            let found: Vec<_> = loaded.report.diagnostics.iter().map(|found| found.code).collect();
+            (loaded.clone(), found)
+        };
+        let key = |number| keys::Key::from_bytes([number; 32]).to_text().to_string();
+        let (loaded, found) = load(&format!("alice {}\nbob {}\n", key(1), key(2)), 0o600);
+        assert_eq!(found, [""; 0]);
+        assert_eq!(loaded.keyed_doors().collect::<Vec<_>>(), ["a: time sequence of 5 steps, 2 keys"]);
+        let config = loaded.config.as_ref().unwrap();
+        assert_eq!(config.doors[0].keys.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["alice", "bob"]);
+        let json = check_json("f", text.as_bytes(), &loaded.report, Some(config));
+        for shown in [json, config.to_string(), format!("{loaded:?}")] {
+            assert!(!shown.contains(&key(1)[4..20]) && !shown.contains("[1, 1"), "{shown}");
+        }
+        assert_eq!(load("# none\n", 0o600).1, [codes::EMPTY_KEY_FILE]);
+        let (wrong, found) = load(&format!("alice {}x\n", key(1)), 0o600);
+        assert_eq!(found, [codes::BAD_KEY_FILE]);
+        assert!(!format!("{wrong:?}").contains(&key(1)[4..20]));
+        let (mut exposed, found) = load(&format!("alice {}\n", key(1)), 0o644);
+        assert_eq!(found, [codes::BAD_KEY_FILE]);
+        exposed.check_deployment(Some(&file), false);
+        assert_eq!(exposed.report.diagnostics.len(), 1, "one finding about one file");
     }
 
     #[test]

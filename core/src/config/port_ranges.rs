@@ -73,3 +73,44 @@ fn merged(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
     }
     merged
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<String, Vec<&'static str>> {
+        let mut found = Findings::default();
+        let ranges = list(Slice::new(text, 0), &mut found);
+        let codes = found.into_report(text.len()).diagnostics.iter().map(|found| found.code).collect();
+        ranges.map(|ranges| ranges_text(&ranges)).ok_or(codes)
+    }
+
+    #[test]
+    fn a_list_is_sorted_and_merged() {
+        for (text, expected) in [
+            ("62201", "62201"),
+            ("62201,10000-65535", "10000-65535"),
+            ("9 , 5 - 7,00080", "5-7,9,80"),
+            ("5,6,7,1-3", "1-3,5-7"),
+            ("65535,65534,1-65535", "1-65535"),
+            ("7-7,7", "7"),
+            ("1-9,2-3,11", "1-9,11"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(expected), "{text}");
+            assert_eq!(read(expected).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn each_error_has_its_code() {
+        for bad in ["", "x", "1,", "1--2", "1-", "-1", "1-2-3", "9-8", "+1", "1 2", "udp/1"] {
+            assert_eq!(read(bad), Err(vec![codes::NOT_A_PORT_RANGE]), "{bad}");
+        }
+        for bad in ["0", "65536", "0-9", "9-99999999999"] {
+            assert_eq!(read(bad), Err(vec![codes::PORT_RANGE]), "{bad}");
+        }
+        assert_eq!(read("0,x"), Err(vec![codes::PORT_RANGE, codes::NOT_A_PORT_RANGE]));
+        let mut found = Findings::default();
+        assert_eq!(single(Slice::new("5,6", 0), &mut found), None);
+    }
+}

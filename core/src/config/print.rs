@@ -66,7 +66,11 @@ fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
         (None, None) => line(f, "sequence", door.sequence.as_ref())?,
     }
     line(f, "packet", door.packet)?;
-    line(f, "seq_timeout", Some(door.seq_timeout.as_secs()))?;
+    let seq_timeout = match door.packet {
+        Some(_) => unless(&door.seq_timeout, &Duration::from_secs(25)),
+        None => Some(&door.seq_timeout),
+    };
+    line(f, "seq_timeout", seq_timeout.map(Duration::as_secs))?;
     line(f, "tcpflags", unless(&door.tcpflags, &FlagMask::default()))?;
     line(f, "target", door.target)?;
     line(f, "allow", Some(allow.join(",")).filter(|list| !list.is_empty()))?;
