@@ -138,7 +138,7 @@ fn packet_ports() -> impl Strategy<Value = Vec<RangeInclusive<NonZeroU16>>> {
     let is_apart = |pair: &[u16]| pair[1] > pair[0] + 1;
     prop::collection::btree_set(1..=u16::MAX, 1..5).prop_map(move |bounds| {
         let bounds: Vec<u16> = bounds.into_iter().collect();
-        let ranges = if bounds.windows(2).all(is_apart) && bounds.len() % 2 == 0 {
+        let ranges = if bounds.windows(2).all(is_apart) && bounds.len().is_multiple_of(2) {
             bounds.chunks(2).map(|pair| (pair[0], pair[1])).collect()
         } else {
             vec![(bounds[0], bounds[bounds.len() - 1])]
