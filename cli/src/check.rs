@@ -65,11 +65,12 @@ fn read(file: &Path) -> Result<(String, Loaded), String> {
     Ok(("<stdin>".into(), loaded))
 }
 
-/// The findings, and a summary line.
+/// The findings, a line for each door with `keys`, and a summary line.
 fn text(name: &str, loaded: &Loaded) -> String {
     let findings = loaded.report.render(name, &loaded.text);
     let gap = if findings.is_empty() { "" } else { "\n" };
-    format!("{findings}{gap}{}\n", loaded.summary())
+    let keyed_doors: String = loaded.keyed_doors().map(|line| line + "\n").collect();
+    format!("{findings}{gap}{keyed_doors}{}\n", loaded.summary())
 }
 
 /// Prints the fixed file, and the remaining findings on standard error. Returns the report of the

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -92,6 +93,19 @@ fn files_of_one_time_sequences_are_read() {
         assert_eq!(code, Some(1));
         assert!((stdout + &stderr).contains("/no/such/file"));
     }
+}
+
+#[test]
+fn doors_with_keys_are_listed() {
+    let keys = TempDir::new().unwrap();
+    let path = keys.path().join("keys");
+    fs::write(&path, "# none yet\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let text = format!("[ssh]\nkeys = {0}\nsequence = time\n[ssh]\nkeys = {0}\npacket = portknock\n", path.display());
+    let (code, stdout, stderr) = check(&[], &text);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let listed = "ssh: time sequence of 5 steps, 0 keys\nssh: packet of the format portknock, 0 keys\n";
+    assert!(stdout.ends_with(&format!("\n\n{listed}2 doors, 0 errors, 2 warnings\n")), "{stdout}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod config_support;
 
 use config_support::{assert_same_doors, original};
-use portknock_core::config::{Config, Parsed, Severity, apply_fixes, parse};
+use portknock_core::config::{Config, PacketFormat, Parsed, Severity, apply_fixes, parse};
 
 /// How the original reads the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -230,6 +230,17 @@ fn an_unknown_key_names_the_nearest() {
     let unlike = parse(door("ipset = x").as_bytes()).report;
     assert_eq!(unlike.diagnostics[0].help.as_deref(), Some("knockd.conf(5) lists the keys of doors"));
     refused(&door("LogFile = /var/log/knockd.log"), Refuses, &["PK015"]);
+}
+
+#[test]
+fn a_key_of_a_fork_is_explained() {
+    for line in ["key = 5F3A", "otp = AAgR, 45", "OTP = x", "otp_window = 3"] {
+        refused(&door(line), Refuses, &["PK081"]);
+        let report = parse(door(line).as_bytes()).report;
+        let help = report.diagnostics[0].help.as_deref().unwrap();
+        assert!(help.contains("`keys = FILE`") && help.contains("`sequence = time`"), "{help}");
+    }
+    refused(&door("keys = /etc/portknock/keys"), Refuses, &["PK084"]);
 }
 
 #[test]
@@ -521,13 +532,24 @@ fn bytes_other_than_utf8_are_refused_outside_of_comments() {
 }
 
 #[test]
+fn doors_with_keys_are_extensions() {
+    let keys = "[a]\nkeys = /etc/portknock/keys\nopen = tcp/22\n";
+    let config = accepted(&format!("{keys}sequence = time:6\n[a]\npacket = portknock\n{}", &keys[4..]), Refuses, &[]);
+    assert_eq!(config.doors[0].time_sequence.as_ref().unwrap().steps, 6);
+    assert_eq!(config.doors[1].packet, Some(PacketFormat::Portknock));
+    assert!(config.doors.iter().all(|door| door.sequence.is_none() && door.keys.is_empty()));
+    refused("[a]\npacket = portknock\n", Refuses, &["PK083"]);
+    refused("[a]\npacket = fwknop\nkeys = /k\n", Refuses, &["PK039"]);
+}
+
+#[test]
 fn the_extensions_are_off_until_written() {
     let off = accepted(&sequence("5,1,9"), Accepts, &[]);
     assert_eq!((off.doors[0].allow.len(), off.doors[0].open.len(), off.doors[0].seq_cooldown), (0, 0, None));
     assert_eq!(off.doors[0].open_prefix, None);
     let text = "[options]\nScanGuard = 0\nMaxAttempts = 16777216\nLogRate = 0\nStateFile = /tmp/s\nControlSocket = None\n\
                 OnStop = Keep\n\
-                Gate = own\nGateRefuse = Drop\n[a]\nsequence = 5,1,9\nopen = tcp/22\nopen_prefix = 24,56\nallow = 192.0.2.0/24, 2001:db8::1\nseq_cooldown = 60\n";
+                Gate = own\nGateRefuse = Drop\nPacketPort = 62201\nClockSkew = 30\n[a]\nsequence = 5,1,9\nopen = tcp/22\nopen_prefix = 24,56\nallow = 192.0.2.0/24, 2001:db8::1\nseq_cooldown = 60\n";
     let config = accepted(text, Refuses, &[]);
     assert_eq!((config.options.scan_guard, config.options.max_attempts), (0, 16_777_216));
     assert_eq!((off.options.log_rate, config.options.log_rate), (1_000, 0));
@@ -541,6 +563,9 @@ fn the_extensions_are_off_until_written() {
     assert_eq!(config.doors[0].open_prefix.unwrap().to_string(), "24,56");
     for (line, code) in [
         ("ScanGuard = 256", "PK038"),
+        ("PacketPort = udp/62201", "PK082"),
+        ("PacketPort = 0", "PK028"),
+        ("ClockSkew = 3601", "PK038"),
         ("MaxAttempts = 0", "PK038"),
         ("MaxAttempts = 16777217", "PK038"),
         ("LogRate = 1000001", "PK038"),

@@ -6,15 +6,17 @@ mod any_text;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use portknock_core::Protocol;
 use portknock_core::TcpFlags;
 use portknock_core::config::{
-    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix, Options, Refusal, Sequence, Step,
-    TableFamily, parse, parse_sequence,
+    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix, Options, PacketFormat, Refusal, Sequence,
+    Step, StepProtocols, TableFamily, TimeSequence, parse, parse_sequence,
 };
+use portknock_core::spa::MAX_DOOR_LENGTH;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -59,7 +61,7 @@ fn name() -> impl Strategy<Value = String> {
 prop_compose! {
     fn door()(
         name in name(),
-        source in prop_oneof![sequence().prop_map(Ok), path().prop_map(Err)],
+        source in source(),
         seq_timeout in seconds(),
         tcpflags in flags(),
         target in prop::option::of(any::<IpAddr>()),
@@ -70,16 +72,80 @@ prop_compose! {
         open in prop::collection::btree_set(open_port(), 0..4),
         open_prefix in prop::option::of((8..=32_u8, 16..=128_u8)),
     ) -> Door {
-        let one_time_sequences = source.as_ref().err().cloned();
+        let form = match source {
+            Source::Sequence(sequence) => Door::new(&name, Some(sequence)),
+            Source::OneTime(path) => Door { one_time_sequences: Some(path), ..Door::new(&name, None) },
+            Source::Time(number, time) => {
+                // A file of keys and `time_*` values open one door.
+                let key_file = Some(PathBuf::from(format!("/keys/{number}")));
+                Door { time_sequence: Some(time), key_file, ..Door::new(&name, None) }
+            }
+            Source::Packet(key_file) => {
+                let name = if name.len() > MAX_DOOR_LENGTH { "short".to_owned() } else { name.clone() };
+                Door { packet: Some(PacketFormat::Portknock), key_file: Some(key_file), ..Door::new(&name, None) }
+            }
+        };
         let allow = allow.into_iter().map(|(ip, length)| ipnet::IpNet::new(ip, length).unwrap().trunc()).collect();
         let (start_command, stop_command, start_command_6, stop_command_6) = commands;
         Door {
-            one_time_sequences, seq_timeout, tcpflags, target, start_command, stop_command, start_command_6,
+            seq_timeout, tcpflags, target, start_command, stop_command, start_command_6,
             stop_command_6, cmd_timeout, allow, seq_cooldown, open: open.into_iter().collect(),
             open_prefix: open_prefix.map(|(ipv4, ipv6)| OpenPrefix { ipv4, ipv6 }),
-            ..Door::new(&name, source.ok())
+            ..form
         }
     }
+}
+
+/// What opens a door.
+#[derive(Clone, Debug)]
+enum Source {
+    Sequence(Sequence),
+    OneTime(PathBuf),
+    /// With the number of its file of keys.
+    Time(u64, TimeSequence),
+    Packet(PathBuf),
+}
+
+fn source() -> impl Strategy<Value = Source> {
+    use StepProtocols::{Both, Tcp, Udp};
+    let time = (1..=8_u8, port_range(8), prop::sample::select(vec![Tcp, Udp, Both]), 10..=3600_u64).prop_map(
+        |(steps, ports, protocols, window)| TimeSequence {
+            steps,
+            ports,
+            protocols,
+            window: Duration::from_secs(window),
+        },
+    );
+    let time = prop_oneof![Just(TimeSequence::default()), time];
+    prop_oneof![
+        sequence().prop_map(Source::Sequence),
+        path().prop_map(Source::OneTime),
+        (any::<u64>(), time).prop_map(|(number, time)| Source::Time(number, time)),
+        path().prop_map(Source::Packet),
+    ]
+}
+
+/// A range of at least this number of ports.
+fn port_range(size: u16) -> impl Strategy<Value = RangeInclusive<NonZeroU16>> {
+    let start = 1..=u16::MAX - size + 1;
+    start
+        .prop_flat_map(move |low| (Just(low), low + size - 1..=u16::MAX))
+        .prop_map(|(low, high)| NonZeroU16::new(low).unwrap()..=NonZeroU16::new(high).unwrap())
+}
+
+/// One or more ranges in ascending order, with ports between them.
+fn packet_ports() -> impl Strategy<Value = Vec<RangeInclusive<NonZeroU16>>> {
+    let is_apart = |pair: &[u16]| pair[1] > pair[0] + 1;
+    prop::collection::btree_set(1..=u16::MAX, 1..5).prop_map(move |bounds| {
+        let bounds: Vec<u16> = bounds.into_iter().collect();
+        let ranges = if bounds.windows(2).all(is_apart) && bounds.len().is_multiple_of(2) {
+            bounds.chunks(2).map(|pair| (pair[0], pair[1])).collect()
+        } else {
+            vec![(bounds[0], bounds[bounds.len() - 1])]
+        };
+        let port = |port| NonZeroU16::new(port).unwrap();
+        ranges.into_iter().map(|(low, high)| port(low)..=port(high)).collect()
+    })
 }
 
 fn open_port() -> impl Strategy<Value = OpenPort> {
@@ -116,11 +182,13 @@ prop_compose! {
         keep in any::<bool>(),
         gate in gate(),
         gate_refuse in prop::sample::select(vec![Refusal::Reject, Refusal::Drop]),
+        packet_ports in packet_ports(),
+        clock_skew in (1..=3600_u64).prop_map(Duration::from_secs),
     ) -> Options {
         let on_stop = if keep { OnStop::Keep } else { OnStop::Close };
         Options {
             use_syslog, log_file, pid_file, interfaces, scan_guard, max_attempts, log_rate, max_openings, state_file, control_socket, on_stop, gate, gate_refuse,
-            ..Options::default()
+            packet_ports, clock_skew,
         }
     }
 }
@@ -146,6 +214,16 @@ fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
         "Gate = ",
         "GateRefuse = ",
         "one_time_sequences = ",
+        "keys = ",
+        "keys = /k\nsequence = time",
+        "keys = /k\npacket = portknock\n",
+        "packet = ",
+        "time_ports = ",
+        "time_protocols = ",
+        "time_step = ",
+        "PacketPort = ",
+        "ClockSkew = ",
+        "otp_",
         "[options]\n",
         "LogFile = ",
         "Interface = ",
@@ -159,7 +237,7 @@ fn nearly_a_configuration() -> impl Strategy<Value = Vec<u8>> {
         12 => prop::sample::select(vec![
             "[", "]", "sequence", "seq_timeout", "command", "tcpflags", "timeout", "Interface", "UseSyslog", "sequnce",
             " = ", "=", ",", ",", ":", " ", " ", "\t", "#", ";", "\\", "\"", "'", "!", "syn", "ack", "5", "1", "9", "65536",
-            "tcp", "udp", "10.0.0.1/8", "::1", "eth0", "—", "–", "“", "\u{a0}", "1m", "10s", "\r", "\u{feff}",
+            "tcp", "udp", "10.0.0.1/8", "::1", "eth0", "time", "time:6", "both", "portknock", "1000-9000", "-", "—", "–", "“", "\u{a0}", "1m", "10s", "\r", "\u{feff}",
         ]).prop_map(|text| text.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 0..4),
     ];

@@ -71,13 +71,14 @@ pub(crate) fn check(args: &Args) -> u8 {
             let name = path.display();
             let mut summary = loaded.summary();
             let mut findings = loaded.report.render(&path.to_string_lossy(), &loaded.text);
+            let keyed_doors: String = loaded.keyed_doors().map(|line| format!("{name}: {line}\n")).collect();
             let missing = loaded.config.map(|config| missing(args, &config)).unwrap_or_default();
             summary.warnings += missing.len();
             for line in &missing {
                 findings += &format!("{name}: warning: {line}\n");
             }
             let gap = if findings.is_empty() { "" } else { "\n" };
-            (format!("{findings}{gap}{name}: {summary}\n"), summary.errors == 0)
+            (format!("{findings}{gap}{keyed_doors}{name}: {summary}\n"), summary.errors == 0)
         }
         Err(error) => (format!("{error}\n"), false),
     };

@@ -27,7 +27,18 @@ from portknock._native import (
     __version__,
     replay,
 )
-from portknock._values import Address, Diagnostic, Door, Fix, OpenPrefix, Options, ProbeResult, Report, Step
+from portknock._values import (
+    Address,
+    Diagnostic,
+    Door,
+    Fix,
+    OpenPrefix,
+    Options,
+    ProbeResult,
+    Report,
+    Step,
+    TimeSequence,
+)
 
 AnyEvent = _Union[Stage, Open, Extend, Close, Timeout, Fail]
 
@@ -68,6 +79,7 @@ __all__ = [
     "Report",
     "Stage",
     "Step",
+    "TimeSequence",
     "Timeout",
     "__version__",
     "aio",

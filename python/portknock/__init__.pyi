@@ -38,6 +38,7 @@ from portknock._values import Options as Options
 from portknock._values import ProbeResult as ProbeResult
 from portknock._values import Report as Report
 from portknock._values import Step as Step
+from portknock._values import TimeSequence as TimeSequence
 
 __all__ = [
     "LINKTYPE_ETHERNET",
@@ -73,6 +74,7 @@ __all__ = [
     "Report",
     "Stage",
     "Step",
+    "TimeSequence",
     "Timeout",
     "__version__",
     "aio",

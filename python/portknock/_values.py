@@ -115,6 +115,14 @@ class Options:
     """
     gate_refuse: Literal["reject", "drop"]
     """Treatment of other clients' packets by the managed table: "reject" or "drop" them."""
+    packet_ports: tuple[tuple[int, int], ...]
+    """UDP ports on which doors with `packet` receive packets: the first and the last port of each
+    range, in ascending order.
+    """
+    clock_skew: int
+    """Maximum difference between the clocks of a client that sends a packet and of this host, in
+    seconds.
+    """
 
 
 @dataclass(frozen=True)
@@ -128,13 +136,29 @@ class OpenPrefix:
 
 
 @dataclass(frozen=True)
+class TimeSequence:
+    """How the sequence of a door follows from a key and the time."""
+
+    steps: int
+    """Number of steps, 1 to 8."""
+    ports: tuple[int, int]
+    """First and last port of the range of the steps' ports."""
+    protocols: Literal["tcp", "udp", "both"]
+    """Protocols of the steps."""
+    window: int
+    """Time from one sequence to the next, in seconds."""
+
+
+@dataclass(frozen=True)
 class Door:
     """A door of a configuration, with defaults filled in."""
 
     name: str
     """Name; several doors can have the same name."""
     sequence: Optional[tuple[Step, ...]]
-    """Steps that currently open the door; None if its one-time sequences are consumed."""
+    """Steps that currently open the door; None if its one-time sequences are consumed, or if it has
+    `time_sequence` or `packet`.
+    """
     one_time_sequences: Optional[str]
     """Path of the file that its sequences are read from, one after another; None without one."""
     seq_timeout: int
@@ -167,6 +191,14 @@ class Door:
     """
     open_prefix: Optional[OpenPrefix] = None
     """Prefix lengths of the networks that the door opens for; None for the address alone."""
+    time_sequence: Optional[TimeSequence] = None
+    """How its sequence follows from a key and the time; None for a door without
+    `sequence = time`.
+    """
+    packet: Optional[Literal["portknock"]] = None
+    """Format of the packet that opens the door; None for a door without `packet`."""
+    keys: Optional[str] = None
+    """Path of the file of keys for `time_sequence` or `packet`; None without one."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +289,8 @@ def diagnostics(found: list[dict[str, Any]]) -> tuple[Diagnostic, ...]:
 
 
 def options(found: dict[str, Any]) -> Options:
-    return Options(**{**found, "interfaces": tuple(found["interfaces"])})
+    ports = tuple(_range(ports) for ports in found["packet_ports"])
+    return Options(**{**found, "interfaces": tuple(found["interfaces"]), "packet_ports": ports})
 
 
 def doors(found: list[dict[str, Any]]) -> tuple[Door, ...]:
@@ -270,13 +303,29 @@ def _door(
     open: list[dict[str, Any]],
     open_prefix: Optional[dict[str, int]],
     allow: list[str],
+    time_sequence: Optional[dict[str, Any]],
     **others: Any,
 ) -> Door:
     steps = None if sequence is None else tuple(Step(**step) for step in sequence)
     flags = tuple(name if is_set else f"!{name}" for name, is_set in tcpflags.items())
     opened = tuple(Step(**port) for port in open)
     prefix = None if open_prefix is None else OpenPrefix(**open_prefix)
-    return Door(sequence=steps, tcpflags=flags, open=opened, open_prefix=prefix, allow=tuple(allow), **others)
+    time = None
+    if time_sequence is not None:
+        time = TimeSequence(**{**time_sequence, "ports": _range(time_sequence["ports"])})
+    return Door(
+        sequence=steps,
+        tcpflags=flags,
+        open=opened,
+        open_prefix=prefix,
+        allow=tuple(allow),
+        time_sequence=time,
+        **others,
+    )
+
+
+def _range(ports: dict[str, int]) -> tuple[int, int]:
+    return ports["first"], ports["last"]
 
 
 def probe_result(found: dict[str, Any], rtt: Optional[float]) -> ProbeResult:

@@ -109,6 +109,21 @@ def test_doors_and_options_are_values():
     assert eval(repr(door), vars(portknock)) == door
 
 
+def test_doors_with_keys_are_values(tmp_path):
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    config = Config.parse(
+        f"[options]\nPacketPort = 62201,10000-20000\nClockSkew = 30\n[a]\nkeys = {keys}\nsequence = time:6\n"
+        f"time_ports = 20000-60000\ntime_protocols = both\n[a]\nkeys = {keys}\npacket = portknock\n"
+    )
+    by_time, by_packet = config.doors
+    assert by_time.time_sequence == portknock.TimeSequence(6, (20000, 60000), "both", 30)
+    assert (by_time.sequence, by_time.packet, by_time.keys) == (None, None, str(keys))
+    assert (by_packet.time_sequence, by_packet.packet, by_packet.keys) == (None, "portknock", str(keys))
+    assert (config.options.packet_ports, config.options.clock_skew) == (((10000, 20000), (62201, 62201)), 30)
+    assert eval(repr(by_time), vars(portknock)) == by_time
+
+
 def test_one_time_sequences_are_read(tmp_path):
     sequences = tmp_path / "sequences"
     sequences.write_text("#1,2,3\n 7,5:udp\n 9,8\n")

@@ -1,16 +1,22 @@
 //! Assigns the values of keys to the options and doors.
 
+use std::ops::RangeInclusive;
+
 use super::codes;
 use super::diagnostic::Diagnostic;
+use super::draft::DoorDraft;
 use super::findings::Findings;
+use super::keyed;
 use super::keys::Key;
-use super::model::{Door, OnStop, Options, Refusal};
+use super::model::{OnStop, Options, Refusal};
 use super::open;
 use super::parse::{Parser, comment_above};
+use super::port_ranges;
 use super::quoted::quoted;
 use super::quotes;
 use super::sequence;
 use super::slice::{Line, Slice};
+use super::time_sequence::TimeSequence;
 use super::typography;
 use super::values;
 use crate::packet::TcpFlags;
@@ -22,6 +28,10 @@ const MAX_ATTEMPTS: u32 = 16_777_216;
 const MAX_LOG_RATE: u32 = 1_000_000;
 /// The largest `MaxOpenings`.
 const MAX_OPENINGS: u32 = 1_048_576;
+/// The largest `ClockSkew`, in seconds.
+const MAX_CLOCK_SKEW: u64 = 3600;
+/// The values of `time_step`, in seconds.
+const TIME_STEPS: RangeInclusive<u64> = 10..=3600;
 
 impl Parser {
     /// Assigns the value to the field of the key. A value with an error assigns nothing.
@@ -47,7 +57,7 @@ impl Parser {
                 // it.
                 draft_door.seen.entry(key).and_modify(|place| place.value = value.span());
             }
-            assign_door(&mut draft_door.door, key, value, &mut draft.found);
+            assign_door(draft_door, key, value, &mut draft.found);
         }
     }
 
@@ -64,6 +74,7 @@ impl Parser {
                 let found = Diagnostic::error(codes::VALUE_COMMENT, comment.span(), message);
                 self.push_misplaced_comment(found, line, value, comment);
             }
+            Key::Sequence if keyed::is_time(value) => {}
             Key::Sequence => {
                 let last_step = value.text().rsplit(',').next().unwrap_or_default();
                 if last_step.contains(':') || comment.text().contains(',') {
@@ -154,7 +165,7 @@ fn may_be_empty(key: Key) -> bool {
 }
 
 fn is_path(key: Key) -> bool {
-    matches!(key, Key::LogFile | Key::PidFile | Key::StateFile | Key::ControlSocket | Key::OneTimeSequences)
+    matches!(key, Key::LogFile | Key::PidFile | Key::StateFile | Key::ControlSocket | Key::OneTimeSequences | Key::Keys)
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {
@@ -198,15 +209,31 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
             let choices = [("reject", Refusal::Reject), ("drop", Refusal::Drop)];
             set(&mut options.gate_refuse, values::choice(value, choices, found));
         }
+        Key::PacketPort => set(&mut options.packet_ports, port_ranges::list(value, found)),
+        Key::ClockSkew => set(&mut options.clock_skew, values::seconds_in(value, 1..=MAX_CLOCK_SKEW, found)),
         _ => {}
     }
 }
 
-fn assign_door(door: &mut Door, key: Key, value: Slice<'_>, found: &mut Findings) {
+fn assign_door(draft: &mut DoorDraft, key: Key, value: Slice<'_>, found: &mut Findings) {
+    let DoorDraft { door, time, is_time, .. } = draft;
     let command = || Some(value.text().to_owned());
     match key {
-        Key::Sequence => door.sequence = sequence::parse(value, found),
+        Key::Sequence => {
+            *is_time = keyed::is_time(value);
+            if *is_time {
+                door.sequence = None;
+                time.steps = keyed::time_steps(value, found).unwrap_or(TimeSequence::default().steps);
+            } else {
+                door.sequence = sequence::parse(value, found);
+            }
+        }
         Key::OneTimeSequences => door.one_time_sequences = Some(value.text().into()),
+        Key::Keys => door.key_file = Some(value.text().into()),
+        Key::TimePorts => set(&mut time.ports, port_ranges::single(value, found)),
+        Key::TimeProtocols => set(&mut time.protocols, keyed::protocols(value, found)),
+        Key::TimeStep => set(&mut time.window, values::seconds_in(value, TIME_STEPS, found)),
+        Key::Packet => set(&mut door.packet, keyed::packet_format(value, found).map(Some)),
         Key::SeqTimeout => set(&mut door.seq_timeout, values::seconds(value, found)),
         Key::CmdTimeout => set(&mut door.cmd_timeout, values::seconds(value, found)),
         Key::SeqCooldown => set(&mut door.seq_cooldown, values::seconds(value, found).map(Some)),

@@ -8,10 +8,12 @@ use super::command_checks;
 use super::diagnostic::Diagnostic;
 use super::draft::{DoorDraft, Seen};
 use super::findings::Findings;
+use super::keyed_checks;
 use super::keys::Key;
 use super::model::{Config, Door, Gate, Options};
 use super::quoted::quoted;
 use super::steps::Step;
+use super::time_sequence::StepProtocols;
 use super::used_ports::UsedPorts;
 use crate::packet::{Protocol, TcpFlags};
 use crate::port_map::{PortMap, Sample};
@@ -31,7 +33,8 @@ pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft],
         found.push(Diagnostic::warning(codes::NO_DOOR, 0..0, message).help(help));
     }
     for draft in doors {
-        check_sequence_keys(draft, found);
+        check_form(draft, found);
+        keyed_checks::check(options, draft, found);
         check_closing(draft, found);
         check_gate(options, draft, found);
         check_strength(options, draft, found);
@@ -41,28 +44,32 @@ pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft],
     check_gate_use(options, options_seen, doors, found);
     check_names(doors, found);
     check_beginnings(doors, found);
+    keyed_checks::check_shared_windows(doors, found);
 }
 
-fn check_sequence_keys(draft: &DoorDraft, found: &mut Findings) {
-    match (draft.seen.get(&Key::Sequence), draft.seen.get(&Key::OneTimeSequences)) {
-        (None, None) => found.push(
-            Diagnostic::error(
-                codes::NO_SEQUENCE,
-                draft.header.clone(),
-                format!("the door {} has no sequence", name(draft)),
-            )
-            .help("add a line like `sequence = 7342,1201:udp,23045`"),
-        ),
-        (Some(one), Some(other)) => {
-            let (first, last) = if one.line < other.line { (one, other) } else { (other, one) };
-            let message =
-                format!("the door has both `sequence` and `one_time_sequences`; the other is on line {}", first.line);
-            found.push(
-                Diagnostic::error(codes::TWO_SEQUENCES, last.key.clone(), message)
-                    .help("remove one of them: a door has either a fixed sequence or the sequences of a file"),
-            );
-        }
-        _ => {}
+/// The keys that name what opens a door, of which each door has one.
+const FORMS: [(Key, &str); 3] =
+    [(Key::Sequence, "sequence"), (Key::OneTimeSequences, "one_time_sequences"), (Key::Packet, "packet")];
+
+fn check_form(draft: &DoorDraft, found: &mut Findings) {
+    let forms: Vec<_> = FORMS.iter().filter_map(|(key, word)| draft.seen.get(key).map(|place| (word, place))).collect();
+    if forms.is_empty() {
+        let message = format!("the door {} has no sequence", name(draft));
+        let help = match draft.seen.contains_key(&Key::Keys) {
+            true => "add `sequence = time` or `packet = portknock`",
+            false => "add a line like `sequence = 7342,1201:udp,23045`",
+        };
+        return found.push(Diagnostic::error(codes::NO_SEQUENCE, draft.header.clone(), message).help(help));
+    }
+    for pair in forms.windows(2) {
+        let [(one_word, one), (other_word, other)] = pair else { continue };
+        let (first, last) = if one.line < other.line { (one, other) } else { (other, one) };
+        let message = format!("the door has both `{one_word}` and `{other_word}`; the other is on line {}", first.line);
+        let help = match **other_word {
+            "packet" => "remove one of them; a second section with the same name can have the other",
+            _ => "remove one of them: a door has either a fixed sequence or the sequences of a file",
+        };
+        found.push(Diagnostic::error(codes::TWO_SEQUENCES, last.key.clone(), message).help(help));
     }
 }
 
@@ -133,11 +140,14 @@ fn check_gate_use(options: &Options, seen: &Seen, doors: &[DoorDraft], found: &m
 /// Warns of flags that no client sends to begin or end a connection.
 fn check_flags(draft: &DoorDraft, found: &mut Findings) {
     let Some(place) = draft.seen.get(&Key::TcpFlags) else { return };
-    let Door { tcpflags, sequence, .. } = &draft.door;
+    let Door { tcpflags, sequence, time_sequence, packet, .. } = &draft.door;
     let has_tcp = |steps: &[Step]| steps.iter().any(|step| step.protocol == Protocol::Tcp);
+    let is_udp = packet.is_some()
+        || time_sequence.as_ref().is_some_and(|time| time.protocols == StepProtocols::Udp)
+        || sequence.as_ref().is_some_and(|sequence| !has_tcp(sequence.steps()));
     let begins_connection = tcpflags.matches(TcpFlags::SYN);
     let ends_connection = tcpflags.set.contains(TcpFlags::FIN) && tcpflags.matches(TcpFlags::FIN | TcpFlags::ACK);
-    if begins_connection || ends_connection || sequence.as_ref().is_some_and(|sequence| !has_tcp(sequence.steps())) {
+    if begins_connection || ends_connection || is_udp {
         return;
     }
     let message = format!("no client can open this door: no client begins or ends a connection with `{tcpflags}`");
@@ -234,15 +244,34 @@ fn is_example(steps: &[Step]) -> bool {
         && steps.iter().map(|step| step.port).eq(EXAMPLE_SEQUENCE.iter().filter_map(|port| NonZeroU16::new(*port)))
 }
 
+/// What opens a door.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A fixed sequence, or the sequences of a file.
+    Sequence,
+    Time,
+    Packet,
+}
+
+fn form(draft: &DoorDraft) -> Form {
+    match (draft.is_time, draft.seen.contains_key(&Key::Packet)) {
+        (true, _) => Form::Time,
+        (false, true) => Form::Packet,
+        (false, false) => Form::Sequence,
+    }
+}
+
+/// Warns of doors of the same name, unless they open by different forms of knocks.
 fn check_names(doors: &[DoorDraft], found: &mut Findings) {
-    let mut lines: HashMap<&str, usize> = HashMap::new();
+    let mut lines: HashMap<&str, Vec<(Form, usize)>> = HashMap::new();
     for draft in doors {
-        if let Some(first) = lines.get(&*draft.door.name) {
+        let (form, known) = (form(draft), lines.entry(&draft.door.name).or_default());
+        if let Some((_, first)) = known.iter().find(|(known, _)| *known == form) {
             let message = format!("a door {} already exists on line {first}", name(draft));
             let help = "rename one of them: events, logs and the environment of commands identify doors by their names";
             found.push(Diagnostic::warning(codes::REPEATED_DOOR, draft.header.clone(), message).help(help));
         } else {
-            lines.insert(&draft.door.name, draft.line);
+            known.push((form, draft.line));
         }
     }
 }

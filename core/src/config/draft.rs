@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Door, Options};
+use super::time_sequence::TimeSequence;
 
 /// The parsed values, with the locations that later checks report.
 #[derive(Debug, Default)]
@@ -24,6 +25,10 @@ pub(super) struct DoorDraft {
     /// The line of the header, counted from 1.
     pub(super) line: usize,
     pub(super) seen: Seen,
+    /// The values for `sequence = time`, which can precede that line or be without it.
+    pub(super) time: TimeSequence,
+    /// True if the last `sequence` is `time`.
+    pub(super) is_time: bool,
 }
 
 /// The location of each key's last occurrence in a section.

@@ -1,6 +1,7 @@
 //! The JSON form of a report and a configuration, for `portknock check --format json`.
 
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
@@ -8,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::Locator;
-use super::model::{Config, Door, FlagMask, OpenPrefix, Options};
+use super::model::{Config, Door, FlagMask, OpenPrefix, Options, PacketFormat};
 use super::values::FLAGS;
 use crate::packet::Protocol;
 
@@ -105,6 +106,8 @@ struct OptionsJson<'a> {
     on_stop: String,
     gate: String,
     gate_refuse: String,
+    packet_ports: Vec<RangeJson>,
+    clock_skew: u64,
 }
 
 fn options(options: &Options) -> OptionsJson<'_> {
@@ -122,7 +125,27 @@ fn options(options: &Options) -> OptionsJson<'_> {
         on_stop: options.on_stop.to_string(),
         gate: options.gate.to_string(),
         gate_refuse: options.gate_refuse.to_string(),
+        packet_ports: options.packet_ports.iter().map(range).collect(),
+        clock_skew: options.clock_skew.as_secs(),
     }
+}
+
+#[derive(Serialize)]
+struct TimeJson {
+    steps: u8,
+    ports: RangeJson,
+    protocols: &'static str,
+    window: u64,
+}
+
+#[derive(Serialize)]
+struct RangeJson {
+    first: NonZeroU16,
+    last: NonZeroU16,
+}
+
+fn range(range: &RangeInclusive<NonZeroU16>) -> RangeJson {
+    RangeJson { first: *range.start(), last: *range.end() }
 }
 
 #[derive(Serialize)]
@@ -130,6 +153,9 @@ struct DoorJson<'a> {
     name: &'a str,
     sequence: Option<Vec<PortJson>>,
     one_time_sequences: Option<String>,
+    time_sequence: Option<TimeJson>,
+    packet: Option<&'static str>,
+    keys: Option<String>,
     seq_timeout: u64,
     tcpflags: FlagsJson,
     target: Option<String>,
@@ -152,6 +178,14 @@ fn door(door: &Door) -> DoorJson<'_> {
             .as_ref()
             .map(|sequence| sequence.steps().iter().map(|step| port(step.port, step.protocol)).collect()),
         one_time_sequences: door.one_time_sequences.as_ref().map(|path| path.display().to_string()),
+        time_sequence: door.time_sequence.as_ref().map(|time| TimeJson {
+            steps: time.steps,
+            ports: range(&time.ports),
+            protocols: time.protocols.as_str(),
+            window: time.window.as_secs(),
+        }),
+        packet: door.packet.map(PacketFormat::as_str),
+        keys: door.key_file.as_ref().map(|path| path.display().to_string()),
         seq_timeout: door.seq_timeout.as_secs(),
         tcpflags: FlagsJson(door.tcpflags),
         target: door.target.map(|address| address.to_string()),
@@ -233,7 +267,7 @@ mod tests {
     fn a_configuration_has_every_key() {
         let text = "[options]\nInterface = eth0,eth1\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n\
                     target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22\nopen_prefix = 24,56\nseq_cooldown = 60\n\
-                    [b]\none_time_sequences = /etc/b\n";
+                    [b]\none_time_sequences = /etc/b\n[c]\nsequence = time:6\nkeys = /etc/c\n[d]\npacket = portknock\nkeys = /etc/c\n";
         assert_eq!(
             json(text),
             concat!(
@@ -241,13 +275,23 @@ mod tests {
                 r#"{"use_syslog":false,"log_file":null,"pid_file":"/var/run/knockd.pid","interfaces":["eth0","eth1"],"#,
                 r#""scan_guard":8,"max_attempts":1048576,"log_rate":1000,"max_openings":4096,"state_file":"/var/lib/portknock/openings","#,
                 r#""control_socket":"/run/portknock/control","on_stop":"keep","#,
-                r#""gate":"own","gate_refuse":"reject"},"#,
+                r#""gate":"own","gate_refuse":"reject","packet_ports":[{"first":62201,"last":62201}],"clock_skew":60},"#,
                 r#""doors":[{"name":"a","sequence":[{"port":7000,"protocol":"tcp"},{"port":5,"protocol":"udp"},"#,
-                r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"seq_timeout":25,"#,
+                r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"time_sequence":null,"packet":null,"keys":null,"seq_timeout":25,"#,
                 r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":"o","stop_command":"x","#,
                 r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"open":[{"port":22,"protocol":"tcp"}],"#,
                 r#""open_prefix":{"ipv4":24,"ipv6":56},"allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
-                r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","time_sequence":null,"packet":null,"keys":null,"#,
+                r#""seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
+                r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null},"#,
+                r#"{"name":"c","sequence":null,"one_time_sequences":null,"#,
+                r#""time_sequence":{"steps":6,"ports":{"first":1024,"last":65535},"protocols":"tcp","window":30},"#,
+                r#""packet":null,"keys":"/etc/c","seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
+                r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null},"#,
+                r#"{"name":"d","sequence":null,"one_time_sequences":null,"time_sequence":null,"packet":"portknock","#,
+                r#""keys":"/etc/c","seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
                 r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null}]}}"#,
             )

@@ -18,8 +18,15 @@ pub(super) enum Key {
     OnStop,
     Gate,
     GateRefuse,
+    PacketPort,
+    ClockSkew,
     Sequence,
     OneTimeSequences,
+    Keys,
+    TimePorts,
+    TimeProtocols,
+    TimeStep,
+    Packet,
     SeqTimeout,
     TcpFlags,
     Target,
@@ -49,8 +56,15 @@ const SPELLINGS: &[(&str, Key)] = &[
     ("OnStop", Key::OnStop),
     ("Gate", Key::Gate),
     ("GateRefuse", Key::GateRefuse),
+    ("PacketPort", Key::PacketPort),
+    ("ClockSkew", Key::ClockSkew),
     ("sequence", Key::Sequence),
     ("one_time_sequences", Key::OneTimeSequences),
+    ("keys", Key::Keys),
+    ("time_ports", Key::TimePorts),
+    ("time_protocols", Key::TimeProtocols),
+    ("time_step", Key::TimeStep),
+    ("packet", Key::Packet),
     ("seq_timeout", Key::SeqTimeout),
     ("timeout", Key::SeqTimeout),
     ("tcpflags", Key::TcpFlags),
@@ -76,13 +90,20 @@ impl Key {
 
     /// Returns true if the key belongs in `[options]`, false if it belongs in a door.
     pub(super) fn is_option(self) -> bool {
-        self <= Self::GateRefuse
+        self <= Self::ClockSkew
     }
 
     /// Returns true for the keys whose value is a command.
     pub(super) fn is_command(self) -> bool {
         matches!(self, Self::StartCommand | Self::StopCommand | Self::StartCommand6 | Self::StopCommand6)
     }
+}
+
+/// Returns true if forks of knockd have a door key with this spelling, for keys or one-time
+/// passwords.
+pub(super) fn is_key_of_a_fork(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text == "key" || text == "otp" || text.starts_with("otp_")
 }
 
 /// The known spelling that a misspelled key probably means.
@@ -130,6 +151,8 @@ mod tests {
         let mut described: Vec<&str> = items.filter_map(|item| item.split(' ').next()).collect();
         let mut known: Vec<&str> = SPELLINGS.iter().map(|(spelling, _)| *spelling).collect();
         described.sort_unstable();
+        // `sequence = time` has its own paragraph.
+        described.dedup();
         known.sort_unstable();
         assert_eq!(described, known, "packaging/man/knockd.conf.5.in");
     }

@@ -1,4 +1,4 @@
-//! Reads a configuration and its one-time sequences from files.
+//! Reads a configuration, its one-time sequences and its keys from files.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -14,6 +14,7 @@ use super::model::{Config, Door};
 use super::parse::{self, Parsed};
 use super::quoted::quoted;
 use super::sequence_lines::unused_lines;
+use crate::keys::load_key_file;
 use crate::printable::shown_path;
 use crate::programs::missing_program;
 
@@ -23,10 +24,10 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// The result of reading a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The configuration, with the first unused sequence of each one-time file; `None` if the
-    /// report has errors.
+    /// The configuration, with the first unused sequence of each one-time file and the keys of each
+    /// key file; `None` if the report has errors.
     pub config: Option<Config>,
-    /// All findings in the file and in its one-time files.
+    /// All findings in the file and in the files that it names.
     pub report: Report,
     /// The text of the file, for [`Report::render`].
     pub text: Vec<u8>,
@@ -43,9 +44,10 @@ pub struct LoadError {
     pub reason: io::Error,
 }
 
-/// Reads the configuration at `path`, and the first unused sequence of each `one_time_sequences`
-/// file that it names. Relative names start at the current directory. If a one-time file is
-/// missing, unreadable, invalid or has no unused line left, the report contains an error.
+/// Reads the configuration at `path`, the first unused sequence of each `one_time_sequences` file
+/// that it names, and the keys of each `keys` file. Relative names start at the current directory.
+/// If one of these files is missing, unreadable or invalid, the report contains an error, and also
+/// if a one-time file has no unused line left.
 ///
 /// # Errors
 /// Fails if the configuration itself cannot be read: it is missing, not a regular file, or larger
@@ -56,12 +58,13 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     Ok(Loaded { config, report, text })
 }
 
-/// Parses the text of a configuration, and reads the one-time files that it names, as [`load`]
-/// does.
+/// Parses the text of a configuration, and reads the one-time files and the key files that it
+/// names, as [`load`] does.
 pub fn load_text(text: &[u8]) -> Parsed {
     let mut draft = parse::parse_draft(text);
     for door in &mut draft.doors {
         read_one_time_sequence(door, &mut draft.found);
+        read_keys(door, &mut draft.found);
         check_programs(door, &mut draft.found);
     }
     parse::finish(draft, text.len())
@@ -123,6 +126,24 @@ fn read_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
     }
 }
 
+/// Sets the door's keys to those of its file.
+fn read_keys(draft: &mut DoorDraft, found: &mut Findings) {
+    let (Some(path), Some(place)) = (&draft.door.key_file, draft.seen.get(&Key::Keys)) else { return };
+    match load_key_file(path) {
+        Ok(keys) => {
+            if keys.is_empty() {
+                let message = format!("{} contains no key, so no client opens the door", shown_path(path));
+                let help = "add a line for each client; `portknock keygen` prints it";
+                found.push(Diagnostic::warning(codes::EMPTY_KEY_FILE, place.value.clone(), message).help(help));
+            }
+            draft.door.keys = keys;
+        }
+        Err(error) => {
+            found.push(Diagnostic::error(codes::BAD_KEY_FILE, place.value.clone(), error.to_string()));
+        }
+    }
+}
+
 /// Warns of commands whose programs are missing or not executable on this host.
 fn check_programs(draft: &DoorDraft, found: &mut Findings) {
     let Door { start_command, stop_command, start_command_6, stop_command_6, .. } = &draft.door;
@@ -143,7 +164,10 @@ fn check_programs(draft: &DoorDraft, found: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::check_json;
+    use crate::keys;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 
     #[test]
@@ -185,6 +209,39 @@ mod tests {
         let first = &loaded.report.diagnostics[0];
         assert_eq!(first.message, format!("{}, line 1: `x` is not a port number", list.display()));
         assert_eq!(&text[first.span.clone()], list.to_str().unwrap());
+    }
+
+    #[test]
+    fn keys_are_loaded_and_their_errors_are_reported_without_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("keys");
+        let text = format!("[a]\nsequence = time\nkeys = {}\n", file.display());
+        let load = |lines: &str, mode| {
+            fs::write(&file, lines).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let Parsed { config, report } = load_text(text.as_bytes());
+            let loaded = Loaded { config, report, text: text.clone().into() };
+            let found: Vec<_> = loaded.report.diagnostics.iter().map(|found| found.code).collect();
+            (loaded.clone(), found)
+        };
+        let key = |number| keys::Key::from_bytes([number; 32]).to_text().to_string();
+        let (loaded, found) = load(&format!("alice {}\nbob {}\n", key(1), key(2)), 0o600);
+        assert_eq!(found, [""; 0]);
+        assert_eq!(loaded.keyed_doors().collect::<Vec<_>>(), ["a: time sequence of 5 steps, 2 keys"]);
+        let config = loaded.config.as_ref().unwrap();
+        assert_eq!(config.doors[0].keys.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["alice", "bob"]);
+        let json = check_json("f", text.as_bytes(), &loaded.report, Some(config));
+        for shown in [json, config.to_string(), format!("{loaded:?}")] {
+            assert!(!shown.contains(&key(1)[4..20]) && !shown.contains("[1, 1"), "{shown}");
+        }
+        assert_eq!(load("# none\n", 0o600).1, [codes::EMPTY_KEY_FILE]);
+        let (wrong, found) = load(&format!("alice {}x\n", key(1)), 0o600);
+        assert_eq!(found, [codes::BAD_KEY_FILE]);
+        assert!(!format!("{wrong:?}").contains(&key(1)[4..20]));
+        let (mut exposed, found) = load(&format!("alice {}\n", key(1)), 0o644);
+        assert_eq!(found, [codes::BAD_KEY_FILE]);
+        exposed.check_deployment(Some(&file), false);
+        assert_eq!(exposed.report.diagnostics.len(), 1, "one finding about one file");
     }
 
     #[test]

@@ -168,8 +168,9 @@ pub struct DoorId(pub u16);
 pub struct Door {
     /// The section's name. Several doors can have the same name; see [`DoorId`].
     pub name: Arc<str>,
-    /// The sequence that opens the door now. `None` if `one_time_sequences` is set and its file has
-    /// not been read or has no unused line left: no knock opens the door then.
+    /// The sequence that opens the door now. `None` if `time_sequence` or `packet` is set. Also
+    /// `None` if `one_time_sequences` is set and its file has not been read or has no unused line
+    /// left: no knock opens the door then.
     pub sequence: Option<Sequence>,
     /// `one_time_sequences`: the file that contains the sequences, which are valid one after
     /// another.

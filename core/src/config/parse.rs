@@ -10,6 +10,7 @@ use super::keys::{self, Key};
 use super::model::{Config, Door};
 use super::quoted::quoted;
 use super::slice::{Line, Slice, is_space, lines};
+use super::time_sequence::TimeSequence;
 
 /// Maximum number of doors: a [`DoorId`](super::DoorId) has 16 bits.
 const MAX_DOORS: usize = 65_536;
@@ -30,7 +31,8 @@ pub struct Parsed {
 }
 
 /// Parses the text of a configuration, which can be any bytes. Reads no files, so a door with
-/// `one_time_sequences` has no sequence yet (see [`load()`](super::load())).
+/// `one_time_sequences` has no sequence yet, and a door with `keys` has no keys (see
+/// [`load()`](super::load())).
 pub fn parse(text: &[u8]) -> Parsed {
     finish(parse_draft(text), text.len())
 }
@@ -57,6 +59,9 @@ pub(super) fn parse_draft(text: &[u8]) -> Draft {
     }
     for line in lines(text) {
         parser.line(&line);
+    }
+    for draft in &mut parser.draft.doors {
+        draft.door.time_sequence = draft.is_time.then(|| draft.time.clone());
     }
     parser.draft
 }
@@ -230,7 +235,9 @@ impl Parser {
         self.check_controls(name);
         self.section = Section::Door;
         let door = Door::new(name.text(), None);
-        self.draft.doors.push(DoorDraft { door, header: text.span(), line: line.number, seen: Seen::new() });
+        let (header, line) = (text.span(), line.number);
+        let time = TimeSequence::default();
+        self.draft.doors.push(DoorDraft { door, header, line, seen: Seen::new(), time, is_time: false });
     }
 
     fn directive(&mut self, line: &Line<'_>, text: Slice<'_>) {
@@ -314,6 +321,13 @@ impl Parser {
         if word.is_empty() {
             let message = "there is no key before the `=`";
             return self.push(Diagnostic::error(codes::UNKNOWN_KEY, text.span(), message).help("write `key = value`"));
+        }
+        if self.section == Section::Door && keys::is_key_of_a_fork(word.text()) {
+            let message =
+                format!("{} is a key of forks of knockd; portknock uses other keys and codes", quoted(word.text()));
+            let help = "make a key for each client with `portknock keygen`, put the keys into a file, \
+                        and write `keys = FILE` and `sequence = time`";
+            return self.push(Diagnostic::error(codes::KEY_OF_A_FORK, word.span(), message).help(help));
         }
         let mut found =
             Diagnostic::error(codes::UNKNOWN_KEY, word.span(), format!("unknown key {}", quoted(word.text())));

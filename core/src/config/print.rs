@@ -3,12 +3,14 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use super::model::{Config, Door, FlagMask, Gate, GateSets, OnStop, Options, Refusal, TableFamily};
+use super::model::{Config, Door, FlagMask, Gate, GateSets, OnStop, Options, PacketFormat, Refusal, TableFamily};
+use super::port_ranges::ranges_text;
+use super::time_sequence::{StepProtocols, TimeSequence};
 use super::values::{FLAGS, NO_SOCKET};
 
 /// Writes the canonical text: options that differ from the defaults, then the doors in order.
 /// Parsing it gives the same configuration, except for the current sequence of a door with
-/// `one_time_sequences`, which remains in its file.
+/// `one_time_sequences`, which remains in its file, and for keys, which remain in theirs.
 impl Display for Config {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let options = self.options != Options::default();
@@ -45,7 +47,9 @@ fn print_options(options: &Options, f: &mut Formatter<'_>) -> fmt::Result {
     }
     line(f, "OnStop", unless(&options.on_stop, &default.on_stop))?;
     line(f, "Gate", unless(&options.gate, &default.gate))?;
-    line(f, "GateRefuse", unless(&options.gate_refuse, &default.gate_refuse))
+    line(f, "GateRefuse", unless(&options.gate_refuse, &default.gate_refuse))?;
+    line(f, "PacketPort", unless(&options.packet_ports, &default.packet_ports).map(|ports| ranges_text(ports)))?;
+    line(f, "ClockSkew", unless(&options.clock_skew, &default.clock_skew).map(Duration::as_secs))
 }
 
 fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
@@ -55,11 +59,18 @@ fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
     let allow: Vec<String> = door.allow.iter().map(ToString::to_string).collect();
     let open: Vec<String> = door.open.iter().map(ToString::to_string).collect();
     writeln!(f, "[{}]", door.name)?;
-    match &door.one_time_sequences {
-        Some(path) => line(f, "one_time_sequences", Some(path.display()))?,
-        None => line(f, "sequence", door.sequence.as_ref())?,
+    line(f, "keys", door.key_file.as_ref().map(|path| path.display()))?;
+    match (&door.one_time_sequences, &door.time_sequence) {
+        (Some(path), _) => line(f, "one_time_sequences", Some(path.display()))?,
+        (None, Some(time)) => print_time(time, f)?,
+        (None, None) => line(f, "sequence", door.sequence.as_ref())?,
     }
-    line(f, "seq_timeout", Some(door.seq_timeout.as_secs()))?;
+    line(f, "packet", door.packet)?;
+    let seq_timeout = match door.packet {
+        Some(_) => unless(&door.seq_timeout, &Duration::from_secs(25)),
+        None => Some(&door.seq_timeout),
+    };
+    line(f, "seq_timeout", seq_timeout.map(Duration::as_secs))?;
     line(f, "tcpflags", unless(&door.tcpflags, &FlagMask::default()))?;
     line(f, "target", door.target)?;
     line(f, "allow", Some(allow.join(",")).filter(|list| !list.is_empty()))?;
@@ -71,6 +82,17 @@ fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
     line(f, "stop_command", door.stop_command.as_ref())?;
     line(f, "stop_command_6", door.stop_command_6.as_ref())?;
     line(f, "seq_cooldown", door.seq_cooldown.map(|time| time.as_secs()))
+}
+
+fn print_time(time: &TimeSequence, f: &mut Formatter<'_>) -> fmt::Result {
+    let default = TimeSequence::default();
+    match time.steps == default.steps {
+        true => line(f, "sequence", Some("time"))?,
+        false => line(f, "sequence", Some(format_args!("time:{}", time.steps)))?,
+    }
+    line(f, "time_ports", unless(&time.ports, &default.ports).map(|ports| ranges_text(std::slice::from_ref(ports))))?;
+    line(f, "time_protocols", unless(&time.protocols, &default.protocols))?;
+    line(f, "time_step", unless(&time.window, &default.window).map(Duration::as_secs))
 }
 
 fn line(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> fmt::Result {
@@ -95,6 +117,20 @@ impl Display for FlagMask {
             write!(f, "{comma}{mark}{name}")?;
         }
         Ok(())
+    }
+}
+
+/// The value of `time_protocols =`.
+impl Display for StepProtocols {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The value of `packet =`.
+impl Display for PacketFormat {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -1,8 +1,10 @@
-//! The last line of the output of a check.
+//! The last lines of the output of a check.
 
 use std::fmt;
 
 use super::load::Loaded;
+use super::model::Door;
+use crate::printable::Printable;
 
 /// The numbers of doors and findings in a checked configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,20 @@ impl Loaded {
             warnings: self.report.warnings(),
         }
     }
+
+    /// Returns a line for each door with `keys`, as in `ssh: time sequence of 5 steps, 2 keys`.
+    pub fn keyed_doors(&self) -> impl Iterator<Item = String> {
+        self.config.iter().flat_map(|config| &config.doors).filter_map(keyed_door)
+    }
+}
+
+fn keyed_door(door: &Door) -> Option<String> {
+    let form = match (&door.time_sequence, door.packet) {
+        (Some(time), _) => format!("time sequence of {}", Count(time.steps.into(), "step")),
+        (None, Some(format)) => format!("packet of the format {format}"),
+        (None, None) => return None,
+    };
+    Some(format!("{}: {form}, {}", Printable(&door.name), Count(door.keys.len(), "key")))
 }
 
 /// As in `1 door, 0 errors, 2 warnings`.

@@ -31,6 +31,11 @@ pub(super) const NO_SOCKET: &str = "none";
 
 /// Parses whole seconds, from 1 to ten years.
 pub(super) fn seconds(value: Slice<'_>, found: &mut Findings) -> Option<Duration> {
+    seconds_in(value, 1..=MAX_SECONDS, found)
+}
+
+/// Parses whole seconds in this range.
+pub(super) fn seconds_in(value: Slice<'_>, range: RangeInclusive<u64>, found: &mut Findings) -> Option<Duration> {
     let text = value.text().strip_prefix('+').unwrap_or(value.text());
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let scale = match unit.trim_matches(is_space).to_ascii_lowercase().as_str() {
@@ -47,9 +52,12 @@ pub(super) fn seconds(value: Slice<'_>, found: &mut Findings) -> Option<Duration
         return None;
     };
     let seconds = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(scale));
-    let Some(seconds) = seconds.filter(|seconds| (1..=MAX_SECONDS).contains(seconds)) else {
+    let Some(seconds) = seconds.filter(|seconds| range.contains(seconds)) else {
         let message = format!("{} is out of range", quoted(value.text()));
-        let help = format!("times are from 1 to {MAX_SECONDS} seconds (ten years)");
+        let help = match *range.end() {
+            MAX_SECONDS => format!("times are from 1 to {MAX_SECONDS} seconds (ten years)"),
+            most => format!("write a number of seconds from {} to {most}", range.start()),
+        };
         found.push(Diagnostic::error(codes::NUMBER_RANGE, value.span(), message).help(help));
         return None;
     };

@@ -1,4 +1,4 @@
-//! Checks whether unauthorised users can read a file that contains sequences.
+//! Checks whether unauthorised users can read a file that contains secrets.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

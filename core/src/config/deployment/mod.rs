@@ -6,6 +6,7 @@ mod exposed;
 mod forbidden;
 mod unit;
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::codes;
@@ -22,7 +23,8 @@ const COMMANDS: [Key; 4] = [Key::StartCommand, Key::StartCommand6, Key::StopComm
 
 impl Loaded {
     /// Adds warnings about this host to the report. Other users should not be able to read
-    /// sequences in the file at `path` and in its one-time files. If `confined`
+    /// sequences in the file at `path` and in its one-time files, or keys in its key files. If
+    /// `confined`
     /// ([`service_is_confined`]), commands should not need more permissions than the packaged
     /// service has.
     pub fn check_deployment(&mut self, path: Option<&Path>, confined: bool) {
@@ -39,17 +41,24 @@ impl Loaded {
 }
 
 fn check_secrets(path: &Path, draft: &Draft, found: &mut Vec<Diagnostic>) {
-    let mut check = |path: &Path, is_one_time, span| {
+    let mut check = |path: &Path, is_one_time, span: Range<usize>, secrets: &str| {
         let Some(exposed) = exposed::exposed(path, is_one_time) else { return };
-        let message = format!("{} can read {}, which contains sequences", exposed.readers, shown_path(path));
+        // An unsafe mode of a key file is an error already.
+        if found.iter().any(|found| found.code == codes::BAD_KEY_FILE && found.span == span) {
+            return;
+        }
+        let message = format!("{} can read {}, which contains {secrets}", exposed.readers, shown_path(path));
         found.push(Diagnostic::warning(codes::READABLE_SECRET, span, message).help(exposed.help));
     };
-    if !draft.doors.is_empty() {
-        check(path, false, 0..0);
+    if draft.doors.iter().any(|door| door.door.key_file.is_none()) {
+        check(path, false, 0..0, "sequences");
     }
     for door in &draft.doors {
         if let (Some(file), Some(place)) = (&door.door.one_time_sequences, door.seen.get(&Key::OneTimeSequences)) {
-            check(file, true, place.value.clone());
+            check(file, true, place.value.clone(), "sequences");
+        }
+        if let (Some(file), Some(place)) = (&door.door.key_file, door.seen.get(&Key::Keys)) {
+            check(file, false, place.value.clone(), "keys");
         }
     }
 }
@@ -73,7 +82,7 @@ fn check_commands(draft: &Draft, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn warning(forbidden: &Forbidden, span: std::ops::Range<usize>) -> Diagnostic {
+fn warning(forbidden: &Forbidden, span: Range<usize>) -> Diagnostic {
     const DROP_IN: &str = "run the service as root with the drop-in root.conf (portknockd(8), \"Under systemd\")";
     let (message, help) = match forbidden {
         Forbidden::OtherUser(name) => (

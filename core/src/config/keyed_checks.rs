@@ -1,0 +1,279 @@
+//! The checks of doors with `keys`: time sequences and packets.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::codes;
+use super::diagnostic::Diagnostic;
+use super::draft::DoorDraft;
+use super::findings::Findings;
+use super::keys::Key;
+use super::model::{Door, Options};
+use super::quoted::quoted;
+use super::time_sequence::TimeSequence;
+use crate::spa::MAX_DOOR_LENGTH;
+
+/// A time sequence with fewer ports than this number causes a warning.
+const FEW_PORTS_THRESHOLD: u32 = 1000;
+/// A time sequence with fewer steps than this number causes a warning.
+const FEW_STEPS_THRESHOLD: u8 = 4;
+/// Number of windows of a key whose sequences open the door: the previous, the present and the next
+/// one.
+const LIVE_WINDOWS: f64 = 3.0;
+
+/// Checks one door.
+pub(super) fn check(options: &Options, draft: &DoorDraft, found: &mut Findings) {
+    check_keys(draft, found);
+    check_packet(draft, found);
+    check_time(options, draft, found);
+}
+
+/// Reports keys without which the door cannot open, and keys that need another one.
+fn check_keys(draft: &DoorDraft, found: &mut Findings) {
+    let seen = &draft.seen;
+    let has_other_sequence = [Key::Sequence, Key::OneTimeSequences].iter().any(|key| seen.contains_key(key));
+    let needs_keys = if draft.is_time { seen.get(&Key::Sequence) } else { seen.get(&Key::Packet) };
+    if let Some(place) = needs_keys
+        && !seen.contains_key(&Key::Keys)
+    {
+        let form = if draft.is_time { "`sequence = time`" } else { "`packet`" };
+        let message = format!("{form} needs the keys of the clients");
+        let help = "add `keys = FILE`; `portknock keygen` makes a key for the file";
+        found.push(Diagnostic::error(codes::NO_KEYS, place.key.clone(), message).help(help));
+    }
+    let mut report = |key: Key, word: &str, form: &str| {
+        if let Some(place) = seen.get(&key) {
+            let message = format!("`{word}` is only for doors with {form}");
+            let help = format!("add {form}, or remove this line");
+            found.push(Diagnostic::error(codes::KEY_WITHOUT_FORM, place.key.clone(), message).help(help));
+        }
+    };
+    if needs_keys.is_none() && has_other_sequence {
+        report(Key::Keys, "keys", "`sequence = time` or `packet = portknock`");
+    }
+    if !draft.is_time {
+        report(Key::TimePorts, "time_ports", "`sequence = time`");
+        report(Key::TimeProtocols, "time_protocols", "`sequence = time`");
+        report(Key::TimeStep, "time_step", "`sequence = time`");
+    }
+}
+
+/// Reports a name that does not fit into a packet, and keys that have no effect on packets.
+fn check_packet(draft: &DoorDraft, found: &mut Findings) {
+    if draft.door.packet.is_none() {
+        return;
+    }
+    let length = draft.door.name.len();
+    if length > MAX_DOOR_LENGTH {
+        let message =
+            format!("the name of a door with `packet` has at most {MAX_DOOR_LENGTH} bytes; this one has {length}");
+        let help = "shorten the name, which each packet contains";
+        found.push(Diagnostic::error(codes::PACKET_DOOR_NAME, draft.header.clone(), message).help(help));
+    }
+    if draft.seen.contains_key(&Key::Sequence) {
+        return;
+    }
+    for (key, word) in [(Key::SeqTimeout, "seq_timeout"), (Key::TcpFlags, "tcpflags")] {
+        if let Some(place) = draft.seen.get(&key) {
+            let message = format!("`{word}` has no effect on a door with `packet`");
+            let help = "remove this line: a single UDP packet opens the door";
+            found.push(Diagnostic::warning(codes::USELESS_FOR_PACKETS, place.key.clone(), message).help(help));
+        }
+    }
+}
+
+/// Reports time sequences with too few ports, and time sequences that attackers can guess.
+fn check_time(options: &Options, draft: &DoorDraft, found: &mut Findings) {
+    let (Some(time), Some(place)) = (&draft.door.time_sequence, draft.seen.get(&Key::Sequence)) else { return };
+    let ports = number_of_ports(time);
+    if ports < u32::from(time.steps) {
+        let place = draft.seen.get(&Key::TimePorts).unwrap_or(place);
+        let message = format!("{ports} ports are too few for {} different steps", time.steps);
+        let help = "use a larger range, as in `time_ports = 20000-60000`";
+        found.push(Diagnostic::error(codes::FEW_TIME_PORTS, place.value.clone(), message).help(help));
+        return;
+    }
+    let help = if options.scan_guard == 0 {
+        "remove `ScanGuard = 0`: without the scan guard, wrong ports do not end an attempt"
+    } else if time.steps < FEW_STEPS_THRESHOLD {
+        "use 4 steps or more; `sequence = time` has 5"
+    } else if ports < FEW_PORTS_THRESHOLD {
+        "use a larger range, as in `time_ports = 20000-60000`"
+    } else {
+        return;
+    };
+    let packets = rounded(packets_to_guess(time.steps, ports, options.scan_guard));
+    let message = format!("weak time sequence: {packets} packets are enough to guess the sequence of a key");
+    found.push(Diagnostic::warning(codes::WEAK_TIME_SEQUENCE, place.value.clone(), message).help(help));
+}
+
+fn number_of_ports(time: &TimeSequence) -> u32 {
+    u32::from(time.ports.end().get().saturating_sub(time.ports.start().get())) + 1
+}
+
+/// Returns the number of packets that an attacker sends on average until one opens the door,
+/// if the steps have only one protocol and there is only one key.
+///
+/// The attacker chooses a set of ports of which the guard allows all that are not steps, and sends
+/// packets to all of them in turn, once for each step. That tries every order of these ports.
+fn packets_to_guess(steps: u8, ports: u32, scan_guard: u8) -> f64 {
+    let allowed = u32::from(steps) + u32::from(scan_guard);
+    let tried_ports = if scan_guard == 0 { ports } else { allowed.min(ports) };
+    let orders = |ports: u32| (0..u32::from(steps)).map(|step| f64::from(ports - step)).product::<f64>();
+    let packets = f64::from(steps) * f64::from(tried_ports);
+    (packets * orders(ports) / orders(tried_ports) / LIVE_WINDOWS).max(packets)
+}
+
+/// Returns the number with one significant digit, such as `about 3 × 10^12`.
+fn rounded(number: f64) -> String {
+    let text = format!("{number:.0e}");
+    match text.split_once('e') {
+        Some((digit, exponent)) if number >= 1e6 => format!("about {digit} × 10^{exponent}"),
+        _ => format!("about {number:.0}"),
+    }
+}
+
+/// Reports two doors that the keys of one file open by the same sequences or in the same windows:
+/// the sequence of a window opens only one door.
+pub(super) fn check_shared_windows(doors: &[DoorDraft], found: &mut Findings) {
+    let mut first: HashMap<(&Path, u64), usize> = HashMap::new();
+    let mut same: HashMap<(&Path, TimeSequence), usize> = HashMap::new();
+    for (i, draft) in doors.iter().enumerate() {
+        let Door { time_sequence: Some(time), key_file: Some(path), .. } = &draft.door else { continue };
+        let Some(place) = draft.seen.get(&Key::Keys) else { continue };
+        // A sequence with more steps begins with that of fewer steps.
+        let time = TimeSequence { steps: 1, ..time.clone() };
+        let first = *first.entry((path, time.window.as_secs())).or_insert(i);
+        let same = *same.entry((path, time)).or_insert(i);
+        let about = |other: usize| {
+            let other = &doors[other];
+            format!("{} on line {}", quoted(&other.door.name), other.line)
+        };
+        let (span, code) = (place.value.clone(), codes::SHARED_WINDOW);
+        if same != i {
+            let message = format!("the door {} has the same time sequences, and each opens one door only", about(same));
+            let help = "use another file of keys, or another `time_step`";
+            found.push(Diagnostic::error(code, span, message).help(help));
+        } else if first != i {
+            let message =
+                format!("each key opens either this door or the door {} in a window of time, not both", about(first));
+            let help = "use another file of keys, or another `time_step`";
+            found.push(Diagnostic::warning(code, span, message).help(help));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Severity, parse};
+
+    fn codes_of(text: &str) -> Vec<&'static str> {
+        parse(text.as_bytes()).report.diagnostics.iter().map(|found| found.code).collect()
+    }
+
+    #[test]
+    fn guesses_are_counted() {
+        // All 6 orders of 3 ports in 9 packets, if the guard allows all ports.
+        assert!((packets_to_guess(3, 3, 8) - 9.0).abs() < 1e-9);
+        assert!((packets_to_guess(5, 64_512, 0) - 322_560.0).abs() < 1e-9);
+        // One of 100 ports; 9 packets try 9 of them, and three windows have a port each.
+        assert!((packets_to_guess(1, 100, 8) - 100.0 / 3.0).abs() < 1e-9);
+        assert_eq!(rounded(packets_to_guess(5, 64_512, 8)), "about 2 × 10^20");
+        assert_eq!(rounded(322_560.4), "about 322560");
+    }
+    const KEYS: &str = "keys = /k\n";
+
+    #[test]
+    fn a_door_has_one_form_and_the_keys_for_it() {
+        let time = "[a]\nsequence = time\n";
+        let packet = "[a]\npacket = portknock\n";
+        assert_eq!(codes_of(&format!("{time}{KEYS}")), [""; 0]);
+        assert_eq!(codes_of(&format!("{packet}{KEYS}")), [""; 0]);
+        assert_eq!(codes_of(time), [codes::NO_KEYS]);
+        assert_eq!(codes_of(packet), [codes::NO_KEYS]);
+        assert_eq!(codes_of(&format!("[a]\n{KEYS}")), [codes::NO_SEQUENCE]);
+        for sequence in ["sequence = 7342,1201:udp,23045\n", "one_time_sequences = /x\n"] {
+            assert_eq!(codes_of(&format!("[a]\n{sequence}{KEYS}")), [codes::KEY_WITHOUT_FORM], "{sequence}");
+            assert_eq!(codes_of(&format!("[a]\n{sequence}packet = portknock\n{KEYS}")), [codes::TWO_SEQUENCES]);
+        }
+        assert_eq!(codes_of(&format!("{packet}sequence = time\n{KEYS}")), [codes::TWO_SEQUENCES]);
+        let three = format!("{time}one_time_sequences = /x\npacket = portknock\n{KEYS}");
+        assert_eq!(codes_of(&three), [codes::TWO_SEQUENCES; 2]);
+        let options = "time_ports = 1024-9000\ntime_protocols = udp\ntime_step = 60\n";
+        assert_eq!(codes_of(&format!("[a]\n{options}{}{KEYS}", &time[4..])), [""; 0]);
+        assert_eq!(codes_of(&format!("{packet}{KEYS}{options}")), [codes::KEY_WITHOUT_FORM; 3]);
+    }
+
+    #[test]
+    fn the_last_sequence_line_counts() {
+        let read = |lines: &str| {
+            let config = parse(format!("[a]\n{KEYS}{lines}").as_bytes()).config.unwrap();
+            (config.doors[0].time_sequence.as_ref().map(|time| time.steps), config.doors[0].sequence.clone())
+        };
+        assert_eq!(read("sequence = 7342,1201:udp,23045\nsequence = time:6\n"), (Some(6), None));
+        assert_eq!(read("sequence = time:6\nsequence = TIME\n"), (Some(5), None));
+        let text = format!("[a]\nsequence = time\nsequence = 7342,1201:udp,23045\n{KEYS}");
+        assert_eq!(codes_of(&text), [codes::REPEATED_KEY, codes::KEY_WITHOUT_FORM]);
+    }
+
+    #[test]
+    fn a_packet_door_has_a_short_name_and_no_options_of_sequences() {
+        let of = |name: &str, lines: &str| codes_of(&format!("[{name}]\npacket = portknock\n{KEYS}{lines}"));
+        assert_eq!(of(&"ä".repeat(15), ""), [""; 0]);
+        assert_eq!(of(&format!("{}b", "ä".repeat(15)), ""), [codes::PACKET_DOOR_NAME]);
+        assert_eq!(of("a", "seq_timeout = 5\ntcpflags = ack\n"), [codes::USELESS_FOR_PACKETS; 2]);
+        let time = format!("[{}]\nsequence = time\nseq_timeout = 200\n{KEYS}", "ä".repeat(16));
+        assert_eq!(codes_of(&time), [""; 0]);
+    }
+
+    #[test]
+    fn flags_matter_only_to_steps_of_tcp() {
+        let of = |lines: &str| codes_of(&format!("[a]\n{KEYS}sequence = time\ntcpflags = ack\n{lines}"));
+        assert_eq!(of(""), [codes::NO_CLIENT_FLAGS]);
+        assert_eq!(of("time_protocols = both\n"), [codes::NO_CLIENT_FLAGS]);
+        assert_eq!(of("time_protocols = udp\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_time_sequence_has_enough_ports_and_is_hard_to_guess() {
+        let of = |steps: &str, lines: &str| codes_of(&format!("[a]\n{KEYS}sequence = time{steps}\n{lines}"));
+        assert_eq!(of(":4", "time_ports = 1000-1999\n"), [""; 0]);
+        for (steps, lines) in [(":3", ""), (":1", ""), ("", "time_ports = 1000-1998\n"), ("", "time_ports = 9-13\n")] {
+            assert_eq!(of(steps, lines), [codes::WEAK_TIME_SEQUENCE], "{steps} {lines}");
+        }
+        for (steps, lines) in [("", "time_ports = 9-12\n"), (":2", "time_ports = 9\n")] {
+            assert_eq!(of(steps, lines), [codes::FEW_TIME_PORTS], "{steps} {lines}");
+        }
+        let unguarded = format!("[options]\nScanGuard = 0\n[a]\n{KEYS}sequence = time\n");
+        assert_eq!(codes_of(&unguarded), [codes::WEAK_TIME_SEQUENCE]);
+    }
+
+    #[test]
+    fn a_window_of_a_key_opens_one_door() {
+        let two = |first: &str, second: &str| {
+            let door = |name: &str, lines: &str| format!("[{name}]\nsequence = time\n{lines}\n");
+            parse(format!("{}{}", door("a", first), door("b", second)).as_bytes()).report.diagnostics
+        };
+        let same = two("keys = /k", "keys = /k");
+        assert_eq!(same.len(), 1);
+        assert_eq!((same[0].code, same[0].severity), (codes::SHARED_WINDOW, Severity::Error));
+        assert!(same[0].message.contains("the door `a` on line 1"), "{same:?}");
+        assert_eq!(two("keys = /k", "keys = /k\ntarget = ::1")[0].severity, Severity::Error);
+        let more = two("keys = /k", "keys = /k\nsequence = time:6");
+        assert!(more.iter().any(|found| found.severity == Severity::Error), "{more:?}");
+        let ports = two("keys = /k", "keys = /k\ntime_ports = 20000-60000");
+        assert_eq!((ports[0].code, ports[0].severity), (codes::SHARED_WINDOW, Severity::Warning));
+        assert_eq!(two("keys = /k", "keys = /other"), []);
+        assert_eq!(two("keys = /k", "keys = /k\ntime_step = 60"), []);
+    }
+
+    #[test]
+    fn one_name_can_have_a_door_of_each_form() {
+        let (time, packet) = ("[a]\nkeys = /k\nsequence = time\n", "[a]\nkeys = /k\npacket = portknock\n");
+        let fixed = "[a]\nsequence = 7342,1201:udp,23045\n";
+        assert_eq!(codes_of(&format!("{time}{packet}{fixed}")), [""; 0]);
+        assert_eq!(codes_of(&format!("{packet}{packet}")), [codes::REPEATED_DOOR]);
+        assert_eq!(codes_of(&format!("{fixed}{packet}[a]\none_time_sequences = /x\n")), [codes::REPEATED_DOOR]);
+    }
+}
