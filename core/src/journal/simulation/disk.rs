@@ -134,9 +134,8 @@ fn with<T>(act: impl FnOnce(&mut Disk) -> T) -> Option<T> {
     DISK.with_borrow_mut(|disk| disk.as_mut().map(act))
 }
 
-/// Makes one change. `whole` makes it completely, `part` makes some of it and receives the fate of the
-/// change.
-fn change<T>(part: impl FnOnce(Fate), whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+/// Counts a change and returns its fate.
+fn next_fate() -> Fate {
     let fate = with(|disk| {
         let number = disk.changes;
         disk.changes += 1;
@@ -146,7 +145,13 @@ fn change<T>(part: impl FnOnce(Fate), whole: impl FnOnce() -> io::Result<T>) -> 
             _ => Fate::Done,
         }
     });
-    let fate = fate.unwrap_or(Fate::Done);
+    fate.unwrap_or(Fate::Done)
+}
+
+/// Makes one change. `whole` makes it completely, `part` makes some of it and receives the fate of the
+/// change.
+fn change<T>(part: impl FnOnce(Fate), whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let fate = next_fate();
     match fate {
         Fate::Done => return whole(),
         Fate::Fails(error) => {
@@ -274,4 +279,27 @@ pub(in crate::journal) fn sync_names(directory: &Path) -> io::Result<()> {
             if simulated.is_some() { Ok(()) } else { disk::sync_names(directory) }
         },
     )
+}
+
+pub(in crate::journal) fn write_marker(path: &Path, text: &str) -> io::Result<()> {
+    change_marker(|| disk::write_marker(path, text))
+}
+
+pub(in crate::journal) fn rename_marker(from: &Path, to: &Path) -> io::Result<()> {
+    change_marker(|| disk::rename_marker(from, to))
+}
+
+pub(in crate::journal) fn remove_marker(path: &Path) -> io::Result<()> {
+    change_marker(|| disk::remove_marker(path))
+}
+
+/// Makes one change of a marker, before or after which the process can die. Markers are on another
+/// medium, which does not fail.
+fn change_marker(make: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match next_fate() {
+        Fate::Done | Fate::Fails(_) => return make(),
+        Fate::Dies(Moment::Before) => {}
+        Fate::Dies(_) => make()?,
+    }
+    resume_unwind(Box::new(Died))
 }
