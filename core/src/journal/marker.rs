@@ -5,13 +5,15 @@
 //! knock. It is empty from the first failed write of the state file until the file contains everything
 //! again, so that a process that dies meanwhile leaves an empty marker.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[cfg(not(test))]
 use super::disk;
-use super::file::{make_directory, with_suffix};
+use super::file::with_suffix;
 #[cfg(test)]
 use super::simulation::disk;
 
@@ -49,7 +51,7 @@ impl Marker {
         let Some(path) = &self.path else { return Mark::Absent };
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Mark::Absent,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Mark::Absent,
             Err(_) => return Mark::Unsaved,
         };
         match text.strip_suffix('\n').and_then(|line| line.split_once(' ')) {
@@ -102,5 +104,15 @@ impl Marker {
     pub(super) fn abandon(&mut self) {
         self.clear();
         self.path = None;
+    }
+}
+
+/// Creates the directory of a marker if it does not exist. Others can use it, too: it can be the
+/// directory of the control socket.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    match DirBuilder::new().mode(0o755).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
