@@ -16,6 +16,10 @@ use crate::time::Timestamp;
 
 /// Maximum number of entries for a key and form.
 const MAX_ENTRIES: usize = 64;
+/// Maximum number of pairs of a key and a form. Small in tests, so that they reach it.
+const MAX_PAIRS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
+/// Maximum value of `ClockSkew`.
+const MAX_SKEW: Duration = Duration::from_secs(3600);
 
 /// The form of an authenticated knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +38,11 @@ impl Form {
             Self::Time(seconds) => Duration::from_secs(seconds.into()),
             Self::Packet => skew,
         }
+    }
+
+    /// Returns a time by which two acceptable knocks never differ.
+    fn spread(self) -> Duration {
+        self.lead(MAX_SKEW) * 3
     }
 }
 
@@ -68,6 +77,8 @@ struct KeyMemory {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReplayMemory {
     keys: HashMap<(Fingerprint, Form), KeyMemory, RandomState>,
+    /// Number of entries of all keys.
+    entries: usize,
     /// Any knock that was acceptable at this time by the wall clock may have been accepted: the
     /// record of what was accepted until then is incomplete.
     incomplete_until: Option<Timestamp>,
@@ -95,11 +106,12 @@ impl ReplayMemory {
         if self.incomplete_until.is_some_and(|until| knock.time <= until.saturating_add(lead)) {
             return Err(Replayed);
         }
-        let memory = self.keys.entry((knock.key, knock.form)).or_default();
         // Nothing that old can be accepted while the clock is right.
-        let old = Timestamp::from_nanos(now.as_nanos().saturating_sub(nanos(lead) * 2));
-        memory.forget(|time, _| time < old);
-        memory.insert(knock.time, knock.token)
+        let old = earlier(now, lead * 2);
+        self.change(knock.key, knock.form, |memory| {
+            memory.forget(|time, _| time < old);
+            memory.insert(knock)
+        })
     }
 
     /// Returns true if the memory has accepted this knock and still contains it.
@@ -111,14 +123,29 @@ impl ReplayMemory {
     /// Adds a knock that was accepted, according to a record of it.
     pub(crate) fn restore(&mut self, knock: &KnockUse) {
         // A record that an earlier one implies changes nothing.
-        let _ = self.keys.entry((knock.key, knock.form)).or_default().insert(knock.time, knock.token);
+        let _ = self.change(knock.key, knock.form, |memory| memory.insert(knock));
     }
 
     /// Raises a floor according to a record of it.
     pub(crate) fn restore_floor(&mut self, key: Fingerprint, form: Form, floor: Timestamp) {
-        let memory = self.keys.entry((key, form)).or_default();
-        memory.forget(|time, _| time <= floor);
-        memory.floor = memory.floor.max(floor);
+        self.change(key, form, |memory| {
+            memory.forget(|time, _| time <= floor);
+            memory.floor = memory.floor.max(floor);
+        });
+    }
+
+    /// Adds everything that another memory refuses.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (key, form, floor, knocks) in other.iter() {
+            self.restore_floor(key, form, floor);
+            knocks.for_each(|knock| self.restore(&knock));
+        }
+        self.incomplete_until = self.incomplete_until.max(other.incomplete_until);
+    }
+
+    /// Returns the maximum number of floors and knocks that [`ReplayMemory::iter`] returns.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len() + self.entries
     }
 
     /// Returns the floors and the accepted knocks, in no particular order, from which
@@ -129,10 +156,39 @@ impl ReplayMemory {
             (key, form, memory.floor, knocks)
         })
     }
+
+    /// Changes what the memory has of a key and form.
+    fn change<T>(&mut self, key: Fingerprint, form: Form, change: impl FnOnce(&mut KeyMemory) -> T) -> T {
+        if self.keys.len() >= MAX_PAIRS && !self.keys.contains_key(&(key, form)) {
+            self.forget_pair();
+        }
+        let memory = self.keys.entry((key, form)).or_default();
+        let before = memory.entries.len();
+        let result = change(memory);
+        self.entries = self.entries + memory.entries.len() - before;
+        result
+    }
+
+    /// Forgets the pair of a key and a form whose latest knock is the oldest. Knocks of all keys up to
+    /// that time are refused from then on.
+    fn forget_pair(&mut self) {
+        let oldest = self.keys.iter().map(|(pair, memory)| (memory.latest(), *pair)).min();
+        if let Some((latest, pair)) = oldest
+            && let Some(memory) = self.keys.remove(&pair)
+        {
+            self.entries -= memory.entries.len();
+            self.distrust(latest);
+        }
+    }
 }
 
 impl KeyMemory {
-    fn insert(&mut self, time: Timestamp, token: Token) -> Result<(), Replayed> {
+    /// The time of the latest knock that is refused.
+    fn latest(&self) -> Timestamp {
+        self.entries.last().map_or(self.floor, |&(time, _)| time)
+    }
+
+    fn insert(&mut self, &KnockUse { form, time, token, .. }: &KnockUse) -> Result<(), Replayed> {
         if time <= self.floor {
             return Err(Replayed);
         }
@@ -143,6 +199,8 @@ impl KeyMemory {
             // All entries of this time: the floor refuses them.
             self.forget(|time, _| time <= oldest);
         }
+        let old = earlier(self.latest(), form.spread());
+        self.forget(|time, _| time < old);
         Ok(())
     }
 
@@ -150,14 +208,16 @@ impl KeyMemory {
     /// of the last one.
     fn forget(&mut self, is_forgotten: impl Fn(Timestamp, Token) -> bool) {
         let count = self.entries.partition_point(|&(time, token)| is_forgotten(time, token));
-        if let Some((time, _)) = self.entries.drain(..count).last() {
+        if let Some((time, _)) = self.entries.drain(..count).next_back() {
             self.floor = self.floor.max(time);
         }
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+/// Returns the time `span` before `time`, or the epoch if that is out of range.
+fn earlier(time: Timestamp, span: Duration) -> Timestamp {
+    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    Timestamp::from_nanos(time.as_nanos().saturating_sub(nanos))
 }
 
 #[cfg(test)]
@@ -251,13 +311,43 @@ mod tests {
         for i in 0..200_u32 {
             memory.accept(&packet(1, at(u64::from(i) * 3), i), at(u64::from(i) * 3), SKEW).unwrap();
         }
+        memory.distrust(at(7));
         let mut restored = ReplayMemory::default();
-        for (key, form, floor, knocks) in memory.iter() {
-            restored.restore_floor(key, form, floor);
-            for knock in knocks {
-                restored.restore(&knock);
+        restored.merge(&memory);
+        assert_eq!(restored.keys, memory.keys);
+        assert_eq!((restored.incomplete_until, restored.len()), (memory.incomplete_until, memory.len()));
+        assert_eq!(restored.len(), memory.iter().map(|(_, _, _, knocks)| 1 + knocks.count()).sum::<usize>());
+    }
+
+    #[test]
+    fn knocks_far_in_the_past_of_a_key_need_no_entries() {
+        let mut memory = ReplayMemory::default();
+        let knocks: Vec<_> = (0..10).map(|i| packet(1, at(u64::from(i) * 24 * 3600), i)).collect();
+        knocks.iter().for_each(|knock| memory.restore(knock));
+        assert_eq!(memory.len(), 2, "a floor and the latest");
+        for knock in knocks {
+            assert_eq!(memory.accept(&knock, knock.time, SKEW), Err(Replayed));
+        }
+    }
+
+    #[test]
+    fn the_number_of_keys_is_bounded_and_a_knock_of_a_forgotten_key_is_refused() {
+        let mut memory = ReplayMemory::default();
+        let of_key = |number: usize| {
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&number.to_be_bytes());
+            KnockUse { key: Fingerprint(key), ..packet(0, at(number as u64), 1) }
+        };
+        for number in 0..3 * MAX_PAIRS {
+            // The clock of the machine is right: no knock is too old for the floor of a forgotten key.
+            let knock = of_key(number);
+            assert_eq!(memory.accept(&knock, knock.time, SKEW), Ok(()), "{number}");
+            assert!(memory.keys.len() <= MAX_PAIRS && memory.len() <= 2 * MAX_PAIRS);
+        }
+        for number in 0..3 * MAX_PAIRS {
+            for now in [at(number as u64), at(3 * MAX_PAIRS as u64)] {
+                assert_eq!(memory.accept(&of_key(number), now, SKEW), Err(Replayed), "{number}");
             }
         }
-        assert_eq!(restored.keys, memory.keys);
     }
 }

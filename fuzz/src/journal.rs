@@ -38,7 +38,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         format!("portknock openings 1\n{open}\n{other}\n?close 0\n"),
         format!("portknock openings 1\n{open}\n{other}\n{}\n", open.replace("open 0", "open 7")),
         format!("portknock openings 1\n{open}\n{other}\n?clo"),
-        format!("portknock openings 2\n{open}\n"),
+        format!("portknock openings 3\n{open}\n"),
         format!("damaged\n{other}\nmore damage\n{open}\n"),
     ]
     .map(String::into_bytes)

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Creates a file. Fails if it exists.
@@ -43,4 +43,19 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 /// Syncs a directory, so that its names survive a loss of power.
 pub(super) fn sync_names(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// Replaces the text of a marker, which is on another medium and not synced.
+pub(super) fn write_marker(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+pub(super) fn rename_marker(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+pub(super) fn remove_marker(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
 }

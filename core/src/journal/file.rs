@@ -84,11 +84,14 @@ pub(super) fn read_all(mut file: &File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes `bytes` at the offset `end` and removes anything after them. Syncs them to the disk if
+/// Writes `bytes`, which can be empty, at the offset `end` and removes anything after them. Syncs them to the disk if
 /// `sync` is true. After a failure the file is as long as before, if the system permits that.
 pub(super) fn append(file: &File, end: u64, bytes: &[u8], sync: bool) -> io::Result<()> {
     if file.metadata()?.len() != end {
         disk::set_len(file, end)?;
+    }
+    if bytes.is_empty() {
+        return Ok(());
     }
     let written = disk::write_at(file, bytes, end).and_then(|()| if sync { disk::sync_data(file) } else { Ok(()) });
     if written.is_err() {

@@ -27,6 +27,7 @@
 
 mod disk;
 mod file;
+mod marker;
 mod notice;
 mod record;
 mod times;
@@ -42,14 +43,16 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use crate::clock::Clocks;
+use marker::{Mark, Marker};
 pub use notice::{StateError, StateNotice};
 pub use record::OpeningId;
-use record::{HEADER, Record, SavedOpening, VERSION};
+use record::{HEADER, Record, SavedOpening, VERSION, VERSION_OF_OPENINGS};
 use times::{closes_at, times};
 
 use crate::event::{Action, CommandRequest};
 use crate::network::is_address;
 use crate::openings::Opening;
+use crate::replay_memory::{KnockUse, ReplayMemory};
 use crate::time::Timestamp;
 
 /// Time between a failed write and the next attempt if nothing changes in between.
@@ -71,6 +74,8 @@ pub struct Restored {
     pub openings: Vec<Opening>,
     /// Stop commands that were due and may not have ended, of doors that have been opened again since.
     pub unfinished: Vec<(OpeningId, CommandRequest)>,
+    /// The replay-proof knocks that earlier processes accepted.
+    pub(crate) replay: ReplayMemory,
 }
 
 /// The identity of an opening: door, network and stop command.
@@ -86,8 +91,8 @@ fn key_of(door: &Arc<str>, ip: IpAddr, net: IpNet, stop_command: &str) -> Key {
 
 /// A file of openings. The documentation of the module describes its guarantees.
 ///
-/// Record changes with [`StateFile::opened`], [`StateFile::closing`] and [`StateFile::closed`], then
-/// call [`StateFile::commit`] before you act on them. After each call, read all notices with
+/// Record changes with [`StateFile::opened`], [`StateFile::closing`], [`StateFile::closed`] and
+/// [`StateFile::used`], then call [`StateFile::commit`] before you act on them. After each call, read all notices with
 /// [`StateFile::poll_notice`].
 #[derive(Debug)]
 pub struct StateFile {
@@ -106,6 +111,13 @@ pub struct StateFile {
     /// Those of `live` whose stop command has not been requested.
     current: HashMap<Key, OpeningId>,
     next_id: u64,
+    /// The accepted knocks in the file and in the pending records.
+    replay: ReplayMemory,
+    marker: Marker,
+    /// The marker must be written after the next successful write.
+    marks: bool,
+    /// This process stops in order.
+    ended: bool,
     /// The records that are not in the file yet.
     pending: Vec<u8>,
     pending_records: usize,
@@ -120,6 +132,18 @@ pub struct StateFile {
     notices: VecDeque<StateNotice>,
 }
 
+/// The properties of a file that was read.
+struct Found {
+    /// The file, if records can be appended to it.
+    file: Option<File>,
+    /// Every complete line can be read, and may be a line of accepted knocks.
+    is_intact: bool,
+    /// Number of bytes of the complete lines.
+    whole: u64,
+    /// The last line is `end`.
+    ended: bool,
+}
+
 impl StateFile {
     /// Opens or creates the file and reads its openings. A file that cannot be read or written is no
     /// error; [`StateFile::poll_notice`] reports it. A relative path starts at the present current
@@ -130,11 +154,25 @@ impl StateFile {
     /// See [`StateError`]: another process uses the file, another user could have written it, or its
     /// version is unknown.
     pub fn open(path: &Path, boot_id: &str, clocks: Clocks) -> Result<(Self, Restored), StateError> {
+        Self::open_marked(path, boot_id, None, clocks)
+    }
+
+    /// Opens or creates the file as [`StateFile::open`] does. `markers` is a directory that is cleared
+    /// when the system boots, and only then. Pass the same directory at every start. Without it, every
+    /// start after one that did not stop in order distrusts the memory of accepted knocks.
+    pub(crate) fn open_marked(
+        path: &Path,
+        boot_id: &str,
+        markers: Option<&Path>,
+        clocks: Clocks,
+    ) -> Result<(Self, Restored), StateError> {
         // Without a current directory the path is used unchanged.
         let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let boot_id: Arc<str> = boot_id.into();
         let mut state = Self {
             path: path.to_owned(),
-            boot_id: boot_id.into(),
+            marker: Marker::new(markers, path, boot_id.clone()),
+            boot_id,
             lock: None,
             file: None,
             end: 0,
@@ -142,6 +180,9 @@ impl StateFile {
             live: BTreeMap::new(),
             current: HashMap::new(),
             next_id: 0,
+            replay: ReplayMemory::default(),
+            marks: false,
+            ended: false,
             pending: Vec::new(),
             pending_records: 0,
             sync: false,
@@ -159,17 +200,62 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => state.notify(StateNotice::NotLocked(path.to_owned(), error)),
         }
-        match file::open(path) {
+        let found = match file::open(path) {
             Ok((file, writable)) => state.read(file, writable)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
                 return Err(StateError::Untrusted(path.to_owned(), "it is a symbolic link"));
             }
-            Err(error) => state.not_read(error),
+            Err(error) => {
+                state.not_read(error);
+                None
+            }
+        };
+        if state.is_complete(found.as_ref()) {
+            state.marker.save(state.end);
+        } else {
+            state.distrust(clocks.wall);
         }
-        let restored = state.restore(clocks);
+        if let Some(file) = found.and_then(|found| found.file) {
+            state.append_to(file);
+        }
+        let mut restored = state.restore(clocks);
         state.commit(clocks.now);
+        if state.is_saving() {
+            state.marker.save(state.end);
+        } else {
+            // The file may still be as an earlier process left it when a later start can write it.
+            state.replay.distrust(clocks.wall);
+        }
+        restored.replay = state.replay.clone();
         Ok((state, restored))
+    }
+
+    /// True if the file contains every knock that earlier processes accepted.
+    fn is_complete(&self, found: Option<&Found>) -> bool {
+        found.is_some_and(|found| {
+            found.is_intact
+                && match self.marker.read() {
+                    Mark::Saved(len) => len <= found.whole,
+                    Mark::Absent => found.ended,
+                    Mark::Unsaved => false,
+                }
+        })
+    }
+
+    /// Uses an existing file, without `end` and any incomplete line, if it can be written and synced.
+    fn append_to(&mut self, file: File) {
+        // An earlier process may have written records without a sync. A power cut could lose them, and
+        // with them all later records.
+        let written = file::append(&file, self.end, &self.pending, false);
+        if written.and_then(|()| file::sync_with_name(&file, &self.path)).is_ok() {
+            self.rewrite = false;
+            self.file = Some(file);
+            self.end += self.pending.len() as u64;
+            self.records += self.pending_records;
+            self.forget_pending();
+            self.changed = false;
+        }
     }
 
     /// The absolute path of the file.
@@ -218,8 +304,43 @@ impl StateFile {
         }
     }
 
-    /// Writes the changes since the last call, with one sync for all openings. Closings alone are not
-    /// synced: if they are lost, their stop commands run once more.
+    /// Records that a replay-proof knock was accepted. Nothing may open before the next
+    /// [`StateFile::commit`].
+    pub(crate) fn used(&mut self, knock: &KnockUse) {
+        debug_assert!(!self.ended, "nothing is recorded after the end");
+        record::write_use(&mut self.pending, knock);
+        self.pending_records += 1;
+        self.record_memory();
+        self.replay.restore(knock);
+    }
+
+    /// Records that knocks which were acceptable at `wall` may have been accepted without a record.
+    pub(crate) fn distrust(&mut self, wall: Timestamp) {
+        // The marker is written again when the file contains this.
+        self.marker.clear();
+        record::write_incomplete(&mut self.pending, wall);
+        self.pending_records += 1;
+        self.record_memory();
+        self.replay.distrust(wall);
+    }
+
+    fn record_memory(&mut self) {
+        (self.sync, self.changed, self.marks) = (true, true, true);
+    }
+
+    /// Records that this process stops in order, and writes and syncs all changes. This is the last
+    /// call.
+    pub(crate) fn finish(&mut self, now: Timestamp) {
+        record::write_end(&mut self.pending);
+        self.pending_records += 1;
+        (self.sync, self.changed, self.ended) = (true, true, true);
+        // Does not wait for the time of the next attempt.
+        self.retry_at = self.retry_at.map(|_| now);
+        self.commit(now);
+    }
+
+    /// Writes the changes since the last call, with one sync for all openings and knocks. Closings alone are
+    /// not synced: if they are lost, their stop commands run once more.
     pub fn commit(&mut self, now: Timestamp) {
         let changed = std::mem::take(&mut self.changed);
         let wanted = match self.retry_at {
@@ -229,7 +350,7 @@ impl StateFile {
         if !wanted {
             return;
         }
-        let sparse = self.records + self.pending_records > 2 * self.live.len() + GARBAGE;
+        let sparse = self.records + self.pending_records > 2 * (self.live.len() + self.replay.len()) + GARBAGE;
         let written = match &self.file {
             Some(file) if !self.rewrite => file::append(file, self.end, &self.pending, self.sync),
             _ => self.write_all(),
@@ -246,8 +367,13 @@ impl StateFile {
                     // If this fails, the old file stays in use, or the next commit tries again.
                     let _ = self.write_all();
                 }
+                if std::mem::take(&mut self.marks) {
+                    self.marker.save(self.end);
+                }
             }
             Err(error) => {
+                self.marker.clear();
+                self.marks = true;
                 let written_badly = error.raw_os_error() == Some(libc::EIO);
                 if self.retry_at.replace(now.saturating_add(RETRY_AFTER)).is_none() {
                     self.notify(StateNotice::NotSaved(self.path.clone(), error));
@@ -271,9 +397,14 @@ impl StateFile {
         self.notices.pop_front()
     }
 
-    /// Moves all openings from another file to this one, after a reload with another path. Returns the
-    /// new number of each opening by its old number.
+    /// Moves all openings from another file to this one, after a reload with another path, and copies
+    /// the accepted knocks. Returns the new number of each opening by its old number. A later start with
+    /// the other file distrusts its memory, because it does not have the knocks from now on.
     pub(crate) fn move_from(&mut self, other: &mut Self, now: Timestamp) -> HashMap<OpeningId, OpeningId> {
+        other.marker.abandon();
+        self.pending_records += record::write_memory(&mut self.pending, &other.replay);
+        self.record_memory();
+        self.replay.merge(&other.replay);
         let mut numbers = HashMap::new();
         for (&id, saved) in &other.live {
             let new = OpeningId(self.next_id);
@@ -315,7 +446,8 @@ impl StateFile {
         self.sync = false;
     }
 
-    /// Replaces the file by one with the live openings, which include the pending records.
+    /// Replaces the file by one with the live openings and the accepted knocks, which include the
+    /// pending records.
     fn write_all(&mut self) -> io::Result<()> {
         file::make_directory(&self.path)?;
         if self.lock.is_none() {
@@ -330,9 +462,15 @@ impl StateFile {
         for (id, saved) in &self.live {
             record::write_open(&mut bytes, *id, saved);
         }
+        let mut records = self.live.len() + record::write_memory(&mut bytes, &self.replay);
+        if self.ended {
+            record::write_end(&mut bytes);
+            records += 1;
+        }
+        self.marker.shorten(bytes.len() as u64);
         let file = self.file.insert(file::replace(&self.path, &bytes)?);
         self.end = bytes.len() as u64;
-        self.records = self.live.len();
+        self.records = records;
         // If the name cannot be synced, neither file can be used: the old one has no name any more.
         self.rewrite = true;
         file::sync_with_name(file, &self.path)?;
@@ -347,8 +485,9 @@ impl StateFile {
         self.notify(StateNotice::NotRead(self.path.clone(), error));
     }
 
-    /// Reads an existing file into `live`.
-    fn read(&mut self, file: File, writable: bool) -> Result<(), StateError> {
+    /// Reads an existing file into `live` and `replay`. `None` if it cannot be read or contains no
+    /// complete line.
+    fn read(&mut self, file: File, writable: bool) -> Result<Option<Found>, StateError> {
         let distrust = |why| StateError::Untrusted(self.path.clone(), why);
         let bytes = match file::distrust(&file) {
             Ok(Some(why)) => return Err(distrust(why)),
@@ -359,7 +498,7 @@ impl StateFile {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.not_read(error);
-                return Ok(());
+                return Ok(None);
             }
         };
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
@@ -367,24 +506,36 @@ impl StateFile {
             self.notify(StateNotice::Torn(self.path.clone()));
         }
         let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n').map(|line| &line[..line.len() - 1]);
-        let Some(first) = lines.next() else { return Ok(()) };
+        let Some(first) = lines.next() else { return Ok(None) };
         let mut damaged = 0;
+        let mut is_current = false;
         match first.strip_prefix(HEADER.as_bytes()) {
-            Some(version) if version == VERSION.as_bytes() => {}
+            Some(version) if version == VERSION.as_bytes() => is_current = true,
+            Some(version) if version == VERSION_OF_OPENINGS.as_bytes() => {}
             Some(version) if !version.is_empty() && version.iter().all(u8::is_ascii_digit) => {
                 let version = String::from_utf8_lossy(version).into_owned();
                 return Err(StateError::Version(self.path.clone(), version));
             }
             _ => damaged += 1,
         }
+        let (mut ends, mut ended) = (0, false);
         for line in lines {
             self.records += 1;
+            ended = false;
             match record::parse(line) {
                 Some(Record::Open(id, saved)) => {
                     self.next_id = self.next_id.max(id.0.saturating_add(1));
                     self.live.insert(id, saved);
                 }
                 Some(Record::Close(id)) => drop(self.live.remove(&id)),
+                Some(Record::Use(knock)) => self.replay.restore(&knock),
+                Some(Record::Floor(key, form, floor)) => self.replay.restore_floor(key, form, floor),
+                Some(Record::Incomplete(until)) => self.replay.distrust(until),
+                Some(Record::End) => {
+                    ends += 1;
+                    ended = whole == bytes.len();
+                    self.end = (whole - line.len() - 1) as u64;
+                }
                 None => damaged += 1,
             }
         }
@@ -396,16 +547,17 @@ impl StateFile {
         if damaged > 0 {
             let not_kept = file::create(&file::with_suffix(&self.path, ".corrupt"), &bytes).err();
             self.notify(StateNotice::Damaged { path: self.path.clone(), lines: damaged, not_kept });
-        } else if writable && !renumbered
-            // An earlier process may have written records without a sync. A power cut could lose them,
-            // and with them all later records.
-            && file::sync_with_name(&file, &self.path).is_ok()
-        {
-            self.rewrite = false;
-            self.file = Some(file);
+        }
+        let can_append = writable && is_current && damaged == 0 && !renumbered && ends == usize::from(ended);
+        if !ended {
             self.end = whole as u64;
         }
-        Ok(())
+        Ok(Some(Found {
+            file: can_append.then_some(file),
+            is_intact: is_current && damaged == 0,
+            whole: whole as u64,
+            ended,
+        }))
     }
 
     fn restore(&mut self, clocks: Clocks) -> Restored {

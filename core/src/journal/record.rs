@@ -4,21 +4,37 @@
 //!   opening or, for an existing ID, its new closing time. `NETWORK`, as in `203.0.113.0/24`, follows
 //!   only if the opening is for a network.
 //! - `CRC close ID` records that the stop command of an opening has ended.
+//! - `CRC use KEY FORM TIME TOKEN` records a replay-proof knock that was accepted. `KEY` is the
+//!   fingerprint of the key and `TOKEN` identifies the knock, both in hexadecimal digits; `FORM` is
+//!   `packet` or `time:SECONDS`.
+//! - `CRC floor KEY FORM TIME` records that knocks of this key and form are refused if they have this
+//!   time or an earlier one.
+//! - `CRC incomplete TIME` records that knocks which were acceptable at this time may have been accepted
+//!   without a `use` record.
+//! - `CRC end` is the last line of a file whose process stopped in order, having saved everything. The
+//!   next start removes it.
 //!
 //! `CRC` is the CRC-32 (IEEE) of the rest of the line, in eight hexadecimal digits. Times are in
-//! nanoseconds. In texts, `%XX` stands for a byte that would break the line or a field.
+//! nanoseconds; those of knocks are by the wall clock. In texts, `%XX` stands for a byte that would break the line or a field.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use ipnet::IpNet;
 
+use crate::keys::Fingerprint;
 use crate::network::{is_address, parse_network};
+use crate::replay_memory::{Form, KnockUse, ReplayMemory};
+use crate::time::Timestamp;
 
 /// The text of the first line before the version.
 pub(super) const HEADER: &str = "portknock openings ";
-/// The version of the format that this version writes, and the only one that it reads.
-pub(super) const VERSION: &str = "1";
+/// The version of the format that this version writes. A portknockd that does not read the records of
+/// accepted knocks refuses it.
+pub(super) const VERSION: &str = "2";
+/// The version without `use`, `floor`, `incomplete` and `end` records, which is read, too.
+pub(super) const VERSION_OF_OPENINGS: &str = "1";
 
 /// The number of an opening in a state file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +45,10 @@ pub struct OpeningId(pub(super) u64);
 pub(super) enum Record {
     Open(OpeningId, SavedOpening),
     Close(OpeningId),
+    Use(KnockUse),
+    Floor(Fingerprint, Form, Timestamp),
+    Incomplete(Timestamp),
+    End,
 }
 
 /// An opening in the form in which it is saved.
@@ -74,6 +94,65 @@ pub(super) fn write_close(out: &mut Vec<u8>, id: OpeningId) {
     write_line(out, &format!("close {}", id.0));
 }
 
+/// Appends the line of a `use` record.
+pub(super) fn write_use(out: &mut Vec<u8>, KnockUse { key, form, time, token }: &KnockUse) {
+    let (key, form, token) = (HEXLOWER.encode(&key.0), form_text(*form), HEXLOWER.encode(token));
+    write_line(out, &format!("use {key} {form} {} {token}", time.as_nanos()));
+}
+
+/// Appends the lines of everything that a memory refuses. Returns their number.
+pub(super) fn write_memory(out: &mut Vec<u8>, memory: &ReplayMemory) -> usize {
+    let mut lines = 0;
+    if let Some(until) = memory.incomplete_until() {
+        write_incomplete(out, until);
+        lines += 1;
+    }
+    for (key, form, floor, knocks) in memory.iter() {
+        if floor > Timestamp::default() {
+            let (key, form) = (HEXLOWER.encode(&key.0), form_text(form));
+            write_line(out, &format!("floor {key} {form} {}", floor.as_nanos()));
+            lines += 1;
+        }
+        for knock in knocks {
+            write_use(out, &knock);
+            lines += 1;
+        }
+    }
+    lines
+}
+
+/// Appends the line of an `incomplete` record.
+pub(super) fn write_incomplete(out: &mut Vec<u8>, until: Timestamp) {
+    write_line(out, &format!("incomplete {}", until.as_nanos()));
+}
+
+/// Appends the line of an `end` record.
+pub(super) fn write_end(out: &mut Vec<u8>) {
+    write_line(out, "end");
+}
+
+fn form_text(form: Form) -> String {
+    match form {
+        Form::Packet => "packet".into(),
+        Form::Time(seconds) => format!("time:{seconds}"),
+    }
+}
+
+fn parse_form(text: &str) -> Option<Form> {
+    match text.strip_prefix("time:") {
+        Some(seconds) => Some(Form::Time(seconds.parse().ok()?)),
+        None => (text == "packet").then_some(Form::Packet),
+    }
+}
+
+fn parse_time(text: &str) -> Option<Timestamp> {
+    text.parse().ok().map(Timestamp::from_nanos)
+}
+
+fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
 fn write_line(out: &mut Vec<u8>, text: &str) {
     let sum = crc32fast::hash(text.as_bytes());
     out.extend_from_slice(format!("{sum:08x} {text}\n").as_bytes());
@@ -87,11 +166,11 @@ pub(super) fn parse(line: &[u8]) -> Option<Record> {
     }
     let mut fields = text.split(' ');
     let mut next = || fields.next();
-    let kind = next()?;
-    let id = OpeningId(next()?.parse().ok()?);
-    let record = match kind {
-        "close" => Record::Close(id),
+    let id = |text: &str| text.parse().ok().map(OpeningId);
+    let record = match next()? {
+        "close" => Record::Close(id(next()?)?),
         "open" => {
+            let id = id(next()?)?;
             let (boot, wall, span) = (next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?);
             let boot_id = unescape(next()?)?.into();
             let (door, ip) = (unescape(next()?)?.into(), next()?.parse::<IpAddr>().ok()?);
@@ -102,6 +181,13 @@ pub(super) fn parse(line: &[u8]) -> Option<Record> {
             };
             Record::Open(id, SavedOpening { door, ip, stop_command, times: Times { boot, wall, span, boot_id }, net })
         }
+        "use" => {
+            let (key, form) = (Fingerprint(parse_hex(next()?)?), parse_form(next()?)?);
+            Record::Use(KnockUse { key, form, time: parse_time(next()?)?, token: parse_hex(next()?)? })
+        }
+        "floor" => Record::Floor(Fingerprint(parse_hex(next()?)?), parse_form(next()?)?, parse_time(next()?)?),
+        "incomplete" => Record::Incomplete(parse_time(next()?)?),
+        "end" => Record::End,
         _ => return None,
     };
     fields.next().is_none().then_some(record)
@@ -194,7 +280,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_lines_of_knocks_have_the_documented_fields() {
+        let (mut memory, mut out) = (ReplayMemory::default(), Vec::new());
+        let (key, time) = (Fingerprint([0xa1; 16]), Timestamp::from_nanos(1_700_000_000_000_000_001));
+        memory.distrust(time);
+        memory.restore_floor(key, Form::Time(30), time);
+        memory.restore(&KnockUse { key, form: Form::Packet, time, token: [0xb2; 12] });
+        assert_eq!(write_memory(&mut out, &memory), 3);
+        write_end(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        let mut lines: Vec<_> = text.lines().map(|line| &line[9..]).collect();
+        lines.sort();
+        let (key, token) = ("a1".repeat(16), "b2".repeat(12));
+        assert_eq!(
+            lines,
+            [
+                "end",
+                &format!("floor {key} time:30 1700000000000000001"),
+                "incomplete 1700000000000000001",
+                &format!("use {key} packet 1700000000000000001 {token}"),
+            ]
+        );
+    }
+
     proptest! {
+        #[test]
+        fn encoded_knocks_can_be_decoded(key: [u8; 16], token: [u8; 12], time: u64, seconds: Option<u32>) {
+            let form = seconds.map_or(Form::Packet, Form::Time);
+            let (key, time) = (Fingerprint(key), Timestamp::from_nanos(time));
+            let knock = KnockUse { key, form, time, token };
+            let mut out = Vec::new();
+            write_use(&mut out, &knock);
+            prop_assert_eq!(parse(&out[..out.len() - 1]), Some(Record::Use(knock)));
+        }
+
         #[test]
         fn encoded_records_can_be_decoded(door in any::<String>(), command in any::<String>(), length in 0..=128_u8) {
             let record = of_network(saved(&door, &command), length);

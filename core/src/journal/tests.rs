@@ -133,7 +133,7 @@ fn a_crash_at_any_byte_loses_no_opening_that_was_written() {
         let expected = whole.iter().rev().find(|(len, _)| *len <= cut as u64).map_or(0, |(_, count)| *count);
         let (mut state, restored) = open(&path);
         assert_eq!(restored.openings.len(), expected, "cut at {cut}");
-        let torn = !whole.iter().any(|(len, _)| *len == cut as u64) && cut > 0;
+        let torn = bytes[..cut].last().is_some_and(|byte| *byte != b'\n');
         assert_eq!(notices(&mut state).len(), usize::from(torn), "cut at {cut}");
         state.opened(&opening(9, 30), at(0));
         state.commit(at(0).now);
@@ -263,9 +263,9 @@ fn effective_user_is_root() -> bool {
 fn a_format_of_another_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("openings");
-    fs::write(&path, "portknock openings 2\nanything\n").unwrap();
+    fs::write(&path, "portknock openings 3\nanything\n").unwrap();
     let error = StateFile::open(&path, BOOT, at(0)).unwrap_err();
-    assert!(error.to_string().contains("unknown format \"2\""), "{error}");
+    assert!(error.to_string().contains("unknown format \"3\""), "{error}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,7 @@ pub(super) struct Trouble {
 struct Disk {
     trouble: Trouble,
     changes: usize,
+    has_failed: bool,
     names: BTreeMap<PathBuf, u64>,
     /// The names at the last sync, and after each change since.
     names_since_sync: Vec<BTreeMap<PathBuf, u64>>,
@@ -85,6 +86,33 @@ pub(super) fn expect(trouble: Trouble) -> usize {
     .unwrap_or_default()
 }
 
+/// Returns whether a change failed since the last call.
+pub(super) fn has_failed() -> bool {
+    with(|disk| std::mem::take(&mut disk.has_failed)).unwrap_or_default()
+}
+
+/// Removes a file, as another program does it, or replaces it by one with these bytes.
+pub(super) fn tamper(path: &Path, bytes: Option<&[u8]>) {
+    with(|disk| {
+        fs::remove_file(path).unwrap();
+        disk.names.remove(path);
+        if let Some(bytes) = bytes {
+            let inode = restore(path, bytes);
+            disk.names.insert(path.to_owned(), inode);
+            disk.files.insert(inode, Contents { synced: bytes.to_vec(), since: Vec::new() });
+        }
+        disk.names_since_sync = vec![disk.names.clone()];
+    });
+}
+
+/// Creates a file with these bytes. Returns its inode number.
+fn restore(path: &Path, bytes: &[u8]) -> u64 {
+    let mut private = OpenOptions::new();
+    let file = disk::create(path, private.write(true).mode(0o600)).unwrap();
+    disk::write(&file, bytes).unwrap();
+    file.metadata().unwrap().ino()
+}
+
 /// Simulates a loss of power: keeps the synced contents and a random part of the later changes.
 pub(super) fn lose_power(rng: &mut fastrand::Rng) {
     with(|disk| {
@@ -105,11 +133,7 @@ pub(super) fn lose_power(rng: &mut fastrand::Rng) {
                 let part = if rng.u8(..4) == 0 { vec![0; part.len()] } else { part };
                 Change::Write(part, *offset).apply_to(&mut bytes);
             }
-            let mut private = OpenOptions::new();
-            let file = std::os::unix::fs::OpenOptionsExt::mode(private.write(true), 0o600);
-            let file = disk::create(path, file).unwrap();
-            disk::write(&file, &bytes).unwrap();
-            *inode = file.metadata().unwrap().ino();
+            *inode = restore(path, &bytes);
             files.insert(*inode, Contents { synced: bytes, since: Vec::new() });
         }
         disk.names_since_sync = vec![disk.names.clone()];
@@ -134,19 +158,27 @@ fn with<T>(act: impl FnOnce(&mut Disk) -> T) -> Option<T> {
     DISK.with_borrow_mut(|disk| disk.as_mut().map(act))
 }
 
-/// Makes one change. `whole` makes it completely, `part` makes some of it and receives the fate of the
-/// change.
-fn change<T>(part: impl FnOnce(Fate), whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+/// Counts a change and returns its fate.
+fn next_fate() -> Fate {
     let fate = with(|disk| {
         let number = disk.changes;
         disk.changes += 1;
         match (&disk.trouble.dies_at, &disk.trouble.fails_at) {
             (Some((at, moment)), _) if *at == number => Fate::Dies(*moment),
-            (_, Some((range, error))) if range.contains(&number) => Fate::Fails(*error),
+            (_, Some((range, error))) if range.contains(&number) => {
+                disk.has_failed = true;
+                Fate::Fails(*error)
+            }
             _ => Fate::Done,
         }
     });
-    let fate = fate.unwrap_or(Fate::Done);
+    fate.unwrap_or(Fate::Done)
+}
+
+/// Makes one change. `whole` makes it completely, `part` makes some of it and receives the fate of the
+/// change.
+fn change<T>(part: impl FnOnce(Fate), whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let fate = next_fate();
     match fate {
         Fate::Done => return whole(),
         Fate::Fails(error) => {
@@ -274,4 +306,27 @@ pub(in crate::journal) fn sync_names(directory: &Path) -> io::Result<()> {
             if simulated.is_some() { Ok(()) } else { disk::sync_names(directory) }
         },
     )
+}
+
+pub(in crate::journal) fn write_marker(path: &Path, text: &str) -> io::Result<()> {
+    change_marker(|| disk::write_marker(path, text))
+}
+
+pub(in crate::journal) fn rename_marker(from: &Path, to: &Path) -> io::Result<()> {
+    change_marker(|| disk::rename_marker(from, to))
+}
+
+pub(in crate::journal) fn remove_marker(path: &Path) -> io::Result<()> {
+    change_marker(|| disk::remove_marker(path))
+}
+
+/// Makes one change of a marker, before or after which the process can die. Markers are on another
+/// medium, which does not fail.
+fn change_marker(make: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match next_fate() {
+        Fate::Done | Fate::Fails(_) => return make(),
+        Fate::Dies(Moment::Before) => {}
+        Fate::Dies(_) => make()?,
+    }
+    resume_unwind(Box::new(Died))
 }

@@ -7,6 +7,7 @@
 //! The steps have the same order as in the service's turn.
 
 pub(super) mod disk;
+mod replays;
 mod world;
 
 use std::net::IpAddr;
@@ -25,7 +26,8 @@ use crate::openings::Opening;
 /// Seeds of scripts that failed once. Every run plays them first. Add the seed of each failure that is
 /// fixed.
 const FAILED_SEEDS: [u64; 0] = [];
-/// Seeds of the scripts that every run of the tests plays; `PORTKNOCK_SEED` selects a single one.
+/// Seeds of the scripts that every run of the tests plays; `PORTKNOCK_SEED` selects one, as in `7`, or
+/// a range of others, as in `0..3000`.
 const SEEDS: RangeInclusive<u64> = 1..=20;
 const SEED: &str = "PORTKNOCK_SEED";
 
@@ -107,16 +109,22 @@ fn any_loss(rng: &mut Rng) -> Loss {
     if rng.bool() { Loss::Process } else { Loss::Power }
 }
 
+fn seeds(failed: &[u64]) -> Vec<u64> {
+    match std::env::var(SEED) {
+        Ok(text) => match text.split_once("..") {
+            Some((first, end)) => (first.parse().unwrap()..end.parse().unwrap()).collect(),
+            None => vec![text.parse().unwrap()],
+        },
+        Err(_) => failed.iter().copied().chain(SEEDS).collect(),
+    }
+}
+
 /// Plays each seed without faults, then the plans that `plans` returns for the seed and the number of
 /// changes of the disk.
 fn play_all(plans: impl Fn(&mut Rng, u64, usize) -> Vec<Plan>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state/openings");
-    let seeds = match std::env::var(SEED) {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => FAILED_SEEDS.into_iter().chain(SEEDS).collect(),
-    };
-    for seed in seeds {
+    for seed in seeds(&FAILED_SEEDS) {
         let [trouble, later] = Default::default();
         let plan = Plan { seed, trouble, later, losses: [Loss::Process; 2] };
         let changes = plan.play_or_print(&path);
