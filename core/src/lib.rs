@@ -10,6 +10,7 @@
 //! | listen on interfaces and run the doors' commands | [`service::Listener`], [`service::Service`] |
 //! | find what the packets of a capture file would have opened | [`replay`] |
 //! | send a knock, and wait for the port | [`knock`] |
+//! | read or create the key file of a client | [`client_file`] |
 //! | find open, closed and filtered ports | [`probe`] |
 //! | print a packet filter for a host, or check the active one | [`rules`] |
 //! | ask a running daemon for its status, or control it | [`control`] |
@@ -87,6 +88,7 @@
 
 mod arrivals;
 pub mod capture;
+pub mod client_file;
 mod clock;
 pub mod config;
 pub mod control;
