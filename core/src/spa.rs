@@ -121,6 +121,11 @@ pub(crate) fn open(key: &PreparedKey, minute: u64, packet: &[u8; PACKET_LENGTH])
     content_of(&plain).filter(|content| minute_of(content.time) == minute)
 }
 
+/// Opens a packet at a time by the wall clock. For tests: the server finds the minute by the hint.
+pub fn open_at(key: &Key, wall: Timestamp, packet: &[u8; PACKET_LENGTH]) -> Option<PacketContent> {
+    open(&key.prepare(), minute_of(wall), packet)
+}
+
 /// Returns the nonce of a packet, which identifies it among those of its key.
 pub(crate) fn nonce_of(packet: &[u8; PACKET_LENGTH]) -> [u8; NONCE_LENGTH] {
     first(&packet[HINT_LENGTH..])
