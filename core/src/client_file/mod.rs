@@ -13,7 +13,7 @@
 //! | `time_steps` | number of steps of a time sequence, 1 to 8 | 5 |
 //! | `time_ports` | their ports, as in `20000-60000` | 1024-65535 |
 //! | `time_protocols` | `tcp`, `udp` or `both` | `tcp` |
-//! | `time_step` | length of a window, in seconds | 30 |
+//! | `time_step` | length of a window, in seconds, 10 to 3600 | 30 |
 
 mod parse;
 
@@ -159,7 +159,7 @@ pub enum SettingError {
     #[error("the protocols are tcp, udp or both")]
     TimeProtocols,
     /// The length of a window is not a number of seconds.
-    #[error("the length of a window is a whole number of seconds from 1 to {}", u32::MAX)]
+    #[error("the length of a window is a whole number of seconds from 10 to 3600")]
     TimeStep,
 }
 
@@ -181,6 +181,17 @@ impl ClientFile {
     /// derived from it for `server`.
     pub fn shared_key(&self) -> Key {
         self.server.as_ref().map_or_else(|| self.key.clone(), |server| self.key.for_server(server))
+    }
+
+    /// Returns the line of the server's key file, with its line end. The text is erased from memory
+    /// when it is dropped.
+    pub fn server_line(&self) -> Zeroizing<String> {
+        let key = self.shared_key().to_text();
+        let mut line = Zeroizing::new(String::with_capacity(self.name.len() + key.len() + 2));
+        for part in [&self.name, " ", &key, "\n"] {
+            line.push_str(part);
+        }
+        line
     }
 
     /// Checks values that were not read from a file.

@@ -13,6 +13,9 @@ use crate::keys::{Key, is_name};
 pub(super) const SETTINGS: [&str; 10] =
     ["name", "key", "server", "form", "door", "port", "time_steps", "time_ports", "time_protocols", "time_step"];
 
+/// Accepted lengths of a window, in seconds, as for `time_step` of a door.
+const WINDOW_SECONDS: RangeInclusive<u64> = 10..=3600;
+
 /// The settings so far.
 #[derive(Default)]
 struct Draft {
@@ -98,8 +101,8 @@ pub fn parse_port_range(text: &str) -> Result<RangeInclusive<NonZeroU16>, Settin
 /// # Errors
 /// [`SettingError::TimeStep`].
 pub fn parse_window(text: &str) -> Result<Duration, SettingError> {
-    let seconds = number_in::<u32>(text).filter(|&seconds| seconds > 0).ok_or(SettingError::TimeStep)?;
-    Ok(Duration::from_secs(seconds.into()))
+    let seconds = number_in(text).filter(|seconds| WINDOW_SECONDS.contains(seconds));
+    seconds.map(Duration::from_secs).ok_or(SettingError::TimeStep)
 }
 
 fn parse_protocols(text: &str) -> Result<StepProtocols, SettingError> {
@@ -192,7 +195,8 @@ mod tests {
             ("time_ports = 5", "write the ports as LOW-HIGH"),
             ("time_ports = 6-5", "write the ports as LOW-HIGH"),
             ("time_protocols = TCP", "the protocols are tcp, udp or both"),
-            ("time_step = 0", "the length of a window is a whole number of seconds"),
+            ("time_step = 9", "the length of a window is a whole number of seconds"),
+            ("time_step = 3601", "the length of a window is a whole number of seconds"),
         ] {
             let (number, found) = error(&with(line));
             assert!(number == Some(3) && found.starts_with(message), "{line}: {found}");
@@ -239,6 +243,8 @@ mod tests {
     fn the_shared_key_is_that_of_the_server() {
         assert!(minimal().shared_key() == counting_key());
         assert!(complete().shared_key() == counting_key().for_server("web1.example"));
+        let expected = format!("alice {}\n", *counting_key().for_server("web1.example").to_text());
+        assert_eq!(*complete().server_line(), expected);
         assert!(format!("{:?}", complete()).contains("key: Key(..)"));
     }
 }
