@@ -122,6 +122,7 @@ pub(crate) fn open(key: &PreparedKey, minute: u64, packet: &[u8; PACKET_LENGTH])
 }
 
 /// Opens a packet at a time by the wall clock. For tests: the server finds the minute by the hint.
+#[doc(hidden)]
 pub fn open_at(key: &Key, wall: Timestamp, packet: &[u8; PACKET_LENGTH]) -> Option<PacketContent> {
     open(&key.prepare(), minute_of(wall), packet)
 }
