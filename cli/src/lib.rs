@@ -6,13 +6,16 @@ mod arguments;
 pub mod check;
 pub mod control;
 mod interrupt;
+pub mod keygen;
 pub mod knock;
 mod output;
 pub mod portknock;
 pub mod probe;
 mod progress;
+mod qr;
 pub mod replay;
 pub mod rules;
+pub mod sequence;
 
 use clap::ValueEnum;
 
@@ -20,6 +23,8 @@ use clap::ValueEnum;
 const SUCCESS: u8 = 0;
 /// Exit status for an error.
 const FAILURE: u8 = 1;
+/// Exit status for bad usage.
+const USAGE: u8 = 2;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

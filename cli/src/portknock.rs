@@ -7,14 +7,16 @@ use clap::{Parser, Subcommand};
 
 use crate::check::{self, CheckArgs};
 use crate::control::{self, CloseArgs, SocketArgs, StatusArgs};
-use crate::knock::{self, KnockArgs, MoreArgs};
+use crate::keygen::{self, KeygenArgs};
+use crate::knock::{self, KnockArgs, MoreArgs, TargetArgs};
 use crate::output::usage;
 use crate::probe::{self, ProbeArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::rules::{self, RulesArgs};
+use crate::sequence::{self, SequenceArgs};
 
-/// Port knocking: check configurations, replay captures, knock, probe ports, print rule sets,
-/// control the daemon
+/// Port knocking: check configurations, replay captures, make keys, knock, probe ports, print rule
+/// sets, control the daemon
 #[derive(Parser)]
 #[command(name = "portknock", version)]
 struct Cli {
@@ -35,7 +37,24 @@ enum Command {
     #[command(after_help = "Exit status: 0 if the whole capture was read, 1 otherwise or if the configuration has \
                             errors, 2 for bad usage.")]
     Replay(ReplayArgs),
-    /// Knock on ports in order, to make a port-knocking server open a door
+    /// Make a client's key, for knocks that open nothing when they are recorded and sent again
+    #[command(
+        after_help = "Prints the line for the server's key file on standard output, and what to do next on standard \
+                      error. Writes the client's file, which only its owner can read, and never overwrites a file. \
+                      The client uses it with portknock knock --key FILE and portknock sequence --key FILE.\n\n\
+                      Exit status: 0 if the file was written, 1 otherwise, 2 for bad usage.\n\
+                      Examples: portknock keygen alice --server web1.example\n          \
+                      portknock keygen alice --server web1.example --form packet --door ssh"
+    )]
+    Keygen(KeygenArgs),
+    /// Print the time sequence of this moment, for any program that knocks
+    #[command(after_help = "Prints the ports in order, separated by spaces, as knock and the client of knockd accept \
+                      them. Each sequence opens a door once, in its own window and in the windows before and after \
+                      it.\n\n\
+                      Exit status: 0 on success, 1 if the file cannot be used, 2 for bad usage.\n\
+                      Example: knock web1.example $(portknock sequence --key alice.key)")]
+    Sequence(SequenceArgs),
+    /// Knock on ports in order, or by a key, to make a port-knocking server open a door
     #[command(
         after_help = "Exit status: 0 if all knocks were sent (and the port opened, with --then), 1 otherwise, 2 \
                             for bad usage, 3 if the port did not open."
@@ -45,6 +64,8 @@ enum Command {
         knock: KnockArgs,
         #[command(flatten)]
         more: MoreArgs,
+        #[command(flatten)]
+        target: TargetArgs,
     },
     /// Show which ports of a host are open, closed or filtered
     #[command(
@@ -94,7 +115,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Cli { command }) => match command {
             Command::Check(args) => check::run(&args),
             Command::Replay(args) => replay::run(&args),
-            Command::Knock { knock, more } => knock::run("portknock", knock, more),
+            Command::Keygen(args) => keygen::run(&args),
+            Command::Sequence(args) => sequence::run(&args),
+            Command::Knock { knock, more, target } => knock::run("portknock", &knock, &more, &target),
             Command::Probe(args) => probe::run(&args),
             Command::Rules(args) => rules::run(&args),
             Command::Status(args) => control::status(&args),

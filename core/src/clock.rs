@@ -71,7 +71,8 @@ pub(crate) fn boot_id() -> String {
     id.trim().to_owned()
 }
 
-fn wall_clock() -> Timestamp {
+/// Returns the time of the wall clock.
+pub(crate) fn wall_clock() -> Timestamp {
     Timestamp::default().saturating_add(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 

@@ -10,6 +10,7 @@
 //! | listen on interfaces and run the doors' commands | [`service::Listener`], [`service::Service`] |
 //! | find what the packets of a capture file would have opened | [`replay`] |
 //! | send a knock, and wait for the port | [`knock`] |
+//! | read or create the key file of a client | [`client_file`] |
 //! | find open, closed and filtered ports | [`probe`] |
 //! | print a packet filter for a host, or check the active one | [`rules`] |
 //! | ask a running daemon for its status, or control it | [`control`] |
@@ -87,6 +88,7 @@
 
 mod arrivals;
 pub mod capture;
+pub mod client_file;
 mod clock;
 pub mod config;
 pub mod control;
@@ -156,5 +158,6 @@ pub mod internals {
     pub use crate::filter::{PortFilter, Program};
     pub use crate::journal::{Clocks, OpeningId, Restored, StateFile};
     pub use crate::one_time::{OneTimeFile, unused_sequences};
+    pub use crate::spa::open_at;
     pub use crate::sys::bpf::attach_filter;
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capture::{Absence, CaptureError, CaptureNotice};
+use crate::client_file::{ClientFileError, SettingError};
 use crate::config::{DoorId, KeysError, LoadError, OpenPort, SequenceError, Step};
 use crate::decode::Knock;
 use crate::engine::EngineStats;
@@ -20,6 +21,7 @@ use crate::exec::{CommandId, CommandResult, CommandResultKind};
 use crate::gate::{Element, GateError};
 use crate::host::{Family, HostError};
 use crate::journal::{StateError, StateNotice};
+use crate::keys::{KeyFileError, KeyTextError};
 use crate::knock::{KnockError, StepError, WatchedStep};
 use crate::log_limit::{EventCounts, Suppressed};
 use crate::one_time::OneTimeError;
@@ -31,6 +33,7 @@ use crate::replay::ReplayError;
 use crate::rules::check::{Finding, ReadError};
 use crate::rules::{AllowedPortsError, check};
 use crate::service::{CloseError, CommandCounts, FloodCounts, Notice, ServiceError, Status};
+use crate::spa::PacketError;
 use crate::time::Timestamp;
 
 /// Adds the given values of an enum. The `match` has no wildcard, so a variant without a value does
@@ -161,6 +164,7 @@ fn all_messages_are_the_golden_ones() {
     notices(&mut golden);
     service_errors(&mut golden);
     client_errors(&mut golden);
+    client_files(&mut golden);
     packet_filter(&mut golden);
     portknock_golden::assert_golden("core/tests/golden/messages.txt", &golden.0);
 }
@@ -326,6 +330,7 @@ fn client_errors(golden: &mut Golden) {
         Raw { address: ip(), error: error(libc::EPERM) },
         Raw { address: ip(), error: error(libc::ENOBUFS) },
         Send { address: ip(), step: Step { port: port(), protocol: Protocol::Udp }, error: error(libc::ENETUNREACH) },
+        Packet(PacketError::DoorName),
         Several(vec![KnockError::Stopped, KnockError::Stopped]),
         Stopped,
         NotOpen { host: host(), port: 22, wait: Duration::from_secs(5), last: PortState::Filtered },
@@ -371,6 +376,35 @@ fn client_errors(golden: &mut Golden) {
             PermDenied,
         }
     );
+}
+
+fn client_files(golden: &mut Golden) {
+    add!(golden, ClientFileError {
+        File(KeyFileError::Unreadable(path(), error(libc::ENOENT))),
+        BadLine(path(), 3, SettingError::Form),
+        Settings(path(), SettingError::NoDoor),
+        NotCreated(path(), error(libc::EEXIST)),
+        NotCreated(path(), error(libc::EACCES)),
+    });
+    add!(golden, SettingError {
+        NotText,
+        NoValue,
+        Unknown,
+        Repeated(1),
+        Missing("name"),
+        Name,
+        Key(KeyTextError::Checksum),
+        Server,
+        Form,
+        Door,
+        NoDoor,
+        Port,
+        TimeSteps,
+        TimePorts,
+        FewPorts,
+        TimeProtocols,
+        TimeStep,
+    });
 }
 
 fn packet_filter(golden: &mut Golden) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::Step;
 use crate::host::HostError;
 use crate::probe::PortState;
+use crate::spa::PacketError;
 
 /// Errors of sending knocks and of waiting for the port.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub enum KnockError {
         /// The kernel's error.
         error: io::Error,
     },
+    /// A packet could not be made. No packet was sent.
+    #[error("cannot make a packet: {0}")]
+    Packet(#[from] PacketError),
     /// Knocking failed at more than one address.
     #[error("{}", list(.0))]
     Several(Vec<KnockError>),
@@ -68,6 +72,17 @@ pub enum KnockError {
         /// The kernel's error.
         error: io::Error,
     },
+}
+
+impl KnockError {
+    /// Returns the errors of several addresses as one; `Ok` if there is none.
+    pub(super) fn of_all(mut errors: Vec<Self>) -> Result<(), Self> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self::Several(errors)),
+        }
+    }
 }
 
 fn list(errors: &[KnockError]) -> String {

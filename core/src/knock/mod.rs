@@ -1,4 +1,5 @@
-//! The knock client: sends a sequence of knocks, and checks whether a port opens.
+//! The knock client: sends a sequence of knocks, or a knock that a key authenticates, and checks
+//! whether a port opens.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -9,13 +10,29 @@
 //! plan.send(&addresses, &mut |_| ControlFlow::Continue(()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! With the file of a client's key:
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use portknock_core::client_file::ClientFile;
+//! use portknock_core::knock::AuthenticatedKnock;
+//!
+//! let file = ClientFile::read("alice.key".as_ref())?;
+//! let knock = AuthenticatedKnock::of_client("host.example.org", &file);
+//! let addresses = knock.resolve()?;
+//! knock.send(&addresses, &mut |_| ControlFlow::Continue(()))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod authenticated;
 mod error;
 mod packet;
 mod pause;
 mod steps;
 mod until_open;
 
+pub use authenticated::{AuthenticatedKnock, KnockForm, PacketRequest};
 pub use error::KnockError;
 use pause::pause;
 pub use steps::{StepError, parse_steps};
@@ -107,11 +124,7 @@ impl KnockPlan {
                 result => errors.extend(result.err()),
             }
         }
-        match errors.len() {
-            0 => Ok(()),
-            1 => Err(errors.remove(0)),
-            _ => Err(KnockError::Several(errors)),
-        }
+        KnockError::of_all(errors)
     }
 
     fn send_to(&self, address: SocketAddr, observer: &mut Observer<'_>) -> Result<(), KnockError> {

@@ -62,11 +62,22 @@ impl KnockPlan {
         expected: ExpectedPort,
         observer: &mut Observer<'_>,
     ) -> Result<Opened, KnockError> {
+        self.rounds(addresses, expected, observer, |observer| self.send(addresses, observer))
+    }
+
+    /// Sends rounds of knocks with `send` until the port is open at one of the addresses.
+    pub(super) fn rounds(
+        &self,
+        addresses: &[SocketAddr],
+        expected: ExpectedPort,
+        observer: &mut Observer<'_>,
+        mut send: impl FnMut(&mut Observer<'_>) -> Result<(), KnockError>,
+    ) -> Result<Opened, KnockError> {
         let port = expected.port.get();
         let targets: Vec<SocketAddr> = addresses.iter().map(|&address| at_port(address, port)).collect();
         let mut last_state = PortState::Filtered;
         for _round in 0..=expected.retries {
-            self.send(addresses, observer)?;
+            send(observer)?;
             let deadline = Instant::now() + expected.wait;
             match probe::wait_open(&targets, self.source, deadline, &mut || observer(None)) {
                 Ok(opened) => return Ok(opened),
