@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, OpenPort, Sequence};
 use crate::decode::{Knock, LinkType, datagram, decode};
-use crate::event::{AcceptedKey, Event, EventKind, FailReason, RefusalReason};
+use crate::event::{Event, EventKind, FailReason, RefusalReason};
 use crate::live_windows::{LiveWindow, LiveWindows, knock_use};
 use crate::local_addresses::LocalAddresses;
 use crate::matcher::{Matcher, PREFETCH_BATCH, SavedAttempt, Sink, is_possible_source};
@@ -115,6 +115,8 @@ struct EngineState {
     /// Datagrams of the form of a packet that no key made.
     bogus: u64,
     replays: ReplayMemory,
+    /// Accepted knocks that have not been saved; `None` if nobody saves them.
+    accepted: Option<Vec<KnockUse>>,
     cooldowns: KeyCooldowns,
     /// `ClockSkew`.
     skew: Duration,
@@ -164,6 +166,7 @@ impl Engine {
             packet_ports: Vec::new(),
             bogus: 0,
             replays: ReplayMemory::default(),
+            accepted: None,
             cooldowns: KeyCooldowns::default(),
             skew: config.options.clock_skew,
             wall_offset: 0,
@@ -198,9 +201,17 @@ impl Engine {
         self.handle_timeout(now);
     }
 
-    /// Adds the knocks that were accepted before the start.
-    pub(crate) fn restore_replays(&mut self, replays: ReplayMemory) {
-        self.state.replays = replays;
+    /// Adds the knocks that were accepted before the start. From now on [`Engine::take_accepted`]
+    /// must be called.
+    pub(crate) fn restore_replays(&mut self, replays: &ReplayMemory) {
+        self.state.replays.merge(replays);
+        self.state.accepted.get_or_insert_default();
+    }
+
+    /// Returns the authenticated knocks that were accepted since the last call. They must be saved
+    /// before anything opens.
+    pub(crate) fn take_accepted(&mut self) -> Vec<KnockUse> {
+        self.state.accepted.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Returns the live windows.
@@ -658,7 +669,7 @@ impl EngineState {
         if is_present {
             self.windows.consume(id);
         }
-        self.authenticated(time, door_id, ip, AcceptedKey { name, knock }, None);
+        self.authenticated(time, door_id, ip, name, &knock, None);
     }
 
     /// Opens a door for an authenticated knock, unless it was accepted before. `span` is the time
@@ -668,23 +679,30 @@ impl EngineState {
         time: Timestamp,
         door_id: DoorId,
         ip: IpAddr,
-        key: AcceptedKey,
+        key: Arc<str>,
+        knock: &KnockUse,
         span: Option<Duration>,
     ) {
         let wall = self.wall(time);
         let door = &self.doors[usize::from(door_id.0)];
-        if self.replays.accept(&key.knock, wall, self.skew).is_err() {
-            let kind = EventKind::Refused { key: key.name, reason: RefusalReason::Replay };
-            let door = door.name.clone();
-            return self.events.push_back(Event { time, door, ip, kind });
-        }
-        if let Some(cooldown) = door.seq_cooldown {
-            let first = door.network_of(ip).addr();
-            if !self.cooldowns.begin(door_id, first, time, cooldown) {
-                return;
+        let accepted = self.replays.accept(knock, wall, self.skew);
+        let refusal = if accepted.is_err() {
+            Some(RefusalReason::Replay)
+        } else {
+            self.accepted.iter_mut().for_each(|accepted| accepted.push(*knock));
+            let begins = door.seq_cooldown.map(|cooldown| {
+                let first = door.network_of(ip).addr();
+                self.cooldowns.begin(door_id, first, time, cooldown)
+            });
+            (begins == Some(false)).then_some(RefusalReason::Cooldown)
+        };
+        match refusal {
+            Some(reason) => {
+                let door = door.name.clone();
+                self.events.push_back(Event { time, door, ip, kind: EventKind::Refused { key, reason } });
             }
+            None => self.open(time, door_id, ip, Some(key), span),
         }
-        self.open(time, door_id, ip, Some(key), span);
     }
 
     /// Returns the time by the wall clock.
@@ -729,7 +747,7 @@ impl EngineState {
                 token.copy_from_slice(&packet[HINT_LENGTH..HINT_LENGTH + NONCE_LENGTH]);
                 let knock = KnockUse { key: fingerprint, form: Form::Packet, time: content.time, token };
                 let seconds = NonZeroU32::new(content.seconds).map(|seconds| Duration::from_secs(seconds.get().into()));
-                self.authenticated(time, door_id, ip, AcceptedKey { name, knock }, seconds);
+                self.authenticated(time, door_id, ip, name, &knock, seconds);
             }
             Err(reason) => {
                 let door = doors.first().map_or_else(|| "".into(), |id| of(id).name.clone());
@@ -752,7 +770,7 @@ impl EngineState {
     }
 
     /// Opens a door, or extends its opening. A `span` shortens the time for which it is open.
-    fn open(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, key: Option<AcceptedKey>, span: Option<Duration>) {
+    fn open(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, key: Option<Arc<str>>, span: Option<Duration>) {
         let detect_only = self.role == Role::Detect;
         let door = &mut self.doors[usize::from(door_id.0)];
         // Nothing opens here if another engine keeps the openings.

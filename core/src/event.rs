@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use crate::config::{DoorId, OpenPort};
 use crate::openings::Opening;
 use crate::printable::Printable;
-use crate::replay_memory::KnockUse;
 use crate::time::Timestamp;
 
 /// An event at a door.
@@ -49,8 +48,8 @@ pub enum EventKind {
         /// The network that the door opens for: the address alone, unless the door has
         /// `open_prefix`.
         net: IpNet,
-        /// The key that authenticated the knock; `None` for a door without keys.
-        key: Option<AcceptedKey>,
+        /// The name of the key that authenticated the knock; `None` for a door without keys.
+        key: Option<Arc<str>>,
     },
     /// The whole sequence matched while the door is open: the closing time moves. The start command
     /// opens the door again, because another program may have removed its effect; the opening's
@@ -63,8 +62,8 @@ pub enum EventKind {
         command: Option<String>,
         /// The opening with its new closing time.
         opening: Box<Opening>,
-        /// The key that authenticated the knock; `None` for a door without keys.
-        key: Option<AcceptedKey>,
+        /// The name of the key that authenticated the knock; `None` for a door without keys.
+        key: Option<Arc<str>>,
     },
     /// The door's time is over, or it closes early.
     Close {
@@ -96,14 +95,6 @@ pub enum EventKind {
     },
 }
 
-/// The key that authenticated a knock, and what the replay memory stores of the knock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AcceptedKey {
-    /// The name of the key in the key file.
-    pub name: Arc<str>,
-    pub(crate) knock: KnockUse,
-}
-
 /// Why an authenticated knock opens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -116,6 +107,8 @@ pub enum RefusalReason {
     Clock(i64),
     /// The packet asks for a door that does not exist or that this key does not open.
     UnknownDoor,
+    /// The door ignores the address until its `seq_cooldown` is over. The knock is used up.
+    Cooldown,
     /// The packet asks for an address that the door's `allow` excludes, or that no host can have.
     Address,
 }
@@ -127,6 +120,7 @@ impl RefusalReason {
             Self::Replay => "replay",
             Self::Clock(_) => "clock",
             Self::UnknownDoor => "unknown-door",
+            Self::Cooldown => "cooldown",
             Self::Address => "address",
         }
     }
@@ -140,6 +134,7 @@ impl fmt::Display for RefusalReason {
             Self::Clock(seconds) if *seconds < 0 => write!(f, "its clock is {} s behind", seconds.unsigned_abs()),
             Self::Clock(seconds) => write!(f, "its clock is {seconds} s ahead"),
             Self::UnknownDoor => f.write_str("it asks for a door that the key does not open"),
+            Self::Cooldown => f.write_str("the door has opened for this address a short time ago"),
             Self::Address => f.write_str("it asks for an address that may not use the door"),
         }
     }
@@ -177,11 +172,13 @@ impl EventKind {
         }
     }
 
-    /// Returns the key that authenticated the knock of an `Open` or `Extend`.
-    pub fn accepted_key(&self) -> Option<&AcceptedKey> {
+    /// Returns the name of the key that authenticated the knock of an `Open`, `Extend` or `Refused`;
+    /// `None` for a door without keys, and for every other event.
+    pub fn key(&self) -> Option<&Arc<str>> {
         match self {
             Self::Open { key, .. } | Self::Extend { key, .. } => key.as_ref(),
-            _ => None,
+            Self::Refused { key, .. } => Some(key),
+            Self::Stage { .. } | Self::Close { .. } | Self::Timeout { .. } | Self::Fail { .. } => None,
         }
     }
 
@@ -325,8 +322,7 @@ impl Event {
             _ => (self.ip, self.ip.into()),
         };
         let request = |action, command: Option<&String>| {
-            let key = if action == Action::Open { self.kind.accepted_key() } else { None };
-            let key = key.map(|key| key.name.clone());
+            let key = if action == Action::Open { self.kind.key().cloned() } else { None };
             Some(CommandRequest { door: self.door.clone(), ip, action, command: command?.clone(), net, key })
         };
         [request(Action::Close, close), request(Action::Open, open)].into_iter().flatten()

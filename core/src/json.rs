@@ -62,7 +62,7 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         reason: None,
         ports: None,
         offset: None,
-        key: event.kind.accepted_key().map(|key| &*key.name),
+        key: event.kind.key().map(|key| &**key),
         closes_at: None,
     };
     match &event.kind {
@@ -79,8 +79,8 @@ pub fn event_line(event: &Event) -> serde_json::Result<String> {
         EventKind::Fail { stage, reason } => {
             (line.stage, line.reason) = (Some(*stage), Some(reason.as_str()));
         }
-        EventKind::Refused { key, reason } => {
-            (line.key, line.reason) = (Some(&**key), Some(reason.as_str()));
+        EventKind::Refused { reason, .. } => {
+            line.reason = Some(reason.as_str());
             if let RefusalReason::Clock(seconds) = reason {
                 line.offset = Some(*seconds);
             }

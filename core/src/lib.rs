@@ -139,7 +139,7 @@ pub use config::{
 };
 pub use decode::{Knock, LinkType};
 pub use engine::{Engine, EngineStats};
-pub use event::{AcceptedKey, Action, CommandRequest, Event, EventKind, FailReason, RefusalReason};
+pub use event::{Action, CommandRequest, Event, EventKind, FailReason, RefusalReason};
 pub use exec::{CommandId, CommandResult, CommandResultKind};
 pub use ipnet::IpNet;
 pub use journal::{StateError, StateNotice};

@@ -146,7 +146,7 @@ fn counts() -> EventCounts {
 fn status(saving: bool) -> Status {
     Status {
         doors: 1,
-        engine: EngineStats { attempts: 2, openings: 3, knocks: 4, unused: 5, evicted: 6, refused: 7 },
+        engine: EngineStats { attempts: 2, openings: 3, knocks: 4, unused: 5, evicted: 6, refused: 7, bogus: 8 },
         packets: 8,
         drops: 9,
         filtered: 10,
@@ -182,7 +182,7 @@ fn events(golden: &mut Golden) {
         Fail { stage: 1, reason: FailReason::WrongPort },
         Refused { key: "alice".into(), reason: RefusalReason::Replay },
     });
-    add!(golden, RefusalReason { Replay, Clock(9), Clock(-14_754), UnknownDoor, Address });
+    add!(golden, RefusalReason { Replay, Clock(9), Clock(-14_754), UnknownDoor, Cooldown, Address });
     add!(golden, FailReason { WrongPort, Scan, Full, Reload, Command });
     add!(golden, outcome, CommandResultKind {
         Started,
@@ -234,6 +234,7 @@ fn notices(golden: &mut Golden) {
         StartingUp(vec!["eth0".into(), "lo".into()]),
         ShuttingDown,
         Reloaded,
+        ReplaysIncomplete,
         Knock(knock(Protocol::Udp, TcpFlags::NONE)),
         FlagsIgnored(knock(Protocol::Tcp, TcpFlags::ACK)),
         Event(event(EventKind::Timeout { stage: 1 })),

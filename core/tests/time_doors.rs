@@ -64,7 +64,11 @@ fn feed(engine: &mut Engine, knocks: &[Knock]) -> Vec<(IpAddr, String)> {
 }
 
 fn opened(engine: &mut Engine) -> Vec<(IpAddr, String)> {
-    events(engine).iter().filter_map(|event| Some((event.ip, event.kind.accepted_key()?.name.to_string()))).collect()
+    events(engine)
+        .iter()
+        .filter(|event| matches!(event.kind, EventKind::Open { .. } | EventKind::Extend { .. }))
+        .filter_map(|event| Some((event.ip, event.kind.key()?.to_string())))
+        .collect()
 }
 
 fn events(engine: &mut Engine) -> Vec<Event> {

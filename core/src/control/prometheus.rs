@@ -65,8 +65,14 @@ impl StatusReport {
         });
         family(&mut out, "door_failed_attempts_total", "counter", "Attempts at a door that failed, by reason.", failed);
         let refused = self.doors.iter().flat_map(|door| {
-            let RefusedReport { replay, clock, unknown_door, address } = door.refused;
-            let reasons = [("replay", replay), ("clock", clock), ("unknown-door", unknown_door), ("address", address)];
+            let RefusedReport { replay, clock, unknown_door, cooldown, address } = door.refused;
+            let reasons = [
+                ("replay", replay),
+                ("clock", clock),
+                ("unknown-door", unknown_door),
+                ("cooldown", cooldown),
+                ("address", address),
+            ];
             reasons.map(|(reason, count)| (format!("{{door=\"{}\",reason=\"{reason}\"}}", escaped(&door.name)), count))
         });
         family(

@@ -90,6 +90,7 @@ pub(super) struct RefusedReport {
     pub(super) replay: u64,
     pub(super) clock: u64,
     pub(super) unknown_door: u64,
+    pub(super) cooldown: u64,
     pub(super) address: u64,
 }
 
@@ -176,8 +177,8 @@ impl StatusReport {
         for name in service.door_names().filter(|name| named.insert(*name)) {
             let DoorCounts { opened, timeout, wrong_port, scan, full, reload, command, refused } =
                 service.door_counts(name);
-            let RefusedCounts { replay, clock, unknown_door, address } = refused;
-            let refused = RefusedReport { replay, clock, unknown_door, address };
+            let RefusedCounts { replay, clock, unknown_door, cooldown, address } = refused;
+            let refused = RefusedReport { replay, clock, unknown_door, cooldown, address };
             let failed = FailedReport { timeout, wrong_port, scan, full, reload, command };
             let openings = counts.get(&**name).copied().unwrap_or(0);
             doors.push(DoorReport { name: name.to_string(), openings, opened, failed, refused });

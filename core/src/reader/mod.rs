@@ -21,7 +21,6 @@ mod wire;
 mod work;
 
 pub use notice::ReaderNotice;
-pub(crate) use packets::PacketDetector;
 pub use process::ReaderProgram;
 pub(crate) use process::{ReaderProcess, ReaderReport};
 pub(crate) use wire::{Counts, ReaderOptions, Start};

@@ -20,7 +20,7 @@ pub(super) struct DetectedPacket {
 
 /// Selects the packets that a key may have made. It cannot open them.
 #[derive(Debug, Default)]
-pub(crate) struct PacketDetector {
+pub(super) struct PacketDetector {
     hints: HintTable,
     keys: Vec<KeyLimit>,
     found: Vec<DetectedPacket>,
@@ -58,7 +58,7 @@ impl PacketDetector {
     }
 
     /// Handles a packet at the time `now`, in nanoseconds.
-    pub(crate) fn take(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH], now: u64) {
+    pub(super) fn take(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH], now: u64) {
         let key = self.hints.find(packet).and_then(|(key, _)| self.keys.get_mut(key as usize));
         let Some(key) = key else {
             self.bogus += 1;

@@ -27,6 +27,7 @@ mod open;
 mod options;
 mod packet_source;
 mod ports;
+mod refusals;
 mod status;
 mod stored;
 mod summary;
@@ -52,15 +53,16 @@ pub use open::CloseError;
 pub use options::ServiceOptions;
 use packet_source::PacketSource;
 use ports::Ports;
+use refusals::Refusals;
 pub use status::{CommandCounts, Status};
-use stored::open_state;
+use stored::{open_file, open_state};
 pub use summary::FloodCounts;
 use summary::Summaries;
 use tally::Tally;
 pub use tally::{DoorCounts, RefusedCounts};
 
 use crate::capture::CaptureNotice;
-use crate::clock::{Clock, boot_id};
+use crate::clock::Clock;
 use crate::config::{Config, Door, OnStop, Sequence};
 use crate::decode::Knock;
 use crate::engine::{Engine, EngineStats};
@@ -70,6 +72,7 @@ use crate::journal::{OpeningId, StateFile};
 use crate::log_limit::DOOR_BURST;
 use crate::packet::Protocol;
 use crate::reader::Counts;
+use crate::replay_memory::ReplayMemory;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
 use crate::sys::wake::WakeFd;
@@ -115,6 +118,7 @@ pub struct Service {
     /// Start commands of openings that wait or run.
     starting: HashMap<CommandId, Starting>,
     summaries: Summaries,
+    refusals: Refusals,
     /// Openings that the engine holds but that a one-time file prevented; there is nothing to
     /// close.
     withheld: HashSet<OpeningKey>,
@@ -177,6 +181,8 @@ impl Service {
             let opened = open_state(&config, clock.read(), &mut notices)?;
             let (file, mut restored) = opened.map_or_else(Default::default, |(file, restored)| (Some(file), restored));
             state = file;
+            engine.restore_replays(&restored.replay);
+            report_incomplete(&config, &restored.replay, &mut notices);
             ports = Ports::start(&config)?;
             restored.openings = ports.adopt(&config, restored.openings, clock.now())?;
             executor.set_state_file(&absolute(&config.options.state_file));
@@ -217,6 +223,7 @@ impl Service {
             closing,
             starting: HashMap::new(),
             summaries: Summaries::default(),
+            refusals: Refusals::default(),
             withheld: HashSet::new(),
             clock,
             epoll,
@@ -305,7 +312,7 @@ impl Service {
         match &self.state {
             // Doors that the new configuration removes may still be open, so the records move
             // whatever the new doors store.
-            Some(old) if old.path() != path => state = Some(StateFile::open(&path, &boot_id(), clocks)?),
+            Some(old) if old.path() != path => state = Some(open_file(&config, &path, clocks)?),
             None if self.options.run_commands => state = open_state(&config, clocks, &mut self.notices)?,
             _ => {}
         }
@@ -322,6 +329,7 @@ impl Service {
                     *id = numbers.get(id).copied().unwrap_or(*id);
                 }
             }
+            self.engine.restore_replays(&restored.replay);
             self.engine.restore_openings(restored.openings);
             for (id, request) in restored.unfinished {
                 self.closing.insert(self.executor.submit(request), Some(id));
@@ -440,6 +448,15 @@ fn max_waiting_starts(config: &Config) -> usize {
 /// directory.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Adds a notice if doors with keys refuse knocks for a time, because the record of accepted knocks
+/// is incomplete.
+fn report_incomplete(config: &Config, replays: &ReplayMemory, notices: &mut VecDeque<Notice>) {
+    let has_keys = config.doors.iter().any(|door| door.key_file.is_some());
+    if has_keys && replays.incomplete_until().is_some() {
+        notices.push_back(Notice::ReplaysIncomplete);
+    }
 }
 
 fn watch_firewall(epoll: &Epoll, watch: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -86,6 +86,9 @@ pub enum Notice {
         /// The door's file of sequences.
         path: PathBuf,
     },
+    /// Doors with keys refuse the knocks of clients for a time, because the record of accepted knocks
+    /// is incomplete.
+    ReplaysIncomplete,
     /// A one-time door's file cannot be used as expected. If `ip` is set, that address made a
     /// complete knock that did not open the door.
     OneTime {
@@ -199,6 +202,10 @@ impl fmt::Display for Notice {
                 "{}: no more sequences in {}; the door accepts no more knocks",
                 Printable(door),
                 Printable(&path.to_string_lossy())
+            ),
+            Self::ReplaysIncomplete => f.write_str(
+                "the record of accepted knocks is missing or incomplete: doors with keys refuse every knock that \
+                 could have been accepted before, for at most twice ClockSkew or two windows",
             ),
             Self::OneTime { door, ip: Some(ip), error } => write!(f, "{ip}: {}: {error}", Printable(door)),
             Self::OneTime { door, ip: None, error } => write!(f, "{}: {error}", Printable(door)),

@@ -40,6 +40,8 @@ pub struct RefusedCounts {
     pub clock: u64,
     /// Packets that ask for a door that their key does not open.
     pub unknown_door: u64,
+    /// Knocks of addresses for which the door opened a short time before.
+    pub cooldown: u64,
     /// Packets that ask for an address that may not use the door.
     pub address: u64,
 }
@@ -50,6 +52,7 @@ impl RefusedCounts {
             RefusalReason::Replay => &mut self.replay,
             RefusalReason::Clock(_) => &mut self.clock,
             RefusalReason::UnknownDoor => &mut self.unknown_door,
+            RefusalReason::Cooldown => &mut self.cooldown,
             RefusalReason::Address => &mut self.address,
         }
     }

@@ -55,6 +55,10 @@ impl Service {
     /// Turns the engine's events into notices, records in the state file, changes of ports, and
     /// commands.
     fn handle_events(&mut self, now: Timestamp) {
+        let accepted = self.engine.take_accepted();
+        if let Some(state) = &mut self.state {
+            accepted.iter().for_each(|knock| state.used(knock));
+        }
         while let Some(mut event) = self.engine.poll_event() {
             let allowed = match &event.kind {
                 EventKind::Open { door_id, .. } | EventKind::Extend { door_id, .. } => self.consume(*door_id, &event),
@@ -69,7 +73,7 @@ impl Service {
                 state.opened(opening, self.clock.read());
             }
             let is_absorbed = self.is_absorbed(&event);
-            let is_summarised = self.summaries.take(&event, is_absorbed, now);
+            let is_summarised = self.refusals.is_repeated(&event, now) || self.summaries.take(&event, is_absorbed, now);
             let dry = !self.options.run_commands;
             self.ports.note(&event, now, dry && !is_summarised, &mut self.notices);
             if is_summarised {
@@ -190,6 +194,10 @@ impl Service {
         } else if limit <= now {
             self.stopped = true;
             self.notices.push_back(Notice::LeftBehind { running, waiting });
+        }
+        if let (true, Some(state)) = (self.stopped, &mut self.state) {
+            state.finish(now);
+            self.notices.extend(std::iter::from_fn(|| state.poll_notice()).map(Notice::State));
         }
     }
 

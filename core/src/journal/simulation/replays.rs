@@ -289,7 +289,7 @@ impl World {
             let net = std::net::IpAddr::into(ip);
             state.opened(&Opening { door: door.clone(), ip, closes_at, stop_command, open: [].into(), net }, clocks);
             state.commit(now);
-            let request = CommandRequest { door, ip, action: Action::Close, command, net };
+            let request = CommandRequest { door, ip, action: Action::Close, command, net, key: None };
             let id = state.closing(&request).unwrap();
             state.closed(id);
         }
