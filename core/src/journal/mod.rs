@@ -144,6 +144,18 @@ struct Found {
     ended: bool,
 }
 
+impl Found {
+    /// True if the file contains every knock that earlier processes accepted.
+    fn is_complete(&self, mark: Mark) -> bool {
+        let has_all = match mark {
+            Mark::Saved(len) => len <= self.whole,
+            Mark::Absent => self.ended,
+            Mark::Unsaved => false,
+        };
+        has_all && self.is_intact
+    }
+}
+
 impl StateFile {
     /// Opens or creates the file and reads its openings. A file that cannot be read or written is no
     /// error; [`StateFile::poll_notice`] reports it. A relative path starts at the present current
@@ -211,12 +223,16 @@ impl StateFile {
                 None
             }
         };
-        if state.is_complete(found.as_ref()) {
+        let mark = state.marker.read();
+        if found.as_ref().is_some_and(|found| found.is_complete(mark)) {
             state.marker.save(state.end);
         } else {
             state.distrust(clocks.wall);
         }
-        if let Some(file) = found.and_then(|found| found.file) {
+        // After a failed sync, a later one can succeed although the disk does not have what was read.
+        if let Some(file) = found.and_then(|found| found.file)
+            && mark != Mark::Unsaved
+        {
             state.append_to(file);
         }
         let mut restored = state.restore(clocks);
@@ -231,23 +247,11 @@ impl StateFile {
         Ok((state, restored))
     }
 
-    /// True if the file contains every knock that earlier processes accepted.
-    fn is_complete(&self, found: Option<&Found>) -> bool {
-        found.is_some_and(|found| {
-            found.is_intact
-                && match self.marker.read() {
-                    Mark::Saved(len) => len <= found.whole,
-                    Mark::Absent => found.ended,
-                    Mark::Unsaved => false,
-                }
-        })
-    }
-
     /// Uses an existing file, without `end` and any incomplete line, if it can be written and synced.
     fn append_to(&mut self, file: File) {
         // An earlier process may have written records without a sync. A power cut could lose them, and
         // with them all later records.
-        let written = file::append(&file, self.end, &self.pending, false);
+        let written = file::append(&file, self.end, &self.pending);
         if written.and_then(|()| file::sync_with_name(&file, &self.path)).is_ok() {
             self.rewrite = false;
             self.file = Some(file);
@@ -352,7 +356,17 @@ impl StateFile {
         }
         let sparse = self.records + self.pending_records > 2 * (self.live.len() + self.replay.len()) + GARBAGE;
         let written = match &self.file {
-            Some(file) if !self.rewrite => file::append(file, self.end, &self.pending, self.sync),
+            Some(file) if !self.rewrite => {
+                let appended = file::append(file, self.end, &self.pending);
+                if appended.is_ok() && self.sync {
+                    let synced = file::sync(file);
+                    // A second sync can succeed without having written the data.
+                    self.rewrite = synced.is_err();
+                    synced
+                } else {
+                    appended
+                }
+            }
             _ => self.write_all(),
         };
         match written {
@@ -378,7 +392,6 @@ impl StateFile {
                 if self.retry_at.replace(now.saturating_add(RETRY_AFTER)).is_none() {
                     self.notify(StateNotice::NotSaved(self.path.clone(), error));
                 }
-                // After an I/O error a second sync can succeed without having written the data.
                 self.rewrite |= written_badly || self.pending.len() > MAX_PENDING;
                 if self.rewrite {
                     self.forget_pending();
