@@ -1,4 +1,5 @@
-//! The journal: openings on disk, so that doors close after a crash, a `kill -9` or a power cut.
+//! The journal: openings on disk, so that doors close after a crash, a `kill -9` or a power cut, and
+//! accepted replay-proof knocks, so that no start accepts one of them again.
 //!
 //! # Format and order of writes
 //!
@@ -18,6 +19,33 @@
 //! is overdue: its stop command runs once. If the system does not identify its boots, the wall clock
 //! applies; the remaining time is then limited to the range from zero to the time that remained when
 //! the record was written.
+//!
+//! # Accepted knocks
+//!
+//! A `use` record is appended and synced before anything opens. Doors open although the disk fails, so
+//! the file alone does not show whether it contains every accepted knock. A start trusts it only if
+//! every line is intact and
+//!
+//! - the marker (see `marker.rs`) shows that the processes of this boot saved everything, or
+//! - there is no marker of this boot, and the last line is `end`: the last process stopped in order.
+//!
+//! Otherwise, and if it cannot write the file, the start distrusts the memory: every knock that is
+//! acceptable at the start is refused, so an honest client waits two clock skews at most. This is
+//! recorded (`incomplete`), because another start can follow soon. A new, lost or removed file and a
+//! file of the version without these records are distrusted, too. Each start removes `end` and syncs
+//! that before a knock can be accepted.
+//!
+//! An accepted knock can be accepted again only in these cases:
+//!
+//! - A process stops in order. A later process can write neither the file nor a marker, or its marker is
+//!   lost because the system boots; it accepts a knock. A third process can write the file, all within
+//!   two clock skews.
+//! - The disk fails, the marker can be neither emptied nor removed, and the process dies. A later
+//!   process can use the disk within two clock skews.
+//! - Knocks were lost, and the wall clock is behind at the start that distrusts the memory. Call
+//!   [`StateFile::distrust`] again if the clock is then set forward.
+//! - An older copy replaces the file, or another file is used and then this one again. Processes with
+//!   different state files do not share the knocks of a key.
 //!
 //! # Write errors
 //!
