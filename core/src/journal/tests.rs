@@ -408,7 +408,9 @@ fn a_start_trusts_the_knocks_after_a_stop_in_order_or_a_death_in_the_same_boot()
     let dir = tempfile::tempdir().unwrap();
     let (path, markers) = (dir.path().join("openings"), dir.path().join("markers"));
     let markers = Some(&*markers);
-    assert!(trusted(&path, BOOT, markers).is_none(), "a new file looks like a lost one");
+    let (state, restored) = StateFile::open_marked(&path, BOOT, markers, at(0)).unwrap();
+    assert_eq!(restored.replay.incomplete_until(), Some(at(0).wall), "a new file looks like a lost one");
+    drop(state);
     let (mut state, mut memory) = trusted(&path, BOOT, markers).unwrap();
     let skew = Duration::from_secs(60);
     let number = 8 * 1_000;
