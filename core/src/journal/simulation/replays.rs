@@ -89,6 +89,8 @@ struct World {
     running: Option<(StateFile, ReplayMemory)>,
     sent: Vec<KnockUse>,
     accepted: Vec<KnockUse>,
+    /// Number of accepted knocks when a process started that has not been able to write the file.
+    unwritten_from: Option<usize>,
     /// The next start has to accept new knocks immediately, unless an earlier start still waits.
     is_healthy: bool,
     /// The time of the latest start that may refuse new knocks for two clock skews.
@@ -114,6 +116,7 @@ impl World {
             running: None,
             sent: Vec::new(),
             accepted: Vec::new(),
+            unwritten_from: None,
             is_healthy: false,
             waits_from: 0,
             is_lossy: false,
@@ -186,6 +189,9 @@ impl World {
         if disk::has_failed() {
             self.waits_from = self.time;
         }
+        if !state.is_saving() {
+            self.unwritten_from.get_or_insert(self.accepted.len());
+        }
         // A process that dies from now on has a complete file, unless the disk fails.
         self.is_healthy = true;
         self.running = Some((state, restored.replay));
@@ -209,6 +215,10 @@ impl World {
 
     fn lose_power(&mut self) {
         self.is_healthy &= !self.is_lossy;
+        // Neither the file nor the marker shows that there were knocks: the documented limit.
+        if let Some(count) = self.unwritten_from.take() {
+            self.accepted.truncate(count);
+        }
         disk::lose_power(&mut self.rng);
         let _ = fs::remove_dir_all(&self.markers);
         self.boot += 1;
@@ -284,6 +294,9 @@ impl World {
         let now = self.now();
         let (state, memory) = self.running.as_mut().unwrap();
         state.commit(now);
+        if state.is_saving() {
+            self.unwritten_from = None;
+        }
         let lines = fs::read(&self.path).map_or(0, |bytes| bytes.split(|byte| *byte == b'\n').count());
         assert!(lines <= 2 * (memory.len() + 8) + GARBAGE + 80, "{lines} lines");
     }
