@@ -193,7 +193,7 @@ impl World {
             self.unwritten_from.get_or_insert(self.accepted.len());
         }
         // A process that dies from now on has a complete file, unless the disk fails.
-        self.is_healthy = true;
+        self.is_healthy = state.is_saving();
         self.running = Some((state, restored.replay));
         self.replay();
         let knock = self.new_knock();
@@ -294,7 +294,8 @@ impl World {
         let now = self.now();
         let (state, memory) = self.running.as_mut().unwrap();
         state.commit(now);
-        if state.is_saving() {
+        self.is_healthy = state.is_saving();
+        if self.is_healthy {
             self.unwritten_from = None;
         }
         let lines = fs::read(&self.path).map_or(0, |bytes| bytes.split(|byte| *byte == b'\n').count());
