@@ -344,6 +344,15 @@ fn the_examples_knock_at_one_another() {
     let _listener = Listener::start(&lab.server, 22);
     let state = directory.path().join("state/openings");
     let conf = directory.path().join("knockd.conf");
+    let (client, server) = (directory.path().join("alice.key"), directory.path().join("vpn.keys"));
+    let key = "pk1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9jDQ";
+    for (path, text) in [
+        (&client, format!("name = alice\nkey = {key}\nform = packet\ndoor = vpn\n")),
+        (&server, format!("alice {key}\n")),
+    ] {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let config = |sequence: &str| {
         let rule = "INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
         let text = format!(
@@ -360,15 +369,6 @@ fn the_examples_knock_at_one_another() {
         command.arg(format!("LD_LIBRARY_PATH={}", c.prefix().join("lib").display())).arg(program(name)).args(args);
         command
     };
-    let (client, server) = (directory.path().join("alice.key"), directory.path().join("vpn.keys"));
-    let key = "pk1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9jDQ";
-    for (path, text) in [
-        (&client, format!("name = alice\nkey = {key}\nform = packet\ndoor = vpn\n")),
-        (&server, format!("alice {key}\n")),
-    ] {
-        fs::write(path, text).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
     config("7000,9000,8000:udp");
     let mut daemon = Process::spawn(&mut on(&lab.server, "daemon", &[conf.to_str().unwrap(), "eth0"]));
     daemon.wait_for("listening on eth0");
