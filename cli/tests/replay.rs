@@ -246,8 +246,8 @@ fn doors_with_keys_accept_each_knock_once() {
     let expected = [
         r#"{"time":1690000014.123456000,"event":"open","door":"ssh","ip":"10.0.0.2","net":"10.0.0.2/32","command":"open 10.0.0.2","ports":[],"key":"alice","closes_at":null}"#,
         r#"{"time":1690000040.123456000,"event":"open","door":"vpn","ip":"10.0.0.4","net":"10.0.0.4/32","command":"vpn 10.0.0.4","ports":[],"key":"alice","closes_at":null}"#,
-        r#"{"time":1690000041.123456000,"event":"refused","door":"ssh","ip":"10.0.0.5","key":"alice","reason":"replay"}"#,
-        r#"{"time":1690000047.123456000,"event":"refused","door":"ssh","ip":"10.0.0.6","key":"alice","reason":"clock","offset":99}"#,
+        r#"{"time":1690000041.123456000,"event":"refused","door":"vpn","ip":"10.0.0.5","reason":"replay","key":"alice"}"#,
+        r#"{"time":1690000047.123456000,"event":"refused","door":"vpn","ip":"10.0.0.6","reason":"clock","offset":99,"key":"alice"}"#,
     ];
     assert_eq!(judged, expected);
     let text = replay("text");

@@ -61,7 +61,8 @@ static void sequences(void) {
 static void packets(void) {
     portknock_error *error = NULL;
     uint8_t packet[PORTKNOCK_PACKET_SIZE + 1], other[PORTKNOCK_PACKET_SIZE];
-    static const uint8_t hint[8] = {0xf5, 0x50, 0x8a, 0x0d, 0xfc, 0x2b, 0x94, 0xbb}, zero[PORTKNOCK_PACKET_SIZE];
+    static const uint8_t hint[8] = {0xf5, 0x50, 0x8a, 0x0d, 0xfc, 0x2b, 0x94, 0xbb};
+    static const uint8_t zero[PORTKNOCK_PACKET_SIZE] = {0};
     uint64_t time = UINT64_C(1796030418) * SECOND;
     OK(portknock_packet(path("packet.key"), NULL, 0, time, packet, sizeof packet, &error));
     CHECK(memcmp(packet, hint, sizeof hint) == 0 && packet[PORTKNOCK_PACKET_SIZE] == 0);
