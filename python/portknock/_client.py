@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, Iterable, Literal, Optional, Union
 
 from portknock import _native
+from portknock._native import Key
 from portknock._values import Address, ProbeResult, Report, Step, diagnostics
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def knock(
     then: Optional[int] = None,
     wait: float = DEFAULT_WAIT,
     retries: int = 0,
-    key: Optional[Union[_native.Key, str, os.PathLike[str]]] = None,
+    key: Optional[Union[Key, str, os.PathLike[str]]] = None,
     address: Optional[Address] = None,
     seconds: int = 0,
 ) -> Optional[float]:
@@ -113,7 +114,7 @@ def knock_plan(
     host: Optional[str],
     ports: Optional[Union[str, Iterable[Union[int, str, Step]]]],
     *,
-    key: Optional[Union[_native.Key, str, os.PathLike[str]]],
+    key: Optional[Union[Key, str, os.PathLike[str]]],
     udp: bool,
     **options: Any,
 ) -> _native.KnockPlan:
@@ -130,7 +131,7 @@ def knock_plan(
     return _native.KnockPlan(host, "", udp=False, key=key, **options)
 
 
-def sequence(key: Union[_native.Key, str, os.PathLike[str]], at: Optional[float] = None) -> tuple[Step, ...]:
+def sequence(key: Union[Key, str, os.PathLike[str]], at: Optional[float] = None) -> tuple[Step, ...]:
     """Return the time sequence of a client.
 
     A door with `sequence = time` and this client's key opens for it during the window that contains
@@ -146,7 +147,7 @@ def sequence(key: Union[_native.Key, str, os.PathLike[str]], at: Optional[float]
 
 
 def packet(
-    key: Union[_native.Key, str, os.PathLike[str]],
+    key: Union[Key, str, os.PathLike[str]],
     *,
     address: Optional[Address] = None,
     seconds: int = 0,
@@ -171,8 +172,8 @@ def packet(
     return _native.packet(_loaded(key), address, seconds, at)
 
 
-def _loaded(key: Union[_native.Key, str, os.PathLike[str]]) -> _native.Key:
-    return key if isinstance(key, _native.Key) else _native.Key.load(key)
+def _loaded(key: Union[Key, str, os.PathLike[str]]) -> Key:
+    return key if isinstance(key, Key) else Key.load(key)
 
 
 def probe(
