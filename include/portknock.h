@@ -347,7 +347,7 @@ enum portknock_refusal_reason
      */
     PORTKNOCK_REFUSAL_UNKNOWN_DOOR = 3,
     /**
-     * The door ignores the address until its seq_cooldown is over. The knock is used up.
+     * The door ignores the address until its seq_cooldown is over. The knock is consumed.
      */
     PORTKNOCK_REFUSAL_COOLDOWN = 4,
     /**
@@ -496,9 +496,9 @@ typedef struct portknock_config portknock_config;
  *
  * Doors with one_time_sequences accept one knock here; portknock_replay_open() and
  * portknock_listener_open() continue with the next sequences of their files. An engine remembers
- * the authenticated knocks that it has accepted, and refuses them if they are repeated. A new engine
- * remembers none, so it accepts knocks that an earlier one has accepted; portknock_listener_open()
- * with run_commands keeps this record in the state file.
+ * the authenticated knocks that it has accepted, and refuses them if they are repeated. A new
+ * engine remembers none, so it accepts knocks that an earlier one has accepted;
+ * portknock_listener_open() with run_commands keeps this record in the state file.
  */
 typedef struct portknock_engine portknock_engine;
 
@@ -677,8 +677,8 @@ typedef struct portknock_event {
     size_t port_count;
     /**
      * For OPEN and EXTEND: when the door closes, in nanoseconds since 1970. For CLOSE: when it was
-     * due to close, which is later than `time_ns` if it closes early. 0 for a door that never closes
-     * by itself, and for other kinds.
+     * due to close, which is later than `time_ns` if it closes early. 0 for a door that never
+     * closes by itself, and for other kinds.
      */
     uint64_t closes_at_ns;
     /**
@@ -692,8 +692,8 @@ typedef struct portknock_event {
      */
     const char *key;
     /**
-     * For REFUSED with the reason CLOCK: number of seconds by which the clock of the client is ahead
-     * of the clock of this host; negative if it is behind. Otherwise 0.
+     * For REFUSED with the reason CLOCK: clock of the client minus clock of this host, in seconds.
+     * Otherwise 0.
      */
     int64_t clock_offset;
 } portknock_event;
@@ -900,9 +900,9 @@ extern "C" {
  * once for each window.
  *
  * `key_file`: the client's file, which `portknock keygen` has written. `time_ns`: the time by the
- * wall clock, in nanoseconds since 1970; 0: the present time. `text`: `size` bytes, which belong to
- * the caller; PORTKNOCK_SEQUENCE_SIZE is always enough. After a failure they are zero. The call keeps nothing of the key. The text is as secret as the key until its window is
- * over.
+ * wall clock, in nanoseconds since 1970; 0: the present time. `text`: `size` bytes, which belong
+ * to the caller; PORTKNOCK_SEQUENCE_SIZE is always enough. After a failure they are zero. The call
+ * keeps nothing of the key. The text is as secret as the key until its window is over.
  *
  * Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing or has errors, or
  * other users can read it. PORTKNOCK_ERR_ARGUMENT if `size` is too small.
@@ -915,21 +915,21 @@ portknock_status portknock_sequence(const char *key_file,
 
 /**
  * Writes a new authenticated packet of a client, to be sent as one UDP datagram to a PacketPort of
- * the server. A door with `packet = portknock` and this client's key opens for it once, if the time
- * in the packet differs from the server's clock by at most ClockSkew. Each call makes another packet.
- * To make and send a packet in one call, use portknock_knock_by_key().
+ * the server. A door with `packet = portknock` and this client's key opens for it once, if the
+ * time in the packet differs from the server's clock by at most ClockSkew. Each call makes another
+ * packet. To make and send a packet in one call, use portknock_knock_by_key().
  *
- * `key_file`: the client's file, which `portknock keygen` has written; it names the door. `address`:
- * the address to open for, as text; NULL: the source address of the datagram, which a translation of
- * addresses on the path can change. `seconds`: the time to open for, which can only be shorter than
- * the door's cmd_timeout; 0: the door's cmd_timeout. `time_ns`: the time by the wall clock, in
- * nanoseconds since 1970; 0: the present time. `packet`: `size` bytes, which belong to the caller;
- * the first PORTKNOCK_PACKET_SIZE of them become the packet. After a failure they are zero. The call
- * keeps nothing of the key.
+ * `key_file`: the client's file, which `portknock keygen` has written; it names the door.
+ * `address`: the address to open for, as text; NULL: the source address of the datagram, which a
+ * translation of addresses on the path can change. `seconds`: the time to open for, which can only
+ * be shorter than the door's cmd_timeout; 0: the door's cmd_timeout. `time_ns`: the time by the
+ * wall clock, in nanoseconds since 1970; 0: the present time. `packet`: `size` bytes, which belong
+ * to the caller; the first PORTKNOCK_PACKET_SIZE of them become the packet. After a failure they
+ * are zero. The call keeps nothing of the key.
  *
- * Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing, has errors or names
- * no door, or other users can read it. PORTKNOCK_ERR_ARGUMENT if `size` is too small or `address` is
- * not an address. PORTKNOCK_ERR_SYSTEM if the system has no random numbers.
+ * Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing, has errors or
+ * names no door, or other users can read it. PORTKNOCK_ERR_ARGUMENT if `size` is too small or
+ * `address` is not an address. PORTKNOCK_ERR_SYSTEM if the system has no random numbers.
  */
 portknock_status portknock_packet(const char *key_file,
                                   const char *address,
@@ -1181,19 +1181,19 @@ portknock_status portknock_knock(const char *host,
 
 /**
  * Knocks by a key at the present time: with the time sequence or with one packet, whichever the
- * client's file states. A knock that somebody records opens nothing when it is sent again.
+ * client's file states. A knock that an attacker records opens nothing when it is sent again.
  *
  * `key_file`: the client's file, which `portknock keygen` has written. `host`: as for
  * portknock_knock(); NULL: the server of the client's file. `address`: for packets, the address to
- * open for; NULL: the address that the packet is sent from. `seconds`: for packets, the time to open
- * for, which can only be shorter than the door's cmd_timeout; 0: the door's cmd_timeout. `options`:
- * as for portknock_knock(), and may be NULL; `raw` and `delay_ms` do not concern packets. Each round
- * of `retries` is a new knock.
+ * open for; NULL: the address that the packet is sent from. `seconds`: for packets, the time to
+ * open for, which can only be shorter than the door's cmd_timeout; 0: the door's cmd_timeout.
+ * `options`: as for portknock_knock(), and may be NULL; `raw` and `delay_ms` do not concern
+ * packets. Each round of `retries` is a new knock.
  *
  * The clock of this host must agree with the clock of the server: within one window for a time
  * sequence, within ClockSkew for a packet. On success everything was handed to the network, and,
- * with then_port, the port is open. A server never answers a packet, so only then_port shows that it
- * has arrived. The call blocks until then. It keeps nothing of the key.
+ * with then_port, the port is open. A server never answers a packet, so only then_port shows that
+ * it has arrived. The call blocks until then. It keeps nothing of the key.
  *
  * Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing or has errors, or
  * other users can read it. PORTKNOCK_ERR_ARGUMENT if `host` is NULL and the file names no server,

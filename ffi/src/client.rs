@@ -24,9 +24,9 @@ const _: () = assert!(PORTKNOCK_PACKET_SIZE as usize == PACKET_LENGTH);
 /// once for each window.
 ///
 /// `key_file`: the client's file, which `portknock keygen` has written. `time_ns`: the time by the
-/// wall clock, in nanoseconds since 1970; 0: the present time. `text`: `size` bytes, which belong to
-/// the caller; PORTKNOCK_SEQUENCE_SIZE is always enough. After a failure they are zero. The call keeps nothing of the key. The text is as secret as the key until its window is
-/// over.
+/// wall clock, in nanoseconds since 1970; 0: the present time. `text`: `size` bytes, which belong
+/// to the caller; PORTKNOCK_SEQUENCE_SIZE is always enough. After a failure they are zero. The call
+/// keeps nothing of the key. The text is as secret as the key until its window is over.
 ///
 /// Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing or has errors, or
 /// other users can read it. PORTKNOCK_ERR_ARGUMENT if `size` is too small.
@@ -51,21 +51,21 @@ pub unsafe extern "C" fn portknock_sequence(
 }
 
 /// Writes a new authenticated packet of a client, to be sent as one UDP datagram to a PacketPort of
-/// the server. A door with `packet = portknock` and this client's key opens for it once, if the time
-/// in the packet differs from the server's clock by at most ClockSkew. Each call makes another packet.
-/// To make and send a packet in one call, use portknock_knock_by_key().
+/// the server. A door with `packet = portknock` and this client's key opens for it once, if the
+/// time in the packet differs from the server's clock by at most ClockSkew. Each call makes another
+/// packet. To make and send a packet in one call, use portknock_knock_by_key().
 ///
-/// `key_file`: the client's file, which `portknock keygen` has written; it names the door. `address`:
-/// the address to open for, as text; NULL: the source address of the datagram, which a translation of
-/// addresses on the path can change. `seconds`: the time to open for, which can only be shorter than
-/// the door's cmd_timeout; 0: the door's cmd_timeout. `time_ns`: the time by the wall clock, in
-/// nanoseconds since 1970; 0: the present time. `packet`: `size` bytes, which belong to the caller;
-/// the first PORTKNOCK_PACKET_SIZE of them become the packet. After a failure they are zero. The call
-/// keeps nothing of the key.
+/// `key_file`: the client's file, which `portknock keygen` has written; it names the door.
+/// `address`: the address to open for, as text; NULL: the source address of the datagram, which a
+/// translation of addresses on the path can change. `seconds`: the time to open for, which can only
+/// be shorter than the door's cmd_timeout; 0: the door's cmd_timeout. `time_ns`: the time by the
+/// wall clock, in nanoseconds since 1970; 0: the present time. `packet`: `size` bytes, which belong
+/// to the caller; the first PORTKNOCK_PACKET_SIZE of them become the packet. After a failure they
+/// are zero. The call keeps nothing of the key.
 ///
-/// Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing, has errors or names
-/// no door, or other users can read it. PORTKNOCK_ERR_ARGUMENT if `size` is too small or `address` is
-/// not an address. PORTKNOCK_ERR_SYSTEM if the system has no random numbers.
+/// Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing, has errors or
+/// names no door, or other users can read it. PORTKNOCK_ERR_ARGUMENT if `size` is too small or
+/// `address` is not an address. PORTKNOCK_ERR_SYSTEM if the system has no random numbers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn portknock_packet(
     key_file: *const c_char,

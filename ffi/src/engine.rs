@@ -25,9 +25,9 @@ use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 ///
 /// Doors with one_time_sequences accept one knock here; portknock_replay_open() and
 /// portknock_listener_open() continue with the next sequences of their files. An engine remembers
-/// the authenticated knocks that it has accepted, and refuses them if they are repeated. A new engine
-/// remembers none, so it accepts knocks that an earlier one has accepted; portknock_listener_open()
-/// with run_commands keeps this record in the state file.
+/// the authenticated knocks that it has accepted, and refuses them if they are repeated. A new
+/// engine remembers none, so it accepts knocks that an earlier one has accepted;
+/// portknock_listener_open() with run_commands keeps this record in the state file.
 pub struct portknock_engine {
     state: Guarded<State>,
     /// Whether the engine has events. Most frames cause none, and this flag is read without the

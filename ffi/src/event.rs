@@ -70,7 +70,7 @@ pub enum portknock_refusal_reason {
     PORTKNOCK_REFUSAL_CLOCK = 2,
     /// The packet asks for a door that does not exist or that the key does not open.
     PORTKNOCK_REFUSAL_UNKNOWN_DOOR = 3,
-    /// The door ignores the address until its seq_cooldown is over. The knock is used up.
+    /// The door ignores the address until its seq_cooldown is over. The knock is consumed.
     PORTKNOCK_REFUSAL_COOLDOWN = 4,
     /// The packet asks for an address that the door's `allow` excludes, or that no host can have.
     PORTKNOCK_REFUSAL_ADDRESS = 5,
@@ -129,8 +129,8 @@ pub struct portknock_event {
     /// Number of ports in `ports`; 0 for a door without `open`, and for other kinds.
     pub port_count: usize,
     /// For OPEN and EXTEND: when the door closes, in nanoseconds since 1970. For CLOSE: when it was
-    /// due to close, which is later than `time_ns` if it closes early. 0 for a door that never closes
-    /// by itself, and for other kinds.
+    /// due to close, which is later than `time_ns` if it closes early. 0 for a door that never
+    /// closes by itself, and for other kinds.
     pub closes_at_ns: u64,
     /// For OPEN, EXTEND and CLOSE: the network for which the door is open, as in "203.0.113.0/24".
     /// Without `open_prefix` it is a single address, as in "203.0.113.7/32". Otherwise NULL.
@@ -138,8 +138,8 @@ pub struct portknock_event {
     /// For OPEN and EXTEND of a door with keys, and for REFUSED: the name of the key that
     /// authenticated the knock. Otherwise NULL.
     pub key: *const c_char,
-    /// For REFUSED with the reason CLOCK: number of seconds by which the clock of the client is ahead
-    /// of the clock of this host; negative if it is behind. Otherwise 0.
+    /// For REFUSED with the reason CLOCK: clock of the client minus clock of this host, in seconds.
+    /// Otherwise 0.
     pub clock_offset: i64,
 }
 

@@ -88,19 +88,19 @@ pub unsafe extern "C" fn portknock_knock(
 }
 
 /// Knocks by a key at the present time: with the time sequence or with one packet, whichever the
-/// client's file states. A knock that somebody records opens nothing when it is sent again.
+/// client's file states. A knock that an attacker records opens nothing when it is sent again.
 ///
 /// `key_file`: the client's file, which `portknock keygen` has written. `host`: as for
 /// portknock_knock(); NULL: the server of the client's file. `address`: for packets, the address to
-/// open for; NULL: the address that the packet is sent from. `seconds`: for packets, the time to open
-/// for, which can only be shorter than the door's cmd_timeout; 0: the door's cmd_timeout. `options`:
-/// as for portknock_knock(), and may be NULL; `raw` and `delay_ms` do not concern packets. Each round
-/// of `retries` is a new knock.
+/// open for; NULL: the address that the packet is sent from. `seconds`: for packets, the time to
+/// open for, which can only be shorter than the door's cmd_timeout; 0: the door's cmd_timeout.
+/// `options`: as for portknock_knock(), and may be NULL; `raw` and `delay_ms` do not concern
+/// packets. Each round of `retries` is a new knock.
 ///
 /// The clock of this host must agree with the clock of the server: within one window for a time
 /// sequence, within ClockSkew for a packet. On success everything was handed to the network, and,
-/// with then_port, the port is open. A server never answers a packet, so only then_port shows that it
-/// has arrived. The call blocks until then. It keeps nothing of the key.
+/// with then_port, the port is open. A server never answers a packet, so only then_port shows that
+/// it has arrived. The call blocks until then. It keeps nothing of the key.
 ///
 /// Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing or has errors, or
 /// other users can read it. PORTKNOCK_ERR_ARGUMENT if `host` is NULL and the file names no server,

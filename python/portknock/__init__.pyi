@@ -467,9 +467,7 @@ class Refused(Event):
 
     @property
     def offset(self) -> Optional[int]:
-        """For "clock": number of seconds by which the clock of the client is ahead of the clock of
-        this host; negative if it is behind. Otherwise None.
-        """
+        """For "clock": clock of the client minus clock of this host, in seconds. Otherwise None."""
 
 AnyEvent = Union[Stage, Open, Extend, Close, Timeout, Fail, Refused]
 """Union of all event classes: a `match` statement with a case for each of them is complete."""

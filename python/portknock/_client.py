@@ -75,7 +75,7 @@ def knock(
     wait: maximum time to wait for `then` after each round of knocks, in seconds.
     retries: number of further rounds of knocks if the port does not open in time.
     key: `Key` of the client, or the path of its file. It determines the knocks: the time sequence of
-        the present time, or one packet. Each round of knocks is a new one. A knock that somebody
+        the present time, or one packet. Each round of knocks is a new one. A knock that an attacker
         records opens nothing when it is sent again. The clock of this host must agree with the
         clock of the server.
     address: for packets, the address to open for, a text or an object of `ipaddress`. None: the

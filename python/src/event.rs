@@ -677,8 +677,7 @@ impl Refused {
         refusal(&slf.as_super().0.kind).map(RefusalReason::as_str)
     }
 
-    /// For "clock": number of seconds by which the clock of the client is ahead of the clock of
-    /// this host; negative if it is behind. Otherwise None.
+    /// For "clock": clock of the client minus clock of this host, in seconds. Otherwise None.
     #[getter]
     fn offset(slf: PyRef<'_, Self>) -> Option<i64> {
         offset_of(slf.as_super())

@@ -163,7 +163,7 @@ def test_packets_are_judged_by_the_wall_clock(server):
     assert engine.set_wall_clock(TIME, 1000) == []
     [event] = engine.feed(datagram(portknock.packet(key, at=TIME + 1)), 1001, LINKTYPE_RAW)
     assert isinstance(event, Open) and event.time == 1001
-    # The clock of this client is 70 s behind.
+    # The clock of this client is 70 s slow.
     assert engine.set_wall_clock((TIME + 100) * 10**9, 1002 * 10**9, ns=True) == []
     [event] = engine.feed(datagram(portknock.packet(key, at=TIME + 31)), 1003, LINKTYPE_RAW)
     assert isinstance(event, Refused)

@@ -139,7 +139,7 @@ static void an_engine_judges_packets(void) {
     CHECK(event != NULL && event->kind == PORTKNOCK_EVENT_OPEN && event->time_ns == time + 3 * SECOND);
     CHECK_TEXT(event->ip, "2001:db8::7");
 
-    /* A client whose clock is 110 s behind. */
+    /* A client whose clock is 110 s slow. */
     OK(portknock_packet(path("packet.key"), NULL, 0, time + 14 * SECOND, packet, sizeof packet, &error));
     feed(engine, time + 6 * SECOND, packet);
     for (uint64_t second = 7; (event = next(engine)) == NULL && second < 30; second++) {
