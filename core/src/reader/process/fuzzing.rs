@@ -157,7 +157,9 @@ impl Daemon {
                         before.doors.iter().filter(|other| other.name == door.name).flat_map(|door| &door.allow);
                     assert!(door.allow.is_empty() || allow.any(|net| net.contains(&ip)), "{ip}");
                 }
-                ReaderReport::Window { .. } | ReaderReport::Packet { .. } => panic!("no door has keys"),
+                ReaderReport::Window { .. } | ReaderReport::Packet { .. } | ReaderReport::UnknownPacket(_) => {
+                    panic!("no door has keys")
+                }
                 ReaderReport::CaughtUp(time) => assert!(time <= now),
                 ReaderReport::Capture(notice) => {
                     let line = notice.to_string();
