@@ -185,7 +185,7 @@ mod tests {
     /// A value that another implementation of the format computed.
     #[test]
     fn the_packet_is_that_of_another_implementation() {
-        let nonce = std::array::from_fn(|i| 100 + i as u8);
+        let nonce = std::array::from_fn(|i| 100 + u8::try_from(i).unwrap());
         let expected = "f5508a0dfc2b94bb6465666768696a6b6c6d6e6f80e782bff3e47e505a8a0e9aef99dd50e978667b6834f38a6112\
                         6530287bf9d08deb2d531fd5cb847fd2631145c4aaf85a4d9f297b0699ff1310fcf344cfb2326829e548d2593a7b\
                         38c7efb8";

@@ -122,7 +122,7 @@ pub(crate) mod tests {
 
     /// The key of the test vectors.
     pub(crate) fn counting_key() -> Key {
-        Key::from_bytes(std::array::from_fn(|i| i as u8))
+        Key::from_bytes(std::array::from_fn(|i| u8::try_from(i).unwrap()))
     }
 
     #[test]
