@@ -73,7 +73,10 @@ fn check_client(path: &Path, keys: &[String]) {
         Ok(read) => read,
         Err(error) => return check_message(&format!("{error} {error:?}"), keys),
     };
-    check_message(&format!("{read:?}"), keys);
+    // These settings are shown.
+    if read.server.iter().chain(&read.door).all(|text| !text.contains("pk1:")) {
+        check_message(&format!("{read:?}"), keys);
+    }
     read.check().expect("a file that was read is valid");
     with_file(read.settings().as_bytes(), |path| assert_eq!(ClientFile::read(path).expect("the same file"), read));
     // The line fits into the key file of a server.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::text::PREFIX;
 use super::{Key, KeyTextError, MAX_NAME_LENGTH, NamedKey};
 use crate::printable::{Printable, shown_path};
 use crate::sys;
@@ -157,18 +158,18 @@ fn parse_line(line: &str) -> Result<NamedKey, LineError> {
     let (Some(name), Some(key), None) = (words.next(), words.next(), words.next()) else {
         return Err(LineError::NotTwoWords);
     };
-    if !is_name(name) {
-        return Err(LineError::BadName);
-    }
-    Ok(NamedKey { name: name.into(), key: Key::from_str(key)? })
+    let key = Key::from_str(key)?;
+    if is_name(name) { Ok(NamedKey { name: name.into(), key }) } else { Err(LineError::BadName) }
 }
 
-/// True if the text can be the name of a client.
+/// True if the text can be the name of a client. A text with a key in it cannot, because names are
+/// shown.
 pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_LENGTH).contains(&name.len())
         && !name.starts_with('#')
         && Printable(name).to_string() == name
         && !name.contains(char::is_whitespace)
+        && !name.contains(PREFIX)
 }
 
 #[cfg(test)]
@@ -212,6 +213,8 @@ mod tests {
                 "line 1 has the same key; each client needs a key of its own: run portknock keygen".to_owned(),
             ),
             (format!("{} {one}", "x".repeat(65)), 1, "a name has 1 to 64 bytes of printable characters".to_owned()),
+            (format!("{two} {one}"), 1, "a name has 1 to 64 bytes of printable characters".to_owned()),
+            (format!("{one} a"), 1, "a key begins with `pk1:`".to_owned()),
             (format!("a\u{1b}b {one}"), 1, "a name has 1 to 64 bytes of printable characters".to_owned()),
         ] {
             let (found, error) = parse(text.as_bytes()).unwrap_err();
