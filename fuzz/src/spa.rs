@@ -75,11 +75,11 @@ impl Run {
     fn act(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         match u.int_in_range(0..=5)? {
             0 => {
-                self.seal(u)?;
+                self.add_packet(u)?;
                 self.send(self.packets.len() - 1, u)?;
             }
             1 => {
-                self.seal(u)?;
+                self.add_packet(u)?;
                 let mut altered = self.packets[self.packets.len() - 1].0.clone();
                 let at = u.choose_index(altered.len())?;
                 altered[at] ^= u.int_in_range(1..=u8::MAX)?;
@@ -112,7 +112,7 @@ impl Run {
     }
 
     /// Adds a packet.
-    fn seal(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+    fn add_packet(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let (name, door) = (*u.choose(&NAMES)?, *u.choose(&DOORS)?);
         let offset = i64::from(u.arbitrary::<i8>()?) * 1_000_000_000 + i64::from(u.arbitrary::<i8>()?) * 1_000_000;
         let address = match u.int_in_range(0..=2)? {

@@ -119,9 +119,9 @@ fn number_of_ports(time: &TimeSequence) -> u32 {
 /// Returns the number of packets to random ports of the range that an attacker sends on average until
 /// one opens the door, if there is only one key.
 ///
-/// A packet to the first step of a live window starts an attempt. For the attempt, three kinds of
-/// ports matter: the next step, the other steps of all live windows, which end it, and the ports of
-/// the sample, of which it survives as many as the guard allows.
+/// A packet to the first step of a live window starts an attempt. Three kinds of ports matter to the
+/// attempt: the next step, the other steps of all live windows, and the ports of the sample. The other
+/// steps end it. It survives as many ports of the sample as the guard allows.
 fn packets_to_guess(time: &TimeSequence, scan_guard: u8) -> f64 {
     let protocols = if time.protocols == StepProtocols::Both { 2 } else { 1 };
     let (ports, used) = (number_of_ports(time) * protocols, LIVE_WINDOWS * u32::from(time.steps));

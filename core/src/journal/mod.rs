@@ -133,7 +133,7 @@ pub struct StateFile {
 }
 
 /// The properties of a file that was read.
-struct Found {
+struct ReadFile {
     /// The file, if records can be appended to it.
     file: Option<File>,
     /// Every complete line can be read, and may be a line of accepted knocks.
@@ -232,7 +232,7 @@ impl StateFile {
     }
 
     /// True if the file contains every knock that earlier processes accepted.
-    fn is_complete(&self, found: Option<&Found>) -> bool {
+    fn is_complete(&self, found: Option<&ReadFile>) -> bool {
         found.is_some_and(|found| {
             found.is_intact
                 && match self.marker.read() {
@@ -487,7 +487,7 @@ impl StateFile {
 
     /// Reads an existing file into `live` and `replay`. `None` if it cannot be read or contains no
     /// complete line.
-    fn read(&mut self, file: File, writable: bool) -> Result<Option<Found>, StateError> {
+    fn read(&mut self, file: File, writable: bool) -> Result<Option<ReadFile>, StateError> {
         let distrust = |why| StateError::Untrusted(self.path.clone(), why);
         let bytes = match file::distrust(&file) {
             Ok(Some(why)) => return Err(distrust(why)),
@@ -552,7 +552,7 @@ impl StateFile {
         if !ended {
             self.end = whole as u64;
         }
-        Ok(Some(Found {
+        Ok(Some(ReadFile {
             file: can_append.then_some(file),
             is_intact: is_current && damaged == 0,
             whole: whole as u64,

@@ -51,7 +51,7 @@ pub enum LineError {
     #[error(transparent)]
     BadKey(#[from] KeyTextError),
     /// An earlier line has the same name.
-    #[error("line {line} has the name {} too; each client needs a name of its own", Printable(.name))]
+    #[error("line {line} has the name {} too; each client needs its own name", Printable(.name))]
     SameName {
         /// The name.
         name: String,
@@ -59,11 +59,11 @@ pub enum LineError {
         line: usize,
     },
     /// An earlier line has the same key. The value is the number of that line.
-    #[error("line {0} has the same key; each client needs a key of its own: run portknock keygen")]
+    #[error("line {0} has the same key; each client needs its own key: run portknock keygen")]
     SameKey(usize),
 }
 
-/// Who may read a file of secrets besides its owner.
+/// The users who may read a file of secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     /// Only the owner.
@@ -202,15 +202,11 @@ mod tests {
             (format!("a {one}\nb"), 2, "write the client's name, a space and its key".to_owned()),
             (format!("a b {one}"), 1, "write the client's name, a space and its key".to_owned()),
             (format!("a {wrong}"), 1, "the key contains a typing error: its checksum does not match".to_owned()),
-            (
-                format!("a {one}\n\na {two}"),
-                3,
-                "line 1 has the name a too; each client needs a name of its own".to_owned(),
-            ),
+            (format!("a {one}\n\na {two}"), 3, "line 1 has the name a too; each client needs its own name".to_owned()),
             (
                 format!("a {one}\nb {one}"),
                 2,
-                "line 1 has the same key; each client needs a key of its own: run portknock keygen".to_owned(),
+                "line 1 has the same key; each client needs its own key: run portknock keygen".to_owned(),
             ),
             (format!("{} {one}", "x".repeat(65)), 1, "a name has 1 to 64 bytes of printable characters".to_owned()),
             (format!("{two} {one}"), 1, "a name has 1 to 64 bytes of printable characters".to_owned()),
