@@ -10,6 +10,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
+use crate::clock_search::{ClockSearch, SearchState, UnknownPacket, UnknownSample};
 use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, OpenPort, Sequence};
 use crate::decode::{Knock, LinkType, datagram, decode};
 use crate::event::{Event, EventKind, FailReason, RefusalReason};
@@ -98,6 +99,9 @@ pub struct Engine {
     knocks: u64,
     /// Buffer for the knocks of a batch.
     batch: Vec<Knock>,
+    unknown: UnknownSample,
+    /// The search for the clock of a client.
+    search: Option<ClockSearch>,
 }
 
 /// Receives the results of the matcher, keeps the openings, and queues the events.
@@ -177,7 +181,15 @@ impl Engine {
             role,
         };
         state.set_config(config);
-        Self { matcher, state, now: Timestamp::default(), knocks: 0, batch: Vec::with_capacity(PREFETCH_BATCH) }
+        Self {
+            matcher,
+            state,
+            now: Timestamp::default(),
+            knocks: 0,
+            batch: Vec::with_capacity(PREFETCH_BATCH),
+            unknown: UnknownSample::default(),
+            search: None,
+        }
     }
 
     /// Creates an engine that only detects complete sequences: it reports each as an
@@ -362,8 +374,47 @@ impl Engine {
     }
 
     /// Counts a packet without a hint.
-    pub(crate) fn count_bogus(&mut self) {
+    pub(crate) fn count_bogus(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH]) {
         self.state.bogus += 1;
+        self.unknown.add(knock, packet, knock.time.as_nanos());
+    }
+
+    /// Begins to search for the clock of the client that made a packet without a hint, unless a
+    /// search is under way.
+    pub(crate) fn begin_search(&mut self, packet: UnknownPacket) {
+        if self.search.is_none() {
+            let wall = self.state.wall(packet.knock.time);
+            self.search = Some(ClockSearch::new(packet, wall));
+        }
+    }
+
+    /// Continues the search with `count` attempts, and begins one if a packet without a hint is worth
+    /// it. A clock that is found is reported as an event.
+    pub(crate) fn search_clock(&mut self, count: u32) {
+        if let Some(packet) = self.unknown.take(self.now.as_nanos()) {
+            self.begin_search(packet);
+        }
+        let Some(search) = &mut self.search else { return };
+        match search.advance(&self.state.packet_keys, count) {
+            SearchState::Searching => return,
+            SearchState::NotFound => {}
+            SearchState::Found { key, door, time } => {
+                let knock = search.knock();
+                let reason = RefusalReason::Clock(self.state.offset(time, knock.time));
+                let door =
+                    self.state.doors.get(usize::from(door.0)).map_or_else(|| "".into(), |door| door.name.clone());
+                let kind = EventKind::Refused { key, reason };
+                self.state.events.push_back(Event { time: self.now, door, ip: knock.source, kind });
+            }
+        }
+        self.search = None;
+    }
+
+    /// Returns the time at which [`Engine::search_clock`] is due; `None` if there is nothing to search
+    /// for. `pause` is the time between two calls.
+    pub(crate) fn search_due(&self, pause: Duration) -> Option<Timestamp> {
+        let next = self.search.as_ref().map(|_| self.now.saturating_add(pause));
+        next.or_else(|| self.unknown.due().map(Timestamp::from_nanos))
     }
 
     /// Returns the hints by which a detect-only reader finds packets that a key may have made.
@@ -486,6 +537,7 @@ impl Engine {
         self.handle_timeout(now);
         let old = self.state.set_config(config);
         self.state.packet_keys = PacketKeys::new(&config.doors);
+        self.search = None;
         let wall = self.state.wall(self.now);
         self.state.packet_keys.turn(wall, self.state.skew);
         self.state.hints_changed = !self.state.packet_keys.is_empty();
@@ -705,6 +757,12 @@ impl EngineState {
         }
     }
 
+    /// Returns the number of seconds by which the clock of a client was ahead at `time`.
+    fn offset(&self, client: Timestamp, time: Timestamp) -> i64 {
+        let offset = i128::from(client.as_nanos()) - i128::from(self.wall(time).as_nanos());
+        i64::try_from(offset / 1_000_000_000).unwrap_or(i64::MAX)
+    }
+
     /// Returns the time by the wall clock.
     fn wall(&self, time: Timestamp) -> Timestamp {
         Timestamp::from_nanos(time.as_nanos().saturating_add_signed(self.wall_offset))
@@ -731,11 +789,9 @@ impl EngineState {
             *door.name == *content.door && door.target.map_or(is_local, |target| target == destination)
         };
         let ip = content.address.unwrap_or(source);
-        let offset = i128::from(content.time.as_nanos()) - i128::from(wall.as_nanos());
+        let difference = content.time.max(wall).saturating_since(content.time.min(wall));
         let refusal = match doors.iter().find(accepts) {
-            _ if offset.unsigned_abs() > self.skew.as_nanos() => {
-                Err(RefusalReason::Clock(i64::try_from(offset / 1_000_000_000).unwrap_or(i64::MAX)))
-            }
+            _ if difference > self.skew => Err(RefusalReason::Clock(self.offset(content.time, time))),
             None => Err(RefusalReason::UnknownDoor),
             Some(id) if !is_possible_source(ip) || !of(id).allows(ip) => Err(RefusalReason::Address),
             Some(id) => Ok(*id),

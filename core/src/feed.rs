@@ -105,7 +105,7 @@ impl Feed {
                 match &mut on_packet {
                     Some(on_packet) => on_packet(&knock, packet),
                     // Packets without a hint must not end a batch, because a flood can consist of them.
-                    None if engine.hints().find(packet).is_none() => engine.count_bogus(),
+                    None if engine.hints().find(packet).is_none() => engine.count_bogus(&knock, packet),
                     None => {
                         engine.handle_knocks(knocks);
                         knocks.clear();

@@ -90,6 +90,7 @@ mod arrivals;
 pub mod capture;
 pub mod client_file;
 mod clock;
+mod clock_search;
 pub mod config;
 pub mod control;
 pub mod decode;

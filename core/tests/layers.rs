@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "decisions",
         &[
+            "clock_search",
             "engine",
             "event",
             "filter",

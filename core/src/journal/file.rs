@@ -84,22 +84,27 @@ pub(super) fn read_all(mut file: &File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes `bytes`, which can be empty, at the offset `end` and removes anything after them. Syncs them to the disk if
-/// `sync` is true. After a failure the file is as long as before, if the system permits that.
-pub(super) fn append(file: &File, end: u64, bytes: &[u8], sync: bool) -> io::Result<()> {
+/// Writes `bytes`, which can be empty, at the offset `end` and removes anything after them.
+/// After a failure the file is as long as before, if the system permits that.
+pub(super) fn append(file: &File, end: u64, bytes: &[u8]) -> io::Result<()> {
     if file.metadata()?.len() != end {
         disk::set_len(file, end)?;
     }
     if bytes.is_empty() {
         return Ok(());
     }
-    let written = disk::write_at(file, bytes, end).and_then(|()| if sync { disk::sync_data(file) } else { Ok(()) });
+    let written = disk::write_at(file, bytes, end);
     if written.is_err() {
         // If this fails, a torn line or complete and correct lines remain. The next start reads both
         // correctly.
         let _ = disk::set_len(file, end);
     }
     written
+}
+
+/// Syncs the contents of a file.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    disk::sync_data(file)
 }
 
 /// Replaces the file at `path` atomically by one with these bytes. After a crash there is either the

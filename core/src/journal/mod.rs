@@ -1,4 +1,5 @@
-//! The journal: openings on disk, so that doors close after a crash, a `kill -9` or a power cut.
+//! The journal: openings on disk, so that doors close after a crash, a `kill -9` or a power cut, and
+//! accepted replay-proof knocks, so that no start accepts one of them again.
 //!
 //! # Format and order of writes
 //!
@@ -18,6 +19,33 @@
 //! is overdue: its stop command runs once. If the system does not identify its boots, the wall clock
 //! applies; the remaining time is then limited to the range from zero to the time that remained when
 //! the record was written.
+//!
+//! # Accepted knocks
+//!
+//! A `use` record is appended and synced before anything opens. Doors open although the disk fails, so
+//! the file alone does not show whether it contains every accepted knock. A start trusts it only if
+//! every line is intact and
+//!
+//! - the marker (see `marker.rs`) shows that the processes of this boot saved everything, or
+//! - there is no marker of this boot, and the last line is `end`: the last process stopped in order.
+//!
+//! Otherwise, and if it cannot write the file, the start distrusts the memory: every knock that is
+//! acceptable at the start is refused, so an honest client waits two clock skews at most. This is
+//! recorded (`incomplete`), because another start can follow soon. A new, lost or removed file and a
+//! file of the version without these records are distrusted, too. Each start removes `end` and syncs
+//! that before a knock can be accepted.
+//!
+//! An accepted knock can be accepted again only in these cases:
+//!
+//! - A process stops in order. A later process can write neither the file nor a marker, or its marker is
+//!   lost because the system boots; it accepts a knock. A third process can write the file, all within
+//!   two clock skews.
+//! - The disk fails, the marker can be neither emptied nor removed, and the process dies. A later
+//!   process can use the disk within two clock skews.
+//! - Knocks were lost, and the wall clock is behind at the start that distrusts the memory. Call
+//!   [`StateFile::distrust`] again if the clock is then set forward.
+//! - An older copy replaces the file, or another file is used and then this one again. Processes with
+//!   different state files do not share the knocks of a key.
 //!
 //! # Write errors
 //!
@@ -144,6 +172,18 @@ struct ReadFile {
     ended: bool,
 }
 
+impl ReadFile {
+    /// True if the file contains every knock that earlier processes accepted.
+    fn is_complete(&self, mark: Mark) -> bool {
+        let has_all = match mark {
+            Mark::Saved(len) => len <= self.whole,
+            Mark::Absent => self.ended,
+            Mark::Unsaved => false,
+        };
+        has_all && self.is_intact
+    }
+}
+
 impl StateFile {
     /// Opens or creates the file and reads its openings. A file that cannot be read or written is no
     /// error; [`StateFile::poll_notice`] reports it. A relative path starts at the present current
@@ -211,12 +251,16 @@ impl StateFile {
                 None
             }
         };
-        if state.is_complete(found.as_ref()) {
+        let mark = state.marker.read();
+        if found.as_ref().is_some_and(|found| found.is_complete(mark)) {
             state.marker.save(state.end);
         } else {
             state.distrust(clocks.wall);
         }
-        if let Some(file) = found.and_then(|found| found.file) {
+        // After a failed sync, a later one can succeed although the disk does not have what was read.
+        if let Some(file) = found.and_then(|found| found.file)
+            && mark != Mark::Unsaved
+        {
             state.append_to(file);
         }
         let mut restored = state.restore(clocks);
@@ -231,23 +275,11 @@ impl StateFile {
         Ok((state, restored))
     }
 
-    /// True if the file contains every knock that earlier processes accepted.
-    fn is_complete(&self, found: Option<&ReadFile>) -> bool {
-        found.is_some_and(|found| {
-            found.is_intact
-                && match self.marker.read() {
-                    Mark::Saved(len) => len <= found.whole,
-                    Mark::Absent => found.ended,
-                    Mark::Unsaved => false,
-                }
-        })
-    }
-
     /// Uses an existing file, without `end` and any incomplete line, if it can be written and synced.
     fn append_to(&mut self, file: File) {
         // An earlier process may have written records without a sync. A power cut could lose them, and
         // with them all later records.
-        let written = file::append(&file, self.end, &self.pending, false);
+        let written = file::append(&file, self.end, &self.pending);
         if written.and_then(|()| file::sync_with_name(&file, &self.path)).is_ok() {
             self.rewrite = false;
             self.file = Some(file);
@@ -352,7 +384,17 @@ impl StateFile {
         }
         let sparse = self.records + self.pending_records > 2 * (self.live.len() + self.replay.len()) + GARBAGE;
         let written = match &self.file {
-            Some(file) if !self.rewrite => file::append(file, self.end, &self.pending, self.sync),
+            Some(file) if !self.rewrite => {
+                let appended = file::append(file, self.end, &self.pending);
+                if appended.is_ok() && self.sync {
+                    let synced = file::sync(file);
+                    // A second sync can succeed without having written the data.
+                    self.rewrite = synced.is_err();
+                    synced
+                } else {
+                    appended
+                }
+            }
             _ => self.write_all(),
         };
         match written {
@@ -378,7 +420,6 @@ impl StateFile {
                 if self.retry_at.replace(now.saturating_add(RETRY_AFTER)).is_none() {
                     self.notify(StateNotice::NotSaved(self.path.clone(), error));
                 }
-                // After an I/O error a second sync can succeed without having written the data.
                 self.rewrite |= written_badly || self.pending.len() > MAX_PENDING;
                 if self.rewrite {
                     self.forget_pending();

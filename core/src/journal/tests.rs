@@ -390,3 +390,93 @@ fn an_opening_by_another_address_replaces_a_closing_one_of_the_same_network() {
     assert_eq!(restored.unfinished, [(first, request(of_network(1, 30)))], "the command of its own address");
     assert_eq!(restored.openings, [of_network(2, 40)]);
 }
+
+/// Starts again with a directory of markers. Returns the memory if the start trusts it.
+fn trusted(path: &Path, boot: &str, markers: Option<&Path>) -> Option<(StateFile, ReplayMemory)> {
+    let (state, restored) = StateFile::open_marked(path, boot, markers, at(100)).unwrap();
+    (restored.replay.incomplete_until() != Some(at(100).wall)).then_some((state, restored.replay))
+}
+
+fn knock(number: u32) -> KnockUse {
+    let mut token = [0; 12];
+    token[..4].copy_from_slice(&number.to_be_bytes());
+    let key = crate::keys::Fingerprint([1; 16]);
+    KnockUse { key, form: crate::replay_memory::Form::Packet, time: at((number / 8).into()).wall, token }
+}
+
+#[test]
+fn a_start_trusts_the_knocks_after_a_stop_in_order_or_a_death_in_the_same_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, markers) = (dir.path().join("openings"), dir.path().join("markers"));
+    let markers = Some(&*markers);
+    let (state, restored) = StateFile::open_marked(&path, BOOT, markers, at(0)).unwrap();
+    assert_eq!(restored.replay.incomplete_until(), Some(at(0).wall), "a new file looks like a lost one");
+    drop(state);
+    let (mut state, mut memory) = trusted(&path, BOOT, markers).unwrap();
+    let skew = Duration::from_secs(60);
+    let number = 8 * 1_000;
+    assert!(memory.accept(&knock(number), at(1_000).wall, skew).is_ok());
+    state.used(&knock(number));
+    state.commit(at(1_000).now);
+    drop(state);
+    // The process died.
+    let (mut state, mut memory) = trusted(&path, BOOT, markers).unwrap();
+    assert!(memory.accept(&knock(number), at(1_000).wall, skew).is_err());
+    assert!(fs::read_to_string(&path).unwrap().starts_with("portknock openings 2\n"));
+    state.finish(at(1_000).now);
+    drop(state);
+    assert!(fs::read_to_string(&path).unwrap().ends_with(" end\n"));
+    let (mut state, mut memory) = trusted(&path, "boot-2", None).unwrap();
+    assert!(memory.accept(&knock(number), at(1_000).wall, skew).is_err());
+    assert!(!fs::read_to_string(&path).unwrap().contains(" end\n"), "removed before a knock is accepted");
+    state.commit(at(1_000).now);
+    drop(state);
+    assert!(trusted(&path, "boot-3", None).is_none(), "not stopped in order");
+}
+
+#[test]
+fn a_file_without_records_of_knocks_is_read_and_written_in_the_present_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    fs::write(&path, "portknock openings 1\n").unwrap();
+    assert!(trusted(&path, BOOT, None).is_none());
+    assert!(fs::read_to_string(&path).unwrap().starts_with("portknock openings 2\n"));
+}
+
+#[test]
+fn accepted_knocks_do_not_make_the_file_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("openings");
+    let (mut state, _) = open(&path);
+    let (count, mut most) = (100_000, 0);
+    for number in 0..count {
+        state.used(&knock(number));
+        if number % 50 == 0 {
+            state.commit(at(0).now);
+            most = most.max(fs::metadata(&path).unwrap().len());
+        }
+    }
+    state.finish(at(0).now);
+    assert!(most < 30_000, "{most} bytes");
+    drop(state);
+    let (_, mut memory) = trusted(&path, BOOT, None).unwrap();
+    for number in 0..count {
+        assert!(memory.accept(&knock(number), knock(number).time, Duration::from_secs(60)).is_err());
+    }
+}
+
+#[test]
+fn a_file_at_another_path_gets_the_knocks_and_the_old_file_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old_path, new_path, markers) = (dir.path().join("old"), dir.path().join("new"), dir.path().join("markers"));
+    let start = |path| StateFile::open_marked(path, BOOT, Some(&*markers), at(0)).unwrap();
+    let (mut old, _) = start(&old_path);
+    old.used(&knock(8_000));
+    old.commit(at(0).now);
+    let (mut new, _) = start(&new_path);
+    new.move_from(&mut old, at(0).now);
+    drop((old, new));
+    let (_, mut memory) = trusted(&new_path, BOOT, Some(&markers)).unwrap();
+    assert!(memory.accept(&knock(8_000), at(1_000).wall, Duration::from_secs(60)).is_err());
+    assert!(trusted(&old_path, BOOT, Some(&markers)).is_none());
+}

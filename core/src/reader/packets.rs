@@ -1,5 +1,6 @@
 //! The packets that a reader passes on to the daemon.
 
+use crate::clock_search::{UnknownPacket, UnknownSample};
 use crate::decode::Knock;
 use crate::packet_keys::HintTable;
 use crate::rate_limit::Limit;
@@ -26,6 +27,7 @@ pub(super) struct PacketDetector {
     found: Vec<DetectedPacket>,
     /// Datagrams without a hint.
     bogus: u64,
+    unknown: UnknownSample,
 }
 
 /// The rate of a key, and its last packets.
@@ -62,6 +64,7 @@ impl PacketDetector {
         let key = self.hints.find(packet).and_then(|(key, _)| self.keys.get_mut(key as usize));
         let Some(key) = key else {
             self.bogus += 1;
+            self.unknown.add(knock, packet, now);
             return;
         };
         let nonce = std::array::from_fn(|i| packet[HINT_LENGTH + i]);
@@ -76,6 +79,16 @@ impl PacketDetector {
     /// Returns the packets that were detected since the last call.
     pub(super) fn take_found(&mut self) -> Vec<DetectedPacket> {
         std::mem::take(&mut self.found)
+    }
+
+    /// Returns a packet without a hint that is worth a search for the clock of its client.
+    pub(super) fn take_unknown(&mut self, now: u64) -> Option<UnknownPacket> {
+        self.unknown.take(now)
+    }
+
+    /// Returns the time at which [`PacketDetector::take_unknown`] is due, in nanoseconds.
+    pub(super) fn unknown_due(&self) -> Option<u64> {
+        self.unknown.due()
     }
 
     /// Returns the number of datagrams without a hint.

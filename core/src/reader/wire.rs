@@ -64,6 +64,8 @@ pub(super) enum FromReader {
     DoorEvent(DoorEvent),
     /// A packet that a key may have made.
     Packet(WirePacket),
+    /// A packet without a hint, whose client may have a wrong clock.
+    UnknownPacket(WirePacket),
     /// A packet that passed the filter, for the log of `--debug`.
     Knock(WireKnock),
     /// A notice about the capture of an interface.
@@ -255,6 +257,13 @@ pub(super) struct WirePacket {
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
     pub(super) bytes: Vec<u8>,
+}
+
+impl WirePacket {
+    pub(super) fn of(knock: &Knock, bytes: &[u8]) -> Self {
+        let Knock { time, source, destination, .. } = *knock;
+        Self { time: time.as_nanos(), source, destination, bytes: bytes.to_vec() }
+    }
 }
 
 /// A live window in a message.

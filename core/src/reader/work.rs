@@ -19,6 +19,7 @@ use super::wire::{
 };
 use crate::capture::{CaptureSet, RestartRequest};
 use crate::clock::Clock;
+use crate::clock_search::UnknownPacket;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::{Engine, LiveSecrets};
@@ -321,9 +322,11 @@ impl<'a> Reader<'a> {
         }
         let mut urgent = self.queue_events()?;
         for DetectedPacket { knock, bytes } in self.packets.take_found() {
-            let (time, bytes) = (knock.time.as_nanos(), bytes.to_vec());
-            let (source, destination) = (knock.source, knock.destination);
-            self.queue(&FromReader::Packet(WirePacket { time, source, destination, bytes }))?;
+            self.queue(&FromReader::Packet(WirePacket::of(&knock, &bytes)))?;
+            urgent = true;
+        }
+        if let Some(UnknownPacket { knock, bytes }) = self.packets.take_unknown(now) {
+            self.queue(&FromReader::UnknownPacket(WirePacket::of(&knock, &bytes)))?;
             urgent = true;
         }
         if self.log_limit.poll_timeout().is_some_and(|due| due <= self.clock.now()) {
@@ -460,6 +463,8 @@ impl<'a> Reader<'a> {
         }
         let due =
             self.engine.as_mut().and_then(Engine::poll_timeout).into_iter().chain(self.log_limit.poll_timeout()).min();
+        let unknown = self.packets.unknown_due().map(Timestamp::from_nanos);
+        let due = due.into_iter().chain(unknown).min();
         let due = due.map(|due| due.saturating_since(self.clock.now()));
         let flush = self.unsent_since.map(|since| FLUSH_DELAY.saturating_sub(since.elapsed()));
         let alive = ALIVE_INTERVAL.saturating_sub(self.sent_at.elapsed());

@@ -119,6 +119,8 @@ pub struct Service {
     starting: HashMap<CommandId, Starting>,
     summaries: Summaries,
     refusals: Refusals,
+    /// Time at which the search for the clock of a client goes on.
+    search_at: Option<Timestamp>,
     /// Openings that the engine holds but that a one-time file prevented; there is nothing to
     /// close.
     withheld: HashSet<OpeningKey>,
@@ -224,6 +226,7 @@ impl Service {
             starting: HashMap::new(),
             summaries: Summaries::default(),
             refusals: Refusals::default(),
+            search_at: None,
             withheld: HashSet::new(),
             clock,
             epoll,

@@ -286,6 +286,7 @@ fn close_due(reader: &mut ReaderProcess, engine: &mut Engine, clock: Clock) {
 fn apply(report: ReaderReport, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
     match report {
         ReaderReport::DoorEvent { time, door_id, ip, kind } => engine.apply_detected(time, door_id, ip, kind),
+        ReaderReport::UnknownPacket(packet) => engine.begin_search(packet),
         ReaderReport::Packet { knock, bytes } => engine.handle_packet(&knock, &bytes),
         ReaderReport::Window { time, id, number, ip } => engine.apply_window(time, id, number, ip),
         ReaderReport::CaughtUp(time) => engine.handle_timeout(time),

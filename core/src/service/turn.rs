@@ -1,5 +1,7 @@
 //! One turn of a service: packets, time, events, files, ports, commands.
 
+use std::time::Duration;
+
 use super::one_time::Next;
 use super::{Notice, OpeningKey, Service, ServiceError};
 use crate::config::{DoorId, Sequence};
@@ -7,6 +9,12 @@ use crate::event::{Event, EventKind};
 use crate::journal::StateFile;
 use crate::openings::Opening;
 use crate::time::Timestamp;
+
+/// Number of keys and minutes that are tried at one time for a packet of a client whose clock is wrong:
+/// half a millisecond.
+const SEARCH_BATCH: u32 = 2_000;
+/// Time between two batches. Together they use one hundredth of a processor.
+const SEARCH_PAUSE: Duration = Duration::from_millis(50);
 
 impl Service {
     /// Does one turn of work. Waits for nothing except the disk.
@@ -28,6 +36,7 @@ impl Service {
         if self.engine.take_window_change() {
             self.packet_source.set_windows(&self.config, self.engine.windows());
         }
+        self.search_clock(now);
         if self.engine.take_hint_change() {
             self.packet_source.set_hints(self.engine.hints());
         }
@@ -50,6 +59,16 @@ impl Service {
         self.summaries.report(now, &mut self.notices);
         self.check_stopped(now);
         self.arm()
+    }
+
+    /// Continues the search for the clock of a client whose packet has no hint, at a small part of a
+    /// processor.
+    fn search_clock(&mut self, now: Timestamp) {
+        self.search_at = self.search_at.or_else(|| self.engine.search_due(SEARCH_PAUSE));
+        if self.search_at.is_some_and(|due| due <= now) {
+            self.engine.search_clock(SEARCH_BATCH);
+            self.search_at = self.engine.search_due(SEARCH_PAUSE).map(|due| due.max(now.saturating_add(SEARCH_PAUSE)));
+        }
     }
 
     /// Turns the engine's events into notices, records in the state file, changes of ports, and
@@ -209,10 +228,11 @@ impl Service {
             Some(waits) => Some(now.saturating_add(waits)),
             None => self.engine.poll_timeout(),
         };
+        let search = self.search_at.filter(|_| self.stop_deadline.is_none());
         let state = self.state.as_ref().and_then(StateFile::poll_timeout);
         let ports = self.ports.poll_timeout();
         let (commands, summaries) = (self.executor.poll_timeout(), self.summaries.poll_timeout());
-        let due = [engine, commands, state, ports, summaries, self.stop_deadline].into_iter().flatten().min();
+        let due = [engine, search, commands, state, ports, summaries, self.stop_deadline].into_iter().flatten().min();
         // Most turns do not change the next due time, and a system call is expensive.
         if due != self.armed || due.is_some_and(|due| due <= now) {
             self.timer.arm(due.map(|due| due.saturating_since(now)))?;

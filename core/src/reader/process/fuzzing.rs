@@ -34,6 +34,8 @@ const SEQUENCE: u8 = 5;
 const RELOAD: u8 = 6;
 const END_RELOAD: u8 = 7;
 const TURN_WINDOWS: u8 = 8;
+/// Number of attempts to find the clock of a client, for each packet without a hint.
+const SEARCH_COUNT: u32 = 5;
 /// Number of actions.
 const ACTIONS: u8 = 9;
 
@@ -236,6 +238,12 @@ impl Daemon {
                     assert!(knock.time <= now, "{knock:?}");
                     self.engine.handle_packet(&knock, &bytes);
                     assert!(!self.engine.has_events(), "the engine accepts {bytes:?}");
+                }
+                ReaderReport::UnknownPacket(packet) => {
+                    assert!(packet.knock.time <= now, "{packet:?}");
+                    self.engine.begin_search(packet);
+                    self.engine.search_clock(SEARCH_COUNT);
+                    assert!(!self.engine.has_events(), "no key made a packet");
                 }
                 ReaderReport::CaughtUp(time) => assert!(time <= now),
                 ReaderReport::Capture(notice) => {

@@ -36,6 +36,7 @@ use super::notice::ReaderNotice;
 use super::wire::{Counts, Start};
 use crate::capture::CaptureNotice;
 use crate::clock::Clock;
+use crate::clock_search::UnknownPacket;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::LiveSecrets;
@@ -57,6 +58,8 @@ pub(crate) enum ReaderReport {
     Window { time: Timestamp, id: DoorId, number: u64, ip: IpAddr },
     /// A packet that a key may have made, with the time and the addresses of its datagram.
     Packet { knock: Knock, bytes: [u8; PACKET_LENGTH] },
+    /// A packet that no key made in the permitted time.
+    UnknownPacket(UnknownPacket),
     /// A packet that passed the filter.
     Knock(Knock),
     /// A notice about a capture.

@@ -8,6 +8,7 @@ use super::exchange::Successor;
 use super::validate::{DoorVerdict, Validator, out_of_turn};
 use super::{MAX_REPORTS, ReaderProcess, ReaderReport};
 use crate::capture::CaptureNotice;
+use crate::clock_search::UnknownPacket;
 use crate::config::DoorId;
 use crate::reader::channel::RECEIVE_BYTES;
 use crate::reader::notice::ReaderNotice;
@@ -67,6 +68,12 @@ impl ReaderProcess {
             FromReader::Packet(packet) => {
                 if let Some((knock, bytes)) = self.validator.packet(packet)? {
                     self.report(ReaderReport::Packet { knock, bytes });
+                }
+            }
+            FromReader::UnknownPacket(packet) => {
+                self.validator.take_notice()?;
+                if let Some((knock, bytes)) = self.validator.packet(packet)? {
+                    self.report(ReaderReport::UnknownPacket(UnknownPacket { knock, bytes }));
                 }
             }
             FromReader::Knock(knock) => {
