@@ -42,7 +42,7 @@
 //!   two clock skews.
 //! - The disk fails, the marker can be neither emptied nor removed, and the process dies. A later
 //!   process can use the disk within two clock skews.
-//! - Knocks were lost, and the wall clock is behind at the start that distrusts the memory. Call
+//! - Knocks were lost, and the wall clock is slow at the start that distrusts the memory. Call
 //!   [`StateFile::distrust`] again if the clock is then set forward.
 //! - An older copy replaces the file, or another file is used and then this one again. Processes with
 //!   different state files do not share the knocks of a key.
