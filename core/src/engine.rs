@@ -119,7 +119,7 @@ struct EngineState {
     /// Datagrams of the form of a packet that no key made.
     bogus: u64,
     replays: ReplayMemory,
-    /// Accepted knocks that have not been saved; `None` if nobody saves them.
+    /// Accepted knocks that have not been saved; `None` if they are not saved.
     accepted: Option<Vec<KnockUse>>,
     cooldowns: KeyCooldowns,
     /// `ClockSkew`.
@@ -879,7 +879,7 @@ impl EngineState {
     }
 }
 
-/// What detects the knocks of doors with keys at present. It contains no key.
+/// The sequences and hints that detect the knocks of doors with keys at present, without any key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiveSecrets {
     pub(crate) windows: LiveWindows,

@@ -107,7 +107,7 @@ pub enum RefusalReason {
     Clock(i64),
     /// The packet asks for a door that does not exist or that this key does not open.
     UnknownDoor,
-    /// The door ignores the address until its `seq_cooldown` is over. The knock is used up.
+    /// The door ignores the address until its `seq_cooldown` is over. The knock is consumed.
     Cooldown,
     /// The packet asks for an address that the door's `allow` excludes, or that no host can have.
     Address,

@@ -160,6 +160,6 @@ pub mod internals {
     pub use crate::filter::{PortFilter, Program};
     pub use crate::journal::{Clocks, OpeningId, Restored, StateFile};
     pub use crate::one_time::{OneTimeFile, unused_sequences};
-    pub use crate::spa::open_at;
+    pub use crate::spa::{open_at, seal_with};
     pub use crate::sys::bpf::attach_filter;
 }

@@ -1,7 +1,7 @@
 //! The live windows of time sequences: for each key the window before the present one, the present
 //! window and the next one.
 //!
-//! The matcher treats each live window as a door of its own, with the rules of the door that it
+//! The matcher treats each live window as a separate door, with the rules of the door that it
 //! belongs to and the sequence that follows from the key. Its identifier continues those of the
 //! doors. A window opens its door once.
 

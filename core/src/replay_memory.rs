@@ -64,7 +64,7 @@ pub(crate) struct KnockUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replayed;
 
-/// What was accepted from one key in one form.
+/// The accepted knocks of one key in one form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct KeyMemory {
     /// Knocks of this time and earlier are refused.

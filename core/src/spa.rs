@@ -82,7 +82,11 @@ pub fn seal(key: &Key, content: &PacketContent) -> Result<[u8; PACKET_LENGTH], P
 }
 
 /// Returns a packet with this nonce, which must never be used again.
-fn seal_with(
+///
+/// # Errors
+/// Fails if the door's name does not fit.
+#[doc(hidden)]
+pub fn seal_with(
     key: &Key,
     content: &PacketContent,
     nonce: [u8; NONCE_LENGTH],

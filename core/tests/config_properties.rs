@@ -96,7 +96,7 @@ prop_compose! {
     }
 }
 
-/// What opens a door.
+/// The form of the knocks that open a door.
 #[derive(Clone, Debug)]
 enum Source {
     Sequence(Sequence),

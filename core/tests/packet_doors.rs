@@ -102,7 +102,7 @@ fn a_packet_opens_its_door_for_the_source_and_names_the_key() {
 }
 
 #[test]
-fn a_packet_opens_once_whoever_repeats_it() {
+fn a_packet_opens_once_from_any_address() {
     let mut engine = engine(vec![door("ssh", 0..1), door("ssh", 0..1)]);
     let packet = spa::seal(&key(0), &content(at(0))).unwrap();
     assert!(is_open(&feed(&mut engine, at(0), &packet)));

@@ -34,11 +34,16 @@ pub fn check(text: &[u8]) {
 pub fn seeds() -> Vec<Vec<u8>> {
     let open = "?open 0 1030000000000 6030000000000 30000000000 boot-1 front%20door 10.0.0.1 close%2010.0.0.1";
     let other = "?open 1 1 6030000000000 30000000000 boot-0 b 2001:db8::1 x";
+    let (key, token) = ("0f".repeat(16), "00".repeat(12));
     [
         format!("portknock openings 1\n{open}\n{other}\n?close 0\n"),
         format!("portknock openings 1\n{open}\n{other}\n{}\n", open.replace("open 0", "open 7")),
         format!("portknock openings 1\n{open}\n{other}\n?clo"),
         format!("portknock openings 3\n{open}\n"),
+        format!(
+            "portknock openings 2\n{open}\n?use {key} packet 6000000000000 {token}\n?floor {key} time:30 5\n?end\n"
+        ),
+        format!("portknock openings 2\n?incomplete 6000000000000\n?use {key} time:30 9 {token}\n{open}\n"),
         format!("damaged\n{other}\nmore damage\n{open}\n"),
     ]
     .map(String::into_bytes)

@@ -2,11 +2,12 @@
 //! `make test-packages` tests the packages themselves.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use portknock_core::keys::{KEY_LENGTH, Key};
 use portknock_tests::{CAPTURE_ONLY_USER, Daemon, Lab, Output, WAIT_TIMEOUT, binary, other_users, require, wait_until};
 use tempfile::TempDir;
 
@@ -302,6 +303,10 @@ fn logrotate_accepts_its_file() {
 #[test]
 fn configurations_in_the_documents_are_without_errors() {
     let directory = TempDir::new().unwrap();
+    // The documents name a key file that this host may lack.
+    let keys = directory.path().join("ssh.keys");
+    fs::write(&keys, format!("alice {}\n", *Key::from_bytes([7; KEY_LENGTH]).to_text())).unwrap();
+    fs::set_permissions(&keys, Permissions::from_mode(0o640)).unwrap();
     let mut checked = 0;
     let texts = files("docs").into_iter().chain(files("packaging/man")).chain([workspace("README.md")]);
     for path in texts {
@@ -311,7 +316,7 @@ fn configurations_in_the_documents_are_without_errors() {
         let literal = literal.map(|block| format!("[{block}"));
         for block in blocks.map(str::to_owned).chain(literal) {
             let conf = directory.path().join("knockd.conf");
-            fs::write(&conf, &block).unwrap();
+            fs::write(&conf, block.replace("/etc/portknock/ssh.keys", &keys.display().to_string())).unwrap();
             ok(Command::new(binary("portknock")).arg("check").arg(&conf));
             checked += 1;
         }

@@ -244,7 +244,7 @@ fn is_example(steps: &[Step]) -> bool {
         && steps.iter().map(|step| step.port).eq(EXAMPLE_SEQUENCE.iter().filter_map(|port| NonZeroU16::new(*port)))
 }
 
-/// What opens a door.
+/// The form of the knocks that open a door.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// A fixed sequence, or the sequences of a file.

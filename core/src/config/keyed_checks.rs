@@ -10,16 +10,19 @@ use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Door, Options};
 use super::quoted::quoted;
-use super::time_sequence::TimeSequence;
+use super::time_sequence::{StepProtocols, TimeSequence};
 use crate::spa::MAX_DOOR_LENGTH;
 
-/// A time sequence with fewer ports than this number causes a warning.
-const FEW_PORTS_THRESHOLD: u32 = 1000;
-/// A time sequence with fewer steps than this number causes a warning.
+/// A time sequence that fewer packets are enough to guess causes a warning: the packets of four
+/// months at 100,000 a second.
+const WEAK_THRESHOLD: f64 = 1e12;
+/// A weak time sequence with fewer steps than this number needs more steps rather than more ports.
 const FEW_STEPS_THRESHOLD: u8 = 4;
 /// Number of windows of a key whose sequences open the door: the previous, the present and the next
 /// one.
-const LIVE_WINDOWS: f64 = 3.0;
+const LIVE_WINDOWS: u32 = 3;
+/// Number of ports of which one is in the sample that the scan guard counts.
+const PORTS_PER_SAMPLED: u32 = 16;
 
 /// Checks one door.
 pub(super) fn check(options: &Options, draft: &DoorDraft, found: &mut Findings) {
@@ -93,16 +96,18 @@ fn check_time(options: &Options, draft: &DoorDraft, found: &mut Findings) {
         found.push(Diagnostic::error(codes::FEW_TIME_PORTS, place.value.clone(), message).help(help));
         return;
     }
+    let packets = packets_to_guess(time, options.scan_guard);
+    if packets >= WEAK_THRESHOLD {
+        return;
+    }
     let help = if options.scan_guard == 0 {
         "remove `ScanGuard = 0`: without the scan guard, wrong ports do not end an attempt"
     } else if time.steps < FEW_STEPS_THRESHOLD {
         "use 4 steps or more; `sequence = time` has 5"
-    } else if ports < FEW_PORTS_THRESHOLD {
-        "use a larger range, as in `time_ports = 20000-60000`"
     } else {
-        return;
+        "use a larger range, as in `time_ports = 20000-60000`"
     };
-    let packets = rounded(packets_to_guess(time.steps, ports, options.scan_guard));
+    let packets = rounded(packets);
     let message = format!("weak time sequence: {packets} packets are enough to guess the sequence of a key");
     found.push(Diagnostic::warning(codes::WEAK_TIME_SEQUENCE, place.value.clone(), message).help(help));
 }
@@ -111,17 +116,30 @@ fn number_of_ports(time: &TimeSequence) -> u32 {
     u32::from(time.ports.end().get().saturating_sub(time.ports.start().get())) + 1
 }
 
-/// Returns the number of packets that an attacker sends on average until one opens the door,
-/// if the steps have only one protocol and there is only one key.
+/// Returns the number of packets to random ports of the range that an attacker sends on average until
+/// one opens the door, if there is only one key.
 ///
-/// The attacker chooses a set of ports of which the guard allows all that are not steps, and sends
-/// packets to all of them in turn, once for each step. That tries every order of these ports.
-fn packets_to_guess(steps: u8, ports: u32, scan_guard: u8) -> f64 {
-    let allowed = u32::from(steps) + u32::from(scan_guard);
-    let tried_ports = if scan_guard == 0 { ports } else { allowed.min(ports) };
-    let orders = |ports: u32| (0..u32::from(steps)).map(|step| f64::from(ports - step)).product::<f64>();
-    let packets = f64::from(steps) * f64::from(tried_ports);
-    (packets * orders(ports) / orders(tried_ports) / LIVE_WINDOWS).max(packets)
+/// A packet to the first step of a live window starts an attempt. Three kinds of ports matter to the
+/// attempt: the next step, the other steps of all live windows, and the ports of the sample. The other
+/// steps end it. It survives as many ports of the sample as the guard allows.
+fn packets_to_guess(time: &TimeSequence, scan_guard: u8) -> f64 {
+    let protocols = if time.protocols == StepProtocols::Both { 2 } else { 1 };
+    let (ports, used) = (number_of_ports(time) * protocols, LIVE_WINDOWS * u32::from(time.steps));
+    let sampled = if scan_guard == 0 { 0 } else { ports.saturating_sub(used) / PORTS_PER_SAMPLED };
+    let others = f64::from(used - 2);
+    // The probabilities that an attempt has reached the stage, by the number of sampled ports.
+    let mut reached = vec![0.0; usize::from(scan_guard) + 1];
+    reached[0] = 1.0;
+    for _ in 1..time.steps {
+        let mut sampled_now = 0.0;
+        for (remaining, reached) in (0..=sampled).rev().chain(std::iter::repeat(0)).zip(&mut reached) {
+            let (here, remaining) = (*reached + sampled_now, f64::from(remaining));
+            let all = 1.0 + others + remaining;
+            *reached = here / all;
+            sampled_now = here * remaining / all;
+        }
+    }
+    f64::from(ports) / (f64::from(LIVE_WINDOWS) * reached.iter().sum::<f64>())
 }
 
 /// Returns the number with one significant digit, such as `about 3 × 10^12`.
@@ -165,23 +183,80 @@ pub(super) fn check_shared_windows(doors: &[DoorDraft], found: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
+
     use super::*;
-    use crate::config::{Severity, parse};
+    use crate::Knock;
+    use crate::config::{Config, Severity, parse};
+    use crate::engine::Engine;
+    use crate::event::EventKind;
+    use crate::keys::NamedKey;
+    use crate::keys::tests::counting_key;
+    use crate::packet::{Protocol, TcpFlags};
+    use crate::time::Timestamp;
 
     fn codes_of(text: &str) -> Vec<&'static str> {
         parse(text.as_bytes()).report.diagnostics.iter().map(|found| found.code).collect()
     }
 
+    /// A sequence with this number of steps and ports.
+    fn time(steps: u8, ports: u16) -> TimeSequence {
+        let port = |number| NonZeroU16::new(number).unwrap();
+        TimeSequence { steps, ports: port(1000)..=port(999 + ports), ..TimeSequence::default() }
+    }
+
     #[test]
     fn guesses_are_counted() {
-        // All 6 orders of 3 ports in 9 packets, if the guard allows all ports.
-        assert!((packets_to_guess(3, 3, 8) - 9.0).abs() < 1e-9);
-        assert!((packets_to_guess(5, 64_512, 0) - 322_560.0).abs() < 1e-9);
-        // One of 100 ports; 9 packets try 9 of them, and three windows have a port each.
-        assert!((packets_to_guess(1, 100, 8) - 100.0 / 3.0).abs() < 1e-9);
-        assert_eq!(rounded(packets_to_guess(5, 64_512, 8)), "about 2 × 10^20");
-        assert_eq!(rounded(322_560.4), "about 322560");
+        let default = TimeSequence::default();
+        assert_eq!(rounded(packets_to_guess(&default, 8)), "about 1 × 10^16");
+        assert_eq!(rounded(packets_to_guess(&TimeSequence { steps: 3, ..default.clone() }, 8)), "about 8 × 10^9");
+        assert_eq!(rounded(packets_to_guess(&default, 0)), "about 8 × 10^8");
+        // Three windows have one port each.
+        assert!((packets_to_guess(&time(1, 100), 8) - 100.0 / 3.0).abs() < 1e-9);
+        // Of the ports that matter to an attempt, one of five is the second step.
+        assert!((packets_to_guess(&time(2, 30), 0) - 50.0).abs() < 1e-9);
+        // For large numbers the probability of an attempt is C(guard + steps - 1, guard) × (16 / ports)
+        // for each step after the first.
+        let ports = f64::from(number_of_ports(&default));
+        let estimate = ports.powi(5) / (3.0 * 495.0 * 16.0_f64.powi(4));
+        assert!((packets_to_guess(&default, 8) / estimate - 1.0).abs() < 0.05);
     }
+
+    /// Random packets to an engine with the door need as many packets as the estimate.
+    #[test]
+    fn random_packets_open_a_door_after_the_estimated_number() {
+        let (time, runs) = (time(2, 40), 2_000);
+        let key = NamedKey { name: "a".into(), key: counting_key() };
+        let door = Door { time_sequence: Some(time.clone()), keys: [key].into(), ..Door::new("a", None) };
+        let config = Config { doors: vec![door], options: Options { scan_guard: 0, ..Options::default() } };
+        let (mut random, mut packets) = (1_u64, 0_u32);
+        for _ in 0..runs {
+            let mut engine = Engine::new(&config);
+            engine.set_wall_clock(Timestamp::from_secs(1_800_000_000), Timestamp::default());
+            let mut is_open = false;
+            while !is_open {
+                // Knuth's generator; its upper bits are good enough.
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                packets += 1;
+                let port = 1000 + u16::try_from((random >> 33) % 40).unwrap();
+                engine.handle_knock(&Knock {
+                    time: Timestamp::default(),
+                    source: [192, 0, 2, 1].into(),
+                    destination: [192, 0, 2, 2].into(),
+                    port,
+                    protocol: Protocol::Tcp,
+                    flags: TcpFlags::SYN,
+                    source_port: 1,
+                    sequence_number: packets,
+                });
+                is_open = std::iter::from_fn(|| engine.poll_event())
+                    .any(|event| matches!(event.kind, EventKind::Open { .. }));
+            }
+        }
+        let (average, estimate) = (f64::from(packets) / f64::from(runs), packets_to_guess(&time, 0));
+        assert!((average / estimate - 1.0).abs() < 0.15, "{average} {estimate}");
+    }
+
     const KEYS: &str = "keys = /k\n";
 
     #[test]
@@ -200,7 +275,7 @@ mod tests {
         assert_eq!(codes_of(&format!("{packet}sequence = time\n{KEYS}")), [codes::TWO_SEQUENCES]);
         let three = format!("{time}one_time_sequences = /x\npacket = portknock\n{KEYS}");
         assert_eq!(codes_of(&three), [codes::TWO_SEQUENCES; 2]);
-        let options = "time_ports = 1024-9000\ntime_protocols = udp\ntime_step = 60\n";
+        let options = "time_ports = 20000-60000\ntime_protocols = udp\ntime_step = 60\n";
         assert_eq!(codes_of(&format!("[a]\n{options}{}{KEYS}", &time[4..])), [""; 0]);
         assert_eq!(codes_of(&format!("{packet}{KEYS}{options}")), [codes::KEY_WITHOUT_FORM; 3]);
     }
@@ -238,7 +313,9 @@ mod tests {
     #[test]
     fn a_time_sequence_has_enough_ports_and_is_hard_to_guess() {
         let of = |steps: &str, lines: &str| codes_of(&format!("[a]\n{KEYS}sequence = time{steps}\n{lines}"));
-        assert_eq!(of(":4", "time_ports = 1000-1999\n"), [""; 0]);
+        for (steps, lines) in [("", ""), (":4", "time_ports = 20000-60000\n"), (":8", "time_ports = 9000-9999\n")] {
+            assert_eq!(of(steps, lines), [""; 0], "{steps} {lines}");
+        }
         for (steps, lines) in [(":3", ""), (":1", ""), ("", "time_ports = 1000-1998\n"), ("", "time_ports = 9-13\n")] {
             assert_eq!(of(steps, lines), [codes::WEAK_TIME_SEQUENCE], "{steps} {lines}");
         }

@@ -3,11 +3,11 @@
 //! A command runs as `/bin/sh -c COMMAND`, or directly if the shell would only start a program in its
 //! place (see `argv.rs`). It has its own process group, so that a Ctrl-C on the terminal does not
 //! reach it, `/dev/null` as standard input, and this process's standard output and error. It inherits
-//! the environment of this process, without `NOTIFY_SOCKET` and with these variables added:
-//! `PORTKNOCK_DOOR`, `PORTKNOCK_IP`, `PORTKNOCK_NET`, `PORTKNOCK_EVENT` (`open` or `close`), `PORTKNOCK_KEY` (only for the start
-//! command of a door with keys), and
-//! `PORTKNOCK_STATE_FILE`, which identifies the daemon of the command. The executor never kills a
-//! command, because one command can open a port, sleep and close the port.
+//! the environment of this process, without `NOTIFY_SOCKET`. Added variables are `PORTKNOCK_DOOR`,
+//! `PORTKNOCK_IP`, `PORTKNOCK_NET`, `PORTKNOCK_EVENT` (`open` or `close`), and `PORTKNOCK_KEY` (only
+//! for the start command of a door with keys). `PORTKNOCK_STATE_FILE` identifies the daemon of the
+//! command. The executor never kills a command, because one command can open a port, sleep and close
+//! the port.
 
 mod argv;
 mod orphans;

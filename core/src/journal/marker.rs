@@ -34,7 +34,7 @@ pub(super) struct Marker {
     /// `None` without a directory that a boot clears.
     path: Option<PathBuf>,
     boot_id: Arc<str>,
-    /// What this process wrote last, if it was written.
+    /// The content that this process wrote last, if it was written.
     mark: Option<Mark>,
 }
 

@@ -42,7 +42,7 @@
 //!   two clock skews.
 //! - The disk fails, the marker can be neither emptied nor removed, and the process dies. A later
 //!   process can use the disk within two clock skews.
-//! - Knocks were lost, and the wall clock is behind at the start that distrusts the memory. Call
+//! - Knocks were lost, and the wall clock is slow at the start that distrusts the memory. Call
 //!   [`StateFile::distrust`] again if the clock is then set forward.
 //! - An older copy replaces the file, or another file is used and then this one again. Processes with
 //!   different state files do not share the knocks of a key.
@@ -161,7 +161,7 @@ pub struct StateFile {
 }
 
 /// The properties of a file that was read.
-struct Found {
+struct ReadFile {
     /// The file, if records can be appended to it.
     file: Option<File>,
     /// Every complete line can be read, and may be a line of accepted knocks.
@@ -172,7 +172,7 @@ struct Found {
     ended: bool,
 }
 
-impl Found {
+impl ReadFile {
     /// True if the file contains every knock that earlier processes accepted.
     fn is_complete(&self, mark: Mark) -> bool {
         let has_all = match mark {
@@ -528,7 +528,7 @@ impl StateFile {
 
     /// Reads an existing file into `live` and `replay`. `None` if it cannot be read or contains no
     /// complete line.
-    fn read(&mut self, file: File, writable: bool) -> Result<Option<Found>, StateError> {
+    fn read(&mut self, file: File, writable: bool) -> Result<Option<ReadFile>, StateError> {
         let distrust = |why| StateError::Untrusted(self.path.clone(), why);
         let bytes = match file::distrust(&file) {
             Ok(Some(why)) => return Err(distrust(why)),
@@ -593,7 +593,7 @@ impl StateFile {
         if !ended {
             self.end = whole as u64;
         }
-        Ok(Some(Found {
+        Ok(Some(ReadFile {
             file: can_append.then_some(file),
             is_intact: is_current && damaged == 0,
             whole: whole as u64,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::text::PREFIX;
 use super::{Key, KeyTextError, MAX_NAME_LENGTH, NamedKey};
 use crate::printable::{Printable, shown_path};
 use crate::sys;
@@ -50,7 +51,7 @@ pub enum LineError {
     #[error(transparent)]
     BadKey(#[from] KeyTextError),
     /// An earlier line has the same name.
-    #[error("line {line} has the name {} too; each client needs a name of its own", Printable(.name))]
+    #[error("line {line} has the name {} too; each client needs its own name", Printable(.name))]
     SameName {
         /// The name.
         name: String,
@@ -58,11 +59,11 @@ pub enum LineError {
         line: usize,
     },
     /// An earlier line has the same key. The value is the number of that line.
-    #[error("line {0} has the same key; each client needs a key of its own: run portknock keygen")]
+    #[error("line {0} has the same key; each client needs its own key: run portknock keygen")]
     SameKey(usize),
 }
 
-/// Who may read a file of secrets besides its owner.
+/// The users who may read a file of secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     /// Only the owner.
@@ -157,18 +158,18 @@ fn parse_line(line: &str) -> Result<NamedKey, LineError> {
     let (Some(name), Some(key), None) = (words.next(), words.next(), words.next()) else {
         return Err(LineError::NotTwoWords);
     };
-    if !is_name(name) {
-        return Err(LineError::BadName);
-    }
-    Ok(NamedKey { name: name.into(), key: Key::from_str(key)? })
+    let key = Key::from_str(key)?;
+    if is_name(name) { Ok(NamedKey { name: name.into(), key }) } else { Err(LineError::BadName) }
 }
 
-/// True if the text can be the name of a client.
+/// True if the text can be the name of a client. A text with a key in it cannot, because names are
+/// shown.
 pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_LENGTH).contains(&name.len())
         && !name.starts_with('#')
         && Printable(name).to_string() == name
         && !name.contains(char::is_whitespace)
+        && !name.contains(PREFIX)
 }
 
 #[cfg(test)]
@@ -201,17 +202,15 @@ mod tests {
             (format!("a {one}\nb"), 2, "write the client's name, a space and its key".to_owned()),
             (format!("a b {one}"), 1, "write the client's name, a space and its key".to_owned()),
             (format!("a {wrong}"), 1, "the key contains a typing error: its checksum does not match".to_owned()),
-            (
-                format!("a {one}\n\na {two}"),
-                3,
-                "line 1 has the name a too; each client needs a name of its own".to_owned(),
-            ),
+            (format!("a {one}\n\na {two}"), 3, "line 1 has the name a too; each client needs its own name".to_owned()),
             (
                 format!("a {one}\nb {one}"),
                 2,
-                "line 1 has the same key; each client needs a key of its own: run portknock keygen".to_owned(),
+                "line 1 has the same key; each client needs its own key: run portknock keygen".to_owned(),
             ),
             (format!("{} {one}", "x".repeat(65)), 1, "a name has 1 to 64 bytes of printable characters".to_owned()),
+            (format!("{two} {one}"), 1, "a name has 1 to 64 bytes of printable characters".to_owned()),
+            (format!("{one} a"), 1, "a key begins with `pk1:`".to_owned()),
             (format!("a\u{1b}b {one}"), 1, "a name has 1 to 64 bytes of printable characters".to_owned()),
         ] {
             let (found, error) = parse(text.as_bytes()).unwrap_err();

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{KEY_LENGTH, Key};
 
 /// The beginning of every key's text; the number is the version of the format.
-const PREFIX: &str = "pk1:";
+pub(super) const PREFIX: &str = "pk1:";
 
 /// A text is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

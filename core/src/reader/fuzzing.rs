@@ -6,20 +6,24 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use super::channel::Channel;
-use super::process::fuzzing::framed;
+use super::packets::PacketDetector;
 pub use super::process::fuzzing::{check_daemon, daemon_seeds};
-use super::wire::{Doors, MAX_DAEMON_MESSAGE, ReaderOptions, Start, ToReader, WireSequence, WireWindow};
+use super::process::fuzzing::{config_with_keys, engine_with_keys, framed, invented_packet};
+use super::wire::{Doors, MAX_DAEMON_MESSAGE, ReaderOptions, Start, ToReader, WireHints, WireSequence, WireWindow};
 use crate::clock::Clock;
 use crate::config::DoorId;
-use crate::engine::{Engine, LiveSecrets};
+use crate::decode::Knock;
+use crate::engine::Engine;
+use crate::packet::{Protocol, TcpFlags};
+use crate::packet_keys::HintTable;
 use crate::time::Timestamp;
 
 /// Returns messages of a daemon: all of them in one input, and each of them.
 pub fn reader_seeds() -> Vec<Vec<u8>> {
-    let config = crate::config::parse(b"[a]\nsequence = 7,8\nseq_cooldown = 1\n[b]\none_time_sequences = /x\n").config;
-    let config = config.unwrap_or_default();
+    let config = config_with_keys();
+    let secrets = engine_with_keys(Timestamp::default()).secrets();
     let clock = Clock::from_zero(Timestamp::default());
-    let start = Start::new(&config, vec!["lo".into()], 0, clock, ReaderOptions::default(), &LiveSecrets::default());
+    let start = Start::new(&config, vec!["lo".into()], 0, clock, ReaderOptions::default(), &secrets);
     let attempt = crate::matcher::SavedAttempt {
         ip: [10, 0, 0, 1].into(),
         window: 0,
@@ -37,8 +41,9 @@ pub fn reader_seeds() -> Vec<Vec<u8>> {
         ToReader::Attempts(vec![attempt]),
         ToReader::Begin { after: 1 },
         ToReader::Sequence { door: 1, sequence },
-        ToReader::Windows(vec![WireWindow { id: 2, number: 7, sequence: None }]),
-        ToReader::Reload(Doors::of(&config, &LiveSecrets::default())),
+        ToReader::Windows(vec![WireWindow { id: 5, number: 7, sequence: None }]),
+        ToReader::Hints(WireHints::new_since(&secrets.hints, &HintTable::default())),
+        ToReader::Reload(Doors::of(&config, &secrets)),
         ToReader::Network(None),
         ToReader::CatchUp,
         ToReader::Count,
@@ -52,6 +57,7 @@ pub fn reader_seeds() -> Vec<Vec<u8>> {
 pub fn check_reader(bytes: &[u8]) {
     let Some((mut daemon, mut channel)) = connection(MAX_DAEMON_MESSAGE) else { return };
     let mut engine: Option<Engine> = None;
+    let mut packets = PacketDetector::default();
     for bytes in bytes.chunks(4096) {
         if daemon.write_all(bytes).is_err() || channel.receive().is_err() {
             return;
@@ -60,8 +66,9 @@ pub fn check_reader(bytes: &[u8]) {
             let now = Timestamp::from_secs(1_000);
             match (message, &mut engine) {
                 (ToReader::Start(start), _) => {
-                    let doors = start.doors.config().ok();
-                    engine = doors.map(|(config, secrets)| Engine::new_detect_only(&config, secrets.windows));
+                    let Ok((config, secrets)) = start.doors.config() else { return };
+                    engine = Some(Engine::new_detect_only(&config, secrets.windows));
+                    packets = PacketDetector::new(secrets.hints);
                 }
                 (ToReader::Attempts(attempts), Some(engine)) => {
                     attempts.iter().for_each(|attempt| engine.resume_attempt(attempt))
@@ -69,6 +76,7 @@ pub fn check_reader(bytes: &[u8]) {
                 (ToReader::Reload(doors), Some(engine)) => {
                     let Ok((config, secrets)) = doors.config() else { return };
                     engine.reload_with_windows(&config, secrets.windows, now);
+                    packets.set_hints(secrets.hints);
                 }
                 (ToReader::Sequence { door, sequence }, Some(engine)) => {
                     engine.set_sequence(DoorId(door), sequence.and_then(WireSequence::sequence));
@@ -76,11 +84,25 @@ pub fn check_reader(bytes: &[u8]) {
                 (ToReader::Windows(windows), Some(engine)) => {
                     engine.set_windows(windows.into_iter().map(WireWindow::into_values), now);
                 }
+                (ToReader::Hints(hints), Some(_)) => hints.add_to(packets.hints_mut()),
                 (ToReader::HandOver, Some(_)) => {
                     let _ = engine.take().map(|engine| engine.hand_over().count());
                 }
                 _ => {}
             }
+            let source = [10, 0, 0, 1].into();
+            let knock = Knock {
+                time: now,
+                source,
+                destination: source,
+                port: 62_201,
+                protocol: Protocol::Udp,
+                flags: TcpFlags::NONE,
+                source_port: 1,
+                sequence_number: 0,
+            };
+            packets.take(&knock, &invented_packet(), now.as_nanos());
+            drop(packets.take_found());
             if let Some(engine) = &mut engine {
                 engine.handle_timeout(now);
                 while engine.poll_event().is_some() {}

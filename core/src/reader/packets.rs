@@ -9,7 +9,7 @@ use crate::spa::{HINT_LENGTH, PACKET_LENGTH};
 /// Maximum number of packets per second, and at one time, that a reader passes on for each key.
 pub(super) const MAX_PACKET_RATE: u32 = 8;
 /// Number of the last packets of each key that a reader recognises, so that a repeated packet does
-/// not use up the rate of the key.
+/// not exhaust the rate of the key.
 const REMEMBERED: usize = 8;
 
 /// A packet with the hint of a key.

@@ -5,7 +5,7 @@ use std::env::args_os;
 use std::fs;
 use std::path::PathBuf;
 
-use portknock_fuzz::{c_api, config_lines, control, engine, frame, journal, one_time, reader, replay};
+use portknock_fuzz::{c_api, config_lines, control, engine, frame, journal, keys, one_time, reader, replay, spa};
 
 fn main() -> std::io::Result<()> {
     let Some(directory) = args_os().nth(1).map(PathBuf::from) else { panic!("usage: seeds DIRECTORY") };
@@ -15,9 +15,11 @@ fn main() -> std::io::Result<()> {
         ("frame", frame::seeds()),
         ("engine", engine::seeds()),
         ("journal", journal::seeds()),
+        ("keys", keys::seeds()),
         ("one_time", one_time::seeds()),
         ("reader", reader::seeds()),
         ("replay", replay::seeds()),
+        ("spa", spa::seeds()),
         ("c_api", c_api::seeds()),
     ] {
         let directory = directory.join(target);

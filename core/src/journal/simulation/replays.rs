@@ -52,7 +52,7 @@ enum Event {
     SetBack(u64),
 }
 
-/// What scripts contain in addition to knocks and orderly stops.
+/// The events of scripts in addition to knocks and orderly stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Deaths, losses of power, and damaged files.
@@ -148,7 +148,7 @@ impl World {
                 let now = self.now();
                 let (mut state, _) = self.running.take().unwrap();
                 state.finish(now);
-                // What failed before is saved by now.
+                // Records whose write failed before are saved by now.
                 self.is_healthy = state.is_saving();
                 disk::has_failed();
                 drop(state);

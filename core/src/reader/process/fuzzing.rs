@@ -1,5 +1,6 @@
 //! A fuzz target: a daemon that receives arbitrary messages from its readers.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
@@ -7,13 +8,19 @@ use super::exchange::Successor;
 use super::*;
 use crate::capture::Absence;
 use crate::config::Door;
+use crate::engine::Engine;
+use crate::keys::{KEY_LENGTH, Key, NamedKey};
 use crate::matcher::SavedAttempt;
 use crate::reader::wire::{
     DoorEvent, DoorEventKind, FromReader, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireNotice, WireNoticeKind,
+    WirePacket,
 };
+use crate::spa::{self, PACKET_LENGTH};
 
 const DOORS: &str = "[options]\nMaxAttempts = 20\n[a]\nsequence = 7,8\nallow = 10.0.0.0/8\nseq_cooldown = 1\n\
-                     [b]\none_time_sequences = /x\n[a]\nsequence = 9,8\nallow = 192.0.2.0/24\n";
+                     [b]\none_time_sequences = /x\n[a]\nsequence = 9,8\nallow = 192.0.2.0/24\n\
+                     [d]\nsequence = time\nkeys = /k\nopen = tcp/22\n\
+                     [e]\npacket = portknock\nkeys = /k\nopen = tcp/22\n";
 const OTHER_DOORS: &str = "[b]\none_time_sequences = /x\n[c]\nsequence = 1,2\n";
 
 /// Actions that send the following bytes of the input to the daemon.
@@ -26,6 +33,44 @@ const COUNT: u8 = 4;
 const SEQUENCE: u8 = 5;
 const RELOAD: u8 = 6;
 const END_RELOAD: u8 = 7;
+const TURN_WINDOWS: u8 = 8;
+/// Number of attempts to find the clock of a client, for each packet without a hint.
+const SEARCH_COUNT: u32 = 5;
+/// Number of actions.
+const ACTIONS: u8 = 9;
+
+/// The wall clock at the start, so that the hints and windows are always the same.
+const WALL: Timestamp = Timestamp::from_secs(1_800_000_000);
+/// The identifier of the first live window: the number of doors.
+const FIRST_WINDOW: u16 = 5;
+
+/// Returns doors of every kind, the last ones with a key.
+pub(in crate::reader) fn config_with_keys() -> Config {
+    let mut config = config(DOORS);
+    for door in config.doors.iter_mut().filter(|door| door.key_file.is_some()) {
+        door.keys = [NamedKey { name: "alice".into(), key: key() }].into();
+    }
+    config
+}
+
+/// Returns the engine of a daemon with [`config_with_keys`].
+pub(in crate::reader) fn engine_with_keys(now: Timestamp) -> Engine {
+    let mut engine = Engine::new_for_detected(&config_with_keys());
+    engine.set_wall_clock(WALL, now);
+    engine
+}
+
+/// Returns a packet that has the hint of the key and that the key did not make.
+pub(in crate::reader) fn invented_packet() -> [u8; PACKET_LENGTH] {
+    let mut packet = [0x6b; PACKET_LENGTH];
+    let hint = spa::hint(&key().prepare(), spa::minute_of(WALL));
+    packet[..hint.len()].copy_from_slice(&hint);
+    packet
+}
+
+fn key() -> Key {
+    Key::from_bytes([7; KEY_LENGTH])
+}
 
 /// Returns a message with its length.
 pub(in crate::reader) fn framed(message: &impl serde::Serialize) -> Vec<u8> {
@@ -54,6 +99,12 @@ pub fn daemon_seeds() -> Vec<Vec<u8>> {
     };
     let from_running = |message: FromReader| sent(RUNNING, &message);
     let ready = sent(SUCCESSOR, &FromReader::Ready { kept: vec!["x".into()] });
+    let packet = |bytes: &[u8]| {
+        let (source, destination) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        from_running(FromReader::Packet(WirePacket { time: 1, source, destination, bytes: bytes.to_vec() }))
+    };
+    let window = |number| from_running(event(FIRST_WINDOW, DoorEventKind::CompleteWindow { number }));
+    let numbers = [0, 1, 2].map(|number| WALL.as_nanos() / 30_000_000_000 + number);
     let handed_over = FromReader::HandedOver { last: 1, counts: Counts::default() };
     vec![
         from_running(event(0, DoorEventKind::Stage { stage: 1, steps: 2 })),
@@ -67,6 +118,9 @@ pub fn daemon_seeds() -> Vec<Vec<u8>> {
         [vec![RELOAD], from_running(FromReader::Reloaded), vec![END_RELOAD]].concat(),
         [vec![START_SUCCESSOR], ready, from_running(FromReader::Attempts(vec![attempt])), from_running(handed_over)]
             .concat(),
+        [packet(&invented_packet()), packet(&[1; 95]), packet(&[2; PACKET_LENGTH])].concat(),
+        numbers.map(window).concat(),
+        [numbers.map(window).concat(), vec![TURN_WINDOWS], numbers.map(window).concat()].concat(),
         from_running(FromReader::AskNetwork),
         from_running(FromReader::Alive { captures: 1 }),
         from_running(FromReader::Failed("a\nb".into())),
@@ -79,7 +133,7 @@ pub fn check_daemon(mut input: &[u8]) {
     let Some(mut daemon) = Daemon::new() else { return };
     while let Some((&action, rest)) = input.split_first() {
         input = rest;
-        match action % 8 {
+        match action % ACTIONS {
             to @ (RUNNING | SUCCESSOR) => {
                 let length = input.first().map_or(0, |length| usize::from(*length)).min(input.len().saturating_sub(1));
                 let bytes = input.get(1..=length).unwrap_or_default();
@@ -95,6 +149,7 @@ pub fn check_daemon(mut input: &[u8]) {
             RELOAD if !daemon.process.is_reloading() && daemon.process.reports_after_reload.is_none() => {
                 daemon.process.begin_reload(&config(OTHER_DOORS), LiveSecrets::default(), vec!["lo".into()]);
             }
+            TURN_WINDOWS => daemon.turn_windows(),
             END_RELOAD if !daemon.process.is_reloading() => daemon.process.end_reload(),
             _ => {}
         }
@@ -106,17 +161,24 @@ struct Daemon {
     process: ReaderProcess,
     running: UnixStream,
     successor: UnixStream,
+    /// Receives the reports about doors with keys.
+    engine: Engine,
+    /// The wall clock.
+    wall: Timestamp,
+    /// The live windows whose sequences were reported as complete, by identifier and number.
+    windows: HashSet<(u16, u64)>,
 }
 
 impl Daemon {
     fn new() -> Option<Self> {
         let program = ReaderProgram { program: "/nonexistent".into(), args: vec!["reader".into()] };
-        let config = config(DOORS);
-        let start =
-            Start::new(&config, vec!["lo".into()], 0, Clock::new(), ReaderOptions::default(), &LiveSecrets::default());
-        let process = ReaderProcess::new(program, &config, &LiveSecrets::default(), start).ok()?;
+        let (config, clock) = (config_with_keys(), Clock::new());
+        let engine = engine_with_keys(clock.now());
+        let secrets = engine.secrets();
+        let start = Start::new(&config, vec!["lo".into()], 0, clock, ReaderOptions::default(), &secrets);
+        let process = ReaderProcess::new(program, &config, &secrets, start).ok()?;
         let (running, successor) = UnixStream::pair().ok()?;
-        let mut daemon = Self { process, running, successor };
+        let mut daemon = Self { process, running, successor, engine, wall: WALL, windows: HashSet::new() };
         daemon.start_successor();
         daemon.process.promote(Timestamp::default());
         std::mem::swap(&mut daemon.running, &mut daemon.successor);
@@ -139,6 +201,14 @@ impl Daemon {
         self.process.set_sequence(DoorId(id), &door);
     }
 
+    /// Advances the wall clock by the length of a window.
+    fn turn_windows(&mut self) {
+        self.wall = self.wall.saturating_add(Duration::from_secs(30));
+        self.engine.set_wall_clock(self.wall, self.process.validator.now());
+        self.process.set_windows(self.engine.windows());
+        self.process.set_hints(self.engine.hints());
+    }
+
     fn turn(&mut self) {
         let before = self.process.validator.config().clone();
         let had_successor = self.process.successor.is_some();
@@ -157,8 +227,23 @@ impl Daemon {
                         before.doors.iter().filter(|other| other.name == door.name).flat_map(|door| &door.allow);
                     assert!(door.allow.is_empty() || allow.any(|net| net.contains(&ip)), "{ip}");
                 }
-                ReaderReport::Window { .. } | ReaderReport::Packet { .. } | ReaderReport::UnknownPacket(_) => {
-                    panic!("no door has keys")
+                ReaderReport::Window { time, id, number, .. } => {
+                    assert!(time <= now, "{time:?}");
+                    let window = self.engine.windows().get(id).expect("a live window");
+                    assert_eq!(window.number, number);
+                    assert!(self.windows.insert((id.0, number)), "a sequence counts twice");
+                }
+                // No reader has the key.
+                ReaderReport::Packet { knock, bytes } => {
+                    assert!(knock.time <= now, "{knock:?}");
+                    self.engine.handle_packet(&knock, &bytes);
+                    assert!(!self.engine.has_events(), "the engine accepts {bytes:?}");
+                }
+                ReaderReport::UnknownPacket(packet) => {
+                    assert!(packet.knock.time <= now, "{packet:?}");
+                    self.engine.begin_search(packet);
+                    self.engine.search_clock(SEARCH_COUNT);
+                    assert!(!self.engine.has_events(), "no key made a packet");
                 }
                 ReaderReport::CaughtUp(time) => assert!(time <= now),
                 ReaderReport::Capture(notice) => {

@@ -46,7 +46,7 @@ pub(super) struct Validator {
     /// The doors. One-time doors have their current sequence, or none after a use until the next
     /// sequence is set.
     config: Config,
-    /// What detects the knocks of doors with keys. A window has no sequence after its use.
+    /// The sequences and hints that detect the knocks of doors with keys. A window has no sequence after its use.
     secrets: LiveSecrets,
     interfaces: Vec<String>,
     options: ReaderOptions,
