@@ -41,13 +41,17 @@ impl HintTable {
 
     /// Removes the hints of all minutes except these.
     pub(crate) fn keep(&mut self, minutes: &RangeInclusive<u64>) {
-        for (minute, hints) in self.minutes.extract_if(.., |minute, _| !minutes.contains(minute)) {
-            for hint in hints {
-                if self.by_hint.get(&hint).is_some_and(|(_, found)| *found == minute) {
-                    self.by_hint.remove(&hint);
+        self.minutes.retain(|minute, hints| {
+            let is_kept = minutes.contains(minute);
+            if !is_kept {
+                for hint in hints {
+                    if self.by_hint.get(hint).is_some_and(|(_, found)| found == minute) {
+                        self.by_hint.remove(hint);
+                    }
                 }
             }
-        }
+            is_kept
+        });
     }
 
     /// Returns the hints of each minute.
