@@ -50,6 +50,16 @@
 #include <stdint.h>
 
 /**
+ * Number of bytes that every time sequence fits into, with its final zero.
+ */
+#define PORTKNOCK_SEQUENCE_SIZE 80
+
+/**
+ * Length of an authenticated packet, in bytes.
+ */
+#define PORTKNOCK_PACKET_SIZE 96
+
+/**
  * Frames of a BSD loopback: the address family in the byte order of the capturing machine.
  */
 #define PORTKNOCK_LINKTYPE_NULL 0
@@ -255,6 +265,10 @@ enum portknock_event_kind
      * Only from listeners with the option `notices`: a line for a log. Only `message` is set.
      */
     PORTKNOCK_EVENT_NOTICE = 7,
+    /**
+     * A knock that `key` authenticated opens nothing; `refusal` is the reason.
+     */
+    PORTKNOCK_EVENT_REFUSED = 8,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -303,6 +317,49 @@ enum portknock_fail_reason
 typedef enum portknock_fail_reason portknock_fail_reason;
 #else
 typedef int32_t portknock_fail_reason;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Reason why an authenticated knock opens nothing. Later versions may have more reasons.
+ */
+enum portknock_refusal_reason
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Not refused.
+     */
+    PORTKNOCK_REFUSAL_NONE = 0,
+    /**
+     * The same knock was accepted before, or it may have been: a listener's record of accepted
+     * knocks from before its start is incomplete.
+     */
+    PORTKNOCK_REFUSAL_REPLAY = 1,
+    /**
+     * The clock of the client differs from the clock of this host by more than ClockSkew; see
+     * `clock_offset`.
+     */
+    PORTKNOCK_REFUSAL_CLOCK = 2,
+    /**
+     * The packet asks for a door that does not exist or that the key does not open.
+     */
+    PORTKNOCK_REFUSAL_UNKNOWN_DOOR = 3,
+    /**
+     * The door ignores the address until its seq_cooldown is over. The knock is consumed.
+     */
+    PORTKNOCK_REFUSAL_COOLDOWN = 4,
+    /**
+     * The packet asks for an address that the door's `allow` excludes, or that no host can have.
+     */
+    PORTKNOCK_REFUSAL_ADDRESS = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum portknock_refusal_reason portknock_refusal_reason;
+#else
+typedef int32_t portknock_refusal_reason;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -438,7 +495,10 @@ typedef struct portknock_config portknock_config;
  * earlier than the previous one counts as the previous one.
  *
  * Doors with one_time_sequences accept one knock here; portknock_replay_open() and
- * portknock_listener_open() continue with the next sequences of their files.
+ * portknock_listener_open() continue with the next sequences of their files. An engine remembers
+ * the authenticated knocks that it has accepted, and refuses them if they are repeated. A new
+ * engine remembers none, so it accepts knocks that an earlier one has accepted;
+ * portknock_listener_open() with run_commands keeps this record in the state file.
  */
 typedef struct portknock_engine portknock_engine;
 
@@ -474,7 +534,8 @@ typedef struct portknock_probe_results portknock_probe_results;
 /**
  * A capture file that an engine processes: the packets cause the same events as they would live.
  * The replay runs no command and writes no file. Doors with one_time_sequences continue with the
- * next sequences of their files.
+ * next sequences of their files. The time of each packet counts as the time by the wall clock, and
+ * the replay begins without a record of accepted knocks.
  */
 typedef struct portknock_replay portknock_replay;
 
@@ -596,9 +657,9 @@ typedef struct portknock_event {
      */
     portknock_fail_reason reason;
     /**
-     * Always 0.
+     * For REFUSED: the reason. Otherwise NONE.
      */
-    int32_t reserved;
+    portknock_refusal_reason refusal;
     /**
      * For EXTEND: the stop command for /bin/sh that runs before `command`; NULL if the door has
      * none. NULL for other kinds.
@@ -616,8 +677,8 @@ typedef struct portknock_event {
     size_t port_count;
     /**
      * For OPEN and EXTEND: when the door closes, in nanoseconds since 1970. For CLOSE: when it was
-     * due to close, which is later than `time_ns` if it closes early. 0 for a door that never closes
-     * by itself, and for other kinds.
+     * due to close, which is later than `time_ns` if it closes early. 0 for a door that never
+     * closes by itself, and for other kinds.
      */
     uint64_t closes_at_ns;
     /**
@@ -625,6 +686,16 @@ typedef struct portknock_event {
      * Without `open_prefix` it is a single address, as in "203.0.113.7/32". Otherwise NULL.
      */
     const char *net;
+    /**
+     * For OPEN and EXTEND of a door with keys, and for REFUSED: the name of the key that
+     * authenticated the knock. Otherwise NULL.
+     */
+    const char *key;
+    /**
+     * For REFUSED with the reason CLOCK: clock of the client minus clock of this host, in seconds.
+     * Otherwise 0.
+     */
+    int64_t clock_offset;
 } portknock_event;
 
 /**
@@ -823,8 +894,54 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Reads a knockd.conf, and the first unused sequence of each one_time_sequences file that it
- * names.
+ * Writes the time sequence of a client as text, in the syntax of portknock_knock(), as in
+ * "16082,22333:udp,13614". A door with `sequence = time` and this client's key opens for it during
+ * the window that contains the time, and during the windows before and after that one. It opens
+ * once for each window.
+ *
+ * `key_file`: the client's file, which `portknock keygen` has written. `time_ns`: the time by the
+ * wall clock, in nanoseconds since 1970; 0: the present time. `text`: `size` bytes, which belong
+ * to the caller; PORTKNOCK_SEQUENCE_SIZE is always enough. After a failure they are zero. The call
+ * keeps nothing of the key. The text is as secret as the key until its window is over.
+ *
+ * Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing or has errors, or
+ * other users can read it. PORTKNOCK_ERR_ARGUMENT if `size` is too small.
+ */
+portknock_status portknock_sequence(const char *key_file,
+                                    uint64_t time_ns,
+                                    char *text,
+                                    size_t size,
+                                    struct portknock_error **err);
+
+/**
+ * Writes a new authenticated packet of a client, to be sent as one UDP datagram to a PacketPort of
+ * the server. A door with `packet = portknock` and this client's key opens for it once, if the
+ * time in the packet differs from the server's clock by at most ClockSkew. Each call makes another
+ * packet. To make and send a packet in one call, use portknock_knock_by_key().
+ *
+ * `key_file`: the client's file, which `portknock keygen` has written; it names the door.
+ * `address`: the address to open for, as text; NULL: the source address of the datagram, which a
+ * translation of addresses on the path can change. `seconds`: the time to open for, which can only
+ * be shorter than the door's cmd_timeout; 0: the door's cmd_timeout. `time_ns`: the time by the
+ * wall clock, in nanoseconds since 1970; 0: the present time. `packet`: `size` bytes, which belong
+ * to the caller; the first PORTKNOCK_PACKET_SIZE of them become the packet. After a failure they
+ * are zero. The call keeps nothing of the key.
+ *
+ * Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing, has errors or
+ * names no door, or other users can read it. PORTKNOCK_ERR_ARGUMENT if `size` is too small or
+ * `address` is not an address. PORTKNOCK_ERR_SYSTEM if the system has no random numbers.
+ */
+portknock_status portknock_packet(const char *key_file,
+                                  const char *address,
+                                  uint32_t seconds,
+                                  uint64_t time_ns,
+                                  uint8_t *packet,
+                                  size_t size,
+                                  struct portknock_error **err);
+
+/**
+ * Reads a knockd.conf, the first unused sequence of each one_time_sequences file that it names,
+ * and the keys of each `keys` file.
  *
  * On success *config is a new handle, to be freed by portknock_config_free(). It can have
  * warnings: see portknock_config_diagnostic(). Otherwise *config is NULL.
@@ -903,6 +1020,20 @@ portknock_status portknock_engine_set_local_addresses(struct portknock_engine *e
                                                       const char *const *addresses,
                                                       size_t count,
                                                       struct portknock_error **err);
+
+/**
+ * Sets the time of the wall clock at `now_ns`, the time by the engine's clock; both are in
+ * nanoseconds since 1970. The sequences of doors with `sequence = time` change by the wall clock,
+ * and the times of packets are judged by it. Until the first call, the times that the engine
+ * receives are those of the wall clock. A program whose times come from another clock, such as
+ * CLOCK_BOOTTIME, calls this function at the start and after each change of the wall clock.
+ *
+ * Advances the time as portknock_engine_advance() does.
+ */
+portknock_status portknock_engine_set_wall_clock(struct portknock_engine *engine,
+                                                 uint64_t wall_ns,
+                                                 uint64_t now_ns,
+                                                 struct portknock_error **err);
 
 /**
  * Processes a captured frame of `length` bytes. A frame that is not a knock only advances the
@@ -1026,6 +1157,12 @@ const char *portknock_event_kind_name(int32_t kind);
 const char *portknock_fail_reason_name(int32_t reason);
 
 /**
+ * Returns the name of the reason of a refusal as in the JSON of `portknock replay`, for example
+ * "replay"; "unknown" for other numbers. The text is static.
+ */
+const char *portknock_refusal_reason_name(int32_t reason);
+
+/**
  * Knocks at a host: a name, an IPv4 address, or an IPv6 address with or without a zone
  * ("fe80::1%eth0"). `steps` has the syntax of knockd.conf, "7000,8000:udp,9000", and may contain
  * names of services. `options` may be NULL.
@@ -1041,6 +1178,34 @@ portknock_status portknock_knock(const char *host,
                                  const char *steps,
                                  const struct portknock_knock_options *options,
                                  struct portknock_error **err);
+
+/**
+ * Knocks by a key at the present time: with the time sequence or with one packet, whichever the
+ * client's file states. A knock that an attacker records opens nothing when it is sent again.
+ *
+ * `key_file`: the client's file, which `portknock keygen` has written. `host`: as for
+ * portknock_knock(); NULL: the server of the client's file. `address`: for packets, the address to
+ * open for; NULL: the address that the packet is sent from. `seconds`: for packets, the time to
+ * open for, which can only be shorter than the door's cmd_timeout; 0: the door's cmd_timeout.
+ * `options`: as for portknock_knock(), and may be NULL; `raw` and `delay_ms` do not concern
+ * packets. Each round of `retries` is a new knock.
+ *
+ * The clock of this host must agree with the clock of the server: within one window for a time
+ * sequence, within ClockSkew for a packet. On success everything was handed to the network, and,
+ * with then_port, the port is open. A server never answers a packet, so only then_port shows that
+ * it has arrived. The call blocks until then. It keeps nothing of the key.
+ *
+ * Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing or has errors, or
+ * other users can read it. PORTKNOCK_ERR_ARGUMENT if `host` is NULL and the file names no server,
+ * and for `address` or `seconds` if the file states a time sequence. Otherwise as for
+ * portknock_knock().
+ */
+portknock_status portknock_knock_by_key(const char *key_file,
+                                        const char *host,
+                                        const char *address,
+                                        uint32_t seconds,
+                                        const struct portknock_knock_options *options,
+                                        struct portknock_error **err);
 
 /**
  * Starts to listen. If an interface does not exist (yet), the listener waits for it. `options` may

@@ -1,12 +1,11 @@
 //! `portknock sequence`: prints the time sequence of a client.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use clap::Args;
-use portknock_core::Timestamp;
 use portknock_core::client_file::ClientFile;
 use portknock_core::sys::privileges;
+use portknock_core::{Timestamp, wall_clock};
 
 use crate::SUCCESS;
 use crate::output::{print, print_error};
@@ -33,14 +32,8 @@ pub fn run(args: &SequenceArgs) -> u8 {
         Ok(file) => file,
         Err(error) => return print_error("portknock", error),
     };
-    let time = args.at.map_or_else(now, Timestamp::from_secs);
-    let sequence = file.time.sequence(&file.shared_key(), file.time.window_at(time));
+    let sequence = file.sequence_at(args.at.map_or_else(wall_clock, Timestamp::from_secs));
     let steps: Vec<String> = sequence.steps().iter().map(ToString::to_string).collect();
     print(format!("{}\n", steps.join(" ")).as_bytes());
     SUCCESS
-}
-
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::default().saturating_add(since_epoch)
 }

@@ -3,10 +3,17 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use etherparse::PacketBuilder;
+use portknock_core::client_file::ClientFile;
+use portknock_core::{Protocol, Timestamp};
 use tempfile::TempDir;
+
+/// The time of the first packets.
+const START: u32 = 1_690_000_000;
 
 const CONFIG: &str =
     "[ssh]\nsequence = 7001,3000:udp\ncommand = open %IP%\nstop_command = close %IP%\ncmd_timeout = 5\n";
@@ -14,20 +21,31 @@ const CONFIG: &str =
 /// A capture (see pcap-savefile(5)) of knocks by 10.0.0.2 at 10.0.0.1: one at each of these seconds
 /// and ports, the odd ports by TCP and the even ones by UDP.
 fn capture(knocks: &[(u32, u16)]) -> Vec<u8> {
+    let protocol = |port| if port % 2 == 1 { Protocol::Tcp } else { Protocol::Udp };
+    let frames = knocks.iter().map(|&(second, port)| (second, frame(2, protocol(port), port, &[0])));
+    capture_of(&frames.collect::<Vec<_>>())
+}
+
+/// An Ethernet frame from 10.0.0.`client` to 10.0.0.1. A UDP datagram contains the payload.
+fn frame(client: u8, protocol: Protocol, port: u16, payload: &[u8]) -> Vec<u8> {
+    let packet = PacketBuilder::ethernet2([2; 6], [2; 6]).ipv4([10, 0, 0, client], [10, 0, 0, 1], 64);
+    let mut frame = Vec::new();
+    match protocol {
+        Protocol::Tcp => packet.tcp(40_000, port, 1, 1_024).syn().write(&mut frame, &[]).unwrap(),
+        Protocol::Udp => packet.udp(40_000, port).write(&mut frame, payload).unwrap(),
+    }
+    frame
+}
+
+/// A capture of frames, each with its second.
+fn capture_of(frames: &[(u32, Vec<u8>)]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
         file.extend(word.to_le_bytes());
     }
-    for &(second, port) in knocks {
-        let packet = PacketBuilder::ethernet2([2; 6], [2; 6]).ipv4([10, 0, 0, 2], [10, 0, 0, 1], 64);
-        let mut frame = Vec::new();
-        if port % 2 == 1 {
-            packet.tcp(40_000, port, second, 1_024).syn().write(&mut frame, &[]).unwrap();
-        } else {
-            packet.udp(40_000, port).write(&mut frame, &[0]).unwrap();
-        }
+    for (second, frame) in frames {
         let length = u32::try_from(frame.len()).unwrap();
-        for word in [1_690_000_000 + second, 123_456, length, length] {
+        for word in [START + second, 123_456, length, length] {
             file.extend(word.to_le_bytes());
         }
         file.extend(frame);
@@ -178,4 +196,68 @@ fn the_errors_of_a_configuration_are_printed() {
     }
     let output = Command::new(env!("CARGO_BIN_EXE_portknock")).args(["replay", "any.pcap"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// A repeated knock of a recorded client, judged with the keys of the configuration, the times of the
+/// capture, and an empty memory.
+#[test]
+fn doors_with_keys_accept_each_knock_once() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let key = "pk1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9jDQ";
+    let settings = format!("name = alice\nkey = {key}\nform = packet\ndoor = vpn\ntime_protocols = both\n");
+    let client = ClientFile::parse(settings.as_bytes(), Path::new("alice.key")).unwrap();
+    fs::write(path("keys"), &*client.server_line()).unwrap();
+    fs::set_permissions(path("keys"), fs::Permissions::from_mode(0o640)).unwrap();
+    let keys = path("keys");
+    let config = format!(
+        "[ssh]\nsequence = time\ntime_protocols = both\nkeys = {0}\ncommand = open %IP%\n\
+         [vpn]\npacket = portknock\nkeys = {0}\ncommand = vpn %IP%\n",
+        keys.display()
+    );
+    fs::write(path("knockd.conf"), config).unwrap();
+    let at = |second: u32| Timestamp::from_secs(u64::from(START + second));
+    let mut frames = Vec::new();
+    // The sequence of the present window, from two clients.
+    for client_address in [2, 3] {
+        for (second, step) in (u32::from(client_address) * 5..).zip(client.sequence_at(at(0)).steps()) {
+            frames.push((second, frame(client_address, step.protocol, step.port.get(), &[0])));
+        }
+    }
+    // A packet twice, and one of a client whose clock is 100 s ahead.
+    let packet = client.packet_at(at(40), None, 0).unwrap();
+    let early = client.packet_at(at(147), None, 0).unwrap();
+    for (second, client_address, payload) in [(40, 4, packet), (41, 5, packet), (47, 6, early)] {
+        frames.push((second, frame(client_address, Protocol::Udp, 62_201, &payload)));
+    }
+    let frames = capture_of(&frames);
+    fs::write(path("capture.pcap"), frames).unwrap();
+    let replay = |format: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_portknock"))
+            .current_dir(directory.path())
+            .args(["replay", "-c", "knockd.conf", "--format", format, "capture.pcap"])
+            .output()
+            .unwrap();
+        assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let json = replay("json");
+    let judged: Vec<_> = json.lines().filter(|line| !line.contains(r#""event":"stage""#)).collect();
+    let expected = [
+        r#"{"time":1690000014.123456000,"event":"open","door":"ssh","ip":"10.0.0.2","net":"10.0.0.2/32","command":"open 10.0.0.2","ports":[],"key":"alice","closes_at":null}"#,
+        r#"{"time":1690000040.123456000,"event":"open","door":"vpn","ip":"10.0.0.4","net":"10.0.0.4/32","command":"vpn 10.0.0.4","ports":[],"key":"alice","closes_at":null}"#,
+        r#"{"time":1690000041.123456000,"event":"refused","door":"vpn","ip":"10.0.0.5","reason":"replay","key":"alice"}"#,
+        r#"{"time":1690000047.123456000,"event":"refused","door":"vpn","ip":"10.0.0.6","reason":"clock","offset":99,"key":"alice"}"#,
+    ];
+    assert_eq!(judged, expected);
+    let text = replay("text");
+    for line in [
+        "1690000014.123456000 10.0.0.2: ssh: OPEN SESAME",
+        "1690000041.123456000 10.0.0.5: vpn: knock of key alice refused: it may have been accepted before",
+        "1690000047.123456000 10.0.0.6: vpn: knock of key alice refused: its clock is 99 s ahead",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    // A replay keeps nothing, so another one gives the same events.
+    assert_eq!(replay("json"), json);
 }

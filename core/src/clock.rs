@@ -72,7 +72,7 @@ pub(crate) fn boot_id() -> String {
 }
 
 /// Returns the time of the wall clock.
-pub(crate) fn wall_clock() -> Timestamp {
+pub fn wall_clock() -> Timestamp {
     Timestamp::default().saturating_add(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 

@@ -220,6 +220,16 @@ impl Engine {
         self.state.accepted.get_or_insert_default();
     }
 
+    /// True if knocks may have been accepted before the start of which there is no record.
+    pub(crate) fn is_memory_incomplete(&self) -> bool {
+        self.state.replays.incomplete_until().is_some()
+    }
+
+    /// Refuses every knock that was acceptable at `wall`, by the wall clock.
+    pub(crate) fn distrust(&mut self, wall: Timestamp) {
+        self.state.replays.distrust(wall);
+    }
+
     /// Returns the authenticated knocks that were accepted since the last call. They must be saved
     /// before anything opens.
     pub(crate) fn take_accepted(&mut self) -> Vec<KnockUse> {

@@ -134,6 +134,7 @@ mod tick;
 mod time;
 mod timeline;
 
+pub use clock::wall_clock;
 pub use config::{
     Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefix, Options, PacketFormat, Sequence, Step,
     TimeSequence,

@@ -235,6 +235,7 @@ fn notices(golden: &mut Golden) {
         ShuttingDown,
         Reloaded,
         ReplaysIncomplete,
+        ClockNotSynchronised,
         Knock(knock(Protocol::Udp, TcpFlags::NONE)),
         FlagsIgnored(knock(Protocol::Tcp, TcpFlags::ACK)),
         Event(event(EventKind::Timeout { stage: 1 })),

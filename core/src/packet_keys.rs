@@ -41,14 +41,11 @@ impl HintTable {
 
     /// Removes the hints of all minutes except these.
     pub(crate) fn keep(&mut self, minutes: &RangeInclusive<u64>) {
+        let by_hint = &mut self.by_hint;
         self.minutes.retain(|minute, hints| {
             let is_kept = minutes.contains(minute);
-            if !is_kept {
-                for hint in hints {
-                    if self.by_hint.get(hint).is_some_and(|(_, found)| found == minute) {
-                        self.by_hint.remove(hint);
-                    }
-                }
+            for hint in hints.iter().filter(|_| !is_kept) {
+                by_hint.remove(hint);
             }
             is_kept
         });

@@ -42,8 +42,16 @@ static void print_event(const portknock_event *event) {
     case PORTKNOCK_EVENT_STAGE:
         printf("%s: %s: stage %u of %u\n", event->ip, event->door, (unsigned)event->stage, (unsigned)event->steps);
         break;
+    case PORTKNOCK_EVENT_REFUSED:
+        printf("%s: %s: knock of key %s refused: %s\n", event->ip, event->door, event->key,
+               portknock_refusal_reason_name(event->refusal));
+        break;
     default:
-        printf("%s: %s: %s\n", event->ip, event->door, portknock_event_kind_name(event->kind));
+        printf("%s: %s: %s", event->ip, event->door, portknock_event_kind_name(event->kind));
+        if (event->key != NULL) {
+            printf(" by %s", event->key);
+        }
+        printf("\n");
         break;
     }
     fflush(stdout);

@@ -19,6 +19,12 @@ static void print(const portknock_event *event) {
     case PORTKNOCK_EVENT_EXTEND:
     case PORTKNOCK_EVENT_CLOSE:
         printf(" by: %s", event->command != NULL ? event->command : "nothing");
+        if (event->key != NULL) {
+            printf(" for key %s", event->key);
+        }
+        break;
+    case PORTKNOCK_EVENT_REFUSED:
+        printf(" for key %s: %s", event->key, portknock_refusal_reason_name(event->refusal));
         break;
     case PORTKNOCK_EVENT_FAIL:
         printf(" at stage %" PRIu32 ": %s", event->stage, portknock_fail_reason_name(event->reason));

@@ -48,6 +48,41 @@ impl<T> Out<*mut T> {
     }
 }
 
+/// Buffer of the caller for bytes.
+pub(crate) struct OutBytes<'a> {
+    pointer: *mut u8,
+    size: usize,
+    name: &'a str,
+}
+
+impl<'a> OutBytes<'a> {
+    /// Fills the buffer with zeros, so that it always holds valid bytes.
+    ///
+    /// # Safety
+    /// The pointer is NULL, or `size` bytes there can be written during the whole call.
+    pub(crate) unsafe fn new(pointer: *mut u8, size: usize, name: &'a str) -> Result<Self, Failure> {
+        check(pointer, name)?;
+        if isize::try_from(size).is_err() {
+            return Err(Failure::argument(format!("{name} cannot have {size} bytes")));
+        }
+        // SAFETY: it is not NULL, no longer than memory can be, and the caller promises the rest.
+        unsafe { pointer.write_bytes(0, size) };
+        Ok(Self { pointer, size, name })
+    }
+
+    /// Writes bytes to the beginning of the buffer. Fails if they do not fit.
+    pub(crate) fn set(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let Self { pointer, size, name } = *self;
+        if bytes.len() > size {
+            return Err(Failure::argument(format!("{name} has {size} bytes, but {} are needed", bytes.len())));
+        }
+        // SAFETY: `new` wrote to as many bytes, and the caller promises that they stay writable during
+        // the call. No Rust value has its memory there.
+        unsafe { pointer.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+}
+
 /// Returns the bytes at a pointer.
 ///
 /// # Safety

@@ -30,8 +30,8 @@ impl portknock_config {
     }
 }
 
-/// Reads a knockd.conf, and the first unused sequence of each one_time_sequences file that it
-/// names.
+/// Reads a knockd.conf, the first unused sequence of each one_time_sequences file that it names,
+/// and the keys of each `keys` file.
 ///
 /// On success *config is a new handle, to be freed by portknock_config_free(). It can have
 /// warnings: see portknock_config_diagnostic(). Otherwise *config is NULL.

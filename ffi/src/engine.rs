@@ -24,7 +24,10 @@ use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 /// earlier than the previous one counts as the previous one.
 ///
 /// Doors with one_time_sequences accept one knock here; portknock_replay_open() and
-/// portknock_listener_open() continue with the next sequences of their files.
+/// portknock_listener_open() continue with the next sequences of their files. An engine remembers
+/// the authenticated knocks that it has accepted, and refuses them if they are repeated. A new
+/// engine remembers none, so it accepts knocks that an earlier one has accepted;
+/// portknock_listener_open() with run_commands keeps this record in the state file.
 pub struct portknock_engine {
     state: Guarded<State>,
     /// Whether the engine has events. Most frames cause none, and this flag is read without the
@@ -77,6 +80,28 @@ pub unsafe extern "C" fn portknock_engine_set_local_addresses(
         // SAFETY: as the caller promises.
         let addresses = unsafe { local_addresses(addresses, count) }?;
         state.engine.set_local_addresses(addresses);
+        Ok(PORTKNOCK_OK)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { with_engine(engine, err, body) }
+}
+
+/// Sets the time of the wall clock at `now_ns`, the time by the engine's clock; both are in
+/// nanoseconds since 1970. The sequences of doors with `sequence = time` change by the wall clock,
+/// and the times of packets are judged by it. Until the first call, the times that the engine
+/// receives are those of the wall clock. A program whose times come from another clock, such as
+/// CLOCK_BOOTTIME, calls this function at the start and after each change of the wall clock.
+///
+/// Advances the time as portknock_engine_advance() does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn portknock_engine_set_wall_clock(
+    engine: *mut portknock_engine,
+    wall_ns: u64,
+    now_ns: u64,
+    err: *mut *mut portknock_error,
+) -> portknock_status {
+    let body = |state: &mut State| {
+        state.engine.set_wall_clock(Timestamp::from_nanos(wall_ns), Timestamp::from_nanos(now_ns));
         Ok(PORTKNOCK_OK)
     };
     // SAFETY: as the caller promises.

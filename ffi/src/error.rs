@@ -8,6 +8,7 @@ use std::ptr;
 
 use portknock_core::Printable;
 use portknock_core::capture::CaptureError;
+use portknock_core::client_file::ClientFileError;
 use portknock_core::config::LoadError;
 use portknock_core::gate::GateError;
 use portknock_core::host::HostError;
@@ -15,6 +16,7 @@ use portknock_core::knock::KnockError;
 use portknock_core::probe::ProbeError;
 use portknock_core::replay::ReplayError;
 use portknock_core::service::ServiceError;
+use portknock_core::spa::PacketError;
 
 use crate::boundary::{free, inspect};
 use crate::diagnostic::{Findings, portknock_diagnostic};
@@ -64,6 +66,11 @@ impl Failure {
         failure
     }
 
+    /// A client's file that cannot be used.
+    pub(crate) fn client_file(path: &Path, error: &ClientFileError) -> Self {
+        Self::new(PORTKNOCK_ERR_FILE, error).with_file(path)
+    }
+
     fn with_file(mut self, file: &Path) -> Self {
         self.0.file = Some(c_string(file.as_os_str().as_bytes()));
         self
@@ -82,6 +89,12 @@ impl Failure {
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         Self::new(PORTKNOCK_ERR_FILE, &error).with_file(&error.path)
+    }
+}
+
+impl From<PacketError> for Failure {
+    fn from(error: PacketError) -> Self {
+        Self::new(PORTKNOCK_ERR_SYSTEM, error)
     }
 }
 
@@ -142,6 +155,7 @@ fn status_of(error: &KnockError) -> portknock_status {
         KnockError::Raw { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => PORTKNOCK_ERR_PERMISSION,
         KnockError::Several(errors) => errors.first().map_or(PORTKNOCK_ERR_NETWORK, status_of),
         KnockError::NotOpen { .. } => PORTKNOCK_ERR_NOT_OPEN,
+        KnockError::Packet(_) => PORTKNOCK_ERR_SYSTEM,
         _ => PORTKNOCK_ERR_NETWORK,
     }
 }

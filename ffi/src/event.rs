@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::ptr;
 
 use portknock_core::config::MAX_OPEN_PORTS;
-use portknock_core::{Event, EventKind, FailReason, OpenPort, Protocol};
+use portknock_core::{Event, EventKind, FailReason, OpenPort, Protocol, RefusalReason};
 
 use crate::host::portknock_protocol;
 use crate::text::ChangingText;
@@ -33,6 +33,8 @@ pub enum portknock_event_kind {
     PORTKNOCK_EVENT_FAIL = 6,
     /// Only from listeners with the option `notices`: a line for a log. Only `message` is set.
     PORTKNOCK_EVENT_NOTICE = 7,
+    /// A knock that `key` authenticated opens nothing; `refusal` is the reason.
+    PORTKNOCK_EVENT_REFUSED = 8,
 }
 
 /// Reason why an attempt failed, or why a door closed early. Later versions may have more reasons.
@@ -52,6 +54,26 @@ pub enum portknock_fail_reason {
     PORTKNOCK_FAIL_RELOAD = 4,
     /// The start command failed, so the door is not open.
     PORTKNOCK_FAIL_COMMAND = 5,
+}
+
+/// Reason why an authenticated knock opens nothing. Later versions may have more reasons.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum portknock_refusal_reason {
+    /// Not refused.
+    PORTKNOCK_REFUSAL_NONE = 0,
+    /// The same knock was accepted before, or it may have been: a listener's record of accepted
+    /// knocks from before its start is incomplete.
+    PORTKNOCK_REFUSAL_REPLAY = 1,
+    /// The clock of the client differs from the clock of this host by more than ClockSkew; see
+    /// `clock_offset`.
+    PORTKNOCK_REFUSAL_CLOCK = 2,
+    /// The packet asks for a door that does not exist or that the key does not open.
+    PORTKNOCK_REFUSAL_UNKNOWN_DOOR = 3,
+    /// The door ignores the address until its seq_cooldown is over. The knock is consumed.
+    PORTKNOCK_REFUSAL_COOLDOWN = 4,
+    /// The packet asks for an address that the door's `allow` excludes, or that no host can have.
+    PORTKNOCK_REFUSAL_ADDRESS = 5,
 }
 
 /// A port that a door opens without a command (`open`).
@@ -95,8 +117,8 @@ pub struct portknock_event {
     /// For FAIL: the reason. For CLOSE: the reason why it is early, FULL or COMMAND; NONE if its
     /// time is over or it was closed on request. Otherwise NONE.
     pub reason: portknock_fail_reason,
-    /// Always 0.
-    pub reserved: i32,
+    /// For REFUSED: the reason. Otherwise NONE.
+    pub refusal: portknock_refusal_reason,
     /// For EXTEND: the stop command for /bin/sh that runs before `command`; NULL if the door has
     /// none. NULL for other kinds.
     pub stop_command: *const c_char,
@@ -107,12 +129,18 @@ pub struct portknock_event {
     /// Number of ports in `ports`; 0 for a door without `open`, and for other kinds.
     pub port_count: usize,
     /// For OPEN and EXTEND: when the door closes, in nanoseconds since 1970. For CLOSE: when it was
-    /// due to close, which is later than `time_ns` if it closes early. 0 for a door that never closes
-    /// by itself, and for other kinds.
+    /// due to close, which is later than `time_ns` if it closes early. 0 for a door that never
+    /// closes by itself, and for other kinds.
     pub closes_at_ns: u64,
     /// For OPEN, EXTEND and CLOSE: the network for which the door is open, as in "203.0.113.0/24".
     /// Without `open_prefix` it is a single address, as in "203.0.113.7/32". Otherwise NULL.
     pub net: *const c_char,
+    /// For OPEN and EXTEND of a door with keys, and for REFUSED: the name of the key that
+    /// authenticated the knock. Otherwise NULL.
+    pub key: *const c_char,
+    /// For REFUSED with the reason CLOCK: clock of the client minus clock of this host, in seconds.
+    /// Otherwise 0.
+    pub clock_offset: i64,
 }
 
 /// Storage in a handle for its last event, which C reads.
@@ -125,6 +153,7 @@ pub(crate) struct LastEvent {
     text: ChangingText,
     stop_command: ChangingText,
     net: ChangingText,
+    key: ChangingText,
     /// Kept to reuse its memory.
     scratch: String,
 }
@@ -149,12 +178,14 @@ const NOTHING: portknock_event = portknock_event {
     command: ptr::null(),
     message: ptr::null(),
     reason: portknock_fail_reason::PORTKNOCK_FAIL_NONE,
-    reserved: 0,
+    refusal: portknock_refusal_reason::PORTKNOCK_REFUSAL_NONE,
     stop_command: ptr::null(),
     ports: ptr::null(),
     port_count: 0,
     closes_at_ns: 0,
     net: ptr::null(),
+    key: ptr::null(),
+    clock_offset: 0,
 };
 
 impl LastEvent {
@@ -175,6 +206,9 @@ impl LastEvent {
             self.scratch.clear();
             let _ = write!(self.scratch, "{net}");
             shown.net = self.net.set(&self.scratch);
+        }
+        if let Some(key) = event.kind.key() {
+            shown.key = self.key.set(key);
         }
         match &event.kind {
             EventKind::Stage { stage, steps } => {
@@ -206,6 +240,10 @@ impl LastEvent {
             EventKind::Fail { stage, reason } => {
                 shown.kind = portknock_event_kind::PORTKNOCK_EVENT_FAIL;
                 (shown.stage, shown.reason) = (u32::from(*stage), fail_reason(*reason));
+            }
+            EventKind::Refused { reason, .. } => {
+                shown.kind = portknock_event_kind::PORTKNOCK_EVENT_REFUSED;
+                (shown.refusal, shown.clock_offset) = refusal(*reason);
             }
             // A kind that this interface does not have is passed on as a notice without a text.
             _ => {}
@@ -251,8 +289,21 @@ fn fail_reason(reason: FailReason) -> portknock_fail_reason {
     }
 }
 
-const KINDS: [&CStr; 7] = [c"stage", c"open", c"extend", c"close", c"timeout", c"fail", c"notice"];
+/// Returns the reason and the number of seconds by which the client's clock is ahead.
+fn refusal(reason: RefusalReason) -> (portknock_refusal_reason, i64) {
+    match reason {
+        RefusalReason::Replay => (portknock_refusal_reason::PORTKNOCK_REFUSAL_REPLAY, 0),
+        RefusalReason::Clock(offset) => (portknock_refusal_reason::PORTKNOCK_REFUSAL_CLOCK, offset),
+        RefusalReason::UnknownDoor => (portknock_refusal_reason::PORTKNOCK_REFUSAL_UNKNOWN_DOOR, 0),
+        RefusalReason::Cooldown => (portknock_refusal_reason::PORTKNOCK_REFUSAL_COOLDOWN, 0),
+        RefusalReason::Address => (portknock_refusal_reason::PORTKNOCK_REFUSAL_ADDRESS, 0),
+        _ => (portknock_refusal_reason::PORTKNOCK_REFUSAL_NONE, 0),
+    }
+}
+
+const KINDS: [&CStr; 8] = [c"stage", c"open", c"extend", c"close", c"timeout", c"fail", c"notice", c"refused"];
 const REASONS: [&CStr; 6] = [c"none", c"wrong-port", c"scan", c"full", c"reload", c"command"];
+const REFUSALS: [&CStr; 6] = [c"none", c"replay", c"clock", c"unknown-door", c"cooldown", c"address"];
 
 /// Returns the name of an event kind as in the JSON of `portknock replay`, for example "stage";
 /// "unknown" for other numbers. The text is static.
@@ -266,6 +317,13 @@ pub extern "C" fn portknock_event_kind_name(kind: i32) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn portknock_fail_reason_name(reason: i32) -> *const c_char {
     name(&REASONS, Some(reason))
+}
+
+/// Returns the name of the reason of a refusal as in the JSON of `portknock replay`, for example
+/// "replay"; "unknown" for other numbers. The text is static.
+#[unsafe(no_mangle)]
+pub extern "C" fn portknock_refusal_reason_name(reason: i32) -> *const c_char {
+    name(&REFUSALS, Some(reason))
 }
 
 fn name(names: &[&'static CStr], index: Option<i32>) -> *const c_char {
@@ -309,7 +367,7 @@ mod tests {
             command: command.map(str::to_owned),
             opening,
             net: "1.2.0.0/16".parse().unwrap(),
-            key: None,
+            key: Some("alice".into()),
         };
         let extend = |command: Option<&str>, stop| EventKind::Extend {
             door_id: portknock_core::DoorId(0),
@@ -317,6 +375,7 @@ mod tests {
             opening: opening(stop),
             key: None,
         };
+        let refused = |reason| EventKind::Refused { key: "bob".into(), reason };
         let mut last = LastEvent::default();
         for kind in [
             EventKind::Stage { stage: 1, steps: 2 },
@@ -329,6 +388,12 @@ mod tests {
             close(None, Some(FailReason::Command)),
             EventKind::Timeout { stage: 1 },
             EventKind::Fail { stage: 1, reason: Scan },
+            refused(RefusalReason::Replay),
+            refused(RefusalReason::Clock(-14_754)),
+            refused(RefusalReason::Clock(90)),
+            refused(RefusalReason::UnknownDoor),
+            refused(RefusalReason::Cooldown),
+            refused(RefusalReason::Address),
         ] {
             let event = event(kind);
             // SAFETY: the event lives as long as `last`, and no other thread changes it.
@@ -336,6 +401,14 @@ mod tests {
             assert_eq!(read(portknock_event_kind_name(shown.kind as i32)), event.kind.as_str());
             assert_eq!((shown.time_ns, read(shown.ip), read(shown.door)), (7, "1.2.3.4", "d"));
             let text = |pointer: *const c_char| (!pointer.is_null()).then(|| read(pointer).to_owned());
+            assert_eq!(text(shown.key).as_deref(), event.kind.key().map(|key| &**key));
+            let (refusal, offset) = match event.kind {
+                EventKind::Refused { reason: RefusalReason::Clock(offset), .. } => ("clock", offset),
+                EventKind::Refused { reason, .. } => (reason.as_str(), 0),
+                _ => ("none", 0),
+            };
+            assert_eq!(read(portknock_refusal_reason_name(shown.refusal as i32)), refusal);
+            assert_eq!(shown.clock_offset, offset);
             assert_eq!(text(shown.net), event.net().map(|_| "1.2.0.0/16".to_owned()), "{event:?}");
             let commands: Vec<_> = event.command_requests().map(|request| request.command).collect();
             let shown_commands = [text(shown.stop_command), text(shown.command)];
@@ -352,7 +425,7 @@ mod tests {
             let expected = reason.map_or("none", FailReason::as_str);
             assert_eq!(read(portknock_fail_reason_name(shown.reason as i32)), expected);
         }
-        for number in [0, 8, -1, i32::MIN, i32::MAX] {
+        for number in [0, 9, -1, i32::MIN, i32::MAX] {
             assert_eq!(read(portknock_event_kind_name(number)), "unknown");
         }
     }

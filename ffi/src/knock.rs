@@ -5,10 +5,11 @@ use std::num::NonZeroU16;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use portknock_core::knock::{DEFAULT_WAIT, ExpectedPort, KnockPlan, parse_steps};
+use portknock_core::knock::{AuthenticatedKnock, DEFAULT_WAIT, ExpectedPort, KnockForm, KnockPlan, parse_steps};
 
 use crate::arguments::{address, text};
 use crate::boundary::call;
+use crate::client::read_client_file;
 use crate::error::{Failure, portknock_error};
 use crate::host::family;
 use crate::options::{self, Options};
@@ -73,12 +74,8 @@ pub unsafe extern "C" fn portknock_knock(
         options::unused(options.reserved)?;
         let steps = parse_steps(steps).map_err(|error| Failure::argument(format!("steps: {error}")))?;
         let mut plan = KnockPlan::new(host, steps);
-        plan.family = family(options.family)?;
-        plan.delay = Duration::from_millis(options.delay_ms.into());
         // SAFETY: as the caller promises.
-        plan.source = unsafe { address(options.source, "source") }?;
-        plan.raw = options.raw != 0;
-        plan.all_addresses = options.all_addresses != 0;
+        unsafe { set_way(&mut plan, &options) }?;
         let mut go_on = |_| ControlFlow::Continue(());
         match expected_port(&options)? {
             None => plan.send(&plan.resolve()?, &mut go_on)?,
@@ -88,6 +85,84 @@ pub unsafe extern "C" fn portknock_knock(
     };
     // SAFETY: as the caller promises.
     unsafe { call(err, body) }
+}
+
+/// Knocks by a key at the present time: with the time sequence or with one packet, whichever the
+/// client's file states. A knock that an attacker records opens nothing when it is sent again.
+///
+/// `key_file`: the client's file, which `portknock keygen` has written. `host`: as for
+/// portknock_knock(); NULL: the server of the client's file. `address`: for packets, the address to
+/// open for; NULL: the address that the packet is sent from. `seconds`: for packets, the time to
+/// open for, which can only be shorter than the door's cmd_timeout; 0: the door's cmd_timeout.
+/// `options`: as for portknock_knock(), and may be NULL; `raw` and `delay_ms` do not concern
+/// packets. Each round of `retries` is a new knock.
+///
+/// The clock of this host must agree with the clock of the server: within one window for a time
+/// sequence, within ClockSkew for a packet. On success everything was handed to the network, and,
+/// with then_port, the port is open. A server never answers a packet, so only then_port shows that
+/// it has arrived. The call blocks until then. It keeps nothing of the key.
+///
+/// Errors: PORTKNOCK_ERR_FILE if the client's file cannot be used: it is missing or has errors, or
+/// other users can read it. PORTKNOCK_ERR_ARGUMENT if `host` is NULL and the file names no server,
+/// and for `address` or `seconds` if the file states a time sequence. Otherwise as for
+/// portknock_knock().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn portknock_knock_by_key(
+    key_file: *const c_char,
+    host: *const c_char,
+    address: *const c_char,
+    seconds: u32,
+    options: *const portknock_knock_options,
+    err: *mut *mut portknock_error,
+) -> portknock_status {
+    let body = || {
+        // SAFETY: as the caller promises.
+        let file = unsafe { read_client_file(key_file) }?;
+        // SAFETY: as the caller promises.
+        let host = if host.is_null() { None } else { Some(unsafe { text(host, "host") }?) };
+        // SAFETY: as the caller promises.
+        let address = unsafe { self::address(address, "address") }?;
+        // SAFETY: as the caller promises.
+        let options: portknock_knock_options = unsafe { options::read(options, "options") }?;
+        options::unused(options.reserved)?;
+        let Some(host) = host.or(file.server.as_deref()) else {
+            return Err(Failure::argument("host is NULL, and the client's file names no server"));
+        };
+        let mut knock = AuthenticatedKnock::of_client(host, &file);
+        match &mut knock.form {
+            KnockForm::Packet(request) => (request.address, request.seconds) = (address, seconds),
+            KnockForm::Time(_) if address.is_some() || seconds != 0 => {
+                return Err(Failure::argument(
+                    "address and seconds are for packets, but the client's file has the form time",
+                ));
+            }
+            KnockForm::Time(_) => {}
+        }
+        // SAFETY: as the caller promises.
+        unsafe { set_way(&mut knock.plan, &options) }?;
+        let mut go_on = |_| ControlFlow::Continue(());
+        match expected_port(&options)? {
+            None => knock.send(&knock.resolve()?, &mut go_on)?,
+            Some(expected) => drop(knock.send_until_open(&knock.resolve()?, expected, &mut go_on)?),
+        }
+        Ok(PORTKNOCK_OK)
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(err, body) }
+}
+
+/// Sets the options for the way in which knocks are sent.
+///
+/// # Safety
+/// The source of the options is NULL or a text, which no thread changes or frees during the call.
+unsafe fn set_way(plan: &mut KnockPlan, options: &portknock_knock_options) -> Result<(), Failure> {
+    plan.family = family(options.family)?;
+    plan.delay = Duration::from_millis(options.delay_ms.into());
+    // SAFETY: as the caller promises.
+    plan.source = unsafe { address(options.source, "source") }?;
+    plan.raw = options.raw != 0;
+    plan.all_addresses = options.all_addresses != 0;
+    Ok(())
 }
 
 fn expected_port(options: &portknock_knock_options) -> Result<Option<ExpectedPort>, Failure> {

@@ -11,6 +11,7 @@
 
 mod arguments;
 mod boundary;
+pub mod client;
 pub mod config;
 pub mod diagnostic;
 pub mod engine;

@@ -15,7 +15,8 @@ use crate::status::portknock_status::{self, PORTKNOCK_END, PORTKNOCK_OK};
 
 /// A capture file that an engine processes: the packets cause the same events as they would live.
 /// The replay runs no command and writes no file. Doors with one_time_sequences continue with the
-/// next sequences of their files.
+/// next sequences of their files. The time of each packet counts as the time by the wall clock, and
+/// the replay begins without a record of accepted knocks.
 pub struct portknock_replay {
     state: Guarded<State>,
 }

@@ -131,7 +131,7 @@ fn check_life(path: &Path, Restored { mut state, openings, .. }: Restored) {
     let mut state = again(path, &more);
     let Opening { door, ip, stop_command: command, net, .. } = opening;
     let command = command.expect("it has one");
-    let id = state.closing(&CommandRequest { door, ip, action: Action::Close, command, net });
+    let id = state.closing(&CommandRequest { door, ip, action: Action::Close, command, net, key: None });
     state.closed(id.expect("the opening has an id"));
     state.commit(clocks().now);
     drop(state);

@@ -2,7 +2,7 @@
 
 from typing import Union as _Union
 
-from portknock._client import check, check_text, knock, probe
+from portknock._client import check, check_text, knock, packet, probe, sequence
 from portknock._errors import CaptureError, ConfigError, KnockError, PortknockError, ProbeError
 from portknock._native import (
     LINKTYPE_ETHERNET,
@@ -19,8 +19,10 @@ from portknock._native import (
     Event,
     Extend,
     Fail,
+    Key,
     Listener,
     Open,
+    Refused,
     Replay,
     Stage,
     Timeout,
@@ -40,7 +42,7 @@ from portknock._values import (
     TimeSequence,
 )
 
-AnyEvent = _Union[Stage, Open, Extend, Close, Timeout, Fail]
+AnyEvent = _Union[Stage, Open, Extend, Close, Timeout, Fail, Refused]
 
 # The module needs the names above.
 from portknock import aio
@@ -67,6 +69,7 @@ __all__ = [
     "Extend",
     "Fail",
     "Fix",
+    "Key",
     "KnockError",
     "Listener",
     "Open",
@@ -75,6 +78,7 @@ __all__ = [
     "PortknockError",
     "ProbeError",
     "ProbeResult",
+    "Refused",
     "Replay",
     "Report",
     "Stage",
@@ -86,6 +90,8 @@ __all__ = [
     "check",
     "check_text",
     "knock",
+    "packet",
     "probe",
     "replay",
+    "sequence",
 ]

@@ -23,7 +23,9 @@ from portknock import aio as aio
 from portknock._client import check as check
 from portknock._client import check_text as check_text
 from portknock._client import knock as knock
+from portknock._client import packet as packet
 from portknock._client import probe as probe
+from portknock._client import sequence as sequence
 from portknock._errors import CaptureError as CaptureError
 from portknock._errors import ConfigError as ConfigError
 from portknock._errors import KnockError as KnockError
@@ -62,6 +64,7 @@ __all__ = [
     "Extend",
     "Fail",
     "Fix",
+    "Key",
     "KnockError",
     "Listener",
     "Open",
@@ -70,6 +73,7 @@ __all__ = [
     "PortknockError",
     "ProbeError",
     "ProbeResult",
+    "Refused",
     "Replay",
     "Report",
     "Stage",
@@ -81,8 +85,10 @@ __all__ = [
     "check",
     "check_text",
     "knock",
+    "packet",
     "probe",
     "replay",
+    "sequence",
 ]
 
 __version__: Final[str]
@@ -118,12 +124,13 @@ class Config:
     warnings do not matter.
 
     It can be copied and pickled. `pickle` stores the text. Unpickling reads it again, as `parse`
-    does, and so also reads the one_time_sequences files that it names.
+    does, and so also reads the one_time_sequences files and the `keys` files that it names.
     """
 
     @staticmethod
     def load(path: Union[str, os.PathLike[str]]) -> Config:
-        """Read a file, and the first unused sequence of each one_time_sequences file that it names.
+        """Read a file, the first unused sequence of each one_time_sequences file that it names, and the
+        keys of each `keys` file.
 
         Raises ConfigError if the configuration has errors, and OSError if the file cannot be read:
         it is missing, is not a regular file, or is larger than 16 MiB.
@@ -178,7 +185,7 @@ class Config:
 
 @disjoint_base
 class Event:
-    """An event at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout` and `Fail`.
+    """An event at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout`, `Fail` and `Refused`.
 
     Events never change. Two events are equal if all their visible values are equal. Events can be
     hashed, copied and pickled. `repr` is the expression that creates the event. `str` is its line
@@ -244,6 +251,7 @@ class Open(Event):
         ports: Sequence[str] = (),
         closes_at_ns: Optional[int] = None,
         net: Optional[str] = None,
+        key: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
     @property
@@ -258,6 +266,10 @@ class Open(Event):
         """Command for /bin/sh that opens the door, with the address filled in. None if the door has
         no command.
         """
+
+    @property
+    def key(self) -> Optional[str]:
+        """Name of the key that authenticated the knock; None for a door without keys."""
 
     @property
     def ports(self) -> tuple[str, ...]:
@@ -296,6 +308,7 @@ class Extend(Event):
         ports: Sequence[str] = (),
         closes_at_ns: int = 0,
         net: Optional[str] = None,
+        key: Optional[str] = None,
         time_ns: int = 0,
     ) -> Self: ...
     @property
@@ -316,6 +329,10 @@ class Extend(Event):
         """Command for /bin/sh that closes the door and runs before `command`. None if the door has
         none, or if no command runs.
         """
+
+    @property
+    def key(self) -> Optional[str]:
+        """Name of the key that authenticated the knock; None for a door without keys."""
 
     @property
     def ports(self) -> tuple[str, ...]:
@@ -423,7 +440,36 @@ class Fail(Event):
         another client consumed its one-time sequence.
         """
 
-AnyEvent = Union[Stage, Open, Extend, Close, Timeout, Fail]
+@final
+class Refused(Event):
+    """A knock that a key authenticated opens nothing."""
+
+    __match_args__ = ("door", "ip", "key", "reason")
+
+    def __new__(
+        cls, door: str, ip: Address, key: str, reason: str, *, offset: Optional[int] = None, time_ns: int = 0
+    ) -> Self: ...
+    @property
+    def key(self) -> str:
+        """Name of the key that authenticated the knock."""
+
+    @property
+    def reason(self) -> Literal["replay", "clock", "unknown-door", "cooldown", "address"]:
+        """Reason of the refusal.
+
+        "replay": the same knock was accepted before, or it may have been, because a listener's
+        record of accepted knocks from before its start is incomplete. "clock": the clock of the
+        client differs from the clock of this host by more than ClockSkew, see `offset`.
+        "unknown-door": the packet asks for a door that does not exist or that the key does not
+        open. "cooldown": the door ignores the address until its seq_cooldown is over. "address":
+        the packet asks for an address that the door's `allow` excludes, or that no host can have.
+        """
+
+    @property
+    def offset(self) -> Optional[int]:
+        """For "clock": clock of the client minus clock of this host, in seconds. Otherwise None."""
+
+AnyEvent = Union[Stage, Open, Extend, Close, Timeout, Fail, Refused]
 """Union of all event classes: a `match` statement with a case for each of them is complete."""
 
 @final
@@ -436,7 +482,8 @@ class Engine:
     backwards: a time earlier than the previous one counts as the previous one.
 
     Doors with one_time_sequences accept one knock here; `replay` and `Listener` continue with the
-    next sequences of their files.
+    next sequences of their files. Doors with keys accept each knock once. A new engine does not
+    remember the knocks that an earlier one has accepted; a `Listener` with run_commands does.
 
     Calls on one engine wait for each other.
 
@@ -444,15 +491,32 @@ class Engine:
     nanoseconds. Other values raise ValueError.
     """
 
-    def __new__(cls, config: Config, local_addresses: Optional[Iterable[Address]] = None) -> Self:
+    def __new__(
+        cls,
+        config: Config,
+        local_addresses: Optional[Iterable[Address]] = None,
+        *,
+        now: Optional[float] = None,
+        ns: bool = False,
+    ) -> Self:
         """Create an engine for a configuration.
 
         local_addresses: addresses that count as this host's for doors without a `target`, as texts
             or objects of `ipaddress`. None: any destination counts.
+        now: time at which the engine starts. None: the time of its first call.
         """
 
     def set_local_addresses(self, addresses: Optional[Iterable[Address]]) -> None:
         """Set the addresses that count as this host's from now on; None for any."""
+
+    def set_wall_clock(self, wall: float, now: float, *, ns: bool = False) -> list[AnyEvent]:
+        """Set the time of the wall clock at `now`, the time by the engine's clock.
+
+        Time sequences change by the wall clock, and the times of packets are judged by it. Until
+        the first call, the times that the engine receives are those of the wall clock. Only a
+        program whose times come from another clock, such as CLOCK_BOOTTIME, needs this method: at
+        the start, and after each change of the wall clock.
+        """
 
     def feed(self, frame: Buffer, timestamp: float, linktype: int = ..., *, ns: bool = False) -> list[AnyEvent]:
         """Process a captured frame and return its events.
@@ -496,6 +560,53 @@ class Engine:
     def close_all(self, now: float, *, ns: bool = False) -> list[AnyEvent]:
         """Close every open door; each causes an event."""
 
+@final
+class Key:
+    """The key of a client, and how the client knocks: the content of the file that `portknock keygen`
+    writes.
+
+    It never changes. `repr` shows no part of the secret, and a key cannot be pickled.
+    """
+
+    @staticmethod
+    def load(path: Union[str, os.PathLike[str]]) -> Key:
+        """Read a client's file.
+
+        Raises OSError if the file cannot be read, PortknockError if other users can read or write
+        it, and ValueError if it has errors.
+        """
+
+    @staticmethod
+    def parse(text: Union[str, Buffer], name: str = "<text>") -> Key:
+        """Read the text of a client's file.
+
+        name: stands for the file name in errors.
+
+        Raises ValueError if the text has errors.
+        """
+
+    @property
+    def name(self) -> str:
+        """Name of the client in the server's key file and in events."""
+
+    @property
+    def form(self) -> Literal["time", "packet"]:
+        """Form of the client's knocks: "time" for time sequences or "packet" for packets."""
+
+    @property
+    def server(self) -> Optional[str]:
+        """Server that the key is for, and that `knock` knocks at by default; None if the file names
+        none.
+        """
+
+    @property
+    def door(self) -> Optional[str]:
+        """Name of the door that packets ask for; None if the file names none."""
+
+    @property
+    def port(self) -> int:
+        """UDP port of the server that packets are sent to."""
+
 def replay(
     path: Union[str, os.PathLike[str]],
     config: Config,
@@ -505,7 +616,8 @@ def replay(
 
     The packets cause the same events as they would live. "-" means standard input. The replay runs
     no command and writes no file. Doors with one_time_sequences continue with the next sequences of
-    their files. At the end of the file, attempts and openings that are still running cause no
+    their files. For doors with keys, the times of the packets are the wall clock, and no knock was
+    accepted before. At the end of the file, attempts and openings that are still running cause no
     event.
 
     local_addresses: as for `Engine`.

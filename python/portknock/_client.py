@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, Iterable, Literal, Optional, Union
 
 from portknock import _native
+from portknock._native import Key
 from portknock._values import Address, ProbeResult, Report, Step, diagnostics
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def _report(found: str, text: str, config: Optional[_native.Config]) -> Report:
 
 
 def knock(
-    host: str,
-    ports: Union[str, Iterable[Union[int, str, Step]]],
+    host: Optional[str] = None,
+    ports: Optional[Union[str, Iterable[Union[int, str, Step]]]] = None,
     *,
     udp: bool = False,
     delay: float = 0.0,
@@ -49,12 +50,16 @@ def knock(
     then: Optional[int] = None,
     wait: float = DEFAULT_WAIT,
     retries: int = 0,
+    key: Optional[Union[Key, str, os.PathLike[str]]] = None,
+    address: Optional[Address] = None,
+    seconds: int = 0,
 ) -> Optional[float]:
-    """Knock at a host: send one packet to each port, in order.
+    """Knock at a host: send one packet to each port, in order; or knock by a key.
 
-    host: name, IPv4 address, or IPv6 address with or without a zone ("fe80::1%eth0").
+    host: name, IPv4 address, or IPv6 address with or without a zone ("fe80::1%eth0"). Can be
+        omitted with a key that names its server.
     ports: in the syntax of knockd.conf, "7000,8000:udp,9000", with port numbers or names of
-        services; or an iterable of numbers, such texts and `Step`s.
+        services; or an iterable of numbers, such texts and `Step`s. Must be omitted with a key.
     udp: send all knocks by UDP, regardless of the protocols in `ports`.
     delay: pause between two knocks, in seconds. Without a pause packets can overtake each other on
         their way.
@@ -69,14 +74,23 @@ def knock(
         open. Each check whether it is open is a knock at this port, if `ports` contains it.
     wait: maximum time to wait for `then` after each round of knocks, in seconds.
     retries: number of further rounds of knocks if the port does not open in time.
+    key: `Key` of the client, or the path of its file. It determines the knocks: the time sequence of
+        the present time, or one packet. Each round of knocks is a new one. A knock that an attacker
+        records opens nothing when it is sent again. The clock of this host must agree with the
+        clock of the server.
+    address: for packets, the address to open for, a text or an object of `ipaddress`. None: the
+        address that the packet is sent from.
+    seconds: for packets, the time to open for, which can only be shorter than the door's
+        cmd_timeout. 0: the door's cmd_timeout.
 
     When the call returns, every packet was handed to the network in order, and the port `then` is
     open. Returns the seconds from the last knock until the port was found open; None without
     `then`.
 
     Raises KnockError if the host is not found, a knock cannot be sent or the port does not open
-    (see `KnockError.state`), and ValueError for an invalid argument. Ctrl-C ends the call
-    immediately. Other threads run meanwhile.
+    (see `KnockError.state`), and ValueError for an invalid argument. With the path of a client's
+    file, raises the exceptions of `Key.load` too. Ctrl-C ends the call immediately. Other threads
+    run meanwhile.
     """
     return knock_plan(
         host,
@@ -90,11 +104,76 @@ def knock(
         then=then,
         wait=wait,
         retries=retries,
+        key=key,
+        address=address,
+        seconds=seconds,
     ).run()
 
 
-def knock_plan(host: str, ports: Union[str, Iterable[Union[int, str, Step]]], **options: Any) -> _native.KnockPlan:
-    return _native.KnockPlan(host, _listed(ports), **options)
+def knock_plan(
+    host: Optional[str],
+    ports: Optional[Union[str, Iterable[Union[int, str, Step]]]],
+    *,
+    key: Optional[Union[Key, str, os.PathLike[str]]],
+    udp: bool,
+    **options: Any,
+) -> _native.KnockPlan:
+    if key is None:
+        if host is None or ports is None:
+            raise TypeError("host and ports are needed, or a key")
+        return _native.KnockPlan(host, _listed(ports), udp=udp, key=None, **options)
+    if ports is not None or udp:
+        raise ValueError("the key determines the knocks: omit ports and udp")
+    key = _loaded(key)
+    host = key.server if host is None else host
+    if host is None:
+        raise ValueError("host is missing, and the key names no server")
+    return _native.KnockPlan(host, "", udp=False, key=key, **options)
+
+
+def sequence(key: Union[Key, str, os.PathLike[str]], at: Optional[float] = None) -> tuple[Step, ...]:
+    """Return the time sequence of a client.
+
+    A door with `sequence = time` and this client's key opens for it during the window that contains
+    the time, and during the windows before and after that one. It opens once for each window.
+
+    key: `Key` of the client, or the path of its file.
+    at: time by the wall clock, in seconds since 1970. None: the present time.
+
+    Raises ValueError for an invalid time. With the path of a client's file, raises the exceptions of
+    `Key.load` too.
+    """
+    return tuple(Step(port, protocol) for port, protocol in _native.steps(_loaded(key), at))
+
+
+def packet(
+    key: Union[Key, str, os.PathLike[str]],
+    *,
+    address: Optional[Address] = None,
+    seconds: int = 0,
+    at: Optional[float] = None,
+) -> bytes:
+    """Return a new authenticated packet of a client: 96 bytes, to be sent as one UDP datagram.
+
+    A door with `packet = portknock` and this client's key opens for it once, if the time in the
+    packet differs from the server's clock by at most ClockSkew. Each call returns another packet. To
+    make and send a packet in one call, use `knock`.
+
+    key: `Key` of the client, or the path of its file. It names the door.
+    address: address to open for, a text or an object of `ipaddress`. None: the source address of the
+        datagram, which a translation of addresses on the path can change.
+    seconds: time to open for, which can only be shorter than the door's cmd_timeout. 0: the door's
+        cmd_timeout.
+    at: time by the wall clock, in seconds since 1970. None: the present time.
+
+    Raises ValueError for an invalid argument and if the key names no door. With the path of a
+    client's file, raises the exceptions of `Key.load` too.
+    """
+    return _native.packet(_loaded(key), address, seconds, at)
+
+
+def _loaded(key: Union[Key, str, os.PathLike[str]]) -> Key:
+    return key if isinstance(key, Key) else Key.load(key)
 
 
 def probe(

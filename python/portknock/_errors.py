@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 class PortknockError(Exception):
     """Base class of the exceptions of this package.
 
-    Raised itself if a state file or a file of one-time sequences cannot be used, or the ports of
-    `open` cannot be opened. Invalid arguments raise `ValueError` or `TypeError`. A configuration
-    file that cannot be read raises the `OSError` that `open` would raise.
+    Raised itself if a state file, a file of one-time sequences or a key file cannot be used, or the
+    ports of `open` cannot be opened. Invalid arguments raise `ValueError` or `TypeError`. A
+    configuration file that cannot be read raises the `OSError` that `open` would raise.
     """
 
     __module__ = "portknock"

@@ -48,10 +48,16 @@ from portknock import (
     Fail as Fail,
 )
 from portknock import (
+    Key as Key,
+)
+from portknock import (
     Listener as Listener,
 )
 from portknock import (
     Open as Open,
+)
+from portknock import (
+    Refused as Refused,
 )
 from portknock import (
     Replay as Replay,
@@ -78,6 +84,7 @@ __all__ = [
     "Extend",
     "Fail",
     "Job",
+    "Key",
     "KnockPlan",
     "LINKTYPE_ETHERNET",
     "LINKTYPE_IPV4",
@@ -90,19 +97,24 @@ __all__ = [
     "Listener",
     "Open",
     "ProbePlan",
+    "Refused",
     "Replay",
     "Stage",
     "Timeout",
     "__version__",
     "check",
     "check_text",
+    "packet",
     "replay",
+    "steps",
 ]
 
 def _main(argv: list[str]) -> int: ...
 def _knock(argv: list[str]) -> int: ...
 def check(path: Union[str, os.PathLike[str]]) -> tuple[str, str, Optional[Config]]: ...
 def check_text(text: Union[str, Buffer], name: str) -> tuple[str, str, Optional[Config]]: ...
+def steps(key: Key, at: Optional[float]) -> list[tuple[int, str]]: ...
+def packet(key: Key, address: Optional[Address], seconds: int, at: Optional[float]) -> bytes: ...
 
 @final
 class KnockPlan:
@@ -120,6 +132,9 @@ class KnockPlan:
         then: Optional[int],
         wait: float,
         retries: int,
+        key: Optional[Key],
+        address: Optional[Address],
+        seconds: int,
     ) -> Self: ...
     def run(self) -> Optional[float]: ...
     def start(self) -> Job: ...

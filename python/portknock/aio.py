@@ -8,10 +8,11 @@ must have `add_reader`, as all loops on Linux do.
 from __future__ import annotations
 
 import asyncio
+import os
 from types import TracebackType
 from typing import Any, Callable, Iterable, Literal, Optional, Union
 
-from portknock import AnyEvent, Config, Listener, ProbeResult, Step, _native
+from portknock import AnyEvent, Config, Key, Listener, ProbeResult, Step, _native
 from portknock._client import DEFAULT_TIMEOUT, DEFAULT_WAIT, knock_plan, probe_plan
 from portknock._values import Address
 
@@ -19,8 +20,8 @@ __all__ = ["AsyncListener", "knock", "listen", "probe"]
 
 
 async def knock(
-    host: str,
-    ports: Union[str, Iterable[Union[int, str, Step]]],
+    host: Optional[str] = None,
+    ports: Optional[Union[str, Iterable[Union[int, str, Step]]]] = None,
     *,
     udp: bool = False,
     delay: float = 0.0,
@@ -31,6 +32,9 @@ async def knock(
     then: Optional[int] = None,
     wait: float = DEFAULT_WAIT,
     retries: int = 0,
+    key: Optional[Union[Key, str, os.PathLike[str]]] = None,
+    address: Optional[Address] = None,
+    seconds: int = 0,
 ) -> Optional[float]:
     """Knock at a host, as `portknock.knock` does.
 
@@ -50,6 +54,9 @@ async def knock(
         then=then,
         wait=wait,
         retries=retries,
+        key=key,
+        address=address,
+        seconds=seconds,
     )
     after: Optional[float] = await _end_of(plan.start())
     return after

@@ -20,7 +20,7 @@ use crate::json::loads;
 /// warnings do not matter.
 ///
 /// It can be copied and pickled. `pickle` stores the text. Unpickling reads it again, as `parse`
-/// does, and so also reads the one_time_sequences files that it names.
+/// does, and so also reads the one_time_sequences files and the `keys` files that it names.
 #[pyclass(frozen, eq, hash, module = "portknock")]
 pub(crate) struct Config {
     pub(crate) config: portknock_core::Config,
@@ -95,7 +95,8 @@ fn values<'py>(py: Python<'py>, make: &str, part: Bound<'py, PyAny>) -> PyResult
 
 #[pymethods]
 impl Config {
-    /// Read a file, and the first unused sequence of each one_time_sequences file that it names.
+    /// Read a file, the first unused sequence of each one_time_sequences file that it names, and the
+    /// keys of each `keys` file.
     ///
     /// Raises ConfigError if the configuration has errors, and OSError if the file cannot be read:
     /// it is missing, is not a regular file, or is larger than 16 MiB.
@@ -221,7 +222,7 @@ pub(crate) fn check_text<'py>(py: Python<'py>, text: &Bound<'py, PyAny>, name: &
 }
 
 /// Returns the bytes of a text.
-fn text(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+pub(crate) fn text(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(text.to_cow()?.as_bytes().to_owned());
     }

@@ -25,7 +25,8 @@ const FEED_BATCH: usize = 1024;
 /// backwards: a time earlier than the previous one counts as the previous one.
 ///
 /// Doors with one_time_sequences accept one knock here; `replay` and `Listener` continue with the
-/// next sequences of their files.
+/// next sequences of their files. Doors with keys accept each knock once. A new engine does not
+/// remember the knocks that an earlier one has accepted; a `Listener` with run_commands does.
 ///
 /// Calls on one engine wait for each other.
 ///
@@ -36,16 +37,25 @@ const FEED_BATCH: usize = 1024;
 ///
 /// local_addresses: addresses that count as this host's for doors without a `target`, as texts
 ///     or objects of `ipaddress`. None: any destination counts.
+/// now: time at which the engine starts. None: the time of its first call.
 #[pyclass(frozen, module = "portknock")]
 pub(crate) struct Engine(Mutex<portknock_core::Engine>);
 
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (config, local_addresses = None))]
-    fn new(config: &Config, local_addresses: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    #[pyo3(signature = (config, local_addresses = None, *, now = None, ns = false))]
+    fn new(
+        config: &Config,
+        local_addresses: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, PyAny>>,
+        ns: bool,
+    ) -> PyResult<Self> {
         let mut engine = portknock_core::Engine::new(&config.config);
         engine.set_local_addresses(self::local_addresses(local_addresses)?);
+        if let Some(now) = now {
+            engine.handle_timeout(time(now.as_borrowed(), ns)?);
+        }
         Ok(Self(Mutex::new(engine)))
     }
 
@@ -53,6 +63,24 @@ impl Engine {
     fn set_local_addresses(&self, py: Python<'_>, addresses: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let addresses = local_addresses(addresses)?;
         self.with(py, |engine| engine.set_local_addresses(addresses))
+    }
+
+    /// Set the time of the wall clock at `now`, the time by the engine's clock.
+    ///
+    /// Time sequences change by the wall clock, and the times of packets are judged by it. Until
+    /// the first call, the times that the engine receives are those of the wall clock. Only a
+    /// program whose times come from another clock, such as CLOCK_BOOTTIME, needs this method: at
+    /// the start, and after each change of the wall clock.
+    #[pyo3(signature = (wall, now, *, ns = false))]
+    fn set_wall_clock(
+        &self,
+        py: Python<'_>,
+        wall: &Bound<'_, PyAny>,
+        now: &Bound<'_, PyAny>,
+        ns: bool,
+    ) -> PyResult<Vec<Py<PyAny>>> {
+        let (wall, now) = (time(wall.as_borrowed(), ns)?, time(now.as_borrowed(), ns)?);
+        self.events_of(py, |engine| engine.set_wall_clock(wall, now))
     }
 
     /// Process a captured frame and return its events.

@@ -1,14 +1,18 @@
 //! Conversion of core's errors to Python's exceptions.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use portknock_core::capture::CaptureError;
+use portknock_core::client_file::ClientFileError;
 use portknock_core::config::LoadError;
 use portknock_core::host::HostError;
+use portknock_core::keys::KeyFileError;
 use portknock_core::knock::KnockError;
 use portknock_core::probe::ProbeError;
 use portknock_core::replay::ReplayError;
 use portknock_core::service::ServiceError;
+use portknock_core::spa::PacketError;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
@@ -42,9 +46,25 @@ pub(crate) fn panicked() -> PyErr {
 
 /// The `OSError` that `open` would raise.
 pub(crate) fn load(error: &LoadError) -> PyErr {
-    let reason = error.reason.to_string();
+    unreadable(&error.reason, &error.path)
+}
+
+fn unreadable(error: &io::Error, path: &Path) -> PyErr {
+    let reason = error.to_string();
     let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();
-    PyOSError::new_err((errno(&error.reason), reason, error.path.clone().into_os_string()))
+    PyOSError::new_err((errno(error), reason, path.as_os_str().to_owned()))
+}
+
+pub(crate) fn client_file(error: &ClientFileError) -> PyErr {
+    match error {
+        ClientFileError::File(KeyFileError::Unreadable(path, reason)) => unreadable(reason, path),
+        ClientFileError::File(KeyFileError::Untrusted(..)) => python::PortknockError::new_err(error.to_string()),
+        _ => PyValueError::new_err(error.to_string()),
+    }
+}
+
+pub(crate) fn packet(error: &PacketError) -> PyErr {
+    python::PortknockError::new_err(error.to_string())
 }
 
 /// A configuration with errors.

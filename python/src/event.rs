@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portknock_core::{
-    DoorId, EventKind, FailReason, IpNet, OpenPort, Opening, Protocol, Timestamp, json, parse_network,
+    DoorId, EventKind, FailReason, IpNet, OpenPort, Opening, Protocol, RefusalReason, Timestamp, json, parse_network,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::arguments::address;
 use crate::json::loads;
 
-/// An event at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout` and `Fail`.
+/// An event at a door: one of `Stage`, `Open`, `Extend`, `Close`, `Timeout`, `Fail` and `Refused`.
 ///
 /// Events never change. Two events are equal if all their visible values are equal. Events can be
 /// hashed, copied and pickled. `repr` is the expression that creates the event. `str` is its line
@@ -53,6 +53,10 @@ pub(crate) struct Timeout;
 #[pyclass(frozen, extends = Event, module = "portknock")]
 pub(crate) struct Fail;
 
+/// A knock that a key authenticated opens nothing.
+#[pyclass(frozen, extends = Event, module = "portknock")]
+pub(crate) struct Refused;
+
 /// Converts an event to an object of its class.
 pub(crate) fn to_python(py: Python<'_>, event: portknock_core::Event) -> PyResult<Py<PyAny>> {
     type Make = fn(Python<'_>, PyClassInitializer<Event>) -> PyResult<Py<PyAny>>;
@@ -63,6 +67,7 @@ pub(crate) fn to_python(py: Python<'_>, event: portknock_core::Event) -> PyResul
         EventKind::Close { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Close))?.into_any()),
         EventKind::Timeout { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Timeout))?.into_any()),
         EventKind::Fail { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Fail))?.into_any()),
+        EventKind::Refused { .. } => |py, base| Ok(Py::new(py, base.add_subclass(Refused))?.into_any()),
         // A kind that has no class here.
         _ => |py, base| Ok(Py::new(py, base)?.into_any()),
     };
@@ -82,7 +87,7 @@ impl Event {
         let portknock_core::Event { time, door, ip, kind } = &self.0;
         let (stage, steps, command, reason) = parts(kind);
         let opening = (stop_command(kind), self.0.ports(), self.0.closes_at(), self.0.net());
-        (time, door, ip, kind.as_str(), (stage, steps, command, reason), opening)
+        (time, door, ip, kind.as_str(), (stage, steps, command, reason), opening, (kind.key(), refusal(kind)))
     }
 
     /// Returns the ports as texts, as in `tcp/22`.
@@ -128,6 +133,27 @@ fn parts(kind: &EventKind) -> Parts<'_> {
         EventKind::Timeout { stage } => (Some(*stage), None, None, None),
         EventKind::Fail { stage, reason } => (Some(*stage), None, None, Some(*reason)),
         _ => (None, None, None, None),
+    }
+}
+
+/// Returns the reason of a refusal.
+fn refusal(kind: &EventKind) -> Option<RefusalReason> {
+    match kind {
+        EventKind::Refused { reason, .. } => Some(*reason),
+        _ => None,
+    }
+}
+
+/// Returns the name of the key of an event.
+fn key_of(event: &Event) -> Option<&str> {
+    event.0.kind.key().map(|key| &**key)
+}
+
+/// Returns the number of seconds by which the clock of a refused client is ahead.
+fn offset_of(event: &Event) -> Option<i64> {
+    match refusal(&event.0.kind) {
+        Some(RefusalReason::Clock(offset)) => Some(offset),
+        _ => None,
     }
 }
 
@@ -204,6 +230,12 @@ fn named<'py>(event: &Bound<'py, Event>) -> PyResult<Vec<(&'static str, Bound<'p
     let mut names = if has_opening { vec!["ports", "closes_at_ns"] } else { Vec::new() };
     if event.get().opened_network().is_some() {
         names.push("net");
+    }
+    if has_opening && event.get().0.kind.key().is_some() {
+        names.push("key");
+    }
+    if offset_of(event.get()).is_some() {
+        names.push("offset");
     }
     names.push("time_ns");
     names.into_iter().map(|name| Ok((name, event.getattr(name)?))).collect()
@@ -310,9 +342,13 @@ impl Open {
 
     #[new]
     #[pyo3(
-        signature = (door, ip, command = None, *, ports = Vec::new(), closes_at_ns = None, net = None, time_ns = 0),
-        text_signature = "(door, ip, command=None, *, ports=(), closes_at_ns=None, net=None, time_ns=0)"
+        signature = (
+            door, ip, command = None, *,
+            ports = Vec::new(), closes_at_ns = None, net = None, key = None, time_ns = 0
+        ),
+        text_signature = "(door, ip, command=None, *, ports=(), closes_at_ns=None, net=None, key=None, time_ns=0)"
     )]
+    #[allow(clippy::too_many_arguments, reason = "Python code passes them by name")]
     fn new(
         door: &str,
         ip: &Bound<'_, PyAny>,
@@ -320,6 +356,7 @@ impl Open {
         ports: Vec<String>,
         closes_at_ns: Option<u64>,
         net: Option<&str>,
+        key: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
         if closes_at_ns.is_none() && !ports.is_empty() {
@@ -332,7 +369,7 @@ impl Open {
             command,
             opening: opening.map(|opening| opening.at(door, ip)),
             net: net.unwrap_or(ip.into()),
-            key: None,
+            key: key.map(Arc::from),
         };
         Ok(create(door, ip, time_ns, kind)?.add_subclass(Self))
     }
@@ -350,6 +387,12 @@ impl Open {
     #[getter]
     fn command(slf: PyRef<'_, Self>) -> Option<String> {
         parts(&slf.as_super().0.kind).2.map(str::to_owned)
+    }
+
+    /// Name of the key that authenticated the knock; None for a door without keys.
+    #[getter]
+    fn key(slf: PyRef<'_, Self>) -> Option<String> {
+        key_of(slf.as_super()).map(str::to_owned)
     }
 
     /// Ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
@@ -386,9 +429,10 @@ impl Extend {
     #[pyo3(
         signature = (
             door, ip, command = None, stop_command = None, *,
-            ports = Vec::new(), closes_at_ns = 0, net = None, time_ns = 0
+            ports = Vec::new(), closes_at_ns = 0, net = None, key = None, time_ns = 0
         ),
-        text_signature = "(door, ip, command=None, stop_command=None, *, ports=(), closes_at_ns=0, net=None, time_ns=0)"
+        text_signature = "(door, ip, command=None, stop_command=None, *, ports=(), closes_at_ns=0, net=None, key=None, \
+                          time_ns=0)"
     )]
     fn new(
         door: &str,
@@ -398,6 +442,7 @@ impl Extend {
         ports: Vec<String>,
         closes_at_ns: u64,
         net: Option<&str>,
+        key: Option<&str>,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
         let opening = Shown::new(&ports, closes_at_ns, stop_command, network(net)?)?;
@@ -405,7 +450,7 @@ impl Extend {
             door_id: DoorId(0),
             command,
             opening: opening.at(door, ip),
-            key: None,
+            key: key.map(Arc::from),
         };
         Ok(create(door, ip, time_ns, kind)?.add_subclass(Self))
     }
@@ -430,6 +475,12 @@ impl Extend {
     #[getter]
     fn stop_command(slf: PyRef<'_, Self>) -> Option<String> {
         stop_command(&slf.as_super().0.kind).map(str::to_owned)
+    }
+
+    /// Name of the key that authenticated the knock; None for a door without keys.
+    #[getter]
+    fn key(slf: PyRef<'_, Self>) -> Option<String> {
+        key_of(slf.as_super()).map(str::to_owned)
     }
 
     /// Ports that the door opens without a command (`open`), as in ("tcp/22", "udp/53").
@@ -584,6 +635,66 @@ impl Fail {
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
         parts(&slf.as_super().0.kind).3.map(FailReason::as_str)
+    }
+}
+
+#[pymethods]
+impl Refused {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str, &'static str, &'static str) = ("door", "ip", "key", "reason");
+
+    #[new]
+    #[pyo3(signature = (door, ip, key, reason, *, offset = None, time_ns = 0))]
+    fn new(
+        door: &str,
+        ip: &Bound<'_, PyAny>,
+        key: &str,
+        reason: &str,
+        offset: Option<i64>,
+        time_ns: u64,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let reason = refusal_of(reason, offset)?;
+        Ok(create(door, ip, time_ns, |_, _| EventKind::Refused { key: key.into(), reason })?.add_subclass(Self))
+    }
+
+    /// Name of the key that authenticated the knock.
+    #[getter]
+    fn key(slf: PyRef<'_, Self>) -> String {
+        key_of(slf.as_super()).unwrap_or_default().to_owned()
+    }
+
+    /// Reason of the refusal.
+    ///
+    /// "replay": the same knock was accepted before, or it may have been, because a listener's
+    /// record of accepted knocks from before its start is incomplete. "clock": the clock of the
+    /// client differs from the clock of this host by more than ClockSkew, see `offset`.
+    /// "unknown-door": the packet asks for a door that does not exist or that the key does not
+    /// open. "cooldown": the door ignores the address until its seq_cooldown is over. "address":
+    /// the packet asks for an address that the door's `allow` excludes, or that no host can have.
+    #[getter]
+    fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
+        refusal(&slf.as_super().0.kind).map(RefusalReason::as_str)
+    }
+
+    /// For "clock": clock of the client minus clock of this host, in seconds. Otherwise None.
+    #[getter]
+    fn offset(slf: PyRef<'_, Self>) -> Option<i64> {
+        offset_of(slf.as_super())
+    }
+}
+
+fn refusal_of(word: &str, offset: Option<i64>) -> PyResult<RefusalReason> {
+    use RefusalReason::{Address, Clock, Cooldown, Replay, UnknownDoor};
+    let known = [Replay, Clock(offset.unwrap_or(0)), UnknownDoor, Cooldown, Address];
+    let reason = known.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| {
+        let words = known.map(RefusalReason::as_str).join(", ");
+        PyValueError::new_err(format!("there is no reason {word:?}; the reasons are {words}"))
+    })?;
+    if offset.is_some() == matches!(reason, Clock(_)) {
+        Ok(reason)
+    } else {
+        Err(PyValueError::new_err("the reason \"clock\" has an offset, and no other reason has one"))
     }
 }
 

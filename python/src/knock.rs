@@ -1,19 +1,20 @@
 //! Knocking.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portknock_core::Protocol;
-use portknock_core::knock::{ExpectedPort, KnockError, parse_steps};
+use portknock_core::knock::{AuthenticatedKnock, ExpectedPort, KnockError, KnockForm, parse_steps};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arguments::{address, family, number, seconds};
 use crate::errors;
 use crate::job::Job;
+use crate::key::Key;
 use crate::task::{Task, run};
 
 /// The host to knock at, the steps and the options.
@@ -21,14 +22,47 @@ use crate::task::{Task, run};
 pub(crate) struct KnockPlan(Arc<Plan>);
 
 struct Plan {
-    plan: portknock_core::knock::KnockPlan,
+    knock: Knock,
     expected: Option<ExpectedPort>,
+}
+
+/// The two kinds of knocks.
+enum Knock {
+    /// The steps that the caller passed.
+    Steps(portknock_core::knock::KnockPlan),
+    /// A knock by a key.
+    Authenticated(AuthenticatedKnock),
+}
+
+impl Knock {
+    fn plan_mut(&mut self) -> &mut portknock_core::knock::KnockPlan {
+        match self {
+            Self::Steps(plan) => plan,
+            Self::Authenticated(knock) => &mut knock.plan,
+        }
+    }
+}
+
+/// Returns the knock that a client's file describes.
+fn authenticated(host: &str, key: &Key, address: Option<IpAddr>, seconds: u32) -> PyResult<AuthenticatedKnock> {
+    let mut knock = AuthenticatedKnock::of_client(host, &key.0);
+    match &mut knock.form {
+        KnockForm::Packet(request) => (request.address, request.seconds) = (address, seconds),
+        KnockForm::Time(_) if address.is_some() || seconds != 0 => {
+            let message = "address and seconds are for packets, but the key has the form \"time\"";
+            return Err(PyValueError::new_err(message));
+        }
+        KnockForm::Time(_) => {}
+    }
+    Ok(knock)
 }
 
 #[pymethods]
 impl KnockPlan {
     #[new]
-    #[pyo3(signature = (host, ports, *, udp, delay, source, raw, family, all_addresses, then, wait, retries))]
+    #[pyo3(signature = (
+        host, ports, *, udp, delay, source, raw, family, all_addresses, then, wait, retries, key, address, seconds
+    ))]
     #[allow(clippy::too_many_arguments, reason = "they are the options of the Python function")]
     fn new(
         host: &str,
@@ -42,21 +76,35 @@ impl KnockPlan {
         then: Option<&Bound<'_, PyAny>>,
         wait: f64,
         retries: &Bound<'_, PyAny>,
+        key: Option<&Key>,
+        address: Option<&Bound<'_, PyAny>>,
+        seconds: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let steps = parse_steps(ports).map_err(|error| PyValueError::new_err(format!("ports: {error}")))?;
-        let mut plan = portknock_core::knock::KnockPlan::new(host, steps);
+        let address = address.map(|address| self::address(address, "address")).transpose()?;
+        let seconds = number(seconds, "seconds", 0..=u32::MAX)?;
+        let mut knock = match key {
+            Some(key) => Knock::Authenticated(authenticated(host, key, address, seconds)?),
+            None => {
+                if address.is_some() || seconds != 0 {
+                    return Err(PyValueError::new_err("address and seconds need a key"));
+                }
+                let steps = parse_steps(ports).map_err(|error| PyValueError::new_err(format!("ports: {error}")))?;
+                Knock::Steps(portknock_core::knock::KnockPlan::new(host, steps))
+            }
+        };
+        let plan = knock.plan_mut();
         if udp {
             plan.steps.iter_mut().for_each(|step| step.protocol = Protocol::Udp);
         }
-        plan.delay = seconds(delay, "delay")?;
-        plan.source = source.map(|source| address(source, "source")).transpose()?;
+        plan.delay = self::seconds(delay, "delay")?;
+        plan.source = source.map(|source| self::address(source, "source")).transpose()?;
         plan.raw = raw;
         plan.family = self::family(family)?;
         plan.all_addresses = all_addresses;
-        let (wait, retries) = (seconds(wait, "wait")?, number(retries, "retries", 0..=u32::MAX)?);
+        let (wait, retries) = (self::seconds(wait, "wait")?, number(retries, "retries", 0..=u32::MAX)?);
         let port = then.map(|port| number(port, "then", 1..=u16::MAX)).transpose()?.and_then(NonZeroU16::new);
         let expected = port.map(|port| ExpectedPort { port, wait, retries });
-        Ok(Self(Arc::new(Plan { plan, expected })))
+        Ok(Self(Arc::new(Plan { knock, expected })))
     }
 
     /// Knock now.
@@ -76,11 +124,17 @@ impl Task for Plan {
     type Error = KnockError;
 
     fn host(&self) -> &str {
-        &self.plan.host
+        match &self.knock {
+            Knock::Steps(plan) => &plan.host,
+            Knock::Authenticated(knock) => &knock.plan.host,
+        }
     }
 
     fn resolve(&self) -> Result<Vec<SocketAddr>, KnockError> {
-        self.plan.resolve()
+        match &self.knock {
+            Knock::Steps(plan) => plan.resolve(),
+            Knock::Authenticated(knock) => knock.resolve(),
+        }
     }
 
     fn run(
@@ -89,12 +143,13 @@ impl Task for Plan {
         observer: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Option<Duration>, KnockError> {
         let mut observer = |_| observer();
-        match self.expected {
-            None => self.plan.send(addresses, &mut observer).map(|()| None),
-            Some(expected) => {
-                self.plan.send_until_open(addresses, expected, &mut observer).map(|opened| Some(opened.after))
-            }
-        }
+        let opened = match (&self.knock, self.expected) {
+            (Knock::Steps(plan), None) => return plan.send(addresses, &mut observer).map(|()| None),
+            (Knock::Authenticated(knock), None) => return knock.send(addresses, &mut observer).map(|()| None),
+            (Knock::Steps(plan), Some(expected)) => plan.send_until_open(addresses, expected, &mut observer),
+            (Knock::Authenticated(knock), Some(expected)) => knock.send_until_open(addresses, expected, &mut observer),
+        };
+        opened.map(|opened| Some(opened.after))
     }
 
     fn result(&self, py: Python<'_>, found: Result<Option<Duration>, KnockError>) -> PyResult<Py<PyAny>> {

@@ -14,6 +14,7 @@ mod event;
 mod frames;
 mod job;
 mod json;
+mod key;
 mod knock;
 mod link_type;
 mod listener;
@@ -38,9 +39,11 @@ mod _native {
     #[pymodule_export]
     use crate::engine::Engine;
     #[pymodule_export]
-    use crate::event::{Close, Event, Extend, Fail, Open, Stage, Timeout};
+    use crate::event::{Close, Event, Extend, Fail, Open, Refused, Stage, Timeout};
     #[pymodule_export]
     use crate::job::Job;
+    #[pymodule_export]
+    use crate::key::{Key, packet, steps};
     #[pymodule_export]
     use crate::knock::KnockPlan;
     #[pymodule_export]

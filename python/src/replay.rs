@@ -21,7 +21,8 @@ pub(crate) struct Replay(Mutex<portknock_core::replay::Replay>);
 ///
 /// The packets cause the same events as they would live. "-" means standard input. The replay runs
 /// no command and writes no file. Doors with one_time_sequences continue with the next sequences of
-/// their files. At the end of the file, attempts and openings that are still running cause no
+/// their files. For doors with keys, the times of the packets are the wall clock, and no knock was
+/// accepted before. At the end of the file, attempts and openings that are still running cause no
 /// event.
 ///
 /// local_addresses: as for `Engine`.

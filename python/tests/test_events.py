@@ -4,7 +4,7 @@ import pickle
 
 import portknock
 import pytest
-from portknock import Close, Event, Extend, Fail, Open, Stage, Timeout
+from portknock import Close, Event, Extend, Fail, Open, Refused, Stage, Timeout
 
 TIME = 1_690_000_000_123_456_789
 DUE = TIME + 10**10
@@ -24,6 +24,11 @@ ALL = [
     Extend("ssh", "192.0.2.7", ports=("tcp/22", "udp/53"), closes_at_ns=DUE, time_ns=TIME),
     Close("ssh", "2001:db8::1", "close 'it'", ports=("tcp/22", "udp/53"), closes_at_ns=DUE, time_ns=TIME),
     Close("ssh", "2001:db8::1", "close 'it'", ports=("tcp/22", "udp/53"), closes_at_ns=DUE + 1, time_ns=TIME),
+    Open("ssh", "192.0.2.7", "open", key="alice", time_ns=TIME),
+    Extend("ssh", "192.0.2.7", closes_at_ns=DUE, key="alice", time_ns=TIME),
+    Refused("ssh", "192.0.2.7", "alice", "replay", time_ns=TIME),
+    Refused("ssh", "192.0.2.7", "bob", "replay", time_ns=TIME),
+    Refused("ssh", "192.0.2.7", "alice", "clock", offset=-90, time_ns=TIME),
 ]
 
 
@@ -95,6 +100,15 @@ def test_openings_and_closings_have_the_ports_and_the_closing_time():
     assert (ALL[2].ports, ALL[2].closes_at, ALL[2].closes_at_ns) == ((), None, None)
 
 
+def test_events_have_the_name_of_the_key():
+    assert [event.key for event in ALL[15:20]] == ["alice", "alice", "alice", "bob", "alice"]
+    assert [event.as_dict()["key"] for event in ALL[15:20]] == [event.key for event in ALL[15:20]]
+    assert (ALL[1].key, "key" in ALL[1].as_dict(), hasattr(ALL[0], "key")) == (None, False, False)
+    assert [(event.reason, event.offset) for event in ALL[17:20]] == [("replay", None), ("replay", None), ("clock", -90)]
+    assert repr(ALL[19]) == f"Refused('ssh', '192.0.2.7', 'alice', 'clock', offset=-90, time_ns={TIME})"
+    assert str(ALL[19]) == "192.0.2.7: ssh: knock of key alice refused: its clock is 90 s behind"
+
+
 def test_impossible_values_are_refused():
     with pytest.raises(TypeError):
         Event()
@@ -109,6 +123,9 @@ def test_impossible_values_are_refused():
         lambda: Open("a", "192.0.2.7", ports=["tcp/0"], closes_at_ns=1),
         lambda: Close("a", "192.0.2.7", ports=["22"]),
         lambda: Extend("a", "192.0.2.7", ports=["sctp/22"]),
+        lambda: Refused("a", "192.0.2.7", "alice", "scan"),
+        lambda: Refused("a", "192.0.2.7", "alice", "clock"),
+        lambda: Refused("a", "192.0.2.7", "alice", "replay", offset=1),
     ):
         with pytest.raises((ValueError, OverflowError)):
             make()

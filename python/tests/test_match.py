@@ -1,6 +1,6 @@
 """The match statement, which Python has from 3.10 on."""
 
-from portknock import Close, Event, Extend, Fail, Open, Stage, Timeout
+from portknock import Close, Event, Extend, Fail, Open, Refused, Stage, Timeout
 
 
 def name(event: Event) -> str:
@@ -17,6 +17,10 @@ def name(event: Event) -> str:
             return f"over at {stage}"
         case Fail(reason=reason):
             return reason
+        case Refused(_, _, key, "replay"):
+            return f"{key} again"
+        case Refused(offset=int(offset)):
+            return f"{offset} s"
         case _:
             return "?"
 
@@ -29,3 +33,5 @@ def test_events_match_their_classes():
     assert name(Extend("a", ip)) == "a stays open"
     assert name(Timeout("a", ip, 3)) == name(Fail("a", ip, 3, "scan")) == "over at 3"
     assert name(Fail("a", ip, 3, "full")) == "full"
+    assert name(Refused("a", ip, "alice", "replay")) == "alice again"
+    assert name(Refused("a", ip, "alice", "clock", offset=-90)) == "-90 s"

@@ -25,7 +25,8 @@ def configurations(path: Path) -> portknock.Config:
 
 
 def matching(config: portknock.Config, frame: memoryview) -> None:
-    engine = portknock.Engine(config, local_addresses=["10.0.0.1", ipaddress.ip_address("::1")])
+    engine = portknock.Engine(config, local_addresses=["10.0.0.1", ipaddress.ip_address("::1")], now=1.5)
+    assert_type(engine.set_wall_clock(2.5, 1.5), list[portknock.AnyEvent])
     events = engine.feed(frame, 1_690_000_000.5, linktype=portknock.LINKTYPE_ETHERNET)
     assert_type(events, list[portknock.AnyEvent])
     assert_type(engine.feed_many([(1.0, b"")]), list[portknock.AnyEvent])
@@ -51,7 +52,10 @@ def kind(event: portknock.AnyEvent) -> str:
     if isinstance(event, (portknock.Open, portknock.Close)):
         return event.command or ""
     if isinstance(event, portknock.Extend):
-        return "later"
+        return event.key or "later"
+    if isinstance(event, portknock.Refused):
+        assert_type(event.offset, Optional[int])
+        return event.key
     assert_never(event)
 
 
@@ -62,6 +66,15 @@ def why(event: portknock.Fail) -> str:
     if reason == "full" or reason == "reload":
         return "nobody's fault"
     assert_never(reason)
+
+
+def clients(path: Path) -> None:
+    key = portknock.Key.load(path)
+    assert_type(key, portknock.Key)
+    assert_type(portknock.sequence(key), tuple[portknock.Step, ...])
+    assert_type(portknock.packet(path, address=ipaddress.ip_address("::1"), seconds=30, at=1.5), bytes)
+    assert_type(portknock.knock(key=key, then=22), Optional[float])
+    assert_type(portknock.knock("host", key="alice.key"), Optional[float])
 
 
 def replaying(config: portknock.Config) -> list[str]:
@@ -80,6 +93,7 @@ def listening(config: portknock.Config, notices: list[str]) -> None:
 async def listening_in_a_loop(config: portknock.Config) -> None:
     async for event in portknock.aio.listen(config, interface=["eth0", "eth1"]):
         assert_type(event, portknock.AnyEvent)
+    await portknock.aio.knock(key="alice.key")
     await portknock.aio.knock("host", [7000, "8000:udp", 9000])
     assert_type(await portknock.aio.probe("host", "22,80"), list[portknock.ProbeResult])
 

@@ -10,7 +10,7 @@ static void versions_and_sizes(void) {
     CHECK(sizeof(portknock_status) == 4);
 #if UINTPTR_MAX == 0xffffffffffffffff
     CHECK(sizeof(portknock_diagnostic) == 88);
-    CHECK(sizeof(portknock_event) == 104);
+    CHECK(sizeof(portknock_event) == 120);
     CHECK(sizeof(portknock_listener_options) == 40);
     CHECK(sizeof(portknock_probe_options) == 64);
     CHECK(sizeof(portknock_probe_result) == 40);

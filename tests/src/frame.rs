@@ -24,6 +24,8 @@ pub struct Frame<'a> {
     pub flags: Option<&'a str>,
     /// The TCP sequence number.
     pub sequence_number: u32,
+    /// The payload of a UDP datagram.
+    pub payload: &'a [u8],
 }
 
 impl Frame<'_> {
@@ -46,7 +48,7 @@ impl Frame<'_> {
         };
         bytes.extend(network.0.to_be_bytes());
         match self.flags {
-            None => builder.udp(self.source_port, self.port).write(bytes, &[0])?,
+            None => builder.udp(self.source_port, self.port).write(bytes, self.payload)?,
             Some(flags) => builder.tcp_header(self.tcp_header(flags)?).write(bytes, &[])?,
         }
         Ok(())

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,7 +18,7 @@ const PLAIN: Build = Build { compiler: "gcc", standard: "c11", linked: Linked::S
 /// Programs that need no network.
 const PURE: [&str; 2] = ["config", "engine"];
 /// Programs that send and capture.
-const LIVE: [&str; 2] = ["client", "listener"];
+const LIVE: [&str; 3] = ["client", "keys", "listener"];
 
 fn test_program(c: &C, name: &str, build: Build) -> std::path::PathBuf {
     c.compile(&C::source(&format!("tests/c/{name}.c")), build)
@@ -115,7 +116,7 @@ fn no_memory_leaks_and_no_invalid_memory_is_read() {
         "--errors-for-leak-kinds=all",
         "--error-exitcode=99",
     ];
-    for name in [PURE, LIVE].concat() {
+    for name in [&PURE[..], &LIVE].concat() {
         pass(c, &valgrind, &test_program(c, name, PLAIN));
     }
 }
@@ -125,7 +126,7 @@ fn sanitizers_find_nothing() {
     let c = C::install();
     for compiler in ["gcc", "clang"] {
         let more = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-        for name in [PURE, LIVE].concat() {
+        for name in [&PURE[..], &LIVE].concat() {
             pass(c, &[], &test_program(c, name, Build { compiler, more, ..PLAIN }));
         }
     }
@@ -327,7 +328,7 @@ fn the_examples_build_by_make_and_by_cmake() {
         let events = run("replay", &["knockd.conf", "a.pcap"]);
         assert!(events.code == Some(0) && events.stdout.contains(" ssh stage 1 of 3\n"), "{events:?}");
         assert_eq!(run("replay", &["knockd.conf", "knockd.conf"]).code, Some(1));
-        for program in ["daemon", "probe", "knock"] {
+        for program in ["daemon", "probe", "knock", "packet"] {
             assert_eq!(run(program, &[]).code, Some(2), "{program}");
         }
     }
@@ -343,12 +344,23 @@ fn the_examples_knock_at_one_another() {
     let _listener = Listener::start(&lab.server, 22);
     let state = directory.path().join("state/openings");
     let conf = directory.path().join("knockd.conf");
+    let (client, server) = (directory.path().join("alice.key"), directory.path().join("vpn.keys"));
+    let key = "pk1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9jDQ";
+    for (path, text) in [
+        (&client, format!("name = alice\nkey = {key}\nform = packet\ndoor = vpn\n")),
+        (&server, format!("alice {key}\n")),
+    ] {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let config = |sequence: &str| {
         let rule = "INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
         let text = format!(
             "[options]\nStateFile = {}\n[ssh]\nsequence = {sequence}\ntcpflags = syn\nstart_command = iptables -w -I {rule}\n\
-             stop_command = iptables -w -D {rule}\ncmd_timeout = 600\n",
-            state.display()
+             stop_command = iptables -w -D {rule}\ncmd_timeout = 600\n[vpn]\npacket = portknock\nkeys = {}\n\
+             command = vpn %IP%\n",
+            state.display(),
+            server.display()
         );
         fs::write(&conf, text).unwrap();
     };
@@ -384,6 +396,9 @@ fn the_examples_knock_at_one_another() {
     daemon.wait_for("10.0.0.2: ssh: open");
     daemon.wait_for("would run command: iptables -w -I");
     probe("filtered");
+    let sent = Output::of(&mut on(&lab.client, "packet", &[client.to_str().unwrap(), "10.0.0.1"]));
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    daemon.wait_for("10.0.0.2: vpn: open by alice");
     assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.output());
 }
 

@@ -20,6 +20,7 @@ mod parse;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -27,10 +28,11 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use crate::config::{DEFAULT_PACKET_PORT, TimeSequence};
+use crate::config::{DEFAULT_PACKET_PORT, Sequence, TimeSequence};
 use crate::keys::{Key, KeyFileError, KeyTextError, MAX_NAME_LENGTH, is_name, read_private_file};
 use crate::printable::{Printable, shown_path};
-use crate::spa::MAX_DOOR_LENGTH;
+use crate::spa::{self, MAX_DOOR_LENGTH, PACKET_LENGTH, PacketContent, PacketError};
+use crate::time::Timestamp;
 
 pub use parse::{parse_port_range, parse_window};
 
@@ -170,8 +172,15 @@ impl ClientFile {
     /// # Errors
     /// See [`ClientFileError`].
     pub fn read(path: &Path) -> Result<Self, ClientFileError> {
-        let bytes = read_private_file(path)?;
-        parse::parse(&bytes).map_err(|(line, error)| match line {
+        Self::parse(&read_private_file(path)?, path)
+    }
+
+    /// Parses the text of a client's file. `path` stands for the file in errors.
+    ///
+    /// # Errors
+    /// [`ClientFileError::BadLine`] and [`ClientFileError::Settings`].
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self, ClientFileError> {
+        parse::parse(text).map_err(|(line, error)| match line {
             Some(line) => ClientFileError::BadLine(path.to_owned(), line, error),
             None => ClientFileError::Settings(path.to_owned(), error),
         })
@@ -181,6 +190,28 @@ impl ClientFile {
     /// derived from it for `server`.
     pub fn shared_key(&self) -> Key {
         self.server.as_ref().map_or_else(|| self.key.clone(), |server| self.key.for_server(server))
+    }
+
+    /// Returns the sequence that the client sends at a time by the wall clock.
+    pub fn sequence_at(&self, wall: Timestamp) -> Sequence {
+        self.time.sequence(&self.shared_key(), self.time.window_at(wall))
+    }
+
+    /// Returns a new packet of the client for a time by the wall clock. It asks the server to open
+    /// `door` for `address`, or for the source of the datagram, and for a number of seconds; 0 means
+    /// the door's `cmd_timeout`.
+    ///
+    /// # Errors
+    /// [`PacketError::DoorName`] if the client's file names no door, and
+    /// [`PacketError::NoRandomNumbers`].
+    pub fn packet_at(
+        &self,
+        wall: Timestamp,
+        address: Option<IpAddr>,
+        seconds: u32,
+    ) -> Result<[u8; PACKET_LENGTH], PacketError> {
+        let door = self.door.clone().unwrap_or_default();
+        spa::seal(&self.shared_key(), &PacketContent { time: wall, address, seconds, door })
     }
 
     /// Returns the line of the server's key file, with its line end. The text is erased from memory

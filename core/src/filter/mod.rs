@@ -23,8 +23,8 @@ const KNOCK_SNAP_LENGTH: i32 = 128;
 /// [`crate::spa`] after two VLAN tags and an IPv6 header (166).
 const PACKET_SNAP_LENGTH: i32 = 192;
 /// Length of a datagram with a packet of [`crate::spa`], as in its UDP header, in bytes.
-#[allow(clippy::cast_possible_truncation, reason = "the length is 96")]
-const PACKET_UDP_LENGTH: u32 = 8 + crate::spa::PACKET_LENGTH as u32;
+const PACKET_UDP_LENGTH: u32 = 8 + 96;
+const _: () = assert!(crate::spa::PACKET_LENGTH == 96, "the length above is that of a packet");
 
 /// The protocols, ports and TCP flags that matter to the doors of a configuration.
 ///

@@ -76,6 +76,7 @@ use crate::replay_memory::ReplayMemory;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
 use crate::sys::wake::WakeFd;
+use crate::sys::wall_clock::{ClockWatch, is_synchronised};
 use crate::time::Timestamp;
 
 /// Maximum time that a stopping service waits for commands, from the call of [`Service::stop`]. A
@@ -125,11 +126,14 @@ pub struct Service {
     /// close.
     withheld: HashSet<OpeningKey>,
     clock: Clock,
+    /// Time of the start.
+    started: Timestamp,
     epoll: Epoll,
     timer: TimerFd,
     /// The time for which the timer is armed.
     armed: Option<Timestamp>,
     waker: Arc<WakeFd>,
+    clock_watch: ClockWatch,
     commands: CommandCounts,
     tally: Tally,
     /// True if a turn is due although the descriptor may not be readable.
@@ -156,6 +160,7 @@ enum Token {
     Timer,
     Wake,
     Firewall,
+    Clock,
 }
 
 impl Service {
@@ -184,7 +189,7 @@ impl Service {
             let (file, mut restored) = opened.map_or_else(Default::default, |(file, restored)| (Some(file), restored));
             state = file;
             engine.restore_replays(&restored.replay);
-            report_incomplete(&config, &restored.replay, clock.read().wall, &mut notices);
+            report_obstacles(&config, &restored.replay, clock.read().wall, &mut notices);
             ports = Ports::start(&config)?;
             restored.openings = ports.adopt(&config, restored.openings, clock.now())?;
             executor.set_state_file(&absolute(&config.options.state_file));
@@ -210,6 +215,8 @@ impl Service {
         epoll.add(executor.as_fd(), Token::Commands as u64)?;
         epoll.add(timer.as_fd(), Token::Timer as u64)?;
         epoll.add(waker.as_fd(), Token::Wake as u64)?;
+        let clock_watch = ClockWatch::new()?;
+        epoll.add(clock_watch.as_fd(), Token::Clock as u64)?;
         watch_firewall(&epoll, ports.watch())?;
         // The first turn must come even if no packet arrives.
         timer.arm(Some(Duration::ZERO))?;
@@ -229,10 +236,12 @@ impl Service {
             search_at: None,
             withheld: HashSet::new(),
             clock,
+            started: clocks.now,
             epoll,
             timer,
             armed: Some(Timestamp::default()),
             waker: Arc::new(waker),
+            clock_watch,
             commands: CommandCounts::default(),
             tally: Tally::default(),
             turn_due: true,
@@ -289,10 +298,28 @@ impl Service {
         if self.tokens.contains(&(Token::Wake as u64)) {
             self.woken = self.waker.acknowledge();
         }
+        if self.tokens.contains(&(Token::Clock as u64)) {
+            self.clock_watch.acknowledge()?;
+            self.follow_wall_clock();
+        }
         if self.tokens.contains(&(Token::Firewall as u64)) {
             self.ports.schedule_check();
         }
         Ok(!self.tokens.is_empty())
+    }
+
+    /// Uses the wall clock as it was just set.
+    fn follow_wall_clock(&mut self) {
+        let clocks = self.clock.read();
+        self.engine.set_wall_clock(clocks.wall, clocks.now);
+        // The clock may have been behind when the service started, as on a machine without a clock of
+        // its own. The knocks that were acceptable at the start are then others.
+        let since_start = clocks.now.saturating_since(self.started);
+        let start = clocks.wall.as_nanos().saturating_sub(u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX));
+        if let (true, Some(state)) = (self.engine.is_memory_incomplete(), &mut self.state) {
+            state.distrust(Timestamp::from_nanos(start));
+            self.engine.distrust(Timestamp::from_nanos(start));
+        }
     }
 
     /// Returns a handle with which to wake this service.
@@ -453,10 +480,13 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Adds a notice if doors with keys refuse knocks for a time from `wall` on, the wall clock's time,
-/// because the record of accepted knocks is incomplete.
-fn report_incomplete(config: &Config, replays: &ReplayMemory, wall: Timestamp, notices: &mut VecDeque<Notice>) {
+/// Adds notices if doors with keys refuse knocks because of the clock, or for a time from `wall` on,
+/// the wall clock's time, because the record of accepted knocks is incomplete.
+fn report_obstacles(config: &Config, replays: &ReplayMemory, wall: Timestamp, notices: &mut VecDeque<Notice>) {
     let has_keys = config.doors.iter().any(|door| door.key_file.is_some());
+    if has_keys && !is_synchronised() {
+        notices.push_back(Notice::ClockNotSynchronised);
+    }
     let windows = config.doors.iter().filter_map(|door| door.time_sequence.as_ref()).map(|time| time.window);
     let longest = windows.fold(config.options.clock_skew, Duration::max);
     // Knocks from later times are accepted, and a complete record of them has begun then.

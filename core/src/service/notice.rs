@@ -89,6 +89,8 @@ pub enum Notice {
     /// Doors with keys refuse the knocks of clients for a time, because the record of accepted knocks
     /// is incomplete.
     ReplaysIncomplete,
+    /// No program synchronises the clock of this machine, and doors with keys depend on it.
+    ClockNotSynchronised,
     /// A one-time door's file cannot be used as expected. If `ip` is set, that address made a
     /// complete knock that did not open the door.
     OneTime {
@@ -202,6 +204,10 @@ impl fmt::Display for Notice {
                 "{}: no more sequences in {}; the door accepts no more knocks",
                 Printable(door),
                 Printable(&path.to_string_lossy())
+            ),
+            Self::ClockNotSynchronised => f.write_str(
+                "the clock of this machine is not synchronised: doors with keys refuse clients whose clocks differ \
+                 from it",
             ),
             Self::ReplaysIncomplete => f.write_str(
                 "the record of accepted knocks is missing or incomplete: doors with keys refuse every knock that \

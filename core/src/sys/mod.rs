@@ -25,6 +25,7 @@ pub(crate) mod socket;
 pub mod syslog;
 pub(crate) mod timer;
 pub mod wake;
+pub(crate) mod wall_clock;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

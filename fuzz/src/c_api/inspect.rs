@@ -7,7 +7,7 @@ use portknock::config::*;
 use portknock::diagnostic::{portknock_diagnostic, portknock_severity};
 use portknock::error::*;
 use portknock::event::portknock_event_kind::*;
-use portknock::event::{portknock_event, portknock_fail_reason};
+use portknock::event::{portknock_event, portknock_fail_reason, portknock_refusal_reason};
 use portknock::status::portknock_status::{self, *};
 
 /// Asserts that the status is one of the listed ones, or that of an invalid argument if an argument
@@ -107,5 +107,8 @@ pub(super) unsafe fn at_event(event: &portknock_event) {
     }
     let opens = matches!(event.kind, PORTKNOCK_EVENT_OPEN | PORTKNOCK_EVENT_EXTEND | PORTKNOCK_EVENT_CLOSE);
     assert_eq!(unsafe { optional(event.net) }.is_some(), opens);
-    assert_eq!(event.reserved, 0);
+    let is_refused = event.kind == PORTKNOCK_EVENT_REFUSED;
+    assert_eq!(event.refusal != portknock_refusal_reason::PORTKNOCK_REFUSAL_NONE, is_refused);
+    assert!(event.clock_offset == 0 || event.refusal == portknock_refusal_reason::PORTKNOCK_REFUSAL_CLOCK);
+    assert!(unsafe { optional(event.key) }.is_some() || !is_refused);
 }

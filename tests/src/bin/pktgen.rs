@@ -1,6 +1,7 @@
 //! Packet generator: sends hand-made frames from an interface, such as knocks of many spoofed
 //! sources, bursts, VLAN tags, and any TCP flags.
 
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,6 +46,9 @@ struct Pktgen {
     /// Send UDP datagrams
     #[arg(long)]
     udp: bool,
+    /// How many random bytes each UDP datagram carries
+    #[arg(long, default_value_t = 1)]
+    payload: usize,
     /// The TCP flags to set, some of FSRPAU
     #[arg(long, default_value = "S")]
     flags: String,
@@ -110,6 +114,7 @@ impl Pktgen {
         let source_port = 1024 + u16::try_from(round % 30_000)?;
         let sequence_number = self.first_segment.wrapping_add(u32::try_from(i % (1 << 32))?);
 
+        let payload: Vec<u8> = iter::repeat_with(|| fastrand::u8(..)).take(self.payload).collect();
         Frame {
             to_mac: self.to_mac,
             vlan: &self.vlan,
@@ -119,6 +124,7 @@ impl Pktgen {
             port,
             flags: (!self.udp).then_some(self.flags.as_str()),
             sequence_number,
+            payload: &payload,
         }
         .write(frame)
     }

@@ -36,6 +36,7 @@ fn frame(line: &str, number: u32) -> Result<Vec<u8>, Box<dyn Error>> {
     let [from, to, port, kind] = fields[..] else { return Err("four words are needed".into()) };
     let mut bytes = Vec::new();
     Frame {
+        payload: &[0],
         to_mac: [2, 0, 0, 0, 0, 1],
         vlan: &[],
         from: from.parse()?,
