@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use portknock_core::config::{self, Loaded, Parsed, Report};
+use portknock_core::sys::privileges;
 
 use crate::output::{print, print_error};
 use crate::{FAILURE, Format, SUCCESS};
@@ -28,6 +29,8 @@ pub struct CheckArgs {
 /// Checks a configuration. The exit status is 0 without errors, 1 with errors, 2 if the file cannot
 /// be read.
 pub fn run(args: &CheckArgs) -> u8 {
+    // The file can name files of keys.
+    privileges::hide();
     let (name, loaded) = match read(&args.file) {
         Ok(read) => read,
         Err(message) => {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use portknock_core::sys::privileges;
 use portknock_core::{Event, LocalAddresses, Printable, config, json, replay};
 
 use crate::output::{print, print_error};
@@ -28,6 +29,8 @@ pub struct ReplayArgs {
 /// Replays a capture and prints its events. The exit status is 0 if the whole capture was read, and
 /// 1 otherwise or if the configuration has errors.
 pub fn run(args: &ReplayArgs) -> u8 {
+    // The configuration can name files of keys.
+    privileges::hide();
     let loaded = match config::load(&args.config) {
         Ok(loaded) => loaded,
         Err(error) => return print_error("portknock", error),

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use portknock_core::config::Refusal;
 use portknock_core::rules::check::{ActiveRuleset, Gate, KnockOutcome, check, opened_ports};
 use portknock_core::rules::{self, AllowedPorts, RuleSet};
+use portknock_core::sys::privileges;
 use portknock_core::{Config, Printable, Protocol, config};
 
 use crate::output::{print, print_error};
@@ -120,6 +121,8 @@ type Ports = Vec<(Protocol, u16)>;
 /// Returns each port with the gate that a knock changes for it: the gate of the doors that name the
 /// port, or if none does, of all doors.
 fn of_doors(file: &Path, ports: Option<Ports>, chain: Option<&str>) -> Result<Vec<(Gate, Ports)>, String> {
+    // The configuration can name files of keys.
+    privileges::hide();
     let loaded = config::load(file).map_err(|error| error.to_string())?;
     let name = file.to_string_lossy();
     let Some(Config { options, doors }) = loaded.config else {

@@ -9,6 +9,7 @@ use portknock_core::capture::missing_interfaces;
 use portknock_core::config::{LoadError, Loaded, load, service_is_confined};
 use portknock_core::reader::ReaderProgram;
 use portknock_core::service::ServiceOptions;
+use portknock_core::sys::privileges::hide;
 use portknock_core::{Config, Printable};
 
 use crate::args::Args;
@@ -42,6 +43,10 @@ pub(crate) fn read_config(path: &Path, report: &mut dyn FnMut(&str)) -> Option<C
 /// Reads the configuration, and checks it against this machine.
 fn load_and_check(path: &Path) -> Result<Loaded, LoadError> {
     let mut loaded = load(path)?;
+    if loaded.config.iter().flat_map(|config| &config.doors).any(|door| door.key_file.is_some()) {
+        // No core file may contain the keys.
+        hide();
+    }
     loaded.check_deployment(Some(path), service_is_confined());
     Ok(loaded)
 }

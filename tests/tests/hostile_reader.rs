@@ -2,10 +2,14 @@
 //! daemon answers and exits.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use portknock_core::Timestamp;
+use portknock_core::keys::Key;
+use portknock_core::spa::{PacketContent, seal};
 use portknock_tests::{Daemon, Lab, Output, WAIT_TIMEOUT, binary, cost, require, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -56,11 +60,15 @@ static STARTER: LazyLock<TempDir> = LazyLock::new(|| {
 });
 
 fn daemon_with(lab: &Lab, misbehaviour: &str) -> Daemon {
+    daemon_of(lab, misbehaviour, DOORS)
+}
+
+fn daemon_of(lab: &Lab, misbehaviour: &str, config: &str) -> Daemon {
     let library = format!("LD_PRELOAD={}", STARTER.path().join("start.so").display());
     let program = format!("READER_PROGRAM={}", binary("hostile-reader").display());
     let misbehaviour = format!("READER_MISBEHAVIOUR={misbehaviour}");
     let starter = ["env", &library, &program, &misbehaviour, "READER_DIRECTORY=%DIR%"];
-    Daemon::portknockd_under(&lab.server, &starter, DOORS)
+    Daemon::portknockd_under(&lab.server, &starter, config)
 }
 
 /// Peak memory of the daemon.
@@ -210,4 +218,61 @@ fn a_reload_waits_for_no_reader_and_doors_close_meanwhile() {
     let open = seconds(&daemon, "closed") - seconds(&daemon, "opened");
     assert!((open - 2.0).abs() <= TOLERANCE, "the door was open for {open} s\n{}", daemon.log());
     assert!(wait_until(WAIT_TIMEOUT, || cost::reader(daemon.id()).is_some()));
+}
+
+/// A daemon with a door that packets open, and a reader that misbehaves. Returns its log, after
+/// the door has opened this number of times.
+fn passes_on(misbehaviour: &str, opens: usize) -> String {
+    let lab = Lab::pair();
+    let key = Key::generate().expect("random numbers");
+    let directory = TempDir::new().expect("a temporary directory");
+    let keys = directory.path().join("keys");
+    fs::write(&keys, format!("alice {}\n", *key.to_text())).expect("a file");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).expect("the file is there");
+    let config = format!(
+        "[door]\nsequence = 7000,5000\nallow = 10.0.0.2\ncommand = true\n\
+         [keyed]\nkeys = {}\npacket = portknock\nallow = 10.0.0.2\ncommand = echo open >> %DIR%/keyed\n",
+        keys.display()
+    );
+    let daemon = daemon_of(&lab, misbehaviour, &config);
+    // The packet is so late that the daemon accepts it after its first start.
+    std::thread::sleep(Duration::from_millis(2100));
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + Duration::from_secs(58);
+    let time = Timestamp::from_nanos(u64::try_from(time.as_nanos()).expect("before 2500"));
+    let packet = seal(&key, &PacketContent { time, address: None, seconds: 0, door: "keyed".into() });
+    fs::write(daemon.path("recorded.new"), packet.expect("a packet")).expect("a file");
+    fs::rename(daemon.path("recorded.new"), daemon.path("recorded")).expect("a file");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(daemon.read("keyed").lines().count(), opens, "{misbehaviour}\n{}", daemon.log());
+    let status = daemon.ask(b"{\"request\":\"status\"}\n");
+    assert!(status.contains("\"openings\""), "{misbehaviour}: {status}");
+    let log = daemon.log();
+    assert!(log.len() < 20_000, "{misbehaviour}: the log has {} bytes", log.len());
+
+    // The first message to the reader contains no key.
+    let start = fs::read(daemon.path("start")).expect("the first message");
+    let bytes: Vec<u8> = key.to_text().trim_start_matches("pk1:").bytes().collect();
+    assert!(!start.windows(8).any(|part| bytes.windows(8).any(|key| key == part)), "{misbehaviour}");
+    log
+}
+
+#[test]
+fn a_reader_with_the_hints_opens_no_door_that_packets_open() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let passed = passes_on("repeats packets", 1);
+    assert_eq!(passed.matches("knock of key alice refused").count(), 1, "{passed}");
+    for misbehaviour in ["alters packets", "invents packets"] {
+        passes_on(misbehaviour, 0);
+    }
+    for (misbehaviour, reason) in [
+        ("floods with packets", "more packets than keys can make"),
+        ("floods with unknown packets", "more packets than keys can make"),
+        ("shortens packets", "a packet of another length"),
+        ("lengthens packets", "a packet of another length"),
+    ] {
+        let log = passes_on(misbehaviour, 0);
+        assert!(log.lines().any(|line| line.contains(ENDED) && line.contains(reason)), "{misbehaviour}\n{log}");
+    }
+    let log = passes_on("changes the source of packets", 0);
+    assert!(log.contains("10.0.0.9: keyed: knock of key alice refused: it asks for an address"), "{log}");
 }

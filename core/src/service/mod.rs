@@ -189,7 +189,7 @@ impl Service {
             let (file, mut restored) = opened.map_or_else(Default::default, |(file, restored)| (Some(file), restored));
             state = file;
             engine.restore_replays(&restored.replay);
-            report_obstacles(&config, &restored.replay, &mut notices);
+            report_obstacles(&config, &restored.replay, clock.read().wall, &mut notices);
             ports = Ports::start(&config)?;
             restored.openings = ports.adopt(&config, restored.openings, clock.now())?;
             executor.set_state_file(&absolute(&config.options.state_file));
@@ -480,14 +480,18 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Adds notices if doors with keys refuse knocks because of the clock, or for a time because the
-/// record of accepted knocks is incomplete.
-fn report_obstacles(config: &Config, replays: &ReplayMemory, notices: &mut VecDeque<Notice>) {
+/// Adds notices if doors with keys refuse knocks because of the clock, or for a time from `wall` on,
+/// the wall clock's time, because the record of accepted knocks is incomplete.
+fn report_obstacles(config: &Config, replays: &ReplayMemory, wall: Timestamp, notices: &mut VecDeque<Notice>) {
     let has_keys = config.doors.iter().any(|door| door.key_file.is_some());
     if has_keys && !is_synchronised() {
         notices.push_back(Notice::ClockNotSynchronised);
     }
-    if has_keys && replays.incomplete_until().is_some() {
+    let windows = config.doors.iter().filter_map(|door| door.time_sequence.as_ref()).map(|time| time.window);
+    let longest = windows.fold(config.options.clock_skew, Duration::max);
+    // Knocks from later times are accepted, and a complete record of them has begun then.
+    let ends = replays.incomplete_until().map(|until| until.saturating_add(longest * 2));
+    if has_keys && ends.is_some_and(|ends| ends > wall) {
         notices.push_back(Notice::ReplaysIncomplete);
     }
 }
