@@ -63,7 +63,7 @@ pub(crate) enum Action {
     },
     /// The clock of the timestamps is set back.
     SetBack(Duration),
-    Reload(Config),
+    Reload(Box<Config>),
     /// Reloads the present configuration.
     ReloadSame,
     SetSequence(DoorId, Option<Sequence>),
@@ -142,7 +142,7 @@ fn action(rng: &mut Rng, latest: &mut Config) -> Action {
         86..88 => Action::SetBack(span(rng, 6)),
         88..92 => {
             change(rng, latest);
-            Action::Reload(latest.clone())
+            Action::Reload(Box::new(latest.clone()))
         }
         92..93 => Action::ReloadSame,
         93..95 => Action::SetSequence(DoorId(rng.u16(..6)), often(rng, 90).then(|| sequence(rng, latest))),
