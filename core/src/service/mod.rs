@@ -312,8 +312,8 @@ impl Service {
     fn follow_wall_clock(&mut self) {
         let clocks = self.clock.read();
         self.engine.set_wall_clock(clocks.wall, clocks.now);
-        // The clock may have been behind when the service started, as on a machine without a clock of
-        // its own. The knocks that were acceptable at the start are then others.
+        // The clock may have been slow when the service started, as on a machine without a battery for
+        // its clock. The knocks that were acceptable at the start are then others.
         let since_start = clocks.now.saturating_since(self.started);
         let start = clocks.wall.as_nanos().saturating_sub(u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX));
         if let (true, Some(state)) = (self.engine.is_memory_incomplete(), &mut self.state) {
