@@ -24,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use portknock_core::Timestamp;
 use portknock_core::keys::Key;
 use portknock_core::spa::{PacketContent, seal};
-use portknock_tests::{Daemon, Lab, Process, Table, binary, cost, percentile};
+use portknock_tests::{Daemon, Lab, Output, Process, Table, binary, cost, percentile};
 use tempfile::TempDir;
 
 const PORT: u16 = 7777;
@@ -92,9 +92,9 @@ impl Setup {
         let this = env::current_exe().expect("its own path");
         let mut command = self.lab.client.command(&this);
         let command = command.args(["client", &count.to_string(), &pause.as_millis().to_string()]);
-        let (status, output) = Process::spawn(command).finish();
-        assert!(status.success(), "{output}");
-        output.lines().filter_map(|line| line.parse().ok()).collect()
+        let output = Output::of(command);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.stdout.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// CPU time of the reader and of the daemon alone.
