@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use portknock_core::client_file::{ClientFile, ClientForm, parse_port_range, parse_window};
-use portknock_core::config::{MAX_TIME_STEPS, StepProtocols};
+use portknock_core::config::{DEFAULT_PACKET_PORT, MAX_TIME_STEPS, StepProtocols};
 use portknock_core::keys::Key;
 use portknock_core::sys::privileges;
 use portknock_core::{Printable, TimeSequence};
@@ -195,7 +195,10 @@ fn print_next_steps(file: &ClientFile, path: &Path) {
 /// Returns the lines of the server's configuration.
 fn door_lines(file: &ClientFile) -> String {
     let door = file.door.as_deref().unwrap_or("ssh");
-    let mut lines = format!("    [{door}]\n    keys = /etc/portknock/{}.keys\n", door.replace([' ', '/'], "-"));
+    let default_port = file.form != ClientForm::Packet || file.port == DEFAULT_PACKET_PORT;
+    let options = if default_port { String::new() } else { format!("    [options]\n    PacketPort = {}\n", file.port) };
+    let mut lines =
+        format!("{options}    [{door}]\n    keys = /etc/portknock/{}.keys\n", door.replace([' ', '/'], "-"));
     let mut line = |key: &str, value: &dyn std::fmt::Display| {
         // Writing to a string never fails.
         let _ = writeln!(lines, "    {key} = {value}");

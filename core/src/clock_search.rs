@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::config::DoorId;
 use crate::decode::Knock;
+use crate::keys::Fingerprint;
 use crate::packet_keys::PacketKeys;
 use crate::spa::{self, PACKET_LENGTH};
 use crate::time::Timestamp;
@@ -81,6 +82,7 @@ pub(crate) enum SearchState {
     Found {
         /// The name of the key.
         key: Arc<str>,
+        fingerprint: Fingerprint,
         /// A door that the key opens.
         door: DoorId,
         /// The wall clock of the client.
@@ -94,8 +96,8 @@ impl ClockSearch {
         Self { packet, present: spa::minute_of(wall), minute: 0, key: 0 }
     }
 
-    pub(crate) fn knock(&self) -> &Knock {
-        &self.packet.knock
+    pub(crate) fn packet(&self) -> &UnknownPacket {
+        &self.packet
     }
 
     /// Tries the next `count` combinations of a minute and a key.
@@ -108,8 +110,8 @@ impl ClockSearch {
                 return SearchState::NotFound;
             }
             let minute = minute_at(self.present, self.minute);
-            if let Some((key, door, content)) = keys.try_open(self.key, minute, &self.packet.bytes) {
-                return SearchState::Found { key: key.clone(), door, time: content.time };
+            if let Some((key, fingerprint, door, content)) = keys.try_open(self.key, minute, &self.packet.bytes) {
+                return SearchState::Found { key: key.clone(), fingerprint, door, time: content.time };
             }
             self.key += 1;
         }
@@ -177,7 +179,9 @@ mod tests {
         let keys = keys(3);
         for offset in [-86_400, -14_754, -61, 0, 61, 3_600, 86_400] {
             let found = search(ClockSearch::new(unknown(&key(2), at(offset)), at(0)), &keys).0;
-            assert_eq!(found, SearchState::Found { key: "client2".into(), door: DoorId(0), time: at(offset) });
+            let fingerprint = key(2).fingerprint();
+            let expected = SearchState::Found { key: "client2".into(), fingerprint, door: DoorId(0), time: at(offset) };
+            assert_eq!(found, expected);
         }
         let near = search(ClockSearch::new(unknown(&key(2), at(-120)), at(0)), &keys).1;
         assert_eq!(near, 1, "the nearest minutes come first");

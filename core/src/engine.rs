@@ -1,5 +1,6 @@
 //! The engine: all pure logic in one type. Its inputs are frames and times, its outputs are events.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -14,6 +15,7 @@ use crate::clock_search::{ClockSearch, SearchState, UnknownPacket, UnknownSample
 use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, OpenPort, Sequence};
 use crate::decode::{Knock, LinkType, datagram, decode};
 use crate::event::{Event, EventKind, FailReason, RefusalReason};
+use crate::keys::Fingerprint;
 use crate::live_windows::{LiveWindow, LiveWindows, knock_use};
 use crate::local_addresses::LocalAddresses;
 use crate::matcher::{Matcher, PREFETCH_BATCH, SavedAttempt, Sink, is_possible_source};
@@ -33,7 +35,8 @@ pub struct EngineStats {
     pub attempts: usize,
     /// Openings; a door counts once for each address or network that it is open for.
     pub openings: usize,
-    /// Knocks received, relevant or not.
+    /// Knocks received, relevant or not. Datagrams of the form of an authenticated packet are knocks,
+    /// too.
     pub knocks: u64,
     /// Knocks among them at ports that no door uses.
     pub unused: u64,
@@ -41,7 +44,7 @@ pub struct EngineStats {
     pub evicted: u64,
     /// First knocks that were refused because attempts at later stages filled the table.
     pub refused: u64,
-    /// Datagrams that had the form of an authenticated packet, but that no key made.
+    /// Knocks among them that had the form of an authenticated packet, but that no key made.
     pub bogus: u64,
 }
 
@@ -378,13 +381,27 @@ impl Engine {
     /// not accepted before. The knock has the time and the addresses of the datagram.
     pub fn handle_packet(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH]) {
         self.handle_timeout(knock.time);
+        self.knocks += 1;
+        self.judge_packet(knock, packet, self.now);
+    }
+
+    /// Handles an authenticated packet that a reader reported. `now` is the present time: a packet that
+    /// the reader has held back counts by it.
+    pub(crate) fn handle_reported_packet(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH], now: Timestamp) {
+        self.handle_timeout(knock.time);
+        self.judge_packet(knock, packet, self.now.max(now));
+    }
+
+    fn judge_packet(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH], judged_at: Timestamp) {
         let is_local = self.matcher.is_local(knock.destination);
-        self.state.packet(self.now, knock.source, knock.destination, is_local, packet);
+        let wall = self.state.wall(judged_at);
+        self.state.packet(self.now, wall, knock, is_local, packet);
         self.check_invariants();
     }
 
     /// Counts a packet without a hint.
     pub(crate) fn count_bogus(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH]) {
+        self.knocks += 1;
         self.state.bogus += 1;
         self.unknown.add(knock, packet, knock.time.as_nanos());
     }
@@ -408,9 +425,11 @@ impl Engine {
         match search.advance(&self.state.packet_keys, count) {
             SearchState::Searching => return,
             SearchState::NotFound => {}
-            SearchState::Found { key, door, time } => {
-                let knock = search.knock();
-                let reason = RefusalReason::Clock(self.state.offset(time, knock.time));
+            SearchState::Found { key, fingerprint, door, time } => {
+                let UnknownPacket { knock, bytes } = search.packet();
+                let wall = self.state.wall(knock.time);
+                self.state.record(&packet_use(fingerprint, time, bytes), wall);
+                let reason = RefusalReason::Clock(offset(time, wall));
                 let door =
                     self.state.doors.get(usize::from(door.0)).map_or_else(|| "".into(), |door| door.name.clone());
                 let kind = EventKind::Refused { key, reason };
@@ -746,15 +765,14 @@ impl EngineState {
         span: Option<Duration>,
     ) {
         let wall = self.wall(time);
+        let is_new = self.record(knock, wall);
         let door = &self.doors[usize::from(door_id.0)];
-        let accepted = self.replays.accept(knock, wall, self.skew);
-        let refusal = if accepted.is_err() {
+        let refusal = if !is_new {
             Some(RefusalReason::Replay)
         } else {
-            self.accepted.iter_mut().for_each(|accepted| accepted.push(*knock));
             let begins = door.seq_cooldown.map(|cooldown| {
                 let first = door.network_of(ip).addr();
-                self.cooldowns.begin(door_id, first, time, cooldown)
+                self.cooldowns.begin(&door.name, first, time, cooldown)
             });
             (begins == Some(false)).then_some(RefusalReason::Cooldown)
         };
@@ -767,10 +785,13 @@ impl EngineState {
         }
     }
 
-    /// Returns the number of seconds by which the clock of a client was ahead at `time`.
-    fn offset(&self, client: Timestamp, time: Timestamp) -> i64 {
-        let offset = i128::from(client.as_nanos()) - i128::from(self.wall(time).as_nanos());
-        i64::try_from(offset / 1_000_000_000).unwrap_or(i64::MAX)
+    /// Records an authenticated knock. Returns false if it was recorded before, or may have been.
+    fn record(&mut self, knock: &KnockUse, wall: Timestamp) -> bool {
+        let is_new = self.replays.accept(knock, wall, self.skew).is_ok();
+        if is_new {
+            self.accepted.iter_mut().for_each(|accepted| accepted.push(*knock));
+        }
+        is_new
     }
 
     /// Returns the time by the wall clock.
@@ -778,16 +799,17 @@ impl EngineState {
         Timestamp::from_nanos(time.as_nanos().saturating_add_signed(self.wall_offset))
     }
 
-    /// Opens the door that an authenticated packet asks for.
+    /// Opens the door that an authenticated packet asks for. A packet that opens nothing is recorded like
+    /// one that does, because an observer could use it later. `wall` is the wall clock at present.
     fn packet(
         &mut self,
         time: Timestamp,
-        source: IpAddr,
-        destination: IpAddr,
+        wall: Timestamp,
+        knock: &Knock,
         is_local: bool,
         packet: &[u8; PACKET_LENGTH],
     ) {
-        let wall = self.wall(time);
+        let Knock { source, destination, .. } = *knock;
         let Some(opened) = self.packet_keys.open(packet) else {
             self.bogus += 1;
             return;
@@ -801,22 +823,21 @@ impl EngineState {
         let ip = content.address.unwrap_or(source);
         let difference = content.time.max(wall).saturating_since(content.time.min(wall));
         let refusal = match doors.iter().find(accepts) {
-            _ if difference > self.skew => Err(RefusalReason::Clock(self.offset(content.time, time))),
+            _ if difference > self.skew => Err(RefusalReason::Clock(offset(content.time, wall))),
             None => Err(RefusalReason::UnknownDoor),
             Some(id) if !is_possible_source(ip) || !of(id).allows(ip) => Err(RefusalReason::Address),
             Some(id) => Ok(*id),
         };
         let name = name.clone();
+        let knock = packet_use(fingerprint, content.time, packet);
         match refusal {
             Ok(door_id) => {
-                let mut token = [0; NONCE_LENGTH];
-                token.copy_from_slice(&packet[HINT_LENGTH..HINT_LENGTH + NONCE_LENGTH]);
-                let knock = KnockUse { key: fingerprint, form: Form::Packet, time: content.time, token };
                 let seconds = NonZeroU32::new(content.seconds).map(|seconds| Duration::from_secs(seconds.get().into()));
                 self.authenticated(time, door_id, ip, name, &knock, seconds);
             }
             Err(reason) => {
                 let door = doors.first().map_or_else(|| "".into(), |id| of(id).name.clone());
+                self.record(&knock, wall);
                 self.events.push_back(Event { time, door, ip: source, kind: EventKind::Refused { key: name, reason } });
             }
         }
@@ -841,7 +862,7 @@ impl EngineState {
         let door = &mut self.doors[usize::from(door_id.0)];
         // Nothing opens here if another engine keeps the openings.
         let opens_ports = !detect_only && !door.open.is_empty();
-        let span = span.map_or(door.cmd_timeout, |span| span.min(door.cmd_timeout));
+        let span = span.map_or(door.cmd_timeout, |span| shortened(door.cmd_timeout, span));
         let net = door.network_of(ip);
         // The commands that opened a network open it again, so that the stop command finds the rule
         // that the start command added. This does not apply without a stop command.
@@ -886,18 +907,43 @@ pub(crate) struct LiveSecrets {
     pub(crate) hints: HintTable,
 }
 
+/// Returns what the replay memory stores of a packet.
+fn packet_use(key: Fingerprint, time: Timestamp, packet: &[u8; PACKET_LENGTH]) -> KnockUse {
+    let mut token = [0; NONCE_LENGTH];
+    token.copy_from_slice(&packet[HINT_LENGTH..HINT_LENGTH + NONCE_LENGTH]);
+    KnockUse { key, form: Form::Packet, time, token }
+}
+
+/// Returns the number of seconds by which the clock of a client is ahead of the wall clock.
+fn offset(client: Timestamp, wall: Timestamp) -> i64 {
+    let offset = i128::from(client.as_nanos()) - i128::from(wall.as_nanos());
+    i64::try_from(offset / 1_000_000_000).unwrap_or(i64::MAX)
+}
+
+/// Returns the time for which a door is open if a client asks for `wanted`: at most `whole`, and rounded
+/// up to a multiple of a 64th of it in whole seconds, because each different time has its own list of
+/// openings.
+fn shortened(whole: Duration, wanted: Duration) -> Duration {
+    let step = whole.as_secs().div_ceil(64).max(1);
+    Duration::from_secs(wanted.as_secs().div_ceil(step).saturating_mul(step)).min(whole)
+}
+
 /// The cooldowns of doors with keys. Only authenticated knocks begin one, so that their number is
 /// bounded by the number of keys.
 #[derive(Debug, Default)]
-struct KeyCooldowns(HashMap<(DoorId, IpAddr), Timestamp, RandomState>);
+struct KeyCooldowns(HashMap<(Arc<str>, IpAddr), Timestamp, RandomState>);
 
 impl KeyCooldowns {
     /// Begins a cooldown, unless one is running. Returns false if one is.
-    fn begin(&mut self, door: DoorId, ip: IpAddr, now: Timestamp, cooldown: Duration) -> bool {
+    fn begin(&mut self, door: &Arc<str>, ip: IpAddr, now: Timestamp, cooldown: Duration) -> bool {
         self.0.retain(|_, end| *end > now);
         let end = now.saturating_add(cooldown);
-        let is_running = self.0.contains_key(&(door, ip));
-        self.0.entry((door, ip)).or_insert(end);
-        !is_running
+        match self.0.entry((door.clone(), ip)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(end);
+                true
+            }
+        }
     }
 }

@@ -257,9 +257,9 @@ impl fmt::Display for Event {
         write!(f, "{}: {}: ", self.ip, Printable(&self.door))?;
         match &self.kind {
             EventKind::Stage { stage, .. } => write!(f, "Stage {stage}"),
-            EventKind::Open { .. } => f.write_str("OPEN SESAME"),
+            EventKind::Open { key, .. } => write_opened(f, key.as_deref()),
             EventKind::Extend { command: None, .. } => f.write_str("still open, closing time extended"),
-            EventKind::Extend { .. } => f.write_str("OPEN SESAME"),
+            EventKind::Extend { key, .. } => write_opened(f, key.as_deref()),
             EventKind::Close { reason: None, .. } => f.write_str("command timeout"),
             EventKind::Close { reason: Some(FailReason::Command), .. } => {
                 f.write_str("closed, because the start command failed")
@@ -270,6 +270,12 @@ impl fmt::Display for Event {
             EventKind::Refused { key, reason } => write!(f, "knock of key {} refused: {reason}", Printable(key)),
         }
     }
+}
+
+/// Writes that a door opens, and the name of the key that authenticated the knock.
+fn write_opened(f: &mut fmt::Formatter<'_>, key: Option<&str>) -> fmt::Result {
+    f.write_str("OPEN SESAME")?;
+    key.map_or(Ok(()), |key| write!(f, " by key {}", Printable(key)))
 }
 
 /// The log line of knockd for a command that starts.

@@ -163,19 +163,19 @@ impl PacketKeys {
         self.keys.len()
     }
 
-    /// Opens a packet as if the key with this index had made it in this minute. Returns the name of
-    /// the key, one of its doors and the content, or `None` if it has not made the packet.
+    /// Opens a packet as if the key with this index had made it in this minute. Returns the name and
+    /// the fingerprint of the key, one of its doors and the content, or `None` if it has not made the packet.
     pub(crate) fn try_open(
         &self,
         key: usize,
         minute: u64,
         packet: &[u8; PACKET_LENGTH],
-    ) -> Option<(&Arc<str>, DoorId, PacketContent)> {
+    ) -> Option<(&Arc<str>, Fingerprint, DoorId, PacketContent)> {
         let key = self.keys.get(key)?;
         if packet[..HINT_LENGTH] != spa::hint(&key.prepared, minute) {
             return None;
         }
-        Some((&key.name, *key.doors.first()?, spa::open(&key.prepared, minute, packet)?))
+        Some((&key.name, key.fingerprint, *key.doors.first()?, spa::open(&key.prepared, minute, packet)?))
     }
 
     /// Opens a packet. `None` if no key made it.

@@ -37,8 +37,9 @@ pub(super) struct Interface {
     state: State,
     /// The reason in the last notice that it is not captured, so that no notice is repeated.
     reported: Option<Absence>,
-    /// The last notice about a coarse filter.
-    reported_coarse: Option<CaptureNotice>,
+    /// `None` if the filter was exact when it was last attached, otherwise true if the kernel accepted
+    /// a coarse one.
+    reported_coarse: Option<bool>,
     received: u64,
     dropped: u64,
     /// Number of dropped packets that notices have reported.
@@ -200,11 +201,13 @@ impl Interface {
             Attached::Exact => None,
             Attached::Coarse(instructions) => Some(Some(instructions)),
             Attached::Nothing => Some(None),
-        }
-        .map(|instructions| CaptureNotice::CoarseFilter { interface: self.name.clone(), instructions });
-        if self.reported_coarse != coarse {
-            self.reported_coarse.clone_from(&coarse);
-            coarse.map(notify);
+        };
+        // The length alone is no news: it changes with the live windows of doors.
+        let kind = coarse.map(|instructions| instructions.is_some());
+        if std::mem::replace(&mut self.reported_coarse, kind) != kind
+            && let Some(instructions) = coarse
+        {
+            notify(CaptureNotice::CoarseFilter { interface: self.name.clone(), instructions });
         }
     }
 

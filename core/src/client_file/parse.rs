@@ -202,7 +202,8 @@ mod tests {
             assert!(number == Some(3) && found.starts_with(message), "{line}: {found}");
         }
         assert_eq!(error("key = pk1:AAECAwQF").0, Some(1));
-        assert_eq!(error(&format!("name = {}", *key)), (None, "the setting `key` is missing".to_owned()));
+        assert_eq!(error("name = alice"), (None, "the setting `key` is missing".to_owned()));
+        assert_eq!(error(&format!("name = {}", *key)).0, Some(1));
         assert_eq!(error(""), (None, "the setting `name` is missing".to_owned()));
         assert_eq!(error(&with("form = packet")).1, "packets need the name of a door: the setting `door` is missing");
         assert!(error(&with("time_ports = 1-4")).1.starts_with("the range of ports must have at least"));

@@ -9,6 +9,8 @@ use crate::printable::Printable;
 
 /// Maximum number of doors, and of three live windows for each key of a door with `sequence = time`.
 const MAX_DOORS_AND_WINDOWS: usize = 1 << 16;
+/// Maximum number of keys of the doors with `sequence = time`, if there are no other doors.
+pub(super) const MAX_TIME_KEYS: usize = (MAX_DOORS_AND_WINDOWS - 1) / 3;
 
 /// An error of the key files of a configuration.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ use super::codes;
 use super::diagnostic::{Diagnostic, Report};
 use super::draft::DoorDraft;
 use super::findings::Findings;
+use super::key_files::MAX_TIME_KEYS;
 use super::keys::Key;
 use super::model::{Config, Door};
 use super::parse::{self, Parsed};
@@ -135,6 +136,15 @@ fn read_keys(draft: &mut DoorDraft, found: &mut Findings) {
                 let message = format!("{} contains no key, so no client opens the door", shown_path(path));
                 let help = "add a line for each client; `portknock keygen` prints it";
                 found.push(Diagnostic::warning(codes::EMPTY_KEY_FILE, place.value.clone(), message).help(help));
+            }
+            if draft.door.time_sequence.is_some() && keys.len() > MAX_TIME_KEYS {
+                let message = format!(
+                    "{} has {} keys; doors with `sequence = time` have at most {MAX_TIME_KEYS} in all",
+                    shown_path(path),
+                    keys.len()
+                );
+                let help = "use `packet = portknock` for so many clients";
+                found.push(Diagnostic::error(codes::BAD_KEY_FILE, place.value.clone(), message).help(help));
             }
             draft.door.keys = keys;
         }

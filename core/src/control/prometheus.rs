@@ -29,6 +29,7 @@ impl StatusReport {
         gauge("followers", "Connections that follow the events.", size(self.followers));
         let mut counter = |name: &str, help: &str, value: u64| one(name, "counter", help, value);
         counter("packets_total", "Packets that passed the kernel's filter.", self.packets.seen);
+        counter("packets_bogus_total", "Datagrams like authenticated packets that no key made.", self.packets.bogus);
         counter("packets_filtered_total", "Packets among them to ports that no door uses.", self.packets.filtered);
         counter("packets_dropped_total", "Packets that were lost because they arrived too fast.", self.packets.dropped);
         counter("knocks_total", "Knocks received, at any port.", self.knocks);

@@ -118,6 +118,9 @@ pub(super) struct PacketsReport {
     pub(super) seen: u64,
     pub(super) dropped: u64,
     pub(super) filtered: u64,
+    /// Datagrams of the form of an authenticated packet that no key made.
+    #[serde(default)]
+    pub(super) bogus: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -199,7 +202,7 @@ impl StatusReport {
             dry_run: service.is_dry_run(),
             doors,
             attempts: AttemptsReport { alive: engine.attempts, evicted: engine.evicted, refused: engine.refused },
-            packets: PacketsReport { seen: packets, dropped: drops, filtered },
+            packets: PacketsReport { seen: packets, dropped: drops, filtered, bogus: engine.bogus },
             knocks: engine.knocks,
             commands: CommandsReport {
                 run: commands.run,
@@ -266,7 +269,7 @@ pub(super) fn sample() -> StatusReport {
             },
         ],
         attempts: AttemptsReport { alive: 2, evicted: 3, refused: 4 },
-        packets: PacketsReport { seen: 50, dropped: 6, filtered: 7 },
+        packets: PacketsReport { seen: 50, dropped: 6, filtered: 7, bogus: 16 },
         knocks: 45,
         commands: CommandsReport { run: 8, failed: 9, running: 10, waiting: 11 },
         openings: 3,

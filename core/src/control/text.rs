@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{AttemptsReport, CommandsReport, PacketsReport, StatusReport};
+use super::report::{AttemptsReport, CommandsReport, PacketsReport, RefusedReport, StatusReport};
 use crate::network::{DisplayNetwork, parse_network};
 use crate::printable::Printable;
 
@@ -17,7 +17,7 @@ impl StatusReport {
 
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
         let AttemptsReport { alive, evicted, refused } = self.attempts;
-        let PacketsReport { seen, dropped, filtered } = self.packets;
+        let PacketsReport { seen, dropped, filtered, bogus } = self.packets;
         let CommandsReport { run, failed, running, waiting } = self.commands;
         writeln!(out, "portknockd {}, process {}, up for {}", Printable(&self.version), self.pid, span(self.uptime))?;
         let file = Printable(&self.config.file);
@@ -28,6 +28,9 @@ impl StatusReport {
         });
         writeln!(out, "  interfaces     {}", Printable(&interfaces.collect::<Vec<_>>().join(", ")))?;
         writeln!(out, "  packets        {seen} seen, {filtered} of them filtered out, {dropped} dropped")?;
+        if bogus > 0 {
+            writeln!(out, "  bogus          {bogus} datagrams like authenticated packets that no key made")?;
+        }
         writeln!(out, "  attempts       {alive} in progress; {evicted} evicted, {refused} refused")?;
         writeln!(out, "  commands       {running} running, {waiting} waiting; {run} run, {failed} failed")?;
         if self.followers > 0 {
@@ -42,9 +45,15 @@ impl StatusReport {
         if !self.openings_saved {
             writeln!(out, "  WARNING        the state file does not contain every opening: see the log")?;
         }
-        let doors = self.doors.iter().map(|door| [Printable(&door.name).to_string(), door.openings.to_string()]);
+        let doors = self.doors.iter().map(|door| {
+            let RefusedReport { replay, clock, unknown_door, cooldown, address } = door.refused;
+            let refused = replay + clock + unknown_door + cooldown + address;
+            let [open_for, opened, refused] =
+                [door.openings as u64, door.opened, refused].map(|count| count.to_string());
+            [Printable(&door.name).to_string(), open_for, opened, refused]
+        });
         writeln!(out)?;
-        table(out, ["DOOR".into(), "OPEN FOR".into()], doors)?;
+        table(out, ["DOOR", "OPEN FOR", "OPENED", "REFUSED"].map(String::from), doors)?;
         if self.open.is_empty() {
             return Ok(());
         }
@@ -110,6 +119,7 @@ mod tests {
   configuration  /etc/knockd.conf, read 59 s ago
   interfaces     eth0, wlan0 (not listened on: the interface is down)
   packets        50 seen, 7 of them filtered out, 6 dropped
+  bogus          16 datagrams like authenticated packets that no key made
   attempts       2 in progress; 3 evicted, 4 refused
   commands       10 running, 11 waiting; 8 run, 9 failed
   followers      1
@@ -117,9 +127,9 @@ mod tests {
   WARNING        dry run: no command runs, and no port opens
   WARNING        the state file does not contain every opening: see the log
 
-DOOR         OPEN FOR
-openSSH      1
-a "b"\\x0ac  0
+DOOR         OPEN FOR  OPENED  REFUSED
+openSSH      1         12      15
+a "b"\\x0ac  0         0       0
 
 OPEN DOOR  ADDRESS        CLOSES IN  BY
 openSSH    10.0.0.2       12 s       close 10.0.0.2\x1b

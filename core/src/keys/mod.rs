@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, Zeroizing};
 
 pub use file::{KeyFileError, LineError, is_name, load_key_file, read_private_file};
 pub use text::KeyTextError;
@@ -23,8 +23,8 @@ pub const MAX_NAME_LENGTH: usize = 64;
 ///
 /// `Debug` does not show it, and dropping it erases it from memory. [`Key::to_text`] and
 /// `FromStr` convert it to and from the text of key files.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct Key([u8; KEY_LENGTH]);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(Box<[u8; KEY_LENGTH]>);
 
 impl Key {
     /// Returns a new key from the random numbers of the system.
@@ -32,20 +32,21 @@ impl Key {
     /// # Errors
     /// Fails if the system has no random numbers.
     pub fn generate() -> io::Result<Self> {
-        let mut key = Self([0; KEY_LENGTH]);
-        getrandom::fill(&mut key.0).map_err(io::Error::other)?;
+        let mut key = Self(Box::new([0; KEY_LENGTH]));
+        getrandom::fill(&mut *key.0).map_err(io::Error::other)?;
         Ok(key)
     }
 
     /// Returns the key that consists of these bytes.
     pub fn from_bytes(bytes: [u8; KEY_LENGTH]) -> Self {
-        Self(bytes)
+        let bytes = Zeroizing::new(bytes);
+        Self(Box::new(*bytes))
     }
 
     /// Returns the key that a client with this key uses at one server. Knocks for that server mean
     /// nothing to any other server.
     pub fn for_server(&self, server: &str) -> Self {
-        Self(self.derive(b"portknock server 1\0", server.as_bytes()))
+        Self::from_bytes(self.derive(b"portknock server 1\0", server.as_bytes()))
     }
 
     /// Returns HMAC-SHA256 (RFC 2104) of both parts, which follow each other, with this key.
@@ -57,7 +58,7 @@ impl Key {
     pub(crate) fn prepare(&self) -> PreparedKey {
         // HMAC accepts keys of every length.
         #[allow(clippy::expect_used, reason = "HMAC has no invalid key length")]
-        PreparedKey(Hmac::new_from_slice(&self.0).expect("HMAC accepts every key length"))
+        PreparedKey(Hmac::new_from_slice(&*self.0).expect("HMAC accepts every key length"))
     }
 
     /// Returns the identity of the key under which the replay memory stores what was accepted. It
@@ -70,8 +71,15 @@ impl Key {
 
     /// The bytes that detect typing errors in the text of the key.
     fn checksum(&self) -> [u8; 2] {
-        let digest = Sha256::digest(self.0);
+        let digest = Sha256::digest(&*self.0);
         [digest[0], digest[1]]
+    }
+}
+
+/// Erases the key. The key is in a box, so that moving it leaves no copy.
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.as_mut().zeroize();
     }
 }
 

@@ -33,7 +33,7 @@ impl Key {
     /// (base64url), without padding. The text is erased from memory when it is dropped.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new([0; KEY_LENGTH + 2]);
-        bytes[..KEY_LENGTH].copy_from_slice(&self.0);
+        bytes[..KEY_LENGTH].copy_from_slice(&*self.0);
         bytes[KEY_LENGTH..].copy_from_slice(&self.checksum());
         let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 46));
         text.push_str(PREFIX);
@@ -64,7 +64,7 @@ impl FromStr for Key {
             }
             Err(_) => return Err(KeyTextError::Character),
         }
-        let mut key = Self([0; KEY_LENGTH]);
+        let mut key = Self(Box::new([0; KEY_LENGTH]));
         key.0.copy_from_slice(&bytes[..KEY_LENGTH]);
         if key.checksum() != bytes[KEY_LENGTH..] {
             return Err(KeyTextError::Checksum);

@@ -25,7 +25,9 @@ pub(super) struct PacketDetector {
     hints: HintTable,
     keys: Vec<KeyLimit>,
     found: Vec<DetectedPacket>,
-    /// Datagrams without a hint.
+    /// Datagrams of the form of a packet.
+    seen: u64,
+    /// Datagrams among them without a hint.
     bogus: u64,
     unknown: UnknownSample,
 }
@@ -36,6 +38,8 @@ struct KeyLimit {
     limit: Limit,
     last: [[u8; 8]; REMEMBERED],
     next: usize,
+    /// The latest minute of which a packet was passed on.
+    newest: u64,
 }
 
 impl PacketDetector {
@@ -50,7 +54,7 @@ impl PacketDetector {
         let keys = hints.minutes().values().map(Vec::len).max().unwrap_or(0);
         if keys != self.keys.len() {
             let limit = Limit::new(MAX_PACKET_RATE, MAX_PACKET_RATE);
-            self.keys = vec![KeyLimit { limit, last: Default::default(), next: 0 }; keys];
+            self.keys = vec![KeyLimit { limit, last: Default::default(), next: 0, newest: 0 }; keys];
         }
         self.hints = hints;
     }
@@ -61,16 +65,22 @@ impl PacketDetector {
 
     /// Handles a packet at the time `now`, in nanoseconds.
     pub(super) fn take(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH], now: u64) {
-        let key = self.hints.find(packet).and_then(|(key, _)| self.keys.get_mut(key as usize));
-        let Some(key) = key else {
+        self.seen += 1;
+        let found = self.hints.find(packet);
+        let Some((key, minute)) = found.and_then(|(key, minute)| Some((self.keys.get_mut(key as usize)?, minute)))
+        else {
             self.bogus += 1;
             self.unknown.add(knock, packet, now);
             return;
         };
         let nonce = std::array::from_fn(|i| packet[HINT_LENGTH + i]);
-        if key.last.contains(&nonce) || !key.limit.take(now) {
+        // Only the key makes the first packet of a minute, so a flood with the hints of earlier packets
+        // does not hold it up.
+        let is_first = minute > key.newest;
+        if !is_first && (key.last.contains(&nonce) || !key.limit.take(now)) {
             return;
         }
+        key.newest = key.newest.max(minute);
         key.last[key.next] = nonce;
         key.next = (key.next + 1) % REMEMBERED;
         self.found.push(DetectedPacket { knock: *knock, bytes: *packet });
@@ -89,6 +99,11 @@ impl PacketDetector {
     /// Returns the time at which [`PacketDetector::take_unknown`] is due, in nanoseconds.
     pub(super) fn unknown_due(&self) -> Option<u64> {
         self.unknown.due()
+    }
+
+    /// Returns the number of datagrams of the form of a packet.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
     }
 
     /// Returns the number of datagrams without a hint.
@@ -152,6 +167,20 @@ mod tests {
         assert!((8..=17).contains(&detector.take_found().len()));
         detector.take(&knock(), &packet(2, 1), SECOND);
         assert_eq!(detector.take_found().len(), 1);
+    }
+
+    #[test]
+    fn a_flood_with_a_known_hint_does_not_hold_up_the_first_packet_of_a_later_minute() {
+        let mut detector = detector();
+        for number in 0..1_000 {
+            detector.take(&knock(), &packet(1, number), 1);
+        }
+        detector.take_found();
+        detector.hints_mut().add(2, vec![[3; HINT_LENGTH], [4; HINT_LENGTH]]);
+        detector.take(&knock(), &packet(3, 1), 1);
+        assert_eq!(detector.take_found().len(), 1);
+        detector.take(&knock(), &packet(3, 2), 1);
+        assert_eq!(detector.take_found().len(), 0);
     }
 
     #[test]

@@ -217,6 +217,8 @@ impl<'a> Reader<'a> {
                     self.feed.begin_after(Timestamp::from_nanos(after));
                     return Ok(());
                 }
+                // The attempts belong to the present windows.
+                present @ (ToReader::Windows(_) | ToReader::Hints(_)) => self.handle(present)?,
                 other => self.daemon.waiting.push_back(other),
             }
         }
@@ -289,7 +291,7 @@ impl<'a> Reader<'a> {
     fn counts(&mut self) -> Counts {
         let stats = self.engine.as_ref().map(Engine::stats).unwrap_or_default();
         let counts = Counts::of(&stats, self.feed.packets(), self.capture.stats().dropped);
-        Counts { bogus: self.packets.bogus(), ..counts }
+        Counts { knocks: counts.knocks + self.packets.seen(), bogus: self.packets.bogus(), ..counts }
     }
 
     /// Does the work that is due. Returns true if no packet is left in the buffers.

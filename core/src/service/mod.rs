@@ -175,6 +175,8 @@ impl Service {
     pub fn start(mut config: Config, options: ServiceOptions) -> Result<Self, ServiceError> {
         config.load_keys()?;
         let one_time = OneTimeDoors::open(&mut config)?;
+        // Before the clock is read, so that no change of it is missed.
+        let clock_watch = ClockWatch::new()?;
         let clock = Clock::new();
         let mut engine =
             if options.reader.is_some() { Engine::new_for_detected(&config) } else { Engine::new(&config) };
@@ -215,7 +217,6 @@ impl Service {
         epoll.add(executor.as_fd(), Token::Commands as u64)?;
         epoll.add(timer.as_fd(), Token::Timer as u64)?;
         epoll.add(waker.as_fd(), Token::Wake as u64)?;
-        let clock_watch = ClockWatch::new()?;
         epoll.add(clock_watch.as_fd(), Token::Clock as u64)?;
         watch_firewall(&epoll, ports.watch())?;
         // The first turn must come even if no packet arrives.
@@ -253,7 +254,7 @@ impl Service {
             stopped: false,
         };
         service.report_consumed();
-        service.packet_source.update(&mut service.engine, &mut service.notices);
+        service.packet_source.update(service.clock, &mut service.engine, &mut service.notices);
         // `StartingUp` reports the same.
         service.notices.retain(|notice| !matches!(notice, Notice::Capture(CaptureNotice::Listening { .. })));
         Ok(service)
@@ -370,7 +371,7 @@ impl Service {
         self.one_time = one_time;
         self.config = config;
         self.executor.set_limit(max_waiting_starts(&self.config));
-        self.engine.reload(&self.config, clocks.now);
+        self.engine.reload(&self.config, self.clock.now());
         let interfaces = self.interfaces();
         self.tally.keep(&self.config.doors.iter().map(|door| &*door.name).collect(), &interfaces);
         self.reread_sequences();
@@ -434,7 +435,7 @@ impl Service {
             packets,
             drops: dropped,
             // The numbers of the reader process are not trusted.
-            filtered: packets.saturating_add(unused).saturating_sub(knocks).saturating_sub(bogus),
+            filtered: packets.saturating_add(unused).saturating_sub(knocks),
             commands: self.commands,
             commands_running: self.executor.running(),
             commands_waiting: self.executor.waiting(),

@@ -85,7 +85,7 @@ impl PacketSource {
 
     /// Passes the machine's addresses and the reader's messages to the engine, and collects
     /// notices.
-    pub(super) fn update(&mut self, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
+    pub(super) fn update(&mut self, clock: Clock, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
         match self {
             Self::Local(local) => {
                 local.feed.follow_addresses(&mut local.capture, engine);
@@ -95,7 +95,7 @@ impl PacketSource {
             }
             Self::Reader(reader) => {
                 while let Some(report) = reader.poll_report() {
-                    apply(report, engine, notices);
+                    apply(report, clock, engine, notices);
                 }
             }
         }
@@ -202,7 +202,7 @@ impl Service {
             PacketSource::Local(local) => drop(local.turn(engine, options, notices)?),
             PacketSource::Reader(reader) => reader.turn()?,
         }
-        packet_source.update(engine, notices);
+        packet_source.update(*clock, engine, notices);
         if let PacketSource::Reader(reader) = packet_source {
             close_due(reader, engine, *clock);
         }
@@ -215,7 +215,7 @@ impl Service {
         while let PacketSource::Reader(reader) = &mut self.packet_source {
             let is_reloading = reader.is_reloading();
             while let Some(report) = reader.poll_report() {
-                apply(report, &mut self.engine, &mut self.notices);
+                apply(report, self.clock, &mut self.engine, &mut self.notices);
             }
             if !is_reloading {
                 reader.end_reload();
@@ -260,7 +260,7 @@ impl Service {
                     }
                     None => local.capture.set_filter(filter),
                 }
-                self.packet_source.update(&mut self.engine, &mut self.notices);
+                self.packet_source.update(self.clock, &mut self.engine, &mut self.notices);
                 self.work()
             }
             PacketSource::Reader(reader) => {
@@ -283,11 +283,11 @@ fn close_due(reader: &mut ReaderProcess, engine: &mut Engine, clock: Clock) {
     }
 }
 
-fn apply(report: ReaderReport, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
+fn apply(report: ReaderReport, clock: Clock, engine: &mut Engine, notices: &mut VecDeque<Notice>) {
     match report {
         ReaderReport::DoorEvent { time, door_id, ip, kind } => engine.apply_detected(time, door_id, ip, kind),
         ReaderReport::UnknownPacket(packet) => engine.begin_search(packet),
-        ReaderReport::Packet { knock, bytes } => engine.handle_packet(&knock, &bytes),
+        ReaderReport::Packet { knock, bytes } => engine.handle_reported_packet(&knock, &bytes, clock.now()),
         ReaderReport::Window { time, id, number, ip } => engine.apply_window(time, id, number, ip),
         ReaderReport::CaughtUp(time) => engine.handle_timeout(time),
         ReaderReport::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),

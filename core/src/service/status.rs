@@ -54,14 +54,15 @@ impl CommandCounts {
 /// The log line.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let EngineStats { attempts, openings, knocks, evicted, refused, .. } = self.engine;
+        let EngineStats { attempts, openings, knocks, evicted, refused, bogus, .. } = self.engine;
         write!(
             f,
             "status: doors {}, attempts {attempts} ({evicted} evicted, {refused} refused), openings {openings}{}, \
-             packets {}, knocks {knocks}, drops {}, commands {} running {} waiting",
+             packets {}, knocks {knocks}{}, drops {}, commands {} running {} waiting",
             self.doors,
             if self.saving { "" } else { " (not saved)" },
             self.packets,
+            if bogus == 0 { String::new() } else { format!(" ({bogus} bogus)") },
             self.drops,
             self.commands_running,
             self.commands_waiting,

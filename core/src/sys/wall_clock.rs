@@ -35,7 +35,11 @@ impl ClockWatch {
         // SAFETY: `value` is a valid itimerspec that outlives the call; the call does not return the
         // old value.
         let result = unsafe { libc::timerfd_settime(self.0.as_raw_fd(), flags, &raw const value, ptr::null_mut()) };
-        super::check(result).map(drop)
+        match super::check(result) {
+            // The clock was set since the last read. The timer is armed all the same.
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     /// Acknowledges that the clock was set, so that the descriptor is readable again only after the

@@ -480,7 +480,9 @@ impl Validator {
             CaptureNotice::Waiting { reason, .. } | CaptureNotice::Lost { reason, .. } => Some(reason.clone()),
             CaptureNotice::CoarseFilter { instructions, .. } => {
                 let reported = self.reported.entry(name.to_owned()).or_default();
-                return reported.coarse.replace(*instructions) != Some(*instructions);
+                // The length changes with the live windows and is no news.
+                let before = reported.coarse.replace(*instructions);
+                return before.map(|before| before.is_some()) != Some(instructions.is_some());
             }
             CaptureNotice::Dropped { .. } => return true,
         };
