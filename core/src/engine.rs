@@ -920,9 +920,9 @@ fn offset(client: Timestamp, wall: Timestamp) -> i64 {
     i64::try_from(offset / 1_000_000_000).unwrap_or(i64::MAX)
 }
 
-/// Returns the time for which a door is open if a client asks for `wanted`: at most `whole`, and rounded
-/// up to a multiple of a 64th of it in whole seconds, because each different time has its own list of
-/// openings.
+/// Returns the time for which a door is open if a client asks for `wanted`, at most `whole`. It is
+/// rounded up to a multiple of a 64th of `whole`, in whole seconds. Each different time has its own
+/// list of openings, so there must be few of them.
 fn shortened(whole: Duration, wanted: Duration) -> Duration {
     let step = whole.as_secs().div_ceil(64).max(1);
     Duration::from_secs(wanted.as_secs().div_ceil(step).saturating_mul(step)).min(whole)

@@ -158,6 +158,28 @@ fn the_clock_of_the_client_may_differ_by_the_skew() {
 }
 
 #[test]
+fn a_refused_packet_opens_nothing_later() {
+    let allow = vec!["192.0.2.8/32".parse().unwrap()];
+    let mut engine = engine(vec![Door { allow, ..door("ssh", 0..1) }]);
+    let elsewhere = spa::seal(&key(0), &content(at(0))).unwrap();
+    assert_eq!(refusal(&feed_from(&mut engine, at(0), host(7), &elsewhere)), Some(RefusalReason::Address));
+    assert_eq!(refusal(&feed_from(&mut engine, at(1), host(8), &elsewhere)), Some(RefusalReason::Replay));
+    let early = spa::seal(&key(0), &content(at(100))).unwrap();
+    assert_eq!(refusal(&feed_from(&mut engine, at(2), host(8), &early)), Some(RefusalReason::Clock(98)));
+    assert_eq!(refusal(&feed_from(&mut engine, at(100), host(8), &early)), Some(RefusalReason::Replay));
+    assert!(is_open(&feed_from(&mut engine, at(101), host(8), &spa::seal(&key(0), &content(at(101))).unwrap())));
+}
+
+#[test]
+fn a_shorter_time_is_one_of_a_few() {
+    let mut engine = engine(vec![Door { cmd_timeout: Duration::from_secs(86_400), ..door("ssh", 0..1) }]);
+    for (seconds, span) in [(1, 1_350), (1_350, 1_350), (1_351, 2_700), (86_399, 86_400), (u32::MAX, 86_400)] {
+        let packet = spa::seal(&key(0), &PacketContent { seconds, ..content(at(0)) }).unwrap();
+        assert_eq!(feed(&mut engine, at(0), &packet)[0].closes_at(), Some(at(span)), "{seconds}");
+    }
+}
+
+#[test]
 fn altered_packets_and_packets_of_other_keys_open_nothing() {
     let mut engine = engine(vec![door("ssh", 0..1)]);
     let packet = spa::seal(&key(0), &content(at(0))).unwrap();
