@@ -19,6 +19,7 @@ mount -t tmpfs -o mode=755 tmpfs /var/lib
 mount -t tmpfs -o mode=755 tmpfs /var/log
 mount -t tmpfs -o mode=755 tmpfs /var/tmp
 mkdir -p /run/portknock
+mount -t tmpfs -o mode=755 tmpfs /run/portknock
 getent group portknock >/dev/null || echo portknock:x:54321: >>/etc/group
 echo 10.0.0.1 server.example >>/etc/hosts
 ln -s %PORTKNOCK% %PORTKNOCKD% %DIR%/bin
