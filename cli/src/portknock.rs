@@ -50,7 +50,8 @@ enum Command {
     /// Print the time sequence of this moment, for any program that knocks
     #[command(after_help = "Prints the ports in order, separated by spaces, as knock and the client of knockd accept \
                       them. Each sequence opens a door once, in its own window and in the windows before and after \
-                      it.\n\n\
+                      it. It opens doors with `sequence = time`, also if the form in the client's file is \
+                      packet.\n\n\
                       Exit status: 0 on success, 1 if the file cannot be used, 2 for bad usage.\n\
                       Example: knock web1.example $(portknock sequence --key alice.key)")]
     Sequence(SequenceArgs),

@@ -7,12 +7,10 @@
 
 use std::ops::Range;
 
-use crate::config::{Door, DoorId, Sequence};
+use crate::config::{Door, DoorId, LIVE_WINDOWS, Sequence};
 use crate::replay_memory::{Form, KnockUse, ReplayMemory};
 use crate::time::Timestamp;
 
-/// Number of live windows of a key.
-const LIVE: u64 = 3;
 /// Maximum number of doors and live windows.
 const MAX_IDS: usize = 1 << 16;
 
@@ -49,7 +47,8 @@ impl LiveWindows {
 
     /// Returns the windows for this number of keys of each door.
     pub(crate) fn with_key_counts(doors: usize, keys: impl Iterator<Item = usize>) -> Self {
-        let of_key = |door, key| (0..LIVE).map(move |_| LiveWindow { door, key, number: u64::MAX, sequence: None });
+        let of_key =
+            |door, key| (0..LIVE_WINDOWS).map(move |_| LiveWindow { door, key, number: u64::MAX, sequence: None });
         let of_door = |(door, keys): (u16, usize)| {
             (0..u32::try_from(keys).unwrap_or(u32::MAX)).flat_map(move |key| of_key(door, key))
         };
@@ -88,8 +87,9 @@ impl LiveWindows {
             self.valid.end = self.valid.end.min(time.window_start(present + 1));
             // Windows whose numbers differ by three use the same element one after the other, so that
             // the other windows keep their attempts.
-            let slot = u64::from(index - self.doors) % LIVE;
-            let number = (present.saturating_sub(1)..=present + 1).find(|number| number % LIVE == slot);
+            let live = u64::from(LIVE_WINDOWS);
+            let slot = u64::from(index - self.doors) % live;
+            let number = (present.saturating_sub(1)..=present + 1).find(|number| number % live == slot);
             let Some(number) = number.filter(|number| *number != window.number) else { continue };
             window.number = number;
             let knock = knock_use(door, window);

@@ -6,15 +6,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{ClientFile, ClientForm, SettingError, is_door, is_server};
-use crate::config::{DEFAULT_PACKET_PORT, MAX_TIME_STEPS, StepProtocols, TimeSequence};
+use crate::config::{DEFAULT_PACKET_PORT, MAX_TIME_STEPS, TimeSequence, WINDOW_SECONDS};
 use crate::keys::{Key, is_name};
 
 /// The settings in the order in which a file is written.
 pub(super) const SETTINGS: [&str; 10] =
     ["name", "key", "server", "form", "door", "port", "time_steps", "time_ports", "time_protocols", "time_step"];
-
-/// Accepted lengths of a window, in seconds, as for `time_step` of a door.
-const WINDOW_SECONDS: RangeInclusive<u64> = 10..=3600;
 
 /// The settings so far.
 #[derive(Default)]
@@ -64,7 +61,9 @@ impl Draft {
                 self.time.steps = steps.ok_or(SettingError::TimeSteps)?;
             }
             "time_ports" => self.time.ports = parse_port_range(value)?,
-            "time_protocols" => self.time.protocols = parse_protocols(value)?,
+            "time_protocols" => {
+                self.time.protocols = value.parse().map_err(|_| SettingError::TimeProtocols)?;
+            }
             _ => self.time.window = parse_window(value)?,
         }
         Ok(())
@@ -105,11 +104,6 @@ pub fn parse_window(text: &str) -> Result<Duration, SettingError> {
     seconds.map(Duration::from_secs).ok_or(SettingError::TimeStep)
 }
 
-fn parse_protocols(text: &str) -> Result<StepProtocols, SettingError> {
-    let known = [StepProtocols::Tcp, StepProtocols::Udp, StepProtocols::Both];
-    known.into_iter().find(|protocols| protocols.as_str() == text).ok_or(SettingError::TimeProtocols)
-}
-
 /// Parses a number, which `FromStr` would also accept with a sign.
 fn number_in<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| text.starts_with(|first: char| first.is_ascii_digit()))
@@ -123,6 +117,7 @@ mod tests {
 
     use super::super::ClientFileError;
     use super::*;
+    use crate::config::StepProtocols;
     use crate::keys::tests::counting_key;
 
     fn minimal() -> ClientFile {
@@ -175,6 +170,9 @@ mod tests {
         let key = counting_key().to_text();
         let text = format!("# x\r\n\r\n  name=alice\r\n\tkey\t=  {}  \r\n#form = packet\r\n", *key);
         assert_eq!(parse(text.as_bytes()), Ok(minimal()));
+        let time = TimeSequence { protocols: StepProtocols::Udp, ..TimeSequence::default() };
+        let text = format!("name = alice\nkey = {}\ntime_protocols = UDP", *key);
+        assert_eq!(parse(text.as_bytes()), Ok(ClientFile { time, ..minimal() }));
     }
 
     #[test]
@@ -194,7 +192,7 @@ mod tests {
             ("time_steps = 9", "a time sequence has 1 to 8 steps"),
             ("time_ports = 5", "write the ports as LOW-HIGH"),
             ("time_ports = 6-5", "write the ports as LOW-HIGH"),
-            ("time_protocols = TCP", "the protocols are tcp, udp or both"),
+            ("time_protocols = sctp", "the protocols are tcp, udp or both"),
             ("time_step = 9", "the length of a window is a whole number of seconds"),
             ("time_step = 3601", "the length of a window is a whole number of seconds"),
         ] {
@@ -202,8 +200,9 @@ mod tests {
             assert!(number == Some(3) && found.starts_with(message), "{line}: {found}");
         }
         assert_eq!(error("key = pk1:AAECAwQF").0, Some(1));
+        let (number, found) = error(&format!("name = {}", *key));
+        assert!(number == Some(1) && found.starts_with("a name has 1 to 64 bytes"), "{found}");
         assert_eq!(error("name = alice"), (None, "the setting `key` is missing".to_owned()));
-        assert_eq!(error(&format!("name = {}", *key)).0, Some(1));
         assert_eq!(error(""), (None, "the setting `name` is missing".to_owned()));
         assert_eq!(error(&with("form = packet")).1, "packets need the name of a door: the setting `door` is missing");
         assert!(error(&with("time_ports = 1-4")).1.starts_with("the range of ports must have at least"));

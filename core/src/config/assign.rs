@@ -1,7 +1,5 @@
 //! Assigns the values of keys to the options and doors.
 
-use std::ops::RangeInclusive;
-
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::draft::DoorDraft;
@@ -16,7 +14,7 @@ use super::quoted::quoted;
 use super::quotes;
 use super::sequence;
 use super::slice::{Line, Slice};
-use super::time_sequence::TimeSequence;
+use super::time_sequence::{TimeSequence, WINDOW_SECONDS};
 use super::typography;
 use super::values;
 use crate::packet::TcpFlags;
@@ -30,8 +28,6 @@ const MAX_LOG_RATE: u32 = 1_000_000;
 const MAX_OPENINGS: u32 = 1_048_576;
 /// The largest `ClockSkew`, in seconds.
 const MAX_CLOCK_SKEW: u64 = 3600;
-/// The values of `time_step`, in seconds.
-const TIME_STEPS: RangeInclusive<u64> = 10..=3600;
 
 impl Parser {
     /// Assigns the value to the field of the key. A value with an error assigns nothing.
@@ -232,7 +228,7 @@ fn assign_door(draft: &mut DoorDraft, key: Key, value: Slice<'_>, found: &mut Fi
         Key::Keys => door.key_file = Some(value.text().into()),
         Key::TimePorts => set(&mut time.ports, port_ranges::single(value, found)),
         Key::TimeProtocols => set(&mut time.protocols, keyed::protocols(value, found)),
-        Key::TimeStep => set(&mut time.window, values::seconds_in(value, TIME_STEPS, found)),
+        Key::TimeStep => set(&mut time.window, values::seconds_in(value, WINDOW_SECONDS, found)),
         Key::Packet => set(&mut door.packet, keyed::packet_format(value, found).map(Some)),
         Key::SeqTimeout => set(&mut door.seq_timeout, values::seconds(value, found)),
         Key::CmdTimeout => set(&mut door.cmd_timeout, values::seconds(value, found)),

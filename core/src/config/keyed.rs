@@ -6,7 +6,7 @@ use super::findings::Findings;
 use super::model::PacketFormat;
 use super::quoted::quoted;
 use super::slice::Slice;
-use super::time_sequence::{MAX_TIME_STEPS, StepProtocols};
+use super::time_sequence::{MAX_TIME_STEPS, StepProtocols, StepProtocolsError};
 use super::values;
 
 /// Returns true if the value of `sequence` is `time`, or `time:` and more.
@@ -24,13 +24,11 @@ pub(super) fn time_steps(value: Slice<'_>, found: &mut Findings) -> Option<u8> {
 
 /// Parses the protocols of a time sequence.
 pub(super) fn protocols(value: Slice<'_>, found: &mut Findings) -> Option<StepProtocols> {
-    let all = [StepProtocols::Tcp, StepProtocols::Udp, StepProtocols::Both];
-    let chosen = all.into_iter().find(|protocols| protocols.as_str().eq_ignore_ascii_case(value.text()));
-    if chosen.is_none() {
-        let message = format!("{} is neither `tcp` nor `udp` nor `both`", quoted(value.text()));
+    let report = |error: StepProtocolsError| {
+        let message = format!("{} is {error}", quoted(value.text()));
         found.push(Diagnostic::error(codes::UNKNOWN_CHOICE, value.span(), message));
-    }
-    chosen
+    };
+    value.text().parse().map_err(report).ok()
 }
 
 /// Parses the format of packets.

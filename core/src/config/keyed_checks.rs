@@ -10,7 +10,7 @@ use super::findings::Findings;
 use super::keys::Key;
 use super::model::{Door, Options};
 use super::quoted::quoted;
-use super::time_sequence::{StepProtocols, TimeSequence};
+use super::time_sequence::{LIVE_WINDOWS, StepProtocols, TimeSequence};
 use crate::spa::MAX_DOOR_LENGTH;
 
 /// A time sequence that fewer packets are enough to guess causes a warning: the packets of four
@@ -18,9 +18,6 @@ use crate::spa::MAX_DOOR_LENGTH;
 const WEAK_THRESHOLD: f64 = 1e12;
 /// A weak time sequence with fewer steps than this number needs more steps rather than more ports.
 const FEW_STEPS_THRESHOLD: u8 = 4;
-/// Number of windows of a key whose sequences open the door: the previous, the present and the next
-/// one.
-const LIVE_WINDOWS: u32 = 3;
 /// Number of ports of which one is in the sample that the scan guard counts.
 const PORTS_PER_SAMPLED: u32 = 16;
 
@@ -124,7 +121,7 @@ fn number_of_ports(time: &TimeSequence) -> u32 {
 /// steps end it. It survives as many ports of the sample as the guard allows.
 fn packets_to_guess(time: &TimeSequence, scan_guard: u8) -> f64 {
     let protocols = if time.protocols == StepProtocols::Both { 2 } else { 1 };
-    let (ports, used) = (number_of_ports(time) * protocols, LIVE_WINDOWS * u32::from(time.steps));
+    let (ports, used) = (number_of_ports(time) * protocols, u32::from(LIVE_WINDOWS) * u32::from(time.steps));
     let sampled = if scan_guard == 0 { 0 } else { ports.saturating_sub(used) / PORTS_PER_SAMPLED };
     let others = f64::from(used - 2);
     // The probabilities that an attempt has reached the stage, by the number of sampled ports.

@@ -13,6 +13,7 @@
 
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::steps::{Sequence, Step};
@@ -22,6 +23,11 @@ use crate::time::Timestamp;
 
 /// Maximum number of steps of a time sequence: each uses four of the 32 bytes of an HMAC.
 pub const MAX_TIME_STEPS: u8 = 8;
+/// Valid lengths of a window, in seconds.
+pub(crate) const WINDOW_SECONDS: RangeInclusive<u64> = 10..=3600;
+/// Number of windows of a key whose sequences open the door: the previous, the present and the next
+/// one.
+pub(crate) const LIVE_WINDOWS: u8 = 3;
 
 /// `sequence = time`: how the steps of a door follow from a key and the time. The client needs the
 /// same values as the server.
@@ -58,6 +64,21 @@ impl StepProtocols {
             Self::Udp => "udp",
             Self::Both => "both",
         }
+    }
+}
+
+/// The text is not the name of [`StepProtocols`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither `tcp` nor `udp` nor `both`")]
+pub struct StepProtocolsError;
+
+/// Parses a name, in which the case does not matter.
+impl FromStr for StepProtocols {
+    type Err = StepProtocolsError;
+
+    fn from_str(text: &str) -> Result<Self, StepProtocolsError> {
+        let all = [Self::Tcp, Self::Udp, Self::Both];
+        all.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text)).ok_or(StepProtocolsError)
     }
 }
 

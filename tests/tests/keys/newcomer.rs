@@ -7,7 +7,6 @@ use portknock_tests::{Lab, Listener, Output, PortState, Process, binary};
 use tempfile::TempDir;
 
 const MANUAL: &str = include_str!("../../../docs/installation.md");
-const HEADING: &str = "## A door that a recorded knock does not open\n";
 
 /// Makes a file system in which the commands change nothing outside, with the names and the group that
 /// they use. Programs that reach the other host or the supervisor of services are replaced.
@@ -20,6 +19,7 @@ mount -t tmpfs -o mode=755 tmpfs /var/lib
 mount -t tmpfs -o mode=755 tmpfs /var/log
 mount -t tmpfs -o mode=755 tmpfs /var/tmp
 mkdir -p /run/portknock
+mount -t tmpfs -o mode=755 tmpfs /run/portknock
 getent group portknock >/dev/null || echo portknock:x:54321: >>/etc/group
 echo 10.0.0.1 server.example >>/etc/hosts
 ln -s %PORTKNOCK% %PORTKNOCKD% %DIR%/bin
@@ -36,8 +36,8 @@ echo ready
 exec sleep 1000
 "#;
 
-fn commands() -> Vec<(char, &'static str)> {
-    let section = MANUAL.split(HEADING).nth(1).expect("the manual has the section");
+fn commands(heading: &str) -> Vec<(char, &'static str)> {
+    let section = MANUAL.split(&format!("## {heading}\n")).nth(1).expect("the manual has the section");
     let section = section.split("\n## ").next().unwrap_or_default();
     let blocks = section.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
     let line = |line: &'static str| {
@@ -49,7 +49,17 @@ fn commands() -> Vec<(char, &'static str)> {
 
 #[test]
 fn the_commands_of_the_manual_lead_to_a_door_that_a_recorded_knock_does_not_open() {
-    let commands = commands();
+    follow("A door that a recorded knock does not open");
+}
+
+#[test]
+fn the_commands_of_the_manual_lead_to_a_door_that_an_encrypted_packet_opens() {
+    follow("A door that an encrypted packet opens");
+}
+
+/// Runs the commands of a section, the last of which opens the port.
+fn follow(heading: &str) {
+    let commands = commands(heading);
     assert!((3..=6).contains(&commands.len()), "{commands:?}");
     let lab = Lab::pair();
     let _listener = Listener::start(&lab.server, 22);
