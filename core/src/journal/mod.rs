@@ -120,7 +120,7 @@ fn key_of(door: &Arc<str>, ip: IpAddr, net: IpNet, stop_command: &str) -> Key {
 /// A file of openings. The documentation of the module describes its guarantees.
 ///
 /// Record changes with [`StateFile::opened`], [`StateFile::closing`], [`StateFile::closed`] and
-/// [`StateFile::used`], then call [`StateFile::commit`] before you act on them. After each call, read all notices with
+/// `StateFile::used`, then call [`StateFile::commit`] before you act on them. After each call, read all notices with
 /// [`StateFile::poll_notice`].
 #[derive(Debug)]
 pub struct StateFile {

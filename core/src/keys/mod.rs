@@ -71,7 +71,7 @@ impl Key {
 
     /// The bytes that detect typing errors in the text of the key.
     fn checksum(&self) -> [u8; 2] {
-        let digest = Sha256::digest(&*self.0);
+        let digest = Sha256::digest(self.0.as_slice());
         [digest[0], digest[1]]
     }
 }
