@@ -1,0 +1,103 @@
+//! Two engines that share the work: a reader's engine detects knocks, and the daemon's engine keeps the
+//! openings.
+
+use std::net::IpAddr;
+
+use super::Engine;
+use super::state::Role;
+use crate::config::{Config, DoorId, Sequence};
+use crate::event::{Event, EventKind};
+use crate::live_windows::LiveWindows;
+use crate::matcher::{SavedAttempt, Sink};
+use crate::packet_keys::{HintTable, PacketKeys};
+use crate::time::Timestamp;
+
+/// The sequences and hints that detect the knocks of doors with keys at present, without any key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LiveSecrets {
+    pub(crate) windows: LiveWindows,
+    pub(crate) hints: HintTable,
+}
+
+impl Engine {
+    /// Creates an engine that only detects complete sequences: it reports each as an
+    /// [`EventKind::Open`] without a command or an opening. Another engine, to which
+    /// [`Engine::apply_detected`] passes these events, opens and closes the doors.
+    pub(crate) fn new_detect_only(config: &Config, windows: LiveWindows) -> Self {
+        Self::with_role(config, windows, Role::Detect)
+    }
+
+    /// Creates an engine for the events of a detect-only engine.
+    pub(crate) fn new_for_detected(config: &Config) -> Self {
+        Self::with_role(config, LiveWindows::new(&config.doors), Role::Open)
+    }
+
+    /// Returns what a detect-only reader needs for another configuration at `now`.
+    pub(crate) fn secrets_for(&self, config: &Config, now: Timestamp) -> LiveSecrets {
+        let mut keys = PacketKeys::new(&config.doors);
+        keys.turn(self.state.wall(now), config.options.clock_skew);
+        LiveSecrets { windows: self.windows_for(config, now), hints: keys.into_hints() }
+    }
+
+    /// Returns what a detect-only reader needs.
+    pub(crate) fn secrets(&self) -> LiveSecrets {
+        LiveSecrets { windows: self.state.windows.clone(), hints: self.hints().clone() }
+    }
+
+    /// Sets live windows of a detect-only engine, each with its number and its sequence.
+    pub(crate) fn set_windows(
+        &mut self,
+        windows: impl IntoIterator<Item = (DoorId, u64, Option<Sequence>)>,
+        now: Timestamp,
+    ) {
+        self.handle_timeout(now);
+        let mut changed = Vec::new();
+        for (id, number, sequence) in windows {
+            if self.state.windows.set(id, number, sequence) {
+                changed.push(id);
+            }
+        }
+        self.update_windows(&changed);
+    }
+
+    /// Handles the complete sequence of a live window that a detect-only engine reported.
+    pub(crate) fn apply_window(&mut self, time: Timestamp, id: DoorId, number: u64, ip: IpAddr) {
+        self.handle_timeout(time);
+        self.state.complete_window(self.now.max(time), id, number, ip);
+    }
+
+    /// Applies an event of a detect-only engine as if this engine had detected it.
+    pub(crate) fn apply_detected(&mut self, time: Timestamp, door_id: DoorId, ip: IpAddr, kind: EventKind) {
+        // The order is that of the other engine: among simultaneous events, attempts end first, and
+        // everything that is due comes before a packet.
+        let before =
+            if matches!(kind, EventKind::Timeout { .. }) { time.as_nanos().saturating_sub(1) } else { time.as_nanos() };
+        self.handle_timeout(Timestamp::from_nanos(before));
+        let Some(door) = self.state.doors.get(usize::from(door_id.0)) else { return };
+        match kind {
+            EventKind::Open { .. } => self.state.complete(self.now.max(time), door_id, ip),
+            kind => {
+                let door = door.name.clone();
+                self.state.events.push_back(Event { time, door, ip, kind });
+            }
+        }
+    }
+
+    /// Ends this engine and returns its attempts, for another engine with the same doors.
+    pub(crate) fn hand_over(self) -> impl Iterator<Item = SavedAttempt> {
+        let windows = self.state.windows;
+        self.matcher.hand_over().map(move |attempt| SavedAttempt {
+            window: windows.get(DoorId(attempt.door)).map_or(0, |window| window.number),
+            ..attempt
+        })
+    }
+
+    /// Resumes an attempt that another engine with the same doors handed over.
+    pub(crate) fn resume_attempt(&mut self, attempt: &SavedAttempt) {
+        // A window may have taken the identifier of one that has ended meanwhile.
+        let window = self.state.windows.get(DoorId(attempt.door)).map_or(0, |window| window.number);
+        if window == attempt.window {
+            self.matcher.resume(attempt, self.now, &mut self.state);
+        }
+    }
+}
