@@ -2,6 +2,7 @@ import copy
 import errno
 import json
 import pickle
+import re
 
 import portknock
 import pytest
@@ -13,8 +14,20 @@ from support import DOOR, EXAMPLES, run
 BAD = "[openSSH]\n\t\tsequence = sequence = 3,1\n\t\tstop = x\n"
 
 
+def with_keys(path, directory):
+    """Return a copy of a configuration whose key files exist."""
+    text = path.read_text()
+    for name in set(re.findall(r"/etc/portknock/(\S+\.keys)", text)):
+        (directory / name).write_text(run("portknock", "keygen", "alice", "--output", str(directory / f"{name}.client")))
+        (directory / name).chmod(0o600)
+    copy = directory / path.name
+    copy.write_text(text.replace("/etc/portknock/", f"{directory}/"))
+    return copy
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_examples_give_the_output_of_the_command_line(path):
+def test_examples_give_the_output_of_the_command_line(path, tmp_path):
+    path = with_keys(path, tmp_path)
     expected = json.loads(run("portknock", "check", "--format", "json", str(path)))
     # The command line also checks the file's permissions and the service of this machine.
     found = [one for one in expected["diagnostics"] if one["code"] not in ("PK070", "PK071")]
