@@ -252,7 +252,7 @@ fn doors_with_keys_accept_each_knock_once() {
     assert_eq!(judged, expected);
     let text = replay("text");
     for line in [
-        "1690000014.123456000 10.0.0.2: ssh: OPEN SESAME",
+        "1690000014.123456000 10.0.0.2: ssh: OPEN SESAME by key alice",
         "1690000041.123456000 10.0.0.5: vpn: knock of key alice refused: it may have been accepted before",
         "1690000047.123456000 10.0.0.6: vpn: knock of key alice refused: its clock is 99 s ahead",
     ] {

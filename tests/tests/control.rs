@@ -81,11 +81,12 @@ fn the_status_has_everything_in_all_formats() {
     assert_eq!(status["interface_states"], json!([{"name": "eth0", "listening": true, "reason": null}]));
     assert_eq!(status["dry_run"], json!(false));
     let failed = json!({"timeout": 0, "wrong_port": 0, "scan": 0, "full": 0, "reload": 0, "command": 0});
+    let refused = json!({"replay": 0, "clock": 0, "unknown_door": 0, "cooldown": 0, "address": 0});
     assert_eq!(
         status["doors"],
         json!([
-            {"name": "ssh", "openings": 1, "opened": 1, "failed": failed},
-            {"name": "a \"b\"\\", "openings": 0, "opened": 1, "failed": failed}
+            {"name": "ssh", "openings": 1, "opened": 1, "failed": failed, "refused": refused},
+            {"name": "a \"b\"\\", "openings": 0, "opened": 1, "failed": failed, "refused": refused}
         ])
     );
     assert_eq!(status["attempts"], json!({"alive": 1, "evicted": 0, "refused": 0}));
@@ -106,8 +107,13 @@ fn the_status_has_everything_in_all_formats() {
 
     let text = daemon.portknock(&["status"]);
     assert_eq!(text.code, Some(0));
-    for part in ["attempts       1 in progress", "2 run, 1 failed", "ssh     1\n", "10.0.0.2  ", "echo close 10.0.0.2"]
-    {
+    for part in [
+        "attempts       1 in progress",
+        "2 run, 1 failed",
+        "ssh     1         1       0\n",
+        "10.0.0.2  ",
+        "echo close 10.0.0.2",
+    ] {
         assert!(text.stdout.contains(part), "{part} is not in\n{}", text.stdout);
     }
 
