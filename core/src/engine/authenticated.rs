@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::EngineState;
+use super::state::{EngineState, Role};
 use crate::config::DoorId;
 use crate::decode::Knock;
 use crate::event::{Event, EventKind, RefusalReason};
@@ -129,6 +129,16 @@ impl EngineState {
                 self.events.push_back(Event { time, door, ip: source, kind: EventKind::Refused { key: name, reason } });
             }
         }
+    }
+
+    /// Sets the time of the next change of live windows or hints: immediately if one is due at `now`.
+    pub(super) fn schedule_turn(&mut self, now: Timestamp) {
+        let never = Timestamp::from_nanos(u64::MAX);
+        self.turn_at = match self.role {
+            Role::Detect => never,
+            Role::Whole | Role::Open if self.is_turn_due(now) => Timestamp::default(),
+            Role::Whole | Role::Open => self.next_turn().unwrap_or(never),
+        };
     }
 
     /// True if live windows or hints have ended, or if the clock was set.

@@ -26,6 +26,7 @@ impl Engine {
     pub fn set_wall_clock(&mut self, wall: Timestamp, now: Timestamp) {
         let offset = i128::from(wall.as_nanos()) - i128::from(now.as_nanos());
         self.state.wall_offset = i64::try_from(offset).unwrap_or(if offset < 0 { i64::MIN } else { i64::MAX });
+        self.state.schedule_turn(self.now.max(now));
         self.handle_timeout(now);
     }
 
@@ -190,5 +191,6 @@ impl Engine {
         let changed = state.windows.turn(&state.doors, wall, &state.replays);
         self.update_windows(&changed);
         self.state.windows_changed |= !changed.is_empty();
+        self.state.schedule_turn(self.now);
     }
 }

@@ -132,6 +132,7 @@ impl Engine {
             cooldowns: KeyCooldowns::default(),
             skew: config.options.clock_skew,
             wall_offset: 0,
+            turn_at: Timestamp::default(),
             openings: Openings::new(),
             events: VecDeque::new(),
             max_openings: 0,
@@ -139,6 +140,7 @@ impl Engine {
             role,
         };
         state.set_config(config);
+        state.schedule_turn(Timestamp::default());
         Self {
             matcher,
             state,
@@ -231,7 +233,7 @@ impl Engine {
                 (_, None) => break,
             }
         }
-        if self.state.role != Role::Detect && self.state.is_turn_due(self.now) {
+        if self.state.turn_at <= self.now {
             self.turn();
         }
     }
@@ -280,6 +282,7 @@ impl Engine {
             Role::Whole | Role::Detect => (&old_windows, self.state.windows.clone()),
         };
         self.matcher.reload((&old, old_windows), (config, &windows), self.now, &mut self.state);
+        self.state.schedule_turn(self.now);
         self.check_invariants();
     }
 

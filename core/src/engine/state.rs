@@ -37,6 +37,8 @@ pub(super) struct EngineState {
     pub(super) cooldowns: KeyCooldowns,
     /// `ClockSkew`.
     pub(super) skew: Duration,
+    /// Time by the engine's clock at which live windows or hints change next.
+    pub(super) turn_at: Timestamp,
     /// The wall clock minus the engine's clock, in nanoseconds.
     pub(super) wall_offset: i64,
     pub(super) openings: Openings,
