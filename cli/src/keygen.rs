@@ -1,6 +1,5 @@
 //! `portknock keygen`: makes a key, and prints or writes it for both sides.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use portknock_core::client_file::{ClientFile, ClientForm, parse_port_range, parse_window};
-use portknock_core::config::{DEFAULT_PACKET_PORT, MAX_TIME_STEPS, StepProtocols};
+use portknock_core::config::{MAX_TIME_STEPS, StepProtocols};
 use portknock_core::keys::Key;
 use portknock_core::sys::privileges;
 use portknock_core::{Printable, TimeSequence};
@@ -187,38 +186,7 @@ fn print_next_steps(file: &ClientFile, path: &Path) {
         "the line on standard output is for the key file of the server, to which these lines of a door refer:";
     print_error("portknock", message);
     // There is no other place to report an error of this write.
-    let _ = io::stderr().write_all(door_lines(file).as_bytes());
+    let _ = io::stderr().write_all(file.door_lines().as_bytes());
     let host = if file.server.is_some() { "" } else { " HOST" };
     print_error("portknock", format_args!("the client knocks with: portknock knock --key {path}{host}"));
-}
-
-/// Returns the lines of the server's configuration.
-fn door_lines(file: &ClientFile) -> String {
-    let door = file.door.as_deref().unwrap_or("ssh");
-    let default_port = file.form != ClientForm::Packet || file.port == DEFAULT_PACKET_PORT;
-    let options = if default_port { String::new() } else { format!("    [options]\n    PacketPort = {}\n", file.port) };
-    let mut lines =
-        format!("{options}    [{door}]\n    keys = /etc/portknock/{}.keys\n", door.replace([' ', '/'], "-"));
-    let mut line = |key: &str, value: &dyn std::fmt::Display| {
-        // Writing to a string never fails.
-        let _ = writeln!(lines, "    {key} = {value}");
-    };
-    let (time, default) = (&file.time, TimeSequence::default());
-    match file.form {
-        ClientForm::Packet => line("packet", &"portknock"),
-        ClientForm::Time if time.steps == default.steps => line("sequence", &"time"),
-        ClientForm::Time => line("sequence", &format_args!("time:{}", time.steps)),
-    }
-    if file.form == ClientForm::Time {
-        if time.ports != default.ports {
-            line("time_ports", &format_args!("{}-{}", time.ports.start(), time.ports.end()));
-        }
-        if time.protocols != default.protocols {
-            line("time_protocols", &time.protocols.as_str());
-        }
-        if time.window != default.window {
-            line("time_step", &time.window.as_secs());
-        }
-    }
-    lines
 }

@@ -271,14 +271,32 @@ impl ClientFile {
         if time.steps != default.steps {
             line("time_steps", &time.steps);
         }
-        if time.ports != default.ports {
-            line("time_ports", &format_args!("{}-{}", time.ports.start(), time.ports.end()));
+        time_lines(time, &mut line);
+        text
+    }
+
+    /// Returns the lines of a server's configuration that make a door for clients with these settings,
+    /// indented. The key is not part of them.
+    pub fn door_lines(&self) -> String {
+        let door = self.door.as_deref().unwrap_or("ssh");
+        let mut text = String::new();
+        if self.form == ClientForm::Packet && self.port != DEFAULT_PACKET_PORT {
+            text = format!("    [options]\n    PacketPort = {}\n", self.port);
         }
-        if time.protocols != default.protocols {
-            line("time_protocols", &time.protocols.as_str());
-        }
-        if time.window != default.window {
-            line("time_step", &time.window.as_secs());
+        // Writing to a string never fails.
+        let _ = write!(text, "    [{door}]\n    keys = /etc/portknock/{}.keys\n", door.replace([' ', '/'], "-"));
+        let mut line = |key: &str, value: &dyn std::fmt::Display| {
+            let _ = writeln!(text, "    {key} = {value}");
+        };
+        match self.form {
+            ClientForm::Packet => line("packet", &"portknock"),
+            ClientForm::Time => {
+                match self.time.steps == TimeSequence::default().steps {
+                    true => line("sequence", &"time"),
+                    false => line("sequence", &format_args!("time:{}", self.time.steps)),
+                }
+                time_lines(&self.time, &mut line);
+            }
         }
         text
     }
@@ -311,6 +329,21 @@ impl ClientFile {
 
 fn advice(error: &io::Error) -> &'static str {
     if error.kind() == ErrorKind::AlreadyExists { "; existing files are never overwritten" } else { "" }
+}
+
+/// Passes the settings of a time sequence that differ from their defaults to `line`, without the number
+/// of steps.
+fn time_lines(time: &TimeSequence, line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
+    let default = TimeSequence::default();
+    if time.ports != default.ports {
+        line("time_ports", &format_args!("{}-{}", time.ports.start(), time.ports.end()));
+    }
+    if time.protocols != default.protocols {
+        line("time_protocols", &time.protocols.as_str());
+    }
+    if time.window != default.window {
+        line("time_step", &time.window.as_secs());
+    }
 }
 
 /// True if the text can be the name of a server.
