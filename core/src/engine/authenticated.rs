@@ -43,7 +43,7 @@ impl EngineState {
 
     /// Opens a door for an authenticated knock, unless it was accepted before. `span` is the time
     /// that the client asks for, if it does.
-    pub(super) fn authenticated(
+    fn authenticated(
         &mut self,
         time: Timestamp,
         door_id: DoorId,
@@ -55,22 +55,14 @@ impl EngineState {
         let wall = self.wall(time);
         let is_new = self.record(knock, wall);
         let door = &self.doors[usize::from(door_id.0)];
-        let refusal = if !is_new {
-            Some(RefusalReason::Replay)
-        } else {
-            let begins = door.seq_cooldown.map(|cooldown| {
-                let first = door.network_of(ip).addr();
-                self.cooldowns.begin(&door.name, first, time, cooldown)
-            });
-            (begins == Some(false)).then_some(RefusalReason::Cooldown)
+        let mut may_open = |cooldown| self.cooldowns.begin(&door.name, door.network_of(ip).addr(), time, cooldown);
+        let reason = match door.seq_cooldown {
+            _ if !is_new => RefusalReason::Replay,
+            Some(cooldown) if !may_open(cooldown) => RefusalReason::Cooldown,
+            _ => return self.open(time, door_id, ip, Some(key), span),
         };
-        match refusal {
-            Some(reason) => {
-                let door = door.name.clone();
-                self.events.push_back(Event { time, door, ip, kind: EventKind::Refused { key, reason } });
-            }
-            None => self.open(time, door_id, ip, Some(key), span),
-        }
+        let door = door.name.clone();
+        self.events.push_back(Event { time, door, ip, kind: EventKind::Refused { key, reason } });
     }
 
     /// Records an authenticated knock. Returns false if it was recorded before, or may have been.
@@ -142,13 +134,13 @@ impl EngineState {
     }
 
     /// True if live windows or hints have ended, or if the clock was set.
-    pub(super) fn is_turn_due(&self, now: Timestamp) -> bool {
+    fn is_turn_due(&self, now: Timestamp) -> bool {
         let wall = self.wall(now);
         self.windows.needs_turn(wall) || self.packet_keys.needs_turn(wall)
     }
 
     /// Returns the time by the engine's clock at which a live window or a hint ends next.
-    pub(super) fn next_turn(&self) -> Option<Timestamp> {
+    fn next_turn(&self) -> Option<Timestamp> {
         let wall = self.windows.next_turn().into_iter().chain(self.packet_keys.next_turn()).min()?;
         let offset = self.wall_offset.checked_neg().unwrap_or(i64::MAX);
         Some(Timestamp::from_nanos(wall.as_nanos().saturating_add_signed(offset)))

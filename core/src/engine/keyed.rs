@@ -183,7 +183,9 @@ impl Engine {
         std::mem::take(&mut self.state.hints_changed)
     }
 
-    /// Replaces the live windows and the hints that have ended.
+    /// Replaces the live windows and the hints that have ended. This is rare, and must not make the
+    /// handling of knocks longer.
+    #[cold]
     pub(super) fn turn(&mut self) {
         let state = &mut self.state;
         let wall = state.wall(self.now);

@@ -254,7 +254,7 @@ impl Engine {
         let end_of_time = Timestamp::from_nanos(u64::MAX);
         let attempt = self.matcher.next_due(end_of_time).map(|attempt| attempt.time);
         let closing = self.state.openings.next_due(end_of_time);
-        let turn = if self.state.role == Role::Detect { None } else { self.state.next_turn() };
+        let turn = Some(self.state.turn_at).filter(|turn_at| *turn_at < end_of_time);
         attempt.into_iter().chain(closing).chain(turn).min()
     }
 

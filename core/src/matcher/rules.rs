@@ -49,18 +49,7 @@ impl DoorRules {
     /// Returns the rules of a live window of this door. The engine keeps its cooldowns, because they
     /// apply to all windows.
     pub(super) fn of_window(door: &Door, sequence: Option<&Sequence>) -> Self {
-        Self {
-            name: door.name.clone(),
-            steps: keys_of(sequence),
-            segments: door.tcpflags.segments(),
-            target: door.target,
-            allow: door.allow.clone(),
-            one_time: false,
-            is_window: true,
-            is_consumed: false,
-            has_cooldown: false,
-            cools_networks: None,
-        }
+        Self { steps: keys_of(sequence), is_window: true, has_cooldown: false, cools_networks: None, ..Self::of(door) }
     }
 
     /// Sets the steps; none if the door accepts no knocks.

@@ -43,10 +43,7 @@ impl ReaderProcess {
     /// Sends the readers the current sequence of a one-time door.
     pub(super) fn send_sequence(&mut self, id: DoorId) {
         let Some(door) = self.validator.config().doors.get(usize::from(id.0)) else { return };
-        let message = || ToReader::Sequence { door: id.0, sequence: door.sequence.as_ref().map(WireSequence::of) };
-        let (running, successor) = (message(), message());
-        self.send(&running);
-        self.send_to_successor(&successor);
+        self.send_to_all(&ToReader::Sequence { door: id.0, sequence: door.sequence.as_ref().map(WireSequence::of) });
     }
 
     /// Sends the readers the live windows that differ from those they have. Does nothing during a
@@ -59,13 +56,8 @@ impl ReaderProcess {
         if changed.is_empty() {
             return;
         }
-        let message = || {
-            let with_id = changed.iter().filter_map(|&id| Some((id, windows.get(id)?)));
-            ToReader::Windows(with_id.map(|(id, window)| WireWindow::of(id, window)).collect())
-        };
-        let (running, successor) = (message(), message());
-        self.send(&running);
-        self.send_to_successor(&successor);
+        let windows = changed.into_iter().filter_map(|id| Some(WireWindow::of(id, windows.get(id)?)));
+        self.send_to_all(&ToReader::Windows(windows.collect()));
     }
 
     /// Sends the readers the hints that they do not have. Does nothing during a reload.
@@ -74,8 +66,7 @@ impl ReaderProcess {
             return;
         }
         let new = self.validator.set_hints(hints);
-        self.send(&ToReader::Hints(new.clone()));
-        self.send_to_successor(&ToReader::Hints(new));
+        self.send_to_all(&ToReader::Hints(new));
     }
 
     /// Answers a request for the state of the network, unless the limit of answers is reached.
@@ -85,6 +76,12 @@ impl ReaderProcess {
             running.asks_network = false;
             self.send(&ToReader::Network(Network::read().ok()));
         }
+    }
+
+    /// Sends a message to the running reader and its successor, as far as there are such.
+    fn send_to_all(&mut self, message: &ToReader) {
+        self.send(message);
+        self.send_to_successor(message);
     }
 
     /// Sends the running reader a message, if there is one.
