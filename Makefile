@@ -50,6 +50,17 @@ test-python: install-deps ## test only the Python package, on every Python that 
 fuzz: install-deps ## fuzz every part that reads bytes, FUZZ_SECONDS (300) for each target
 	scripts/fuzz long
 
+coverage: install-deps ## measure which lines of core its tests execute
+	@$(CARGO) llvm-cov --version >/dev/null 2>&1 || \
+		{ echo "cargo-llvm-cov is missing; install it with: cargo install --locked cargo-llvm-cov" >&2; exit 1; }
+	$(CARGO) llvm-cov --locked -p portknock-core --lib --tests --ignore-filename-regex '/tests?(/|\.rs)' --summary-only
+
+MUTANTS ?= 0/1
+mutants: install-deps ## change core in many small ways and list the changes that no test notices, MUTANTS=0/50 for a part
+	@$(CARGO) mutants --version >/dev/null 2>&1 || \
+		{ echo "cargo-mutants is missing; install it with: cargo install --locked cargo-mutants" >&2; exit 1; }
+	$(CARGO) mutants -p portknock-core --output target --shard $(MUTANTS)
+
 bench: install-deps ## measure speed and memory, compared with the original knockd
 	$(CARGO) bench --locked -p portknock-core
 	$(CARGO) build --locked --release --workspace --lib --bins
@@ -97,4 +108,4 @@ install-deps-vm:
 clean: ## remove all build results
 	$(CARGO) clean
 
-.PHONY: help demo lint check test golden test-python fuzz bench test-packages test-vm wheel install install-programs deb dist install-deps install-deps-packages install-deps-vm clean
+.PHONY: help demo lint check test golden test-python fuzz coverage mutants bench test-packages test-vm wheel install install-programs deb dist install-deps install-deps-packages install-deps-vm clean

@@ -83,19 +83,27 @@ impl Engine {
 
     /// Returns the authenticated packet in the frame of a knock. `None` if the frame does not have
     /// the form of one, or if no door receives packets at this port and address.
+    #[inline]
     pub(crate) fn packet_in<'a>(
         &self,
         knock: &Knock,
         link_type: LinkType,
         frame: &'a [u8],
     ) -> Option<&'a [u8; PACKET_LENGTH]> {
-        let ports = &self.state.packet_ports;
-        if ports.is_empty() || knock.protocol != Protocol::Udp {
-            return None;
-        }
+        // Most configurations have no door that receives packets, and pay for this comparison only.
+        if self.state.packet_ports.is_empty() { None } else { self.packet_at_port(knock, link_type, frame) }
+    }
+
+    #[inline(never)]
+    fn packet_at_port<'a>(
+        &self,
+        knock: &Knock,
+        link_type: LinkType,
+        frame: &'a [u8],
+    ) -> Option<&'a [u8; PACKET_LENGTH]> {
         let is_open =
             |range: &RangeInclusive<NonZeroU16>| (range.start().get()..=range.end().get()).contains(&knock.port);
-        if !ports.iter().any(is_open) {
+        if knock.protocol != Protocol::Udp || !self.state.packet_ports.iter().any(is_open) {
             return None;
         }
         let packet = datagram(link_type, frame)?.try_into().ok()?;
