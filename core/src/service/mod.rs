@@ -440,6 +440,7 @@ impl Service {
             commands_running: self.executor.running(),
             commands_waiting: self.executor.waiting(),
             saving: self.state.as_ref().is_none_or(StateFile::is_saving),
+            clock_synchronised: has_keys(&self.config).then(is_synchronised),
         }
     }
 }
@@ -481,10 +482,14 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+fn has_keys(config: &Config) -> bool {
+    config.doors.iter().any(|door| door.key_file.is_some())
+}
+
 /// Adds notices if doors with keys refuse knocks because of the clock, or for a time from `wall` on,
 /// the wall clock's time, because the record of accepted knocks is incomplete.
 fn report_obstacles(config: &Config, replays: &ReplayMemory, wall: Timestamp, notices: &mut VecDeque<Notice>) {
-    let has_keys = config.doors.iter().any(|door| door.key_file.is_some());
+    let has_keys = has_keys(config);
     if has_keys && !is_synchronised() {
         notices.push_back(Notice::ClockNotSynchronised);
     }
