@@ -5,6 +5,7 @@ mod clocks;
 mod newcomer;
 mod opening;
 mod packets;
+mod reference;
 mod replays;
 mod secrets;
 mod turns;
