@@ -154,6 +154,7 @@ fn status(saving: bool) -> Status {
         commands_running: 13,
         commands_waiting: 14,
         saving,
+        clock_synchronised: None,
     }
 }
 

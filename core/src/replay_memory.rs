@@ -79,21 +79,47 @@ pub(crate) struct ReplayMemory {
     keys: HashMap<(Fingerprint, Form), KeyMemory, RandomState>,
     /// Number of entries of all keys.
     entries: usize,
-    /// Any knock that was acceptable at this time by the wall clock may have been accepted: the
-    /// record of what was accepted until then is incomplete.
-    incomplete_until: Option<Timestamp>,
+    /// The record of what was accepted is incomplete.
+    incomplete: Option<Incomplete>,
+}
+
+/// The times for which the record of accepted knocks is incomplete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Incomplete {
+    /// Any knock that was acceptable at this time by the wall clock may have been accepted.
+    pub(crate) until: Timestamp,
+    /// Packets with this time and earlier may have been accepted. Later than `until` by the skew that
+    /// was permitted then, so that a smaller one makes no packet acceptable.
+    pub(crate) packets_until: Timestamp,
+}
+
+impl Incomplete {
+    /// Returns the times for everything that was acceptable at `wall` with this skew.
+    pub(crate) fn new(wall: Timestamp, skew: Duration) -> Self {
+        Self { until: wall, packets_until: wall.saturating_add(skew) }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { until: self.until.max(other.until), packets_until: self.packets_until.max(other.packets_until) }
+    }
+
+    /// The time up to which knocks of this form are refused.
+    fn end(self, form: Form, skew: Duration) -> Timestamp {
+        let end = self.until.saturating_add(form.lead(skew));
+        if form == Form::Packet { end.max(self.packets_until) } else { end }
+    }
 }
 
 impl ReplayMemory {
-    /// Refuses from now on every knock that was acceptable at `wall`, because earlier knocks may
+    /// Refuses from now on every knock that was acceptable in these times, because earlier knocks may
     /// have been accepted without a record.
-    pub(crate) fn distrust(&mut self, wall: Timestamp) {
-        self.incomplete_until = self.incomplete_until.max(Some(wall));
+    pub(crate) fn distrust(&mut self, times: Incomplete) {
+        self.incomplete = Some(self.incomplete.map_or(times, |incomplete| incomplete.max(times)));
     }
 
-    /// The time until which the memory is incomplete, if it is.
-    pub(crate) fn incomplete_until(&self) -> Option<Timestamp> {
-        self.incomplete_until
+    /// The times for which the memory is incomplete, if it is.
+    pub(crate) fn incomplete(&self) -> Option<Incomplete> {
+        self.incomplete
     }
 
     /// Accepts a knock for the first time. `now` is the wall clock of this machine, and `skew` is
@@ -103,7 +129,7 @@ impl ReplayMemory {
     /// Refuses a knock that was accepted before, or that may have been.
     pub(crate) fn accept(&mut self, knock: &KnockUse, now: Timestamp, skew: Duration) -> Result<(), Replayed> {
         let lead = knock.form.lead(skew);
-        if self.incomplete_until.is_some_and(|until| knock.time <= until.saturating_add(lead)) {
+        if self.incomplete.is_some_and(|incomplete| knock.time <= incomplete.end(knock.form, skew)) {
             return Err(Replayed);
         }
         // Nothing that old can be accepted while the clock is right.
@@ -140,7 +166,9 @@ impl ReplayMemory {
             self.restore_floor(key, form, floor);
             knocks.for_each(|knock| self.restore(&knock));
         }
-        self.incomplete_until = self.incomplete_until.max(other.incomplete_until);
+        if let Some(times) = other.incomplete {
+            self.distrust(times);
+        }
     }
 
     /// Returns the maximum number of floors and knocks that [`ReplayMemory::iter`] returns.
@@ -177,7 +205,7 @@ impl ReplayMemory {
             && let Some(memory) = self.keys.remove(&pair)
         {
             self.entries -= memory.entries.len();
-            self.distrust(latest);
+            self.distrust(Incomplete::new(latest, Duration::ZERO));
         }
     }
 }
@@ -293,7 +321,7 @@ mod tests {
     #[test]
     fn an_incomplete_memory_refuses_what_was_acceptable_until_then() {
         let mut memory = ReplayMemory::default();
-        memory.distrust(at(100));
+        memory.distrust(Incomplete::new(at(100), SKEW));
         for (knock, is_accepted) in [
             (packet(1, at(99), 1), false),
             (packet(1, at(160), 1), false),
@@ -306,16 +334,32 @@ mod tests {
     }
 
     #[test]
+    fn a_smaller_skew_makes_nothing_acceptable_that_may_have_been_accepted_with_a_larger_one() {
+        let mut memory = ReplayMemory::default();
+        memory.distrust(Incomplete::new(at(100), 10 * SKEW));
+        // Neither do later starts with the smaller skew.
+        memory.distrust(Incomplete::new(at(200), SKEW));
+        for (time, is_accepted) in [(261, false), (700, false), (701, true)] {
+            assert_eq!(memory.accept(&packet(1, at(time), 1), at(time), SKEW).is_ok(), is_accepted, "{time}");
+        }
+        // A larger skew than before refuses everything that is acceptable with it.
+        let mut memory = ReplayMemory::default();
+        memory.distrust(Incomplete::new(at(100), SKEW));
+        assert_eq!(memory.accept(&packet(1, at(700), 1), at(700), 10 * SKEW), Err(Replayed));
+        assert_eq!(memory.accept(&window(at(131)), at(131), 10 * SKEW), Ok(()));
+    }
+
+    #[test]
     fn a_restored_memory_is_equal() {
         let mut memory = ReplayMemory::default();
         for i in 0..200_u32 {
             memory.accept(&packet(1, at(u64::from(i) * 3), i), at(u64::from(i) * 3), SKEW).unwrap();
         }
-        memory.distrust(at(7));
+        memory.distrust(Incomplete::new(at(7), SKEW));
         let mut restored = ReplayMemory::default();
         restored.merge(&memory);
         assert_eq!(restored.keys, memory.keys);
-        assert_eq!((restored.incomplete_until, restored.len()), (memory.incomplete_until, memory.len()));
+        assert_eq!((restored.incomplete, restored.len()), (memory.incomplete, memory.len()));
         assert_eq!(restored.len(), memory.iter().map(|(_, _, _, knocks)| 1 + knocks.count()).sum::<usize>());
     }
 

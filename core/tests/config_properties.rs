@@ -108,7 +108,8 @@ enum Source {
 
 fn source() -> impl Strategy<Value = Source> {
     use StepProtocols::{Both, Tcp, Udp};
-    let time = (1..=8_u8, port_range(8), prop::sample::select(vec![Tcp, Udp, Both]), 10..=3600_u64).prop_map(
+    let windows = prop::sample::select(vec![10, 30, 60, 120, 300, 600, 1800, 3600]);
+    let time = (1..=8_u8, port_range(8), prop::sample::select(vec![Tcp, Udp, Both]), windows).prop_map(
         |(steps, ports, protocols, window)| TimeSequence {
             steps,
             ports,

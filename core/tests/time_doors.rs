@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portknock_core::config::{Config, Door, OpenPort, TimeSequence};
+use portknock_core::config::{Config, Door, OpenPort, StepProtocols, TimeSequence};
 use portknock_core::keys::{Key, NamedKey};
 use portknock_core::{Engine, Event, EventKind, Knock, Protocol, TcpFlags, Timestamp};
 
@@ -213,6 +213,55 @@ fn a_reload_makes_no_used_sequence_valid_and_ends_no_attempt_of_unchanged_doors(
         let rest: Vec<_> = half[3..].iter().map(|knock| Knock { time: at(8), ..*knock }).collect();
         let is_same = new.contains(&door(2));
         assert_eq!(feed(&mut engine, &rest).len(), usize::from(is_same), "{}", new[0].name);
+    }
+}
+
+#[test]
+fn a_used_sequence_opens_nothing_after_the_settings_of_time_sequences_changed() {
+    let lengths = [10, 30, 60, 120, 300, 600, 1800, 3600].map(Duration::from_secs);
+    let default = TimeSequence::default();
+    let variants = [
+        default.clone(),
+        TimeSequence { steps: 4, ..default.clone() },
+        TimeSequence { steps: 6, ..default.clone() },
+        TimeSequence { ports: default.ports.start().saturating_add(1)..=*default.ports.end(), ..default.clone() },
+        TimeSequence { protocols: StepProtocols::Both, ..default.clone() },
+    ];
+    let settings: Vec<_> = lengths
+        .iter()
+        .flat_map(|&window| variants.iter().map(move |time| TimeSequence { window, ..time.clone() }))
+        .collect();
+    let with = |time: &TimeSequence| config(vec![Door { time_sequence: Some(time.clone()), ..door(1) }]);
+    for before in &settings {
+        for after in &settings {
+            let mut engine = Engine::new(&with(before));
+            let number = before.window_at(at(5));
+            let recorded: Vec<_> = before
+                .sequence(&key(0), number)
+                .steps()
+                .iter()
+                .map(|step| Knock {
+                    port: step.port.get(),
+                    protocol: step.protocol,
+                    ..knocks(&key(0), host(7), at(5), at(5))[0]
+                })
+                .collect();
+            assert_eq!(feed(&mut engine, &recorded).len(), 1, "{before:?}");
+            let opens = |engine: &mut Engine, time: Timestamp| {
+                let again: Vec<_> = recorded.iter().map(|knock| Knock { time, ..*knock }).collect();
+                !feed(engine, &again).is_empty()
+            };
+            engine.reload(&with(after), at(6));
+            // Also while the windows near the present one are live, a day and a year later.
+            for seconds in [6, 11, 31, 61, 3_601, 7_201, 86_400, 31_536_000] {
+                assert!(!opens(&mut engine, at(seconds)), "{before:?} {after:?} after {seconds} s");
+            }
+            let same_number = after.window_start(number);
+            let is_far = same_number > at(50 * 31_536_000);
+            assert!(before.window == after.window || is_far || same_number < at(5), "{before:?} {after:?}");
+            engine.reload(&with(before), at(31_536_001));
+            assert!(!opens(&mut engine, at(31_536_001)), "{before:?} {after:?}");
+        }
     }
 }
 

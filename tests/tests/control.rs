@@ -80,6 +80,7 @@ fn the_status_has_everything_in_all_formats() {
     assert_eq!(status["interfaces"], json!(["eth0"]));
     assert_eq!(status["interface_states"], json!([{"name": "eth0", "listening": true, "reason": null}]));
     assert_eq!(status["dry_run"], json!(false));
+    assert_eq!(status["clock"], json!(null), "no door has keys");
     let failed = json!({"timeout": 0, "wrong_port": 0, "scan": 0, "full": 0, "reload": 0, "command": 0});
     let refused = json!({"replay": 0, "clock": 0, "unknown_door": 0, "cooldown": 0, "address": 0});
     assert_eq!(

@@ -13,7 +13,7 @@
 //! | `time_steps` | number of steps of a time sequence, 1 to 8 | 5 |
 //! | `time_ports` | their ports, as in `20000-60000` | 1024-65535 |
 //! | `time_protocols` | `tcp`, `udp` or `both` | `tcp` |
-//! | `time_step` | length of a window, in seconds, 10 to 3600 | 30 |
+//! | `time_step` | length of a window, in seconds: 10, 30, 60, 120, 300, 600, 1800 or 3600 | 30 |
 
 mod parse;
 
@@ -28,7 +28,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use crate::config::{DEFAULT_PACKET_PORT, Sequence, TimeSequence};
+use crate::config::{DEFAULT_PACKET_PORT, Sequence, TimeSequence, WINDOW_SECONDS_TEXT};
 use crate::keys::{Key, KeyFileError, KeyTextError, MAX_NAME_LENGTH, is_name, read_private_file};
 use crate::printable::{Printable, shown_path};
 use crate::spa::{self, MAX_DOOR_LENGTH, PACKET_LENGTH, PacketContent, PacketError};
@@ -161,7 +161,7 @@ pub enum SettingError {
     #[error("the protocols are tcp, udp or both")]
     TimeProtocols,
     /// The length of a window is not a number of seconds.
-    #[error("the length of a window is a whole number of seconds from 10 to 3600")]
+    #[error("the length of a window is {WINDOW_SECONDS_TEXT} seconds")]
     TimeStep,
 }
 

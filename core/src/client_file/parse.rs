@@ -193,8 +193,9 @@ mod tests {
             ("time_ports = 5", "write the ports as LOW-HIGH"),
             ("time_ports = 6-5", "write the ports as LOW-HIGH"),
             ("time_protocols = sctp", "the protocols are tcp, udp or both"),
-            ("time_step = 9", "the length of a window is a whole number of seconds"),
-            ("time_step = 3601", "the length of a window is a whole number of seconds"),
+            ("time_step = 9", "the length of a window is 10, 30, 60, 120, 300, 600, 1800 or 3600 seconds"),
+            ("time_step = 31", "the length of a window is 10, 30, 60, 120, 300, 600, 1800 or 3600 seconds"),
+            ("time_step = 3601", "the length of a window is 10, 30, 60, 120, 300, 600, 1800 or 3600 seconds"),
         ] {
             let (number, found) = error(&with(line));
             assert!(number == Some(3) && found.starts_with(message), "{line}: {found}");

@@ -14,7 +14,7 @@ use super::quoted::quoted;
 use super::quotes;
 use super::sequence;
 use super::slice::{Line, Slice};
-use super::time_sequence::{TimeSequence, WINDOW_SECONDS};
+use super::time_sequence::TimeSequence;
 use super::typography;
 use super::values;
 use crate::packet::TcpFlags;
@@ -228,7 +228,7 @@ fn assign_door(draft: &mut DoorDraft, key: Key, value: Slice<'_>, found: &mut Fi
         Key::Keys => door.key_file = Some(value.text().into()),
         Key::TimePorts => set(&mut time.ports, port_ranges::single(value, found)),
         Key::TimeProtocols => set(&mut time.protocols, keyed::protocols(value, found)),
-        Key::TimeStep => set(&mut time.window, values::seconds_in(value, WINDOW_SECONDS, found)),
+        Key::TimeStep => set(&mut time.window, values::window_seconds(value, found)),
         Key::Packet => set(&mut door.packet, keyed::packet_format(value, found).map(Some)),
         Key::SeqTimeout => set(&mut door.seq_timeout, values::seconds(value, found)),
         Key::CmdTimeout => set(&mut door.cmd_timeout, values::seconds(value, found)),

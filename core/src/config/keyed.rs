@@ -87,6 +87,7 @@ mod tests {
         }
         for (line, code) in [
             ("time_step = 9", codes::NUMBER_RANGE),
+            ("time_step = 31", codes::NUMBER_RANGE),
             ("time_step = 3601", codes::NUMBER_RANGE),
             ("time_step = soon", codes::NOT_SECONDS),
             ("time_protocols = sctp", codes::UNKNOWN_CHOICE),

@@ -53,6 +53,6 @@ pub use sequence::parse_sequence;
 pub(crate) use sequence_lines::{SequenceLine, unused_lines};
 pub use steps::{MAX_STEPS, Sequence, SequenceError, Step};
 pub use summary::CheckSummary;
-pub(crate) use time_sequence::{LIVE_WINDOWS, WINDOW_SECONDS};
+pub(crate) use time_sequence::{LIVE_WINDOWS, WINDOW_SECONDS, WINDOW_SECONDS_TEXT};
 pub use time_sequence::{MAX_TIME_STEPS, StepProtocols, StepProtocolsError, TimeSequence};
 pub(crate) use used_ports::UsedPorts;

@@ -24,7 +24,14 @@ use crate::time::Timestamp;
 /// Maximum number of steps of a time sequence: each uses four of the 32 bytes of an HMAC.
 pub const MAX_TIME_STEPS: u8 = 8;
 /// Valid lengths of a window, in seconds.
-pub(crate) const WINDOW_SECONDS: RangeInclusive<u64> = 10..=3600;
+///
+/// A sequence follows from the number of its window and not from the length. With another length the
+/// number of a window that has ended is that of a later window, or of an earlier one. Each length is
+/// at least twice the previous one, so that a later window begins when the time since 1970 has
+/// doubled. A recorded sequence is therefore not valid again if `time_step` changes.
+pub(crate) const WINDOW_SECONDS: [u64; 8] = [10, 30, 60, 120, 300, 600, 1800, 3600];
+/// The valid lengths in messages.
+pub(crate) const WINDOW_SECONDS_TEXT: &str = "10, 30, 60, 120, 300, 600, 1800 or 3600";
 /// Number of windows of a key whose sequences open the door: the previous, the present and the next
 /// one.
 pub(crate) const LIVE_WINDOWS: u8 = 3;
@@ -40,7 +47,8 @@ pub struct TimeSequence {
     pub ports: RangeInclusive<NonZeroU16>,
     /// `time_protocols`: the protocols of the steps. Default TCP.
     pub protocols: StepProtocols,
-    /// `time_step`: length of a window, in whole seconds from 1. Default 30 s.
+    /// `time_step`: length of a window: 10, 30, 60, 120, 300, 600, 1800 or 3600 seconds. Default 30 s.
+    /// With other lengths a sequence that was accepted may be accepted again when the length changes.
     pub window: Duration,
 }
 
@@ -176,6 +184,15 @@ mod tests {
         assert_eq!(text(&narrow, 59), "40003,40001,40004,40000,40002");
         let slow = TimeSequence { window: Duration::from_secs(3600), ..time };
         assert_eq!(text(&slow, 59), "18543,40084,5004,8642,5443");
+    }
+
+    #[test]
+    fn no_window_has_the_number_of_an_earlier_one_of_another_length() {
+        assert_eq!(
+            WINDOW_SECONDS.map(|seconds| seconds.to_string()).join(", "),
+            WINDOW_SECONDS_TEXT.replace(" or", ",")
+        );
+        assert!(WINDOW_SECONDS.windows(2).all(|pair| pair[0] * 2 <= pair[1]));
     }
 
     #[test]

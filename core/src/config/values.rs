@@ -13,6 +13,7 @@ use super::findings::Findings;
 use super::model::FlagMask;
 use super::quoted::quoted;
 use super::slice::{Slice, is_space};
+use super::time_sequence::{WINDOW_SECONDS, WINDOW_SECONDS_TEXT};
 use crate::network::parse_address_or_network;
 use crate::packet::TcpFlags;
 
@@ -36,6 +37,26 @@ pub(super) fn seconds(value: Slice<'_>, found: &mut Findings) -> Option<Duration
 
 /// Parses whole seconds in this range.
 pub(super) fn seconds_in(value: Slice<'_>, range: RangeInclusive<u64>, found: &mut Findings) -> Option<Duration> {
+    let help = match *range.end() {
+        MAX_SECONDS => format!("times are from 1 to {MAX_SECONDS} seconds (ten years)"),
+        most => format!("write a number of seconds from {} to {most}", range.start()),
+    };
+    seconds_that(value, |seconds| range.contains(&seconds), help, found)
+}
+
+/// Parses the length of a window of a time sequence.
+pub(super) fn window_seconds(value: Slice<'_>, found: &mut Findings) -> Option<Duration> {
+    let help = format!("the length of a window is {WINDOW_SECONDS_TEXT} seconds");
+    seconds_that(value, |seconds| WINDOW_SECONDS.contains(&seconds), help, found)
+}
+
+/// Parses whole seconds for which `is_valid` is true; `help` describes them.
+fn seconds_that(
+    value: Slice<'_>,
+    is_valid: impl Fn(u64) -> bool,
+    help: String,
+    found: &mut Findings,
+) -> Option<Duration> {
     let text = value.text().strip_prefix('+').unwrap_or(value.text());
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let scale = match unit.trim_matches(is_space).to_ascii_lowercase().as_str() {
@@ -52,12 +73,8 @@ pub(super) fn seconds_in(value: Slice<'_>, range: RangeInclusive<u64>, found: &m
         return None;
     };
     let seconds = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(scale));
-    let Some(seconds) = seconds.filter(|seconds| range.contains(seconds)) else {
+    let Some(seconds) = seconds.filter(|&seconds| is_valid(seconds)) else {
         let message = format!("{} is out of range", quoted(value.text()));
-        let help = match *range.end() {
-            MAX_SECONDS => format!("times are from 1 to {MAX_SECONDS} seconds (ten years)"),
-            most => format!("write a number of seconds from {} to {most}", range.start()),
-        };
         found.push(Diagnostic::error(codes::NUMBER_RANGE, value.span(), message).help(help));
         return None;
     };

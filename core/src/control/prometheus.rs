@@ -46,6 +46,9 @@ impl StatusReport {
             "Events that were not logged one by one, because of LogRate.",
             self.suppressed,
         );
+        let clock = self.clock.map(|clock| (String::new(), u64::from(clock.synchronised)));
+        let help = "1 if a program synchronises the clock, otherwise 0; missing if no door has keys.";
+        family(&mut out, "clock_synchronised", "gauge", help, clock);
         let interfaces = self.interface_states.iter().map(|interface| {
             (format!("{{interface=\"{}\"}}", escaped(&interface.name)), u64::from(interface.listening))
         });
@@ -121,6 +124,7 @@ mod tests {
             "portknock_build_info{version=\"0.1.0\"} 1",
             "portknock_uptime_seconds 90061",
             "portknock_openings_saved 0",
+            "portknock_clock_synchronised 0",
             "portknock_dry_run 1",
             "portknock_interface_up{interface=\"eth0\"} 1",
             "portknock_interface_up{interface=\"wlan0\"} 0",

@@ -51,6 +51,9 @@ pub struct StatusReport {
     pub(super) openings: usize,
     /// False if the state file does not contain every opening.
     pub(super) openings_saved: bool,
+    /// The clock of the machine; `None` if no door has keys.
+    #[serde(default)]
+    pub(super) clock: Option<ClockReport>,
     pub(super) followers: usize,
     /// Number of events that were not logged one by one.
     #[serde(default)]
@@ -82,6 +85,13 @@ pub(super) struct DoorReport {
     pub(super) failed: FailedReport,
     #[serde(default)]
     pub(super) refused: RefusedReport,
+}
+
+/// The wall clock, on which doors with keys depend.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct ClockReport {
+    /// False if no program synchronises it.
+    pub(super) synchronised: bool,
 }
 
 /// Authenticated knocks that opened nothing, by reason.
@@ -167,8 +177,18 @@ impl OpeningReport {
 impl StatusReport {
     /// Returns the status of a daemon with this service.
     pub fn new(service: &mut Service, daemon: DaemonInfo) -> Self {
-        let Status { engine, packets, drops, filtered, commands, commands_running, commands_waiting, saving, .. } =
-            service.status();
+        let Status {
+            engine,
+            packets,
+            drops,
+            filtered,
+            commands,
+            commands_running,
+            commands_waiting,
+            saving,
+            clock_synchronised,
+            ..
+        } = service.status();
         let now = service.now();
         let mut openings: Vec<_> = service.openings().collect();
         let mut counts: HashMap<&str, usize> = HashMap::new();
@@ -212,6 +232,7 @@ impl StatusReport {
             },
             openings: total,
             openings_saved: saving,
+            clock: clock_synchronised.map(|synchronised| ClockReport { synchronised }),
             followers: daemon.followers,
             suppressed: daemon.suppressed,
             open: openings.into_iter().map(|opening| OpeningReport::new(opening, now)).collect(),
@@ -274,6 +295,7 @@ pub(super) fn sample() -> StatusReport {
         commands: CommandsReport { run: 8, failed: 9, running: 10, waiting: 11 },
         openings: 3,
         openings_saved: false,
+        clock: Some(ClockReport { synchronised: false }),
         followers: 1,
         suppressed: 12,
         open: vec![

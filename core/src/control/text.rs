@@ -45,6 +45,9 @@ impl StatusReport {
         if !self.openings_saved {
             writeln!(out, "  WARNING        the state file does not contain every opening: see the log")?;
         }
+        if self.clock.is_some_and(|clock| !clock.synchronised) {
+            writeln!(out, "  WARNING        the clock is not synchronised, and doors with keys depend on it")?;
+        }
         let doors = self.doors.iter().map(|door| {
             let RefusedReport { replay, clock, unknown_door, cooldown, address } = door.refused;
             let refused = replay + clock + unknown_door + cooldown + address;
@@ -126,6 +129,7 @@ mod tests {
   not logged     12 events, beyond LogRate
   WARNING        dry run: no command runs, and no port opens
   WARNING        the state file does not contain every opening: see the log
+  WARNING        the clock is not synchronised, and doors with keys depend on it
 
 DOOR         OPEN FOR  OPENED  REFUSED
 openSSH      1         12      15

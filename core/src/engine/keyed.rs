@@ -15,7 +15,7 @@ use crate::event::{Event, EventKind, RefusalReason};
 use crate::live_windows::LiveWindows;
 use crate::packet::Protocol;
 use crate::packet_keys::HintTable;
-use crate::replay_memory::{KnockUse, ReplayMemory};
+use crate::replay_memory::{Incomplete, KnockUse, ReplayMemory};
 use crate::spa::PACKET_LENGTH;
 use crate::time::Timestamp;
 
@@ -39,12 +39,12 @@ impl Engine {
 
     /// True if knocks may have been accepted before the start of which there is no record.
     pub(crate) fn is_memory_incomplete(&self) -> bool {
-        self.state.replays.incomplete_until().is_some()
+        self.state.replays.incomplete().is_some()
     }
 
-    /// Refuses every knock that was acceptable at `wall`, by the wall clock.
-    pub(crate) fn distrust(&mut self, wall: Timestamp) {
-        self.state.replays.distrust(wall);
+    /// Refuses every knock that was acceptable in these times, by the wall clock.
+    pub(crate) fn distrust(&mut self, times: Incomplete) {
+        self.state.replays.distrust(times);
     }
 
     /// Returns the authenticated knocks that were accepted since the last call. They must be saved

@@ -44,6 +44,8 @@
 //!   process can use the disk within two clock skews.
 //! - Knocks were lost, and the wall clock is slow at the start that distrusts the memory. Call
 //!   [`StateFile::distrust`] again if the clock is then set forward.
+//! - Knocks were lost, and the start that distrusts the memory has a smaller `ClockSkew` than the
+//!   process that accepted them.
 //! - An older copy replaces the file, or another file is used and then this one again. Processes with
 //!   different state files do not share the knocks of a key.
 //!
@@ -77,10 +79,11 @@ pub use record::OpeningId;
 use record::{HEADER, Record, SavedOpening, VERSION, VERSION_OF_OPENINGS};
 use times::{closes_at, times};
 
+use crate::config::Options;
 use crate::event::{Action, CommandRequest};
 use crate::network::is_address;
 use crate::openings::Opening;
-use crate::replay_memory::{KnockUse, ReplayMemory};
+use crate::replay_memory::{Incomplete, KnockUse, ReplayMemory};
 use crate::time::Timestamp;
 
 /// Time between a failed write and the next attempt if nothing changes in between.
@@ -194,16 +197,18 @@ impl StateFile {
     /// See [`StateError`]: another process uses the file, another user could have written it, or its
     /// version is unknown.
     pub fn open(path: &Path, boot_id: &str, clocks: Clocks) -> Result<(Self, Restored), StateError> {
-        Self::open_marked(path, boot_id, None, clocks)
+        Self::open_marked(path, boot_id, None, Options::default().clock_skew, clocks)
     }
 
     /// Opens or creates the file as [`StateFile::open`] does. `markers` is a directory that is cleared
     /// when the system boots, and only then. Pass the same directory at every start. Without it, every
-    /// start after one that did not stop in order distrusts the memory of accepted knocks.
+    /// start after one that did not stop in order distrusts the memory of accepted knocks. `skew` is the
+    /// permitted difference between the clocks of clients and of this machine.
     pub(crate) fn open_marked(
         path: &Path,
         boot_id: &str,
         markers: Option<&Path>,
+        skew: Duration,
         clocks: Clocks,
     ) -> Result<(Self, Restored), StateError> {
         // Without a current directory the path is used unchanged.
@@ -255,7 +260,7 @@ impl StateFile {
         if found.as_ref().is_some_and(|found| found.is_complete(mark)) {
             state.marker.save(state.end);
         } else {
-            state.distrust(clocks.wall);
+            state.distrust(Incomplete::new(clocks.wall, skew));
         }
         // After a failed sync, a later one can succeed although the disk does not have what was read.
         if let Some(file) = found.and_then(|found| found.file)
@@ -269,7 +274,7 @@ impl StateFile {
             state.marker.save(state.end);
         } else {
             // The file may still be as an earlier process left it when a later start can write it.
-            state.replay.distrust(clocks.wall);
+            state.replay.distrust(Incomplete::new(clocks.wall, skew));
         }
         restored.replay = state.replay.clone();
         Ok((state, restored))
@@ -346,14 +351,14 @@ impl StateFile {
         self.replay.restore(knock);
     }
 
-    /// Records that knocks which were acceptable at `wall` may have been accepted without a record.
-    pub(crate) fn distrust(&mut self, wall: Timestamp) {
+    /// Records that knocks which were acceptable in these times may have been accepted without a record.
+    pub(crate) fn distrust(&mut self, times: Incomplete) {
         // The marker is written again when the file contains this.
         self.marker.clear();
-        record::write_incomplete(&mut self.pending, wall);
+        record::write_incomplete(&mut self.pending, times);
         self.pending_records += 1;
         self.record_memory();
-        self.replay.distrust(wall);
+        self.replay.distrust(times);
     }
 
     fn record_memory(&mut self) {
@@ -571,7 +576,7 @@ impl StateFile {
                 Some(Record::Close(id)) => drop(self.live.remove(&id)),
                 Some(Record::Use(knock)) => self.replay.restore(&knock),
                 Some(Record::Floor(key, form, floor)) => self.replay.restore_floor(key, form, floor),
-                Some(Record::Incomplete(until)) => self.replay.distrust(until),
+                Some(Record::Incomplete(times)) => self.replay.distrust(times),
                 Some(Record::End) => {
                     ends += 1;
                     ended = whole == bytes.len();

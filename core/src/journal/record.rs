@@ -9,8 +9,8 @@
 //!   `packet` or `time:SECONDS`.
 //! - `CRC floor KEY FORM TIME` records that knocks of this key and form are refused if they have this
 //!   time or an earlier one.
-//! - `CRC incomplete TIME` records that knocks which were acceptable at this time may have been accepted
-//!   without a `use` record.
+//! - `CRC incomplete TIME [PACKETS]` records that knocks which were acceptable at this time may have been
+//!   accepted without a `use` record, and packets with the time `PACKETS` and earlier, too.
 //! - `CRC end` is the last line of a file whose process stopped in order, having saved everything. The
 //!   next start removes it.
 //!
@@ -25,7 +25,7 @@ use ipnet::IpNet;
 
 use crate::keys::Fingerprint;
 use crate::network::{is_address, parse_network};
-use crate::replay_memory::{Form, KnockUse, ReplayMemory};
+use crate::replay_memory::{Form, Incomplete, KnockUse, ReplayMemory};
 use crate::time::Timestamp;
 
 /// The text of the first line before the version.
@@ -47,7 +47,7 @@ pub(super) enum Record {
     Close(OpeningId),
     Use(KnockUse),
     Floor(Fingerprint, Form, Timestamp),
-    Incomplete(Timestamp),
+    Incomplete(Incomplete),
     End,
 }
 
@@ -103,8 +103,8 @@ pub(super) fn write_use(out: &mut Vec<u8>, KnockUse { key, form, time, token }: 
 /// Appends the lines of everything that a memory refuses. Returns their number.
 pub(super) fn write_memory(out: &mut Vec<u8>, memory: &ReplayMemory) -> usize {
     let mut lines = 0;
-    if let Some(until) = memory.incomplete_until() {
-        write_incomplete(out, until);
+    if let Some(times) = memory.incomplete() {
+        write_incomplete(out, times);
         lines += 1;
     }
     for (key, form, floor, knocks) in memory.iter() {
@@ -122,8 +122,8 @@ pub(super) fn write_memory(out: &mut Vec<u8>, memory: &ReplayMemory) -> usize {
 }
 
 /// Appends the line of an `incomplete` record.
-pub(super) fn write_incomplete(out: &mut Vec<u8>, until: Timestamp) {
-    write_line(out, &format!("incomplete {}", until.as_nanos()));
+pub(super) fn write_incomplete(out: &mut Vec<u8>, Incomplete { until, packets_until }: Incomplete) {
+    write_line(out, &format!("incomplete {} {}", until.as_nanos(), packets_until.as_nanos()));
 }
 
 /// Appends the line of an `end` record.
@@ -186,7 +186,10 @@ pub(super) fn parse(line: &[u8]) -> Option<Record> {
             Record::Use(KnockUse { key, form, time: parse_time(next()?)?, token: parse_hex(next()?)? })
         }
         "floor" => Record::Floor(Fingerprint(parse_hex(next()?)?), parse_form(next()?)?, parse_time(next()?)?),
-        "incomplete" => Record::Incomplete(parse_time(next()?)?),
+        "incomplete" => {
+            let until = parse_time(next()?)?;
+            Record::Incomplete(Incomplete { until, packets_until: next().map_or(Some(until), parse_time)? })
+        }
         "end" => Record::End,
         _ => return None,
     };
@@ -218,6 +221,8 @@ fn unescape(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -284,7 +289,7 @@ mod tests {
     fn the_lines_of_knocks_have_the_documented_fields() {
         let (mut memory, mut out) = (ReplayMemory::default(), Vec::new());
         let (key, time) = (Fingerprint([0xa1; 16]), Timestamp::from_nanos(1_700_000_000_000_000_001));
-        memory.distrust(time);
+        memory.distrust(Incomplete::new(time, Duration::from_secs(1)));
         memory.restore_floor(key, Form::Time(30), time);
         memory.restore(&KnockUse { key, form: Form::Packet, time, token: [0xb2; 12] });
         assert_eq!(write_memory(&mut out, &memory), 3);
@@ -298,7 +303,7 @@ mod tests {
             [
                 "end",
                 &format!("floor {key} time:30 1700000000000000001"),
-                "incomplete 1700000000000000001",
+                "incomplete 1700000000000000001 1700000001000000001",
                 &format!("use {key} packet 1700000000000000001 {token}"),
             ]
         );

@@ -391,10 +391,12 @@ fn an_opening_by_another_address_replaces_a_closing_one_of_the_same_network() {
     assert_eq!(restored.openings, [of_network(2, 40)]);
 }
 
+const SKEW: Duration = Duration::from_secs(60);
+
 /// Starts again with a directory of markers. Returns the memory if the start trusts it.
 fn trusted(path: &Path, boot: &str, markers: Option<&Path>) -> Option<(StateFile, ReplayMemory)> {
-    let (state, restored) = StateFile::open_marked(path, boot, markers, at(100)).unwrap();
-    (restored.replay.incomplete_until() != Some(at(100).wall)).then_some((state, restored.replay))
+    let (state, restored) = StateFile::open_marked(path, boot, markers, SKEW, at(100)).unwrap();
+    (restored.replay.incomplete() != Some(Incomplete::new(at(100).wall, SKEW))).then_some((state, restored.replay))
 }
 
 fn knock(number: u32) -> KnockUse {
@@ -409,25 +411,28 @@ fn a_start_trusts_the_knocks_after_a_stop_in_order_or_a_death_in_the_same_boot()
     let dir = tempfile::tempdir().unwrap();
     let (path, markers) = (dir.path().join("openings"), dir.path().join("markers"));
     let markers = Some(&*markers);
-    let (state, restored) = StateFile::open_marked(&path, BOOT, markers, at(0)).unwrap();
-    assert_eq!(restored.replay.incomplete_until(), Some(at(0).wall), "a new file looks like a lost one");
+    let (state, restored) = StateFile::open_marked(&path, BOOT, markers, SKEW, at(0)).unwrap();
+    assert_eq!(
+        restored.replay.incomplete(),
+        Some(Incomplete::new(at(0).wall, SKEW)),
+        "a new file looks like a lost one"
+    );
     drop(state);
     let (mut state, mut memory) = trusted(&path, BOOT, markers).unwrap();
-    let skew = Duration::from_secs(60);
     let number = 8 * 1_000;
-    assert!(memory.accept(&knock(number), at(1_000).wall, skew).is_ok());
+    assert!(memory.accept(&knock(number), at(1_000).wall, SKEW).is_ok());
     state.used(&knock(number));
     state.commit(at(1_000).now);
     drop(state);
     // The process died.
     let (mut state, mut memory) = trusted(&path, BOOT, markers).unwrap();
-    assert!(memory.accept(&knock(number), at(1_000).wall, skew).is_err());
+    assert!(memory.accept(&knock(number), at(1_000).wall, SKEW).is_err());
     assert!(fs::read_to_string(&path).unwrap().starts_with("portknock openings 2\n"));
     state.finish(at(1_000).now);
     drop(state);
     assert!(fs::read_to_string(&path).unwrap().ends_with(" end\n"));
     let (mut state, mut memory) = trusted(&path, "boot-2", None).unwrap();
-    assert!(memory.accept(&knock(number), at(1_000).wall, skew).is_err());
+    assert!(memory.accept(&knock(number), at(1_000).wall, SKEW).is_err());
     assert!(!fs::read_to_string(&path).unwrap().contains(" end\n"), "removed before a knock is accepted");
     state.commit(at(1_000).now);
     drop(state);
@@ -469,7 +474,7 @@ fn accepted_knocks_do_not_make_the_file_grow() {
 fn a_file_at_another_path_gets_the_knocks_and_the_old_file_is_not_trusted() {
     let dir = tempfile::tempdir().unwrap();
     let (old_path, new_path, markers) = (dir.path().join("old"), dir.path().join("new"), dir.path().join("markers"));
-    let start = |path| StateFile::open_marked(path, BOOT, Some(&*markers), at(0)).unwrap();
+    let start = |path| StateFile::open_marked(path, BOOT, Some(&*markers), SKEW, at(0)).unwrap();
     let (mut old, _) = start(&old_path);
     old.used(&knock(8_000));
     old.commit(at(0).now);

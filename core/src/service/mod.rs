@@ -72,7 +72,7 @@ use crate::journal::{OpeningId, StateFile};
 use crate::log_limit::DOOR_BURST;
 use crate::packet::Protocol;
 use crate::reader::Counts;
-use crate::replay_memory::ReplayMemory;
+use crate::replay_memory::{Incomplete, ReplayMemory};
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::TimerFd;
 use crate::sys::wake::WakeFd;
@@ -318,8 +318,9 @@ impl Service {
         let since_start = clocks.now.saturating_since(self.started);
         let start = clocks.wall.as_nanos().saturating_sub(u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX));
         if let (true, Some(state)) = (self.engine.is_memory_incomplete(), &mut self.state) {
-            state.distrust(Timestamp::from_nanos(start));
-            self.engine.distrust(Timestamp::from_nanos(start));
+            let times = Incomplete::new(Timestamp::from_nanos(start), self.config.options.clock_skew);
+            state.distrust(times);
+            self.engine.distrust(times);
         }
     }
 
@@ -440,6 +441,7 @@ impl Service {
             commands_running: self.executor.running(),
             commands_waiting: self.executor.waiting(),
             saving: self.state.as_ref().is_none_or(StateFile::is_saving),
+            clock_synchronised: has_keys(&self.config).then(is_synchronised),
         }
     }
 }
@@ -481,17 +483,23 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+fn has_keys(config: &Config) -> bool {
+    config.doors.iter().any(|door| door.key_file.is_some())
+}
+
 /// Adds notices if doors with keys refuse knocks because of the clock, or for a time from `wall` on,
 /// the wall clock's time, because the record of accepted knocks is incomplete.
 fn report_obstacles(config: &Config, replays: &ReplayMemory, wall: Timestamp, notices: &mut VecDeque<Notice>) {
-    let has_keys = config.doors.iter().any(|door| door.key_file.is_some());
+    let has_keys = has_keys(config);
     if has_keys && !is_synchronised() {
         notices.push_back(Notice::ClockNotSynchronised);
     }
     let windows = config.doors.iter().filter_map(|door| door.time_sequence.as_ref()).map(|time| time.window);
     let longest = windows.fold(config.options.clock_skew, Duration::max);
     // Knocks from later times are accepted, and a complete record of them has begun then.
-    let ends = replays.incomplete_until().map(|until| until.saturating_add(longest * 2));
+    let ends = replays.incomplete().map(|times| {
+        times.until.saturating_add(longest * 2).max(times.packets_until.saturating_add(config.options.clock_skew))
+    });
     if has_keys && ends.is_some_and(|ends| ends > wall) {
         notices.push_back(Notice::ReplaysIncomplete);
     }

@@ -28,6 +28,8 @@ pub struct Status {
     pub commands_waiting: usize,
     /// True if the state file contains every opening.
     pub saving: bool,
+    /// True if a program synchronises the clock of this machine; `None` if no door has keys.
+    pub clock_synchronised: Option<bool>,
 }
 
 /// Counters of commands since the start.

@@ -41,7 +41,7 @@ pub(super) fn open_state(
 /// Fails as [`StateFile::open`] does.
 pub(super) fn open_file(config: &Config, path: &Path, clocks: Clocks) -> Result<(StateFile, Restored), StateError> {
     let socket = config.options.control_socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
-    StateFile::open_marked(path, &boot_id(), socket.parent(), clocks)
+    StateFile::open_marked(path, &boot_id(), socket.parent(), config.options.clock_skew, clocks)
 }
 
 fn take_notices(file: &mut StateFile, notices: &mut VecDeque<Notice>) {

@@ -1,9 +1,11 @@
 //! Doors that only clients with keys open: time sequences and packets, from the client's file to the
 //! open door, and everything that must not open them.
 
+mod clocks;
 mod newcomer;
 mod opening;
 mod packets;
+mod reference;
 mod replays;
 mod secrets;
 mod turns;

@@ -184,7 +184,8 @@ impl World {
         let (now, markers) = (self.now(), self.markers.clone());
         let clocks = Clocks { now, wall: now, boot: Duration::from_secs(self.time - 9_000) };
         let boot_id = format!("boot-{}", self.boot);
-        let (state, restored) = StateFile::open_marked(&self.path, &boot_id, Some(&markers), clocks).unwrap();
+        let (state, restored) =
+            StateFile::open_marked(&self.path, &boot_id, Some(&markers), Duration::from_secs(SKEW), clocks).unwrap();
         self.print(&restored.replay);
         if disk::has_failed() {
             self.waits_from = self.time;
