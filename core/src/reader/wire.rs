@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::{Absence, CaptureNotice};
 use crate::clock::Clock;
-use crate::config::{Config, Door, DoorId, Sequence, Step};
+use crate::config::{Config, DoorId, Sequence, Step};
 use crate::decode::Knock;
 use crate::engine::{EngineStats, LiveSecrets};
 use crate::event::{Event, EventKind, FailReason};
@@ -212,7 +212,7 @@ pub(super) struct Doors {
     text: String,
     /// The index and the sequence of each one-time door.
     one_time: Vec<(u16, Option<WireSequence>)>,
-    /// The index and the number of keys of each door with a time sequence.
+    /// The index and the number of keys of each door with live windows.
     key_counts: Vec<(u16, u32)>,
     /// The live windows of these doors.
     windows: Vec<WireWindow>,
@@ -294,8 +294,7 @@ impl Doors {
     pub(super) fn of(config: &Config, secrets: &LiveSecrets) -> Self {
         let numbered = (0..=u16::MAX).zip(&config.doors);
         let one_time = numbered.clone().filter(|(_, door)| door.one_time_sequences.is_some());
-        let key_count = |door: &Door| if door.time_sequence.is_some() { door.keys.len() } else { 0 };
-        let key_counts = numbered.map(|(id, door)| (id, u32::try_from(key_count(door)).unwrap_or(u32::MAX)));
+        let key_counts = numbered.map(|(id, door)| (id, u32::try_from(door.window_keys()).unwrap_or(u32::MAX)));
         Self {
             text: config.to_string(),
             one_time: one_time.map(|(id, door)| (id, door.sequence.as_ref().map(WireSequence::of))).collect(),

@@ -484,11 +484,11 @@ fn absolute(path: &Path) -> PathBuf {
 /// Adds notices if doors with keys refuse knocks because of the clock, or for a time from `wall` on,
 /// the wall clock's time, because the record of accepted knocks is incomplete.
 fn report_obstacles(config: &Config, replays: &ReplayMemory, wall: Timestamp, notices: &mut VecDeque<Notice>) {
-    let has_keys = config.doors.iter().any(|door| door.key_file.is_some());
+    let has_keys = config.doors.iter().any(Door::has_secrets);
     if has_keys && !is_synchronised() {
         notices.push_back(Notice::ClockNotSynchronised);
     }
-    let windows = config.doors.iter().filter_map(|door| door.time_sequence.as_ref()).map(|time| time.window);
+    let windows = config.doors.iter().filter_map(Door::window_length);
     let longest = windows.fold(config.options.clock_skew, Duration::max);
     // Knocks from later times are accepted, and a complete record of them has begun then.
     let ends = replays.incomplete_until().map(|until| until.saturating_add(longest * 2));

@@ -55,5 +55,5 @@ fn stores(door: &Door) -> bool {
     runs(&door.stop_command)
         || runs(&door.stop_command_6)
         || door.one_time_sequences.is_some()
-        || door.key_file.is_some()
+        || door.has_secrets()
 }
