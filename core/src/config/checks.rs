@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU16;
 
-use super::code_sequence::CodeSequence;
 use super::codes;
 use super::command_checks;
 use super::diagnostic::Diagnostic;
@@ -145,7 +144,7 @@ fn check_flags(draft: &DoorDraft, found: &mut Findings) {
     let Door { tcpflags, sequence, time_sequence, packet, code, .. } = &draft.door;
     let has_tcp = |steps: &[Step]| steps.iter().any(|step| step.protocol == Protocol::Tcp);
     let is_udp = packet.is_some()
-        || code.as_ref().is_some_and(CodeSequence::is_udp)
+        || code.as_ref().is_some_and(|code| !code.has_tcp())
         || time_sequence.as_ref().is_some_and(|time| time.protocols == StepProtocols::Udp)
         || sequence.as_ref().is_some_and(|sequence| !has_tcp(sequence.steps()));
     let begins_connection = tcpflags.matches(TcpFlags::SYN);

@@ -159,10 +159,10 @@ impl CodeSequence {
         Sequence::new(steps).expect("1 to 32 steps are a sequence")
     }
 
-    /// True if each step uses UDP.
-    pub(crate) fn is_udp(&self) -> bool {
-        let protocols = self.fixed.iter().map(|step| step.protocol).chain(self.code.iter().map(|step| step.protocol));
-        protocols.into_iter().all(|protocol| protocol == Protocol::Udp)
+    /// True if a step uses TCP.
+    pub(crate) fn has_tcp(&self) -> bool {
+        let mut protocols = self.fixed.iter().map(|step| step.protocol).chain(self.code.iter().map(|step| step.protocol));
+        protocols.any(|protocol| protocol == Protocol::Tcp)
     }
 }
 
@@ -233,6 +233,8 @@ mod tests {
         let udp = CodeStep::new(21, 3, Udp).unwrap();
         let mixed = CodeSequence::new(fixed(&[21_500]), [udp, code(&[(22, 3)])[0]]).unwrap();
         assert_eq!(mixed.to_string(), "21500,21???:udp,22???", "another protocol");
-        assert!(!mixed.is_udp());
+        assert!(mixed.has_tcp());
+        let udp = CodeSequence::new([Step { protocol: Udp, ..fixed(&[1])[0] }], [udp, CodeStep::new(22, 3, Udp).unwrap()]);
+        assert!(!udp.unwrap().has_tcp());
     }
 }

@@ -390,6 +390,14 @@ pub(super) enum DoorEventKind {
     Reload {
         stage: u8,
     },
+    /// Too many wrong codes of the address.
+    Silenced {
+        stage: u8,
+    },
+    /// Too many wrong codes.
+    DoorSilenced {
+        stage: u8,
+    },
 }
 
 impl DoorEvent {
@@ -406,6 +414,8 @@ impl DoorEvent {
             EventKind::Fail { stage, reason: FailReason::WrongPort } => DoorEventKind::WrongPort { stage },
             EventKind::Fail { stage, reason: FailReason::Scan } => DoorEventKind::Scan { stage },
             EventKind::Fail { stage, reason: FailReason::Full } => DoorEventKind::Full { stage },
+            EventKind::Fail { stage, reason: FailReason::Silenced } => DoorEventKind::Silenced { stage },
+            EventKind::Fail { stage, reason: FailReason::DoorSilenced } => DoorEventKind::DoorSilenced { stage },
             EventKind::Fail { stage, reason: FailReason::Reload } => DoorEventKind::Reload { stage },
             EventKind::Extend { .. }
             | EventKind::Close { .. }
@@ -431,6 +441,8 @@ impl DoorEvent {
             DoorEventKind::WrongPort { stage } => fail(stage, FailReason::WrongPort),
             DoorEventKind::Scan { stage } => fail(stage, FailReason::Scan),
             DoorEventKind::Full { stage } => fail(stage, FailReason::Full),
+            DoorEventKind::Silenced { stage } => fail(stage, FailReason::Silenced),
+            DoorEventKind::DoorSilenced { stage } => fail(stage, FailReason::DoorSilenced),
             DoorEventKind::Reload { stage } => fail(stage, FailReason::Reload),
         }
     }
@@ -444,6 +456,8 @@ impl DoorEvent {
             | DoorEventKind::WrongPort { stage }
             | DoorEventKind::Scan { stage }
             | DoorEventKind::Full { stage }
+            | DoorEventKind::Silenced { stage }
+            | DoorEventKind::DoorSilenced { stage }
             | DoorEventKind::Reload { stage } => Some(stage),
         }
     }
