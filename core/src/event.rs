@@ -274,10 +274,16 @@ impl fmt::Display for Event {
             EventKind::Close { reason: Some(reason), .. } => write!(f, "closed early: {reason}"),
             EventKind::Timeout { stage } => write!(f, "sequence timeout (stage {stage})"),
             EventKind::Fail { stage, reason: FailReason::Silenced } => {
-                write!(f, "attempt failed: third wrong code, the address is ignored until the window ends (stage {stage})")
+                write!(
+                    f,
+                    "attempt failed: third wrong code, the address is ignored until the window ends (stage {stage})"
+                )
             }
             EventKind::Fail { stage, reason: FailReason::DoorSilenced } => {
-                write!(f, "attempt failed: tenth wrong code, the door ignores every address until the window ends (stage {stage})")
+                write!(
+                    f,
+                    "attempt failed: tenth wrong code, the door ignores every address until the window ends (stage {stage})"
+                )
             }
             EventKind::Fail { stage, reason } => write!(f, "attempt failed: {reason} (stage {stage})"),
             EventKind::Refused { key, reason } => write!(f, "knock of key {} refused: {reason}", Printable(key)),

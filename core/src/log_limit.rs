@@ -70,7 +70,9 @@ impl EventCounts {
             EventKind::Fail { reason: FailReason::Full, .. } => &mut self.full,
             EventKind::Fail { reason: FailReason::Reload, .. } => &mut self.reload,
             EventKind::Open { .. } => &mut self.unopened,
-            EventKind::Fail { reason: FailReason::Command | FailReason::Silenced | FailReason::DoorSilenced, .. }
+            EventKind::Fail {
+                reason: FailReason::Command | FailReason::Silenced | FailReason::DoorSilenced, ..
+            }
             | EventKind::Extend { .. }
             | EventKind::Close { .. }
             | EventKind::Refused { .. } => return,
@@ -206,7 +208,9 @@ impl LogLimit {
         let Some(counts) = self.counts.get_mut(usize::from(door)) else { return true };
         let nanos = now.as_nanos();
         let is_admitted = match kind {
-            EventKind::Fail { reason: FailReason::Command | FailReason::Silenced | FailReason::DoorSilenced, .. }
+            EventKind::Fail {
+                reason: FailReason::Command | FailReason::Silenced | FailReason::DoorSilenced, ..
+            }
             | EventKind::Extend { .. }
             | EventKind::Close { .. }
             | EventKind::Refused { .. } => true,

@@ -119,7 +119,8 @@ impl FromStr for TotpSecret {
 
     fn from_str(text: &str) -> Result<Self, TotpTextError> {
         let mut characters = Zeroizing::new(Vec::with_capacity(text.len()));
-        characters.extend(text.trim_end_matches('=').bytes().filter(|byte| *byte != b' ').map(|b| b.to_ascii_uppercase()));
+        characters
+            .extend(text.trim_end_matches('=').bytes().filter(|byte| *byte != b' ').map(|b| b.to_ascii_uppercase()));
         let length = BASE32_NOPAD.decode_len(characters.len()).map_err(|_| TotpTextError::NotBase32)?;
         let mut secret = Zeroizing::new(vec![0; length]);
         BASE32_NOPAD.decode_mut(&characters, &mut secret).map_err(|_| TotpTextError::NotBase32)?;
@@ -232,7 +233,9 @@ fn parse(bytes: &[u8], stem: &str) -> Result<TotpKey, TotpTextError> {
 /// Returns the text with every byte as `%XX` that a label of a URI cannot contain (RFC 3986).
 fn percent_encoded(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte);
-    text.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// Returns the text with the bytes that `%XX` stands for; bytes that are not UTF-8 are replaced.
@@ -328,7 +331,10 @@ pub(crate) mod tests {
             assert_eq!(read(&uri), named("my-phone", Some(digits)), "{}", *uri);
         }
         for (uri, name) in [
-            (format!("otpauth://totp/ACME%20Co:john%40example.com?issuer=ACME%20Co&secret={secret}"), "john@example.com"),
+            (
+                format!("otpauth://totp/ACME%20Co:john%40example.com?issuer=ACME%20Co&secret={secret}"),
+                "john@example.com",
+            ),
             (format!("OTPAUTH://totp/alice?algorithm=sha1&digits=6&period=30&secret={secret}"), "alice"),
             (format!("otpauth://totp/two%20words?secret={secret}&image=x"), "stem"),
             (format!("otpauth://totp/%zz%?secret={secret}"), "%zz%"),

@@ -161,7 +161,8 @@ impl CodeSequence {
 
     /// True if a step uses TCP.
     pub(crate) fn has_tcp(&self) -> bool {
-        let mut protocols = self.fixed.iter().map(|step| step.protocol).chain(self.code.iter().map(|step| step.protocol));
+        let mut protocols =
+            self.fixed.iter().map(|step| step.protocol).chain(self.code.iter().map(|step| step.protocol));
         protocols.any(|protocol| protocol == Protocol::Tcp)
     }
 }
@@ -197,7 +198,9 @@ mod tests {
 
     #[test]
     fn the_digits_of_a_code_are_those_of_the_ports_from_left_to_right() {
-        let ports = |steps: &[(u16, u8)], number| CodeSequence::new(fixed(&[7391]), code(steps)).unwrap().sequence(number).to_string();
+        let ports = |steps: &[(u16, u8)], number| {
+            CodeSequence::new(fixed(&[7391]), code(steps)).unwrap().sequence(number).to_string()
+        };
         assert_eq!(ports(&[(21, 3), (22, 3)], 287_082), "7391,21287,22082");
         assert_eq!(ports(&[(21, 3), (22, 3)], 7), "7391,21000,22007");
         assert_eq!(ports(&[(1, 4), (30, 2)], 287_082), "7391,12870,3082");
@@ -207,14 +210,28 @@ mod tests {
 
     #[test]
     fn every_value_of_a_pattern_is_a_port() {
-        for (prefix, digits, is_valid) in
-            [(21, 3, true), (0, 3, false), (6, 4, false), (5, 4, true), (64, 3, true), (65, 3, false), (655, 2, false),
-             (654, 2, true), (6552, 1, true), (6553, 1, false), (1, 5, false), (1, 0, false), (u16::MAX, 4, false)]
-        {
+        for (prefix, digits, is_valid) in [
+            (21, 3, true),
+            (0, 3, false),
+            (6, 4, false),
+            (5, 4, true),
+            (64, 3, true),
+            (65, 3, false),
+            (655, 2, false),
+            (654, 2, true),
+            (6552, 1, true),
+            (6553, 1, false),
+            (1, 5, false),
+            (1, 0, false),
+            (u16::MAX, 4, false),
+        ] {
             assert_eq!(CodeStep::new(prefix, digits, Udp).is_some(), is_valid, "{prefix} {digits}");
         }
         let step = CodeStep::new(21, 3, Udp).unwrap();
-        assert_eq!((step.ports().start().get(), step.ports().end().get(), step.to_string()), (21_000, 21_999, "21???:udp".into()));
+        assert_eq!(
+            (step.ports().start().get(), step.ports().end().get(), step.to_string()),
+            (21_000, 21_999, "21???:udp".into())
+        );
     }
 
     #[test]
@@ -234,7 +251,8 @@ mod tests {
         let mixed = CodeSequence::new(fixed(&[21_500]), [udp, code(&[(22, 3)])[0]]).unwrap();
         assert_eq!(mixed.to_string(), "21500,21???:udp,22???", "another protocol");
         assert!(mixed.has_tcp());
-        let udp = CodeSequence::new([Step { protocol: Udp, ..fixed(&[1])[0] }], [udp, CodeStep::new(22, 3, Udp).unwrap()]);
+        let udp =
+            CodeSequence::new([Step { protocol: Udp, ..fixed(&[1])[0] }], [udp, CodeStep::new(22, 3, Udp).unwrap()]);
         assert!(!udp.unwrap().has_tcp());
     }
 }

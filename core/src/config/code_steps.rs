@@ -12,8 +12,7 @@ use super::slice::Slice;
 use super::steps::Step;
 
 /// Help for a pattern in a wrong form.
-const PATTERN_HELP: &str =
-    "write the first digits of the port and then one to four question marks, one for each digit of the code, as in `21???`";
+const PATTERN_HELP: &str = "write the first digits of the port and then one to four question marks, one for each digit of the code, as in `21???`";
 
 /// Returns true if the value of `sequence` contains digits of a code.
 pub(super) fn has_code(value: Slice<'_>) -> bool {
@@ -59,12 +58,16 @@ pub(super) fn parse(value: Slice<'_>, found: &mut Findings) -> Option<CodeSequen
             value.span(),
             "begin with two or more secret ports, as in `7391,48213,21???,22???`: without them a port scan sends wrong codes, and the door is silent most of the time",
         ),
-        CodeSequenceError::Digits(_) => {
-            (codes::CODE_DIGITS, value.span(), "write one question mark for each digit that the app shows, as in `21???,22???`")
-        }
-        CodeSequenceError::Overlap(index, _) => {
-            (codes::CODE_OVERLAP, spans[index].clone(), "use ranges and ports that differ, as in `7391,48213,21???,22???`")
-        }
+        CodeSequenceError::Digits(_) => (
+            codes::CODE_DIGITS,
+            value.span(),
+            "write one question mark for each digit that the app shows, as in `21???,22???`",
+        ),
+        CodeSequenceError::Overlap(index, _) => (
+            codes::CODE_OVERLAP,
+            spans[index].clone(),
+            "use ranges and ports that differ, as in `7391,48213,21???,22???`",
+        ),
         CodeSequenceError::TooLong(_) => (codes::TOO_MANY_STEPS, value.span(), "shorten the sequence"),
     };
     found.push(Diagnostic::error(code, span, error.to_string()).help(help));
@@ -114,23 +117,32 @@ mod tests {
         ] {
             let text = format!("[a]\nsequence = {text}\ntotp_secret = /s # ours\n");
             let config = parse(text.as_bytes()).config.unwrap();
-            assert_eq!(config.to_string(), format!("[a]\n    sequence = {canonical}\n    totp_secret = /s\n    seq_timeout = 25\n"));
+            assert_eq!(
+                config.to_string(),
+                format!("[a]\n    sequence = {canonical}\n    totp_secret = /s\n    seq_timeout = 25\n")
+            );
             assert_eq!(parse(config.to_string().as_bytes()).config, Some(config));
         }
     }
 
     #[test]
     fn each_error_has_its_code() {
-        for bad in ["7391,48213,2?1??,22???", "7391,48213,21?????,2?", "7391,48213,x??,22???", "7391,48213,-1??,22???"] {
+        for bad in ["7391,48213,2?1??,22???", "7391,48213,21?????,2?", "7391,48213,x??,22???", "7391,48213,-1??,22???"]
+        {
             assert_eq!(codes_of(bad), [super::codes::CODE_PATTERN], "{bad}");
         }
         assert_eq!(codes_of("7391,21???,48213,22???"), [super::codes::CODE_PATTERN]);
-        for bad in ["7391,48213,6????,22??", "7391,48213,???,22???", "7391,48213,0??,22????", "7391,48213,99999???,22???"] {
+        for bad in
+            ["7391,48213,6????,22??", "7391,48213,???,22???", "7391,48213,0??,22????", "7391,48213,99999???,22???"]
+        {
             assert_eq!(codes_of(bad), [super::codes::PORT_RANGE], "{bad}");
         }
         assert_eq!(codes_of("21???,22???"), [super::codes::NO_FIXED_STEPS]);
         for bad in ["7391,48213,21???", "7391,48213,21???,22??", "7391,48213,21????,22???,1?"] {
-            assert!(codes_of(bad).contains(&super::codes::CODE_DIGITS) || codes_of(bad) == [super::codes::CODE_DIGITS], "{bad}");
+            assert!(
+                codes_of(bad).contains(&super::codes::CODE_DIGITS) || codes_of(bad) == [super::codes::CODE_DIGITS],
+                "{bad}"
+            );
         }
         for bad in ["21500,48213,21???,22???", "7391,48213,21???,21???"] {
             assert_eq!(codes_of(bad), [super::codes::CODE_OVERLAP], "{bad}");

@@ -154,8 +154,11 @@ struct CodeStepJson {
 }
 
 fn code(sequence: &CodeSequence) -> CodeJson {
-    let step =
-        |step: &CodeStep| CodeStepJson { ports: range(&step.ports()), protocol: step.protocol().to_string(), digits: step.digits() };
+    let step = |step: &CodeStep| CodeStepJson {
+        ports: range(&step.ports()),
+        protocol: step.protocol().to_string(),
+        digits: step.digits(),
+    };
     CodeJson { fixed: steps(sequence.fixed()), steps: sequence.code().iter().map(step).collect() }
 }
 

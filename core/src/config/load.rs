@@ -169,10 +169,8 @@ fn read_totp(draft: &mut DoorDraft, found: &mut Findings) {
         }
     };
     if key.secret.len() < RECOMMENDED_SECRET_LENGTH {
-        let message = format!(
-            "the secret has {} bytes; it should have {RECOMMENDED_SECRET_LENGTH} or more",
-            key.secret.len()
-        );
+        let message =
+            format!("the secret has {} bytes; it should have {RECOMMENDED_SECRET_LENGTH} or more", key.secret.len());
         let help = "make a new secret with `portknock keygen --totp`, and add it to the app";
         found.push(Diagnostic::warning(codes::SHORT_CODE_SECRET, span.clone(), message).help(help));
     }

@@ -259,7 +259,11 @@ impl Door {
 
     /// Number of secrets from which the sequences of a window follow.
     pub(crate) fn window_keys(&self) -> usize {
-        if self.time_sequence.is_some() { self.keys.len() } else { usize::from(self.code.is_some() && self.totp.is_some()) }
+        if self.time_sequence.is_some() {
+            self.keys.len()
+        } else {
+            usize::from(self.code.is_some() && self.totp.is_some())
+        }
     }
 
     /// Length of the windows in which the sequences of the door are valid; `None` if they do not change

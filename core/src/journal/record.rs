@@ -142,7 +142,9 @@ fn form_text(form: Form) -> String {
 fn parse_form(text: &str) -> Option<Form> {
     match text.strip_prefix("time:") {
         Some(seconds) => Some(Form::Time(seconds.parse().ok()?)),
-        None => [("packet", Form::Packet), ("code", Form::Code)].into_iter().find_map(|(name, form)| (text == name).then_some(form)),
+        None => [("packet", Form::Packet), ("code", Form::Code)]
+            .into_iter()
+            .find_map(|(name, form)| (text == name).then_some(form)),
     }
 }
 

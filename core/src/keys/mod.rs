@@ -11,8 +11,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-pub(crate) use file::{Readers, read_secrets};
 pub use file::{KeyFileError, LineError, is_name, load_key_file, read_private_file};
+pub(crate) use file::{Readers, read_secrets};
 pub use text::KeyTextError;
 
 /// Length of a key, in bytes.

@@ -76,7 +76,16 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Creates an attempt or, with stage 0, a cooldown.
     pub(super) fn new(source: Source, door: u16, stage: u8) -> Self {
-        Self { source, next_of_source: NIL, sequence_number: 0, door, source_port: 0, stage, code_slots: 0, code_turn: 0 }
+        Self {
+            source,
+            next_of_source: NIL,
+            sequence_number: 0,
+            door,
+            source_port: 0,
+            stage,
+            code_slots: 0,
+            code_turn: 0,
+        }
     }
 
     /// The digits of a code that have matched.

@@ -178,7 +178,8 @@ impl CodeRules {
 
     /// Consumes the earliest of the codes that are complete, and returns the identifier of its window.
     pub(super) fn consume(&mut self, complete: CodeProgress) -> Option<u16> {
-        let is_complete = |(slot, window): &(usize, &mut CodeWindow)| complete.slots >> slot & 1 == 1 && !window.ports.is_empty();
+        let is_complete =
+            |(slot, window): &(usize, &mut CodeWindow)| complete.slots >> slot & 1 == 1 && !window.ports.is_empty();
         let windows = self.windows.iter_mut().enumerate().filter(is_complete);
         let (_, window) = windows.min_by_key(|(_, window)| window.number)?;
         window.ports = Box::default();

@@ -21,8 +21,8 @@ use foldhash::fast::RandomState;
 
 pub(crate) use self::attempts::PREFETCH_BATCH;
 use self::attempts::{Attempt, Attempts, Cursor, Removed, Source};
-pub(crate) use self::handover::SavedAttempt;
 use self::codes::CodeMatch;
+pub(crate) use self::handover::SavedAttempt;
 use self::ports::{PortIndex, PortKey, PortUse};
 use self::rules::{DoorRules, keys_of};
 use self::scan_log::ScanLog;

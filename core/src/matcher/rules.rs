@@ -144,8 +144,7 @@ impl DoorRules {
 
     pub(super) fn ports(&self) -> DoorPorts<'_> {
         // A consumed window and a silent door accept nothing at their ports.
-        let is_restricted =
-            self.target.is_some() || !self.allow.is_empty() || self.is_window || self.code.is_some();
+        let is_restricted = self.target.is_some() || !self.allow.is_empty() || self.is_window || self.code.is_some();
         let code = self.code.as_ref().map_or(&[][..], |code| code.steps());
         DoorPorts { steps: &self.steps, code, segments: self.segments, is_restricted }
     }

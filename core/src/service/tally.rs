@@ -98,7 +98,8 @@ impl Tally {
                     EventKind::Open { .. } => counts.opened += 1,
                     EventKind::Timeout { .. } => counts.timeout += 1,
                     EventKind::Fail {
-                        reason: FailReason::WrongPort | FailReason::Silenced | FailReason::DoorSilenced, ..
+                        reason: FailReason::WrongPort | FailReason::Silenced | FailReason::DoorSilenced,
+                        ..
                     } => counts.wrong_port += 1,
                     EventKind::Fail { reason: FailReason::Scan, .. } => counts.scan += 1,
                     EventKind::Fail { reason: FailReason::Full, .. } => counts.full += 1,
