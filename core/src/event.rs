@@ -151,6 +151,11 @@ pub enum FailReason {
     /// The table of attempts was full and this attempt was evicted for another; or the door had
     /// `MaxOpenings` openings and this was the oldest.
     Full,
+    /// The third wrong code of the address in the present window: the door ignores the address until the
+    /// window ends.
+    Silenced,
+    /// The tenth wrong code in the present window: the door ignores every address until the window ends.
+    DoorSilenced,
     /// A reload changed or removed the door; another client consumed its one-time sequence; or the
     /// door opened for the network that begins with this address, and its cooldown began.
     Reload,
@@ -200,6 +205,8 @@ impl FailReason {
             Self::WrongPort => "wrong-port",
             Self::Scan => "scan",
             Self::Full => "full",
+            Self::Silenced => "silenced",
+            Self::DoorSilenced => "door-silenced",
             Self::Reload => "reload",
             Self::Command => "command",
         }
@@ -266,6 +273,18 @@ impl fmt::Display for Event {
             }
             EventKind::Close { reason: Some(reason), .. } => write!(f, "closed early: {reason}"),
             EventKind::Timeout { stage } => write!(f, "sequence timeout (stage {stage})"),
+            EventKind::Fail { stage, reason: FailReason::Silenced } => {
+                write!(
+                    f,
+                    "attempt failed: third wrong code, the address is ignored until the window ends (stage {stage})"
+                )
+            }
+            EventKind::Fail { stage, reason: FailReason::DoorSilenced } => {
+                write!(
+                    f,
+                    "attempt failed: tenth wrong code, the door ignores every address until the window ends (stage {stage})"
+                )
+            }
             EventKind::Fail { stage, reason } => write!(f, "attempt failed: {reason} (stage {stage})"),
             EventKind::Refused { key, reason } => write!(f, "knock of key {} refused: {reason}", Printable(key)),
         }

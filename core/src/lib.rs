@@ -133,6 +133,7 @@ pub mod sys;
 mod tick;
 mod time;
 mod timeline;
+pub mod totp;
 
 pub use clock::wall_clock;
 pub use config::{

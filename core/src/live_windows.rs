@@ -1,11 +1,14 @@
-//! The live windows of time sequences: for each key the window before the present one, the present
-//! window and the next one.
+//! The live windows of time sequences and codes: for each key the window before the present one, the
+//! present window and the next one.
 //!
-//! The matcher treats each live window as a separate door, with the rules of the door that it
-//! belongs to and the sequence that follows from the key. Its identifier continues those of the
-//! doors. A window opens its door once.
+//! The matcher treats each live window of a time sequence as a separate door, with the rules of the
+//! door that it belongs to and the sequence that follows from the key. Its identifier continues those of
+//! the doors. A window opens its door once. The windows of a code have identifiers too, but the matcher
+//! compares the knocks of the door with all of them.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Door, DoorId, LIVE_WINDOWS, Sequence};
 use crate::replay_memory::{Form, KnockUse, ReplayMemory};
@@ -19,7 +22,7 @@ const MAX_IDS: usize = 1 << 16;
 pub(crate) struct LiveWindow {
     /// The door.
     pub(crate) door: u16,
-    /// The index of the key in [`Door::keys`].
+    /// The index of the key in [`Door::keys`]; 0 for a code.
     pub(crate) key: u32,
     /// The number of the window since 1970.
     pub(crate) number: u64,
@@ -41,8 +44,7 @@ pub(crate) struct LiveWindows {
 impl LiveWindows {
     /// Returns the windows for the keys of these doors, without sequences until the first turn.
     pub(crate) fn new(doors: &[Door]) -> Self {
-        let counts = doors.iter().map(|door| if door.time_sequence.is_some() { door.keys.len() } else { 0 });
-        Self::with_key_counts(doors.len(), counts)
+        Self::with_key_counts(doors.len(), doors.iter().map(Door::window_keys))
     }
 
     /// Returns the windows for this number of keys of each door.
@@ -81,10 +83,10 @@ impl LiveWindows {
         let mut changed = Vec::new();
         for (index, window) in (self.doors..=u16::MAX).zip(&mut self.windows) {
             let Some(door) = doors.get(usize::from(window.door)) else { continue };
-            let (Some(time), Some(named)) = (&door.time_sequence, door.keys.get(window.key as usize)) else { continue };
-            let present = time.window_at(wall);
-            self.valid.start = self.valid.start.max(time.window_start(present));
-            self.valid.end = self.valid.end.min(time.window_start(present + 1));
+            let Some(length) = door.window_length() else { continue };
+            let present = window_at(length, wall);
+            self.valid.start = self.valid.start.max(window_start(length, present));
+            self.valid.end = self.valid.end.min(window_start(length, present + 1));
             // Windows whose numbers differ by three use the same element one after the other, so that
             // the other windows keep their attempts.
             let live = u64::from(LIVE_WINDOWS);
@@ -94,7 +96,7 @@ impl LiveWindows {
             window.number = number;
             let knock = knock_use(door, window);
             let is_used = knock.is_some_and(|knock| memory.has(&knock));
-            window.sequence = (!is_used).then(|| time.sequence(&named.key, number));
+            window.sequence = if is_used { None } else { sequence(door, window) };
             changed.push(DoorId(index));
         }
         changed
@@ -133,17 +135,46 @@ impl LiveWindows {
     }
 }
 
+/// Returns the sequence of a window; `None` if the door has no such key.
+fn sequence(door: &Door, window: &LiveWindow) -> Option<Sequence> {
+    if let Some(time) = &door.time_sequence {
+        return Some(time.sequence(&door.keys.get(window.key as usize)?.key, window.number));
+    }
+    let (code, totp) = (door.code.as_ref()?, door.totp.as_ref()?);
+    Some(code.sequence(totp.secret.code(window.number, code.digits())))
+}
+
 /// Returns what the replay memory stores of the sequence of a window; `None` if the door has no such
 /// key.
 pub(crate) fn knock_use(door: &Door, window: &LiveWindow) -> Option<KnockUse> {
-    let (time, named) = (door.time_sequence.as_ref()?, door.keys.get(window.key as usize)?);
-    let seconds = u32::try_from(time.window.as_secs()).unwrap_or(u32::MAX);
-    Some(KnockUse {
-        key: named.key.fingerprint(),
-        form: Form::Time(seconds),
-        time: time.window_start(window.number),
-        token: [0; 12],
-    })
+    let length = door.window_length()?;
+    let (key, form) = if door.time_sequence.is_some() {
+        let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX);
+        (door.keys.get(window.key as usize)?.key.fingerprint(), Form::Time(seconds))
+    } else {
+        (door.totp.as_ref()?.secret.fingerprint(), Form::Code)
+    };
+    Some(KnockUse { key, form, time: window_start(length, window.number), token: [0; 12] })
+}
+
+/// Returns the name of the key of a window; `None` if the door has no such key.
+pub(crate) fn key_name(door: &Door, window: &LiveWindow) -> Option<Arc<str>> {
+    let named = door.keys.get(window.key as usize).filter(|_| door.time_sequence.is_some());
+    named.map(|named| &named.name).or_else(|| Some(&door.totp.as_ref()?.name)).cloned()
+}
+
+/// Returns the number of the window of this length that contains a time by the wall clock.
+pub(crate) fn window_at(length: Duration, wall: Timestamp) -> u64 {
+    wall.as_nanos() / nanos(length)
+}
+
+/// Returns the time by the wall clock at which a window of this length begins.
+fn window_start(length: Duration, number: u64) -> Timestamp {
+    Timestamp::from_nanos(number.saturating_mul(nanos(length)))
+}
+
+fn nanos(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]

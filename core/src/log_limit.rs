@@ -58,7 +58,8 @@ pub struct EventCounts {
 }
 
 impl EventCounts {
-    /// Counts an event that was not admitted. Closings and failed commands are always admitted.
+    /// Counts an event that was not admitted. Closings, failed commands, and the few reports about too
+    /// many wrong codes are always admitted.
     fn count(&mut self, kind: &EventKind) {
         let number = match kind {
             EventKind::Stage { stage: 1, .. } => &mut self.first_stages,
@@ -69,7 +70,9 @@ impl EventCounts {
             EventKind::Fail { reason: FailReason::Full, .. } => &mut self.full,
             EventKind::Fail { reason: FailReason::Reload, .. } => &mut self.reload,
             EventKind::Open { .. } => &mut self.unopened,
-            EventKind::Fail { reason: FailReason::Command, .. }
+            EventKind::Fail {
+                reason: FailReason::Command | FailReason::Silenced | FailReason::DoorSilenced, ..
+            }
             | EventKind::Extend { .. }
             | EventKind::Close { .. }
             | EventKind::Refused { .. } => return,
@@ -205,7 +208,9 @@ impl LogLimit {
         let Some(counts) = self.counts.get_mut(usize::from(door)) else { return true };
         let nanos = now.as_nanos();
         let is_admitted = match kind {
-            EventKind::Fail { reason: FailReason::Command, .. }
+            EventKind::Fail {
+                reason: FailReason::Command | FailReason::Silenced | FailReason::DoorSilenced, ..
+            }
             | EventKind::Extend { .. }
             | EventKind::Close { .. }
             | EventKind::Refused { .. } => true,

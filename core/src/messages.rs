@@ -181,10 +181,12 @@ fn events(golden: &mut Golden) {
         Close { opening: opening(), reason: Some(FailReason::Command) },
         Timeout { stage: 1 },
         Fail { stage: 1, reason: FailReason::WrongPort },
+        Fail { stage: 2, reason: FailReason::Silenced },
+        Fail { stage: 2, reason: FailReason::DoorSilenced },
         Refused { key: "alice".into(), reason: RefusalReason::Replay },
     });
     add!(golden, RefusalReason { Replay, Clock(9), Clock(-14_754), UnknownDoor, Cooldown, Address });
-    add!(golden, FailReason { WrongPort, Scan, Full, Reload, Command });
+    add!(golden, FailReason { WrongPort, Scan, Full, Silenced, DoorSilenced, Reload, Command });
     add!(golden, outcome, CommandResultKind {
         Started,
         Finished(ExitStatus::from_raw(0)),

@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 
 use crate::keys::Fingerprint;
 use crate::time::Timestamp;
+use crate::totp::CODE_WINDOW;
 
 /// Maximum number of entries for a key and form.
 const MAX_ENTRIES: usize = 64;
@@ -28,6 +29,8 @@ pub(crate) enum Form {
     Time(u32),
     /// A packet in portknock's own format.
     Packet,
+    /// The code of an authenticator app.
+    Code,
 }
 
 impl Form {
@@ -36,6 +39,7 @@ impl Form {
         match self {
             // The window after the present one is live too, and a window has the time of its start.
             Self::Time(seconds) => Duration::from_secs(seconds.into()),
+            Self::Code => CODE_WINDOW,
             Self::Packet => skew,
         }
     }
@@ -54,9 +58,9 @@ pub(crate) type Token = [u8; 12];
 pub(crate) struct KnockUse {
     pub(crate) key: Fingerprint,
     pub(crate) form: Form,
-    /// The wall clock of the client; for a time sequence, the start of its window.
+    /// The wall clock of the client; for a time sequence or a code, the start of its window.
     pub(crate) time: Timestamp,
-    /// Zero for a time sequence, of which there is one for each time.
+    /// Zero for a time sequence or a code, of which there is one for each time.
     pub(crate) token: Token,
 }
 
@@ -277,6 +281,9 @@ mod tests {
         assert_eq!(memory.accept(&packet(2, at(0), 1), at(2), SKEW), Ok(()), "another key");
         assert_eq!(memory.accept(&window(at(0)), at(2), SKEW), Ok(()), "another form");
         assert_eq!(memory.accept(&window(at(0)), at(2), SKEW), Err(Replayed));
+        let code = KnockUse { form: Form::Code, ..window(at(0)) };
+        assert_eq!(memory.accept(&code, at(2), SKEW), Ok(()));
+        assert_eq!(memory.accept(&code, at(2), SKEW), Err(Replayed));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use portknock_core::Protocol;
 use portknock_core::TcpFlags;
 use portknock_core::config::{
-    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix, Options, PacketFormat, Refusal, Sequence,
-    Step, StepProtocols, TableFamily, TimeSequence, parse, parse_sequence,
+    CodeSequence, CodeStep, Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix, Options,
+    PacketFormat, Refusal, Sequence, Step, StepProtocols, TableFamily, TimeSequence, parse, parse_sequence,
 };
 use portknock_core::spa::MAX_DOOR_LENGTH;
 use proptest::prelude::*;
@@ -80,6 +80,9 @@ prop_compose! {
                 let key_file = Some(PathBuf::from(format!("/keys/{number}")));
                 Door { time_sequence: Some(time), key_file, ..Door::new(&name, None) }
             }
+            Source::Code(code, totp_file) => {
+                Door { code: Some(code), totp_file: Some(totp_file), ..Door::new(&name, None) }
+            }
             Source::Packet(key_file) => {
                 let name = if name.len() > MAX_DOOR_LENGTH { "short".to_owned() } else { name.clone() };
                 Door { packet: Some(PacketFormat::Portknock), key_file: Some(key_file), ..Door::new(&name, None) }
@@ -104,6 +107,7 @@ enum Source {
     /// With the number of its file of keys.
     Time(u64, TimeSequence),
     Packet(PathBuf),
+    Code(CodeSequence, PathBuf),
 }
 
 fn source() -> impl Strategy<Value = Source> {
@@ -123,7 +127,24 @@ fn source() -> impl Strategy<Value = Source> {
         path().prop_map(Source::OneTime),
         (any::<u64>(), time).prop_map(|(number, time)| Source::Time(number, time)),
         path().prop_map(Source::Packet),
+        (code_sequence(), path()).prop_map(|(code, path)| Source::Code(code, path)),
     ]
+}
+
+/// Fixed steps, and two to eight steps with six or eight digits of a code, all in different ranges.
+fn code_sequence() -> impl Strategy<Value = CodeSequence> {
+    let protocol = || prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
+    let digits = prop::sample::select(vec![&[3_u8, 3][..], &[4, 2], &[2, 2, 2], &[1; 6], &[4, 4], &[3, 3, 2], &[1; 8]]);
+    let fixed = prop::collection::vec((60_000..=u16::MAX, protocol()), 1..=8);
+    (fixed, digits, protocol(), 0..=5_u16).prop_map(|(fixed, digits, protocol, offset)| {
+        let step = |(port, protocol)| Step { port: NonZeroU16::new(port).unwrap(), protocol };
+        let fixed: Vec<Step> = fixed.into_iter().map(step).collect();
+        // The ranges of up to three steps begin 10,000 ports apart, those of more steps 10.
+        let distance = if digits.len() > 3 { 10 } else { 10_000 };
+        let prefix = |i: u16, digits: u8| (i + offset % 3) * distance / 10_u16.pow(digits.into());
+        let code = (1..).zip(digits).map(|(i, &digits)| CodeStep::new(prefix(i, digits), digits, protocol).unwrap());
+        CodeSequence::new(fixed, code.collect::<Vec<_>>()).unwrap()
+    })
 }
 
 /// A range of at least this number of ports.

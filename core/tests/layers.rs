@@ -11,7 +11,10 @@ use std::path::Path;
 const LAYERS: &[(&str, &[&str])] = &[
     ("values", &["local_addresses", "network", "packet", "port_map", "printable", "tick", "time"]),
     ("system calls", &["sys"]),
-    ("tools", &["clock", "firewall_command", "host", "keys", "port_list", "programs", "rate_limit", "timeline"]),
+    (
+        "tools",
+        &["clock", "firewall_command", "host", "keys", "port_list", "programs", "rate_limit", "timeline", "totp"],
+    ),
     ("input", &["client_file", "config", "decode", "spa"]),
     (
         "decisions",

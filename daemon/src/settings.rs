@@ -10,7 +10,7 @@ use portknock_core::config::{LoadError, Loaded, load, service_is_confined};
 use portknock_core::reader::ReaderProgram;
 use portknock_core::service::ServiceOptions;
 use portknock_core::sys::privileges::hide;
-use portknock_core::{Config, Printable};
+use portknock_core::{Config, Door, Printable};
 
 use crate::args::Args;
 use crate::daemon::interface_advice;
@@ -43,7 +43,7 @@ pub(crate) fn read_config(path: &Path, report: &mut dyn FnMut(&str)) -> Option<C
 /// Reads the configuration, and checks it against this machine.
 fn load_and_check(path: &Path) -> Result<Loaded, LoadError> {
     let mut loaded = load(path)?;
-    if loaded.config.iter().flat_map(|config| &config.doors).any(|door| door.key_file.is_some()) {
+    if loaded.config.iter().flat_map(|config| &config.doors).any(Door::has_secrets) {
         // No core file may contain the keys.
         hide();
     }

@@ -54,6 +54,10 @@ pub enum portknock_fail_reason {
     PORTKNOCK_FAIL_RELOAD = 4,
     /// The start command failed, so the door is not open.
     PORTKNOCK_FAIL_COMMAND = 5,
+    /// The third wrong code of the address: the door ignores the address until the window ends.
+    PORTKNOCK_FAIL_SILENCED = 6,
+    /// The tenth wrong code: the door ignores every address until the window ends.
+    PORTKNOCK_FAIL_DOOR_SILENCED = 7,
 }
 
 /// Reason why an authenticated knock opens nothing. Later versions may have more reasons.
@@ -285,6 +289,8 @@ fn fail_reason(reason: FailReason) -> portknock_fail_reason {
         FailReason::Full => portknock_fail_reason::PORTKNOCK_FAIL_FULL,
         FailReason::Reload => portknock_fail_reason::PORTKNOCK_FAIL_RELOAD,
         FailReason::Command => portknock_fail_reason::PORTKNOCK_FAIL_COMMAND,
+        FailReason::Silenced => portknock_fail_reason::PORTKNOCK_FAIL_SILENCED,
+        FailReason::DoorSilenced => portknock_fail_reason::PORTKNOCK_FAIL_DOOR_SILENCED,
         _ => portknock_fail_reason::PORTKNOCK_FAIL_NONE,
     }
 }
@@ -302,7 +308,8 @@ fn refusal(reason: RefusalReason) -> (portknock_refusal_reason, i64) {
 }
 
 const KINDS: [&CStr; 8] = [c"stage", c"open", c"extend", c"close", c"timeout", c"fail", c"notice", c"refused"];
-const REASONS: [&CStr; 6] = [c"none", c"wrong-port", c"scan", c"full", c"reload", c"command"];
+const REASONS: [&CStr; 8] =
+    [c"none", c"wrong-port", c"scan", c"full", c"reload", c"command", c"silenced", c"door-silenced"];
 const REFUSALS: [&CStr; 6] = [c"none", c"replay", c"clock", c"unknown-door", c"cooldown", c"address"];
 
 /// Returns the name of an event kind as in the JSON of `portknock replay`, for example "stage";

@@ -18,7 +18,9 @@ const OPTIONS: [&str; 11] = [
     "ControlSocket = none",
     "OnStop = keep #",
 ];
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
+    "sequence = 7391,48213,21???,22???",
+    "totp_secret = /s",
     "seq_timeout = ",
     "cmd_timeout = ",
     "open = tcp/",

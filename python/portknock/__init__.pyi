@@ -431,13 +431,15 @@ class Fail(Event):
         """Number of steps that were done."""
 
     @property
-    def reason(self) -> Literal["wrong-port", "scan", "full", "reload"]:
+    def reason(self) -> Literal["wrong-port", "scan", "full", "reload", "silenced", "door-silenced"]:
         """Reason of the failure.
 
         "wrong-port": a packet to a port that some door uses, but not as this door's next step.
         "scan": more ports that no door uses than ScanGuard allows. "full": the table of attempts
         was full, and a new attempt replaced this one. "reload": the door was changed or removed, or
-        another client consumed its one-time sequence.
+        another client consumed its one-time sequence. "silenced": the third wrong code of the
+        address, which the door ignores until the window ends. "door-silenced": the tenth wrong code,
+        after which the door ignores every address until the window ends.
         """
 
 @final

@@ -615,8 +615,8 @@ impl Fail {
         reason: &str,
         time_ns: u64,
     ) -> PyResult<PyClassInitializer<Self>> {
-        use FailReason::{Full, Reload, Scan, WrongPort};
-        let reason = reason_of(reason, &[WrongPort, Scan, Full, Reload])?;
+        use FailReason::{DoorSilenced, Full, Reload, Scan, Silenced, WrongPort};
+        let reason = reason_of(reason, &[WrongPort, Scan, Full, Reload, Silenced, DoorSilenced])?;
         Ok(create(door, ip, time_ns, |_, _| EventKind::Fail { stage, reason })?.add_subclass(Self))
     }
 
@@ -631,7 +631,9 @@ impl Fail {
     /// "wrong-port": a packet to a port that some door uses, but not as this door's next step.
     /// "scan": more ports that no door uses than ScanGuard allows. "full": the table of attempts
     /// was full, and a new attempt replaced this one. "reload": the door was changed or removed, or
-    /// another client consumed its one-time sequence.
+    /// another client consumed its one-time sequence. "silenced": the third wrong code of the
+    /// address, which the door ignores until the window ends. "door-silenced": the tenth wrong code,
+    /// after which the door ignores every address until the window ends.
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
         parts(&slf.as_super().0.kind).3.map(FailReason::as_str)

@@ -63,6 +63,8 @@ def why(event: portknock.Fail) -> str:
     reason = event.reason
     if reason == "wrong-port" or reason == "scan":
         return "an attack, perhaps"
+    if reason == "silenced" or reason == "door-silenced":
+        return "an attack by someone who knows the fixed steps"
     if reason == "full" or reason == "reload":
         return "nobody's fault"
     assert_never(reason)

@@ -1,5 +1,6 @@
 //! Assigns the values of keys to the options and doors.
 
+use super::code_steps;
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::draft::DoorDraft;
@@ -70,7 +71,7 @@ impl Parser {
                 let found = Diagnostic::error(codes::VALUE_COMMENT, comment.span(), message);
                 self.push_misplaced_comment(found, line, value, comment);
             }
-            Key::Sequence if keyed::is_time(value) => {}
+            Key::Sequence if keyed::is_time(value) || code_steps::has_code(value) => {}
             Key::Sequence => {
                 let last_step = value.text().rsplit(',').next().unwrap_or_default();
                 if last_step.contains(':') || comment.text().contains(',') {
@@ -161,7 +162,16 @@ fn may_be_empty(key: Key) -> bool {
 }
 
 fn is_path(key: Key) -> bool {
-    matches!(key, Key::LogFile | Key::PidFile | Key::StateFile | Key::ControlSocket | Key::OneTimeSequences | Key::Keys)
+    matches!(
+        key,
+        Key::LogFile
+            | Key::PidFile
+            | Key::StateFile
+            | Key::ControlSocket
+            | Key::OneTimeSequences
+            | Key::Keys
+            | Key::TotpSecret
+    )
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {
@@ -212,14 +222,16 @@ fn assign_option(options: &mut Options, key: Key, word: Slice<'_>, value: Slice<
 }
 
 fn assign_door(draft: &mut DoorDraft, key: Key, value: Slice<'_>, found: &mut Findings) {
-    let DoorDraft { door, time, is_time, .. } = draft;
+    let DoorDraft { door, time, is_time, is_code, .. } = draft;
     let command = || Some(value.text().to_owned());
     match key {
         Key::Sequence => {
-            *is_time = keyed::is_time(value);
+            (*is_time, *is_code) = (keyed::is_time(value), code_steps::has_code(value));
+            (door.sequence, door.code) = (None, None);
             if *is_time {
-                door.sequence = None;
                 time.steps = keyed::time_steps(value, found).unwrap_or(TimeSequence::default().steps);
+            } else if *is_code {
+                door.code = code_steps::parse(value, found);
             } else {
                 door.sequence = sequence::parse(value, found);
             }
@@ -229,6 +241,7 @@ fn assign_door(draft: &mut DoorDraft, key: Key, value: Slice<'_>, found: &mut Fi
         Key::TimePorts => set(&mut time.ports, port_ranges::single(value, found)),
         Key::TimeProtocols => set(&mut time.protocols, keyed::protocols(value, found)),
         Key::TimeStep => set(&mut time.window, values::window_seconds(value, found)),
+        Key::TotpSecret => door.totp_file = Some(value.text().into()),
         Key::Packet => set(&mut door.packet, keyed::packet_format(value, found).map(Some)),
         Key::SeqTimeout => set(&mut door.seq_timeout, values::seconds(value, found)),
         Key::CmdTimeout => set(&mut door.cmd_timeout, values::seconds(value, found)),

@@ -45,6 +45,7 @@ pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft],
     check_names(doors, found);
     check_beginnings(doors, found);
     keyed_checks::check_shared_windows(doors, found);
+    keyed_checks::check_shared_secrets(doors, found);
 }
 
 /// The keys that name what opens a door, of which each door has one.
@@ -140,9 +141,10 @@ fn check_gate_use(options: &Options, seen: &Seen, doors: &[DoorDraft], found: &m
 /// Warns of flags that no client sends to begin or end a connection.
 fn check_flags(draft: &DoorDraft, found: &mut Findings) {
     let Some(place) = draft.seen.get(&Key::TcpFlags) else { return };
-    let Door { tcpflags, sequence, time_sequence, packet, .. } = &draft.door;
+    let Door { tcpflags, sequence, time_sequence, packet, code, .. } = &draft.door;
     let has_tcp = |steps: &[Step]| steps.iter().any(|step| step.protocol == Protocol::Tcp);
     let is_udp = packet.is_some()
+        || code.as_ref().is_some_and(|code| !code.has_tcp())
         || time_sequence.as_ref().is_some_and(|time| time.protocols == StepProtocols::Udp)
         || sequence.as_ref().is_some_and(|sequence| !has_tcp(sequence.steps()));
     let begins_connection = tcpflags.matches(TcpFlags::SYN);
@@ -250,14 +252,16 @@ enum Form {
     /// A fixed sequence, or the sequences of a file.
     Sequence,
     Time,
+    Code,
     Packet,
 }
 
 fn form(draft: &DoorDraft) -> Form {
-    match (draft.is_time, draft.seen.contains_key(&Key::Packet)) {
-        (true, _) => Form::Time,
-        (false, true) => Form::Packet,
-        (false, false) => Form::Sequence,
+    match (draft.is_time, draft.is_code, draft.seen.contains_key(&Key::Packet)) {
+        (true, _, _) => Form::Time,
+        (false, true, _) => Form::Code,
+        (false, false, true) => Form::Packet,
+        (false, false, false) => Form::Sequence,
     }
 }
 
@@ -277,7 +281,7 @@ fn check_names(doors: &[DoorDraft], found: &mut Findings) {
 }
 
 /// Warns if a sequence begins with the whole sequence of another door: a client that opens the
-/// former also opens the latter. The map is keyed by whole sequences, so each door costs one lookup
+/// former also opens the latter. The beginning of a sequence with a code is its fixed steps. The map is keyed by whole sequences, so each door costs one lookup
 /// for each of its at most 32 beginnings.
 fn check_beginnings(doors: &[DoorDraft], found: &mut Findings) {
     let mut whole: HashMap<&[Step], usize> = HashMap::new();
@@ -287,16 +291,19 @@ fn check_beginnings(doors: &[DoorDraft], found: &mut Findings) {
         }
     }
     for (i, draft) in doors.iter().enumerate() {
-        let (Some(sequence), Some(place)) = (&draft.door.sequence, draft.seen.get(&Key::Sequence)) else {
-            continue;
+        let Some(place) = draft.seen.get(&Key::Sequence) else { continue };
+        let steps = match (&draft.door.sequence, &draft.door.code) {
+            (Some(sequence), _) => sequence.steps(),
+            (None, Some(code)) => code.fixed(),
+            (None, None) => continue,
         };
-        let steps = sequence.steps();
         let other = (1..=steps.len())
             .filter_map(|length| whole.get(&steps[..length]))
             .find(|other| **other != i && may_meet(&doors[**other].door, &draft.door));
         if let Some(other) = other {
             let other = &doors[*other];
-            let how = if other.door.sequence == draft.door.sequence { "is" } else { "begins with" };
+            let is_same = other.door.sequence == draft.door.sequence;
+            let how = if is_same { "is" } else { "begins with" };
             let message = format!("this sequence {how} the whole sequence of {} on line {}", name(other), other.line);
             found.push(
                 Diagnostic::warning(codes::SHARED_BEGINNING, place.value.clone(), message)

@@ -94,6 +94,13 @@ codes! {
     SHARED_WINDOW = "PK089",
     BAD_KEY_FILE = "PK090",
     EMPTY_KEY_FILE = "PK091",
+    NO_FIXED_STEPS = "PK100",
+    CODE_PATTERN = "PK101",
+    CODE_DIGITS = "PK102",
+    CODE_OVERLAP = "PK103",
+    NO_CODE_SECRET = "PK104",
+    WEAK_CODE = "PK105",
+    SHORT_CODE_SECRET = "PK106",
 }
 
 #[cfg(test)]

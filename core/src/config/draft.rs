@@ -29,6 +29,8 @@ pub(super) struct DoorDraft {
     pub(super) time: TimeSequence,
     /// True if the last `sequence` is `time`.
     pub(super) is_time: bool,
+    /// True if the last `sequence` contains digits of a code.
+    pub(super) is_code: bool,
 }
 
 /// The location of each key's last occurrence in a section.

@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::code_sequence::{CodeSequence, CodeStep};
 use super::diagnostic::{Diagnostic, Report, Severity};
 use super::locate::Locator;
 use super::model::{Config, Door, FlagMask, OpenPrefix, Options, PacketFormat};
+use super::steps::Step;
 use super::values::FLAGS;
 use crate::packet::Protocol;
 
@@ -139,6 +141,28 @@ struct TimeJson {
 }
 
 #[derive(Serialize)]
+struct CodeJson {
+    fixed: Vec<PortJson>,
+    steps: Vec<CodeStepJson>,
+}
+
+#[derive(Serialize)]
+struct CodeStepJson {
+    ports: RangeJson,
+    protocol: String,
+    digits: u8,
+}
+
+fn code(sequence: &CodeSequence) -> CodeJson {
+    let step = |step: &CodeStep| CodeStepJson {
+        ports: range(&step.ports()),
+        protocol: step.protocol().to_string(),
+        digits: step.digits(),
+    };
+    CodeJson { fixed: steps(sequence.fixed()), steps: sequence.code().iter().map(step).collect() }
+}
+
+#[derive(Serialize)]
 struct RangeJson {
     first: NonZeroU16,
     last: NonZeroU16,
@@ -154,6 +178,8 @@ struct DoorJson<'a> {
     sequence: Option<Vec<PortJson>>,
     one_time_sequences: Option<String>,
     time_sequence: Option<TimeJson>,
+    code: Option<CodeJson>,
+    totp_secret: Option<String>,
     packet: Option<&'static str>,
     keys: Option<String>,
     seq_timeout: u64,
@@ -173,10 +199,7 @@ struct DoorJson<'a> {
 fn door(door: &Door) -> DoorJson<'_> {
     DoorJson {
         name: &door.name,
-        sequence: door
-            .sequence
-            .as_ref()
-            .map(|sequence| sequence.steps().iter().map(|step| port(step.port, step.protocol)).collect()),
+        sequence: door.sequence.as_ref().map(|sequence| steps(sequence.steps())),
         one_time_sequences: door.one_time_sequences.as_ref().map(|path| path.display().to_string()),
         time_sequence: door.time_sequence.as_ref().map(|time| TimeJson {
             steps: time.steps,
@@ -184,6 +207,8 @@ fn door(door: &Door) -> DoorJson<'_> {
             protocols: time.protocols.as_str(),
             window: time.window.as_secs(),
         }),
+        code: door.code.as_ref().map(code),
+        totp_secret: door.totp_file.as_ref().map(|path| path.display().to_string()),
         packet: door.packet.map(PacketFormat::as_str),
         keys: door.key_file.as_ref().map(|path| path.display().to_string()),
         seq_timeout: door.seq_timeout.as_secs(),
@@ -215,6 +240,10 @@ struct PortJson {
 
 fn port(port: NonZeroU16, protocol: Protocol) -> PortJson {
     PortJson { port: port.get(), protocol: protocol.to_string() }
+}
+
+fn steps(steps: &[Step]) -> Vec<PortJson> {
+    steps.iter().map(|step| port(step.port, step.protocol)).collect()
 }
 
 /// The flags that matter: true for a flag that must be set, false for a flag that must be clear.
@@ -267,7 +296,8 @@ mod tests {
     fn a_configuration_has_every_key() {
         let text = "[options]\nInterface = eth0,eth1\nOnStop = keep\n[a]\nsequence = 7000,5:udp,9\ntcpflags = !ack,syn\n\
                     target = ::1\nallow = 10.0.0.0/8\ncommand = o\nstop_command = x\ncommand_6 =\nopen = tcp/22\nopen_prefix = 24,56\nseq_cooldown = 60\n\
-                    [b]\none_time_sequences = /etc/b\n[c]\nsequence = time:6\nkeys = /etc/c\n[d]\npacket = portknock\nkeys = /etc/c\n";
+                    [b]\none_time_sequences = /etc/b\n[c]\nsequence = time:6\nkeys = /etc/c\n[d]\npacket = portknock\nkeys = /etc/c\n\
+                    [e]\nsequence = 7391,48213:udp,21???,22???:udp\ntotp_secret = /etc/e\n";
         assert_eq!(
             json(text),
             concat!(
@@ -277,21 +307,28 @@ mod tests {
                 r#""control_socket":"/run/portknock/control","on_stop":"keep","#,
                 r#""gate":"own","gate_refuse":"reject","packet_ports":[{"first":62201,"last":62201}],"clock_skew":60},"#,
                 r#""doors":[{"name":"a","sequence":[{"port":7000,"protocol":"tcp"},{"port":5,"protocol":"udp"},"#,
-                r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"time_sequence":null,"packet":null,"keys":null,"seq_timeout":25,"#,
+                r#"{"port":9,"protocol":"tcp"}],"one_time_sequences":null,"time_sequence":null,"code":null,"totp_secret":null,"packet":null,"keys":null,"seq_timeout":25,"#,
                 r#""tcpflags":{"syn":true,"ack":false},"target":"::1","start_command":"o","stop_command":"x","#,
                 r#""start_command_6":"","stop_command_6":null,"cmd_timeout":10,"open":[{"port":22,"protocol":"tcp"}],"#,
                 r#""open_prefix":{"ipv4":24,"ipv6":56},"allow":["10.0.0.0/8"],"seq_cooldown":60},"#,
-                r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","time_sequence":null,"packet":null,"keys":null,"#,
+                r#"{"name":"b","sequence":null,"one_time_sequences":"/etc/b","time_sequence":null,"code":null,"totp_secret":null,"packet":null,"keys":null,"#,
                 r#""seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
                 r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null},"#,
                 r#"{"name":"c","sequence":null,"one_time_sequences":null,"#,
                 r#""time_sequence":{"steps":6,"ports":{"first":1024,"last":65535},"protocols":"tcp","window":30},"#,
-                r#""packet":null,"keys":"/etc/c","seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""code":null,"totp_secret":null,"packet":null,"keys":"/etc/c","seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
                 r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null},"#,
-                r#"{"name":"d","sequence":null,"one_time_sequences":null,"time_sequence":null,"packet":"portknock","#,
+                r#"{"name":"d","sequence":null,"one_time_sequences":null,"time_sequence":null,"code":null,"totp_secret":null,"packet":"portknock","#,
                 r#""keys":"/etc/c","seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
+                r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null},"#,
+                r#"{"name":"e","sequence":null,"one_time_sequences":null,"time_sequence":null,"#,
+                r#""code":{"fixed":[{"port":7391,"protocol":"tcp"},{"port":48213,"protocol":"udp"}],"#,
+                r#""steps":[{"ports":{"first":21000,"last":21999},"protocol":"tcp","digits":3},"#,
+                r#"{"ports":{"first":22000,"last":22999},"protocol":"udp","digits":3}]},"totp_secret":"/etc/e","#,
+                r#""packet":null,"keys":null,"seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
                 r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null}]}}"#,
             )

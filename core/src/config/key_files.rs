@@ -1,11 +1,13 @@
 //! Reads the key files of a configuration.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::model::Config;
+use super::model::{Config, Door};
 use crate::keys::{KeyFileError, NamedKey, load_key_file};
-use crate::printable::Printable;
+use crate::printable::{Printable, shown_path};
+use crate::totp::{TotpFileError, load_totp_file};
 
 /// Maximum number of doors, and of three live windows for each key of a door with `sequence = time`.
 const MAX_DOORS_AND_WINDOWS: usize = 1 << 16;
@@ -25,6 +27,27 @@ pub enum KeysError {
         #[source]
         error: KeyFileError,
     },
+    /// The file of `totp_secret` cannot be used.
+    #[error("{}: {error}", Printable(.door))]
+    Totp {
+        /// The door's name.
+        door: Arc<str>,
+        /// The error of its file.
+        #[source]
+        error: TotpFileError,
+    },
+    /// The app shows codes with another number of digits than those in the sequence.
+    #[error("{}: the codes of {} have {app} digits, and the sequence contains {sequence}", Printable(.door), shown_path(.path))]
+    Digits {
+        /// The door's name.
+        door: Arc<str>,
+        /// The file of its secret.
+        path: PathBuf,
+        /// The number of digits that the app shows.
+        app: u8,
+        /// The number of digits in the sequence.
+        sequence: u8,
+    },
     /// The doors with `sequence = time` have too many keys: their number, and the maximum.
     #[error("the doors with `sequence = time` have {0} keys; the maximum is {1}: use `packet = portknock` instead")]
     TooMany(usize, usize),
@@ -39,6 +62,7 @@ impl Config {
     pub fn load_keys(&mut self) -> Result<(), KeysError> {
         let mut files: HashMap<_, Arc<[NamedKey]>> = HashMap::new();
         for door in &mut self.doors {
+            load_totp(door)?;
             let Some(path) = &door.key_file else { continue };
             let keys = match files.get(path) {
                 Some(keys) => keys.clone(),
@@ -47,10 +71,23 @@ impl Config {
             files.insert(path.clone(), keys.clone());
             door.keys = keys;
         }
-        let timed = self.doors.iter().filter(|door| door.time_sequence.is_some());
-        let (count, max) = (timed.map(|door| door.keys.len()).sum(), (MAX_DOORS_AND_WINDOWS - self.doors.len()) / 3);
+        let count = self.doors.iter().map(Door::window_keys).sum();
+        let max = MAX_DOORS_AND_WINDOWS.saturating_sub(self.doors.len()) / 3;
         if count > max { Err(KeysError::TooMany(count, max)) } else { Ok(()) }
     }
+}
+
+/// Reads the secret of a door with a code.
+fn load_totp(door: &mut Door) -> Result<(), KeysError> {
+    let Some(path) = &door.totp_file else { return Ok(()) };
+    let key = load_totp_file(path).map_err(|error| KeysError::Totp { door: door.name.clone(), error })?;
+    if let (Some(app), Some(code)) = (key.digits, &door.code)
+        && app != code.digits()
+    {
+        return Err(KeysError::Digits { door: door.name.clone(), path: path.clone(), app, sequence: code.digits() });
+    }
+    door.totp = Some(Arc::new(key));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -60,7 +97,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::super::model::Door;
     use super::super::time_sequence::TimeSequence;
     use super::*;
     use crate::keys::Key;

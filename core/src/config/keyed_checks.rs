@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::code_sequence::CodeSequence;
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::draft::DoorDraft;
@@ -18,6 +19,8 @@ use crate::spa::MAX_DOOR_LENGTH;
 const WEAK_THRESHOLD: f64 = 1e12;
 /// A weak time sequence with fewer steps than this number needs more steps rather than more ports.
 const FEW_STEPS_THRESHOLD: u8 = 4;
+/// Number of fixed steps before a code that are difficult to guess.
+const FIXED_STEPS: usize = 2;
 /// Number of ports of which one is in the sample that the scan guard counts.
 const PORTS_PER_SAMPLED: u32 = 16;
 
@@ -26,6 +29,7 @@ pub(super) fn check(options: &Options, draft: &DoorDraft, found: &mut Findings) 
     check_keys(draft, found);
     check_packet(draft, found);
     check_time(options, draft, found);
+    check_code(options, draft, found);
 }
 
 /// Reports keys without which the door cannot open, and keys that need another one.
@@ -50,6 +54,9 @@ fn check_keys(draft: &DoorDraft, found: &mut Findings) {
     };
     if needs_keys.is_none() && has_other_sequence {
         report(Key::Keys, "keys", "`sequence = time` or `packet = portknock`");
+    }
+    if !draft.is_code {
+        report(Key::TotpSecret, "totp_secret", "the digits of a code in their `sequence`, as in `21???,22???`");
     }
     if !draft.is_time {
         report(Key::TimePorts, "time_ports", "`sequence = time`");
@@ -124,10 +131,17 @@ fn packets_to_guess(time: &TimeSequence, scan_guard: u8) -> f64 {
     let (ports, used) = (number_of_ports(time) * protocols, u32::from(LIVE_WINDOWS) * u32::from(time.steps));
     let sampled = if scan_guard == 0 { 0 } else { ports.saturating_sub(used) / PORTS_PER_SAMPLED };
     let others = f64::from(used - 2);
+    f64::from(ports) / (f64::from(LIVE_WINDOWS) * chance_to_continue(time.steps - 1, others, sampled, scan_guard))
+}
+
+/// Returns the probability that packets to random ports take an attempt that has begun through further
+/// steps. `others` is the number of ports that end it, and `sampled` the number of ports of which it
+/// survives `scan_guard`.
+fn chance_to_continue(steps: u8, others: f64, sampled: u32, scan_guard: u8) -> f64 {
     // The probabilities that an attempt has reached the stage, by the number of sampled ports.
     let mut reached = vec![0.0; usize::from(scan_guard) + 1];
     reached[0] = 1.0;
-    for _ in 1..time.steps {
+    for _ in 0..steps {
         let mut sampled_now = 0.0;
         for (remaining, reached) in (0..=sampled).rev().chain(std::iter::repeat(0)).zip(&mut reached) {
             let (here, remaining) = (*reached + sampled_now, f64::from(remaining));
@@ -136,7 +150,59 @@ fn packets_to_guess(time: &TimeSequence, scan_guard: u8) -> f64 {
             sampled_now = here * remaining / all;
         }
     }
-    f64::from(ports) / (f64::from(LIVE_WINDOWS) * reached.iter().sum::<f64>())
+    reached.iter().sum()
+}
+
+/// Reports a code without a secret, and fixed steps that attackers can guess.
+fn check_code(options: &Options, draft: &DoorDraft, found: &mut Findings) {
+    let Some(place) = draft.seen.get(&Key::Sequence).filter(|_| draft.is_code) else { return };
+    if !draft.seen.contains_key(&Key::TotpSecret) {
+        let message = "the digits of a code need the secret of the authenticator app";
+        let help = "add `totp_secret = FILE`; `portknock keygen --totp` makes a secret for the file";
+        found.push(Diagnostic::error(codes::NO_CODE_SECRET, place.value.clone(), message).help(help));
+    }
+    let Some(code) = &draft.door.code else { return };
+    let packets = packets_to_guess_code(code, options.scan_guard);
+    if packets >= WEAK_THRESHOLD {
+        return;
+    }
+    let help = if code.fixed().len() < FIXED_STEPS {
+        "put another secret port before the code, as in `7391,48213,21???,22???`"
+    } else if options.scan_guard == 0 {
+        "remove `ScanGuard = 0`: without the scan guard, wrong ports do not end an attempt"
+    } else {
+        "use more secret ports before the code"
+    };
+    let message = format!("weak code: {} packets are enough to guess the fixed steps and a code", rounded(packets));
+    found.push(Diagnostic::warning(codes::WEAK_CODE, place.value.clone(), message).help(help));
+}
+
+/// Returns the number of packets to random ports that an attacker sends on average until one opens the
+/// door, if the attacker knows the ranges of the code but not the fixed steps, and if no limit of wrong
+/// codes existed.
+fn packets_to_guess_code(code: &CodeSequence, scan_guard: u8) -> f64 {
+    let (ports, fixed) = (u32::from(u16::MAX), u8::try_from(code.fixed().len()).unwrap_or(u8::MAX));
+    let others = code.code().iter().map(|step| f64::from(step.size())).sum::<f64>() + f64::from(fixed - 1);
+    let sampled = if scan_guard == 0 { 0 } else { ports / PORTS_PER_SAMPLED };
+    let codes = 10_f64.powi(code.digits().into()) / f64::from(LIVE_WINDOWS);
+    f64::from(ports) * codes / chance_to_continue(fixed - 1, others, sampled, scan_guard)
+}
+
+/// Reports two doors with the same secret: a code opens one of them.
+pub(super) fn check_shared_secrets(doors: &[DoorDraft], found: &mut Findings) {
+    let mut first: HashMap<&Path, usize> = HashMap::new();
+    for (i, draft) in doors.iter().enumerate() {
+        let (Some(path), Some(place)) = (&draft.door.totp_file, draft.seen.get(&Key::TotpSecret)) else { continue };
+        let first = *first.entry(path).or_insert(i);
+        if first != i {
+            let other = &doors[first];
+            let name = quoted(&other.door.name);
+            let message =
+                format!("each code opens either this door or the door {name} on line {}, not both", other.line);
+            let help = "use another secret; `portknock keygen --totp` makes one";
+            found.push(Diagnostic::warning(codes::SHARED_WINDOW, place.value.clone(), message).help(help));
+        }
+    }
 }
 
 /// Returns the number with one significant digit, such as `about 3 × 10^12`.

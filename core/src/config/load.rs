@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::codes;
 use super::diagnostic::{Diagnostic, Report};
@@ -18,6 +19,7 @@ use super::sequence_lines::unused_lines;
 use crate::keys::load_key_file;
 use crate::printable::shown_path;
 use crate::programs::missing_program;
+use crate::totp::{RECOMMENDED_SECRET_LENGTH, load_totp_file};
 
 /// Maximum size of a file, in bytes: far more than 65,536 doors need.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -66,6 +68,7 @@ pub fn load_text(text: &[u8]) -> Parsed {
     for door in &mut draft.doors {
         read_one_time_sequence(door, &mut draft.found);
         read_keys(door, &mut draft.found);
+        read_totp(door, &mut draft.found);
         check_programs(door, &mut draft.found);
     }
     parse::finish(draft, text.len())
@@ -152,6 +155,33 @@ fn read_keys(draft: &mut DoorDraft, found: &mut Findings) {
             found.push(Diagnostic::error(codes::BAD_KEY_FILE, place.value.clone(), error.to_string()));
         }
     }
+}
+
+/// Sets the door's secret for codes to that of its file.
+fn read_totp(draft: &mut DoorDraft, found: &mut Findings) {
+    let (Some(path), Some(place)) = (&draft.door.totp_file, draft.seen.get(&Key::TotpSecret)) else { return };
+    let span = place.value.clone();
+    let key = match load_totp_file(path) {
+        Ok(key) => key,
+        Err(error) => {
+            let help = "`portknock keygen --totp` makes a secret for the file";
+            return found.push(Diagnostic::error(codes::BAD_KEY_FILE, span, error.to_string()).help(help));
+        }
+    };
+    if key.secret.len() < RECOMMENDED_SECRET_LENGTH {
+        let message =
+            format!("the secret has {} bytes; it should have {RECOMMENDED_SECRET_LENGTH} or more", key.secret.len());
+        let help = "make a new secret with `portknock keygen --totp`, and add it to the app";
+        found.push(Diagnostic::warning(codes::SHORT_CODE_SECRET, span.clone(), message).help(help));
+    }
+    if let (Some(digits), Some(code)) = (key.digits, &draft.door.code)
+        && digits != code.digits()
+    {
+        let message = format!("the app shows {digits} digits, and the sequence contains {}", code.digits());
+        let help = "write one question mark for each digit that the app shows";
+        found.push(Diagnostic::error(codes::CODE_DIGITS, span, message).help(help));
+    }
+    draft.door.totp = Some(Arc::new(key));
 }
 
 /// Warns of commands whose programs are missing or not executable on this host.

@@ -3,6 +3,8 @@
 
 mod assign;
 mod checks;
+mod code_sequence;
+mod code_steps;
 mod codes;
 mod command_checks;
 mod deployment;
@@ -35,6 +37,7 @@ mod typography;
 mod used_ports;
 mod values;
 
+pub use code_sequence::{CodeSequence, CodeSequenceError, CodeStep};
 pub use deployment::service_is_confined;
 pub use diagnostic::{Diagnostic, Fix, Report, Severity};
 pub use fix::apply_fixes;

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::code_sequence::CodeSequence;
 use super::steps::Sequence;
 use super::time_sequence::TimeSequence;
 use crate::keys::NamedKey;
 use crate::packet::{Protocol, SegmentSet, TcpFlags};
+use crate::totp::{CODE_WINDOW, TotpKey};
 
 /// Path of the daemon's control socket unless the configuration names another one.
 pub const DEFAULT_SOCKET: &str = "/run/portknock/control";
@@ -168,8 +170,8 @@ pub struct DoorId(pub u16);
 pub struct Door {
     /// The section's name. Several doors can have the same name; see [`DoorId`].
     pub name: Arc<str>,
-    /// The sequence that opens the door now. `None` if `time_sequence` or `packet` is set. Also
-    /// `None` if `one_time_sequences` is set and its file has not been read or has no unused line
+    /// The sequence that opens the door now. `None` if `time_sequence`, `packet` or `code` is set.
+    /// Also `None` if `one_time_sequences` is set and its file has not been read or has no unused line
     /// left: no knock opens the door then.
     pub sequence: Option<Sequence>,
     /// `one_time_sequences`: the file that contains the sequences, which are valid one after
@@ -181,6 +183,12 @@ pub struct Door {
     pub packet: Option<PacketFormat>,
     /// `keys`: the file of the keys for `time_sequence` or `packet`.
     pub key_file: Option<PathBuf>,
+    /// The sequence with the code of an authenticator app.
+    pub code: Option<CodeSequence>,
+    /// `totp_secret`: the file of the secret for `code`.
+    pub totp_file: Option<PathBuf>,
+    /// The secret in `totp_file`. `None` until it is read: no client opens the door then.
+    pub totp: Option<Arc<TotpKey>>,
     /// The keys in `key_file`. Empty until they are read: no client opens the door then.
     pub keys: Arc<[NamedKey]>,
     /// `seq_timeout`: maximum duration of an attempt. Default 25 s.
@@ -224,6 +232,9 @@ impl Door {
             one_time_sequences: None,
             time_sequence: None,
             packet: None,
+            code: None,
+            totp_file: None,
+            totp: None,
             key_file: None,
             keys: Arc::new([]),
             seq_timeout: Duration::from_secs(25),
@@ -239,6 +250,27 @@ impl Door {
             allow: Vec::new(),
             seq_cooldown: None,
         }
+    }
+
+    /// True if the door has a file of secrets, of which each knock is accepted once.
+    pub fn has_secrets(&self) -> bool {
+        self.key_file.is_some() || self.totp_file.is_some()
+    }
+
+    /// Number of secrets from which the sequences of a window follow.
+    pub(crate) fn window_keys(&self) -> usize {
+        if self.time_sequence.is_some() {
+            self.keys.len()
+        } else {
+            usize::from(self.code.is_some() && self.totp.is_some())
+        }
+    }
+
+    /// Length of the windows in which the sequences of the door are valid; `None` if they do not change
+    /// with the time.
+    pub(crate) fn window_length(&self) -> Option<Duration> {
+        let time = self.time_sequence.as_ref().map(|time| time.window);
+        time.or_else(|| self.code.as_ref().map(|_| CODE_WINDOW))
     }
 
     /// Returns the command that opens the door for `ip`, with `%IP%` and `%NET%` replaced; `None`

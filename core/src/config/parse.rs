@@ -237,7 +237,15 @@ impl Parser {
         let door = Door::new(name.text(), None);
         let (header, line) = (text.span(), line.number);
         let time = TimeSequence::default();
-        self.draft.doors.push(DoorDraft { door, header, line, seen: Seen::new(), time, is_time: false });
+        self.draft.doors.push(DoorDraft {
+            door,
+            header,
+            line,
+            seen: Seen::new(),
+            time,
+            is_time: false,
+            is_code: false,
+        });
     }
 
     fn directive(&mut self, line: &Line<'_>, text: Slice<'_>) {

@@ -60,11 +60,13 @@ fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
     let open: Vec<String> = door.open.iter().map(ToString::to_string).collect();
     writeln!(f, "[{}]", door.name)?;
     line(f, "keys", door.key_file.as_ref().map(|path| path.display()))?;
-    match (&door.one_time_sequences, &door.time_sequence) {
-        (Some(path), _) => line(f, "one_time_sequences", Some(path.display()))?,
-        (None, Some(time)) => print_time(time, f)?,
-        (None, None) => line(f, "sequence", door.sequence.as_ref())?,
+    match (&door.one_time_sequences, &door.time_sequence, &door.code) {
+        (Some(path), _, _) => line(f, "one_time_sequences", Some(path.display()))?,
+        (None, Some(time), _) => print_time(time, f)?,
+        (None, None, Some(code)) => line(f, "sequence", Some(code))?,
+        (None, None, None) => line(f, "sequence", door.sequence.as_ref())?,
     }
+    line(f, "totp_secret", door.totp_file.as_ref().map(|path| path.display()))?;
     line(f, "packet", door.packet)?;
     let seq_timeout = match door.packet {
         Some(_) => unless(&door.seq_timeout, &Duration::from_secs(25)),

@@ -26,8 +26,8 @@ pub fn parse_sequence(text: &str) -> Result<Sequence, Report> {
 }
 
 /// One step as it is written.
-struct Token<'a> {
-    port: Slice<'a>,
+pub(super) struct Token<'a> {
+    pub(super) port: Slice<'a>,
     /// The words after the colons.
     protocols: Vec<Slice<'a>>,
     /// True for `7264/udp`, `udp/7264` and `udp:7264`, which are not knockd's spelling.
@@ -43,6 +43,14 @@ pub(super) fn parse(value: Slice<'_>, found: &mut Findings) -> Option<Sequence> 
         );
         return None;
     }
+    let (tokens, complete) = tokens(value, found)?;
+    let steps: Vec<Option<Step>> = tokens.iter().map(|token| step(token, found)).collect();
+    let steps: Vec<Step> = steps.into_iter().collect::<Option<_>>()?;
+    if complete { Sequence::new(steps).ok() } else { None }
+}
+
+/// Splits a sequence into its steps; false if a step is missing. Returns `None` if there are too many.
+pub(super) fn tokens<'a>(value: Slice<'a>, found: &mut Findings) -> Option<(Vec<Token<'a>>, bool)> {
     let mut tokens = Vec::new();
     let mut complete = true;
     let mut space_separated = false;
@@ -68,9 +76,7 @@ pub(super) fn parse(value: Slice<'_>, found: &mut Findings) -> Option<Sequence> 
         found.push(Diagnostic::error(codes::TOO_MANY_STEPS, span, message).help("shorten the sequence"));
         return None;
     }
-    let steps: Vec<Option<Step>> = tokens.iter().map(|token| step(token, found)).collect();
-    let steps: Vec<Step> = steps.into_iter().collect::<Option<_>>()?;
-    if complete { Sequence::new(steps).ok() } else { None }
+    Some((tokens, complete))
 }
 
 /// Splits the text between two commas: one step, or several that spaces separate.
@@ -134,10 +140,16 @@ fn empty_step(part: Slice<'_>, first: bool) -> Diagnostic {
         .fix(span, "")
 }
 
-fn step(token: &Token<'_>, found: &mut Findings) -> Option<Step> {
+pub(super) fn step(token: &Token<'_>, found: &mut Findings) -> Option<Step> {
     let port = port(token.port, found);
     let protocol = protocol(token, found);
     let step = Step { port: port?, protocol: protocol? };
+    check_spelling(token, found);
+    Some(step)
+}
+
+/// Warns of a step that is not in knockd's spelling.
+pub(super) fn check_spelling(token: &Token<'_>, found: &mut Findings) {
     if let [protocol] = token.protocols[..]
         && token.respelled
     {
@@ -149,7 +161,6 @@ fn step(token: &Token<'_>, found: &mut Findings) -> Option<Step> {
                 .fix(span, text),
         );
     }
-    Some(step)
 }
 
 fn port(word: Slice<'_>, found: &mut Findings) -> Option<NonZeroU16> {
@@ -173,7 +184,7 @@ fn port(word: Slice<'_>, found: &mut Findings) -> Option<NonZeroU16> {
     port
 }
 
-fn protocol(token: &Token<'_>, found: &mut Findings) -> Option<Protocol> {
+pub(super) fn protocol(token: &Token<'_>, found: &mut Findings) -> Option<Protocol> {
     let Some(word) = token.protocols.first() else {
         return Some(Protocol::Tcp);
     };

@@ -35,6 +35,10 @@ impl Loaded {
 }
 
 fn keyed_door(door: &Door) -> Option<String> {
+    if let Some(code) = &door.code {
+        let fixed = Count(code.fixed().len(), "fixed step");
+        return Some(format!("{}: code of {} digits after {fixed}", Printable(&door.name), code.digits()));
+    }
     let form = match (&door.time_sequence, door.packet) {
         (Some(time), _) => format!("time sequence of {}", Count(time.steps.into(), "step")),
         (None, Some(format)) => format!("packet of the format {format}"),

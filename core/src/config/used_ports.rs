@@ -28,6 +28,20 @@ impl UsedPorts {
                 used.door_ranges.extend(ports().min().zip(ports().max()).map(|(first, last)| first..=last));
             }
         }
+        for code in config.doors.iter().filter_map(|door| door.code.as_ref()) {
+            let known = used.ports.len();
+            let fixed = code.fixed().iter().filter(|step| step.protocol == protocol).map(|step| step.port.get());
+            used.ports.extend(fixed);
+            for step in code.code().iter().filter(|step| step.protocol() == protocol) {
+                let ports = step.ports();
+                used.ports.extend(ports.start().get()..=ports.end().get());
+            }
+            if used.ports.len() > known {
+                // The code has a range of its own, so only the fixed steps can be close together.
+                let ports = || code.fixed().iter().map(|step| step.port.get());
+                used.door_ranges.extend(ports().min().zip(ports().max()).map(|(first, last)| first..=last));
+            }
+        }
         used
     }
 }

@@ -1,4 +1,4 @@
-//! Authenticated knocks: time sequences and packets that a key made, and the replay memory.
+//! Authenticated knocks: time sequences, codes and packets that a key made, and the replay memory.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -10,7 +10,7 @@ use crate::config::DoorId;
 use crate::decode::Knock;
 use crate::event::{Event, EventKind, RefusalReason};
 use crate::keys::Fingerprint;
-use crate::live_windows::{LiveWindow, knock_use};
+use crate::live_windows::{LiveWindow, key_name, knock_use, window_at};
 use crate::matcher::is_possible_source;
 use crate::packet_keys::OpenedPacket;
 use crate::replay_memory::{Form, KnockUse};
@@ -26,16 +26,13 @@ impl EngineState {
         let door_id = DoorId(window.door);
         let Some(door) = self.doors.get(usize::from(window.door)) else { return };
         // The report of another engine may be late by one turn.
-        let present = door.time_sequence.as_ref().map_or(0, |time| time.window_at(wall));
+        let present = door.window_length().map_or(0, |length| window_at(length, wall));
         if !(present.saturating_sub(2)..=present + 1).contains(&number) {
             return;
         }
         let reported = LiveWindow { number, ..window.clone() };
-        let (Some(knock), Some(named)) = (knock_use(door, &reported), door.keys.get(window.key as usize)) else {
-            return;
-        };
-        let (name, is_present) = (named.name.clone(), window.number == number);
-        if is_present {
+        let (Some(knock), Some(name)) = (knock_use(door, &reported), key_name(door, window)) else { return };
+        if window.number == number {
             self.windows.consume(id);
         }
         self.authenticated(time, door_id, ip, name, &knock, None);

@@ -11,7 +11,7 @@ mod tests;
 
 pub use program::Program;
 
-use crate::config::{Config, Sequence, UsedPorts};
+use crate::config::{CodeSequence, Config, Sequence, UsedPorts};
 use crate::live_windows::LiveWindows;
 use crate::packet::{Protocol, SegmentSet, TcpFlags};
 use crate::port_map::{PortMap, Sample};
@@ -30,7 +30,7 @@ const _: () = assert!(crate::spa::PACKET_LENGTH == 96, "the length above is that
 ///
 /// - A TCP segment passes only if its flags are those of a knock at a door with a TCP step
 ///   ([`FlagMask::matches`]).
-/// - A port that a door uses with this protocol passes.
+/// - A port that a door uses with this protocol passes, and so does each port that a code can be.
 /// - If `ScanGuard` is on, a part of the other ports of a protocol that a step uses passes as well.
 ///   The part is a secret sample of one in sixteen, and every port around steps that are close
 ///   together, such as 7000, 7010, 7020.
@@ -65,8 +65,10 @@ impl PortFilter {
         let window_sequences = windows
             .iter()
             .filter_map(|(_, window)| Some((config.doors.get(usize::from(window.door))?, window.sequence.as_ref()?)));
-        let tcp_doors = door_sequences.chain(window_sequences).filter(|(_, sequence)| has_tcp(sequence));
-        let segments = tcp_doors.fold(SegmentSet::default(), |segments, (door, _)| segments | door.tcpflags.segments());
+        let sequence_doors = door_sequences.chain(window_sequences).filter(|(_, sequence)| has_tcp(sequence));
+        let code_doors = config.doors.iter().filter(|door| door.code.as_ref().is_some_and(CodeSequence::has_tcp));
+        let tcp_doors = sequence_doors.map(|(door, _)| door).chain(code_doors);
+        let segments = tcp_doors.fold(SegmentSet::default(), |segments, door| segments | door.tcpflags.segments());
         let map = |protocol| {
             let mut used = UsedPorts::new(config, protocol);
             // The steps of a window are far apart and change soon.

@@ -6,7 +6,7 @@
 //! - `CRC close ID` records that the stop command of an opening has ended.
 //! - `CRC use KEY FORM TIME TOKEN` records a replay-proof knock that was accepted. `KEY` is the
 //!   fingerprint of the key and `TOKEN` identifies the knock, both in hexadecimal digits; `FORM` is
-//!   `packet` or `time:SECONDS`.
+//!   `packet`, `time:SECONDS` or `code`.
 //! - `CRC floor KEY FORM TIME` records that knocks of this key and form are refused if they have this
 //!   time or an earlier one.
 //! - `CRC incomplete TIME [PACKETS]` records that knocks which were acceptable at this time may have been
@@ -134,6 +134,7 @@ pub(super) fn write_end(out: &mut Vec<u8>) {
 fn form_text(form: Form) -> String {
     match form {
         Form::Packet => "packet".into(),
+        Form::Code => "code".into(),
         Form::Time(seconds) => format!("time:{seconds}"),
     }
 }
@@ -141,7 +142,9 @@ fn form_text(form: Form) -> String {
 fn parse_form(text: &str) -> Option<Form> {
     match text.strip_prefix("time:") {
         Some(seconds) => Some(Form::Time(seconds.parse().ok()?)),
-        None => (text == "packet").then_some(Form::Packet),
+        None => [("packet", Form::Packet), ("code", Form::Code)]
+            .into_iter()
+            .find_map(|(name, form)| (text == name).then_some(form)),
     }
 }
 
@@ -311,8 +314,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoded_knocks_can_be_decoded(key: [u8; 16], token: [u8; 12], time: u64, seconds: Option<u32>) {
-            let form = seconds.map_or(Form::Packet, Form::Time);
+        fn encoded_knocks_can_be_decoded(key: [u8; 16], token: [u8; 12], time: u64, seconds: Option<u32>, is_code: bool) {
+            let form = seconds.map_or(if is_code { Form::Code } else { Form::Packet }, Form::Time);
             let (key, time) = (Fingerprint(key), Timestamp::from_nanos(time));
             let knock = KnockUse { key, form, time, token };
             let mut out = Vec::new();

@@ -92,7 +92,9 @@ pub fn read_private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError
     read_secrets(path, Readers::Owner)
 }
 
-fn read_secrets(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+/// Reads a file of secrets that belongs to root or to the user of this process, and that no other users
+/// than `readers` may read.
+pub(crate) fn read_secrets(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let unreadable = |error| KeyFileError::Unreadable(path.to_owned(), error);
     // A FIFO must not block the start.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;

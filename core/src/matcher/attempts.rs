@@ -9,6 +9,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::codes::CodeProgress;
 use super::shares::Shares;
 use crate::time::Timestamp;
 use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
@@ -67,12 +68,33 @@ pub(super) struct Attempt {
     pub(super) source_port: u16,
     /// Steps matched; 0 for a cooldown, which only prevents the source from starting again.
     stage: u8,
+    /// As in [`CodeProgress`]; separate, so that no space is lost.
+    code_slots: u8,
+    code_turn: u16,
 }
 
 impl Attempt {
     /// Creates an attempt or, with stage 0, a cooldown.
     pub(super) fn new(source: Source, door: u16, stage: u8) -> Self {
-        Self { source, next_of_source: NIL, sequence_number: 0, door, source_port: 0, stage }
+        Self {
+            source,
+            next_of_source: NIL,
+            sequence_number: 0,
+            door,
+            source_port: 0,
+            stage,
+            code_slots: 0,
+            code_turn: 0,
+        }
+    }
+
+    /// The digits of a code that have matched.
+    pub(super) fn code(&self) -> CodeProgress {
+        CodeProgress { turn: self.code_turn, slots: self.code_slots }
+    }
+
+    pub(super) fn set_code(&mut self, progress: CodeProgress) {
+        (self.code_turn, self.code_slots) = (progress.turn, progress.slots);
     }
 
     pub(super) fn source(&self) -> Source {

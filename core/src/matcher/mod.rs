@@ -5,6 +5,7 @@
 //! all attempts.
 
 mod attempts;
+mod codes;
 mod handover;
 mod ports;
 mod rules;
@@ -20,11 +21,12 @@ use foldhash::fast::RandomState;
 
 pub(crate) use self::attempts::PREFETCH_BATCH;
 use self::attempts::{Attempt, Attempts, Cursor, Removed, Source};
+use self::codes::CodeMatch;
 pub(crate) use self::handover::SavedAttempt;
 use self::ports::{PortIndex, PortKey, PortUse};
 use self::rules::{DoorRules, keys_of};
 use self::scan_log::ScanLog;
-use crate::config::{Config, Door, DoorId, Sequence};
+use crate::config::{CodeSequence, Config, Door, DoorId, Sequence};
 use crate::decode::Knock;
 use crate::event::{EventKind, FailReason};
 use crate::live_windows::{LiveWindow, LiveWindows};
@@ -84,9 +86,12 @@ impl Matcher {
         let mut doors: Vec<_> = config.doors.iter().map(DoorRules::of).collect();
         let lifetimes = |door: &Door| [door.seq_timeout, door.seq_cooldown.unwrap_or(Duration::ZERO)];
         let mut all_lifetimes: Vec<_> = config.doors.iter().map(lifetimes).collect();
-        for (_, window) in windows.iter() {
+        for (id, window) in windows.iter() {
             let Some(door) = config.doors.get(usize::from(window.door)) else { continue };
-            doors.push(DoorRules::of_window(door, window.sequence.as_ref()));
+            doors.push(DoorRules::of_window(door, window));
+            if window.number != u64::MAX {
+                doors[usize::from(window.door)].set_code_window(id.0, window);
+            }
             all_lifetimes.push(lifetimes(door));
         }
         Self {
@@ -228,19 +233,29 @@ impl Matcher {
         self.check_invariants();
     }
 
-    /// Sets the sequences of these live windows. Attempts at the old sequences time out.
+    /// Sets the sequences of these live windows. Attempts at the old sequences time out; those at a code
+    /// when their next knock comes.
     pub(crate) fn set_windows<'a>(
         &mut self,
         windows: impl Iterator<Item = (DoorId, &'a LiveWindow)>,
         now: Timestamp,
         sink: &mut impl Sink,
     ) {
+        let mut has_new_ports = false;
         for (id, window) in windows {
             let Some(rules) = self.doors.get_mut(usize::from(id.0)) else { continue };
+            if let Some(door) = rules.code_door {
+                // The index contains all ports that the code can have.
+                self.doors[usize::from(door)].set_code_window(id.0, window);
+                continue;
+            }
+            has_new_ports = true;
             rules.set_steps(keys_of(window.sequence.as_ref()));
             self.end_attempts(id.0, now, |stage| EventKind::Timeout { stage }, sink);
         }
-        self.ports = PortIndex::new(self.doors.iter().map(DoorRules::ports));
+        if has_new_ports {
+            self.ports = PortIndex::new(self.doors.iter().map(DoorRules::ports));
+        }
         self.check_invariants();
     }
 
@@ -264,8 +279,15 @@ impl Matcher {
         let mut fresh = Self::new(new, new_windows);
         fresh.local = self.local.take();
         (fresh.unused, fresh.evicted, fresh.refused) = (self.unused, self.evicted, self.refused);
-        let before = std::mem::replace(self, fresh);
+        let mut before = std::mem::replace(self, fresh);
         let mut moved = indices_of_unchanged(old, &new.doors);
+        for (rules, door) in before.doors.iter_mut().zip(&moved) {
+            if let Some(code) = rules.code.take()
+                && let Some(rules) = door.and_then(|door| self.doors.get_mut(usize::from(door)))
+            {
+                rules.resume_code(*code);
+            }
+        }
         moved.extend(ids_of_unchanged_windows(&moved, old_windows, new_windows));
         for removed in before.attempts.drain_by_age() {
             let attempt = removed.attempt;
@@ -290,6 +312,7 @@ impl Matcher {
     pub(crate) fn is_for(&self, doors: &[Door]) -> bool {
         let is_same = |(rules, door): (&DoorRules, &Door)| {
             let steps = door.sequence.as_ref().map_or(&[][..], Sequence::steps);
+            let steps = door.code.as_ref().map_or(steps, CodeSequence::fixed);
             rules.name == door.name && rules.steps.iter().copied().eq(steps.iter().map(|&step| step.into()))
         };
         self.doors.len() >= doors.len() && self.doors.iter().zip(doors).all(is_same)
@@ -317,13 +340,16 @@ impl Matcher {
         if stage == 0 || !rules.counts(knock) || self.is_network_cooling(door, knock.source) {
             return self.attempts.advance(cursor);
         }
+        if stage >= rules.steps.len() {
+            return self.step_code(arrival, index, sink);
+        }
         let matched = rules.steps[stage - 1];
         let is_retransmission = knock.protocol == Protocol::Tcp
             && matched == key
             && (attempt.source_port, attempt.sequence_number) == (knock.source_port, knock.sequence_number);
         if !is_retransmission && rules.steps[stage] == key {
             self.stage_event(door, knock.source, now, stage + 1, sink);
-            if stage + 1 == self.doors[usize::from(door)].steps.len() {
+            if stage + 1 == self.doors[usize::from(door)].length {
                 let removed = self.attempts.remove(cursor);
                 self.scan_log.release(removed.scan_set);
                 return self.open(arrival, door, sink);
@@ -344,6 +370,56 @@ impl Matcher {
         }
     }
 
+    /// As [`Matcher::step`], for an attempt that has passed the steps before a code. The first knock that
+    /// is not a digit of a live code ends it.
+    #[cold]
+    fn step_code(&mut self, arrival: &mut Arrival<'_>, index: u32, sink: &mut impl Sink) {
+        let Arrival { knock, key, now, ref mut cursor, .. } = *arrival;
+        let attempt = *self.attempts.get(index);
+        let (door, stage) = (attempt.door(), attempt.stage());
+        let rules = &mut self.doors[usize::from(door)];
+        let (fixed, length) = (rules.steps.len(), rules.length);
+        let Some(code) = &mut rules.code else { return self.attempts.advance(cursor) };
+        let matched = usize::from(stage) - fixed;
+        let fail = |reason| EventKind::Fail { stage, reason };
+        let kind = match code.compare(attempt.code(), matched, key) {
+            CodeMatch::Repeated => return self.attempts.advance(cursor),
+            CodeMatch::NotCode if matched == 0 && rules.steps[fixed - 1] == key => {
+                return self.attempts.advance(cursor);
+            }
+            CodeMatch::Next(progress) if usize::from(stage) + 1 < length => {
+                self.attempts.raise_stage(index);
+                self.attempts.get_mut(index).set_code(progress);
+                self.attempts.advance(cursor);
+                return self.stage_event(door, knock.source, now, usize::from(stage) + 1, sink);
+            }
+            CodeMatch::Next(progress) => {
+                let window = code.consume(progress);
+                rules.update_silence();
+                self.stage_event(door, knock.source, now, length, sink);
+                let removed = self.attempts.remove(cursor);
+                self.scan_log.release(removed.scan_set);
+                if let Some(id) = window {
+                    sink.complete(now, DoorId(id), knock.source);
+                }
+                return;
+            }
+            CodeMatch::NotCode => fail(FailReason::WrongPort),
+            CodeMatch::Expired => EventKind::Timeout { stage },
+            CodeMatch::Wrong => {
+                let reason = code.count_wrong(attempt.source());
+                rules.update_silence();
+                fail(reason)
+            }
+        };
+        let is_first_step = rules.steps[0] == key;
+        let ended = self.attempts.remove(cursor);
+        self.end(&ended, now, kind, sink);
+        if is_first_step {
+            self.start(arrival, door, sink);
+        }
+    }
+
     /// Handles a relevant first step by a source without an attempt at the door. The cursor is at
     /// the position of the new attempt.
     fn start(&mut self, arrival: &mut Arrival<'_>, door: u16, sink: &mut impl Sink) {
@@ -352,11 +428,14 @@ impl Matcher {
         if !rules.counts(knock) || self.is_network_cooling(door, knock.source) {
             return;
         }
-        if rules.steps.len() == 1 {
+        if rules.length == 1 {
             self.stage_event(door, knock.source, now, 1, sink);
             return self.open(arrival, door, sink);
         }
         let source = Source::from(knock.source);
+        if rules.code.as_ref().is_some_and(|code| code.is_silent_for(source)) {
+            return;
+        }
         if self.make_room(source, door, now, cursor, sink) {
             let mut attempt = Attempt::new(source, door, 1);
             (attempt.source_port, attempt.sequence_number) = (knock.source_port, knock.sequence_number);
@@ -501,6 +580,7 @@ impl Matcher {
         }
         let mut moved = Attempt::new(attempt.source(), door, attempt.stage());
         (moved.source_port, moved.sequence_number) = (attempt.source_port, attempt.sequence_number);
+        moved.set_code(attempt.code());
         let index = self.attempts.insert(&mut cursor, moved, removed.started);
         if self.scan_guard {
             for port in scan_hits {
@@ -511,7 +591,7 @@ impl Matcher {
 
     fn stage_event(&self, door: u16, ip: IpAddr, now: Timestamp, stage: usize, sink: &mut impl Sink) {
         let rules = &self.doors[usize::from(door)];
-        let kind = EventKind::Stage { stage: to_u8(stage), steps: to_u8(rules.steps.len()) };
+        let kind = EventKind::Stage { stage: to_u8(stage), steps: to_u8(rules.length) };
         sink.event(now, &rules.name, ip, kind);
     }
 
@@ -547,7 +627,7 @@ pub(crate) fn is_possible_source(ip: IpAddr) -> bool {
 fn is_valid_attempt(doors: &[DoorRules], door: u16, stage: u8) -> bool {
     doors.get(usize::from(door)).is_some_and(|rules| match stage {
         0 => rules.has_cooldown,
-        stage => usize::from(stage) < rules.steps.len(),
+        stage => usize::from(stage) < rules.length,
     })
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
-use crate::config::Step;
+use crate::config::{CodeStep, Step};
 use crate::packet::{Protocol, SegmentSet};
 
 /// A port with its protocol, as one number.
@@ -25,6 +25,11 @@ impl PortKey {
         self.0
     }
 
+    pub(super) fn port(self) -> u16 {
+        // The low 16 bits.
+        (self.0 & 0xffff) as u16
+    }
+
     /// The key whose [`PortKey::number`] this is.
     pub(super) fn from_number(number: u32) -> Self {
         Self(number)
@@ -42,9 +47,11 @@ impl From<Step> for PortKey {
 pub(super) struct DoorPorts<'a> {
     /// Empty for a door that accepts no knocks.
     pub(super) steps: &'a [PortKey],
+    /// The steps that contain digits of a code.
+    pub(super) code: &'a [CodeStep],
     /// The TCP segments that are knocks for the door.
     pub(super) segments: SegmentSet,
-    /// True if the door checks more than flags: it has a `target` or an `allow`, or is a live
+    /// True if the door checks more than flags: it has a `target`, an `allow` or a code, or is a live
     /// window.
     pub(super) is_restricted: bool,
 }
@@ -79,8 +86,8 @@ impl PortIndex {
         let mut used = vec![0; 2 * 65_536 / 64].into_boxed_slice();
         let mut uses: HashMap<PortKey, PortUse, RandomState> = HashMap::default();
         let (mut by_first, mut by_port) = (Vec::new(), Vec::new());
-        for (door, DoorPorts { steps, segments, is_restricted }) in (0..=u16::MAX).zip(doors) {
-            for &key in steps {
+        for (door, DoorPorts { steps, code, segments, is_restricted }) in (0..=u16::MAX).zip(doors) {
+            for key in steps.iter().copied().chain(code.iter().flat_map(keys_of_code)) {
                 used[key.0 as usize / 64] |= 1 << (key.0 % 64);
                 let port_use = uses.entry(key).or_default();
                 if is_restricted {
@@ -118,6 +125,12 @@ impl PortIndex {
     }
 }
 
+/// Returns the ports that a step with digits of a code can be.
+fn keys_of_code(step: &CodeStep) -> impl Iterator<Item = PortKey> {
+    let (ports, protocol) = (step.ports(), step.protocol());
+    (ports.start().get()..=ports.end().get()).map(move |port| PortKey::new(protocol, port))
+}
+
 /// Returns the doors grouped by port, each door once and in the order of the file, and sets the
 /// range of each port.
 fn grouped(
@@ -141,7 +154,7 @@ mod tests {
     use crate::packet::TcpFlags;
 
     fn door(steps: &[PortKey], flag: TcpFlags, is_restricted: bool) -> DoorPorts<'_> {
-        DoorPorts { steps, segments: SegmentSet::of(|flags| flags == flag), is_restricted }
+        DoorPorts { steps, code: &[], segments: SegmentSet::of(|flags| flags == flag), is_restricted }
     }
 
     #[test]

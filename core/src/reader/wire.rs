@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::{Absence, CaptureNotice};
 use crate::clock::Clock;
-use crate::config::{Config, Door, DoorId, Sequence, Step};
+use crate::config::{Config, DoorId, Sequence, Step};
 use crate::decode::Knock;
 use crate::engine::{EngineStats, LiveSecrets};
 use crate::event::{Event, EventKind, FailReason};
@@ -212,7 +212,7 @@ pub(super) struct Doors {
     text: String,
     /// The index and the sequence of each one-time door.
     one_time: Vec<(u16, Option<WireSequence>)>,
-    /// The index and the number of keys of each door with a time sequence.
+    /// The index and the number of keys of each door with live windows.
     key_counts: Vec<(u16, u32)>,
     /// The live windows of these doors.
     windows: Vec<WireWindow>,
@@ -294,8 +294,7 @@ impl Doors {
     pub(super) fn of(config: &Config, secrets: &LiveSecrets) -> Self {
         let numbered = (0..=u16::MAX).zip(&config.doors);
         let one_time = numbered.clone().filter(|(_, door)| door.one_time_sequences.is_some());
-        let key_count = |door: &Door| if door.time_sequence.is_some() { door.keys.len() } else { 0 };
-        let key_counts = numbered.map(|(id, door)| (id, u32::try_from(key_count(door)).unwrap_or(u32::MAX)));
+        let key_counts = numbered.map(|(id, door)| (id, u32::try_from(door.window_keys()).unwrap_or(u32::MAX)));
         Self {
             text: config.to_string(),
             one_time: one_time.map(|(id, door)| (id, door.sequence.as_ref().map(WireSequence::of))).collect(),
@@ -391,6 +390,14 @@ pub(super) enum DoorEventKind {
     Reload {
         stage: u8,
     },
+    /// Too many wrong codes of the address.
+    Silenced {
+        stage: u8,
+    },
+    /// Too many wrong codes.
+    DoorSilenced {
+        stage: u8,
+    },
 }
 
 impl DoorEvent {
@@ -407,6 +414,8 @@ impl DoorEvent {
             EventKind::Fail { stage, reason: FailReason::WrongPort } => DoorEventKind::WrongPort { stage },
             EventKind::Fail { stage, reason: FailReason::Scan } => DoorEventKind::Scan { stage },
             EventKind::Fail { stage, reason: FailReason::Full } => DoorEventKind::Full { stage },
+            EventKind::Fail { stage, reason: FailReason::Silenced } => DoorEventKind::Silenced { stage },
+            EventKind::Fail { stage, reason: FailReason::DoorSilenced } => DoorEventKind::DoorSilenced { stage },
             EventKind::Fail { stage, reason: FailReason::Reload } => DoorEventKind::Reload { stage },
             EventKind::Extend { .. }
             | EventKind::Close { .. }
@@ -432,6 +441,8 @@ impl DoorEvent {
             DoorEventKind::WrongPort { stage } => fail(stage, FailReason::WrongPort),
             DoorEventKind::Scan { stage } => fail(stage, FailReason::Scan),
             DoorEventKind::Full { stage } => fail(stage, FailReason::Full),
+            DoorEventKind::Silenced { stage } => fail(stage, FailReason::Silenced),
+            DoorEventKind::DoorSilenced { stage } => fail(stage, FailReason::DoorSilenced),
             DoorEventKind::Reload { stage } => fail(stage, FailReason::Reload),
         }
     }
@@ -445,6 +456,8 @@ impl DoorEvent {
             | DoorEventKind::WrongPort { stage }
             | DoorEventKind::Scan { stage }
             | DoorEventKind::Full { stage }
+            | DoorEventKind::Silenced { stage }
+            | DoorEventKind::DoorSilenced { stage }
             | DoorEventKind::Reload { stage } => Some(stage),
         }
     }

@@ -484,7 +484,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 fn has_keys(config: &Config) -> bool {
-    config.doors.iter().any(|door| door.key_file.is_some())
+    config.doors.iter().any(Door::has_secrets)
 }
 
 /// Adds notices if doors with keys refuse knocks because of the clock, or for a time from `wall` on,
@@ -494,7 +494,7 @@ fn report_obstacles(config: &Config, replays: &ReplayMemory, wall: Timestamp, no
     if has_keys && !is_synchronised() {
         notices.push_back(Notice::ClockNotSynchronised);
     }
-    let windows = config.doors.iter().filter_map(|door| door.time_sequence.as_ref()).map(|time| time.window);
+    let windows = config.doors.iter().filter_map(Door::window_length);
     let longest = windows.fold(config.options.clock_skew, Duration::max);
     // Knocks from later times are accepted, and a complete record of them has begun then.
     let ends = replays.incomplete().map(|times| {

@@ -52,8 +52,5 @@ fn take_notices(file: &mut StateFile, notices: &mut VecDeque<Notice>) {
 /// authenticated knocks two daemons must not accept at the same time.
 fn stores(door: &Door) -> bool {
     let runs = |command: &Option<String>| command.as_ref().is_some_and(|text| !text.is_empty());
-    runs(&door.stop_command)
-        || runs(&door.stop_command_6)
-        || door.one_time_sequences.is_some()
-        || door.key_file.is_some()
+    runs(&door.stop_command) || runs(&door.stop_command_6) || door.one_time_sequences.is_some() || door.has_secrets()
 }

@@ -97,7 +97,10 @@ impl Tally {
                 match event.kind {
                     EventKind::Open { .. } => counts.opened += 1,
                     EventKind::Timeout { .. } => counts.timeout += 1,
-                    EventKind::Fail { reason: FailReason::WrongPort, .. } => counts.wrong_port += 1,
+                    EventKind::Fail {
+                        reason: FailReason::WrongPort | FailReason::Silenced | FailReason::DoorSilenced,
+                        ..
+                    } => counts.wrong_port += 1,
                     EventKind::Fail { reason: FailReason::Scan, .. } => counts.scan += 1,
                     EventKind::Fail { reason: FailReason::Full, .. } => counts.full += 1,
                     EventKind::Fail { reason: FailReason::Reload, .. } => counts.reload += 1,

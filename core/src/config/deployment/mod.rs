@@ -60,6 +60,9 @@ fn check_secrets(path: &Path, draft: &Draft, found: &mut Vec<Diagnostic>) {
         if let (Some(file), Some(place)) = (&door.door.key_file, door.seen.get(&Key::Keys)) {
             check(file, false, place.value.clone(), "keys");
         }
+        if let (Some(file), Some(place)) = (&door.door.totp_file, door.seen.get(&Key::TotpSecret)) {
+            check(file, false, place.value.clone(), "a secret");
+        }
     }
 }
 
