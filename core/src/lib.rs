@@ -100,6 +100,8 @@ mod exec;
 mod feed;
 mod filter;
 mod firewall_command;
+pub mod fwknop;
+mod fwknop_keys;
 pub mod gate;
 pub mod host;
 mod journal;
@@ -109,6 +111,7 @@ pub mod knock;
 mod live_windows;
 mod local_addresses;
 mod log_limit;
+mod mac_detector;
 mod matcher;
 #[cfg(test)]
 mod messages;
@@ -133,11 +136,12 @@ pub mod sys;
 mod tick;
 mod time;
 mod timeline;
+mod weak_search;
 
 pub use clock::wall_clock;
 pub use config::{
-    Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefix, Options, PacketFormat, Sequence, Step,
-    TimeSequence,
+    Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefix, Options, PacketAddress, PacketFormat, Sequence,
+    Step, TimeSequence,
 };
 pub use decode::{Knock, LinkType};
 pub use engine::{Engine, EngineStats};

@@ -28,6 +28,8 @@ pub(crate) enum Form {
     Time(u32),
     /// A packet in portknock's own format.
     Packet,
+    /// A packet in fwknop's format.
+    Fwknop,
 }
 
 impl Form {
@@ -36,7 +38,7 @@ impl Form {
         match self {
             // The window after the present one is live too, and a window has the time of its start.
             Self::Time(seconds) => Duration::from_secs(seconds.into()),
-            Self::Packet => skew,
+            Self::Packet | Self::Fwknop => skew,
         }
     }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use portknock_core::Protocol;
 use portknock_core::TcpFlags;
 use portknock_core::config::{
-    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix, Options, PacketFormat, Refusal, Sequence,
-    Step, StepProtocols, TableFamily, TimeSequence, parse, parse_sequence,
+    Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix, Options, PacketAddress, PacketFormat,
+    Refusal, Sequence, Step, StepProtocols, TableFamily, TimeSequence, parse, parse_sequence,
 };
 use portknock_core::spa::MAX_DOOR_LENGTH;
 use proptest::prelude::*;
@@ -80,6 +80,11 @@ prop_compose! {
                 let key_file = Some(PathBuf::from(format!("/keys/{number}")));
                 Door { time_sequence: Some(time), key_file, ..Door::new(&name, None) }
             }
+            Source::Fwknop(number, packet_address) => {
+                // An earlier door with the same file could accept all packets.
+                let key_file = Some(PathBuf::from(format!("/keys/{number}")));
+                Door { packet: Some(PacketFormat::Fwknop), packet_address, key_file, ..Door::new(&name, None) }
+            }
             Source::Packet(key_file) => {
                 let name = if name.len() > MAX_DOOR_LENGTH { "short".to_owned() } else { name.clone() };
                 Door { packet: Some(PacketFormat::Portknock), key_file: Some(key_file), ..Door::new(&name, None) }
@@ -104,6 +109,8 @@ enum Source {
     /// With the number of its file of keys.
     Time(u64, TimeSequence),
     Packet(PathBuf),
+    /// With the number of its file of keys.
+    Fwknop(u64, PacketAddress),
 }
 
 fn source() -> impl Strategy<Value = Source> {
@@ -122,7 +129,12 @@ fn source() -> impl Strategy<Value = Source> {
         path().prop_map(Source::OneTime),
         (any::<u64>(), time).prop_map(|(number, time)| Source::Time(number, time)),
         path().prop_map(Source::Packet),
+        (any::<u64>(), packet_address()).prop_map(|(number, address)| Source::Fwknop(number, address)),
     ]
+}
+
+fn packet_address() -> impl Strategy<Value = PacketAddress> {
+    prop::sample::select(vec![PacketAddress::Any, PacketAddress::Required, PacketAddress::Source])
 }
 
 /// A range of at least this number of ports.

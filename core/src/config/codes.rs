@@ -94,6 +94,8 @@ codes! {
     SHARED_WINDOW = "PK089",
     BAD_KEY_FILE = "PK090",
     EMPTY_KEY_FILE = "PK091",
+    SHADOWED_DOOR = "PK097",
+    MANY_FWKNOP_KEYS = "PK098",
 }
 
 #[cfg(test)]

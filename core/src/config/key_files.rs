@@ -1,9 +1,11 @@
 //! Reads the key files of a configuration.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::model::Config;
+use super::model::{Config, PacketFormat};
+use crate::fwknop::{FwknopKey, load_fwknop_keys};
 use crate::keys::{KeyFileError, NamedKey, load_key_file};
 use crate::printable::Printable;
 
@@ -31,21 +33,23 @@ pub enum KeysError {
 }
 
 impl Config {
-    /// Reads the key file of each door into [`Door::keys`](super::Door::keys). Doors with the same
-    /// file share the keys.
+    /// Reads the key file of each door into [`Door::keys`](super::Door::keys), or into
+    /// [`Door::fwknop_keys`](super::Door::fwknop_keys) if the door has `packet = fwknop`. Doors with
+    /// the same file share the keys.
     ///
     /// # Errors
     /// Fails if a key file cannot be used, or if the doors with `sequence = time` have too many keys.
     pub fn load_keys(&mut self) -> Result<(), KeysError> {
-        let mut files: HashMap<_, Arc<[NamedKey]>> = HashMap::new();
+        let mut files: HashMap<PathBuf, Arc<[NamedKey]>> = HashMap::new();
+        let mut fwknop_files: HashMap<PathBuf, Arc<[FwknopKey]>> = HashMap::new();
         for door in &mut self.doors {
             let Some(path) = &door.key_file else { continue };
-            let keys = match files.get(path) {
-                Some(keys) => keys.clone(),
-                None => load_key_file(path).map_err(|error| KeysError::File { door: door.name.clone(), error })?,
-            };
-            files.insert(path.clone(), keys.clone());
-            door.keys = keys;
+            let failed = |error| KeysError::File { door: door.name.clone(), error };
+            if door.packet == Some(PacketFormat::Fwknop) {
+                door.fwknop_keys = shared(&mut fwknop_files, path, load_fwknop_keys).map_err(failed)?;
+            } else {
+                door.keys = shared(&mut files, path, load_key_file).map_err(failed)?;
+            }
         }
         let timed = self.doors.iter().filter(|door| door.time_sequence.is_some());
         let (count, max) = (timed.map(|door| door.keys.len()).sum(), (MAX_DOORS_AND_WINDOWS - self.doors.len()) / 3);
@@ -53,12 +57,25 @@ impl Config {
     }
 }
 
+/// Returns the keys of a file, which is read if no earlier door has it.
+fn shared<T: ?Sized, E>(
+    files: &mut HashMap<PathBuf, Arc<T>>,
+    path: &Path,
+    load: impl Fn(&Path) -> Result<Arc<T>, E>,
+) -> Result<Arc<T>, E> {
+    if let Some(keys) = files.get(path) {
+        return Ok(keys.clone());
+    }
+    let keys = load(path)?;
+    files.insert(path.to_owned(), keys.clone());
+    Ok(keys)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use super::super::model::Door;
     use super::super::time_sequence::TimeSequence;
