@@ -267,8 +267,8 @@ fn a_reader_with_the_hints_opens_no_door_that_packets_open() {
     for (misbehaviour, reason) in [
         ("floods with packets", "more packets than keys can make"),
         ("floods with unknown packets", "more packets than keys can make"),
-        ("shortens packets", "a packet of another length"),
-        ("lengthens packets", "a packet of another length"),
+        ("shortens packets", "a packet of another form"),
+        ("lengthens packets", "a packet of another form"),
     ] {
         let log = passes_on(misbehaviour, 0);
         assert!(log.lines().any(|line| line.contains(ENDED) && line.contains(reason)), "{misbehaviour}\n{log}");
