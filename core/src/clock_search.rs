@@ -29,18 +29,25 @@ pub(crate) struct UnknownPacket {
 
 /// Selects the unknown packets that are worth a search. Times are in nanoseconds, by a clock that does
 /// not run backwards.
-#[derive(Debug, Default)]
-pub(crate) struct UnknownSample {
-    first: Option<UnknownPacket>,
+#[derive(Debug)]
+pub(crate) struct UnknownSample<T = UnknownPacket> {
+    first: Option<T>,
     since: u64,
     count: u32,
 }
 
-impl UnknownSample {
-    pub(crate) fn add(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH], now: u64) {
+impl<T> Default for UnknownSample<T> {
+    fn default() -> Self {
+        Self { first: None, since: 0, count: 0 }
+    }
+}
+
+impl<T> UnknownSample<T> {
+    /// Counts a packet. `packet` returns it, if it is the first one.
+    pub(crate) fn add(&mut self, now: u64, packet: impl FnOnce() -> T) {
         if self.first.is_none() {
             (self.since, self.count) = (now, 0);
-            self.first = Some(UnknownPacket { knock: *knock, bytes: *packet });
+            self.first = Some(packet());
         }
         self.count = self.count.saturating_add(1);
     }
@@ -51,7 +58,7 @@ impl UnknownSample {
     }
 
     /// Returns the packet that waits, if its time has come and few others came with it.
-    pub(crate) fn take(&mut self, now: u64) -> Option<UnknownPacket> {
+    pub(crate) fn take(&mut self, now: u64) -> Option<T> {
         if self.due().is_none_or(|due| now < due) {
             return None;
         }
@@ -202,11 +209,11 @@ mod tests {
         let UnknownPacket { knock, bytes } = unknown(&key(1), at(0));
         let second = SAMPLE_INTERVAL;
         assert_eq!((sample.due(), sample.take(5 * second)), (None, None));
-        sample.add(&knock, &bytes, 7);
+        sample.add(7, || UnknownPacket { knock, bytes });
         assert_eq!((sample.due(), sample.take(second)), (Some(second + 7), None));
         assert_eq!(sample.take(second + 7), Some(UnknownPacket { knock, bytes }));
         for count in [FLOOD_THRESHOLD, FLOOD_THRESHOLD + 1, 100_000] {
-            (0..count).for_each(|_| sample.add(&knock, &bytes, 0));
+            (0..count).for_each(|_| sample.add(0, || UnknownPacket { knock, bytes }));
             assert_eq!(sample.take(second).is_some(), count <= FLOOD_THRESHOLD);
             assert_eq!(sample.due(), None);
         }

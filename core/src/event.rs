@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::{DoorId, OpenPort};
+use crate::fwknop::WeakReason;
 use crate::openings::Opening;
 use crate::printable::Printable;
 use crate::time::Timestamp;
@@ -109,8 +110,22 @@ pub enum RefusalReason {
     UnknownDoor,
     /// The door ignores the address until its `seq_cooldown` is over. The knock is consumed.
     Cooldown,
-    /// The packet asks for an address that the door's `allow` excludes, or that no host can have.
+    /// The packet asks for an address that the door's `allow` or `packet_address` excludes, or that no
+    /// host can have.
     Address,
+    /// The packet of fwknop's format asks for a port that the key does not open.
+    Ports,
+    /// The packet of fwknop's format contains a command.
+    Command,
+    /// The packet of fwknop's format asks for network address translation.
+    Nat,
+    /// The packet of fwknop's format lacks a protection that is required, such as an HMAC.
+    Weak(WeakReason),
+    /// The packet of fwknop's format names a user other than that of the key.
+    User,
+    /// The packet of fwknop's format has a valid HMAC, and the encryption key is not that of the key
+    /// file or the content is invalid.
+    Malformed,
 }
 
 impl RefusalReason {
@@ -122,6 +137,12 @@ impl RefusalReason {
             Self::UnknownDoor => "unknown-door",
             Self::Cooldown => "cooldown",
             Self::Address => "address",
+            Self::Ports => "ports",
+            Self::Command => "command",
+            Self::Nat => "nat",
+            Self::Weak(_) => "weak",
+            Self::User => "user",
+            Self::Malformed => "malformed",
         }
     }
 }
@@ -136,6 +157,14 @@ impl fmt::Display for RefusalReason {
             Self::UnknownDoor => f.write_str("it asks for a door that the key does not open"),
             Self::Cooldown => f.write_str("the door has opened for this address a short time ago"),
             Self::Address => f.write_str("it asks for an address that may not use the door"),
+            Self::Ports => f.write_str("it asks for ports that the key does not open"),
+            Self::Command => f.write_str("it contains a command, which is never run"),
+            Self::Nat => f.write_str("it asks for network address translation, which is not available"),
+            Self::Weak(reason) => reason.fmt(f),
+            Self::User => f.write_str("it names another user than the key file"),
+            Self::Malformed => f.write_str(
+                "it is authentic, but its encryption key is not that of the key file, or its content is invalid",
+            ),
         }
     }
 }

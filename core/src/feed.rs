@@ -4,9 +4,8 @@ use crate::arrivals::Arrivals;
 use crate::capture::{CaptureError, CaptureSet, Frame};
 use crate::clock::{Clock, packet_time};
 use crate::decode::{Knock, decode};
-use crate::engine::Engine;
+use crate::engine::{Engine, PacketForm};
 use crate::local_addresses::LocalAddresses;
-use crate::spa::PACKET_LENGTH;
 use crate::time::Timestamp;
 
 /// Maximum number of knocks per batch for the engine. A batch costs less than single knocks.
@@ -17,7 +16,7 @@ const KNOCK_BATCH: usize = 256;
 pub(crate) const MAX_FINAL_TURNS: usize = 64;
 
 /// Receives authenticated packets.
-pub(crate) type OnPacket<'a> = dyn FnMut(&Knock, &[u8; PACKET_LENGTH]) + 'a;
+pub(crate) type OnPacket<'a> = dyn FnMut(&Knock, PacketForm<'_>) + 'a;
 
 /// Feeds an engine with captured packets, and advances its time.
 #[derive(Debug)]
@@ -31,6 +30,8 @@ pub(crate) struct Feed {
     /// Number of packets that passed the filter.
     packets: u64,
     arrivals: Arrivals,
+    /// The same for the captures of long packets, which capture packets again.
+    long_arrivals: Arrivals,
     /// The current batch of knocks; empty between turns.
     knocks: Vec<Knock>,
 }
@@ -45,6 +46,7 @@ impl Feed {
             last: Timestamp::default(),
             packets: 0,
             arrivals: Arrivals::default(),
+            long_arrivals: Arrivals::default(),
             knocks: Vec::with_capacity(KNOCK_BATCH),
         }
     }
@@ -80,12 +82,12 @@ impl Feed {
         mut on_packet: Option<&mut OnPacket<'_>>,
         on_knock: &mut dyn FnMut(&Knock),
     ) -> Result<Option<Timestamp>, CaptureError> {
-        let Self { clock, ipv4_only, after, last, packets, arrivals, knocks } = self;
+        let Self { clock, ipv4_only, after, last, packets, arrivals, long_arrivals, knocks } = self;
         let mut clocks = clock.read();
         let before = clocks.now;
         *after = handled_until(*after, clocks.wall);
         let (mut newest, mut last_timestamp) = (Timestamp::default(), Timestamp::default());
-        let mut on_frame = |&Frame { link_type, time: timestamp, origin, bytes }: &Frame<'_>| {
+        let mut on_frame = |&Frame { link_type, time: timestamp, origin, is_long, bytes }: &Frame<'_>| {
             if timestamp <= *after {
                 return;
             }
@@ -97,20 +99,33 @@ impl Feed {
             let time = packet_time(timestamp, &clocks);
             newest = newest.max(time);
             let Some(knock) = decode(link_type, time, bytes) else { return };
-            if *ipv4_only && knock.source.is_ipv6() || !arrivals.accepts(&knock, origin, timestamp) {
+            if *ipv4_only && knock.source.is_ipv6() {
+                return;
+            }
+            let packet = engine.packet_in(&knock, link_type, bytes);
+            // Each capture has packets of one format, so that none counts twice.
+            if is_long != matches!(packet, Some(PacketForm::Fwknop(_))) {
+                return;
+            }
+            let arrivals = if is_long { &mut *long_arrivals } else { &mut *arrivals };
+            if !arrivals.accepts(&knock, origin, timestamp) {
                 return;
             }
             on_knock(&knock);
-            if let Some(packet) = engine.packet_in(&knock, link_type, bytes) {
-                match &mut on_packet {
-                    Some(on_packet) => on_packet(&knock, packet),
-                    // Packets without a hint must not end a batch, because a flood can consist of them.
-                    None if engine.hints().find(packet).is_none() => engine.count_bogus(&knock, packet),
-                    None => {
-                        engine.handle_knocks(knocks);
-                        knocks.clear();
-                        engine.handle_packet(&knock, packet);
-                    }
+            if let Some(packet) = packet {
+                if let Some(on_packet) = &mut on_packet {
+                    return on_packet(&knock, packet);
+                }
+                // Packets without a hint or an HMAC must not end a batch, because a flood can consist of
+                // them.
+                let is_detected = match packet {
+                    PacketForm::Own(packet) => engine.detect_packet(&knock, packet),
+                    PacketForm::Fwknop(payload) => engine.detect_fwknop_packet(&knock, payload),
+                };
+                if is_detected {
+                    engine.handle_knocks(knocks);
+                    knocks.clear();
+                    engine.handle_form(&knock, packet);
                 }
                 return;
             }
@@ -145,8 +160,11 @@ impl Feed {
         if changed {
             let (addresses, broadcasts) = (capture.local_addresses(), capture.broadcast_addresses());
             engine.set_local_addresses(LocalAddresses::Only(addresses.clone()));
-            self.arrivals.set_addresses(addresses.iter().chain(broadcasts).copied());
+            let own = || addresses.iter().chain(broadcasts).copied();
+            self.arrivals.set_addresses(own());
             self.arrivals.expect_copies(capture.may_repeat_packets());
+            self.long_arrivals.set_addresses(own());
+            self.long_arrivals.expect_copies(capture.may_repeat_packets() && capture.has_long());
         }
         changed
     }

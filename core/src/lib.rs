@@ -100,6 +100,8 @@ mod exec;
 mod feed;
 mod filter;
 mod firewall_command;
+pub mod fwknop;
+mod fwknop_keys;
 pub mod gate;
 pub mod host;
 mod journal;
@@ -109,6 +111,7 @@ pub mod knock;
 mod live_windows;
 mod local_addresses;
 mod log_limit;
+mod mac_detector;
 mod matcher;
 #[cfg(test)]
 mod messages;
@@ -134,11 +137,12 @@ mod tick;
 mod time;
 mod timeline;
 pub mod totp;
+mod weak_search;
 
 pub use clock::wall_clock;
 pub use config::{
-    Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefix, Options, PacketFormat, Sequence, Step,
-    TimeSequence,
+    Config, Diagnostic, Door, DoorId, FlagMask, OpenPort, OpenPrefix, Options, PacketAddress, PacketFormat, Sequence,
+    Step, TimeSequence,
 };
 pub use decode::{Knock, LinkType};
 pub use engine::{Engine, EngineStats};
@@ -159,6 +163,10 @@ pub use time::Timestamp;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::filter::{PortFilter, Program};
+    pub use crate::fwknop::{
+        FwknopContent, FwknopError, MacKey, WeakReason, diagnose, has_form, open as open_fwknop,
+        seal_with as seal_fwknop,
+    };
     pub use crate::journal::{Clocks, OpeningId, Restored, StateFile};
     pub use crate::one_time::{OneTimeFile, unused_sequences};
     pub use crate::spa::{open_at, seal_with};

@@ -18,6 +18,7 @@ use crate::decode::Knock;
 use crate::engine::EngineStats;
 use crate::event::{Action, CommandRequest, Event, EventKind, FailReason, RefusalReason};
 use crate::exec::{CommandId, CommandResult, CommandResultKind};
+use crate::fwknop::WeakReason;
 use crate::gate::{Element, GateError};
 use crate::host::{Family, HostError};
 use crate::journal::{StateError, StateNotice};
@@ -185,7 +186,20 @@ fn events(golden: &mut Golden) {
         Fail { stage: 2, reason: FailReason::DoorSilenced },
         Refused { key: "alice".into(), reason: RefusalReason::Replay },
     });
-    add!(golden, RefusalReason { Replay, Clock(9), Clock(-14_754), UnknownDoor, Cooldown, Address });
+    add!(golden, RefusalReason {
+        Replay,
+        Clock(9),
+        Clock(-14_754),
+        UnknownDoor,
+        Cooldown,
+        Address,
+        Ports,
+        Command,
+        Nat,
+        Weak(WeakReason::NoHmac),
+        User,
+        Malformed,
+    });
     add!(golden, FailReason { WrongPort, Scan, Full, Silenced, DoorSilenced, Reload, Command });
     add!(golden, outcome, CommandResultKind {
         Started,

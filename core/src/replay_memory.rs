@@ -31,6 +31,8 @@ pub(crate) enum Form {
     Packet,
     /// The code of an authenticator app.
     Code,
+    /// A packet in fwknop's format.
+    Fwknop,
 }
 
 impl Form {
@@ -40,7 +42,7 @@ impl Form {
             // The window after the present one is live too, and a window has the time of its start.
             Self::Time(seconds) => Duration::from_secs(seconds.into()),
             Self::Code => CODE_WINDOW,
-            Self::Packet => skew,
+            Self::Packet | Self::Fwknop => skew,
         }
     }
 

@@ -14,7 +14,8 @@ use portknock_core::Protocol;
 use portknock_core::TcpFlags;
 use portknock_core::config::{
     CodeSequence, CodeStep, Config, Door, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix, Options,
-    PacketFormat, Refusal, Sequence, Step, StepProtocols, TableFamily, TimeSequence, parse, parse_sequence,
+    PacketAddress, PacketFormat, Refusal, Sequence, Step, StepProtocols, TableFamily, TimeSequence, parse,
+    parse_sequence,
 };
 use portknock_core::spa::MAX_DOOR_LENGTH;
 use proptest::prelude::*;
@@ -83,6 +84,11 @@ prop_compose! {
             Source::Code(code, totp_file) => {
                 Door { code: Some(code), totp_file: Some(totp_file), ..Door::new(&name, None) }
             }
+            Source::Fwknop(number, packet_address) => {
+                // An earlier door with the same file could accept all packets.
+                let key_file = Some(PathBuf::from(format!("/keys/{number}")));
+                Door { packet: Some(PacketFormat::Fwknop), packet_address, key_file, ..Door::new(&name, None) }
+            }
             Source::Packet(key_file) => {
                 let name = if name.len() > MAX_DOOR_LENGTH { "short".to_owned() } else { name.clone() };
                 Door { packet: Some(PacketFormat::Portknock), key_file: Some(key_file), ..Door::new(&name, None) }
@@ -108,6 +114,8 @@ enum Source {
     Time(u64, TimeSequence),
     Packet(PathBuf),
     Code(CodeSequence, PathBuf),
+    /// With the number of its file of keys.
+    Fwknop(u64, PacketAddress),
 }
 
 fn source() -> impl Strategy<Value = Source> {
@@ -128,6 +136,7 @@ fn source() -> impl Strategy<Value = Source> {
         (any::<u64>(), time).prop_map(|(number, time)| Source::Time(number, time)),
         path().prop_map(Source::Packet),
         (code_sequence(), path()).prop_map(|(code, path)| Source::Code(code, path)),
+        (any::<u64>(), packet_address()).prop_map(|(number, address)| Source::Fwknop(number, address)),
     ]
 }
 
@@ -145,6 +154,10 @@ fn code_sequence() -> impl Strategy<Value = CodeSequence> {
         let code = (1..).zip(digits).map(|(i, &digits)| CodeStep::new(prefix(i, digits), digits, protocol).unwrap());
         CodeSequence::new(fixed, code.collect::<Vec<_>>()).unwrap()
     })
+}
+
+fn packet_address() -> impl Strategy<Value = PacketAddress> {
+    prop::sample::select(vec![PacketAddress::Any, PacketAddress::Required, PacketAddress::Source])
 }
 
 /// A range of at least this number of ports.

@@ -76,8 +76,22 @@ pub enum portknock_refusal_reason {
     PORTKNOCK_REFUSAL_UNKNOWN_DOOR = 3,
     /// The door ignores the address until its seq_cooldown is over. The knock is consumed.
     PORTKNOCK_REFUSAL_COOLDOWN = 4,
-    /// The packet asks for an address that the door's `allow` excludes, or that no host can have.
+    /// The packet asks for an address that the door's `allow` or packet_address excludes, or that no
+    /// host can have.
     PORTKNOCK_REFUSAL_ADDRESS = 5,
+    /// The packet of fwknop's format asks for ports that the key does not open.
+    PORTKNOCK_REFUSAL_PORTS = 6,
+    /// The packet of fwknop's format contains a command.
+    PORTKNOCK_REFUSAL_COMMAND = 7,
+    /// The packet of fwknop's format asks for network address translation.
+    PORTKNOCK_REFUSAL_NAT = 8,
+    /// The packet of fwknop's format lacks a protection that is required, such as an HMAC.
+    PORTKNOCK_REFUSAL_WEAK = 9,
+    /// The packet of fwknop's format names a user other than that of the key.
+    PORTKNOCK_REFUSAL_USER = 10,
+    /// The packet of fwknop's format has a valid HMAC, and its encryption key is not that of the key
+    /// file or its content is invalid.
+    PORTKNOCK_REFUSAL_MALFORMED = 11,
 }
 
 /// A port that a door opens without a command (`open`).
@@ -303,6 +317,12 @@ fn refusal(reason: RefusalReason) -> (portknock_refusal_reason, i64) {
         RefusalReason::UnknownDoor => (portknock_refusal_reason::PORTKNOCK_REFUSAL_UNKNOWN_DOOR, 0),
         RefusalReason::Cooldown => (portknock_refusal_reason::PORTKNOCK_REFUSAL_COOLDOWN, 0),
         RefusalReason::Address => (portknock_refusal_reason::PORTKNOCK_REFUSAL_ADDRESS, 0),
+        RefusalReason::Ports => (portknock_refusal_reason::PORTKNOCK_REFUSAL_PORTS, 0),
+        RefusalReason::Command => (portknock_refusal_reason::PORTKNOCK_REFUSAL_COMMAND, 0),
+        RefusalReason::Nat => (portknock_refusal_reason::PORTKNOCK_REFUSAL_NAT, 0),
+        RefusalReason::Weak(_) => (portknock_refusal_reason::PORTKNOCK_REFUSAL_WEAK, 0),
+        RefusalReason::User => (portknock_refusal_reason::PORTKNOCK_REFUSAL_USER, 0),
+        RefusalReason::Malformed => (portknock_refusal_reason::PORTKNOCK_REFUSAL_MALFORMED, 0),
         _ => (portknock_refusal_reason::PORTKNOCK_REFUSAL_NONE, 0),
     }
 }
@@ -310,7 +330,20 @@ fn refusal(reason: RefusalReason) -> (portknock_refusal_reason, i64) {
 const KINDS: [&CStr; 8] = [c"stage", c"open", c"extend", c"close", c"timeout", c"fail", c"notice", c"refused"];
 const REASONS: [&CStr; 8] =
     [c"none", c"wrong-port", c"scan", c"full", c"reload", c"command", c"silenced", c"door-silenced"];
-const REFUSALS: [&CStr; 6] = [c"none", c"replay", c"clock", c"unknown-door", c"cooldown", c"address"];
+const REFUSALS: [&CStr; 12] = [
+    c"none",
+    c"replay",
+    c"clock",
+    c"unknown-door",
+    c"cooldown",
+    c"address",
+    c"ports",
+    c"command",
+    c"nat",
+    c"weak",
+    c"user",
+    c"malformed",
+];
 
 /// Returns the name of an event kind as in the JSON of `portknock replay`, for example "stage";
 /// "unknown" for other numbers. The text is static.
@@ -341,6 +374,7 @@ fn name(names: &[&'static CStr], index: Option<i32>) -> *const c_char {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portknock_core::fwknop::WeakReason;
     use std::num::NonZeroU16;
 
     /// Returns the text at a pointer that must not be NULL.
@@ -401,6 +435,12 @@ mod tests {
             refused(RefusalReason::UnknownDoor),
             refused(RefusalReason::Cooldown),
             refused(RefusalReason::Address),
+            refused(RefusalReason::Ports),
+            refused(RefusalReason::Command),
+            refused(RefusalReason::Nat),
+            refused(RefusalReason::Weak(WeakReason::NoHmac)),
+            refused(RefusalReason::User),
+            refused(RefusalReason::Malformed),
         ] {
             let event = event(kind);
             // SAFETY: the event lives as long as `last`, and no other thread changes it.

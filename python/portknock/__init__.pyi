@@ -456,7 +456,21 @@ class Refused(Event):
         """Name of the key that authenticated the knock."""
 
     @property
-    def reason(self) -> Literal["replay", "clock", "unknown-door", "cooldown", "address"]:
+    def reason(
+        self,
+    ) -> Literal[
+        "replay",
+        "clock",
+        "unknown-door",
+        "cooldown",
+        "address",
+        "ports",
+        "command",
+        "nat",
+        "weak",
+        "user",
+        "malformed",
+    ]:
         """Reason of the refusal.
 
         "replay": the same knock was accepted before, or it may have been, because a listener's
@@ -464,7 +478,14 @@ class Refused(Event):
         client differs from the clock of this host by more than ClockSkew, see `offset`.
         "unknown-door": the packet asks for a door that does not exist or that the key does not
         open. "cooldown": the door ignores the address until its seq_cooldown is over. "address":
-        the packet asks for an address that the door's `allow` excludes, or that no host can have.
+        the packet asks for an address that the door's `allow` or packet_address excludes, or that no
+        host can have.
+
+        Only packets of fwknop's format have the following reasons. "ports": the packet asks for
+        ports that the key does not open. "command": it contains a command. "nat": it asks for network
+        address translation. "weak": it lacks a protection that is required, such as an HMAC. "user":
+        it names a user other than that of the key. "malformed": its HMAC is valid, and its encryption
+        key is not that of the key file or its content is invalid.
         """
 
     @property

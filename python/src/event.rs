@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use portknock_core::fwknop::WeakReason;
 use portknock_core::{
     DoorId, EventKind, FailReason, IpNet, OpenPort, Opening, Protocol, RefusalReason, Timestamp, json, parse_network,
 };
@@ -673,7 +674,14 @@ impl Refused {
     /// client differs from the clock of this host by more than ClockSkew, see `offset`.
     /// "unknown-door": the packet asks for a door that does not exist or that the key does not
     /// open. "cooldown": the door ignores the address until its seq_cooldown is over. "address":
-    /// the packet asks for an address that the door's `allow` excludes, or that no host can have.
+    /// the packet asks for an address that the door's `allow` or packet_address excludes, or that no
+    /// host can have.
+    ///
+    /// Only packets of fwknop's format have the following reasons. "ports": the packet asks for
+    /// ports that the key does not open. "command": it contains a command. "nat": it asks for network
+    /// address translation. "weak": it lacks a protection that is required, such as an HMAC. "user":
+    /// it names a user other than that of the key. "malformed": its HMAC is valid, and its encryption
+    /// key is not that of the key file or its content is invalid.
     #[getter]
     fn reason(slf: PyRef<'_, Self>) -> Option<&'static str> {
         refusal(&slf.as_super().0.kind).map(RefusalReason::as_str)
@@ -687,8 +695,20 @@ impl Refused {
 }
 
 fn refusal_of(word: &str, offset: Option<i64>) -> PyResult<RefusalReason> {
-    use RefusalReason::{Address, Clock, Cooldown, Replay, UnknownDoor};
-    let known = [Replay, Clock(offset.unwrap_or(0)), UnknownDoor, Cooldown, Address];
+    use RefusalReason::{Address, Clock, Command, Cooldown, Malformed, Nat, Ports, Replay, UnknownDoor, User, Weak};
+    let known = [
+        Replay,
+        Clock(offset.unwrap_or(0)),
+        UnknownDoor,
+        Cooldown,
+        Address,
+        Ports,
+        Command,
+        Nat,
+        Weak(WeakReason::NoHmac),
+        User,
+        Malformed,
+    ];
     let reason = known.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| {
         let words = known.map(RefusalReason::as_str).join(", ");
         PyValueError::new_err(format!("there is no reason {word:?}; the reasons are {words}"))

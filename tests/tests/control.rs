@@ -82,7 +82,10 @@ fn the_status_has_everything_in_all_formats() {
     assert_eq!(status["dry_run"], json!(false));
     assert_eq!(status["clock"], json!(null), "no door has keys");
     let failed = json!({"timeout": 0, "wrong_port": 0, "scan": 0, "full": 0, "reload": 0, "command": 0});
-    let refused = json!({"replay": 0, "clock": 0, "unknown_door": 0, "cooldown": 0, "address": 0});
+    let refused = json!({
+        "replay": 0, "clock": 0, "unknown_door": 0, "cooldown": 0, "address": 0, "ports": 0, "command": 0,
+        "nat": 0, "weak": 0, "user": 0, "malformed": 0
+    });
     assert_eq!(
         status["doors"],
         json!([

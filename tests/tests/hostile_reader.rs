@@ -281,8 +281,8 @@ fn a_reader_with_the_hints_opens_no_door_that_packets_open() {
     let cases = [
         ("floods with packets", "more packets than keys can make"),
         ("floods with unknown packets", "more packets than keys can make"),
-        ("shortens packets", "a packet of another length"),
-        ("lengthens packets", "a packet of another length"),
+        ("shortens packets", "a packet of another form"),
+        ("lengthens packets", "a packet of another form"),
     ];
     for_each(&cases, |(misbehaviour, reason)| {
         let log = passes_on(misbehaviour, 0);

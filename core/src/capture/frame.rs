@@ -13,6 +13,9 @@ pub struct Frame<'a> {
     pub time: Timestamp,
     /// The interface that captured it.
     pub origin: CaptureOrigin,
+    /// True for a frame of the capture of long packets. It is for packets of fwknop's format alone: the
+    /// other capture has the same frame if it matters to a sequence.
+    pub is_long: bool,
     /// The captured part of the frame, from its link header on.
     pub bytes: &'a [u8],
 }

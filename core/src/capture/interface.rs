@@ -10,7 +10,7 @@ use super::missing;
 use super::names::ANY;
 use super::notice::{Absence, CaptureNotice, InterfaceStats};
 use crate::decode::{LinkType, cooked_origin};
-use crate::filter::PortFilter;
+use crate::filter::{PortFilter, Program, SnapLengths};
 use crate::packet::CaptureOrigin;
 use crate::sys::netlink::{InterfaceState, Network};
 use crate::sys::{bpf, packet};
@@ -19,6 +19,8 @@ use crate::time::Timestamp;
 /// Size of a capture's ring, in bytes: about eighteen thousand packets. That is five thousand whole
 /// sequences at the same time, while the commands of the first ones use the processors.
 const BUFFER_BYTES: i32 = 4 << 20;
+/// Size of the ring of a capture of long packets, in bytes: about six hundred packets.
+const LONG_BUFFER_BYTES: i32 = 1 << 20;
 /// Maximum number of frames read from an interface in one turn, so that a flooded interface leaves
 /// time for the others.
 pub(super) const MAX_FRAMES_PER_TURN: usize = 4096;
@@ -52,11 +54,19 @@ enum State {
 }
 
 struct Listener {
-    capture: Capture<Active>,
-    link_type: LinkType,
+    /// The capture of knocks and of packets of portknock's own format.
+    knocks: Socket,
+    /// The capture of long packets, if a door needs it.
+    long: Option<Socket>,
     /// The interface; its index is 0 for `any`.
     origin: CaptureOrigin,
     since: Instant,
+}
+
+/// A capture.
+struct Socket {
+    capture: Capture<Active>,
+    link_type: LinkType,
     /// The kernel's number of dropped packets when it was last read; it wraps around.
     dropped: u32,
 }
@@ -93,12 +103,18 @@ impl Interface {
         matches!(self.reported, Some(Absence::Failed(_)))
     }
 
-    /// Returns the descriptor to wait for, while it is captured.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.state {
-            State::Listening(listener) => Some(listener.capture.as_fd()),
+    /// Returns true while it is captured.
+    pub(super) fn is_listening(&self) -> bool {
+        matches!(self.state, State::Listening(_))
+    }
+
+    /// Returns the descriptors to wait for, while it is captured.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let listener = match &self.state {
+            State::Listening(listener) => Some(listener),
             State::Waiting => None,
-        }
+        };
+        listener.into_iter().flat_map(Listener::sockets).map(|socket| socket.capture.as_fd())
     }
 
     /// Returns true if there is a capture, and its interface is down, gone, or no longer the one
@@ -156,18 +172,16 @@ impl Interface {
         let absence = match self.link(network) {
             None => Absence::Missing { near: missing::near(&self.name, network) },
             Some(InterfaceState { up: false, .. }) => Absence::Down,
-            Some(link) => {
-                match Listener::open(network.device(&self.name).unwrap_or(&self.name), link, filter.snap_length()) {
-                    Ok(listener) => {
-                        self.state = State::Listening(listener);
-                        self.reported = None;
-                        self.set_filter(filter, notify);
-                        notify(CaptureNotice::Listening { interface: self.name.clone() });
-                        return Outlook::Settled;
-                    }
-                    Err(message) => Absence::Failed(message),
+            Some(link) => match Listener::open(network.device(&self.name).unwrap_or(&self.name), link, filter) {
+                Ok(listener) => {
+                    self.state = State::Listening(listener);
+                    self.reported = None;
+                    self.set_filter(filter, notify);
+                    notify(CaptureNotice::Listening { interface: self.name.clone() });
+                    return Outlook::Settled;
                 }
-            }
+                Err(message) => Absence::Failed(message),
+            },
         };
         let outlook = if matches!(absence, Absence::Failed(_)) { Outlook::Retry } else { Outlook::Settled };
         if self.reported.as_ref() != Some(&absence) {
@@ -197,10 +211,12 @@ impl Interface {
     /// Attaches the filter, which the kernel applies to packets that arrive from now on.
     pub(super) fn set_filter(&mut self, filter: &PortFilter, notify: &mut dyn FnMut(CaptureNotice)) {
         let State::Listening(listener) = &self.state else { return };
-        let coarse = match listener.attach(filter) {
-            Attached::Exact => None,
-            Attached::Coarse(instructions) => Some(Some(instructions)),
-            Attached::Nothing => Some(None),
+        let attached = listener.knocks.attach(|link_type, limit| filter.program(link_type, limit));
+        let long = listener.long.as_ref().map(|long| long.attach(|link_type, _| filter.long_program(link_type)));
+        let coarse = match (attached, long) {
+            (Attached::Coarse(instructions), _) => Some(Some(instructions)),
+            (Attached::Nothing, _) | (_, Some(Attached::Nothing)) => Some(None),
+            (Attached::Exact, _) => None,
         };
         // The length alone is no news: it changes with the live windows of doors.
         let kind = coarse.map(|instructions| instructions.is_some());
@@ -211,29 +227,36 @@ impl Interface {
         }
     }
 
-    /// Passes the waiting frames to `on_frame`, at most [`MAX_FRAMES_PER_TURN`], and returns their
-    /// number. Fails with libpcap's message.
+    /// Passes the waiting frames to `on_frame`, at most [`MAX_FRAMES_PER_TURN`] of each capture, and
+    /// returns their number. Fails with libpcap's message.
     pub(super) fn drain(&mut self, on_frame: &mut dyn FnMut(&Frame<'_>)) -> Result<usize, String> {
         let State::Listening(listener) = &mut self.state else { return Ok(0) };
-        let (link_type, origin) = (listener.link_type, listener.origin);
-        let is_any = self.name == ANY;
-        let mut frames = 0;
-        let result = listener.capture.dispatch(Some(MAX_FRAMES_PER_TURN), |packet| {
-            frames += 1;
-            let origin = if is_any { cooked_origin(link_type, packet.data).unwrap_or_default() } else { origin };
-            on_frame(&Frame { link_type, time: timestamp(packet.header.ts), origin, bytes: packet.data });
-        });
-        self.received += frames as u64;
-        result.map_err(|error| error.to_string()).map(|_| frames)
+        let (own_origin, is_any) = (listener.origin, self.name == ANY);
+        let mut all = 0;
+        for (is_long, socket) in [(false, Some(&mut listener.knocks)), (true, listener.long.as_mut())] {
+            let Some(Socket { capture, link_type, .. }) = socket else { continue };
+            let link_type = *link_type;
+            let mut frames = 0;
+            let result = capture.dispatch(Some(MAX_FRAMES_PER_TURN), |packet| {
+                frames += 1;
+                let origin =
+                    if is_any { cooked_origin(link_type, packet.data).unwrap_or_default() } else { own_origin };
+                let time = timestamp(packet.header.ts);
+                on_frame(&Frame { link_type, time, origin, is_long, bytes: packet.data });
+            });
+            self.received += frames as u64;
+            result.map_err(|error| error.to_string())?;
+            all += frames;
+        }
+        Ok(all)
     }
 
     /// Updates the number of dropped packets. Returns the number that no notice has reported.
     pub(super) fn count_drops(&mut self) -> u64 {
-        if let State::Listening(listener) = &mut self.state
-            && let Ok(stat) = listener.capture.stats()
-        {
-            self.dropped += u64::from(stat.dropped.wrapping_sub(listener.dropped));
-            listener.dropped = stat.dropped;
+        if let State::Listening(listener) = &mut self.state {
+            for socket in [Some(&mut listener.knocks), listener.long.as_mut()].into_iter().flatten() {
+                self.dropped += socket.count_drops();
+            }
         }
         self.dropped - self.reported_dropped
     }
@@ -251,7 +274,7 @@ impl Interface {
         self.count_drops();
         InterfaceStats {
             interface: self.name.clone(),
-            listening: self.fd().is_some(),
+            listening: self.is_listening(),
             received: self.received,
             dropped: self.dropped,
         }
@@ -269,15 +292,34 @@ enum Attached {
 }
 
 impl Listener {
+    /// Opens the captures that a filter needs, without the filter. Fails with a message, which includes
+    /// a remedy if there is one.
+    fn open(name: &str, link: InterfaceState, filter: &PortFilter) -> Result<Self, String> {
+        let SnapLengths { knocks, long } = filter.snap_lengths();
+        let origin = CaptureOrigin { interface: link.index, is_loopback: link.is_loopback };
+        Ok(Self {
+            knocks: Socket::open(name, knocks, BUFFER_BYTES)?,
+            long: long.map(|long| Socket::open(name, long, LONG_BUFFER_BYTES)).transpose()?,
+            origin,
+            since: Instant::now(),
+        })
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        [Some(&self.knocks), self.long.as_ref()].into_iter().flatten()
+    }
+}
+
+impl Socket {
     /// Opens a capture without a filter. Fails with a message, which includes a remedy if there is
     /// one.
-    fn open(name: &str, link: InterfaceState, snap_length: i32) -> Result<Self, String> {
+    fn open(name: &str, snap_length: i32, buffer_bytes: i32) -> Result<Self, String> {
         let open = || {
             Capture::from_device(name)?
                 .promisc(false)
                 .snaplen(snap_length)
                 .immediate_mode(true)
-                .buffer_size(BUFFER_BYTES)
+                .buffer_size(buffer_bytes)
                 .precision(Precision::Nano)
                 .open()?
                 .setnonblock()
@@ -296,17 +338,22 @@ impl Listener {
         // type has a direction.
         let _ = capture.direction(Direction::In);
         let dropped = capture.stats().map_or(0, |stat| stat.dropped);
-        let origin = CaptureOrigin { interface: link.index, is_loopback: link.is_loopback };
-        Ok(Self { capture, link_type, origin, since: Instant::now(), dropped })
+        Ok(Self { capture, link_type, dropped })
+    }
+
+    /// Returns the number of packets that were dropped since the last call.
+    fn count_drops(&mut self) -> u64 {
+        let Ok(stat) = self.capture.stats() else { return 0 };
+        u64::from(stat.dropped.wrapping_sub(std::mem::replace(&mut self.dropped, stat.dropped)))
     }
 
     /// Attaches the filter, or one that passes more packets if the kernel finds the exact one too
-    /// long.
-    fn attach(&self, filter: &PortFilter) -> Attached {
+    /// long. `program` returns the filter for a link type and a maximum number of instructions.
+    fn attach(&self, program: impl Fn(LinkType, usize) -> Program) -> Attached {
         let socket = self.capture.as_fd();
         let mut limit = MAX_INSTRUCTIONS;
         loop {
-            let program = filter.program(self.link_type, limit);
+            let program = program(self.link_type, limit);
             let length = program.instructions.len();
             // The kernel counts the old filter's memory until the new one replaces it. The matcher
             // checks the packets that arrive between the two.

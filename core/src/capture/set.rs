@@ -210,7 +210,7 @@ impl CaptureSet {
     ///
     /// Changes of the network come first, so that the set reports a new address before a frame for
     /// that address. If the changes do not stop, the set reads frames between them. A turn reads at
-    /// most 4,096 frames of an interface; the descriptor stays readable while more frames wait.
+    /// most 4,096 frames of a capture; the descriptor stays readable while more frames wait.
     /// Never waits.
     ///
     /// # Errors
@@ -254,12 +254,12 @@ impl CaptureSet {
             if self.coalescer.is_coalescing() || self.full_poll == FullPoll::Requested || tokens.contains(&token(index))
             {
                 let found = self.drain(index, on_frame)?;
-                more |= found == MAX_FRAMES_PER_TURN;
+                more |= found >= MAX_FRAMES_PER_TURN;
                 frames += found;
             }
         }
         if self.full_poll == FullPoll::Requested {
-            let polled = self.interfaces.iter().filter(|interface| interface.fd().is_some());
+            let polled = self.interfaces.iter().filter(|interface| interface.is_listening());
             self.full_poll = FullPoll::Done(polled.count());
         }
         self.tokens = tokens;
@@ -300,6 +300,11 @@ impl CaptureSet {
     /// Returns true if several interfaces may capture the same packet.
     pub(crate) fn may_repeat_packets(&self) -> bool {
         self.interfaces.len() > 1 || self.interfaces.iter().any(Interface::is_any)
+    }
+
+    /// Returns true if there are captures of long packets.
+    pub(crate) fn has_long(&self) -> bool {
+        self.filter.snap_lengths().long.is_some()
     }
 
     /// Returns true once after the addresses have changed, and once after [`CaptureSet::open`].
@@ -380,7 +385,7 @@ impl CaptureSet {
     fn listen(&mut self) -> io::Result<Outlook> {
         self.restart_request = None;
         let mut outlook = Outlook::Settled;
-        let waiting = self.interfaces.iter_mut().enumerate().filter(|(_, interface)| interface.fd().is_none());
+        let waiting = self.interfaces.iter_mut().enumerate().filter(|(_, interface)| !interface.is_listening());
         for (index, interface) in waiting {
             if matches!(self.network_source, NetworkSource::Caller(_)) && interface.is_up(&self.network) {
                 self.restart_request = Some(RestartRequest::add(self.restart_request, interface.has_failed()));
@@ -390,7 +395,7 @@ impl CaptureSet {
             if interface.listen(&self.network, &self.filter, &mut notify) == Outlook::Retry {
                 outlook = Outlook::Retry;
             }
-            if let Some(fd) = interface.fd() {
+            for fd in interface.fds() {
                 self.epoll.add(fd, token(index))?;
                 if self.coalescer.is_coalescing() {
                     self.epoll.set_enabled(fd, token(index), false)?;
@@ -433,13 +438,13 @@ impl CaptureSet {
 
     /// Removes the interface's descriptor from those that the set waits for.
     fn stop_waiting(&self, index: usize) -> io::Result<()> {
-        self.interfaces[index].fd().map_or(Ok(()), |fd| self.epoll.remove(fd))
+        self.interfaces[index].fds().try_for_each(|fd| self.epoll.remove(fd))
     }
 
     /// Waits for the captures' descriptors, or does not.
     fn set_waiting(&self, enabled: bool) -> io::Result<()> {
         for (index, interface) in self.interfaces.iter().enumerate() {
-            if let Some(fd) = interface.fd() {
+            for fd in interface.fds() {
                 self.epoll.set_enabled(fd, token(index), enabled)?;
             }
         }

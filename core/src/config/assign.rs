@@ -243,6 +243,7 @@ fn assign_door(draft: &mut DoorDraft, key: Key, value: Slice<'_>, found: &mut Fi
         Key::TimeStep => set(&mut time.window, values::window_seconds(value, found)),
         Key::TotpSecret => door.totp_file = Some(value.text().into()),
         Key::Packet => set(&mut door.packet, keyed::packet_format(value, found).map(Some)),
+        Key::PacketAddress => set(&mut door.packet_address, keyed::packet_address(value, found)),
         Key::SeqTimeout => set(&mut door.seq_timeout, values::seconds(value, found)),
         Key::CmdTimeout => set(&mut door.cmd_timeout, values::seconds(value, found)),
         Key::SeqCooldown => set(&mut door.seq_cooldown, values::seconds(value, found).map(Some)),

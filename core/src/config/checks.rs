@@ -8,9 +8,10 @@ use super::command_checks;
 use super::diagnostic::Diagnostic;
 use super::draft::{DoorDraft, Seen};
 use super::findings::Findings;
+use super::fwknop_checks;
 use super::keyed_checks;
 use super::keys::Key;
-use super::model::{Config, Door, Gate, Options};
+use super::model::{Config, Door, Gate, Options, PacketFormat};
 use super::quoted::quoted;
 use super::steps::Step;
 use super::time_sequence::StepProtocols;
@@ -46,6 +47,7 @@ pub(super) fn check(options: &Options, options_seen: &Seen, doors: &[DoorDraft],
     check_beginnings(doors, found);
     keyed_checks::check_shared_windows(doors, found);
     keyed_checks::check_shared_secrets(doors, found);
+    fwknop_checks::check_shadowed(doors, found);
 }
 
 /// The keys that name what opens a door, of which each door has one.
@@ -57,7 +59,7 @@ fn check_form(draft: &DoorDraft, found: &mut Findings) {
     if forms.is_empty() {
         let message = format!("the door {} has no sequence", name(draft));
         let help = match draft.seen.contains_key(&Key::Keys) {
-            true => "add `sequence = time` or `packet = portknock`",
+            true => "add `sequence = time`, `packet = portknock` or `packet = fwknop`",
             false => "add a line like `sequence = 7342,1201:udp,23045`",
         };
         return found.push(Diagnostic::error(codes::NO_SEQUENCE, draft.header.clone(), message).help(help));
@@ -253,15 +255,15 @@ enum Form {
     Sequence,
     Time,
     Code,
-    Packet,
+    Packet(PacketFormat),
 }
 
 fn form(draft: &DoorDraft) -> Form {
-    match (draft.is_time, draft.is_code, draft.seen.contains_key(&Key::Packet)) {
+    match (draft.is_time, draft.is_code, draft.door.packet) {
         (true, _, _) => Form::Time,
         (false, true, _) => Form::Code,
-        (false, false, true) => Form::Packet,
-        (false, false, false) => Form::Sequence,
+        (false, false, Some(format)) => Form::Packet(format),
+        (false, false, None) => Form::Sequence,
     }
 }
 

@@ -1,10 +1,11 @@
 //! Reads the key files of a configuration.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::model::{Config, Door};
+use super::model::{Config, Door, PacketFormat};
+use crate::fwknop::{FwknopKey, load_fwknop_keys};
 use crate::keys::{KeyFileError, NamedKey, load_key_file};
 use crate::printable::{Printable, shown_path};
 use crate::totp::{TotpFileError, load_totp_file};
@@ -54,22 +55,24 @@ pub enum KeysError {
 }
 
 impl Config {
-    /// Reads the key file of each door into [`Door::keys`](super::Door::keys). Doors with the same
-    /// file share the keys.
+    /// Reads the key file of each door into [`Door::keys`](super::Door::keys), or into
+    /// [`Door::fwknop_keys`](super::Door::fwknop_keys) if the door has `packet = fwknop`. Doors with
+    /// the same file share the keys.
     ///
     /// # Errors
     /// Fails if a key file cannot be used, or if the doors with `sequence = time` have too many keys.
     pub fn load_keys(&mut self) -> Result<(), KeysError> {
-        let mut files: HashMap<_, Arc<[NamedKey]>> = HashMap::new();
+        let mut files: HashMap<PathBuf, Arc<[NamedKey]>> = HashMap::new();
+        let mut fwknop_files: HashMap<PathBuf, Arc<[FwknopKey]>> = HashMap::new();
         for door in &mut self.doors {
             load_totp(door)?;
             let Some(path) = &door.key_file else { continue };
-            let keys = match files.get(path) {
-                Some(keys) => keys.clone(),
-                None => load_key_file(path).map_err(|error| KeysError::File { door: door.name.clone(), error })?,
-            };
-            files.insert(path.clone(), keys.clone());
-            door.keys = keys;
+            let failed = |error| KeysError::File { door: door.name.clone(), error };
+            if door.packet == Some(PacketFormat::Fwknop) {
+                door.fwknop_keys = shared(&mut fwknop_files, path, load_fwknop_keys).map_err(failed)?;
+            } else {
+                door.keys = shared(&mut files, path, load_key_file).map_err(failed)?;
+            }
         }
         let count = self.doors.iter().map(Door::window_keys).sum();
         let max = MAX_DOORS_AND_WINDOWS.saturating_sub(self.doors.len()) / 3;
@@ -90,12 +93,25 @@ fn load_totp(door: &mut Door) -> Result<(), KeysError> {
     Ok(())
 }
 
+/// Returns the keys of a file, which is read if no earlier door has it.
+fn shared<T: ?Sized, E>(
+    files: &mut HashMap<PathBuf, Arc<T>>,
+    path: &Path,
+    load: impl Fn(&Path) -> Result<Arc<T>, E>,
+) -> Result<Arc<T>, E> {
+    if let Some(keys) = files.get(path) {
+        return Ok(keys.clone());
+    }
+    let keys = load(path)?;
+    files.insert(path.to_owned(), keys.clone());
+    Ok(keys)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use super::super::time_sequence::TimeSequence;
     use super::*;

@@ -3,7 +3,7 @@
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
-use super::model::PacketFormat;
+use super::model::{PacketAddress, PacketFormat};
 use super::quoted::quoted;
 use super::slice::Slice;
 use super::time_sequence::{MAX_TIME_STEPS, StepProtocols, StepProtocolsError};
@@ -33,14 +33,22 @@ pub(super) fn protocols(value: Slice<'_>, found: &mut Findings) -> Option<StepPr
 
 /// Parses the format of packets.
 pub(super) fn packet_format(value: Slice<'_>, found: &mut Findings) -> Option<PacketFormat> {
-    let known = PacketFormat::Portknock;
-    if known.as_str().eq_ignore_ascii_case(value.text()) {
-        return Some(known);
+    values::choice(
+        value,
+        [PacketFormat::Portknock, PacketFormat::Fwknop].map(|format| (format.as_str(), format)),
+        found,
+    )
+}
+
+/// Parses the rule for the address in a packet.
+pub(super) fn packet_address(value: Slice<'_>, found: &mut Findings) -> Option<PacketAddress> {
+    let known = [PacketAddress::Any, PacketAddress::Required, PacketAddress::Source];
+    let chosen = known.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(value.text()));
+    if chosen.is_none() {
+        let message = format!("{} is not `any`, `required` or `source`", quoted(value.text()));
+        found.push(Diagnostic::error(codes::UNKNOWN_CHOICE, value.span(), message));
     }
-    let message = format!("{} is not a supported format of packets", quoted(value.text()));
-    let help = format!("write `packet = {known}`, which is the only format");
-    found.push(Diagnostic::error(codes::UNKNOWN_CHOICE, value.span(), message).help(help));
-    None
+    chosen
 }
 
 #[cfg(test)]
@@ -96,7 +104,8 @@ mod tests {
         ] {
             assert_eq!(codes_of(&format!("sequence = time\n{line}")), [code], "{line}");
         }
-        assert_eq!(codes_of("packet = fwknop"), [codes::UNKNOWN_CHOICE]);
+        assert_eq!(codes_of("packet = spa"), [codes::UNKNOWN_CHOICE]);
+        assert_eq!(codes_of("packet = fwknop\npacket_address = sender"), [codes::UNKNOWN_CHOICE]);
         assert_eq!(codes_of("sequence = time\n[options]\nClockSkew = 3601"), [codes::NUMBER_RANGE]);
     }
 }

@@ -9,7 +9,7 @@ use super::diagnostic::Diagnostic;
 use super::draft::DoorDraft;
 use super::findings::Findings;
 use super::keys::Key;
-use super::model::{Door, Options};
+use super::model::{Door, Options, PacketFormat};
 use super::quoted::quoted;
 use super::time_sequence::{LIVE_WINDOWS, StepProtocols, TimeSequence};
 use crate::spa::MAX_DOOR_LENGTH;
@@ -42,7 +42,10 @@ fn check_keys(draft: &DoorDraft, found: &mut Findings) {
     {
         let form = if draft.is_time { "`sequence = time`" } else { "`packet`" };
         let message = format!("{form} needs the keys of the clients");
-        let help = "add `keys = FILE`; `portknock keygen` makes a key for the file";
+        let help = match draft.door.packet {
+            Some(PacketFormat::Fwknop) => "add `keys = FILE`; `portknock keygen --fwknop` makes the keys for the file",
+            _ => "add `keys = FILE`; `portknock keygen` makes a key for the file",
+        };
         found.push(Diagnostic::error(codes::NO_KEYS, place.key.clone(), message).help(help));
     }
     let mut report = |key: Key, word: &str, form: &str| {
@@ -53,7 +56,11 @@ fn check_keys(draft: &DoorDraft, found: &mut Findings) {
         }
     };
     if needs_keys.is_none() && has_other_sequence {
-        report(Key::Keys, "keys", "`sequence = time` or `packet = portknock`");
+        report(Key::Keys, "keys", "`sequence = time`, `packet = portknock` or `packet = fwknop`");
+    }
+    // A format with an error is reported already.
+    if !seen.contains_key(&Key::Packet) || draft.door.packet == Some(PacketFormat::Portknock) {
+        report(Key::PacketAddress, "packet_address", "`packet = fwknop`");
     }
     if !draft.is_code {
         report(Key::TotpSecret, "totp_secret", "the digits of a code in their `sequence`, as in `21???,22???`");
@@ -67,13 +74,12 @@ fn check_keys(draft: &DoorDraft, found: &mut Findings) {
 
 /// Reports a name that does not fit into a packet, and keys that have no effect on packets.
 fn check_packet(draft: &DoorDraft, found: &mut Findings) {
-    if draft.door.packet.is_none() {
-        return;
-    }
+    let Some(format) = draft.door.packet else { return };
     let length = draft.door.name.len();
-    if length > MAX_DOOR_LENGTH {
-        let message =
-            format!("the name of a door with `packet` has at most {MAX_DOOR_LENGTH} bytes; this one has {length}");
+    if format == PacketFormat::Portknock && length > MAX_DOOR_LENGTH {
+        let message = format!(
+            "the name of a door with `packet = portknock` has at most {MAX_DOOR_LENGTH} bytes; this one has {length}"
+        );
         let help = "shorten the name, which each packet contains";
         found.push(Diagnostic::error(codes::PACKET_DOOR_NAME, draft.header.clone(), message).help(help));
     }
@@ -341,6 +347,12 @@ mod tests {
         let options = "time_ports = 20000-60000\ntime_protocols = udp\ntime_step = 60\n";
         assert_eq!(codes_of(&format!("[a]\n{options}{}{KEYS}", &time[4..])), [""; 0]);
         assert_eq!(codes_of(&format!("{packet}{KEYS}{options}")), [codes::KEY_WITHOUT_FORM; 3]);
+        let (fwknop, address) = ("[a]\npacket = fwknop\n", "packet_address = source\n");
+        assert_eq!(codes_of(&format!("{fwknop}{KEYS}{address}")), [""; 0]);
+        assert_eq!(codes_of(fwknop), [codes::NO_KEYS]);
+        for other in [packet, time] {
+            assert_eq!(codes_of(&format!("{other}{KEYS}{address}")), [codes::KEY_WITHOUT_FORM], "{other}");
+        }
     }
 
     #[test]
@@ -363,6 +375,8 @@ mod tests {
         assert_eq!(of("a", "seq_timeout = 5\ntcpflags = ack\n"), [codes::USELESS_FOR_PACKETS; 2]);
         let time = format!("[{}]\nsequence = time\nseq_timeout = 200\n{KEYS}", "ä".repeat(16));
         assert_eq!(codes_of(&time), [""; 0]);
+        let fwknop = format!("[{}]\npacket = fwknop\n{KEYS}", "ä".repeat(16));
+        assert_eq!(codes_of(&fwknop), [""; 0], "no packet of fwknop contains the name");
     }
 
     #[test]
@@ -412,7 +426,8 @@ mod tests {
     fn one_name_can_have_a_door_of_each_form() {
         let (time, packet) = ("[a]\nkeys = /k\nsequence = time\n", "[a]\nkeys = /k\npacket = portknock\n");
         let fixed = "[a]\nsequence = 7342,1201:udp,23045\n";
-        assert_eq!(codes_of(&format!("{time}{packet}{fixed}")), [""; 0]);
+        let fwknop = "[a]\nkeys = /f\npacket = fwknop\n";
+        assert_eq!(codes_of(&format!("{time}{packet}{fwknop}{fixed}")), [""; 0]);
         assert_eq!(codes_of(&format!("{packet}{packet}")), [codes::REPEATED_DOOR]);
         assert_eq!(codes_of(&format!("{fixed}{packet}[a]\none_time_sequences = /x\n")), [codes::REPEATED_DOOR]);
     }

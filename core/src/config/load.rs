@@ -10,13 +10,15 @@ use super::codes;
 use super::diagnostic::{Diagnostic, Report};
 use super::draft::DoorDraft;
 use super::findings::Findings;
+use super::fwknop_checks;
 use super::key_files::MAX_TIME_KEYS;
 use super::keys::Key;
-use super::model::{Config, Door};
+use super::model::{Config, Door, PacketFormat};
 use super::parse::{self, Parsed};
 use super::quoted::quoted;
 use super::sequence_lines::unused_lines;
-use crate::keys::load_key_file;
+use crate::fwknop::load_fwknop_keys;
+use crate::keys::{KeyFileError, load_key_file};
 use crate::printable::shown_path;
 use crate::programs::missing_program;
 use crate::totp::{RECOMMENDED_SECRET_LENGTH, load_totp_file};
@@ -71,6 +73,7 @@ pub fn load_text(text: &[u8]) -> Parsed {
         read_totp(door, &mut draft.found);
         check_programs(door, &mut draft.found);
     }
+    fwknop_checks::check_number_of_keys(&draft.doors, &mut draft.found);
     parse::finish(draft, text.len())
 }
 
@@ -133,12 +136,27 @@ fn read_one_time_sequence(draft: &mut DoorDraft, found: &mut Findings) {
 /// Sets the door's keys to those of its file.
 fn read_keys(draft: &mut DoorDraft, found: &mut Findings) {
     let (Some(path), Some(place)) = (&draft.door.key_file, draft.seen.get(&Key::Keys)) else { return };
+    let empty = |help| {
+        let message = format!("{} contains no key, so no client opens the door", shown_path(path));
+        Diagnostic::warning(codes::EMPTY_KEY_FILE, place.value.clone(), message).help(help)
+    };
+    let bad = |error: KeyFileError| Diagnostic::error(codes::BAD_KEY_FILE, place.value.clone(), error.to_string());
+    if draft.door.packet == Some(PacketFormat::Fwknop) {
+        match load_fwknop_keys(path) {
+            Ok(keys) => {
+                if keys.is_empty() {
+                    found.push(empty("add the keys of each client; `portknock keygen --fwknop` prints them"));
+                }
+                draft.door.fwknop_keys = keys;
+            }
+            Err(error) => found.push(bad(error)),
+        }
+        return;
+    }
     match load_key_file(path) {
         Ok(keys) => {
             if keys.is_empty() {
-                let message = format!("{} contains no key, so no client opens the door", shown_path(path));
-                let help = "add a line for each client; `portknock keygen` prints it";
-                found.push(Diagnostic::warning(codes::EMPTY_KEY_FILE, place.value.clone(), message).help(help));
+                found.push(empty("add a line for each client; `portknock keygen` prints it"));
             }
             if draft.door.time_sequence.is_some() && keys.len() > MAX_TIME_KEYS {
                 let message = format!(
@@ -151,9 +169,7 @@ fn read_keys(draft: &mut DoorDraft, found: &mut Findings) {
             }
             draft.door.keys = keys;
         }
-        Err(error) => {
-            found.push(Diagnostic::error(codes::BAD_KEY_FILE, place.value.clone(), error.to_string()));
-        }
+        Err(error) => found.push(bad(error)),
     }
 }
 

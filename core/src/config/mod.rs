@@ -12,6 +12,7 @@ mod diagnostic;
 mod draft;
 mod findings;
 mod fix;
+mod fwknop_checks;
 mod json;
 mod key_files;
 mod keyed;
@@ -48,7 +49,7 @@ pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
     Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix,
-    Options, PacketFormat, Refusal, TableFamily,
+    Options, PacketAddress, PacketFormat, Refusal, TableFamily,
 };
 pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};

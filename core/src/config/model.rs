@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use super::code_sequence::CodeSequence;
 use super::steps::Sequence;
 use super::time_sequence::TimeSequence;
+use crate::fwknop::FwknopKey;
 use crate::keys::NamedKey;
 use crate::packet::{Protocol, SegmentSet, TcpFlags};
 use crate::totp::{CODE_WINDOW, TotpKey};
@@ -189,8 +190,14 @@ pub struct Door {
     pub totp_file: Option<PathBuf>,
     /// The secret in `totp_file`. `None` until it is read: no client opens the door then.
     pub totp: Option<Arc<TotpKey>>,
-    /// The keys in `key_file`. Empty until they are read: no client opens the door then.
+    /// The keys in `key_file`, for `time_sequence` and for packets of portknock's own format. Empty
+    /// until they are read: no client opens the door then.
     pub keys: Arc<[NamedKey]>,
+    /// The keys in `key_file`, for packets of fwknop's format. Empty until they are read: no client
+    /// opens the door then.
+    pub fwknop_keys: Arc<[FwknopKey]>,
+    /// `packet_address`: the address for which a packet of fwknop's format opens the door.
+    pub packet_address: PacketAddress,
     /// `seq_timeout`: maximum duration of an attempt. Default 25 s.
     pub seq_timeout: Duration,
     /// `tcpflags`: the TCP segments that are knocks.
@@ -237,6 +244,8 @@ impl Door {
             totp: None,
             key_file: None,
             keys: Arc::new([]),
+            fwknop_keys: Arc::new([]),
+            packet_address: PacketAddress::Any,
             seq_timeout: Duration::from_secs(25),
             tcpflags: FlagMask::default(),
             target: None,
@@ -324,6 +333,8 @@ impl Door {
 pub enum PacketFormat {
     /// `portknock`: the format of [`crate::spa`].
     Portknock,
+    /// `fwknop`: the format of fwknop's clients, with an HMAC.
+    Fwknop,
 }
 
 impl PacketFormat {
@@ -331,6 +342,33 @@ impl PacketFormat {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Portknock => "portknock",
+            Self::Fwknop => "fwknop",
+        }
+    }
+}
+
+/// The address for which a packet of fwknop's format opens a door. A packet contains an IPv4 address,
+/// or `0.0.0.0` in place of the source of the packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PacketAddress {
+    /// `any`: the address in the packet, or the source.
+    #[default]
+    Any,
+    /// `required`: the address in the packet. Packets with `0.0.0.0` are refused.
+    Required,
+    /// `source`: the address in the packet, from which the packet must come too. Packets with
+    /// `0.0.0.0` are refused.
+    Source,
+}
+
+impl PacketAddress {
+    /// Returns the name in configurations, such as `required`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Required => "required",
+            Self::Source => "source",
         }
     }
 }

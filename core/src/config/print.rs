@@ -3,7 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use super::model::{Config, Door, FlagMask, Gate, GateSets, OnStop, Options, PacketFormat, Refusal, TableFamily};
+use super::model::{
+    Config, Door, FlagMask, Gate, GateSets, OnStop, Options, PacketAddress, PacketFormat, Refusal, TableFamily,
+};
 use super::port_ranges::ranges_text;
 use super::time_sequence::{StepProtocols, TimeSequence};
 use super::values::{FLAGS, NO_SOCKET};
@@ -68,6 +70,7 @@ fn print_door(door: &Door, f: &mut Formatter<'_>) -> fmt::Result {
     }
     line(f, "totp_secret", door.totp_file.as_ref().map(|path| path.display()))?;
     line(f, "packet", door.packet)?;
+    line(f, "packet_address", unless(&door.packet_address, &PacketAddress::Any))?;
     let seq_timeout = match door.packet {
         Some(_) => unless(&door.seq_timeout, &Duration::from_secs(25)),
         None => Some(&door.seq_timeout),
@@ -131,6 +134,13 @@ impl Display for StepProtocols {
 
 /// The value of `packet =`.
 impl Display for PacketFormat {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The value of `packet_address =`.
+impl Display for PacketAddress {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -44,7 +44,8 @@ fn keyed_door(door: &Door) -> Option<String> {
         (None, Some(format)) => format!("packet of the format {format}"),
         (None, None) => return None,
     };
-    Some(format!("{}: {form}, {}", Printable(&door.name), Count(door.keys.len(), "key")))
+    let keys = door.keys.len() + door.fwknop_keys.len();
+    Some(format!("{}: {form}, {}", Printable(&door.name), Count(keys, "key")))
 }
 
 /// As in `1 door, 0 errors, 2 warnings`.

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::report::{FailedReport, RefusedReport, StatusReport};
+use super::report::{FailedReport, StatusReport};
 
 impl StatusReport {
     /// Returns the status as metrics. The labels are doors and interfaces of the configuration,
@@ -69,15 +69,9 @@ impl StatusReport {
         });
         family(&mut out, "door_failed_attempts_total", "counter", "Attempts at a door that failed, by reason.", failed);
         let refused = self.doors.iter().flat_map(|door| {
-            let RefusedReport { replay, clock, unknown_door, cooldown, address } = door.refused;
-            let reasons = [
-                ("replay", replay),
-                ("clock", clock),
-                ("unknown-door", unknown_door),
-                ("cooldown", cooldown),
-                ("address", address),
-            ];
-            reasons.map(|(reason, count)| (format!("{{door=\"{}\",reason=\"{reason}\"}}", escaped(&door.name)), count))
+            door.refused
+                .by_reason()
+                .map(|(reason, count)| (format!("{{door=\"{}\",reason=\"{reason}\"}}", escaped(&door.name)), count))
         });
         family(
             &mut out,

@@ -102,6 +102,57 @@ pub(super) struct RefusedReport {
     pub(super) unknown_door: u64,
     pub(super) cooldown: u64,
     pub(super) address: u64,
+    #[serde(default)]
+    pub(super) ports: u64,
+    #[serde(default)]
+    pub(super) command: u64,
+    #[serde(default)]
+    pub(super) nat: u64,
+    #[serde(default)]
+    pub(super) weak: u64,
+    #[serde(default)]
+    pub(super) user: u64,
+    #[serde(default)]
+    pub(super) malformed: u64,
+}
+
+impl RefusedReport {
+    /// Returns each number with its reason.
+    pub(super) fn by_reason(&self) -> [(&'static str, u64); 11] {
+        let Self { replay, clock, unknown_door, cooldown, address, ports, command, nat, weak, user, malformed } = *self;
+        [
+            ("replay", replay),
+            ("clock", clock),
+            ("unknown-door", unknown_door),
+            ("cooldown", cooldown),
+            ("address", address),
+            ("ports", ports),
+            ("command", command),
+            ("nat", nat),
+            ("weak", weak),
+            ("user", user),
+            ("malformed", malformed),
+        ]
+    }
+}
+
+impl From<RefusedCounts> for RefusedReport {
+    fn from(counts: RefusedCounts) -> Self {
+        let RefusedCounts {
+            replay,
+            clock,
+            unknown_door,
+            cooldown,
+            address,
+            ports,
+            command,
+            nat,
+            weak,
+            user,
+            malformed,
+        } = counts;
+        Self { replay, clock, unknown_door, cooldown, address, ports, command, nat, weak, user, malformed }
+    }
 }
 
 /// Attempts that failed, by reason.
@@ -200,8 +251,7 @@ impl StatusReport {
         for name in service.door_names().filter(|name| named.insert(*name)) {
             let DoorCounts { opened, timeout, wrong_port, scan, full, reload, command, refused } =
                 service.door_counts(name);
-            let RefusedCounts { replay, clock, unknown_door, cooldown, address } = refused;
-            let refused = RefusedReport { replay, clock, unknown_door, cooldown, address };
+            let refused = refused.into();
             let failed = FailedReport { timeout, wrong_port, scan, full, reload, command };
             let openings = counts.get(&**name).copied().unwrap_or(0);
             doors.push(DoorReport { name: name.to_string(), openings, opened, failed, refused });

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{AttemptsReport, CommandsReport, PacketsReport, RefusedReport, StatusReport};
+use super::report::{AttemptsReport, CommandsReport, PacketsReport, StatusReport};
 use crate::network::{DisplayNetwork, parse_network};
 use crate::printable::Printable;
 
@@ -49,8 +49,7 @@ impl StatusReport {
             writeln!(out, "  WARNING        the clock is not synchronised, and doors with keys depend on it")?;
         }
         let doors = self.doors.iter().map(|door| {
-            let RefusedReport { replay, clock, unknown_door, cooldown, address } = door.refused;
-            let refused = replay + clock + unknown_door + cooldown + address;
+            let refused = door.refused.by_reason().iter().map(|(_, count)| count).sum();
             let [open_for, opened, refused] =
                 [door.openings as u64, door.opened, refused].map(|count| count.to_string());
             [Printable(&door.name).to_string(), open_for, opened, refused]

@@ -29,9 +29,18 @@ pub fn decode(link_type: LinkType, time: Timestamp, frame: &[u8]) -> Option<Knoc
     }
 }
 
-/// Returns the payload of the UDP datagram in a frame; `None` if the frame contains no whole
-/// datagram. Never panics, whatever the bytes.
-pub(crate) fn datagram(link_type: LinkType, frame: &[u8]) -> Option<&[u8]> {
+/// A UDP datagram in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Datagram<'a> {
+    /// The length of the payload by the UDP header, in bytes.
+    pub(crate) length: usize,
+    /// The payload; only its beginning if the frame is cut.
+    pub(crate) payload: &'a [u8],
+}
+
+/// Returns the UDP datagram in a frame; `None` if the frame contains none. Never panics, whatever the
+/// bytes.
+pub(crate) fn datagram(link_type: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
     let (network, packet) = link::network_packet(link_type, frame)?;
     let segment = match network {
         link::Network::Ipv4 => ip::segment_v4(packet)?,
@@ -42,5 +51,6 @@ pub(crate) fn datagram(link_type: LinkType, frame: &[u8]) -> Option<&[u8]> {
     }
     // RFC 768: the length includes the header of 8 bytes.
     let length = segment.bytes.get(4..6)?.first_chunk().map(|bytes| usize::from(u16::from_be_bytes(*bytes)))?;
-    segment.bytes.get(8..length)
+    let (length, payload) = (length.checked_sub(8)?, segment.bytes.get(8..)?);
+    Some(Datagram { length, payload: &payload[..length.min(payload.len())] })
 }

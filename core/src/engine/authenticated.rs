@@ -40,7 +40,7 @@ impl EngineState {
 
     /// Opens a door for an authenticated knock, unless it was accepted before. `span` is the time
     /// that the client asks for, if it does.
-    fn authenticated(
+    pub(super) fn authenticated(
         &mut self,
         time: Timestamp,
         door_id: DoorId,

@@ -9,15 +9,35 @@ use super::Engine;
 use super::authenticated::{offset, packet_use};
 use super::state::Role;
 use crate::clock_search::{ClockSearch, SearchState, UnknownPacket};
-use crate::config::{Config, Door, DoorId};
-use crate::decode::{Knock, LinkType, datagram};
+use crate::config::{Config, Door, DoorId, PacketFormat};
+use crate::decode::{Datagram, Knock, LinkType, datagram};
 use crate::event::{Event, EventKind, RefusalReason};
+use crate::fwknop_keys::may_be_packet;
 use crate::live_windows::LiveWindows;
 use crate::packet::Protocol;
 use crate::packet_keys::HintTable;
 use crate::replay_memory::{Incomplete, KnockUse, ReplayMemory};
 use crate::spa::PACKET_LENGTH;
 use crate::time::Timestamp;
+
+/// A datagram that has the form of an authenticated packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PacketForm<'a> {
+    /// A packet of portknock's own format.
+    Own(&'a [u8; PACKET_LENGTH]),
+    /// The payload of a datagram with the length and the first byte of fwknop's format; only its
+    /// beginning if the frame is cut.
+    Fwknop(&'a [u8]),
+}
+
+impl PacketForm<'_> {
+    fn format(self) -> PacketFormat {
+        match self {
+            Self::Own(_) => PacketFormat::Portknock,
+            Self::Fwknop(_) => PacketFormat::Fwknop,
+        }
+    }
+}
 
 impl Engine {
     /// Sets the time of the wall clock at `now`, by which the sequences of doors with
@@ -84,32 +104,39 @@ impl Engine {
     /// Returns the authenticated packet in the frame of a knock. `None` if the frame does not have
     /// the form of one, or if no door receives packets at this port and address.
     #[inline]
-    pub(crate) fn packet_in<'a>(
-        &self,
-        knock: &Knock,
-        link_type: LinkType,
-        frame: &'a [u8],
-    ) -> Option<&'a [u8; PACKET_LENGTH]> {
+    pub(crate) fn packet_in<'a>(&self, knock: &Knock, link_type: LinkType, frame: &'a [u8]) -> Option<PacketForm<'a>> {
         // Most configurations have no door that receives packets, and pay for this comparison only.
         if self.state.packet_ports.is_empty() { None } else { self.packet_at_port(knock, link_type, frame) }
     }
 
     #[inline(never)]
-    fn packet_at_port<'a>(
-        &self,
-        knock: &Knock,
-        link_type: LinkType,
-        frame: &'a [u8],
-    ) -> Option<&'a [u8; PACKET_LENGTH]> {
+    fn packet_at_port<'a>(&self, knock: &Knock, link_type: LinkType, frame: &'a [u8]) -> Option<PacketForm<'a>> {
         let is_open =
             |range: &RangeInclusive<NonZeroU16>| (range.start().get()..=range.end().get()).contains(&knock.port);
         if knock.protocol != Protocol::Udp || !self.state.packet_ports.iter().any(is_open) {
             return None;
         }
-        let packet = datagram(link_type, frame)?.try_into().ok()?;
-        let is_target = |door: &Door| door.packet.is_some() && door.target == Some(knock.destination);
+        let packet = self.form_of(&datagram(link_type, frame)?)?;
+        let is_target = |door: &Door| door.packet == Some(packet.format()) && door.target == Some(knock.destination);
         let is_for_door = self.matcher.is_local(knock.destination) || self.state.doors.iter().any(is_target);
         is_for_door.then_some(packet)
+    }
+
+    /// Returns the packet in a datagram, if a door receives packets of its form.
+    fn form_of<'a>(&self, &Datagram { length, payload }: &Datagram<'a>) -> Option<PacketForm<'a>> {
+        if self.state.has_own_packets && length == PACKET_LENGTH {
+            return payload.try_into().ok().map(PacketForm::Own);
+        }
+        let is_fwknop = self.state.has_fwknop_packets && may_be_packet(length, *payload.first()?);
+        is_fwknop.then_some(PacketForm::Fwknop(payload))
+    }
+
+    /// Handles an authenticated packet of either format.
+    pub(crate) fn handle_form(&mut self, knock: &Knock, packet: PacketForm<'_>) {
+        match packet {
+            PacketForm::Own(packet) => self.handle_packet(knock, packet),
+            PacketForm::Fwknop(payload) => self.handle_fwknop_packet(knock, payload),
+        }
     }
 
     /// Handles an authenticated packet: opens its door if a key made it, and if the same packet was
@@ -134,11 +161,15 @@ impl Engine {
         self.check_invariants();
     }
 
-    /// Counts a packet without a hint.
-    pub(crate) fn count_bogus(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH]) {
+    /// Returns true if a captured packet has a hint and is to be handled. Otherwise counts it.
+    pub(crate) fn detect_packet(&mut self, knock: &Knock, packet: &[u8; PACKET_LENGTH]) -> bool {
+        if self.hints().find(packet).is_some() {
+            return true;
+        }
         self.knocks += 1;
         self.state.bogus += 1;
-        self.unknown.add(knock, packet, knock.time.as_nanos());
+        self.unknown.add(knock.time.as_nanos(), || UnknownPacket { knock: *knock, bytes: *packet });
+        false
     }
 
     /// Begins to search for the clock of the client that made a packet without a hint, unless a
@@ -177,8 +208,10 @@ impl Engine {
     /// Returns the time at which [`Engine::search_clock`] is due; `None` if there is nothing to search
     /// for. `pause` is the time between two calls.
     pub(crate) fn search_due(&self, pause: Duration) -> Option<Timestamp> {
-        let next = self.search.as_ref().map(|_| self.now.saturating_add(pause));
-        next.or_else(|| self.unknown.due().map(Timestamp::from_nanos))
+        let is_searching = self.search.is_some() || self.weak_search.is_some();
+        let samples = self.unknown.due().into_iter().chain(self.unauthentic.due());
+        let next = is_searching.then(|| self.now.saturating_add(pause));
+        next.or_else(|| samples.min().map(Timestamp::from_nanos))
     }
 
     /// Returns the hints by which a detect-only reader finds packets that a key may have made.

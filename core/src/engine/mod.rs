@@ -2,6 +2,7 @@
 
 mod authenticated;
 mod cooldowns;
+mod fwknop;
 mod keyed;
 mod split;
 mod state;
@@ -11,20 +12,24 @@ use std::collections::VecDeque;
 use ipnet::IpNet;
 
 use self::cooldowns::KeyCooldowns;
+pub(crate) use self::keyed::PacketForm;
 pub(crate) use self::split::LiveSecrets;
 use self::state::{EngineState, Role};
 use crate::clock_search::{ClockSearch, UnknownSample};
 use crate::config::{Config, Door, DoorId, OpenPort, Sequence};
 use crate::decode::{Knock, LinkType, decode};
 use crate::event::{Event, FailReason};
+use crate::fwknop_keys::FwknopKeys;
 use crate::live_windows::LiveWindows;
 use crate::local_addresses::LocalAddresses;
+use crate::mac_detector::MacDetector;
 use crate::matcher::{Matcher, PREFETCH_BATCH};
 use crate::openings::{Opening, Openings};
 use crate::packet_keys::PacketKeys;
 use crate::replay_memory::ReplayMemory;
 use crate::time::Timestamp;
 use crate::timeline::CHECKED;
+use crate::weak_search::{UnauthenticPacket, WeakSearch};
 
 /// The engine's current sizes, and its counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +48,8 @@ pub struct EngineStats {
     pub evicted: u64,
     /// First knocks that were refused because attempts at later stages filled the table.
     pub refused: u64,
-    /// Knocks among them that had the form of an authenticated packet, but that no key made.
+    /// Knocks among them that had the form of an authenticated packet, but that no key made or that
+    /// were not checked because there were too many.
     pub bogus: u64,
 }
 
@@ -104,6 +110,10 @@ pub struct Engine {
     unknown: UnknownSample,
     /// The search for the clock of a client.
     search: Option<ClockSearch>,
+    mac_detector: MacDetector,
+    unauthentic: UnknownSample<UnauthenticPacket>,
+    /// The search for the key of a packet without a valid HMAC.
+    weak_search: Option<WeakSearch>,
 }
 
 impl Engine {
@@ -124,8 +134,11 @@ impl Engine {
             windows,
             windows_changed: false,
             packet_keys: PacketKeys::new(&config.doors),
+            fwknop_keys: FwknopKeys::new(&config.doors),
             hints_changed: false,
             packet_ports: Vec::new(),
+            has_own_packets: false,
+            has_fwknop_packets: false,
             bogus: 0,
             replays: ReplayMemory::default(),
             accepted: None,
@@ -143,12 +156,15 @@ impl Engine {
         state.schedule_turn(Timestamp::default());
         Self {
             matcher,
+            mac_detector: MacDetector::new(state.fwknop_keys.mac_keys().clone()),
             state,
             now: Timestamp::default(),
             knocks: 0,
             batch: Vec::with_capacity(PREFETCH_BATCH),
             unknown: UnknownSample::default(),
             search: None,
+            unauthentic: UnknownSample::default(),
+            weak_search: None,
         }
     }
 
@@ -163,7 +179,7 @@ impl Engine {
         // By reference, because moving the knock costs more than reading it.
         match &decode(link_type, time, frame) {
             Some(knock) => match self.packet_in(knock, link_type, frame) {
-                Some(packet) => self.handle_packet(knock, packet),
+                Some(packet) => self.handle_form(knock, packet),
                 None => self.handle_knock(knock),
             },
             None => self.handle_timeout(time),
@@ -183,7 +199,7 @@ impl Engine {
             {
                 self.handle_knocks(&knocks);
                 knocks.clear();
-                self.handle_packet(knock, packet);
+                self.handle_form(knock, packet);
                 continue;
             }
             knocks.extend(knock);
@@ -270,7 +286,9 @@ impl Engine {
         self.handle_timeout(now);
         let old = self.state.set_config(config);
         self.state.packet_keys = PacketKeys::new(&config.doors);
-        self.search = None;
+        self.state.fwknop_keys = FwknopKeys::new(&config.doors);
+        self.mac_detector.set_keys(self.state.fwknop_keys.mac_keys().clone());
+        (self.search, self.weak_search) = (None, None);
         let wall = self.state.wall(self.now);
         self.state.packet_keys.turn(wall, self.state.skew);
         self.state.hints_changed = !self.state.packet_keys.is_empty();

@@ -2,21 +2,26 @@
 //! openings.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Engine;
 use super::state::Role;
 use crate::config::{Config, DoorId, Sequence};
 use crate::event::{Event, EventKind};
+use crate::fwknop::MacKey;
+use crate::fwknop_keys::FwknopKeys;
 use crate::live_windows::LiveWindows;
 use crate::matcher::{SavedAttempt, Sink};
 use crate::packet_keys::{HintTable, PacketKeys};
 use crate::time::Timestamp;
 
-/// The sequences and hints that detect the knocks of doors with keys at present, without any key.
+/// What detects the knocks of doors with keys at present, without any key that opens a door.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiveSecrets {
     pub(crate) windows: LiveWindows,
     pub(crate) hints: HintTable,
+    /// The parts of fwknop's keys that authenticate packets.
+    pub(crate) mac_keys: Arc<[MacKey]>,
 }
 
 impl Engine {
@@ -36,12 +41,14 @@ impl Engine {
     pub(crate) fn secrets_for(&self, config: &Config, now: Timestamp) -> LiveSecrets {
         let mut keys = PacketKeys::new(&config.doors);
         keys.turn(self.state.wall(now), config.options.clock_skew);
-        LiveSecrets { windows: self.windows_for(config, now), hints: keys.into_hints() }
+        let mac_keys = FwknopKeys::new(&config.doors).mac_keys().clone();
+        LiveSecrets { windows: self.windows_for(config, now), hints: keys.into_hints(), mac_keys }
     }
 
     /// Returns what a detect-only reader needs.
     pub(crate) fn secrets(&self) -> LiveSecrets {
-        LiveSecrets { windows: self.state.windows.clone(), hints: self.hints().clone() }
+        let mac_keys = self.state.fwknop_keys.mac_keys().clone();
+        LiveSecrets { windows: self.state.windows.clone(), hints: self.hints().clone(), mac_keys }
     }
 
     /// Sets live windows of a detect-only engine, each with its number and its sequence.

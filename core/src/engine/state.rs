@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cooldowns::KeyCooldowns;
-use crate::config::{Config, Door, DoorId, GATE_ELEMENTS};
+use crate::config::{Config, Door, DoorId, GATE_ELEMENTS, PacketFormat};
 use crate::event::{Event, EventKind, FailReason};
+use crate::fwknop_keys::FwknopKeys;
 use crate::live_windows::LiveWindows;
 use crate::matcher::Sink;
 use crate::openings::{Opening, Openings};
@@ -25,10 +26,15 @@ pub(super) struct EngineState {
     /// True if live windows have changed since [`Engine::take_window_change`].
     pub(super) windows_changed: bool,
     pub(super) packet_keys: PacketKeys,
+    pub(super) fwknop_keys: FwknopKeys,
     /// True if the hints of packets have changed since [`Engine::take_hint_change`].
     pub(super) hints_changed: bool,
     /// The UDP ports of packets; none if no door is opened by packets.
     pub(super) packet_ports: Vec<RangeInclusive<NonZeroU16>>,
+    /// True if a door is opened by packets of portknock's own format.
+    pub(super) has_own_packets: bool,
+    /// True if a door is opened by packets of fwknop's format.
+    pub(super) has_fwknop_packets: bool,
     /// Datagrams of the form of a packet that no key made.
     pub(super) bogus: u64,
     pub(super) replays: ReplayMemory,
@@ -80,7 +86,9 @@ impl EngineState {
     pub(super) fn set_config(&mut self, config: &Config) -> Vec<Door> {
         let ports: usize = config.doors.iter().map(|door| door.open.len()).sum();
         self.skew = config.options.clock_skew;
-        let has_packets = config.doors.iter().any(|door| door.packet.is_some());
+        let has = |format| config.doors.iter().any(|door| door.packet == Some(format));
+        (self.has_own_packets, self.has_fwknop_packets) = (has(PacketFormat::Portknock), has(PacketFormat::Fwknop));
+        let has_packets = self.has_own_packets || self.has_fwknop_packets;
         self.packet_ports = if has_packets { config.options.packet_ports.clone() } else { Vec::new() };
         self.max_openings = config.options.max_openings as usize;
         self.gate_share = self.max_openings.min(GATE_ELEMENTS as usize / ports.max(1)).max(1);

@@ -11,7 +11,8 @@ mod tests;
 
 pub use program::Program;
 
-use crate::config::{CodeSequence, Config, Sequence, UsedPorts};
+use crate::config::{CodeSequence, Config, PacketFormat, Sequence, UsedPorts};
+use crate::fwknop_keys::may_be_packet;
 use crate::live_windows::LiveWindows;
 use crate::packet::{Protocol, SegmentSet, TcpFlags};
 use crate::port_map::{PortMap, Sample};
@@ -22,9 +23,23 @@ const KNOCK_SNAP_LENGTH: i32 = 128;
 /// Number of bytes that are captured of a frame if doors receive packets: enough for a packet of
 /// [`crate::spa`] after two VLAN tags and an IPv6 header (166).
 const PACKET_SNAP_LENGTH: i32 = 192;
+/// Number of bytes that are captured of a frame if doors receive packets of fwknop's format: enough
+/// for the longest one after two VLAN tags and an IPv6 header (1,570).
+const LONG_SNAP_LENGTH: i32 = 1600;
 /// Length of a datagram with a packet of [`crate::spa`], as in its UDP header, in bytes.
 const PACKET_UDP_LENGTH: u32 = 8 + 96;
+/// Length of a UDP header, in bytes.
+const UDP_HEADER: usize = 8;
 const _: () = assert!(crate::spa::PACKET_LENGTH == 96, "the length above is that of a packet");
+
+/// The numbers of bytes of a frame that captures need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SnapLengths {
+    /// For knocks and packets of portknock's own format.
+    pub(crate) knocks: i32,
+    /// For packets of fwknop's format, which need their own capture; `None` without such doors.
+    pub(crate) long: Option<i32>,
+}
 
 /// The protocols, ports and TCP flags that matter to the doors of a configuration.
 ///
@@ -44,6 +59,8 @@ pub struct PortFilter {
     udp: PortMap,
     /// The UDP ports on which datagrams with the length of a packet of [`crate::spa`] pass.
     packets: PortMap,
+    /// The UDP ports on which datagrams that may be packets of fwknop's format pass.
+    long: PortMap,
     segments: SegmentSet,
     sample: Sample,
 }
@@ -76,9 +93,12 @@ impl PortFilter {
             used.ports.extend(steps.filter(|step| step.protocol == protocol).map(|step| step.port.get()));
             PortMap::new(&used.ports, &used.door_ranges, guard, sample)
         };
-        let packet_ports: Vec<u16> = packet_ports(config).collect();
-        let packets = PortMap::new(&packet_ports, &[], 0, sample);
-        Self { tcp: map(Protocol::Tcp), udp: map(Protocol::Udp), packets, segments, sample }
+        let of_format = |format| {
+            let ports: Vec<u16> = packet_ports(config, format).collect();
+            PortMap::new(&ports, &[], 0, sample)
+        };
+        let (packets, long) = (of_format(PacketFormat::Portknock), of_format(PacketFormat::Fwknop));
+        Self { tcp: map(Protocol::Tcp), udp: map(Protocol::Udp), packets, long, segments, sample }
     }
 
     /// Returns the filter with TCP segments of any flags if `all` is true, for a log of the
@@ -90,15 +110,25 @@ impl PortFilter {
         self
     }
 
-    /// Number of bytes of a frame that a capture needs.
-    pub(crate) fn snap_length(&self) -> i32 {
-        if self.packets.is_empty() { KNOCK_SNAP_LENGTH } else { PACKET_SNAP_LENGTH }
+    /// Returns the numbers of bytes of a frame that captures need.
+    pub(crate) fn snap_lengths(&self) -> SnapLengths {
+        SnapLengths {
+            knocks: if self.packets.is_empty() { KNOCK_SNAP_LENGTH } else { PACKET_SNAP_LENGTH },
+            long: (!self.long.is_empty()).then_some(LONG_SNAP_LENGTH),
+        }
     }
 
     /// Returns true if a datagram with this length, as in the UDP header, is to be tried as an
     /// authenticated packet.
     pub fn passes_packet(&self, port: u16, udp_length: u16) -> bool {
         u32::from(udp_length) == PACKET_UDP_LENGTH && self.packets.contains(port)
+    }
+
+    /// Returns true if a datagram with this length, as in the UDP header, and this first byte of its
+    /// payload is to be tried as a packet of fwknop's format.
+    pub fn passes_long(&self, port: u16, udp_length: u16, first: u8) -> bool {
+        let length = usize::from(udp_length).checked_sub(UDP_HEADER);
+        length.is_some_and(|length| may_be_packet(length, first)) && self.long.contains(port)
     }
 
     /// Returns true if a packet to this port with these TCP flags (none for UDP) matters.
@@ -112,9 +142,9 @@ impl PortFilter {
     }
 }
 
-/// Returns the UDP ports on which the doors of a configuration receive packets.
-fn packet_ports(config: &Config) -> impl Iterator<Item = u16> {
-    let is_used = config.doors.iter().any(|door| door.packet.is_some());
+/// Returns the UDP ports on which the doors of a configuration receive packets of a format.
+fn packet_ports(config: &Config, format: PacketFormat) -> impl Iterator<Item = u16> {
+    let is_used = config.doors.iter().any(|door| door.packet == Some(format));
     let ranges = if is_used { &config.options.packet_ports[..] } else { &[] };
     ranges.iter().flat_map(|range| range.start().get()..=range.end().get())
 }

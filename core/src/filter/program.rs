@@ -1,8 +1,9 @@
 //! The filter as a program in classic BPF, which the kernel runs for each packet.
 
 use super::assembler::{Assembler, Label};
-use super::{PACKET_UDP_LENGTH, PortFilter};
+use super::{PACKET_UDP_LENGTH, PortFilter, UDP_HEADER};
 use crate::decode::{IPV6_EXTENSIONS, LinkType};
+use crate::fwknop_keys::{FIRST_BYTES, PAYLOAD_LENGTHS};
 use crate::packet::{SegmentSet, TcpFlags};
 use crate::port_map::{self, Comparison, PortMap};
 use crate::sys::bpf::{self, Instruction, code};
@@ -92,6 +93,15 @@ impl PortFilter {
     }
 }
 
+impl PortFilter {
+    /// Returns the filter of the capture of long packets, as [`PortFilter::program`]: it passes the
+    /// datagrams that may be packets of fwknop's format ([`PortFilter::passes_long`]).
+    pub fn long_program(&self, link_type: LinkType) -> Program {
+        let instructions = assemble(self, link_type, |renderer| (renderer.drop, renderer.long()));
+        Program { instructions, exact: true }
+    }
+}
+
 /// Returns the layout of packets in a socket with frames of this link type: the offset of the
 /// network header, and the instruction that loads the ether type. Offsets count from the start of
 /// the frame and not from the network header (`SKF_NET_OFF`): before Linux 6.16 the latter cannot
@@ -112,6 +122,19 @@ fn layout(link_type: LinkType) -> Option<(u32, (u16, u32))> {
 
 /// Returns the program that passes these ports, and the flags and the sample of the filter.
 fn render(filter: &PortFilter, tcp: &PortMap, udp: &PortMap, link_type: LinkType) -> Vec<Instruction> {
+    assemble(filter, link_type, |renderer| {
+        let udp = renderer.udp(udp);
+        (renderer.tcp(tcp), udp)
+    })
+}
+
+/// Returns the program with these parts for TCP and UDP. In them, X contains the length of the VLAN
+/// tags and the IP header.
+fn assemble(
+    filter: &PortFilter,
+    link_type: LinkType,
+    transports: impl FnOnce(&mut Renderer<'_>) -> (Label, Label),
+) -> Vec<Instruction> {
     let mut assembler = Assembler::default();
     let accept = assembler.ending(bpf::KEEP);
     let Some((network, ether_type)) = layout(link_type) else {
@@ -120,9 +143,7 @@ fn render(filter: &PortFilter, tcp: &PortMap, udp: &PortMap, link_type: LinkType
     let drop = assembler.ending(bpf::DROP);
     let mut renderer = Renderer { assembler, filter, network, accept, drop };
 
-    // From here on, X contains the length of the VLAN tags and the IP header.
-    let udp = renderer.udp(udp);
-    let tcp = renderer.tcp(tcp);
+    let (tcp, udp) = transports(&mut renderer);
     let transport = renderer.assembler.branch(code::IF_EQUAL, TCP, tcp, udp);
     let transport = renderer.assembler.block(&[(code::LOAD_MEMORY, 0)], transport);
     // Up to here, X contains the length of the VLAN tags.
@@ -206,6 +227,22 @@ impl Renderer<'_> {
         self.assembler.block(&[(code::LOAD_HALF_X, self.network + 4)], length)
     }
 
+    /// The ports, the length and the first byte of packets of fwknop's format.
+    fn long(&mut self) -> Label {
+        let mut first = self.drop;
+        for byte in FIRST_BYTES {
+            first = self.assembler.branch(code::IF_EQUAL, byte.into(), self.accept, first);
+        }
+        let first = self.assembler.block(&[(code::LOAD_BYTE_X, self.network + udp_length(0))], first);
+        let [shortest, longest] = [PAYLOAD_LENGTHS.start(), PAYLOAD_LENGTHS.end()].map(|length| udp_length(*length));
+        let length = self.assembler.branch(code::IF_AT_LEAST, longest + 1, self.drop, first);
+        let length = self.assembler.branch(code::IF_AT_LEAST, shortest, length, self.drop);
+        let length = self.assembler.block(&[(code::LOAD_HALF_X, self.network + 4)], length);
+        let search = Search { accept: length, other: self.drop };
+        let search = search.search(&mut self.assembler, &self.filter.long.comparisons(), false);
+        self.assembler.block(&[(code::LOAD_HALF_X, self.network + 2)], search)
+    }
+
     /// The TCP flags, then the ports: most segments of a busy host belong to its connections.
     fn tcp(&mut self, map: &PortMap) -> Label {
         let ports = self.ports(map);
@@ -245,6 +282,12 @@ impl Renderer<'_> {
         let search = Search { accept: self.accept, other }.search(&mut self.assembler, &map.comparisons(), false);
         self.assembler.block(&[(code::LOAD_HALF_X, self.network + 2)], search)
     }
+}
+
+/// Returns the length in the UDP header for a payload of this length.
+#[allow(clippy::cast_possible_truncation, reason = "a datagram has less than 64 KiB")]
+const fn udp_length(payload: usize) -> u32 {
+    (payload + UDP_HEADER) as u32
 }
 
 /// The ends of a search for a port.

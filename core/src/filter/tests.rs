@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Door, FlagMask, Sequence, Step};
+use crate::config::{Door, FlagMask, PacketFormat, Sequence, Step};
 use crate::decode::LinkType;
 use crate::sys::bpf::{Instruction, attach_filter, code, detach_filter};
 
@@ -450,4 +450,65 @@ fn the_kernel_accepts_the_programs_of_thousands_of_doors() {
     }
     detach_filter(socket.as_fd()).unwrap();
     detach_filter(socket.as_fd()).unwrap();
+}
+
+/// The program of the capture of long packets keeps exactly the datagrams of the predicate, for every
+/// port, for every length, and for every first byte.
+#[test]
+fn the_program_for_long_packets_is_the_predicate() {
+    let port = |number| NonZeroU16::new(number).unwrap();
+    let doors = vec![
+        Door { packet: Some(PacketFormat::Fwknop), ..Door::new("a", None) },
+        tcp_door(&[7000], SYN),
+        door(&[step(53, Protocol::Udp)], SYN),
+    ];
+    let mut config = config(doors, 8);
+    config.options.packet_ports = vec![port(62_201)..=port(62_201), port(10_000)..=port(40_000)];
+    let filter = PortFilter::new(&config, SECRET);
+    assert_eq!(filter.snap_lengths(), SnapLengths { knocks: 128, long: Some(1600) });
+    for (link_type, tags) in [(LinkType::Ethernet, 0), (LinkType::Ethernet, 2), (LinkType::LinuxSll2, 1)] {
+        let Program { instructions, exact } = filter.long_program(link_type);
+        assert_acceptable(&instructions);
+        assert!(exact);
+        for network in [ipv4, ipv6] {
+            let mut packet = framed(link_type, tags, network(UDP));
+            let mut agrees = |port: u16, length: u16, first: u8| {
+                packet.aimed_at(port, TcpFlags::NONE);
+                packet.bytes[packet.transport + 4..][..2].copy_from_slice(&length.to_be_bytes());
+                packet.bytes[packet.transport + 8] = first;
+                let passes = filter.passes_long(port, length, first);
+                assert_eq!(run(&instructions, &packet), passes, "{port} {length} {first}");
+                passes
+            };
+            let ports = (0..=u16::MAX).filter(|port| agrees(*port, 8 + 204, b'8')).count();
+            assert_eq!(ports, 30_002);
+            let lengths = (0..=u16::MAX).filter(|length| agrees(62_201, *length, b'+')).count();
+            assert_eq!(lengths, 1500 - 36 + 1);
+            let firsts: Vec<u8> = (0..=u8::MAX).filter(|first| agrees(62_201, 8 + 1500, *first)).collect();
+            assert_eq!(firsts, b"+/89");
+            let cut = Packet { bytes: packet.bytes[..packet.transport + 8].to_vec(), ..packet.clone() };
+            assert!(!run(&instructions, &cut), "without the first byte");
+            let tcp = framed(link_type, tags, network(TCP)).aimed_at(62_201, SYN.set).clone();
+            assert!(!run(&instructions, &tcp));
+        }
+    }
+    let (_, mut extended) = ipv6(0);
+    extended.extend([0; 8]);
+    let packet = framed(LinkType::Ethernet, 0, (0x86dd, extended));
+    assert!(run(&filter.long_program(LinkType::Ethernet).instructions, &packet), "user space reads extension headers");
+}
+
+#[test]
+fn without_doors_for_long_packets_nothing_changes() {
+    let own = Door { packet: Some(PacketFormat::Portknock), ..Door::new("a", None) };
+    for (doors, knocks) in [(vec![tcp_door(&[7000], SYN)], 128), (vec![own, tcp_door(&[7000], SYN)], 192)] {
+        let filter = PortFilter::new(&config(doors.clone(), 8), SECRET);
+        assert_eq!(filter.snap_lengths(), SnapLengths { knocks, long: None });
+        assert!(!filter.passes_long(62_201, 212, b'8'));
+        // A door for long packets does not change the program of the other capture.
+        let fwknop = Door { packet: Some(PacketFormat::Fwknop), ..Door::new("f", None) };
+        let with = PortFilter::new(&config([doors, vec![fwknop]].concat(), 8), SECRET);
+        let program = |filter: &PortFilter| filter.program(LinkType::Ethernet, LIMIT);
+        assert_eq!(program(&with), program(&filter));
+    }
 }

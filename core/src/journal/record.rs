@@ -135,17 +135,18 @@ fn form_text(form: Form) -> String {
     match form {
         Form::Packet => "packet".into(),
         Form::Code => "code".into(),
+        Form::Fwknop => "fwknop".into(),
         Form::Time(seconds) => format!("time:{seconds}"),
     }
 }
 
 fn parse_form(text: &str) -> Option<Form> {
-    match text.strip_prefix("time:") {
-        Some(seconds) => Some(Form::Time(seconds.parse().ok()?)),
-        None => [("packet", Form::Packet), ("code", Form::Code)]
-            .into_iter()
-            .find_map(|(name, form)| (text == name).then_some(form)),
-    }
+    Some(match text {
+        "packet" => Form::Packet,
+        "code" => Form::Code,
+        "fwknop" => Form::Fwknop,
+        other => Form::Time(other.strip_prefix("time:")?.parse().ok()?),
+    })
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
@@ -314,8 +315,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoded_knocks_can_be_decoded(key: [u8; 16], token: [u8; 12], time: u64, seconds: Option<u32>, is_code: bool) {
-            let form = seconds.map_or(if is_code { Form::Code } else { Form::Packet }, Form::Time);
+        fn encoded_knocks_can_be_decoded(
+            key: [u8; 16],
+            token: [u8; 12],
+            time: u64,
+            form in prop_oneof![Just(Form::Packet), Just(Form::Code), Just(Form::Fwknop), any::<u32>().prop_map(Form::Time)],
+        ) {
             let (key, time) = (Fingerprint(key), Timestamp::from_nanos(time));
             let knock = KnockUse { key, form, time, token };
             let mut out = Vec::new();

@@ -8,12 +8,12 @@ use std::os::unix::net::UnixStream;
 use super::channel::Channel;
 use super::packets::PacketDetector;
 pub use super::process::fuzzing::{check_daemon, daemon_seeds};
-use super::process::fuzzing::{config_with_keys, engine_with_keys, framed, invented_packet};
+use super::process::fuzzing::{config_with_keys, engine_with_keys, framed, invented_fwknop_packet, invented_packet};
 use super::wire::{Doors, MAX_DAEMON_MESSAGE, ReaderOptions, Start, ToReader, WireHints, WireSequence, WireWindow};
 use crate::clock::Clock;
 use crate::config::DoorId;
 use crate::decode::Knock;
-use crate::engine::Engine;
+use crate::engine::{Engine, PacketForm};
 use crate::packet::{Protocol, TcpFlags};
 use crate::packet_keys::HintTable;
 use crate::time::Timestamp;
@@ -41,7 +41,7 @@ pub fn reader_seeds() -> Vec<Vec<u8>> {
         ToReader::Attempts(vec![attempt]),
         ToReader::Begin { after: 1 },
         ToReader::Sequence { door: 1, sequence },
-        ToReader::Windows(vec![WireWindow { id: 5, number: 7, sequence: None }]),
+        ToReader::Windows(vec![WireWindow { id: 6, number: 7, sequence: None }]),
         ToReader::Hints(WireHints::new_since(&secrets.hints, &HintTable::default())),
         ToReader::Reload(Doors::of(&config, &secrets)),
         ToReader::Network(None),
@@ -68,7 +68,7 @@ pub fn check_reader(bytes: &[u8]) {
                 (ToReader::Start(start), _) => {
                     let Ok((config, secrets)) = start.doors.config() else { return };
                     engine = Some(Engine::new_detect_only(&config, secrets.windows));
-                    packets = PacketDetector::new(secrets.hints);
+                    packets = PacketDetector::new(secrets.hints, secrets.mac_keys);
                 }
                 (ToReader::Attempts(attempts), Some(engine)) => {
                     attempts.iter().for_each(|attempt| engine.resume_attempt(attempt))
@@ -76,7 +76,7 @@ pub fn check_reader(bytes: &[u8]) {
                 (ToReader::Reload(doors), Some(engine)) => {
                     let Ok((config, secrets)) = doors.config() else { return };
                     engine.reload_with_windows(&config, secrets.windows, now);
-                    packets.set_hints(secrets.hints);
+                    packets.set_keys(secrets.hints, secrets.mac_keys);
                 }
                 (ToReader::Sequence { door, sequence }, Some(engine)) => {
                     engine.set_sequence(DoorId(door), sequence.and_then(WireSequence::sequence));
@@ -101,7 +101,9 @@ pub fn check_reader(bytes: &[u8]) {
                 source_port: 1,
                 sequence_number: 0,
             };
-            packets.take(&knock, &invented_packet(), now.as_nanos());
+            for packet in [PacketForm::Own(&invented_packet()), PacketForm::Fwknop(&invented_fwknop_packet())] {
+                packets.take(&knock, packet, now.as_nanos());
+            }
             drop(packets.take_found());
             if let Some(engine) = &mut engine {
                 engine.handle_timeout(now);

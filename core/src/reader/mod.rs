@@ -22,6 +22,6 @@ mod work;
 
 pub use notice::ReaderNotice;
 pub use process::ReaderProgram;
-pub(crate) use process::{ReaderProcess, ReaderReport};
+pub(crate) use process::{ReaderProcess, ReaderReport, ReportedPacket};
 pub(crate) use wire::{Counts, ReaderOptions, Start};
 pub use work::run;

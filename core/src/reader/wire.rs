@@ -1,11 +1,13 @@
 //! The messages between the daemon and its reader.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use crate::capture::{Absence, CaptureNotice};
 use crate::clock::Clock;
@@ -13,6 +15,7 @@ use crate::config::{Config, DoorId, Sequence, Step};
 use crate::decode::Knock;
 use crate::engine::{EngineStats, LiveSecrets};
 use crate::event::{Event, EventKind, FailReason};
+use crate::fwknop::{HmacDigest, MacKey};
 use crate::live_windows::{LiveWindow, LiveWindows};
 use crate::log_limit::Counted;
 use crate::matcher::SavedAttempt;
@@ -64,7 +67,8 @@ pub(super) enum FromReader {
     DoorEvent(DoorEvent),
     /// A packet that a key may have made.
     Packet(WirePacket),
-    /// A packet without a hint, whose client may have a wrong clock.
+    /// A packet without a hint, whose client may have a wrong clock, or without a valid HMAC, whose
+    /// client may be set up without one.
     UnknownPacket(WirePacket),
     /// A packet that passed the filter, for the log of `--debug`.
     Knock(WireKnock),
@@ -217,6 +221,42 @@ pub(super) struct Doors {
     /// The live windows of these doors.
     windows: Vec<WireWindow>,
     hints: WireHints,
+    mac_keys: Vec<WireMacKey>,
+}
+
+/// The part of a key of fwknop that authenticates packets.
+#[derive(Clone, Serialize, Deserialize)]
+struct WireMacKey {
+    /// The index of the digest in [`HmacDigest::ALL`].
+    digest: u8,
+    bytes: Vec<u8>,
+}
+
+/// Erases the key.
+impl Drop for WireMacKey {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+impl WireMacKey {
+    fn of(key: &MacKey) -> Self {
+        let digest = HmacDigest::ALL.iter().position(|digest| *digest == key.digest());
+        let digest = digest.and_then(|digest| u8::try_from(digest).ok()).unwrap_or(0);
+        Self { digest, bytes: key.as_bytes().to_vec() }
+    }
+
+    /// Returns the key; `None` if it is invalid.
+    fn key(&self) -> Option<MacKey> {
+        MacKey::from_parts(*HmacDigest::ALL.get(usize::from(self.digest))?, &self.bytes).ok()
+    }
+}
+
+/// The secret is hidden.
+impl fmt::Debug for WireMacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WireMacKey(..)")
+    }
 }
 
 /// The hints of packets by minute, each in the order of the keys, and the first and the last minute
@@ -301,10 +341,11 @@ impl Doors {
             key_counts: key_counts.filter(|(_, count)| *count > 0).collect(),
             windows: secrets.windows.iter().map(|(id, window)| WireWindow::of(id, window)).collect(),
             hints: WireHints::new_since(&secrets.hints, &HintTable::default()),
+            mac_keys: secrets.mac_keys.iter().map(WireMacKey::of).collect(),
         }
     }
 
-    /// Returns the configuration, the live windows and the hints. Fails with a message if the text
+    /// Returns the configuration and what detects the knocks of doors with keys. Fails with a message if the text
     /// cannot be parsed.
     pub(super) fn config(self) -> Result<(Config, LiveSecrets), String> {
         let parsed = crate::config::parse(self.text.as_bytes());
@@ -329,7 +370,9 @@ impl Doors {
         }
         let mut hints = HintTable::default();
         self.hints.add_to(&mut hints);
-        Ok((config, LiveSecrets { windows, hints }))
+        let mac_keys: Option<_> = self.mac_keys.iter().map(WireMacKey::key).collect();
+        let mac_keys = mac_keys.ok_or("the daemon sent an invalid key")?;
+        Ok((config, LiveSecrets { windows, hints, mac_keys }))
     }
 }
 

@@ -19,16 +19,14 @@ use super::wire::{
 };
 use crate::capture::{CaptureSet, RestartRequest};
 use crate::clock::Clock;
-use crate::clock_search::UnknownPacket;
 use crate::config::{Config, DoorId};
 use crate::decode::Knock;
-use crate::engine::{Engine, LiveSecrets};
+use crate::engine::{Engine, LiveSecrets, PacketForm};
 use crate::event::EventKind;
 use crate::feed::{Feed, MAX_FINAL_TURNS};
 use crate::filter::PortFilter;
 use crate::log_limit::LogLimit;
 use crate::rate_limit::{BURST, Bucket};
-use crate::spa::PACKET_LENGTH;
 use crate::sys::netlink::Network;
 use crate::time::Timestamp;
 
@@ -148,7 +146,7 @@ impl<'a> Reader<'a> {
         let Ok(ToReader::Start(start)) = daemon.channel.wait() else { return Ok(None) };
         let Start { doors, interfaces, secret, clock, options } = start;
         let ReaderOptions { ipv4_only, report_knocks } = options;
-        let (config, LiveSecrets { windows, hints }) = doors.config()?;
+        let (config, LiveSecrets { windows, hints, mac_keys }) = doors.config()?;
         let clock = Clock::from_zero(Timestamp::from_nanos(clock));
         let filter = PortFilter::with_windows(&config, &windows, secret).with_all_flags(report_knocks);
         let mut engine = Engine::new_detect_only(&config, windows);
@@ -164,7 +162,7 @@ impl<'a> Reader<'a> {
             interfaces,
             feed,
             engine: Some(engine),
-            packets: PacketDetector::new(hints),
+            packets: PacketDetector::new(hints, mac_keys),
             first_doors: first_doors(&config),
             log_limit: log_limit(&config),
             config,
@@ -233,9 +231,10 @@ impl<'a> Reader<'a> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         match message {
             ToReader::Reload(doors) => {
-                let (config, LiveSecrets { windows, hints }) = Doors::config(doors).map_err(io::Error::other)?;
+                let (config, LiveSecrets { windows, hints, mac_keys }) =
+                    Doors::config(doors).map_err(io::Error::other)?;
                 self.config = config;
-                self.packets.set_hints(hints);
+                self.packets.set_keys(hints, mac_keys);
                 engine.reload_with_windows(&self.config, windows, self.clock.now());
                 self.set_filter();
                 // The events have the names of the old doors.
@@ -308,7 +307,7 @@ impl<'a> Reader<'a> {
             self.capture.poll_all();
         }
         let packets = &mut self.packets;
-        let mut on_packet = |knock: &Knock, packet: &[u8; PACKET_LENGTH]| packets.take(knock, packet, now);
+        let mut on_packet = |knock: &Knock, packet: PacketForm<'_>| packets.take(knock, packet, now);
         let caught_up =
             self.feed.turn(&mut self.capture, engine, Some(&mut on_packet), &mut on_knock).map_err(io::Error::other)?;
         if self.capture.take_network_request() {
@@ -327,7 +326,7 @@ impl<'a> Reader<'a> {
             self.queue(&FromReader::Packet(WirePacket::of(&knock, &bytes)))?;
             urgent = true;
         }
-        if let Some(UnknownPacket { knock, bytes }) = self.packets.take_unknown(now) {
+        for DetectedPacket { knock, bytes } in self.packets.take_unknown(now) {
             self.queue(&FromReader::UnknownPacket(WirePacket::of(&knock, &bytes)))?;
             urgent = true;
         }

@@ -11,10 +11,10 @@ use crate::config::{Config, DoorId};
 use crate::decode::Knock;
 use crate::engine::{Engine, LiveSecrets};
 use crate::feed::{Feed, MAX_FINAL_TURNS};
-use crate::filter::PortFilter;
+use crate::filter::{PortFilter, SnapLengths};
 use crate::live_windows::LiveWindows;
 use crate::packet_keys::HintTable;
-use crate::reader::{Counts, ReaderOptions, ReaderProcess, ReaderReport, Start};
+use crate::reader::{Counts, ReaderOptions, ReaderProcess, ReaderReport, ReportedPacket, Start};
 use crate::time::Timestamp;
 
 /// Maximum time that a door stays open past its closing time while the reader has not yet reported
@@ -38,8 +38,8 @@ pub(super) struct LocalCapture {
     capture: CaptureSet,
     feed: Feed,
     interfaces: Vec<String>,
-    /// Number of bytes of a frame that the capture returns.
-    snap_length: i32,
+    /// Numbers of bytes of a frame that the capture returns.
+    snap_lengths: SnapLengths,
     /// Packets that earlier captures lost.
     dropped_before: u64,
     /// Seed of the sample of ports that the filter passes for the scan guard; kept over reloads.
@@ -61,14 +61,14 @@ impl PacketSource {
         let Some(program) = &options.reader else {
             let all_flags = options.report_knocks;
             let filter = PortFilter::with_windows(config, &secrets.windows, secret).with_all_flags(all_flags);
-            let snap_length = filter.snap_length();
+            let snap_lengths = filter.snap_lengths();
             let capture = CaptureSet::open(&interfaces, filter)?;
             let feed = Feed::new(clock, options.ipv4_only);
             return Ok(Self::Local(Box::new(LocalCapture {
                 capture,
                 feed,
                 interfaces,
-                snap_length,
+                snap_lengths,
                 dropped_before: 0,
                 secret,
                 all_flags,
@@ -235,9 +235,9 @@ impl Service {
         match &mut self.packet_source {
             PacketSource::Local(local) => {
                 let filter = local.filter(config, &secrets.windows);
-                let snap_length = filter.snap_length();
+                let snap_lengths = filter.snap_lengths();
                 // A capture keeps the number of bytes that it was opened with.
-                let is_same = interfaces == local.interfaces && snap_length == local.snap_length;
+                let is_same = interfaces == local.interfaces && snap_lengths == local.snap_lengths;
                 let opened = if is_same {
                     None
                 } else {
@@ -256,7 +256,7 @@ impl Service {
                     Some(capture) => {
                         local.feed.begin_after(local.feed.last_timestamp());
                         local.dropped_before += local.capture.stats().dropped;
-                        (local.capture, local.interfaces, local.snap_length) = (capture, interfaces, snap_length);
+                        (local.capture, local.interfaces, local.snap_lengths) = (capture, interfaces, snap_lengths);
                     }
                     None => local.capture.set_filter(filter),
                 }
@@ -287,7 +287,13 @@ fn apply(report: ReaderReport, clock: Clock, engine: &mut Engine, notices: &mut 
     match report {
         ReaderReport::DoorEvent { time, door_id, ip, kind } => engine.apply_detected(time, door_id, ip, kind),
         ReaderReport::UnknownPacket(packet) => engine.begin_search(packet),
-        ReaderReport::Packet { knock, bytes } => engine.handle_reported_packet(&knock, &bytes, clock.now()),
+        ReaderReport::UnauthenticPacket(packet) => engine.begin_weak_search(packet),
+        ReaderReport::Packet { knock, packet: ReportedPacket::Own(bytes) } => {
+            engine.handle_reported_packet(&knock, &bytes, clock.now());
+        }
+        ReaderReport::Packet { knock, packet: ReportedPacket::Fwknop(bytes) } => {
+            engine.handle_reported_fwknop_packet(&knock, &bytes, clock.now());
+        }
         ReaderReport::Window { time, id, number, ip } => engine.apply_window(time, id, number, ip),
         ReaderReport::CaughtUp(time) => engine.handle_timeout(time),
         ReaderReport::Suppressed(suppressed) => notices.push_back(Notice::Suppressed(suppressed)),

@@ -44,6 +44,18 @@ pub struct RefusedCounts {
     pub cooldown: u64,
     /// Packets that ask for an address that may not use the door.
     pub address: u64,
+    /// Packets that ask for ports that their key does not open.
+    pub ports: u64,
+    /// Packets that contain a command.
+    pub command: u64,
+    /// Packets that ask for network address translation.
+    pub nat: u64,
+    /// Packets that lack a protection that is required, such as an HMAC.
+    pub weak: u64,
+    /// Packets that name a user other than that of their key.
+    pub user: u64,
+    /// Packets with a valid HMAC that cannot be decrypted, or whose content is invalid.
+    pub malformed: u64,
 }
 
 impl RefusedCounts {
@@ -54,6 +66,12 @@ impl RefusedCounts {
             RefusalReason::UnknownDoor => &mut self.unknown_door,
             RefusalReason::Cooldown => &mut self.cooldown,
             RefusalReason::Address => &mut self.address,
+            RefusalReason::Ports => &mut self.ports,
+            RefusalReason::Command => &mut self.command,
+            RefusalReason::Nat => &mut self.nat,
+            RefusalReason::Weak(_) => &mut self.weak,
+            RefusalReason::User => &mut self.user,
+            RefusalReason::Malformed => &mut self.malformed,
         }
     }
 }

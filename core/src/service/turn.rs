@@ -13,6 +13,8 @@ use crate::time::Timestamp;
 /// Number of keys and minutes that are tried at one time for a packet of a client whose clock is wrong:
 /// half a millisecond.
 const SEARCH_BATCH: u32 = 2_000;
+/// Number of keys that are tried at one time for a packet without a valid HMAC: half a millisecond.
+const WEAK_SEARCH_BATCH: u32 = 16;
 /// Time between two batches. Together they use one hundredth of a processor.
 const SEARCH_PAUSE: Duration = Duration::from_millis(50);
 
@@ -67,6 +69,7 @@ impl Service {
         self.search_at = self.search_at.or_else(|| self.engine.search_due(SEARCH_PAUSE));
         if self.search_at.is_some_and(|due| due <= now) {
             self.engine.search_clock(SEARCH_BATCH);
+            self.engine.search_weak(WEAK_SEARCH_BATCH);
             self.search_at = self.engine.search_due(SEARCH_PAUSE).map(|due| due.max(now.saturating_add(SEARCH_PAUSE)));
         }
     }

@@ -49,6 +49,9 @@ struct Pktgen {
     /// How many random bytes each UDP datagram carries
     #[arg(long, default_value_t = 1)]
     payload: usize,
+    /// Make the payload like a packet of fwknop's client: base64 characters, of which the first is `8`
+    #[arg(long)]
+    base64: bool,
     /// The TCP flags to set, some of FSRPAU
     #[arg(long, default_value = "S")]
     flags: String,
@@ -56,6 +59,9 @@ struct Pktgen {
     #[arg(long, value_delimiter = ',')]
     vlan: Vec<u16>,
 }
+
+/// The alphabet of base64.
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 fn mac(text: &str) -> Result<[u8; 6], String> {
     let bytes: Result<Vec<u8>, _> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
@@ -114,7 +120,11 @@ impl Pktgen {
         let source_port = 1024 + u16::try_from(round % 30_000)?;
         let sequence_number = self.first_segment.wrapping_add(u32::try_from(i % (1 << 32))?);
 
-        let payload: Vec<u8> = iter::repeat_with(|| fastrand::u8(..)).take(self.payload).collect();
+        let mut payload: Vec<u8> = iter::repeat_with(|| fastrand::u8(..)).take(self.payload).collect();
+        if self.base64 {
+            payload.iter_mut().for_each(|byte| *byte = BASE64[usize::from(*byte % 64)]);
+            payload.iter_mut().take(1).for_each(|first| *first = b'8');
+        }
         Frame {
             to_mac: self.to_mac,
             vlan: &self.vlan,

@@ -3,8 +3,8 @@
 
 use crate::config::Config;
 use crate::log_limit::{DOOR_BURST, DOOR_RATE, MAX_COMPLETE_RATE};
+use crate::mac_detector::MAX_PACKET_RATE;
 use crate::rate_limit::{DoorRate, Limit};
-use crate::reader::packets::MAX_PACKET_RATE;
 use crate::reader::wire::MAX_KNOCK_RATE;
 
 /// Maximum number of reports per second, as a multiple of the rate to which an intact reader limits
@@ -64,7 +64,7 @@ impl Budget {
             rate => rate,
         };
         let packet_doors = config.doors.iter().filter(|door| door.packet.is_some());
-        let keys: usize = packet_doors.map(|door| door.keys.len()).sum();
+        let keys: usize = packet_doors.map(|door| door.keys.len() + door.fwknop_keys.len()).sum();
         let burst = config.options.max_openings.max(DOOR_BURST);
         Self {
             opens: limited(MAX_COMPLETE_RATE),

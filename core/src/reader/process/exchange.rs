@@ -10,7 +10,7 @@ use super::validate::{Validator, out_of_turn, violation};
 use super::{MAX_REPORTS, ReaderProcess, ReaderReport};
 use crate::config::Config;
 use crate::engine::LiveSecrets;
-use crate::filter::PortFilter;
+use crate::filter::{PortFilter, SnapLengths};
 use crate::matcher::SavedAttempt;
 use crate::reader::memory::memory_for;
 use crate::reader::notice::ReaderNotice;
@@ -96,9 +96,9 @@ impl Reload {
     }
 }
 
-/// Returns the number of bytes of a frame that a capture for these doors returns.
-fn snap_length(config: &Config) -> i32 {
-    PortFilter::new(config, 0).snap_length()
+/// Returns the numbers of bytes of a frame that the captures for these doors return.
+fn snap_lengths(config: &Config) -> SnapLengths {
+    PortFilter::new(config, 0).snap_lengths()
 }
 
 impl ReaderProcess {
@@ -369,7 +369,7 @@ impl ReaderProcess {
         // A process that has limited its memory cannot raise the limit.
         let is_outgrown = memory_for(config) > memory_for(self.validator.config())
             // A capture keeps the number of bytes of a frame that it was opened with.
-            || snap_length(config) != snap_length(self.validator.config());
+            || snap_lengths(config) != snap_lengths(self.validator.config());
         self.validator.replace(config, secrets, interfaces);
         self.reports_after_reload = Some(VecDeque::new());
         if is_outgrown || self.start.interfaces != *interfaces {

@@ -7,8 +7,10 @@ use std::os::unix::net::UnixStream;
 use super::exchange::Successor;
 use super::*;
 use crate::capture::Absence;
-use crate::config::Door;
+use crate::config::{Door, PacketFormat};
 use crate::engine::Engine;
+use crate::event::RefusalReason;
+use crate::fwknop::{FwknopKey, HmacDigest, seal_with};
 use crate::keys::{KEY_LENGTH, Key, NamedKey};
 use crate::matcher::SavedAttempt;
 use crate::reader::wire::{
@@ -20,7 +22,8 @@ use crate::spa::{self, PACKET_LENGTH};
 const DOORS: &str = "[options]\nMaxAttempts = 20\n[a]\nsequence = 7,8\nallow = 10.0.0.0/8\nseq_cooldown = 1\n\
                      [b]\none_time_sequences = /x\n[a]\nsequence = 9,8\nallow = 192.0.2.0/24\n\
                      [d]\nsequence = time\nkeys = /k\nopen = tcp/22\n\
-                     [e]\npacket = portknock\nkeys = /k\nopen = tcp/22\n";
+                     [e]\npacket = portknock\nkeys = /k\nopen = tcp/22\n\
+                     [f]\npacket = fwknop\nkeys = /f\nopen = tcp/22\n";
 const OTHER_DOORS: &str = "[b]\none_time_sequences = /x\n[c]\nsequence = 1,2\n";
 
 /// Actions that send the following bytes of the input to the daemon.
@@ -42,13 +45,18 @@ const ACTIONS: u8 = 9;
 /// The wall clock at the start, so that the hints and windows are always the same.
 const WALL: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// The identifier of the first live window: the number of doors.
-const FIRST_WINDOW: u16 = 5;
+const FIRST_WINDOW: u16 = 6;
 
 /// Returns doors of every kind, the last ones with a key.
 pub(in crate::reader) fn config_with_keys() -> Config {
     let mut config = config(DOORS);
     for door in config.doors.iter_mut().filter(|door| door.key_file.is_some()) {
-        door.keys = [NamedKey { name: "alice".into(), key: key() }].into();
+        if door.packet == Some(PacketFormat::Fwknop) {
+            door.fwknop_keys =
+                FwknopKey::new("bob", None, &[7; 32], HmacDigest::Sha256, &[8; 64]).into_iter().collect();
+        } else {
+            door.keys = [NamedKey { name: "alice".into(), key: key() }].into();
+        }
     }
     config
 }
@@ -66,6 +74,13 @@ pub(in crate::reader) fn invented_packet() -> [u8; PACKET_LENGTH] {
     let hint = spa::hint(&key().prepare(), spa::minute_of(WALL));
     packet[..hint.len()].copy_from_slice(&hint);
     packet
+}
+
+/// Returns a packet with the HMAC of the key for fwknop's format, with which a reader can make HMACs,
+/// and that the key did not encrypt.
+pub(in crate::reader) fn invented_fwknop_packet() -> Vec<u8> {
+    let other = FwknopKey::new("bob", None, &[9; 32], HmacDigest::Sha256, &[8; 64]);
+    other.map(|other| seal_with(&other, "", [0; 8])).unwrap_or_default()
 }
 
 fn key() -> Key {
@@ -119,6 +134,7 @@ pub fn daemon_seeds() -> Vec<Vec<u8>> {
         [vec![START_SUCCESSOR], ready, from_running(FromReader::Attempts(vec![attempt])), from_running(handed_over)]
             .concat(),
         [packet(&invented_packet()), packet(&[1; 95]), packet(&[2; PACKET_LENGTH])].concat(),
+        [packet(&invented_fwknop_packet()), packet(&[b'8'; 35]), packet(&[b'8'; 36])].concat(),
         numbers.map(window).concat(),
         [numbers.map(window).concat(), vec![TURN_WINDOWS], numbers.map(window).concat()].concat(),
         from_running(FromReader::AskNetwork),
@@ -234,10 +250,25 @@ impl Daemon {
                     assert!(self.windows.insert((id.0, number)), "a sequence counts twice");
                 }
                 // No reader has the key.
-                ReaderReport::Packet { knock, bytes } => {
+                ReaderReport::Packet { knock, packet: ReportedPacket::Own(bytes) } => {
                     assert!(knock.time <= now, "{knock:?}");
                     self.engine.handle_packet(&knock, &bytes);
                     assert!(!self.engine.has_events(), "the engine accepts {bytes:?}");
+                }
+                ReaderReport::Packet { knock, packet: ReportedPacket::Fwknop(bytes) } => {
+                    assert!(knock.time <= now, "{knock:?}");
+                    self.engine.handle_fwknop_packet(&knock, &bytes);
+                    while let Some(event) = self.engine.poll_event() {
+                        let is_refused =
+                            matches!(event.kind, EventKind::Refused { reason: RefusalReason::Malformed, .. });
+                        assert!(is_refused, "the engine accepts {bytes:?}");
+                    }
+                }
+                ReaderReport::UnauthenticPacket(packet) => {
+                    assert!(packet.knock.time <= now, "{packet:?}");
+                    self.engine.begin_weak_search(packet);
+                    self.engine.search_weak(SEARCH_COUNT);
+                    assert!(!self.engine.has_events(), "no key made a packet");
                 }
                 ReaderReport::UnknownPacket(packet) => {
                     assert!(packet.knock.time <= now, "{packet:?}");

@@ -45,6 +45,7 @@ use crate::log_limit::Suppressed;
 use crate::spa::PACKET_LENGTH;
 use crate::sys::epoll::Epoll;
 use crate::time::Timestamp;
+use crate::weak_search::UnauthenticPacket;
 
 /// Maximum number of reports that wait to be polled. Further reports stay in the socket.
 const MAX_REPORTS: usize = 200_000;
@@ -57,9 +58,11 @@ pub(crate) enum ReaderReport {
     /// The sequence of this live window is complete.
     Window { time: Timestamp, id: DoorId, number: u64, ip: IpAddr },
     /// A packet that a key may have made, with the time and the addresses of its datagram.
-    Packet { knock: Knock, bytes: [u8; PACKET_LENGTH] },
+    Packet { knock: Knock, packet: ReportedPacket },
     /// A packet that no key made in the permitted time.
     UnknownPacket(UnknownPacket),
+    /// A packet without a valid HMAC.
+    UnauthenticPacket(UnauthenticPacket),
     /// A packet that passed the filter.
     Knock(Knock),
     /// A notice about a capture.
@@ -70,6 +73,15 @@ pub(crate) enum ReaderReport {
     CaughtUp(Timestamp),
     /// A notice about the reader itself.
     Notice(ReaderNotice),
+}
+
+/// A packet that a reader reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReportedPacket {
+    /// A packet of portknock's own format.
+    Own([u8; PACKET_LENGTH]),
+    /// A packet of the form of fwknop's.
+    Fwknop(Vec<u8>),
 }
 
 /// The reader process and its successors. Its descriptor is readable when a [`ReaderProcess::turn`]

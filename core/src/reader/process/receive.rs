@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use super::exchange::Successor;
 use super::validate::{DoorVerdict, Validator, out_of_turn};
-use super::{MAX_REPORTS, ReaderProcess, ReaderReport};
+use super::{MAX_REPORTS, ReaderProcess, ReaderReport, ReportedPacket};
 use crate::capture::CaptureNotice;
 use crate::clock_search::UnknownPacket;
 use crate::config::DoorId;
 use crate::reader::channel::RECEIVE_BYTES;
 use crate::reader::notice::ReaderNotice;
 use crate::reader::wire::{DoorEvent, FromReader};
+use crate::weak_search::UnauthenticPacket;
 
 /// Maximum number of reads from the socket in one turn, so that other work gets its time.
 const MAX_READS_PER_TURN: usize = 4;
@@ -66,14 +67,20 @@ impl ReaderProcess {
         match message {
             FromReader::DoorEvent(event) => self.take_door_event(&event)?,
             FromReader::Packet(packet) => {
-                if let Some((knock, bytes)) = self.validator.packet(packet)? {
-                    self.report(ReaderReport::Packet { knock, bytes });
+                if let Some((knock, packet)) = self.validator.packet(packet)? {
+                    self.report(ReaderReport::Packet { knock, packet });
                 }
             }
             FromReader::UnknownPacket(packet) => {
                 self.validator.take_notice()?;
-                if let Some((knock, bytes)) = self.validator.packet(packet)? {
-                    self.report(ReaderReport::UnknownPacket(UnknownPacket { knock, bytes }));
+                match self.validator.packet(packet)? {
+                    Some((knock, ReportedPacket::Own(bytes))) => {
+                        self.report(ReaderReport::UnknownPacket(UnknownPacket { knock, bytes }));
+                    }
+                    Some((knock, ReportedPacket::Fwknop(bytes))) => {
+                        self.report(ReaderReport::UnauthenticPacket(UnauthenticPacket { knock, bytes }));
+                    }
+                    None => {}
                 }
             }
             FromReader::Knock(knock) => {

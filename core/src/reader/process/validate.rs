@@ -13,13 +13,15 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::ReportedPacket;
 use super::budget::Budget;
 use crate::capture::{Absence, CaptureNotice};
 use crate::clock::Clock;
-use crate::config::{Config, Door, DoorId, MAX_STEPS, Sequence};
+use crate::config::{Config, Door, DoorId, MAX_STEPS, PacketFormat, Sequence};
 use crate::decode::Knock;
 use crate::engine::LiveSecrets;
 use crate::event::EventKind;
+use crate::fwknop::has_form;
 use crate::live_windows::{LiveWindow, LiveWindows};
 use crate::log_limit::{Counted, MAX_REPORTED_DOORS, Suppressed};
 use crate::matcher::{SavedAttempt, is_possible_source};
@@ -30,7 +32,6 @@ use crate::reader::wire::{
     Counts, DoorEvent, DoorEventKind, MAX_TEXT_CHARS, ReaderOptions, WireAbsence, WireHints, WireKnock, WireNotice,
     WireNoticeKind, WirePacket,
 };
-use crate::spa::PACKET_LENGTH;
 use crate::time::Timestamp;
 
 /// Minimum time between two uses of the one-time sequences of a door.
@@ -291,7 +292,7 @@ impl Validator {
 
     /// Validates a packet that a key may have made. `None` if it does not count, because no host has
     /// its source address.
-    pub(super) fn packet(&mut self, packet: WirePacket) -> io::Result<Option<(Knock, [u8; PACKET_LENGTH])>> {
+    pub(super) fn packet(&mut self, packet: WirePacket) -> io::Result<Option<(Knock, ReportedPacket)>> {
         let WirePacket { time, source, destination, bytes } = packet;
         if !self.config.doors.iter().any(|door| door.packet.is_some()) {
             return Err(out_of_turn());
@@ -299,7 +300,7 @@ impl Validator {
         if !self.is_within(|budget| &mut budget.packets) {
             return Err(violation("it passes on more packets than keys can make"));
         }
-        let bytes = bytes.try_into().map_err(|_| violation("it passes on a packet of another length"))?;
+        let packet = self.form_of(bytes).ok_or_else(|| violation("it passes on a packet of another form"))?;
         let time = Timestamp::from_nanos(time);
         if !self.is_past(time) {
             return Err(violation("it reports something of the future"));
@@ -317,7 +318,21 @@ impl Validator {
             source_port: 0,
             sequence_number: 0,
         };
-        Ok(is_possible_source(source).then_some((knock, bytes)))
+        Ok(is_possible_source(source).then_some((knock, packet)))
+    }
+
+    /// Returns the packet that these bytes are, if a door receives packets of that format.
+    fn form_of(&self, bytes: Vec<u8>) -> Option<ReportedPacket> {
+        let has = |format| self.config.doors.iter().any(|door| door.packet == Some(format));
+        match bytes.try_into() {
+            Ok(own) if has(PacketFormat::Portknock) => Some(ReportedPacket::Own(own)),
+            Ok(own) => Self::fwknop(has(PacketFormat::Fwknop), own.to_vec()),
+            Err(bytes) => Self::fwknop(has(PacketFormat::Fwknop), bytes),
+        }
+    }
+
+    fn fwknop(is_received: bool, bytes: Vec<u8>) -> Option<ReportedPacket> {
+        (is_received && has_form(&bytes)).then_some(ReportedPacket::Fwknop(bytes))
     }
 
     /// Validates a packet for the log of `--debug`.
