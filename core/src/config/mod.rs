@@ -44,7 +44,7 @@ pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
-    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix,
+    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPortError, OpenPrefix,
     Options, PacketFormat, Refusal, TableFamily,
 };
 pub use open::MAX_OPEN_PORTS;

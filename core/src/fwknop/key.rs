@@ -94,6 +94,11 @@ impl FwknopKey {
         Self::new(name, user, &*passphrase, digest, &*hmac_key)
     }
 
+    /// Returns the digest of the HMAC.
+    pub fn hmac_digest(&self) -> HmacDigest {
+        self.mac.digest()
+    }
+
     /// Returns the part that authenticates packets.
     pub fn mac_key(&self) -> &MacKey {
         &self.mac
