@@ -156,7 +156,8 @@ impl Client<'_> {
     fn print_next_steps(&self, path: &Path) {
         let (path, name) = (path.to_string_lossy(), &self.key.name);
         let path = Printable(&path);
-        let message = format_args!("the client's file is {path}: keep it secret, and add it to ~/.fwknoprc of the client");
+        let message =
+            format_args!("the client's file is {path}: keep it secret, and add it to ~/.fwknoprc of the client");
         print_error("portknock", message);
         let message = "the lines on standard output are for the key file of the server, to which these lines of a \
                        door refer:";
