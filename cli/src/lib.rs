@@ -2,9 +2,12 @@
 //! is in `portknock_core`.
 #![forbid(unsafe_code)]
 
+mod access_conf;
 mod arguments;
 pub mod check;
 pub mod control;
+mod fwknop_door;
+pub mod import_fwknop;
 mod interrupt;
 pub mod keygen;
 mod keygen_fwknop;
