@@ -2,14 +2,19 @@
 //! is in `portknock_core`.
 #![forbid(unsafe_code)]
 
+mod access_conf;
 mod arguments;
 pub mod check;
 pub mod control;
+mod fwknop_door;
+pub mod import_fwknop;
 mod interrupt;
 pub mod keygen;
+mod keygen_fwknop;
 pub mod knock;
 mod output;
 pub mod portknock;
+mod private_file;
 pub mod probe;
 mod progress;
 mod qr;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::check::{self, CheckArgs};
 use crate::control::{self, CloseArgs, SocketArgs, StatusArgs};
+use crate::import_fwknop::{self, ImportArgs};
 use crate::keygen::{self, KeygenArgs};
 use crate::knock::{self, KnockArgs, MoreArgs, TargetArgs};
 use crate::output::usage;
@@ -44,9 +45,22 @@ enum Command {
                       The client uses it with portknock knock --key FILE and portknock sequence --key FILE.\n\n\
                       Exit status: 0 if the file was written, 1 otherwise, 2 for bad usage.\n\
                       Examples: portknock keygen alice --server web1.example\n          \
-                      portknock keygen alice --server web1.example --form packet --door ssh"
+                      portknock keygen alice --server web1.example --form packet --door ssh\n          \
+                      portknock keygen --fwknop phone --host server.example --open tcp/22 --qr"
     )]
     Keygen(KeygenArgs),
+    /// Make doors and key files from the access.conf of fwknop
+    #[command(
+        after_help = "Prints the sections of the doors on standard output, and on standard error each line that has no \
+                      counterpart, with the reason. A line without which a door would be open to more clients prevents \
+                      the door. Writes a key file for each door, which only its owner can read, and never overwrites \
+                      a file.\n\n\
+                      Exit status: 0 if every line has its counterpart, 1 otherwise or if a file cannot be written, 2 \
+                      for bad usage or a file that cannot be read.\n\
+                      Example: portknock import-fwknop --output /etc/portknock /etc/fwknop/access.conf >> \
+                      /etc/knockd.conf"
+    )]
+    ImportFwknop(ImportArgs),
     /// Print the time sequence of this moment, for any program that knocks
     #[command(after_help = "Prints the ports in order, separated by spaces, as knock and the client of knockd accept \
                       them. Each sequence opens a door once, in its own window and in the windows before and after \
@@ -117,6 +131,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             Command::Check(args) => check::run(&args),
             Command::Replay(args) => replay::run(&args),
             Command::Keygen(args) => keygen::run(&args),
+            Command::ImportFwknop(args) => import_fwknop::run(&args),
             Command::Sequence(args) => sequence::run(&args),
             Command::Knock { knock, more, target } => knock::run("portknock", &knock, &more, &target),
             Command::Probe(args) => probe::run(&args),

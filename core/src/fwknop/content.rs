@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::{FwknopError, WeakReason, base64};
 use crate::config::OpenPort;
-use crate::packet::Protocol;
 use crate::replay_memory::Token;
 use crate::time::Timestamp;
 
@@ -152,19 +151,8 @@ pub(super) fn is_user(name: &str) -> bool {
 fn access(message: &str) -> Option<(Option<Ipv4Addr>, Vec<OpenPort>)> {
     let (address, ports) = message.split_once(',')?;
     let address: Ipv4Addr = address.parse().ok()?;
-    let ports = ports.split(',').map(port).collect::<Option<_>>()?;
+    let ports = ports.split(',').map(|port| port.parse().ok()).collect::<Option<_>>()?;
     Some((Some(address).filter(|address| !address.is_unspecified()), ports))
-}
-
-fn port(text: &str) -> Option<OpenPort> {
-    let (protocol, port) = text.split_once('/')?;
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return None,
-    };
-    is_number(port).then_some(())?;
-    Some(OpenPort { protocol, port: port.parse().ok()? })
 }
 
 #[cfg(test)]

@@ -94,6 +94,11 @@ impl FwknopKey {
         Self::new(name, user, &*passphrase, digest, &*hmac_key)
     }
 
+    /// Returns the digest of the HMAC.
+    pub fn hmac_digest(&self) -> HmacDigest {
+        self.mac.digest()
+    }
+
     /// Returns the part that authenticates packets.
     pub fn mac_key(&self) -> &MacKey {
         &self.mac
@@ -129,6 +134,7 @@ impl FwknopKey {
 
     /// Returns the identity of the keys under which the replay memory stores what was accepted. It
     /// reveals nothing of them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the doors with `packet = fwknop` use it"))]
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         // HMAC accepts keys of every length.
         #[allow(clippy::expect_used, reason = "HMAC has no invalid key length")]

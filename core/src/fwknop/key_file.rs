@@ -128,10 +128,10 @@ impl<'a> Settings<'a> {
             .filter(|(_, value)| !value.is_empty())
             .ok_or(FwknopLineError::NoValue)?;
         match setting {
-            "KEY" => set(&mut self.key, number, passphrase(value)?),
-            "KEY_BASE64" => set(&mut self.key, number, decode(value)?),
-            "HMAC_KEY" => set(&mut self.hmac_key, number, passphrase(value)?),
-            "HMAC_KEY_BASE64" => set(&mut self.hmac_key, number, decode(value)?),
+            "KEY" => set(&mut self.key, number, decode_key(value, false)?),
+            "KEY_BASE64" => set(&mut self.key, number, decode_key(value, true)?),
+            "HMAC_KEY" => set(&mut self.hmac_key, number, decode_key(value, false)?),
+            "HMAC_KEY_BASE64" => set(&mut self.hmac_key, number, decode_key(value, true)?),
             "HMAC_DIGEST_TYPE" => set(&mut self.digest, number, value.parse()?),
             "USERNAME" => set(&mut self.user, number, value),
             _ => Err(FwknopLineError::Unknown),
@@ -164,19 +164,19 @@ fn set<T>(setting: &mut Option<(usize, T)>, line: usize, value: T) -> Result<(),
     }
 }
 
-fn passphrase(value: &str) -> Result<Zeroizing<Vec<u8>>, FwknopLineError> {
-    if value == PLACEHOLDER {
+/// Returns the bytes of a key in one of fwknop's files: those of the text, or those that it stands for in
+/// base64, with `=` at its end or without.
+///
+/// # Errors
+/// Fails if the text is not base64, or is the one that fwknop's example files have in place of a key.
+pub fn decode_key(text: &str, is_base64: bool) -> Result<Zeroizing<Vec<u8>>, FwknopLineError> {
+    if text == PLACEHOLDER {
         return Err(FwknopLineError::Placeholder);
     }
-    Ok(Zeroizing::new(value.as_bytes().to_vec()))
-}
-
-/// Decodes a key, with `=` at its end or without.
-fn decode(value: &str) -> Result<Zeroizing<Vec<u8>>, FwknopLineError> {
-    if value == PLACEHOLDER {
-        return Err(FwknopLineError::Placeholder);
+    if !is_base64 {
+        return Ok(Zeroizing::new(text.as_bytes().to_vec()));
     }
-    let text = value.trim_end_matches('=');
+    let text = text.trim_end_matches('=');
     BASE64_NOPAD.decode(text.as_bytes()).map(Zeroizing::new).map_err(|_| FwknopKeyError::Base64.into())
 }
 

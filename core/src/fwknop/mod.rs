@@ -26,7 +26,7 @@ mod seal;
 mod tests;
 
 pub use key::{FwknopKey, FwknopKeyError};
-pub use key_file::{FwknopLineError, load_fwknop_keys};
+pub use key_file::{FwknopLineError, decode_key, load_fwknop_keys};
 pub use mac::HmacDigest;
 
 #[doc(hidden)]
