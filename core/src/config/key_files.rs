@@ -1,16 +1,22 @@
 //! Reads the key files of a configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::model::Config;
 use crate::keys::{KeyFileError, NamedKey, load_key_file};
 use crate::printable::Printable;
+use crate::spa::{HINT_LENGTH, reach_minutes};
 
 /// Maximum number of doors, and of three live windows for each key of a door with `sequence = time`.
 const MAX_DOORS_AND_WINDOWS: usize = 1 << 16;
 /// Maximum number of keys of the doors with `sequence = time`, if there are no other doors.
 pub(super) const MAX_TIME_KEYS: usize = (MAX_DOORS_AND_WINDOWS - 1) / 3;
+
+/// Maximum size of the hints of all packet keys in all minutes, in bytes: the reader receives them in one
+/// message.
+pub(crate) const MAX_HINT_BYTES: usize = 40 << 20;
 
 /// An error of the key files of a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,20 @@ pub enum KeysError {
     /// The doors with `sequence = time` have too many keys: their number, and the maximum.
     #[error("the doors with `sequence = time` have {0} keys; the maximum is {1}: use `packet = portknock` instead")]
     TooMany(usize, usize),
+    /// The doors with `packet` have too many keys for this `ClockSkew`.
+    #[error(
+        "the doors with `packet` have {keys} keys; with `ClockSkew = {skew}` the maximum is {max}: use a smaller \
+         `ClockSkew`",
+        skew = .skew.as_secs()
+    )]
+    TooManyForSkew {
+        /// Number of keys.
+        keys: usize,
+        /// `ClockSkew`.
+        skew: Duration,
+        /// Maximum number of keys.
+        max: usize,
+    },
 }
 
 impl Config {
@@ -35,7 +55,7 @@ impl Config {
     /// file share the keys.
     ///
     /// # Errors
-    /// Fails if a key file cannot be used, or if the doors with `sequence = time` have too many keys.
+    /// Fails if a key file cannot be used, or if the doors have too many keys.
     pub fn load_keys(&mut self) -> Result<(), KeysError> {
         let mut files: HashMap<_, Arc<[NamedKey]>> = HashMap::new();
         for door in &mut self.doors {
@@ -49,7 +69,18 @@ impl Config {
         }
         let timed = self.doors.iter().filter(|door| door.time_sequence.is_some());
         let (count, max) = (timed.map(|door| door.keys.len()).sum(), (MAX_DOORS_AND_WINDOWS - self.doors.len()) / 3);
-        if count > max { Err(KeysError::TooMany(count, max)) } else { Ok(()) }
+        if count > max {
+            return Err(KeysError::TooMany(count, max));
+        }
+        // A file that several doors have counts once.
+        let files: HashSet<_> =
+            self.doors.iter().filter(|door| door.packet.is_some()).map(|door| &door.key_file).collect();
+        let counted = self.doors.iter().map(|door| (&door.key_file, door.keys.len())).collect::<HashMap<_, _>>();
+        let keys = files.iter().filter_map(|file| counted.get(file)).sum();
+        let skew = self.options.clock_skew;
+        let minutes = usize::try_from(2 * reach_minutes(skew) + 1).unwrap_or(usize::MAX);
+        let max = MAX_HINT_BYTES / HINT_LENGTH / minutes;
+        if keys > max { Err(KeysError::TooManyForSkew { keys, skew, max }) } else { Ok(()) }
     }
 }
 
@@ -60,7 +91,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::super::model::Door;
+    use super::super::model::{Door, PacketFormat};
     use super::super::time_sequence::TimeSequence;
     use super::*;
     use crate::keys::Key;
@@ -114,5 +145,25 @@ mod tests {
         write(&path, 21_846);
         let message = config(&[&path]).load_keys().unwrap_err().to_string();
         assert!(message.contains("have 21846 keys; the maximum is 21845"), "{message}");
+    }
+
+    #[test]
+    fn the_number_of_keys_for_packets_depends_on_the_skew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let mut config = config(&[&path, &path]);
+        for door in &mut config.doors {
+            (door.time_sequence, door.packet) = (None, Some(PacketFormat::Portknock));
+        }
+        config.options.clock_skew = Duration::from_secs(3600);
+        let max = MAX_HINT_BYTES / 8 / 123;
+        write(&path, max);
+        config.load_keys().unwrap();
+        write(&path, max + 1);
+        let message = config.load_keys().unwrap_err().to_string();
+        let expected = format!("have {} keys; with `ClockSkew = 3600` the maximum is {max}: use a smaller", max + 1);
+        assert!(message.contains(&expected), "{message}");
+        config.options.clock_skew = Duration::from_secs(60);
+        config.load_keys().unwrap();
     }
 }
