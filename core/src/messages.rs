@@ -315,6 +315,7 @@ fn service_errors(golden: &mut Golden) {
         Reader("out of memory".into()),
         State(StateError::InUse(path())),
         Keys(KeysError::TooMany(30_000, 21_844)),
+        Keys(KeysError::TooManyForSkew { keys: 50_000, skew: Duration::from_secs(3600), max: 42_625 }),
         OneTime { door: door(), error: OneTimeError::Edited(path(), 3) },
         Gate(GateError::Full),
         System(error(libc::EMFILE)),

@@ -16,10 +16,6 @@ use crate::keys::{Fingerprint, PreparedKey};
 use crate::spa::{self, HINT_LENGTH, PACKET_LENGTH, PacketContent};
 use crate::time::Timestamp;
 
-/// Minutes before and after the permitted ones whose hints are in the table, so that a clock that
-/// is a little off is diagnosed, and the next minute is ready before it begins.
-const MARGIN_MINUTES: u64 = 1;
-
 /// A hint of a key in a minute.
 pub(crate) type Hint = [u8; HINT_LENGTH];
 
@@ -134,7 +130,7 @@ impl PacketKeys {
         }
         let present = spa::minute_of(wall);
         self.minute = Some(present);
-        let reach = skew.as_secs().div_ceil(60) + MARGIN_MINUTES;
+        let reach = spa::reach_minutes(skew);
         let minutes = present.saturating_sub(reach)..=present.saturating_add(reach);
         self.hints.keep(&minutes);
         for minute in minutes {

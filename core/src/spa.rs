@@ -33,6 +33,9 @@ pub(crate) const NONCE_LENGTH: usize = 12;
 const PLAIN_LENGTH: usize = 60;
 /// Time for which a hint and a packet key are used.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Minutes before and after the permitted ones whose hints are known, so that a clock that is a
+/// little off is diagnosed, and the next minute is ready before it begins.
+const MARGIN_MINUTES: u64 = 1;
 /// `kind` of a packet that asks for a door.
 const KIND_OPEN: u8 = 1;
 
@@ -64,6 +67,11 @@ pub enum PacketError {
 /// The number of the minute that contains a time by the wall clock.
 pub(crate) fn minute_of(wall: Timestamp) -> u64 {
     wall.as_nanos() / (MINUTE.as_secs() * 1_000_000_000)
+}
+
+/// Returns the number of minutes before and after the present one whose hints are known.
+pub(crate) fn reach_minutes(skew: Duration) -> u64 {
+    skew.as_secs().div_ceil(60) + MARGIN_MINUTES
 }
 
 /// Returns the hint of packets of a minute, by which the server finds the key.

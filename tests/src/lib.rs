@@ -64,7 +64,7 @@ pub use process::{Output, Process};
 pub use random::{Disagreement, Run};
 pub use scans::{SCANS, ScanResult, ScanResults, scan_all};
 pub use sniffer::{Sniffed, Sniffer};
-pub use tools::{CAPTURE_ONLY_USER, UNPRIVILEGED, binary, other_users, require, skipped, wait_until};
+pub use tools::{CAPTURE_ONLY_USER, UNPRIVILEGED, binary, in_parallel, other_users, require, skipped, wait_until};
 
 use std::time::Duration;
 

@@ -4,8 +4,20 @@ use std::env;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Runs all cases, `count` at a time. For cases that wait most of the time, each with its own hosts.
+pub fn in_parallel<T: Sync>(count: usize, cases: &[T], run: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let run = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            run(case);
+        }
+    };
+    thread::scope(|scope| (0..count.min(cases.len())).for_each(|_| drop(scope.spawn(run))));
+}
 
 /// The path of a program of this workspace, from the target directory that the running test was
 /// built in.

@@ -4,14 +4,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portknock_core::Timestamp;
 use portknock_core::keys::Key;
 use portknock_core::spa::{PacketContent, seal};
-use portknock_tests::{Daemon, Lab, Output, WAIT_TIMEOUT, binary, cost, require, wait_until};
+use portknock_tests::{Daemon, Lab, Output, WAIT_TIMEOUT, binary, cost, in_parallel, require, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -51,17 +50,6 @@ const PARALLEL_CASES: usize = 4;
 
 /// The tests run one at a time: they measure times, and load the processors.
 static ALONE: Mutex<()> = Mutex::new(());
-
-/// Runs all cases, [`PARALLEL_CASES`] at a time.
-fn for_each<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
-    let next = AtomicUsize::new(0);
-    let run = || {
-        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            run(case);
-        }
-    };
-    std::thread::scope(|scope| (0..PARALLEL_CASES).for_each(|_| drop(scope.spawn(run))));
-}
 
 /// The library that makes portknockd start another program as its reader.
 static STARTER: LazyLock<TempDir> = LazyLock::new(|| {
@@ -162,7 +150,7 @@ fn a_reader_that_floods_the_daemon_is_restarted_and_nothing_waits_for_it() {
         ("counts without being asked", "a message out of turn"),
         ("reports that it works", "too many notices"),
     ];
-    for_each(&cases, |(misbehaviour, reason)| replaces(misbehaviour, reason));
+    in_parallel(PARALLEL_CASES, &cases, |(misbehaviour, reason)| replaces(misbehaviour, reason));
     // Depending on the machine they arrive faster than packets can cause them, or not.
     withstands("reports openings");
 }
@@ -171,7 +159,7 @@ fn a_reader_that_floods_the_daemon_is_restarted_and_nothing_waits_for_it() {
 fn a_reader_that_hands_over_endlessly_or_not_at_all_blocks_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cases = ["hands over without end", "hands over many", "hands over slowly", "hands over nothing"];
-    for_each(&cases, |misbehaviour| drop(withstands(misbehaviour)));
+    in_parallel(PARALLEL_CASES, &cases, |misbehaviour| drop(withstands(misbehaviour)));
     replaces("hands over a forbidden attempt", "an attempt of an address that may not knock");
 }
 
@@ -188,17 +176,19 @@ fn a_reader_that_sends_invalid_messages_is_restarted() {
         ("reports the future", "something of the future"),
         ("is ready twice", "a message out of turn"),
     ];
-    for_each(&cases, |(misbehaviour, reason)| replaces(misbehaviour, reason));
-    for_each(&["injects lines", "sends byte by byte"], |misbehaviour| drop(withstands(misbehaviour)));
+    in_parallel(PARALLEL_CASES, &cases, |(misbehaviour, reason)| replaces(misbehaviour, reason));
+    in_parallel(PARALLEL_CASES, &["injects lines", "sends byte by byte"], |misbehaviour| {
+        drop(withstands(misbehaviour))
+    });
 }
 
 #[test]
 fn a_reader_that_does_nothing_blocks_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cases = ["sends nothing", "stops", "asks for the network again"];
-    for_each(&cases, |misbehaviour| drop(withstands(misbehaviour)));
+    in_parallel(PARALLEL_CASES, &cases, |misbehaviour| drop(withstands(misbehaviour)));
     let cases = ["exits", "is never ready", "closes its connection"];
-    for_each(&cases, |misbehaviour| replaces(misbehaviour, "has ended"));
+    in_parallel(PARALLEL_CASES, &cases, |misbehaviour| replaces(misbehaviour, "has ended"));
 }
 
 #[test]
@@ -207,7 +197,7 @@ fn a_reader_that_misbehaves_at_random_blocks_nothing() {
     let seed = std::env::var("PORTKNOCK_SEED").ok().and_then(|seed| seed.parse().ok());
     let new_seeds = (0..NEW_SEEDS).map(|_| fastrand::u64(..1_000_000));
     let seeds: Vec<u64> = seed.map_or_else(|| FAILED_SEEDS.into_iter().chain(new_seeds).collect(), |seed| vec![seed]);
-    for_each(&seeds, |seed| {
+    in_parallel(PARALLEL_CASES, &seeds, |seed| {
         println!("PORTKNOCK_SEED={seed} plays this again");
         withstands(&format!("random {seed}"));
     });
@@ -274,7 +264,7 @@ fn a_reader_with_the_hints_opens_no_door_that_packets_open() {
         ("invents packets", 0, ""),
         ("changes the source of packets", 0, "10.0.0.9: keyed: knock of key alice refused: it asks for an address"),
     ];
-    for_each(&cases, |(misbehaviour, opens, line)| {
+    in_parallel(PARALLEL_CASES, &cases, |(misbehaviour, opens, line)| {
         let log = passes_on(misbehaviour, *opens);
         assert!(line.is_empty() || log.matches(line).count() == 1, "{misbehaviour}\n{log}");
     });
@@ -284,7 +274,7 @@ fn a_reader_with_the_hints_opens_no_door_that_packets_open() {
         ("shortens packets", "a packet of another form"),
         ("lengthens packets", "a packet of another form"),
     ];
-    for_each(&cases, |(misbehaviour, reason)| {
+    in_parallel(PARALLEL_CASES, &cases, |(misbehaviour, reason)| {
         let log = passes_on(misbehaviour, 0);
         assert!(log.lines().any(|line| line.contains(ENDED) && line.contains(reason)), "{misbehaviour}\n{log}");
     });

@@ -3,17 +3,23 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::model::{Config, Door, PacketFormat};
 use crate::fwknop::{FwknopKey, load_fwknop_keys};
 use crate::keys::{KeyFileError, NamedKey, load_key_file};
 use crate::printable::{Printable, shown_path};
 use crate::totp::{TotpFileError, load_totp_file};
+use crate::spa::{HINT_LENGTH, reach_minutes};
 
 /// Maximum number of doors, and of three live windows for each key of a door with `sequence = time`.
 const MAX_DOORS_AND_WINDOWS: usize = 1 << 16;
 /// Maximum number of keys of the doors with `sequence = time`, if there are no other doors.
 pub(super) const MAX_TIME_KEYS: usize = (MAX_DOORS_AND_WINDOWS - 1) / 3;
+
+/// Maximum size of the hints of all packet keys in all minutes, in bytes: the reader receives them in one
+/// message.
+pub(crate) const MAX_HINT_BYTES: usize = 40 << 20;
 
 /// An error of the key files of a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,20 @@ pub enum KeysError {
     /// The doors with `sequence = time` have too many keys: their number, and the maximum.
     #[error("the doors with `sequence = time` have {0} keys; the maximum is {1}: use `packet = portknock` instead")]
     TooMany(usize, usize),
+    /// The doors with `packet` have too many keys for this `ClockSkew`.
+    #[error(
+        "the doors with `packet` have {keys} keys; with `ClockSkew = {skew}` the maximum is {max}: use a smaller \
+         `ClockSkew`",
+        skew = .skew.as_secs()
+    )]
+    TooManyForSkew {
+        /// Number of keys.
+        keys: usize,
+        /// `ClockSkew`.
+        skew: Duration,
+        /// Maximum number of keys.
+        max: usize,
+    },
 }
 
 impl Config {
@@ -60,7 +80,7 @@ impl Config {
     /// the same file share the keys.
     ///
     /// # Errors
-    /// Fails if a key file cannot be used, or if the doors with `sequence = time` have too many keys.
+    /// Fails if a key file cannot be used, or if the doors have too many keys.
     pub fn load_keys(&mut self) -> Result<(), KeysError> {
         let mut files: HashMap<PathBuf, Arc<[NamedKey]>> = HashMap::new();
         let mut fwknop_files: HashMap<PathBuf, Arc<[FwknopKey]>> = HashMap::new();
@@ -76,7 +96,17 @@ impl Config {
         }
         let count = self.doors.iter().map(Door::window_keys).sum();
         let max = MAX_DOORS_AND_WINDOWS.saturating_sub(self.doors.len()) / 3;
-        if count > max { Err(KeysError::TooMany(count, max)) } else { Ok(()) }
+        if count > max {
+            return Err(KeysError::TooMany(count, max));
+        }
+        // A file that several doors have counts once.
+        let with_hints = self.doors.iter().filter(|door| door.packet == Some(PacketFormat::Portknock));
+        let by_file: HashMap<_, _> = with_hints.map(|door| (&door.key_file, door.keys.len())).collect();
+        let keys = by_file.values().sum();
+        let skew = self.options.clock_skew;
+        let minutes = usize::try_from(2 * reach_minutes(skew) + 1).unwrap_or(usize::MAX);
+        let max = MAX_HINT_BYTES / HINT_LENGTH / minutes;
+        if keys > max { Err(KeysError::TooManyForSkew { keys, skew, max }) } else { Ok(()) }
     }
 }
 
@@ -113,6 +143,19 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
+        let count = self.doors.iter().map(Door::window_keys).sum();
+        let max = MAX_DOORS_AND_WINDOWS.saturating_sub(self.doors.len()) / 3;
+        if count > max {
+            return Err(KeysError::TooMany(count, max));
+        }
+        // A file that several doors have counts once.
+        let with_hints = self.doors.iter().filter(|door| door.packet == Some(PacketFormat::Portknock));
+        let by_file: HashMap<_, _> = with_hints.map(|door| (&door.key_file, door.keys.len())).collect();
+        let keys = by_file.values().sum();
+        let skew = self.options.clock_skew;
+        let minutes = usize::try_from(2 * reach_minutes(skew) + 1).unwrap_or(usize::MAX);
+        let max = MAX_HINT_BYTES / HINT_LENGTH / minutes;
+        if keys > max { Err(KeysError::TooManyForSkew { keys, skew, max }) } else { Ok(()) }
     use super::super::time_sequence::TimeSequence;
     use super::*;
     use crate::keys::Key;
@@ -166,5 +209,25 @@ mod tests {
         write(&path, 21_846);
         let message = config(&[&path]).load_keys().unwrap_err().to_string();
         assert!(message.contains("have 21846 keys; the maximum is 21845"), "{message}");
+    }
+
+    #[test]
+    fn the_number_of_keys_for_packets_depends_on_the_skew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let mut config = config(&[&path, &path]);
+        for door in &mut config.doors {
+            (door.time_sequence, door.packet) = (None, Some(PacketFormat::Portknock));
+        }
+        config.options.clock_skew = Duration::from_secs(3600);
+        let max = MAX_HINT_BYTES / 8 / 123;
+        write(&path, max);
+        config.load_keys().unwrap();
+        write(&path, max + 1);
+        let message = config.load_keys().unwrap_err().to_string();
+        let expected = format!("have {} keys; with `ClockSkew = 3600` the maximum is {max}: use a smaller", max + 1);
+        assert!(message.contains(&expected), "{message}");
+        config.options.clock_skew = Duration::from_secs(60);
+        config.load_keys().unwrap();
     }
 }

@@ -44,6 +44,7 @@ pub use diagnostic::{Diagnostic, Fix, Report, Severity};
 pub use fix::apply_fixes;
 pub use json::check_json;
 pub use key_files::KeysError;
+pub(crate) use key_files::MAX_HINT_BYTES;
 pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;

@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 
 use crate::capture::{Absence, CaptureNotice};
 use crate::clock::Clock;
-use crate::config::{Config, DoorId, Sequence, Step};
+use crate::config::{Config, DoorId, MAX_HINT_BYTES, Sequence, Step};
 use crate::decode::Knock;
 use crate::engine::{EngineStats, LiveSecrets};
 use crate::event::{Event, EventKind, FailReason};
@@ -99,8 +99,10 @@ pub(super) enum FromReader {
 
 /// Maximum time for which a reader sends nothing.
 pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// Maximum size of a message from the daemon, in bytes. A configuration file has at most 16 MiB.
-pub(super) const MAX_DAEMON_MESSAGE: usize = 32 << 20;
+/// Maximum size of a message from the daemon, in bytes.
+pub(super) const MAX_DAEMON_MESSAGE: usize = 64 << 20;
+// A configuration file has at most 16 MiB; live windows and attempts need less than the rest.
+const _: () = assert!(MAX_HINT_BYTES + (20 << 20) <= MAX_DAEMON_MESSAGE);
 /// Maximum size of a message from the reader, in bytes.
 pub(super) const MAX_READER_MESSAGE: usize = 64 << 10;
 /// Maximum number of packets per second, and at one time, that a reader reports for the log of

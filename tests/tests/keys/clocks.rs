@@ -1,4 +1,4 @@
-//! The clocks of clients and of the server: what the log and the status report about them.
+//! The clocks of clients and of the server in the log and in the status.
 
 use std::time::{Duration, Instant};
 

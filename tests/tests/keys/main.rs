@@ -30,6 +30,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// time that the door opens.
 const OPENED: &str = "start_command = echo $PORTKNOCK_KEY %IP% >> %DIR%/opened\n";
 
+/// A state file with nothing in it, as a daemon leaves it that stops in order.
+const EMPTY_STATE: &str = "portknock openings 2\n00fc33b1 end\n";
+
 /// A client and a server that share keys.
 struct Keyed {
     lab: Lab,
@@ -67,6 +70,21 @@ impl Keyed {
 
     fn start(&self, config: &str) -> Daemon {
         Daemon::portknockd(&self.lab.server, &self.config(config))
+    }
+
+    /// The same, with the state file of a daemon that has stopped in order and has accepted no knock. The
+    /// record of accepted knocks is therefore complete, so that the daemon accepts knocks immediately.
+    fn start_again(&self, config: &str) -> Daemon {
+        self.start_again_with(config, &[])
+    }
+
+    /// The same with these arguments.
+    fn start_again_with(&self, config: &str, args: &[&str]) -> Daemon {
+        let (config, args) = (self.config(config), [&["-i", "eth0"], args].concat());
+        let (daemon, has_started) =
+            Daemon::attempt(&self.lab.server, &config, &args, &[("openings", EMPTY_STATE)], false);
+        assert!(has_started && daemon.count("the record of accepted knocks") == 0, "{}", daemon.log());
+        daemon
     }
 
     fn restart(&self, daemon: &mut Daemon) {
@@ -113,15 +131,6 @@ fn fast() -> TimeSequence {
 fn now() -> Timestamp {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970");
     Timestamp::from_nanos(u64::try_from(now.as_nanos()).expect("it is before 2500"))
-}
-
-/// Waits until every window that was acceptable at the daemon's first start has ended: its record of
-/// accepted knocks begins then, so that it refuses them.
-fn wait_for_a_new_window() {
-    let time = fast();
-    let first = time.window_at(now().saturating_add(WINDOW)) + 1;
-    let wait = time.window_start(first).saturating_since(now());
-    sleep(wait + Duration::from_millis(50));
 }
 
 /// The steps of a window, as the arguments of `knock`.

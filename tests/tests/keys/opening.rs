@@ -5,7 +5,7 @@ use portknock_core::client_file::ClientFile;
 use portknock_core::config::StepProtocols;
 use portknock_tests::{Listener, PortState, WAIT_TIMEOUT, binary, require, wait_until};
 
-use crate::{Keyed, OPENED, client, fast, opens, wait_for_a_new_window, wait_for_event};
+use crate::{Keyed, OPENED, client, fast, opens, wait_for_event};
 
 /// The ways to knock, each as a shell script with the client's file and the address of the server.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -67,14 +67,13 @@ fn every_client_opens_ports_and_runs_commands() {
     }
     let _listener = Listener::start(&keyed.lab.server, 22);
     let others = keyed.path("others");
-    let daemon = keyed.start(&format!(
+    let daemon = keyed.start_again(&format!(
         "[ssh]\n keys = %KEYS%\n sequence = time\n time_step = 10\n tcpflags = syn,!ack\n seq_timeout = 10\n open = tcp/22\n \
          cmd_timeout = 60\n[web]\n keys = {}\n sequence = time\n time_protocols = both\n time_step = 10\n \
          seq_timeout = 10\n {OPENED}",
         others.display()
     ));
     let follower = daemon.follow();
-    wait_for_a_new_window();
     let state = |host| keyed.lab.client.tcp_state(host, 22);
     for host in ["10.0.0.1", "fd00::1"] {
         assert_eq!(state(host), PortState::Closed, "{host}");

@@ -7,7 +7,7 @@ use portknock_core::client_file::ClientFile;
 use portknock_core::config::StepProtocols;
 use portknock_tests::{Listener, Output, PortState, WAIT_TIMEOUT, require, wait_until};
 
-use crate::{Keyed, OPENED, client, fast, opens, packet_client, wait_for_a_new_window, wait_for_event};
+use crate::{Keyed, OPENED, client, fast, opens, packet_client, wait_for_event};
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/python/portknock_client.py");
 
@@ -32,12 +32,11 @@ fn the_reference_client_opens_doors_by_sequences() {
     keyed.write("plain.keys", &clients[2].server_line());
     clients[2].create(&keyed.path("plain")).unwrap_or_else(|error| panic!("{error}"));
     let plain = keyed.path("plain.keys");
-    let daemon = keyed.start(&format!(
+    let daemon = keyed.start_again(&format!(
         "[both]\n keys = %KEYS%\n sequence = time:8\n time_protocols = both\n time_step = 10\n tcpflags = syn,!ack\n {OPENED}\
          [plain]\n keys = {}\n sequence = time\n time_step = 10\n tcpflags = syn,!ack\n {OPENED}",
         plain.display()
     ));
-    wait_for_a_new_window();
     for (count, (name, host)) in [("four", "10.0.0.1"), ("six", "fd00::1"), ("plain", "10.0.0.1")].iter().enumerate() {
         knocks(&keyed, name, &[host]);
         opens(&daemon, count + 1);
@@ -52,11 +51,8 @@ fn the_reference_client_opens_doors_by_packets() {
     let clients = ["four", "six", "inside"].map(|name| packet_client(name, "ssh"));
     let keyed = Keyed::new(&clients);
     let _listener = Listener::start(&keyed.lab.server, 22);
-    let daemon = keyed.start(
-        "[options]\n ClockSkew = 3\n[ssh]\n keys = %KEYS%\n packet = portknock\n open = tcp/22\n cmd_timeout = 60\n",
-    );
+    let daemon = keyed.start_again("[ssh]\n keys = %KEYS%\n packet = portknock\n open = tcp/22\n cmd_timeout = 60\n");
     let follower = daemon.follow();
-    std::thread::sleep(std::time::Duration::from_millis(3100));
     let state = |host: &str| keyed.lab.client.tcp_state(host, 22);
     for (name, host) in [("four", "10.0.0.1"), ("six", "fd00::1")] {
         assert_eq!(state(host), PortState::Closed, "{name}");

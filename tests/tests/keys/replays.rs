@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use portknock_core::client_file::ClientFile;
 use portknock_core::spa::PACKET_LENGTH;
-use portknock_tests::{Daemon, Disk, WAIT_TIMEOUT, binary, wait_until};
+use portknock_tests::{Daemon, Disk, WAIT_TIMEOUT, binary, in_parallel, wait_until};
 
 use crate::{
     Keyed, OPENED, client, fast, late_packet, now, opened, opens, packet, packet_client, send, steps, to_server,
-    wait_for_a_new_window, wait_for_late_packets,
+    wait_for_late_packets,
 };
 
 const SOURCES: [&str; 3] = ["10.0.0.2", "10.0.0.3", "fd00::2"];
@@ -124,7 +124,7 @@ fn a_start_reports_an_incomplete_record_only_while_knocks_are_refused_for_it() {
 
 #[test]
 fn a_recorded_packet_opens_nothing_after_the_state_file_was_lost() {
-    for is_killed in [false, true] {
+    in_parallel(2, &[false, true], |&is_killed| {
         let mut recording = Recording::new();
         let mut daemon = recording.keyed.start(&config());
         recording.record(&daemon);
@@ -145,7 +145,7 @@ fn a_recorded_packet_opens_nothing_after_the_state_file_was_lost() {
         wait_for_late_packets();
         recording.fresh(&daemon, 0);
         recording.send_again(&daemon, 1);
-    }
+    });
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_recorded_packet_opens_nothing_after_a_damaged_state_file() {
 
 #[test]
 fn a_recorded_packet_opens_nothing_after_a_failed_disk() {
-    for is_full in [true, false] {
+    in_parallel(2, &[true, false], |&is_full| {
         let disk = Disk::new();
         let on_disk = format!("[options]\n StateFile = {}\n{}", disk.path("openings").display(), config());
         let mut recording = Recording::new();
@@ -220,7 +220,7 @@ fn a_recorded_packet_opens_nothing_after_a_failed_disk() {
         wait_for_late_packets();
         recording.fresh(&daemon, 0);
         recording.send_again(&daemon, 3);
-    }
+    });
 }
 
 #[test]
@@ -231,8 +231,7 @@ fn a_recorded_sequence_opens_nothing() {
     let config = format!(
         "[door]\n keys = %KEYS%\n sequence = time\n time_step = 10\n seq_timeout = 10\n tcpflags = syn\n {OPENED}"
     );
-    let mut daemon = keyed.start(&config);
-    wait_for_a_new_window();
+    let mut daemon = keyed.start_again(&config);
     // The sequence of the next window is valid for at least 20 seconds.
     let window = fast().window_at(now()) + 1;
     let knock = |source: &str, client: &ClientFile| {

@@ -8,7 +8,7 @@ use portknock_core::client_file::ClientFile;
 use portknock_core::keys::Key;
 use portknock_tests::{CAPTURE_ONLY_USER, Daemon, Output, WAIT_TIMEOUT, binary, other_users, require, wait_until};
 
-use crate::{Keyed, client, fast, late_packet, now, opens, packet_client, send, to_server, wait_for_a_new_window};
+use crate::{Keyed, client, fast, late_packet, now, opens, packet_client, send, to_server};
 
 /// The text of a key, with and without `pk1:`, as the daemon and clients read it.
 fn texts(client: &ClientFile) -> Vec<String> {
@@ -95,9 +95,8 @@ fn no_key_appears_in_outputs_arguments_or_environments() {
     keyed.write("packet.keys", &sent.server_line());
     sent.create(&keyed.path("bob")).unwrap_or_else(|error| panic!("{error}"));
     let config = keyed.config(&DOORS.replace("%PACKET%", &keyed.path("packet.keys").display().to_string()));
-    let mut daemon = Daemon::portknockd_with(&keyed.lab.server, &config, &["-i", "eth0", "-D"]);
+    let mut daemon = keyed.start_again_with(&config, &["-D"]);
     let follower = daemon.follow();
-    wait_for_a_new_window();
     let mut seen = Vec::new();
     // All programs that have the key, as another user sees them.
     let strace = |name: &str| format!("strace -f -s 4096 -o {} -e trace=execve", keyed.path(name).display());

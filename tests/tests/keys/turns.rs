@@ -7,7 +7,7 @@ use portknock_core::TimeSequence;
 use portknock_core::client_file::ClientFile;
 use portknock_tests::{Daemon, Output, WAIT_TIMEOUT, binary, wait_until};
 
-use crate::{Keyed, OPENED, client, fast, now, opened, opens, steps, wait_for_a_new_window};
+use crate::{Keyed, OPENED, client, fast, now, opened, opens, steps};
 
 fn config() -> String {
     format!("[door]\n keys = %KEYS%\n sequence = time\n time_step = 10\n seq_timeout = 10\n tcpflags = syn\n {OPENED}")
@@ -39,9 +39,8 @@ fn wait_for_rest(rest: Duration) {
 fn of_two_addresses_with_the_same_sequence_exactly_one_opens() {
     let clients: Vec<_> = (0..40).map(|number| client(&format!("client{number}"), fast())).collect();
     let keyed = Keyed::new(&clients);
-    let daemon = keyed.start(&config());
+    let daemon = keyed.start_again(&config());
     let follower = daemon.follow();
-    wait_for_a_new_window();
     wait_for_rest(Duration::from_secs(5));
     let window = fast().window_at(now());
     // The addresses take turns in every order: step by step, and one or two steps ahead.
@@ -77,10 +76,10 @@ fn of_two_addresses_with_the_same_sequence_exactly_one_opens() {
 fn an_attempt_survives_a_turn_and_a_knock_after_each_turn_opens() {
     let clients: Vec<_> = (0..3).map(|number| client(&format!("client{number}"), fast())).collect();
     let keyed = Keyed::new(&clients);
-    let daemon = keyed.start(&config());
-    wait_for_a_new_window();
+    let daemon = keyed.start_again(&config());
     let time: TimeSequence = fast();
     for turn in 0..3 {
+        wait_for_rest(Duration::from_secs(1));
         let window = time.window_at(now());
         let end = time.window_start(window + 1);
         // Half of the sequence before the turn, the other half after it.
