@@ -7,6 +7,7 @@ pub mod check;
 pub mod control;
 mod interrupt;
 pub mod keygen;
+mod keygen_totp;
 pub mod knock;
 mod output;
 pub mod portknock;
