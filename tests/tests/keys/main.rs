@@ -1,6 +1,7 @@
 //! Doors that only clients with keys open: time sequences and packets, from the client's file to the
 //! open door, and everything that must not open them.
 
+mod codes;
 mod newcomer;
 mod opening;
 mod packets;
