@@ -15,7 +15,7 @@ use portknock_core::{Printable, TimeSequence};
 
 use crate::keygen_fwknop::{self, FwknopArgs};
 use crate::output::{print, print_error};
-use crate::{FAILURE, SUCCESS, USAGE, qr};
+use crate::{FAILURE, SUCCESS, USAGE, keygen_totp, qr};
 
 /// The arguments of `portknock keygen`.
 #[derive(Args, Clone, Debug)]
@@ -53,12 +53,20 @@ pub struct KeygenArgs {
     /// --fwknop, in the current directory
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Also draw the client's file, without its comments, as a QR code on standard error; with --fwknop,
-    /// the text that fwknop's apps for phones read. The code contains the keys
+    /// Also draw the client's file, without its comments, as a QR code on standard error. With --fwknop
+    /// it is the text that fwknop's apps for phones read, with --totp the secret. The code contains the
+    /// keys
     #[arg(long)]
     qr: bool,
     #[command(flatten)]
     fwknop: FwknopArgs,
+    /// Make the secret of an authenticator app (totp_secret), for a door whose sequence contains the
+    /// digits of its code, instead of a key. Writes no file: the secret is on standard output
+    #[arg(long, conflicts_with_all = ["server", "from", "form", "door", "port", "steps", "ports", "protocols", "step", "output", "fwknop"])]
+    totp: bool,
+    /// Number of digits of the codes that the app shows
+    #[arg(long, value_name = "N", default_value = "6", value_parser = ["6", "8"], requires = "totp")]
+    digits: String,
     /// The name of the client, which the logs and the events of the server contain
     name: String,
 }
@@ -87,12 +95,15 @@ enum Protocols {
     Both,
 }
 
-/// Makes a key. The exit status is 0 if the client's file was written, 2 if an argument is invalid,
+/// Makes a key or a secret. The exit status is 0 if the client's file was written, 2 if an argument is invalid,
 /// 1 otherwise.
 pub fn run(args: &KeygenArgs) -> u8 {
     privileges::hide();
     if args.fwknop.fwknop {
         return keygen_fwknop::run(&args.fwknop, &args.name, args.port, args.output.as_deref(), args.qr);
+    }
+    if args.totp {
+        return keygen_totp::run(&args.name, if args.digits == "8" { 8 } else { 6 }, args.qr);
     }
     let (file, path) = match client_file(args) {
         Ok(made) => made,

@@ -11,6 +11,7 @@ pub mod import_fwknop;
 mod interrupt;
 pub mod keygen;
 mod keygen_fwknop;
+mod keygen_totp;
 pub mod knock;
 mod output;
 pub mod portknock;

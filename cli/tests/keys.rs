@@ -15,6 +15,7 @@ use portknock_core::config::StepProtocols;
 use portknock_core::internals::open_at;
 use portknock_core::keys::{Key, load_key_file};
 use portknock_core::spa::PacketContent;
+use portknock_core::totp::load_totp_file;
 use tempfile::TempDir;
 
 /// The exit status, the output, and the standard error.
@@ -137,6 +138,35 @@ fn keygen_never_overwrites_and_refuses_bad_values() {
         fails(&directory, &format!("keygen {args}"), 2, message);
     }
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+}
+
+#[test]
+fn keygen_makes_the_secret_of_an_app() {
+    let directory = tempfile::tempdir().unwrap();
+    for (options, digits) in [("", 6), (" --digits 8 --qr", 8)] {
+        let (line, messages) = ok(&directory, &format!("keygen --totp{options} phone"));
+        let path = directory.path().join("phone.totp");
+        fs::write(&path, &line).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let key = load_totp_file(&path).unwrap();
+        assert_eq!((&*key.name, key.digits), ("phone", Some(digits)), "{line}");
+        assert_eq!(line, format!("{}\n", *key.secret.to_uri("phone", digits)));
+        // The lines of the door are those of a configuration without errors; the messages contain no
+        // secret.
+        let door: String =
+            messages.lines().filter(|line| line.starts_with("    ")).map(|line| format!("{line}\n")).collect();
+        fs::write(
+            directory.path().join("knockd.conf"),
+            door.replace("/etc/portknock/", &format!("{}/", directory.path().display())),
+        )
+        .unwrap();
+        let (report, _) = ok(&directory, "check knockd.conf");
+        assert!(report.contains(&format!("code of {digits} digits after 2 fixed steps")), "{report}");
+        assert!(!messages.contains(&**key.secret.to_text()), "{messages}");
+        assert_eq!(messages.contains('▀'), options.contains("--qr"));
+    }
+    fails(&directory, "keygen --totp --steps 5 phone", 2, "cannot be used with");
+    fails(&directory, "keygen --totp --digits 7 phone", 2, "invalid value");
 }
 
 #[test]

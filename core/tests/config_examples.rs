@@ -29,6 +29,8 @@ fn every_example_is_accepted() {
             fs::write(directory.path().join(name), format!("alice {}\n", *key.to_text())).unwrap();
             fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o640)).unwrap();
         }
+        fs::write(directory.path().join("phone.totp"), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n").unwrap();
+        fs::set_permissions(directory.path().join("phone.totp"), Permissions::from_mode(0o640)).unwrap();
         let loaded = load(&copy).unwrap();
         assert!(loaded.config.is_some(), "{}", loaded.report.render(&path.display().to_string(), &loaded.text));
         count += 1;

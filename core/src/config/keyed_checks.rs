@@ -63,7 +63,7 @@ fn check_keys(draft: &DoorDraft, found: &mut Findings) {
         report(Key::PacketAddress, "packet_address", "`packet = fwknop`");
     }
     if !draft.is_code {
-        report(Key::TotpSecret, "totp_secret", "the digits of a code in their `sequence`, as in `21???,22???`");
+        report(Key::TotpSecret, "totp_secret", "digits of a code in `sequence`, as in `21???,22???`");
     }
     if !draft.is_time {
         report(Key::TimePorts, "time_ports", "`sequence = time`");

@@ -2,6 +2,7 @@
 //! open door, and everything that must not open them.
 
 mod clocks;
+mod codes;
 mod newcomer;
 mod opening;
 mod packets;
