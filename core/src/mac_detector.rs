@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::fwknop::MacKey;
+use crate::fwknop::{MacKey, has_form};
 use crate::rate_limit::Limit;
 
 /// Maximum number of packets per second, and at one time, that are passed on for each key.
@@ -28,10 +28,22 @@ pub(crate) enum MacVerdict {
     Authentic,
     /// A key authenticated the datagram, but it was passed on before, or there are too many of the key.
     Ignored,
+    /// The datagram does not have the form of a packet.
+    Malformed,
     /// No key authenticated the datagram.
     Bogus,
     /// The datagram was not checked, because there are too many.
     Unchecked,
+}
+
+impl MacVerdict {
+    /// Returns true for a datagram that counts as bogus.
+    pub(crate) fn is_bogus(self) -> bool {
+        match self {
+            Self::Malformed | Self::Bogus | Self::Unchecked => true,
+            Self::Authentic | Self::Ignored => false,
+        }
+    }
 }
 
 /// Selects the datagrams that a key authenticated. Times are in nanoseconds, by a clock that does not
@@ -60,6 +72,9 @@ impl MacDetector {
 
     /// Handles a datagram at the time `now`.
     pub(crate) fn take(&mut self, payload: &[u8], now: u64) -> MacVerdict {
+        if !has_form(payload) {
+            return MacVerdict::Malformed;
+        }
         if !self.load.admits(self.keys.len() as u64, now) {
             return MacVerdict::Unchecked;
         }
@@ -168,9 +183,11 @@ mod tests {
         assert_eq!(detector.take(&packet(2, 1), 1), MacVerdict::Ignored, "a repeated packet");
         assert_eq!(detector.take(&packet(3, 1), 1), MacVerdict::Bogus, "another key");
         let mut altered = packet(1, 1);
-        altered[5] ^= 1;
+        altered[5] = if altered[5] == b'A' { b'B' } else { b'A' };
         assert_eq!(detector.take(&altered, 1), MacVerdict::Bogus);
-        assert_eq!(detector.take(b"", 1), MacVerdict::Bogus);
+        for malformed in [&b""[..], &[&packet(1, 1)[..], b"="].concat(), &[b'8'; 35]] {
+            assert_eq!(detector.take(malformed, 1), MacVerdict::Malformed);
+        }
     }
 
     #[test]

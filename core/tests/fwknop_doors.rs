@@ -119,7 +119,7 @@ fn a_packet_opens_the_door_of_its_ports_once() {
         (1, "192.0.2.9,tcp/22", Err(RefusalReason::Ports)),
         (2, "192.0.2.9,tcp/22,tcp/80", Err(RefusalReason::Ports)),
         (3, "192.0.2.9,udp/22", Err(RefusalReason::Ports)),
-        (3, "127.0.0.1,tcp/22", Err(RefusalReason::Address)),
+        (3, "224.0.0.1,tcp/22", Err(RefusalReason::Address)),
     ] {
         let payload = access(number, 0, message);
         let events = feed(&mut engine, at(1), &payload);

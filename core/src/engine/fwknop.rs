@@ -46,8 +46,8 @@ impl Engine {
             return true;
         }
         self.knocks += 1;
-        if verdict != MacVerdict::Ignored {
-            self.state.bogus += 1;
+        self.state.bogus += u64::from(verdict.is_bogus());
+        if matches!(verdict, MacVerdict::Bogus | MacVerdict::Unchecked) {
             self.unauthentic.add(now, || UnauthenticPacket { knock: *knock, bytes: payload.to_vec() });
         }
         false

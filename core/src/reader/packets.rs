@@ -108,8 +108,8 @@ impl PacketDetector {
     /// Returns true if a packet of fwknop's format is to be passed on. Counts those without an HMAC.
     fn is_authentic(&mut self, knock: &Knock, payload: &[u8], now: u64) -> bool {
         let verdict = self.mac_detector.take(payload, now);
+        self.bogus += u64::from(verdict.is_bogus());
         if matches!(verdict, MacVerdict::Bogus | MacVerdict::Unchecked) {
-            self.bogus += 1;
             self.unauthentic.add(now, || UnauthenticPacket { knock: *knock, bytes: payload.to_vec() });
         }
         verdict == MacVerdict::Authentic
