@@ -9,8 +9,8 @@ use super::model::{Config, Door, PacketFormat};
 use crate::fwknop::{FwknopKey, load_fwknop_keys};
 use crate::keys::{KeyFileError, NamedKey, load_key_file};
 use crate::printable::{Printable, shown_path};
-use crate::totp::{TotpFileError, load_totp_file};
 use crate::spa::{HINT_LENGTH, reach_minutes};
+use crate::totp::{TotpFileError, load_totp_file};
 
 /// Maximum number of doors, and of three live windows for each key of a door with `sequence = time`.
 const MAX_DOORS_AND_WINDOWS: usize = 1 << 16;
@@ -143,19 +143,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-        let count = self.doors.iter().map(Door::window_keys).sum();
-        let max = MAX_DOORS_AND_WINDOWS.saturating_sub(self.doors.len()) / 3;
-        if count > max {
-            return Err(KeysError::TooMany(count, max));
-        }
-        // A file that several doors have counts once.
-        let with_hints = self.doors.iter().filter(|door| door.packet == Some(PacketFormat::Portknock));
-        let by_file: HashMap<_, _> = with_hints.map(|door| (&door.key_file, door.keys.len())).collect();
-        let keys = by_file.values().sum();
-        let skew = self.options.clock_skew;
-        let minutes = usize::try_from(2 * reach_minutes(skew) + 1).unwrap_or(usize::MAX);
-        let max = MAX_HINT_BYTES / HINT_LENGTH / minutes;
-        if keys > max { Err(KeysError::TooManyForSkew { keys, skew, max }) } else { Ok(()) }
     use super::super::time_sequence::TimeSequence;
     use super::*;
     use crate::keys::Key;
