@@ -134,7 +134,6 @@ impl FwknopKey {
 
     /// Returns the identity of the keys under which the replay memory stores what was accepted. It
     /// reveals nothing of them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the doors with `packet = fwknop` use it"))]
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         // HMAC accepts keys of every length.
         #[allow(clippy::expect_used, reason = "HMAC has no invalid key length")]
