@@ -62,3 +62,29 @@ fn a_file_that_cannot_be_read_is_bad_usage() {
     assert_eq!((code, &*out), (Some(2), ""));
     assert!(error.starts_with("portknock: cannot read access.conf: "), "{error}");
 }
+
+/// The names of the settings in one of fwknop's example files; none if fwknop is not installed.
+fn settings(path: &str) -> Vec<String> {
+    let Ok(text) = fs::read(path) else {
+        eprintln!("SKIPPED: there is no {path}; run scripts/install-deps");
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(&text);
+    let first =
+        |line: &str| line.trim_start_matches(['#', ' ']).split_whitespace().next().unwrap_or_default().to_owned();
+    let is_name = |name: &String| {
+        name.contains('_')
+            && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    text.lines().map(first).filter(is_name).collect()
+}
+
+#[test]
+fn the_document_has_every_setting_of_fwknop() {
+    let document = include_str!("../../docs/migrating-from-fwknop.md");
+    for path in ["/etc/fwknop/access.conf", "/etc/fwknop/fwknopd.conf"] {
+        for name in settings(path) {
+            assert!(document.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
