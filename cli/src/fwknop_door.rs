@@ -20,7 +20,7 @@ pub(crate) struct ImportedDoor {
     pub(crate) keys: Zeroizing<String>,
 }
 
-/// What a stanza has, as far as a door can have it.
+/// The part of a stanza that a door can have.
 #[derive(Default)]
 struct Content<'a> {
     allow: Vec<&'a str>,

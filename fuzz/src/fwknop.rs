@@ -1,5 +1,5 @@
 //! Packets and key files of fwknop's clients: only packets that the key made are opened, their content is
-//! what was sealed, and no message of a key file contains a key.
+//! the one that it was made of, and no message of a key file contains a key.
 
 use portknock_core::fwknop::{FwknopKey, FwknopLineError, HmacDigest, load_fwknop_keys};
 use portknock_core::internals::{FwknopError, diagnose, has_form, open_fwknop, seal_fwknop};
@@ -7,7 +7,7 @@ use portknock_core::keys::KeyFileError;
 
 use crate::scratch::with_file;
 
-/// What an input contains, as its first byte.
+/// The kind of an input, as its first byte.
 const PAYLOAD: u8 = 0;
 const FIELDS: u8 = 1;
 const FILE: u8 = 2;
