@@ -42,7 +42,9 @@ pub(crate) fn parse<'a>(text: &'a [u8], found: &mut Vec<Finding>) -> Vec<Stanza<
         }
         let (name, value) = line.split_once(|c: char| c == ':' || c.is_whitespace()).unwrap_or((line, ""));
         let value = value.trim_start_matches(|c: char| c == ':' || c.is_whitespace());
-        let value = value.strip_suffix(';').unwrap_or(value).trim_end();
+        // Old files end lines with a semicolon. It can be a part of a passphrase.
+        let is_passphrase = matches!(name, "KEY" | "HMAC_KEY");
+        let value = if is_passphrase { value } else { value.strip_suffix(';').unwrap_or(value).trim_end() };
         if name.starts_with('%') {
             let message = "other files are not read: run portknock import-fwknop for each of them";
             found.push(Finding::new(number, message));
@@ -65,14 +67,14 @@ mod tests {
 
     #[test]
     fn a_source_begins_a_stanza() {
-        let text = b"# comment\nKEY early\n\nSOURCE: ANY;\n  KEY   a b c  \r\nKEY_BASE64:\txyz=\n%include /a\nSOURCE a\n\xff\nX";
+        let text = b"# comment\nKEY early\n\nSOURCE: ANY;\n  KEY   a b c;  \r\nKEY_BASE64:\txyz=\n%include /a\nSOURCE a\n\xff\nX";
         let mut found = Vec::new();
         let stanzas = parse(text, &mut found);
         let settings: Vec<_> = stanzas
             .iter()
             .map(|stanza| stanza.settings.iter().map(|one| (one.line, one.name, one.value)).collect::<Vec<_>>())
             .collect();
-        let first = vec![(4, "SOURCE", "ANY"), (5, "KEY", "a b c"), (6, "KEY_BASE64", "xyz=")];
+        let first = vec![(4, "SOURCE", "ANY"), (5, "KEY", "a b c;"), (6, "KEY_BASE64", "xyz=")];
         assert_eq!(settings, [first, vec![(8, "SOURCE", "a")]]);
         assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [2, 7, 9, 10]);
     }

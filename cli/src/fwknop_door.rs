@@ -20,7 +20,7 @@ pub(crate) struct ImportedDoor {
     pub(crate) keys: Zeroizing<String>,
 }
 
-/// What a stanza has, as far as a door can have it.
+/// The part of a stanza that a door can have.
 #[derive(Default)]
 struct Content<'a> {
     allow: Vec<&'a str>,
@@ -258,9 +258,9 @@ fn seconds(value: &str) -> Result<u32, Problem> {
 
 /// Translates a command of fwknop, whose only variables are `$IP` and `$SRC`.
 fn command(value: &str) -> Result<String, Problem> {
-    let translated = value.replace("$IP", "\0").replace("$SRC", "\0");
-    if translated.contains(['$', '%']) {
+    let rest = value.replace("$IP", "").replace("$SRC", "");
+    if rest.contains(['$', '%']) || value.contains(char::is_control) {
         return fatal("of the variables of fwknop's commands a door has $IP and $SRC only: write the command by hand");
     }
-    Ok(translated.replace('\0', "%IP%"))
+    Ok(value.replace("$IP", "%IP%").replace("$SRC", "%IP%"))
 }

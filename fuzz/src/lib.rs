@@ -6,6 +6,7 @@ pub mod config_lines;
 pub mod control;
 pub mod engine;
 pub mod frame;
+pub mod fwknop;
 pub mod journal;
 pub mod keys;
 pub mod one_time;

@@ -68,7 +68,7 @@ impl Encrypted {
     }
 }
 
-/// What a passphrase and a salt determine.
+/// The key and the initialization vector that a passphrase and a salt determine.
 struct Secret {
     key: Zeroizing<[u8; 32]>,
     iv: Zeroizing<[u8; BLOCK]>,

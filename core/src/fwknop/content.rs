@@ -43,7 +43,7 @@ pub(super) struct Fields {
     message: String,
 }
 
-/// What a packet asks for.
+/// The request of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Command,
@@ -86,7 +86,7 @@ impl Fields {
         if kind == Kind::Nat {
             decode(fields.next()?)?;
         }
-        // The text for the server's authentication, which no server needs beside the HMAC.
+        // The text for the server's authentication, which no server needs in addition to the HMAC.
         fields.next().map_or(Some(String::new()), decode)?;
         let is_valid = fields.next().is_none()
             && random.len() == RANDOM_LENGTH

@@ -223,7 +223,7 @@ mod tests {
         ];
         assert_eq!(*keys, expected);
         assert!(parse(b"# nothing\n", "phone").unwrap().is_empty());
-        // What is written is read back.
+        // The written lines are read back.
         let lines: String = keys.iter().map(|key| key.server_lines().to_string()).collect();
         assert_eq!(*parse(lines.as_bytes(), "other").unwrap(), expected);
     }

@@ -5,7 +5,9 @@ use std::env::args_os;
 use std::fs;
 use std::path::PathBuf;
 
-use portknock_fuzz::{c_api, config_lines, control, engine, frame, journal, keys, one_time, reader, replay, spa};
+use portknock_fuzz::{
+    c_api, config_lines, control, engine, frame, fwknop, journal, keys, one_time, reader, replay, spa,
+};
 
 fn main() -> std::io::Result<()> {
     let Some(directory) = args_os().nth(1).map(PathBuf::from) else { panic!("usage: seeds DIRECTORY") };
@@ -13,6 +15,7 @@ fn main() -> std::io::Result<()> {
         ("config_lines", config_lines::seeds()),
         ("control", control::seeds()),
         ("frame", frame::seeds()),
+        ("fwknop", fwknop::seeds()),
         ("engine", engine::seeds()),
         ("journal", journal::seeds()),
         ("keys", keys::seeds()),
