@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use portknock_tests::{Lab, Listener, Output, PortState, Process, binary};
+use portknock_tests::{Lab, Listener, Output, PortState, Process, binary, in_parallel};
 use tempfile::TempDir;
 
 const MANUAL: &str = include_str!("../../../docs/installation.md");
@@ -47,14 +47,11 @@ fn commands(heading: &str) -> Vec<(char, &'static str)> {
     blocks.flat_map(str::lines).map(line).collect()
 }
 
+/// Both sections at the same time, because their last commands wait until the daemon has a complete record.
 #[test]
-fn the_commands_of_the_manual_lead_to_a_door_that_a_recorded_knock_does_not_open() {
-    follow("A door that a recorded knock does not open");
-}
-
-#[test]
-fn the_commands_of_the_manual_lead_to_a_door_that_an_encrypted_packet_opens() {
-    follow("A door that an encrypted packet opens");
+fn the_commands_of_the_manual_lead_to_doors_that_recorded_knocks_do_not_open() {
+    let headings = ["A door that a recorded knock does not open", "A door that an encrypted packet opens"];
+    in_parallel(headings.len(), &headings, |heading| follow(heading));
 }
 
 /// Runs the commands of a section, the last of which opens the port.
