@@ -13,6 +13,7 @@ use portknock_core::keys::Key;
 use portknock_core::sys::privileges;
 use portknock_core::{Printable, TimeSequence};
 
+use crate::keygen_fwknop::{self, FwknopArgs};
 use crate::output::{print, print_error};
 use crate::{FAILURE, SUCCESS, USAGE, qr};
 
@@ -48,14 +49,16 @@ pub struct KeygenArgs {
     /// Length of the window in which a time sequence is sent
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_window)]
     step: Duration,
-    /// The client's file; by default NAME.key, or NAME-SERVER.key with --server, in the current
-    /// directory
+    /// The client's file; by default NAME.key, NAME-SERVER.key with --server, or NAME.fwknoprc with
+    /// --fwknop, in the current directory
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Also draw the client's file, without its comments, as a QR code on standard error. The code
-    /// contains the key
+    /// Also draw the client's file, without its comments, as a QR code on standard error; with --fwknop,
+    /// the text that fwknop's apps for phones read. The code contains the keys
     #[arg(long)]
     qr: bool,
+    #[command(flatten)]
+    fwknop: FwknopArgs,
     /// The name of the client, which the logs and the events of the server contain
     name: String,
 }
@@ -88,6 +91,9 @@ enum Protocols {
 /// 1 otherwise.
 pub fn run(args: &KeygenArgs) -> u8 {
     privileges::hide();
+    if args.fwknop.fwknop {
+        return keygen_fwknop::run(&args.fwknop, &args.name, args.port, args.output.as_deref(), args.qr);
+    }
     let (file, path) = match client_file(args) {
         Ok(made) => made,
         Err((message, status)) => {

@@ -44,7 +44,8 @@ enum Command {
                       The client uses it with portknock knock --key FILE and portknock sequence --key FILE.\n\n\
                       Exit status: 0 if the file was written, 1 otherwise, 2 for bad usage.\n\
                       Examples: portknock keygen alice --server web1.example\n          \
-                      portknock keygen alice --server web1.example --form packet --door ssh"
+                      portknock keygen alice --server web1.example --form packet --door ssh\n          \
+                      portknock keygen --fwknop phone --host server.example --open tcp/22 --qr"
     )]
     Keygen(KeygenArgs),
     /// Print the time sequence of this moment, for any program that knocks

@@ -162,6 +162,10 @@ pub use time::Timestamp;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::filter::{PortFilter, Program};
+    pub use crate::fwknop::{
+        FwknopContent, FwknopError, MacKey, WeakReason, diagnose, has_form, open as open_fwknop,
+        seal_with as seal_fwknop,
+    };
     pub use crate::journal::{Clocks, OpeningId, Restored, StateFile};
     pub use crate::one_time::{OneTimeFile, unused_sequences};
     pub use crate::spa::{open_at, seal_with};

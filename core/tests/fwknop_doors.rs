@@ -90,9 +90,14 @@ fn feed(engine: &mut Engine, time: Timestamp, payload: &[u8]) -> Vec<Event> {
 /// The door, the address and the key of a packet that opens a door.
 fn opening(events: &[Event]) -> Option<(&str, IpAddr, &str)> {
     match events {
-        [Event { door, ip, kind: EventKind::Open { key: Some(key), .. } | EventKind::Extend { key: Some(key), .. }, .. }] => {
-            Some((door, *ip, key))
-        }
+        [
+            Event {
+                door,
+                ip,
+                kind: EventKind::Open { key: Some(key), .. } | EventKind::Extend { key: Some(key), .. },
+                ..
+            },
+        ] => Some((door, *ip, key)),
         _ => None,
     }
 }

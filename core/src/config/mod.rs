@@ -45,8 +45,8 @@ pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
-    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPort, OpenPrefix,
-    Options, PacketAddress, PacketFormat, Refusal, TableFamily,
+    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPort,
+    OpenPortError, OpenPrefix, Options, PacketAddress, PacketFormat, Refusal, TableFamily,
 };
 pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::text::PREFIX;
 use super::{Key, KeyTextError, MAX_NAME_LENGTH, NamedKey};
+use crate::fwknop::FwknopLineError;
 use crate::printable::{Printable, shown_path};
 use crate::sys;
 
@@ -32,6 +33,10 @@ pub enum KeyFileError {
     /// A line is not a name and a key: the number of the line, counted from 1, and the reason.
     #[error("{path}:{1}: {2}", path = shown_path(.0))]
     BadLine(PathBuf, usize, LineError),
+    /// A line of a key file for fwknop's clients is invalid: the number of the line, counted from 1,
+    /// and the reason.
+    #[error("{path}:{1}: {2}", path = shown_path(.0))]
+    BadFwknopLine(PathBuf, usize, FwknopLineError),
 }
 
 /// The reason why a line of a key file is invalid. It never contains any part of a key.
@@ -92,7 +97,8 @@ pub fn read_private_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError
     read_secrets(path, Readers::Owner)
 }
 
-fn read_secrets(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+/// Reads a file of secrets that these users at most may read.
+pub(crate) fn read_secrets(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let unreadable = |error| KeyFileError::Unreadable(path.to_owned(), error);
     // A FIFO must not block the start.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 pub use file::{KeyFileError, LineError, is_name, load_key_file, read_private_file};
+pub(crate) use file::{Readers, read_secrets};
 pub use text::KeyTextError;
 
 /// Length of a key, in bytes.

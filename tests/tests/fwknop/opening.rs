@@ -65,9 +65,8 @@ fn the_address_inside_counts_as_packet_address_requires() {
     }
     shared.lab.client.add_address("eth0", "10.0.0.3/24");
     let path = |name: &str| shared.path(name).display().to_string();
-    let door = |name: &str| {
-        format!("[{name}]\n keys = {}\n packet = fwknop\n packet_address = {name}\n {OPENED}", path(name))
-    };
+    let door =
+        |name: &str| format!("[{name}]\n keys = {}\n packet = fwknop\n packet_address = {name}\n {OPENED}", path(name));
     let daemon = shared.start(&format!("{SKEW}{}{}{}", door("any"), door("required"), door("source")));
     let follower = daemon.follow();
     let mut count = 0;

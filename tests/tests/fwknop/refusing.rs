@@ -48,7 +48,8 @@ fn what_the_server_does_not_accept_opens_nothing_and_has_its_line_in_the_log() {
         sleep(SAMPLE);
         daemon.wait_for(&format!("10.0.0.2: door: knock of key {name} refused: "));
         let log = daemon.log();
-        let found = log.lines().find(|line| line.contains(&format!("knock of key {name} refused"))).expect("waited for");
+        let found =
+            log.lines().find(|line| line.contains(&format!("knock of key {name} refused"))).expect("waited for");
         assert!(found.contains(line), "{name}: {found}");
     }
     assert_eq!(opened(&daemon), [""; 0]);
