@@ -25,6 +25,7 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
+pub use error::WeakReason;
 pub use key::{FwknopKey, FwknopKeyError};
 pub use key_file::{FwknopLineError, decode_key, load_fwknop_keys};
 pub use mac::HmacDigest;
@@ -34,7 +35,7 @@ pub use content::FwknopContent;
 #[doc(hidden)]
 pub use diagnose::diagnose;
 #[doc(hidden)]
-pub use error::{FwknopError, WeakReason};
+pub use error::FwknopError;
 #[doc(hidden)]
 pub use mac::MacKey;
 #[doc(hidden)]
