@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("values", &["local_addresses", "network", "packet", "port_map", "printable", "tick", "time"]),
     ("system calls", &["sys"]),
     ("tools", &["clock", "firewall_command", "host", "keys", "port_list", "programs", "rate_limit", "timeline"]),
-    ("input", &["client_file", "config", "decode", "spa"]),
+    ("input", &["client_file", "config", "decode", "fwknop", "spa"]),
     (
         "decisions",
         &[

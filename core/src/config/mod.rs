@@ -35,6 +35,7 @@ mod typography;
 mod used_ports;
 mod values;
 
+pub use crate::packet::{OpenPort, OpenPortError};
 pub use deployment::service_is_confined;
 pub use diagnostic::{Diagnostic, Fix, Report, Severity};
 pub use fix::apply_fixes;
@@ -44,8 +45,8 @@ pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
-    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPort,
-    OpenPortError, OpenPrefix, Options, PacketFormat, Refusal, TableFamily,
+    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPrefix, Options,
+    PacketFormat, Refusal, TableFamily,
 };
 pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};
