@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::ops::BitOr;
+use std::str::FromStr;
 
 use etherparse::TcpHeader;
 
@@ -25,6 +27,44 @@ impl fmt::Display for Protocol {
         })
     }
 }
+
+/// A port that a door opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpenPort {
+    /// The protocol of incoming packets.
+    pub protocol: Protocol,
+    /// The destination port.
+    pub port: NonZeroU16,
+}
+
+/// `tcp/22`.
+impl fmt::Display for OpenPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.protocol, self.port)
+    }
+}
+
+/// From a text as in `tcp/22`.
+impl FromStr for OpenPort {
+    type Err = OpenPortError;
+
+    fn from_str(text: &str) -> Result<Self, OpenPortError> {
+        let (protocol, port) = text.split_once('/').ok_or(OpenPortError)?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(OpenPortError),
+        };
+        let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let port = port.and_then(|port| port.parse().ok()).ok_or(OpenPortError)?;
+        Ok(Self { protocol, port })
+    }
+}
+
+/// A text is not a port with a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a port as in tcp/22 or udp/53")]
+pub struct OpenPortError;
 
 /// The six TCP flags that knockd supports, at their bits in the flag byte of the header (RFC 9293,
 /// section 3.1).

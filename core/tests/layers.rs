@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "tools",
         &["clock", "firewall_command", "host", "keys", "port_list", "programs", "rate_limit", "timeline", "totp"],
     ),
-    ("input", &["client_file", "config", "decode", "spa"]),
+    ("input", &["client_file", "config", "decode", "fwknop", "spa"]),
     (
         "decisions",
         &[

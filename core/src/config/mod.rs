@@ -39,6 +39,7 @@ mod used_ports;
 mod values;
 
 pub use code_sequence::{CodeSequence, CodeSequenceError, CodeStep};
+pub use crate::packet::{OpenPort, OpenPortError};
 pub use deployment::service_is_confined;
 pub use diagnostic::{Diagnostic, Fix, Report, Severity};
 pub use fix::apply_fixes;
@@ -49,8 +50,8 @@ pub use load::{LoadError, Loaded, load, load_text};
 pub use locate::{Locator, Position};
 pub(crate) use model::GATE_ELEMENTS;
 pub use model::{
-    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPort,
-    OpenPortError, OpenPrefix, Options, PacketAddress, PacketFormat, Refusal, TableFamily,
+    Config, DEFAULT_PACKET_PORT, DEFAULT_SOCKET, Door, DoorId, FlagMask, Gate, GateSets, OnStop, OpenPrefix, Options,
+    PacketAddress, PacketFormat, Refusal, TableFamily,
 };
 pub use open::MAX_OPEN_PORTS;
 pub use parse::{Parsed, parse};

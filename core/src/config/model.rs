@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::steps::Sequence;
 use super::time_sequence::TimeSequence;
 use crate::fwknop::FwknopKey;
 use crate::keys::NamedKey;
-use crate::packet::{Protocol, SegmentSet, TcpFlags};
+use crate::packet::{OpenPort, SegmentSet, TcpFlags};
 use crate::totp::{CODE_WINDOW, TotpKey};
 
 /// Path of the daemon's control socket unless the configuration names another one.
@@ -395,44 +394,6 @@ impl fmt::Display for OpenPrefix {
         }
     }
 }
-
-/// A port that a door opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OpenPort {
-    /// The protocol of incoming packets.
-    pub protocol: Protocol,
-    /// The destination port.
-    pub port: NonZeroU16,
-}
-
-/// `tcp/22`.
-impl fmt::Display for OpenPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol, self.port)
-    }
-}
-
-/// From a text as in `tcp/22`.
-impl FromStr for OpenPort {
-    type Err = OpenPortError;
-
-    fn from_str(text: &str) -> Result<Self, OpenPortError> {
-        let (protocol, port) = text.split_once('/').ok_or(OpenPortError)?;
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return Err(OpenPortError),
-        };
-        let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let port = port.and_then(|port| port.parse().ok()).ok_or(OpenPortError)?;
-        Ok(Self { protocol, port })
-    }
-}
-
-/// A text is not a port with a protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write a port as in tcp/22 or udp/53")]
-pub struct OpenPortError;
 
 /// The TCP flags that a knock must have set and clear. Flags in neither set do not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::codes;
 use super::diagnostic::Diagnostic;
 use super::findings::Findings;
-use super::model::{Gate, GateSets, OpenPort, OpenPrefix, TableFamily};
+use super::model::{Gate, GateSets, OpenPrefix, TableFamily};
 use super::quoted::quoted;
 use super::slice::{Slice, is_space};
-use crate::packet::Protocol;
+use crate::packet::{OpenPort, Protocol};
 
 /// Maximum number of ports in the `open` of a door in a configuration file.
 pub const MAX_OPEN_PORTS: usize = 64;

@@ -7,8 +7,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::{FwknopError, WeakReason, base64};
-use crate::config::OpenPort;
-use crate::replay_memory::Token;
+use crate::packet::OpenPort;
 use crate::time::Timestamp;
 
 /// Length of the random number, in digits.
@@ -19,6 +18,9 @@ const MAX_USER_LENGTH: usize = 63;
 const MAX_VERSION_LENGTH: usize = 8;
 /// Maximum length of the message, in bytes.
 const MAX_MESSAGE_LENGTH: usize = 255;
+
+/// Length of a token of the replay memory, in bytes.
+const TOKEN_LENGTH: usize = 12;
 
 /// The content of a packet that asks for access.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub struct FwknopContent {
     /// The client's user.
     pub user: String,
     /// The first bytes of the HMAC, by which the replay memory identifies the packet.
-    pub token: Token,
+    pub token: [u8; TOKEN_LENGTH],
 }
 
 /// The fields of a plain text, of which every one has its form.
@@ -100,7 +102,7 @@ impl Fields {
     }
 
     /// Returns the content of a packet that asks for access.
-    pub(super) fn content(self, token: Token) -> Result<FwknopContent, FwknopError> {
+    pub(super) fn content(self, token: [u8; TOKEN_LENGTH]) -> Result<FwknopContent, FwknopError> {
         match self.kind {
             Kind::Command => Err(FwknopError::Command),
             Kind::Nat => Err(FwknopError::Nat),

@@ -71,7 +71,7 @@ pub enum FwknopLineError {
 pub fn load_fwknop_keys(path: &Path) -> Result<Arc<[FwknopKey]>, KeyFileError> {
     let bytes = read_secrets(path, Readers::Group)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    parse(&bytes, &stem).map_err(|(line, error)| KeyFileError::BadFwknopLine(path.to_owned(), line, error))
+    parse(&bytes, &stem).map_err(|(line, error)| KeyFileError::BadFwknopLine(path.to_owned(), line, error.into()))
 }
 
 /// The settings of a client, each with the number of its line.

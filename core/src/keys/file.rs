@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 
 use super::text::PREFIX;
 use super::{Key, KeyTextError, MAX_NAME_LENGTH, NamedKey};
-use crate::fwknop::FwknopLineError;
 use crate::printable::{Printable, shown_path};
 use crate::sys;
 
@@ -36,7 +35,7 @@ pub enum KeyFileError {
     /// A line of a key file for fwknop's clients is invalid: the number of the line, counted from 1,
     /// and the reason.
     #[error("{path}:{1}: {2}", path = shown_path(.0))]
-    BadFwknopLine(PathBuf, usize, FwknopLineError),
+    BadFwknopLine(PathBuf, usize, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The reason why a line of a key file is invalid. It never contains any part of a key.
