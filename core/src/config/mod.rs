@@ -38,8 +38,8 @@ mod typography;
 mod used_ports;
 mod values;
 
-pub use code_sequence::{CodeSequence, CodeSequenceError, CodeStep};
 pub use crate::packet::{OpenPort, OpenPortError};
+pub use code_sequence::{CodeSequence, CodeSequenceError, CodeStep};
 pub use deployment::service_is_confined;
 pub use diagnostic::{Diagnostic, Fix, Report, Severity};
 pub use fix::apply_fixes;

@@ -108,3 +108,71 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::parse;
+    use crate::decode::Knock;
+    use crate::packet::{Protocol, TcpFlags};
+    use crate::totp::TotpKey;
+    use crate::totp::tests::rfc_secret;
+
+    /// A door with a code, with the secret of the vectors in RFC 6238.
+    fn config() -> Config {
+        let text = "[plain]\nsequence = 5,1,9:udp\n[phone]\nsequence = 7391,48213,21???,22???\ntotp_secret = /s\n";
+        let mut config = parse(text.as_bytes()).config.unwrap();
+        config.doors[1].totp = Some(Arc::new(TotpKey { name: "phone".into(), secret: rfc_secret(), digits: None }));
+        config
+    }
+
+    fn send(engine: &mut Engine, seconds: u64, ports: &[u16]) -> Vec<Event> {
+        for &port in ports {
+            engine.handle_knock(&Knock {
+                time: Timestamp::from_secs(seconds),
+                source: [192, 0, 2, 7].into(),
+                destination: [192, 0, 2, 1].into(),
+                port,
+                protocol: Protocol::Tcp,
+                flags: TcpFlags::SYN,
+                source_port: 40_000,
+                sequence_number: port.into(),
+            });
+        }
+        std::iter::from_fn(|| engine.poll_event()).collect()
+    }
+
+    /// The readers have no secret, but the windows of the daemon's engine.
+    #[test]
+    fn an_attempt_at_a_code_continues_in_the_next_reader_until_its_window_ends() {
+        // The code of the window from 30 to 59 s is 287082.
+        for (handed_over, turned_to, opens) in [(2, 45, true), (3, 45, true), (3, 60, true), (3, 90, false)] {
+            let mut config = config();
+            config.doors[1].seq_timeout = std::time::Duration::from_secs(300);
+            let mut daemon = Engine::new_for_detected(&config);
+            daemon.set_wall_clock(Timestamp::from_secs(40), Timestamp::from_secs(40));
+            let mut first = Engine::new_detect_only(&config, daemon.secrets().windows);
+            let ports = [7391, 48_213, 21_287, 22_082];
+            assert_eq!(send(&mut first, 41, &ports[..handed_over]).len(), handed_over);
+            let attempts: Vec<_> = first.hand_over().collect();
+            assert_eq!(attempts.len(), 1);
+            daemon.handle_timeout(Timestamp::from_secs(turned_to));
+            let mut second = Engine::new_detect_only(&config, daemon.secrets().windows);
+            attempts.iter().for_each(|attempt| second.resume_attempt(attempt));
+            let events = send(&mut second, turned_to, &ports[handed_over..]);
+            let opened = events.iter().find_map(|event| match event.kind {
+                EventKind::Open { door_id, .. } => Some(door_id),
+                _ => None,
+            });
+            assert_eq!(opened.is_some(), opens, "{handed_over} {turned_to}: {events:?}");
+            if let Some(id) = opened {
+                daemon.apply_window(Timestamp::from_secs(turned_to), id, 1, [192, 0, 2, 7].into());
+                let event = daemon.poll_event().unwrap();
+                assert_eq!((&*event.door, event.kind.key().map(|key| &**key)), ("phone", Some("phone")));
+                assert_eq!(daemon.take_accepted().len(), 0, "nothing is saved without a state file");
+            }
+        }
+    }
+}

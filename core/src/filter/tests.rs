@@ -512,3 +512,19 @@ fn without_doors_for_long_packets_nothing_changes() {
         assert_eq!(program(&with), program(&filter));
     }
 }
+
+#[test]
+fn every_port_that_a_code_can_be_passes() {
+    let text = "[options]\nScanGuard = 0\n[a]\nsequence = 7391,48213:udp,21???,22??:udp,3?\ntotp_secret = /s\ntcpflags = syn,!ack\n";
+    let config = crate::config::parse(text.as_bytes()).config.unwrap();
+    let filter = PortFilter::new(&config, 7);
+    for port in 0..=u16::MAX {
+        let tcp = port == 7391 || (21_000..22_000).contains(&port) || (30..40).contains(&port);
+        let udp = port == 48_213 || (2200..2300).contains(&port);
+        assert_eq!(filter.passes(Protocol::Tcp, port, TcpFlags::SYN), tcp, "{port}");
+        assert_eq!(filter.passes(Protocol::Udp, port, TcpFlags::NONE), udp, "{port}");
+        assert!(!filter.passes(Protocol::Tcp, port, TcpFlags::ACK));
+    }
+    // The ranges are intervals in the program, not single ports.
+    assert!(filter.program(LinkType::Ethernet, 4096).instructions.len() < 120);
+}

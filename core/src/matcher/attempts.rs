@@ -9,7 +9,6 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::codes::CodeProgress;
 use super::shares::Shares;
 use crate::time::Timestamp;
 use crate::timeline::{CHECKED, Linked, Links, List, NIL, Timeline};
@@ -51,6 +50,15 @@ impl Source {
             _ => Ipv6Addr::from_bits(self.bits()).into(),
         }
     }
+}
+
+/// The part of an attempt that only doors with a code use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CodeProgress {
+    /// The number of the door's last change of windows when the last digits matched.
+    pub(super) turn: u16,
+    /// The slots of the windows whose codes begin with the digits so far, one bit each.
+    pub(super) slots: u8,
 }
 
 /// The state of one source at one door that a knock reads: half of a cache line, because the table

@@ -1,6 +1,6 @@
 //! Doors with the code of an authenticator app: the codes that are live, and the limits of wrong codes.
 
-use super::attempts::Source;
+use super::attempts::{CodeProgress, Source};
 use super::ports::PortKey;
 use crate::config::{CodeSequence, CodeStep, LIVE_WINDOWS};
 use crate::event::FailReason;
@@ -13,15 +13,6 @@ const SOURCE_LIMIT: u8 = 3;
 const DOOR_LIMIT: u8 = 10;
 /// Number of slots for the live windows of a door.
 const SLOTS: usize = LIVE_WINDOWS as usize;
-
-/// The part of an attempt that only doors with a code use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct CodeProgress {
-    /// The value of [`CodeRules::turn`] when the last digits matched.
-    pub(super) turn: u16,
-    /// The slots of the windows whose codes begin with the digits so far, one bit each.
-    pub(super) slots: u8,
-}
 
 /// The result of comparing a knock with the live codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

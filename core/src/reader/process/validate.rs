@@ -222,6 +222,10 @@ impl Validator {
             (Some(stage), _) => is_stage(stage),
             (None, _) => true,
         };
+        let silences = matches!(event.kind, DoorEventKind::Silenced { .. } | DoorEventKind::DoorSilenced { .. });
+        if silences && !self.config.doors.iter().any(|other| other.name == door.name && other.code.is_some()) {
+            return Err(violation("it reports wrong codes at a door without codes"));
+        }
         if !is_valid {
             return Err(violation("it reports a stage that no attempt has"));
         }
