@@ -351,9 +351,35 @@ enum portknock_refusal_reason
      */
     PORTKNOCK_REFUSAL_COOLDOWN = 4,
     /**
-     * The packet asks for an address that the door's `allow` excludes, or that no host can have.
+     * The packet asks for an address that the door's `allow` or packet_address excludes, or that no
+     * host can have.
      */
     PORTKNOCK_REFUSAL_ADDRESS = 5,
+    /**
+     * The packet of fwknop's format asks for ports that the key does not open.
+     */
+    PORTKNOCK_REFUSAL_PORTS = 6,
+    /**
+     * The packet of fwknop's format contains a command.
+     */
+    PORTKNOCK_REFUSAL_COMMAND = 7,
+    /**
+     * The packet of fwknop's format asks for network address translation.
+     */
+    PORTKNOCK_REFUSAL_NAT = 8,
+    /**
+     * The packet of fwknop's format lacks a protection that is required, such as an HMAC.
+     */
+    PORTKNOCK_REFUSAL_WEAK = 9,
+    /**
+     * The packet of fwknop's format names a user other than that of the key.
+     */
+    PORTKNOCK_REFUSAL_USER = 10,
+    /**
+     * The packet of fwknop's format has a valid HMAC, and its encryption key is not that of the key
+     * file or its content is invalid.
+     */
+    PORTKNOCK_REFUSAL_MALFORMED = 11,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
