@@ -5,7 +5,7 @@
 mod config_support;
 
 use config_support::{assert_same_doors, original};
-use portknock_core::config::{Config, PacketFormat, Parsed, Severity, apply_fixes, parse};
+use portknock_core::config::{Config, PacketAddress, PacketFormat, Parsed, Severity, apply_fixes, parse};
 
 /// How the original reads the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -539,7 +539,11 @@ fn doors_with_keys_are_extensions() {
     assert_eq!(config.doors[1].packet, Some(PacketFormat::Portknock));
     assert!(config.doors.iter().all(|door| door.sequence.is_none() && door.keys.is_empty()));
     refused("[a]\npacket = portknock\n", Refuses, &["PK083"]);
-    refused("[a]\npacket = fwknop\nkeys = /k\n", Refuses, &["PK039"]);
+    refused("[a]\npacket = spa\nkeys = /k\n", Refuses, &["PK039"]);
+    let fwknop = "[a]\nkeys = /etc/portknock/keys\npacket = fwknop\npacket_address = source\nopen = tcp/22\n";
+    let config = accepted(fwknop, Refuses, &[]);
+    assert_eq!(config.doors[0].packet, Some(PacketFormat::Fwknop));
+    assert_eq!(config.doors[0].packet_address, PacketAddress::Source);
 }
 
 #[test]

@@ -221,6 +221,7 @@ fn check_programs(draft: &DoorDraft, found: &mut Findings) {
 mod tests {
     use super::*;
     use crate::config::check_json;
+    use crate::fwknop::{FwknopKey, HmacDigest};
     use crate::keys;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -298,6 +299,42 @@ mod tests {
         assert_eq!(found, [codes::BAD_KEY_FILE]);
         exposed.check_deployment(Some(&file), false);
         assert_eq!(exposed.report.diagnostics.len(), 1, "one finding about one file");
+    }
+
+    #[test]
+    fn more_than_fifty_keys_of_fwknop_cause_a_warning() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, numbers: std::ops::Range<u8>| {
+            let key = |number| {
+                FwknopKey::new(&format!("{name}{number}"), None, &[number], HmacDigest::Sha256, &[number]).unwrap()
+            };
+            let text: String = numbers.map(|number| key(number).server_lines().to_string()).collect();
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            path.display().to_string()
+        };
+        let (few, many, one) = (write("few", 0..50), write("many", 100..151), write("one", 60..61));
+        let found = |files: &[&str]| -> Vec<&'static str> {
+            let door = |(number, file): (u16, &&str)| {
+                format!("[d{number}]\npacket = fwknop\nkeys = {file}\nopen = tcp/{}\n", number + 22)
+            };
+            let text: String = (0..).zip(files).map(door).collect();
+            let Parsed { config, report } = load_text(text.as_bytes());
+            if let Some(config) = config {
+                assert!(config.doors.iter().all(|door| !door.fwknop_keys.is_empty() && door.keys.is_empty()));
+            }
+            report.diagnostics.iter().map(|found| found.code).collect()
+        };
+        assert_eq!(found(&[&few]), [""; 0]);
+        assert_eq!(found(&[&few, &few]), [""; 0], "a file counts once");
+        assert_eq!(found(&[&many]), [codes::MANY_FWKNOP_KEYS]);
+        assert_eq!(found(&[&few, &one]), [codes::MANY_FWKNOP_KEYS]);
+        assert_eq!(found(&[&write("none", 0..0)]), [codes::EMPTY_KEY_FILE]);
+        let Parsed { config, report } = load_text(format!("[a]\npacket = fwknop\nkeys = {one}\n").as_bytes());
+        let json = check_json("f", b"", &report, config.as_ref());
+        assert!(json.contains(r#""packet":"fwknop","packet_address":"any""#), "{json}");
+        assert!(!format!("{config:?}").contains("[60]"));
     }
 
     #[test]
