@@ -60,7 +60,10 @@ udp\t'UDP'
 both\t'TCP or UDP, different for each step'"
 complete -c portknock -n "__fish_portknock_using_subcommand keygen" -l step -d 'Length of the window in which a time sequence is sent' -r
 complete -c portknock -n "__fish_portknock_using_subcommand keygen" -s o -l output -d 'The client\'s file; by default NAME.key, or NAME-SERVER.key with --server, in the current directory' -r -F
-complete -c portknock -n "__fish_portknock_using_subcommand keygen" -l qr -d 'Also draw the client\'s file, without its comments, as a QR code on standard error. The code contains the key'
+complete -c portknock -n "__fish_portknock_using_subcommand keygen" -l digits -d 'Number of digits of the codes that the app shows' -r -f -a "6\t''
+8\t''"
+complete -c portknock -n "__fish_portknock_using_subcommand keygen" -l qr -d 'Also draw the client\'s file, without its comments, or the secret for the app as a QR code on standard error. The code contains the key'
+complete -c portknock -n "__fish_portknock_using_subcommand keygen" -l totp -d 'Make the secret of an authenticator app (totp_secret), for a door whose sequence contains the digits of its code, instead of a key. Writes no file: the secret is on standard output'
 complete -c portknock -n "__fish_portknock_using_subcommand keygen" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c portknock -n "__fish_portknock_using_subcommand sequence" -l key -d 'The client\'s file, which portknock keygen has written' -r -F
 complete -c portknock -n "__fish_portknock_using_subcommand sequence" -l at -d 'Print the sequence of the window that contains this time, in seconds since 1970, instead of the present window' -r
