@@ -311,6 +311,14 @@ enum portknock_fail_reason
      * The start command failed, so the door is not open.
      */
     PORTKNOCK_FAIL_COMMAND = 5,
+    /**
+     * The third wrong code of the address: the door ignores the address until the window ends.
+     */
+    PORTKNOCK_FAIL_SILENCED = 6,
+    /**
+     * The tenth wrong code: the door ignores every address until the window ends.
+     */
+    PORTKNOCK_FAIL_DOOR_SILENCED = 7,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
