@@ -28,7 +28,7 @@ const MIN_SECRET_LENGTH: usize = 10;
 pub(crate) const RECOMMENDED_SECRET_LENGTH: usize = 16;
 /// Maximum number of bytes of a secret: the block of SHA-1.
 const MAX_SECRET_LENGTH: usize = 64;
-/// The name that apps show for the secrets of portknock, beside the name of the secret.
+/// The name that apps show for the secrets of portknock, next to the name of the secret.
 const ISSUER: &str = "portknock";
 /// The beginning of a URI of a secret.
 const URI_PREFIX: &str = "otpauth://totp/";

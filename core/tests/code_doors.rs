@@ -275,7 +275,7 @@ fn of_a_million_packets_of_an_attacker_ten_codes_count_in_a_window() {
     }
 }
 
-/// Each value of the first digits has a window of its own, so that no limit matters.
+/// Each value of the first digits has its own window, so that no limit matters.
 #[test]
 fn exactly_the_first_digits_of_live_codes_match() {
     let mut engine = engine();

@@ -29,8 +29,13 @@ fn every_example_is_accepted() {
             fs::write(directory.path().join(name), format!("alice {}\n", *key.to_text())).unwrap();
             fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o640)).unwrap();
         }
-        fs::write(directory.path().join("phone.totp"), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n").unwrap();
-        fs::set_permissions(directory.path().join("phone.totp"), Permissions::from_mode(0o640)).unwrap();
+        for (name, text) in [
+            ("phone.totp", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n"),
+            ("phone.fwknop", "KEY_BASE64: AQ==\nHMAC_KEY_BASE64: Ag==\n"),
+        ] {
+            fs::write(directory.path().join(name), text).unwrap();
+            fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o640)).unwrap();
+        }
         let loaded = load(&copy).unwrap();
         assert!(loaded.config.is_some(), "{}", loaded.report.render(&path.display().to_string(), &loaded.text));
         count += 1;

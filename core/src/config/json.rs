@@ -330,7 +330,7 @@ mod tests {
                 r#""code":{"fixed":[{"port":7391,"protocol":"tcp"},{"port":48213,"protocol":"udp"}],"#,
                 r#""steps":[{"ports":{"first":21000,"last":21999},"protocol":"tcp","digits":3},"#,
                 r#"{"ports":{"first":22000,"last":22999},"protocol":"udp","digits":3}]},"totp_secret":"/etc/e","#,
-                r#""packet":null,"keys":null,"seq_timeout":25,"tcpflags":{},"target":null,"#,
+                r#""packet":null,"packet_address":null,"keys":null,"seq_timeout":25,"tcpflags":{},"target":null,"#,
                 r#""start_command":null,"stop_command":null,"start_command_6":null,"stop_command_6":null,"cmd_timeout":10,"#,
                 r#""open":[],"open_prefix":null,"allow":[],"seq_cooldown":null}]}}"#,
             )

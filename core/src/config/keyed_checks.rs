@@ -184,8 +184,8 @@ fn check_code(options: &Options, draft: &DoorDraft, found: &mut Findings) {
 }
 
 /// Returns the number of packets to random ports that an attacker sends on average until one opens the
-/// door, if the attacker knows the ranges of the code but not the fixed steps, and if no limit of wrong
-/// codes existed.
+/// door. The attacker knows the ranges of the code but not the fixed steps. The limit of wrong codes is
+/// left out.
 fn packets_to_guess_code(code: &CodeSequence, scan_guard: u8) -> f64 {
     let (ports, fixed) = (u32::from(u16::MAX), u8::try_from(code.fixed().len()).unwrap_or(u8::MAX));
     let others = code.code().iter().map(|step| f64::from(step.size())).sum::<f64>() + f64::from(fixed - 1);

@@ -37,7 +37,7 @@ impl UsedPorts {
                 used.ports.extend(ports.start().get()..=ports.end().get());
             }
             if used.ports.len() > known {
-                // The code has a range of its own, so only the fixed steps can be close together.
+                // The code has separate ranges, so only the fixed steps can be close together.
                 let ports = || code.fixed().iter().map(|step| step.port.get());
                 used.door_ranges.extend(ports().min().zip(ports().max()).map(|(first, last)| first..=last));
             }

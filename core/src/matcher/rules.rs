@@ -22,7 +22,7 @@ pub(super) struct DoorRules {
     pub(super) length: usize,
     /// The code after the steps. It is in a box, because few doors have one.
     pub(super) code: Option<Box<CodeRules>>,
-    /// The door, if this is a live window of its code. Such a window has no steps of its own.
+    /// The door, if this is a live window of its code. Such a window has no steps.
     pub(super) code_door: Option<u16>,
     /// The TCP segments that satisfy the door's `tcpflags`.
     segments: SegmentSet,

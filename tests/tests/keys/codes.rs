@@ -9,7 +9,7 @@ use portknock_tests::{Daemon, WAIT_TIMEOUT, require, wait_until};
 
 use crate::{Keyed, OPENED, now, opened, opens};
 
-/// Number of doors, each with a secret of its own: a code opens once.
+/// Number of doors, each with its own secret: a code opens once.
 const DOORS: u16 = 10;
 
 /// A phone with the secrets of all doors.
