@@ -321,9 +321,7 @@ mod tests {
             };
             let text: String = (0..).zip(files).map(door).collect();
             let Parsed { config, report } = load_text(text.as_bytes());
-            if let Some(config) = config {
-                assert!(config.doors.iter().all(|door| door.keys.is_empty()));
-            }
+            assert!(config.unwrap().doors.iter().all(|door| door.keys.is_empty()));
             report.diagnostics.iter().map(|found| found.code).collect()
         };
         assert_eq!(found(&[&few]), [""; 0]);

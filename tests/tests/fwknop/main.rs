@@ -120,8 +120,9 @@ fn opens(daemon: &Daemon, count: usize, what: &str) {
     let reached = wait_until(WAIT_TIMEOUT, || opened(daemon).len() >= count);
     assert!(
         reached && opened(daemon).len() == count,
-        "{what}: {count} openings expected\n{:?}\n{}",
-        opened(daemon),
+        "{what}: {count} openings expected, {}\n{}\n{}",
+        opened(daemon).len(),
+        daemon.status_json(),
         daemon.log()
     );
 }

@@ -12,8 +12,8 @@ use crate::{OPENED, SKEW, Shared, opened, opens, send};
 const CLIENTS: [(&str, Option<&str>, HmacDigest); 3] =
     [("sha256", None, Sha256), ("sha384", None, Sha384), ("sha512", None, Sha512)];
 
-/// Time between two packets of a key.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Minimum time between two packets of a key: they would exceed the rate of the key otherwise.
+const PAUSE: Duration = Duration::from_millis(125);
 
 /// Number of packets of each form.
 fn rounds() -> usize {
