@@ -213,7 +213,7 @@ mod tests {
             let admitted: Vec<u64> = (0..rate).filter(|number| load.admits(keys, number * SECOND / rate)).collect();
             let macs = admitted.len() as u64 * keys;
             assert!(macs <= MAX_MAC_RATE, "{keys} {rate} {macs}");
-            // The first interval tells the load; from then on the choice is even.
+            // The load is known after the first interval; from then on the choice is even.
             let in_tenth = |tenth: u64| admitted.iter().filter(|number| **number * 10 / rate == tenth).count() as u64;
             for tenth in 1..10 {
                 let part = in_tenth(tenth) * keys * 10;

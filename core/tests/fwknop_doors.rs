@@ -45,7 +45,7 @@ fn host(number: u8) -> IpAddr {
     [192, 0, 2, number].into()
 }
 
-/// A packet of this type and with this message and these fields behind it.
+/// A packet of this type, with this message and these fields after it.
 fn packet(number: u8, seconds: i64, kind: &str, message: &str, behind: &str) -> Vec<u8> {
     let text = |text: &str| BASE64_NOPAD.encode(text.as_bytes());
     let time = START.saturating_add_signed(seconds);

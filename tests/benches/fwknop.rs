@@ -1,6 +1,6 @@
-//! Doors with `packet = fwknop`, compared with fwknopd: the time from a packet until the port is open,
-//! the CPU time of an opening, honest packets in floods of bogus ones, and the cost of a bogus packet
-//! by the number of keys.
+//! Doors with `packet = fwknop`, compared with fwknopd. The bench measures the time from a packet until
+//! the port is open, the CPU time of an opening, and honest packets in floods of bogus ones. It also
+//! measures the cost of a bogus packet by the number of keys.
 //!
 //! Run by `make bench`, which prints the figures as tables and writes them to
 //! `target/bench/fwknop-latency.json`, `fwknop-flood.json` and `fwknop-count.json`. A bogus packet has

@@ -1,5 +1,5 @@
-//! The checks of doors with `packet = fwknop`, which have keys of their own kind and no name in their
-//! packets.
+//! The checks of doors with `packet = fwknop`. Their keys have another format, and their packets name no
+//! door.
 
 use std::collections::HashMap;
 use std::path::Path;

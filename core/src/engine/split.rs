@@ -15,7 +15,7 @@ use crate::matcher::{SavedAttempt, Sink};
 use crate::packet_keys::{HintTable, PacketKeys};
 use crate::time::Timestamp;
 
-/// What detects the knocks of doors with keys at present, without any key that opens a door.
+/// The values that detect the knocks of doors with keys at present, without any key that opens a door.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiveSecrets {
     pub(crate) windows: LiveWindows,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The server accepts a part of the format: CBC with an HMAC of SHA-256, SHA-384 or SHA-512, and
-//! requests for access (types 1 and 3). [`open`] and [`diagnose`] return the reason for which a
+//! requests for access (types 1 and 3). [`open`] and `diagnose` return the reason for which a
 //! packet of another kind is refused.
 
 mod base64;
