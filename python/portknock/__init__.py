@@ -31,6 +31,8 @@ from portknock._native import (
 )
 from portknock._values import (
     Address,
+    CodeSequence,
+    CodeStep,
     Diagnostic,
     Door,
     Fix,
@@ -60,6 +62,8 @@ __all__ = [
     "AnyEvent",
     "CaptureError",
     "Close",
+    "CodeSequence",
+    "CodeStep",
     "Config",
     "ConfigError",
     "Diagnostic",

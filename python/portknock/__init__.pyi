@@ -32,6 +32,8 @@ from portknock._errors import KnockError as KnockError
 from portknock._errors import PortknockError as PortknockError
 from portknock._errors import ProbeError as ProbeError
 from portknock._values import Address as Address
+from portknock._values import CodeSequence as CodeSequence
+from portknock._values import CodeStep as CodeStep
 from portknock._values import Diagnostic as Diagnostic
 from portknock._values import Door as Door
 from portknock._values import Fix as Fix
@@ -55,6 +57,8 @@ __all__ = [
     "AnyEvent",
     "CaptureError",
     "Close",
+    "CodeSequence",
+    "CodeStep",
     "Config",
     "ConfigError",
     "Diagnostic",

@@ -150,6 +150,28 @@ class TimeSequence:
 
 
 @dataclass(frozen=True)
+class CodeStep:
+    """One step of a sequence that contains digits of the code of an authenticator app."""
+
+    ports: tuple[int, int]
+    """First and last port that the step can have."""
+    protocol: Literal["tcp", "udp"]
+    """Protocol of the packet."""
+    digits: int
+    """Number of digits of the code in the port, 1 to 4."""
+
+
+@dataclass(frozen=True)
+class CodeSequence:
+    """Sequence that ends with the code of an authenticator app."""
+
+    fixed: tuple[Step, ...]
+    """Steps before the code."""
+    steps: tuple[CodeStep, ...]
+    """Steps with the digits of the code, which has 6 or 8 digits."""
+
+
+@dataclass(frozen=True)
 class Door:
     """A door of a configuration, with defaults filled in."""
 
@@ -157,7 +179,7 @@ class Door:
     """Name; several doors can have the same name."""
     sequence: Optional[tuple[Step, ...]]
     """Steps that currently open the door; None if its one-time sequences are consumed, or if it has
-    `time_sequence` or `packet`.
+    `time_sequence`, `code` or `packet`.
     """
     one_time_sequences: Optional[str]
     """Path of the file that its sequences are read from, one after another; None without one."""
@@ -195,8 +217,17 @@ class Door:
     """How its sequence follows from a key and the time; None for a door without
     `sequence = time`.
     """
-    packet: Optional[Literal["portknock"]] = None
+    code: Optional[CodeSequence] = None
+    """Sequence with the code of an authenticator app; None for a door without one."""
+    totp_secret: Optional[str] = None
+    """Path of the file of the secret for `code`; None without one."""
+    packet: Optional[Literal["portknock", "fwknop"]] = None
     """Format of the packet that opens the door; None for a door without `packet`."""
+    packet_address: Optional[Literal["any", "required", "source"]] = None
+    """Address for which a packet of fwknop's format opens the door; None for other doors. "any": the
+    address in the packet, or the source if the packet contains 0.0.0.0. "required": the address in
+    the packet, which must contain one. "source": both, which must be equal.
+    """
     keys: Optional[str] = None
     """Path of the file of keys for `time_sequence` or `packet`; None without one."""
 
@@ -304,11 +335,12 @@ def _door(
     open_prefix: Optional[dict[str, int]],
     allow: list[str],
     time_sequence: Optional[dict[str, Any]],
+    code: Optional[dict[str, Any]],
     **others: Any,
 ) -> Door:
-    steps = None if sequence is None else tuple(Step(**step) for step in sequence)
+    steps = None if sequence is None else _steps(sequence)
     flags = tuple(name if is_set else f"!{name}" for name, is_set in tcpflags.items())
-    opened = tuple(Step(**port) for port in open)
+    opened = _steps(open)
     prefix = None if open_prefix is None else OpenPrefix(**open_prefix)
     time = None
     if time_sequence is not None:
@@ -320,8 +352,18 @@ def _door(
         open_prefix=prefix,
         allow=tuple(allow),
         time_sequence=time,
+        code=None if code is None else _code(**code),
         **others,
     )
+
+
+def _code(fixed: list[dict[str, Any]], steps: list[dict[str, Any]]) -> CodeSequence:
+    with_digits = (CodeStep(**{**step, "ports": _range(step["ports"])}) for step in steps)
+    return CodeSequence(fixed=_steps(fixed), steps=tuple(with_digits))
+
+
+def _steps(found: list[dict[str, Any]]) -> tuple[Step, ...]:
+    return tuple(Step(**step) for step in found)
 
 
 def _range(ports: dict[str, int]) -> tuple[int, int]:

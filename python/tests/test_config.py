@@ -137,6 +137,23 @@ def test_doors_with_keys_are_values(tmp_path):
     assert eval(repr(by_time), vars(portknock)) == by_time
 
 
+def test_doors_of_fwknop_and_of_apps_are_values(tmp_path):
+    keys, secret = tmp_path / "keys", tmp_path / "secret"
+    keys.touch(0o600)
+    secret.touch(0o600)
+    secret.write_text("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n")
+    config = Config.parse(
+        f"[a]\nkeys = {keys}\npacket = fwknop\npacket_address = source\nopen = tcp/22\n"
+        f"[b]\nsequence = 7391,48213:udp,21???,22???:udp\ntotp_secret = {secret}\ntcpflags = syn,!ack\n"
+    )
+    fwknop, code = config.doors
+    assert (fwknop.packet, fwknop.packet_address, fwknop.keys) == ("fwknop", "source", str(keys))
+    digits = (portknock.CodeStep((21000, 21999), "tcp", 3), portknock.CodeStep((22000, 22999), "udp", 3))
+    assert code.code == portknock.CodeSequence((Step(7391), Step(48213, "udp")), digits)
+    assert (code.sequence, code.packet, code.totp_secret) == (None, None, str(secret))
+    assert eval(repr(code), vars(portknock)) == code
+
+
 def test_one_time_sequences_are_read(tmp_path):
     sequences = tmp_path / "sequences"
     sequences.write_text("#1,2,3\n 7,5:udp\n 9,8\n")
