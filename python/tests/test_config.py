@@ -20,6 +20,11 @@ def with_keys(path, directory):
     for name in set(re.findall(r"/etc/portknock/(\S+\.keys)", text)):
         (directory / name).write_text(run("portknock", "keygen", "alice", "--output", str(directory / f"{name}.client")))
         (directory / name).chmod(0o600)
+    for name in set(re.findall(r"/etc/portknock/(\S+\.(?:fwknop|totp))", text)):
+        is_secret = name.endswith(".totp")
+        secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n" if is_secret else "KEY_BASE64: AQ==\nHMAC_KEY_BASE64: Ag==\n"
+        (directory / name).write_text(secret)
+        (directory / name).chmod(0o600)
     copy = directory / path.name
     copy.write_text(text.replace("/etc/portknock/", f"{directory}/"))
     return copy
