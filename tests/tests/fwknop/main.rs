@@ -3,6 +3,7 @@
 //!
 //! With `PORTKNOCK_FWKNOP_ROUNDS=100` each form of the client's packets is sent a hundred times.
 
+mod importing;
 mod opening;
 mod refusing;
 
