@@ -119,7 +119,10 @@ fn list(page: &mut String, command: &Command) {
         let defaults: Vec<String> =
             arg.get_default_values().iter().map(|value| escape(&value.to_string_lossy())).collect();
         if arg.get_action().takes_values() && !defaults.is_empty() {
-            page.push_str(&format!("The default is\n.Cm {} .\n", defaults.join(",")));
+            let defaults = defaults.join(",");
+            // mdoc(7) reads an argument that is a period as punctuation.
+            let literal = if defaults == "." { "\\&" } else { "" };
+            page.push_str(&format!("The default is\n.Cm {literal}{defaults} .\n"));
         }
     }
     page.push_str(".El\n");
